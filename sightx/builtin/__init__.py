@@ -1,0 +1,47 @@
+"""What ships with SightX, brought in by the same hook as a stranger's plugin."""
+
+from __future__ import annotations
+
+from sightx import Component, hookimpl
+from sightx.builtin import (
+    augment,
+    checkpoints,
+    decide,
+    losses,
+    metrics,
+    normalize,
+    optimizers,
+    prepare,
+    samplers,
+    schedulers,
+    stopping,
+)
+from sightx.builtin.datasets import cifar10, csv, folder, synthetic
+from sightx.builtin.models import any_torchvision, resnet, simple_cnn, simplenet
+from sightx.builtin.observers import console, curves
+from sightx.builtin.splits import fresh, listed
+
+
+@hookimpl
+def sightx_components() -> list[type[Component]]:
+    """Return every built-in component, by kind."""
+    return [
+        csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, synthetic.SyntheticFundus,
+        fresh.Given, fresh.Grouped, fresh.Stratified, listed.Listed,
+        prepare.CenterCrop, prepare.CropToFundus, prepare.Grayscale, prepare.Resize,
+        normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,
+        augment.ColorJitter, augment.Crop, augment.Flip, augment.Rotate, augment.Shift,
+        samplers.Balanced, samplers.Sequential, samplers.Shuffle,
+        any_torchvision.TorchvisionModel, resnet.ResNet50, simple_cnn.SimpleCnn,
+        simplenet.SimpleNet,
+        losses.CrossEntropy, losses.InverseFrequencyCrossEntropy,
+        optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sgd,
+        schedulers.Constant, schedulers.Cosine, schedulers.OneCycle, schedulers.Plateau,
+        schedulers.Step,
+        decide.CutPoints, decide.Temperature,
+        metrics.Accuracy, metrics.BalancedAccuracy, metrics.ConfusionMatrix, metrics.F1,
+        metrics.Precision, metrics.Qwk, metrics.Recall,
+        checkpoints.Best, checkpoints.Every, checkpoints.Last,
+        stopping.Early, stopping.Never,
+        console.Console, curves.Curves,
+    ]  # fmt: skip

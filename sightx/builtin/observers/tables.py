@@ -1,0 +1,106 @@
+"""Tables and rows that the console shows, made from a run's records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from sightx import Epoch
+
+if TYPE_CHECKING:
+    from sightx import Predictions
+
+_BAR = 20  # cells of the longest bar
+_COLUMNS = "{:>5}  {:>10}  {:>10}  {:>9}  {:>9}  {:>7}"
+
+
+def histogram(data: Mapping[str, Any]) -> Table:
+    """Return a row a class: how many on each side, and the share of all."""
+    counts: dict[str, list[int]] = data["counts"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    for side in counts:
+        table.add_column(side, justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    totals = [sum(row) for row in zip(*counts.values(), strict=True)]
+    for name, row, total in zip(data["classes"], zip(*counts.values()), totals, strict=True):
+        share = total / max(sum(totals), 1)
+        bar = "█" * max(round(_BAR * share), 1 if total else 0)
+        table.add_row(name, *(f"{n:,}" for n in row), f"{share:.1%}", f"[cyan]{bar}[/cyan]")
+    return table
+
+
+def baseline(data: Mapping[str, Any]) -> str:
+    """Return what always answering the largest class would reach."""
+    counts = data["counts"]
+    train = counts["train"]
+    largest = train.index(max(train))
+    sides = [(side, row) for side, row in counts.items() if side != "train" and sum(row)]
+    reached = ", ".join(f"{row[largest] / sum(row):.1%} of {side}" for side, row in sides)
+    return f"always answering {data['classes'][largest]!r} is right for {reached or 'nothing'}"
+
+
+def header(monitor: str) -> str:
+    """Return the heads of the columns of `row`."""
+    names = ("epoch", "train loss", "validation", "train acc", "val. acc", "gap")
+    extra = "" if monitor == "validation/accuracy" else f"  {monitor.split('/')[-1]:>8}"
+    return f"[bold]{_COLUMNS.format(*names)}{extra}  {'rate':>8}  {'time':>7}[/bold]"
+
+
+def row(epoch: Epoch) -> str:
+    """Return one epoch as a line: losses, accuracies, their gap, the monitored figure."""
+    value = epoch.metrics
+    train, validation = (value.get(f"{side}/accuracy", math.nan) for side in ("train", "validation"))
+    cells = _COLUMNS.format(
+        epoch.number,
+        _number(value["train/loss"]),
+        _number(value.get("validation/loss", math.nan)),
+        _percent(train),
+        _percent(validation),
+        "" if math.isnan(validation) else f"{100 * (train - validation):+.1f}",
+    )
+    if epoch.monitor != "validation/accuracy":
+        cells += f"  {_number(value.get(epoch.monitor, math.nan)):>8}"
+    best = "  [green]best[/green]" if epoch.best else ""
+    return f"{cells}  {epoch.rate:>8.2g}  {epoch.seconds:>6.1f}s{best}"
+
+
+def per_class(predictions: Predictions, title: str) -> Table:
+    """Return a row a class: samples, precision, recall, F1; a dash where one is not defined."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    known = predictions.labels >= 0
+    columns = precision_recall_fscore_support(
+        predictions.labels[known],
+        predictions.decisions[known],
+        labels=range(len(predictions.classes)),
+        zero_division=math.nan,
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table.add_column("class")
+    for head in ("samples", "precision", "recall", "F1"):
+        table.add_column(head, justify="right")
+    for name, precision, recall, f1, count in zip(predictions.classes, *columns, strict=True):
+        figures = (_percent(value) for value in (precision, recall, f1))
+        table.add_row(name, f"{count:,}", *figures)
+    return table
+
+
+def figures(result: Mapping[str, float | None]) -> str:
+    """Return the figures of a side that speak of all classes, on one line."""
+    shown = {name.partition("/")[2]: value for name, value in result.items() if name.count("/") == 1}
+    return "  ".join(
+        f"{name} {_number(math.nan if value is None else value)}" for name, value in shown.items()
+    )
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1%}"

@@ -1,0 +1,152 @@
+"""Splits that know of no former one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from sightx import DataError, Problem, Split
+
+from .dealing import Member, deal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sightx import ImageTable
+
+SIDES = ("train", "validation", "test")
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Given(Split):
+    """Use the split that the dataset brings."""
+
+    name = "given"
+
+    validation: Fraction = 0.0
+    """The share of the training side to validate with, if the dataset has no validation side:
+    stratified by class, no group on both sides."""
+    seed: int = 0
+    """What the shuffle of the validation side depends on."""
+
+    def assign(self, table: ImageTable) -> pd.Series[str]:
+        """Return the column `split` of the table. Raises DataError if there is none."""
+        refuse_empty(table)
+        if "split" not in table.frame:
+            hint = 'say split.use = "grouped" or "stratified"'
+            problem = Problem("no-split", "the dataset brings no split", hint)
+            raise DataError(problem.at(table.source))
+        column = table.frame["split"].astype(object)
+        sides = column.where(column.notna(), "").astype(str).tolist()
+        for row, side in enumerate(sides):
+            if side not in {*SIDES, ""}:
+                raise DataError(unknown_side(side).at(table.source, table.line(row)))
+        if self.validation and "validation" not in sides:
+            training = [row for row, side in enumerate(sides) if side == "train"]
+            shares = {"train": 1 - self.validation, "validation": self.validation}
+            found = members(table, table.groups, training)
+            for row, side in _deal_all(table, found, shares, self.seed).items():
+                sides[row] = side
+        return series(table, sides)
+
+
+class Shares(Split):
+    """Deal samples to sides by shares."""
+
+    validation: Fraction = 0.1
+    """The share of the samples to validate with."""
+    test: Fraction = 0.1
+    """The share of the samples to test with."""
+    seed: int = 0
+    """What the shuffle depends on; never the experiment's."""
+
+    @model_validator(mode="after")
+    def _leave_some_to_train(self) -> Shares:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must be below 1")
+        return self
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        shares = (1 - self.validation - self.test, self.validation, self.test)
+        return {side: share for side, share in zip(SIDES, shares, strict=True) if share}
+
+    def _assign(self, table: ImageTable, groups: Iterable[str]) -> pd.Series[str]:
+        refuse_empty(table)
+        found = members(table, groups, range(len(table)))
+        sides = _deal_all(table, found, self._shares, self.seed)
+        return series(table, [sides[row] for row in range(len(table))])
+
+
+class Stratified(Shares):
+    """Deal samples at random, the same share of every class to each side.
+
+    Groups are not looked at: use `grouped` where several images show one patient, animal or place.
+    """
+
+    name = "stratified"
+
+    def assign(self, table: ImageTable) -> pd.Series[str]:
+        """Return the sides. Raises DataError for a class with fewer samples than sides."""
+        return self._assign(table, table.frame["path"])
+
+
+class Grouped(Shares):
+    """Deal whole groups, the same share of every class to each side.
+
+    A sample without a group stands alone.
+    """
+
+    name = "grouped"
+
+    def assign(self, table: ImageTable) -> pd.Series[str]:
+        """Return the sides. Raises DataError for a class with fewer groups than sides."""
+        return self._assign(table, table.groups)
+
+
+def _deal_all(
+    table: ImageTable, members: list[Member], shares: Mapping[str, float], seed: int
+) -> dict[int, str]:
+    """Return the side of each row. Raises DataError if a class is not on every side."""
+    sides = deal(members, shares, seed)
+    found = {(member.label, sides[member.row]) for member in members}
+    for label, name in enumerate(table.classes):
+        if any((label, side) not in found for side in shares):
+            groups = [member.group for member in members if member.label == label]
+            have = f"{_count(len(groups), 'sample')} in {_count(len(set(groups)), 'group')}"
+            message = f"class {name!r} has {have}: too few for {', '.join(shares)}"
+            hint = "add some, or leave out the class or a side"
+            raise DataError(Problem("rare-class", message, hint).at(table.source))
+    return sides
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def members(table: ImageTable, groups: Iterable[str], rows: Iterable[int]) -> list[Member]:
+    """Return some rows of a table, `groups` being those of all."""
+    names, labels = list(groups), table.labels.tolist()
+    return [Member(row, str(names[row]), labels[row]) for row in rows]
+
+
+def series(table: ImageTable, sides: list[str]) -> pd.Series[str]:
+    """Return the sides in the order of the table."""
+    import pandas as pd
+
+    return pd.Series(sides, index=table.frame.index, name="split", dtype="str")
+
+
+def refuse_empty(table: ImageTable) -> None:
+    """Raise DataError for a table without samples."""
+    if not len(table):
+        hint = "see whether the labels' file has rows, and what `exclude` takes away"
+        raise DataError(Problem("empty-table", "there is no sample", hint).at(table.source))
+
+
+def unknown_side(side: str) -> Problem:
+    """Return what is wrong about a side that is none."""
+    hint = f"known are {', '.join(SIDES)}, and empty for left out"
+    return Problem("unknown-side", f"{side!r} is no side of a split", hint)

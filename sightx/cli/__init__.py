@@ -1,0 +1,1 @@
+"""The commands: each parses and calls one function."""

@@ -1,0 +1,26 @@
+"""`sightx evaluate`: score a run's checkpoint on one side of its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sightx.cli.options import runs_folder
+
+
+@click.command("evaluate")
+@click.argument("run")
+@click.option("--split", default="test", type=click.Choice(["train", "validation", "test"]))
+@runs_folder
+def command(run: str, split: str, runs: Path | None) -> None:
+    """Score RUN on a split of its own data; predictions and figures go to the run."""
+    from sightx import console
+    from sightx.registry import project
+    from sightx.inference.scoring import evaluate
+    from sightx.runs.index import find
+
+    found, checkpoint = find(runs or project.find(Path.cwd()).runs, run)
+    with console.preparing(False) as progress:
+        figures = evaluate(found, split, checkpoint=checkpoint, progress=progress)
+    console.show_figures(found, split, figures)

@@ -1,0 +1,28 @@
+"""`sightx list-plugins`: say what can be named, and who brought it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("list-plugins")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(kind: str | None, as_json: bool) -> None:
+    """List the components of every kind, or of one KIND, and the state of every plugin."""
+    from sightx import console
+    from sightx.registry import plugins, project
+    from sightx.registry.kinds import KINDS
+    from sightx.registry.registry import suggest
+
+    kinds = [cls.kind for cls in KINDS]
+    if kind is not None and kind not in kinds:
+        raise click.UsageError(f"no kind is called {kind!r}; {suggest(kind, kinds)}")
+    registry = plugins.load(project.find(Path.cwd()))
+    if as_json:
+        click.echo(json.dumps(registry.describe(kind), indent=1))
+    else:
+        console.show_registry(registry, kind)

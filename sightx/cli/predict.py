@@ -1,0 +1,35 @@
+"""`sightx predict`: say what images show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sightx.cli.options import runs_folder
+
+
+@click.command("predict")
+@click.argument("run")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@runs_folder
+@click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(
+    run: str, files: tuple[Path, ...], runs: Path | None, device: str, as_json: bool
+) -> None:
+    """Predict FILES with a RUN: an id, a unique prefix, `last`, or RUN@last for a checkpoint."""
+    from sightx import Predictor, console
+    from sightx.registry import project
+    from sightx.runs.index import find
+
+    found, checkpoint = find(runs or project.find(Path.cwd()).runs, run)
+    predictor = Predictor.load(found.checkpoint(checkpoint), device)
+    for file in files:
+        prediction = predictor.predict(file)
+        if as_json:
+            record = {"file": str(file), "class": prediction.decision}
+            click.echo(json.dumps({**record, "probabilities": prediction.probabilities}))
+        else:
+            console.show_prediction(str(file), prediction)

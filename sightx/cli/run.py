@@ -1,0 +1,29 @@
+"""`sightx run`: execute an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sightx.cli.options import overrides, runs_folder
+
+
+@click.command("run")
+@click.argument("spec", type=click.Path(path_type=Path))
+@overrides
+@runs_folder
+@click.option("--quiet", is_flag=True, help="Print only the run's directory.")
+def command(spec: Path, overrides: tuple[str, ...], runs: Path | None, quiet: bool) -> int:
+    """Train and evaluate what SPEC says."""
+    import sightx
+    from sightx import console
+    from sightx.builtin.observers.console import Console
+
+    experiment = sightx.load(spec, overrides)
+    with console.preparing(quiet) as progress:
+        watching = {} if quiet else {"console": Console()}
+        finished = sightx.run(experiment, observers=watching, runs=runs, progress=progress)
+    if quiet:
+        click.echo(finished.directory)
+    return 128 + finished.result["signal"] if "signal" in finished.result else 0

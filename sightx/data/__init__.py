@@ -1,0 +1,1 @@
+"""Images and labels: tables, pixels, batches."""

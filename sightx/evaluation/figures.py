@@ -1,0 +1,46 @@
+"""Figures and decisions from a table of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sightx.evaluation.predictions import Predictions
+from sightx.registry.kinds import Decide, Direction, Metric
+
+States = list[Mapping[str, Any]]
+
+
+def figures(predictions: Predictions, metrics: Sequence[Metric], side: str) -> dict[str, float]:
+    """Return every metric's figures, named `side/figure`."""
+    return {
+        f"{side}/{name}": float(value)
+        for metric in metrics
+        for name, value in metric.compute(predictions).items()
+    }
+
+
+def directions(metrics: Sequence[Metric], classes: Sequence[str]) -> dict[str, Direction]:
+    """Return which way each figure of training and validation is better."""
+    known: dict[str, Direction] = {
+        "train/loss": "min", "validation/loss": "min", "train/accuracy": "max"
+    }  # fmt: skip
+    for metric in metrics:
+        known |= {f"validation/{name}": way for name, way in metric.values(classes).items()}
+    return known
+
+
+def fit(decides: Sequence[Decide], predictions: Predictions) -> tuple[States, Predictions]:
+    """Fit a chain of decisions; return what each learned, and the predictions as decided."""
+    states: States = []
+    for decide in decides:
+        states.append(decide.fit(predictions))
+        predictions = decide.apply(predictions, states[-1])
+    return states, predictions
+
+
+def apply(decides: Sequence[Decide], states: States, predictions: Predictions) -> Predictions:
+    """Return predictions as a fitted chain decides them."""
+    for decide, state in zip(decides, states, strict=True):
+        predictions = decide.apply(predictions, state)
+    return predictions

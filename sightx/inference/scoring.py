@@ -1,0 +1,68 @@
+"""Score a finished run again, from its directory and its data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sightx.data import samples
+from sightx.data.batches import Batches
+from sightx.data.labels import read_csv
+from sightx.data.pixels import Progress
+from sightx.data.samples import Samples
+from sightx.errors import DataError, Problem
+from sightx.evaluation import figures
+from sightx.inference.predictor import Predictor
+from sightx.runs.directory import Run
+from sightx.spec.experiment import Experiment
+from sightx.spec.resolve import load
+from sightx.training.evaluate import Scores, score
+from sightx.training.objective import Objective
+
+
+def evaluate(
+    run: Run, side: str, *, checkpoint: str = "", progress: Progress | None = None
+) -> dict[str, float]:
+    """Predict a side of a run's own split, write the predictions, and return the figures.
+
+    Raises DataError where the data are not what the run was trained on.
+    """
+    experiment = load(run.directory / "experiment.toml")
+    predictor = Predictor.load(run.checkpoint(checkpoint), experiment.execution.device)
+    data = _side(run, experiment, side, progress)
+    recipe = predictor.recipe
+    objective = Objective(experiment.loss, run.data["counts"]["train"], predictor.device)
+    batches = Batches(
+        data.rows, data.table.labels, (recipe.mean, recipe.deviation), predictor.device
+    )
+    scores, positions = Scores(objective), data.sides[side]
+    settings = experiment.training
+    for _ in score(
+        predictor.module, batches, positions, scores, settings.batch_size, settings.precision
+    ):
+        pass
+    raw = scores.predictions(data.table, positions)
+    predictions = figures.apply(recipe.decide, list(recipe.decisions), raw)
+    run.write_predictions(side, predictions)
+    scored = figures.figures(predictions, experiment.metric, side)
+    return {f"{side}/loss": scores.loss, **scored}
+
+
+def _side(run: Run, experiment: Experiment, side: str, progress: Progress | None) -> Samples:
+    """Return the samples that the run had on a side, prepared; no other image is read."""
+    listed = read_csv(run.directory / "split.csv", ["path", "split"])
+    table = experiment.dataset.table()
+    sides = dict(zip(listed["path"], listed["split"], strict=True))
+    frame = table.frame.assign(split=[sides.get(path, "") for path in table.frame["path"]])
+    rows = np.flatnonzero((frame["split"] == side).to_numpy())
+    wanted = sum(found == side for found in sides.values())
+    if len(rows) != wanted or not wanted:
+        message = f"{len(rows)} of the {wanted} {side} samples of {run.id} are there"
+        raise DataError(Problem("other-data", message, "give the data it was trained on"))
+    return samples.prepare(
+        table.with_frame(frame).take(rows),
+        experiment.dataset,
+        experiment.prepare,
+        threads=experiment.execution.threads,
+        progress=progress,
+        faults=run.directory / "bad-images.csv",
+    )

@@ -1,0 +1,1 @@
+"""What can be named: kinds, components, plugins and the project that brings them."""

@@ -1,0 +1,39 @@
+"""Tell observers what happens in a run, one by one, so that none can hurt the run or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pluggy
+
+from sightx.registry import hookspecs
+
+
+class Observers:
+    """Call run hooks on objects; one that fails is reported to `warn` and dropped."""
+
+    def __init__(self, observers: Mapping[str, object], warn: Callable[[str], None]) -> None:
+        self._manager = pluggy.PluginManager("sightx")
+        self._manager.add_hookspecs(hookspecs.RunHooks)
+        self._warn = warn
+        for name, observer in observers.items():
+            self._manager.register(observer, name=name)
+            if not self._manager.get_hookcallers(observer):
+                raise TypeError(f"observer {name!r} has no hook")
+        self._manager.check_pending()
+
+    def listens(self, hook: str) -> bool:
+        """Say whether any observer hears a hook."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
+    def tell(self, hook: str, **records: object) -> None:
+        """Call one hook on every observer that has it."""
+        everyone = [plugin for _, plugin in self._manager.list_name_plugin()]
+        for name, plugin in self._manager.list_name_plugin():
+            others = [other for other in everyone if other is not plugin]
+            caller = self._manager.subset_hook_caller(hook, others)
+            try:
+                caller(**records)
+            except Exception as error:
+                self._warn(f"observer {name} failed and is dropped: {type(error).__name__}: {error}")
+                self._manager.unregister(plugin)

@@ -1,0 +1,250 @@
+"""Where an experiment, a run directory, signals and observers meet."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightx.data import pixels, samples
+from sightx.data.samples import Samples
+from sightx.data.table import SPLITS, ImageTable
+from sightx.errors import Problem, ResourceError, SightXError
+from sightx.evaluation import figures
+from sightx.inference.recipe import Recipe
+from sightx.registry.observers import Observers
+from sightx.runs import checkpoints, directory, environment
+from sightx.runs.directory import Run
+from sightx.runs.index import find
+from sightx.spec.experiment import Experiment
+from sightx.training.build import build_module, choose_device
+from sightx.training.events import Epoch, Step
+from sightx.training.trainer import Trainer
+from sightx.training.weights import initialise
+
+
+def table(experiment: Experiment) -> ImageTable:
+    """Return an experiment's samples, excluded rows left out, each row dealt to a side.
+
+    Raises DataError.
+    """
+    return samples.open_table(experiment.dataset, experiment.split)
+
+
+def run(
+    experiment: Experiment,
+    *,
+    observers: Mapping[str, Any] | None = None,
+    runs: Path | None = None,
+    progress: pixels.Progress | None = None,
+) -> Run:
+    """Execute an experiment and return its run.
+
+    `observers` are components that watch beside those of the spec, by name; `runs` is the folder
+    of runs; `progress` hears (done, of) while images are prepared. Raises SightXError; whatever
+    happens after the directory is made is recorded there.
+    """
+    device = choose_device(experiment.execution.device)
+    torch.use_deterministic_algorithms(experiment.execution.deterministic)
+    opened = table(experiment)
+    root = runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
+    made = directory.create(root, experiment, environment.describe(experiment, device))
+    execution = _Execution(experiment, made, device, observers or {})
+    with execution.recorded():
+        execution.go(opened, progress)
+    return made
+
+
+class _Execution:
+    """Carry one experiment through: data, training, evaluation, result."""
+
+    def __init__(
+        self, experiment: Experiment, made: Run, device: torch.device, watching: Mapping[str, Any]
+    ) -> None:
+        self.experiment, self.run, self.device = experiment, made, device
+        named = {**{item.name: item for item in experiment.observer}, **watching}
+        built = {name: observer.build(made) for name, observer in named.items()}
+        self.observers = Observers(built, lambda text: made.log("console.log", text + "\n"))
+        self.result: dict[str, Any] = {"status": "failed"}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write the result, whatever happens; a failure's traceback goes to error.log."""
+        try:
+            yield
+        except BaseException as error:
+            self.run.log("error.log", traceback.format_exc())
+            failure = _expected(error)
+            self.result["error"] = str(failure or f"{type(error).__name__}: {error}")
+            self._finish()
+            if failure is None or failure is error:
+                raise
+            raise failure from error
+        self._finish()
+
+    def go(self, opened: ImageTable, progress: pixels.Progress | None) -> None:
+        """Do everything between the directory and its result."""
+        # 1. Every image is read and prepared before the first step.
+        data = self._prepare(opened, progress)
+        # 2. The network, with fresh or given weights.
+        trainer = self._trainer(data)
+        self._describe(data, trainer.module)
+        self.observers.tell("sightx_run_started", experiment=self.experiment, run=self.run)
+        # 3. The loop, until it ends or somebody asks it to.
+        with _asked() as asked:
+            self._train(trainer, asked)
+        # 4. The figures that count, from the best weights.
+        if self.result["status"] != "interrupted":
+            self._evaluate(trainer)
+
+    def _prepare(self, opened: ImageTable, progress: pixels.Progress | None) -> Samples:
+        data = samples.prepare(
+            opened,
+            self.experiment.dataset,
+            self.experiment.prepare,
+            threads=self.experiment.execution.threads,
+            progress=progress,
+            faults=self.run.directory / "bad-images.csv",
+        )
+        self.run.write_split(data.table.frame)
+        return data
+
+    def _trainer(self, data: Samples) -> Trainer:
+        model, loss = self.experiment.model, self.experiment.loss
+        shape = pixels.output_shape(self.experiment.prepare)
+        module = build_module(model, loss, len(data.table.classes), shape, self.experiment.seed)
+        initialise(model, module, self._source(model.weights))
+        return Trainer(self.experiment, data, module, self.device)
+
+    def _source(self, weights: str) -> str:
+        """Return where weights come from; `run:ID` is the file of that run's best checkpoint."""
+        if not weights.startswith("run:"):
+            return weights
+        found, name = find(self.run.directory.parent, weights.removeprefix("run:"))
+        return str(found.checkpoint(name) / "model.safetensors")
+
+    def _describe(self, data: Samples, module: nn.Module) -> None:
+        """Record what the data are and how large the network is."""
+        weights = list(module.parameters())
+        self.run.write_json(
+            "data.json",
+            {
+                "id": data.id,
+                "source": Path(data.table.source).name,
+                "classes": data.table.classes,
+                "ordered": data.table.ordered,
+                "samples": len(data.table),
+                "counts": {side: data.counts(side) for side in SPLITS},
+                "skipped": data.table.skipped,
+                "weights": sum(weight.numel() for weight in weights),
+                "trainable": sum(w.numel() for w in weights if w.requires_grad),
+            },
+        )
+
+    def _train(self, trainer: Trainer, asked: _Asked) -> None:
+        self.result["status"] = "finished"
+        steps, epoch = self.observers.listens("sightx_step_finished"), 0
+        for event in trainer.events():
+            if isinstance(event, Step):
+                if event.epoch != epoch:
+                    epoch = event.epoch
+                    self.observers.tell("sightx_epoch_started", run=self.run, epoch=epoch)
+                if steps:
+                    self.observers.tell("sightx_step_finished", run=self.run, step=event)
+            elif isinstance(event, Epoch):
+                self._epoch(trainer, event)
+            if asked.number:
+                self._checkpoint(trainer, ["last"])
+                self.result |= {"status": "interrupted", "signal": asked.number}
+                return
+
+    def _epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        row = {"epoch": epoch.number, "step": epoch.step, "rate": epoch.rate}
+        self.run.write_epoch({**row, "seconds": round(epoch.seconds, 3), **epoch.metrics})
+        self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
+        policies = self.experiment.checkpoint
+        names = {name for policy in policies for name in policy.keep(trainer.history)}
+        self._checkpoint(trainer, sorted(names))
+        if epoch.stop:
+            self.result |= {"status": "stopped", "reason": epoch.stop}
+
+    def _checkpoint(self, trainer: Trainer, names: Sequence[str]) -> None:
+        if not names:
+            return
+        table = trainer.samples.table
+        recipe = Recipe.of(
+            self.experiment,
+            classes=table.classes,
+            ordered=table.ordered,
+            shape=pixels.output_shape(self.experiment.prepare),
+            statistics=trainer.statistics,
+            decisions=trainer.decisions,
+        )
+        path = self.run.write_checkpoint(trainer.state(), recipe.tables(), list(names))
+        self.observers.tell("sightx_checkpoint_written", run=self.run, checkpoint=path.name)
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        """Score validation and test with the best checkpoint, or with the last without one."""
+        series = trainer.history.series()
+        name = "best" if "best" in self.run.checkpoints else "last"
+        trainer.use(checkpoints.load(self.run.checkpoint(name)))
+        best = None if series.best is None else series.best + 1
+        epoch = best if name == "best" else len(trainer.history.epochs)
+        self.result |= {"checkpoint": name, "epoch": epoch}
+        sides = ["validation", *(["test"] if self.experiment.evaluation.test == "end" else [])]
+        for side in sides:
+            if len(trainer.samples.sides[side]):
+                predictions, loss = trainer.predict(side)
+                self.run.write_predictions(side, predictions)
+                scored = figures.figures(predictions, self.experiment.metric, side)
+                self.result[side] = {f"{side}/loss": loss, **scored}
+
+    def _finish(self) -> None:
+        self.result["seconds"] = round(time.perf_counter() - self._started, 3)
+        self.run.write_json("result.json", self.result)
+        self.observers.tell("sightx_run_finished", run=self.run, result=self.result)
+
+
+class _Asked:
+    """Remember the signal that asked the run to end."""
+
+    number = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+
+
+@contextmanager
+def _asked() -> Iterator[_Asked]:
+    """Let SIGINT and SIGTERM end the loop after its step; only a main thread can hear them."""
+    asked = _Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, asked) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _expected(error: BaseException) -> SightXError | None:
+    """Return the failure that an error stands for, or None for one that nobody expected."""
+    if isinstance(error, SightXError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        hint = "lower training.micro_batch, or prepare.resize.size"
+        return ResourceError(Problem("out-of-memory", str(error).split(". ")[0], hint))
+    return None

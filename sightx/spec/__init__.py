@@ -1,0 +1,1 @@
+"""What an experiment says: from a document to an `Experiment`, or every problem at once."""

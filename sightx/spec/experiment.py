@@ -1,0 +1,175 @@
+"""The experiment: a spec made whole, with every name resolved and nothing built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, PrivateAttr
+
+from sightx.registry.components import Component, Settings
+from sightx.registry.kinds import (
+    Augment,
+    Checkpoint,
+    Dataset,
+    Decide,
+    Loss,
+    Metric,
+    Model,
+    Normalize,
+    Observer,
+    Optimizer,
+    Prepare,
+    Sampler,
+    Scheduler,
+    Split,
+    Stopping,
+)
+from sightx.registry.project import Project
+from sightx.registry.registry import Registry
+from sightx.spec.walk import anchor_of
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Training(Settings):
+    """What the runner itself needs to know, where that changes results."""
+
+    epochs: PositiveInt = 20
+    """How often training sees every sample."""
+    batch_size: PositiveInt = 32
+    """Samples a step, whatever the number of processes."""
+    micro_batch: PositiveInt | None = None
+    """Samples that pass the network at once; left out, the whole batch."""
+    monitor: str = "validation/accuracy"
+    """The figure that best, plateau and early stopping follow."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the network computes in; weights stay fp32."""
+    clip: NonNegativeFloat = 0.0
+    """The largest norm that the gradient may have; 0 leaves it alone."""
+
+
+class Evaluation(Settings):
+    """When the test side is looked at."""
+
+    test: Literal["end", "on-request"] = "end"
+    """After training, with the best checkpoint if there is one, or only when asked."""
+
+
+class Execution(Settings):
+    """How, not what: recorded, but no part of the experiment's id."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    """Where the network lives; `auto` takes cuda, then mps, then the processor."""
+    threads: NonNegativeInt = 0
+    """Threads that decode images; 0 means one for each core."""
+    deterministic: bool = False
+    """Whether to use only algorithms that repeat exactly on an accelerator."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Remember where an experiment came from."""
+
+    text: str
+    path: Path
+    overrides: tuple[str, ...]
+    project: Project
+    registry: Registry = field(repr=False)
+
+
+class Experiment(Settings):
+    """Everything that determines a result, and how to get it."""
+
+    name: Name
+    seed: NonNegativeInt = 0
+    allow: tuple[str, ...] = ()
+    dataset: Dataset
+    split: Split
+    prepare: tuple[Prepare, ...]
+    normalize: Normalize
+    augment: tuple[Augment, ...] = ()
+    sampler: Sampler
+    model: Model
+    loss: Loss
+    optimizer: Optimizer
+    scheduler: Scheduler
+    decide: tuple[Decide, ...] = ()
+    metric: tuple[Metric, ...]
+    checkpoint: tuple[Checkpoint, ...]
+    stopping: Stopping
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    execution: Execution = Execution()
+    observer: tuple[Observer, ...] = ()
+
+    _origin: Origin | None = PrivateAttr(default=None)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Return where the experiment came from; None for one that was made in Python."""
+        return self._origin
+
+    def from_origin(self, origin: Origin) -> Experiment:
+        """Return the experiment with its origin set."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
+
+    @property
+    def id(self) -> str:
+        """Return the hash of what the experiment is: no name, place, observer or execution."""
+        content = {key: value for key, value in table(self, identity=True).items()
+                   if key not in {"name", "allow", "observer", "execution"}}  # fmt: skip
+        revisions = sorted({f"{c.kind}:{c.name}:{c.revision}" for c in components(self)})
+        text = json.dumps([content, revisions], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def tables(self) -> dict[str, Any]:
+        """Return the whole experiment as a spec would say it."""
+        return table(self)
+
+
+def components(settings: Settings) -> Iterator[Component]:
+    """Yield every component of an experiment, those inside components too; observers watch only."""
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Component) and not isinstance(item, Observer):
+                yield item
+            if isinstance(item, Settings):
+                yield from components(item)
+
+
+def table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
+    """Return settings as TOML holds them; with `identity`, without what differs by machine."""
+    result: dict[str, Any] = {}
+    if isinstance(settings, Component):
+        result["use"] = settings.name
+    for key, info in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        anchor = anchor_of(info)
+        if value is None or (identity and anchor and not anchor.counts):
+            continue
+        if identity and anchor and str(value).endswith(anchor.suffixes):
+            value = Path(value).name
+        result[key] = _plain(value, identity=identity)
+    return result
+
+
+def _plain(value: Any, *, identity: bool) -> Any:
+    if isinstance(value, Settings):
+        return table(value, identity=identity)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, identity=identity) for key, item in value.items()}
+    if isinstance(value, (tuple, list, frozenset)):
+        return [_plain(item, identity=identity) for item in value]
+    return value
+
+

@@ -1,0 +1,106 @@
+"""Walk raw spec data beside the classes that will validate them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from sightx.document import Key, Position
+from sightx.registry.components import Anchor, Component, Settings
+from sightx.registry.project import Project
+from sightx.registry.registry import Registry
+
+Table = dict[str, Any]
+
+
+def tables(
+    cls: type[Settings], data: Table, registry: Registry, key: Key = ()
+) -> Iterator[tuple[Key, type[Settings], Table]]:
+    """Yield every table with its key and the class it is for; unknown names are passed over."""
+    yield key, cls, data
+    for name, info in cls.model_fields.items():
+        inner = _settings_class(info.annotation)
+        if inner is None or name not in data:
+            continue
+        for item_key, item in _items((*key, name), data[name]):
+            found = _named(inner, item, registry)
+            if found is not None:
+                yield from tables(found, item, registry, item_key)
+
+
+def anchor_of(info: FieldInfo) -> Anchor | None:
+    """Return the mark of a field that holds a path."""
+    marks = [*info.metadata, *_marks(info.annotation)]
+    return next((mark for mark in marks if isinstance(mark, Anchor)), None)
+
+
+def anchor(
+    cls: type[Settings],
+    data: Table,
+    registry: Registry,
+    positions: dict[Key, Position],
+    project: Project,
+) -> None:
+    """Make every path of a spec absolute, in place.
+
+    `"@name"` becomes the place it stands for; what is not set stays as it is, for the dataset to
+    say how to get it. A relative path belongs to the file that wrote it, one of `--set` to the
+    working directory.
+    """
+    for key, table_class, table in tables(cls, data, registry):
+        for name, info in table_class.model_fields.items():
+            mark, value = anchor_of(info), table.get(name)
+            if mark is None or not isinstance(value, str):
+                continue
+            if mark.suffixes and not value.endswith(mark.suffixes):
+                continue
+            table[name] = _absolute(value, _base(positions.get((*key, name))), project)
+
+
+def _absolute(value: str, base: Path, project: Project) -> str:
+    if value.startswith("@"):
+        name, _, rest = value[1:].partition("/")
+        place = project.place(name)
+        return str(place / rest) if place else value
+    return str((base / Path(value).expanduser()).absolute())
+
+
+def _base(position: Position | None) -> Path:
+    if position is None or position.file.startswith("--set"):
+        return Path.cwd()
+    return Path(position.file).absolute().parent
+
+
+def _settings_class(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next(filter(None, map(_settings_class, get_args(annotation))), None)
+
+
+def _marks(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return list(annotation.__metadata__)
+    return [mark for part in get_args(annotation) for mark in _marks(part)]
+
+
+def _items(key: Key, value: Any) -> Iterator[tuple[Key, Table]]:
+    if isinstance(value, dict):
+        yield key, value
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            if isinstance(item, dict):
+                yield (*key, number), item
+
+
+def _named(cls: type[Settings], table: Table, registry: Registry) -> type[Settings] | None:
+    """Return the class that a table is for, or None where its name is unknown."""
+    if not issubclass(cls, Component) or hasattr(cls, "name"):
+        return cls
+    try:
+        return registry.find(cls.kind, str(table.get("use")))
+    except PydanticCustomError:
+        return None

@@ -1,0 +1,1 @@
+"""The loop: from an experiment and pixels to weights."""

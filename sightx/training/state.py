@@ -1,0 +1,60 @@
+"""Everything that a run needs to go on: tensors, and a record that JSON holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """Hold a trainer's state between two events.
+
+    `record` has stage, epoch, step, totals, history, decide and the optimizer's plain values.
+    """
+
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    record: Mapping[str, Any]
+
+
+def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an optimizer's state as named tensors and plain values."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{key}"] = value.detach()
+            else:
+                plain[f"{index}.{key}"] = value
+    return tensors, {"plain": plain, "groups": state["param_groups"]}
+
+
+def unpack(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> None:
+    """Put a packed state back into an optimizer over the same groups."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *record["plain"].items()]:
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": record["groups"]})
+
+
+def to_json(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures as JSON can hold them: what is not finite becomes null."""
+    return {key: value if math.isfinite(value) else None for key, value in figures.items()}
+
+
+def from_json(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """Return figures with null read as NaN."""
+    return {key: math.nan if value is None else value for key, value in figures.items()}

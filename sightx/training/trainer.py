@@ -1,0 +1,197 @@
+"""The loop, as a generator: it knows no files, no plugins, no terminal and no signals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sightx.data.batches import Batches, Positions
+from sightx.data.samples import Samples
+from sightx.evaluation import figures
+from sightx.evaluation.predictions import Predictions
+from sightx.registry.components import call
+from sightx.spec.experiment import Experiment
+from sightx.training import build, state
+from sightx.training.evaluate import Scores, score
+from sightx.training.events import Epoch, Step, ValidationBatch
+from sightx.training.history import History
+from sightx.training.objective import Objective
+from sightx.training.step import StepRule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Event = Step | ValidationBatch | Epoch
+
+
+class Trainer:
+    """Train a network on samples as an experiment says.
+
+    `history` grows by one mapping an epoch; `validation` holds the last epoch's predictions.
+    """
+
+    def __init__(
+        self, experiment: Experiment, samples: Samples, module: nn.Module, device: torch.device
+    ) -> None:
+        self.experiment, self.samples, self.device = experiment, samples, device
+        self.module = module.to(device)
+        build.freeze(module, experiment.model.trainable)
+        rows = samples.rows.take(samples.sides["train"])
+        self.statistics = call(
+            experiment.normalize.statistics, model=experiment.model, training_rows=rows
+        )
+        self.objective = Objective(experiment.loss, samples.counts("train"), device)
+        groups = build.groups(module, experiment.optimizer)
+        self._optimizer = experiment.optimizer.build(groups)
+        self._batches = Batches(
+            samples.rows, samples.table.labels, self.statistics, device,
+            experiment.augment, experiment.seed,
+        )  # fmt: skip
+        self._step_rule = StepRule(
+            module, self._optimizer, self.objective, self._batches, experiment.training
+        )
+        self.history = History(
+            experiment.training.monitor,
+            figures.directions(experiment.metric, samples.table.classes),
+        )
+        self.decisions: figures.States = []
+        self.validation: Predictions | None = None
+        # Sums over an epoch want more digits than a step; mps has no more.
+        self._exact = torch.float32 if device.type == "mps" else torch.float64
+        self._step = 0  # steps done in the whole run
+        self._totals: tuple[Tensor | float, Tensor | float, int] = (0.0, 0.0, 0)  # loss, right answers and samples of the running epoch
+        self._per_epoch = len(self._batch_starts(0))
+
+    def epochs(self, count: int | None = None) -> Iterator[Epoch]:
+        """Yield the ends of epochs only."""
+        return islice((event for event in self.events() if isinstance(event, Epoch)), count)
+
+    def events(self) -> Iterator[Event]:
+        """Train until the last epoch or until the stopping policy has a reason."""
+        settings = self.experiment.training
+        while len(self.history.epochs) < settings.epochs:
+            started = time.perf_counter()
+            # 1. Every training sample once, in an order that only seed and epoch decide.
+            yield from self._train()
+            # 2. The validation side; decisions are fitted on it.
+            loss = yield from self._validate()
+            # 3. The epoch becomes history, and policies are asked about it.
+            epoch = self._finish(loss, time.perf_counter() - started)
+            yield epoch
+            if epoch.stop:
+                return
+
+    def _train(self) -> Iterator[Step]:
+        epoch = len(self.history.epochs)
+        order, starts = self._order(epoch), self._batch_starts(epoch)
+        size, of = self.experiment.training.batch_size, self._per_epoch
+        build.train_mode(self.module)
+        losses, rights, seen = self._totals
+        for start in starts[self._step - epoch * of :]:
+            batch = order[start : start + size]
+            rate = self._multiplier(self._step)
+            loss, right = self._step_rule(batch, self._step, rate)
+            losses = losses + loss.to(self._exact) * len(batch)
+            rights, seen = rights + right, seen + len(batch)
+            self._step, self._totals = self._step + 1, (losses, rights, seen)
+            yield Step(epoch + 1, self._step, of, len(batch), loss, self._rate())
+
+    def _validate(self) -> Generator[ValidationBatch, None, float]:
+        positions = self.samples.sides["validation"]
+        if not len(positions):
+            return float("nan")
+        scores = self._scores()
+        settings = self.experiment.training
+        for done in score(
+            self.module, self._batches, positions, scores, settings.batch_size, settings.precision
+        ):
+            yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
+        raw = scores.predictions(self.samples.table, positions)
+        self.decisions, self.validation = figures.fit(self.experiment.decide, raw)
+        return scores.loss
+
+    def _finish(self, loss: float, seconds: float) -> Epoch:
+        losses, rights, seen = self._totals
+        metrics = {"train/loss": float(losses) / seen, "train/accuracy": float(rights) / seen}
+        if self.validation is not None:
+            metrics["validation/loss"] = loss
+            metrics |= figures.figures(self.validation, self.experiment.metric, "validation")
+        self.history = self.history.add(metrics)
+        self._totals = (0.0, 0.0, 0)
+        number = len(self.history.epochs)
+        return Epoch(
+            number=number,
+            of=self.experiment.training.epochs,
+            step=self._step,
+            metrics=metrics,
+            seconds=seconds,
+            rate=self._rate(),
+            monitor=self.history.monitor,
+            best=self.history.series().best == number - 1,
+            stop=self.experiment.stopping.reason(self.history),
+        )
+
+    def predict(self, side: str) -> tuple[Predictions, float]:
+        """Return a side's predictions, decided as on validation, and its loss."""
+        scores, positions = self._scores(), self.samples.sides[side]
+        settings = self.experiment.training
+        for _ in score(
+            self.module, self._batches, positions, scores, settings.batch_size, settings.precision
+        ):
+            pass
+        raw = scores.predictions(self.samples.table, positions)
+        return figures.apply(self.experiment.decide, self.decisions, raw), scores.loss
+
+    def state(self) -> state.State:
+        """Return everything that is needed to go on from here; valid at every event."""
+        tensors, optimizer = state.pack(self._optimizer)
+        losses, rights, seen = self._totals
+        record = {
+            "stage": 0,
+            "step": self._step,
+            "totals": [float(losses), float(rights), seen],
+            "history": [state.to_json(epoch) for epoch in self.history.epochs],
+            "decisions": self.decisions,
+            "optimizer": optimizer,
+        }
+        return state.State(self.module.state_dict(), tensors, record)
+
+    def restore(self, saved: state.State) -> None:
+        """Go on from a state; the next event is the one that would have followed it."""
+        self.use(saved)
+        state.unpack(self._optimizer, saved.optimizer, saved.record["optimizer"])
+        self._step, self._totals = saved.record["step"], tuple(saved.record["totals"])
+        for epoch in saved.record["history"]:
+            self.history = self.history.add(state.from_json(epoch))
+
+    def use(self, saved: state.State) -> None:
+        """Take the weights and decisions of a state, to predict with them; history stays."""
+        self.module.load_state_dict(saved.weights)
+        self.decisions = list(saved.record["decisions"])
+
+    def _scores(self) -> Scores:
+        return Scores(self.objective)
+
+    def _order(self, epoch: int) -> Positions:
+        train = self.samples.sides["train"]
+        labels = self.samples.table.labels[train]
+        return train[self.experiment.sampler.order(labels, epoch=epoch, seed=self.experiment.seed)]
+
+    def _batch_starts(self, epoch: int) -> range:
+        return range(0, len(self._order(epoch)), self.experiment.training.batch_size)
+
+    def _multiplier(self, step: int) -> float:
+        return self.experiment.scheduler.multiplier(
+            step,
+            steps=self.experiment.training.epochs * self._per_epoch,
+            steps_per_epoch=self._per_epoch,
+            history=self.history,
+        )
+
+    def _rate(self) -> float:
+        return float(self._optimizer.param_groups[-1]["lr"])

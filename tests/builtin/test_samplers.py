@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightx import Sampler, generator
+from sightx.builtin.samplers import Balanced, Sequential, Shuffle
+
+SKEWED = np.repeat([0, 1, 2, 4], [700, 200, 90, 10])
+
+
+@pytest.mark.parametrize("sampler", [Shuffle(), Balanced(), Balanced(samples=77)])
+def test_an_order_is_a_function_of_seed_and_epoch(sampler: Sampler) -> None:
+    first = sampler.order(SKEWED, epoch=3, seed=1)
+    generator(0, "anything").random(10)
+    assert np.array_equal(first, sampler.order(SKEWED.copy(), epoch=3, seed=1))
+    assert not np.array_equal(first, sampler.order(SKEWED, epoch=4, seed=1))
+    assert not np.array_equal(first, sampler.order(SKEWED, epoch=3, seed=2))
+
+
+def test_shuffle_is_an_even_permutation() -> None:
+    labels = np.zeros(8, dtype=np.int64)
+    places = np.zeros((8, 8))
+    for epoch in range(2000):
+        order = Shuffle().order(labels, epoch=epoch, seed=0)
+        assert sorted(order) == list(range(8))
+        places[np.arange(8), order] += 1
+    # Each sample comes first, second ... 250 times on average, with a deviation of 15.
+    assert np.all(np.abs(places - 250) < 5 * 15)
+
+
+def test_sequential_keeps_the_order() -> None:
+    assert Sequential().order(SKEWED, epoch=2, seed=9).tolist() == list(range(1000))
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array),
+    st.one_of(st.none(), st.integers(1, 90)),
+    st.integers(0, 5),
+)
+def test_balanced_draws_every_class_equally_often_and_evenly(
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]], samples: int | None, start: int
+) -> None:
+    epochs = range(start, start + 8)
+    orders = [Balanced(samples=samples).order(labels, epoch=e, seed=0) for e in epochs]
+    assert {len(order) for order in orders} == {samples or len(labels)}
+    classes = np.unique(labels)
+    for drawn in [*orders, np.concatenate(orders)]:
+        shares = [(labels[drawn] == label).sum() for label in classes]
+        assert max(shares) - min(shares) <= 1
+    seen = np.bincount(np.concatenate(orders), minlength=len(labels))
+    for label in classes:  # at most the passes that the first and the last epoch cut
+        times = seen[labels == label]
+        assert times.max() - times.min() <= 2
+
+
+def test_balanced_sees_all_of_a_common_class_before_it_repeats_one() -> None:
+    orders = [Balanced().order(SKEWED, epoch=epoch, seed=0) for epoch in range(6)]
+    common = [position for order in orders for position in order if SKEWED[position] == 0]
+    assert len(common) == 6 * 250
+    # Order within an epoch is shuffled; two epochs draw 500, none of them twice.
+    assert len(set(common[:500])) == 500
+    assert np.bincount(common, minlength=700)[:700].max() == 3
+    assert np.bincount(common, minlength=700)[:700].min() == 2
+    rare = [int(position) for position in orders[0] if SKEWED[position] == 4]
+    assert np.bincount(rare)[990:].tolist() == [25] * 10
+
+
+def test_balanced_mixes_classes_within_an_epoch() -> None:
+    drawn = SKEWED[Balanced().order(SKEWED, epoch=0, seed=0)]
+    halves = [np.bincount(half, minlength=5)[[0, 1, 2, 4]] for half in (drawn[:500], drawn[500:])]
+    # Hypergeometric: 125 a class and half, with a deviation of 6.8.
+    assert np.all(np.abs(np.array(halves) - 125) < 5 * 6.8)

@@ -1,0 +1,76 @@
+"""What many tests need: little images, little projects, the real photographs where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real photographs beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("the real photographs are not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """An ImageFolder of two classes that a small network can tell apart: 24/12/12 images."""
+    rng = np.random.default_rng(0)
+    for side, count in {"train": 12, "val": 6, "test": 6}.items():
+        for name, base in {"dark": 60, "light": 190}.items():
+            folder = tmp_path / "data" / side / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.normal(base, 30, (8, 8, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def write_spec(tmp_path: Path) -> Callable[..., Path]:
+    """Write a spec file and return its path."""
+
+    def write(text: str, name: str = "spec.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def spec(folders: Path, write_spec: Callable[..., Path]) -> Path:
+    """A whole little experiment on `folders`: trains in under a second."""
+    return write_spec(
+        """
+name = "little"
+
+[dataset]
+use = "image-folder"
+root = "data"
+
+[[prepare]]
+use = "resize"
+size = 8
+
+[normalize]
+use = "imagenet"
+
+[model]
+use = "simplenet"
+hidden = [6]
+
+[training]
+epochs = 2
+batch_size = 8
+"""
+    )

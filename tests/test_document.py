@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightx import document
+from sightx.document import Position
+from sightx.errors import SpecError
+
+TEXT = """\
+name = "a"  # a comment
+[training]
+epochs = 3
+a.b = 1
+"quoted key" = { c = 1, d = [1, { e = 2 }] }
+
+[[augment]]
+use = "flip"
+[[augment]]
+use = "rotate"
+[augment.inner]
+deep = 1
+"""
+
+
+def test_data_is_what_tomllib_reads() -> None:
+    assert document.parse(TEXT.encode(), "a.toml").data == tomllib.loads(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "column"),
+    [
+        (("name",), 1, 1),
+        (("training",), 2, 2),
+        (("training", "epochs"), 3, 1),
+        (("training", "a", "b"), 4, 1),
+        (("training", "quoted key"), 5, 1),
+        (("training", "quoted key", "c"), 5, 18),
+        (("training", "quoted key", "d", 1, "e"), 5, 36),
+        (("augment", 0, "use"), 8, 1),
+        (("augment", 1), 9, 3),
+        (("augment", 1, "use"), 10, 1),
+        (("augment", 1, "inner", "deep"), 12, 1),
+    ],
+)
+def test_every_key_has_its_place(key: document.Key, line: int, column: int) -> None:
+    found = document.parse(TEXT.encode(), "a.toml")
+    assert found.positions[key] == Position("a.toml", line, column)
+
+
+def test_a_key_without_a_place_has_its_tables() -> None:
+    found = document.parse(TEXT.encode(), "a.toml")
+    assert found.position(("training", "lost")) == Position("a.toml", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("raw", "line", "column", "code"),
+    [
+        (b"a = 1\nb = caf\xe9\n", 2, 8, "encoding"),
+        ("a = 1\n".encode("utf-16"), 1, 1, "encoding"),
+        (b'a = "open\n', 1, 10, "syntax"),
+        (b"a = 1\na = 2\n", 2, 6, "syntax"),
+        (b"a = " + b"[" * 5000, 1, 1, "syntax"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_with_a_place(
+    raw: bytes, line: int, column: int, code: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        document.parse(raw, "a.toml")
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column, problem.code) == (line, column, code)
+    assert "\n" not in str(problem)
+
+
+def test_latin_1_names_byte_and_offset() -> None:
+    with pytest.raises(SpecError, match=r"not UTF-8 \(byte 0xe9 at offset 9\)"):
+        document.parse(b'name = "c\xe9"', "a.toml")
+
+
+def test_a_byte_order_mark_and_windows_lines_are_read() -> None:
+    assert document.parse(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n", "a.toml").data == {"a": 1, "b": 2}
+
+
+def test_missing_folder_and_huge_files_are_one_line(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.toml"
+    huge.write_bytes(b"#" * (document.SIZE_LIMIT + 1))
+    for path in (tmp_path / "none.toml", tmp_path, huge):
+        with pytest.raises(SpecError) as caught:
+            document.read(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-4", 1e-4), ("true", True), ("resnet50", "resnet50"), ("/a/b c", "/a/b c"),
+     ("[1, 2]", [1, 2]), ('"x"', "x"), ("@eyepacs", "@eyepacs"), ("", "")],
+)  # fmt: skip
+def test_one_value_follows_toml_and_forgives_bare_words(text: str, value: object) -> None:
+    assert document.parse_value(text, "--set") == value
+
+
+def test_a_broken_value_is_refused() -> None:
+    with pytest.raises(SpecError, match="no TOML value"):
+        document.parse_value('"open', "--set")
+
+
+_NAMES = st.text("abc-_é \"'.", min_size=1, max_size=6)
+_VALUES = st.recursive(
+    st.integers(-9, 9) | st.booleans() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.dictionaries(_NAMES, _VALUES, max_size=4))
+def test_dump_and_parse_return_the_same_data_and_every_key_has_a_place(data: dict[str, object]) -> None:
+    found = document.parse(document.dump(data).encode(), "a.toml")
+    assert found.data == data
+    assert {(key,) for key in data} <= set(found.positions)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from sightx import errors
+from sightx.errors import Problem, SightXError
+
+
+def test_a_problem_is_one_line_with_place_code_path_and_way_out() -> None:
+    problem = Problem("unknown-key", "unknown key", "did you mean 'epochs'?", "training.epoch")
+    line = str(problem.at("a.toml", 4, 1))
+    assert line == (
+        "a.toml:4:1: error[unknown-key] training.epoch: unknown key; did you mean 'epochs'?"
+    )
+
+
+def test_a_long_message_is_shortened_and_place_and_hint_stay() -> None:
+    line = str(Problem("x", "m" * 1000, "the way out", file="a.csv", line=3))
+    assert len(line) == errors.LINE_LIMIT
+    assert line.startswith("a.csv:3: error[x] mmm")
+    assert line.endswith("...; the way out")
+
+
+def test_control_characters_are_escaped() -> None:
+    line = str(Problem("x", "a\nb\x1b[31m"))
+    assert line == r"error[x] a\nb\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [("SightXError", 70), ("SpecError", 2), ("DataError", 3), ("PluginError", 4), ("RunError", 5),
+     ("NonFiniteError", 6), ("ResourceError", 7)],
+)  # fmt: skip
+def test_exit_codes_are_those_of_the_design_and_drawn_in_the_tree(error: str, code: int) -> None:
+    cls = getattr(errors, error)
+    assert cls.exit_code == code
+    assert any(error in line and str(code) in line for line in (errors.__doc__ or "").split("\n"))
+
+
+def test_an_error_prints_a_line_for_each_problem() -> None:
+    error = SightXError(Problem("a", "one"), Problem("b", "two"))
+    assert str(error).split("\n") == ["error[a] one", "error[b] two"]
