@@ -15,7 +15,7 @@ from sightx.errors import (
     SightXError,
     SpecError,
 )
-from sightx.registry.components import Component, Place, Settings, Shape, Traits, Weights
+from sightx.registry.components import Component, File, Place, Settings, Shape, Traits, Weights
 from sightx.registry.hookspecs import hookimpl
 from sightx.registry.kinds import (
     Augment,
@@ -87,6 +87,7 @@ __all__ = [
     "Decide",
     "Epoch",
     "Experiment",
+    "File",
     "Group",
     "History",
     "ImageTable",

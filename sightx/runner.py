@@ -152,7 +152,6 @@ class _Execution:
         )
 
     def _train(self, trainer: Trainer, asked: _Asked) -> None:
-        self.result["status"] = "finished"
         steps, epoch = self.observers.listens("sightx_step_finished"), 0
         for event in trainer.events():
             if isinstance(event, Step):
@@ -167,6 +166,7 @@ class _Execution:
                 self._checkpoint(trainer, ["last"])
                 self.result |= {"status": "interrupted", "signal": asked.number}
                 return
+        self.result["status"] = "stopped" if "reason" in self.result else "finished"
 
     def _epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         row = {"epoch": epoch.number, "step": epoch.step, "rate": epoch.rate}
@@ -176,7 +176,7 @@ class _Execution:
         names = {name for policy in policies for name in policy.keep(trainer.history)}
         self._checkpoint(trainer, sorted(names))
         if epoch.stop:
-            self.result |= {"status": "stopped", "reason": epoch.stop}
+            self.result["reason"] = epoch.stop
 
     def _checkpoint(self, trainer: Trainer, names: Sequence[str]) -> None:
         if not names:

@@ -40,7 +40,7 @@ def test_data_is_what_tomllib_reads() -> None:
         (("training", "a", "b"), 4, 1),
         (("training", "quoted key"), 5, 1),
         (("training", "quoted key", "c"), 5, 18),
-        (("training", "quoted key", "d", 1, "e"), 5, 36),
+        (("training", "quoted key", "d", 1, "e"), 5, 35),
         (("augment", 0, "use"), 8, 1),
         (("augment", 1), 9, 3),
         (("augment", 1, "use"), 10, 1),

@@ -104,7 +104,7 @@ class Crop(Augment):
         }
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
-        """Return the parts as reductions about a shifted centre."""
+        """Return the size of each part as shares of the whole, and its centre."""
         import numpy as np
 
         full_height, full_width = size

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from sightx import Model, Normalize, Problem, Rows, SpecError
+from sightx import Normalize, Problem, SpecError
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from sightx import Model, Rows
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 

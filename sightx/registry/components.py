@@ -80,6 +80,7 @@ class Anchor:
 
 
 Place = Annotated[Path, Anchor()]
+File = Annotated[Path, Anchor(counts=True)]
 Weights = Annotated[str, Anchor(suffixes=(".safetensors", ".pt", ".pth"), counts=True)]
 
 

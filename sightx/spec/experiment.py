@@ -155,7 +155,7 @@ def table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
         anchor = anchor_of(info)
         if value is None or (identity and anchor and not anchor.counts):
             continue
-        if identity and anchor and str(value).endswith(anchor.suffixes):
+        if identity and anchor and str(value).endswith(anchor.suffixes or ""):
             value = Path(value).name
         result[key] = _plain(value, identity=identity)
     return result

@@ -33,12 +33,18 @@ def choose_device(name: str) -> torch.device:
 def build_module(
     model: Model, loss: Loss, classes: int, shape: tuple[int, int, int], seed: int
 ) -> nn.Module:
-    """Return the network with fresh weights, drawn on the CPU so that every device starts equal."""
+    """Return the network with fresh weights, drawn on the CPU so that every device starts equal.
+
+    Raises SpecError where the settings and the shape do not go together.
+    """
     channels, height, width = shape
     torch.manual_seed(seed_of(seed, "weights"))
-    module: nn.Module = call(
-        model.build, channels=channels, outputs=loss.outputs(classes), size=(height, width)
-    )
+    try:
+        module: nn.Module = call(
+            model.build, channels=channels, outputs=loss.outputs(classes), size=(height, width)
+        )
+    except ValueError as error:
+        raise SpecError(Problem("cannot-build", f"{model.name}: {error}", path="model")) from error
     return module
 
 

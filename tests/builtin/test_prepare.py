@@ -192,9 +192,16 @@ def test_a_label_in_a_corner_and_hot_pixels_do_not_count():
     assert np.abs(np.array(box_of(image)) - expected(*disc)).max() <= 5
 
 
+def test_a_plate_below_the_disc_does_not_count():
+    disc = DISCS["inside"]
+    image = photograph(*disc)
+    image[556:598, 10:220] = 255
+    assert np.abs(np.array(box_of(image)) - expected(*disc)).max() <= 5
+
+
 def test_a_surround_that_is_not_quite_black_is_surround():
     disc = DISCS["off the middle"]
-    image = np.maximum(photograph(*disc), 12)
+    image = np.maximum(photograph(*disc), 25)
     assert np.abs(np.array(box_of(image)) - expected(*disc)).max() <= 5
 
 

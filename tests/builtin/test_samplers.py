@@ -74,3 +74,11 @@ def test_balanced_mixes_classes_within_an_epoch() -> None:
     halves = [np.bincount(half, minlength=5)[[0, 1, 2, 4]] for half in (drawn[:500], drawn[500:])]
     # Hypergeometric: 125 a class and half, with a deviation of 6.8.
     assert np.all(np.abs(np.array(halves) - 125) < 5 * 6.8)
+
+
+def test_balanced_goes_through_a_class_in_a_new_order_each_time() -> None:
+    labels = np.repeat([0, 1], 500)
+    orders = [Balanced(samples=500).order(labels, epoch=epoch, seed=0) for epoch in (0, 2)]
+    halves = [{int(position) for position in order if position < 500} for order in orders]
+    # The first half of each pass: 125 meet on average, with a deviation of 5.6.
+    assert abs(len(halves[0] & halves[1]) - 125) < 5 * 5.6

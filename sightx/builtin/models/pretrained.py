@@ -1,65 +1,122 @@
-"""When training ends before its last epoch, each a pure function of the epochs so far."""
+"""Weights that others have published: named, downloaded once, verified, loaded."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+import hashlib
+import logging
+import re
+import sys
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import field_validator
 
-from sightx import Stopping
+from sightx import Model, Problem, ResourceError, SpecError
 
 if TYPE_CHECKING:
-    from sightx import History, Series
+    from torch import Tensor, nn
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation of ImageNet's red, green and blue, for pixels in [0, 1]."""
+
+_FILES = (".safetensors", ".pt", ".pth")
+_log = logging.getLogger("sightx")
 
 
-class Never(Stopping):
-    """Train all epochs."""
+class SourcedModel(Model):
+    """A network that refuses weights from where it knows none."""
 
-    name = "never"
+    sources: ClassVar[tuple[str, ...]] = ()
+    """The names of published weights."""
 
-    def reason(self, history: History) -> str | None:
-        """Return None."""
-        return None
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: str) -> str:
+        names = ("none", *cls.sources)
+        if weights in names or weights.startswith("run:") or weights.endswith(_FILES):
+            return weights
+        choices = f"{', '.join(names)}, a {'/'.join(_FILES)} path, run:ID"
+        raise ValueError(f"{weights!r} is none of {choices}")
 
 
-class Early(Stopping):
-    """Stop when the monitored figure no longer improves.
+def load(
+    module: nn.Module,
+    entry: Any,
+    *,
+    head: str,
+    dropped: tuple[str, ...],
+    rename: Callable[[str], str] = str,
+) -> None:
+    """Load what one of torchvision's weight entries holds, less the names that begin as `dropped`.
 
-    Only an epoch that beats the best by more than `min_delta` becomes the new best and starts the
-    count anew, as with Keras' EarlyStopping; an epoch without a figure is no improvement.
+    Only weights under `head` may stay as they are. Raises ResourceError, SpecError.
     """
+    import torch
 
-    name = "early"
+    path = fetch(entry.url, entry.meta["_file_size"])
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name in list(state):  # in place: the mapping carries the versions of its modules
+        value = state.pop(name)
+        if not name.startswith(dropped):
+            state[rename(name)] = value
+    if wrong := _misfit(module, state, head):
+        message = f"the weights of {path.name} do not fit: {wrong}"
+        raise SpecError(Problem("weights-mismatch", message, path="model.weights"))
 
-    monitor: str | None = None
-    """The figure to follow, such as `validation/loss`; left out, the experiment's."""
-    patience: PositiveInt = 3
-    """Epochs in a row without improvement after which training stops."""
-    min_delta: NonNegativeFloat = 0.0
-    """How much better than the best so far an epoch must be, in the figure's own unit."""
 
-    def reason(self, history: History) -> str | None:
-        """Return what has not improved, on what, and for how long."""
-        series = history.series(self.monitor)
-        best = self._best(series)
-        waited = len(series.values) - (0 if best is None else best + 1)
-        if waited < self.patience:
-            return None
-        name = self.monitor or history.monitor
-        span = f"{waited} epoch{'s' if waited > 1 else ''}"
-        if best is None:
-            return f"{name} has had no value for {span}"
-        return (
-            f"{name} has not improved on {series.values[best]:.4g} of epoch {best + 1} for {span}"
-        )
+def _misfit(module: nn.Module, state: dict[str, Tensor], head: str) -> str:
+    """Load a state and return what of it, or of the module, found no partner."""
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a shape differs: a headline, then a line for each weight
+        return str(error).splitlines()[-1].strip()
+    absent = [f"no {name}" for name in missing if not name.startswith(head)]
+    return ", ".join(absent + [f"unknown {name}" for name in unexpected])
 
-    def _best(self, series: Series) -> int | None:
-        """Return the position of the last improvement."""
-        best: int | None = None
-        for position, value in enumerate(series.values):
-            if series.better(
-                value, math.nan if best is None else series.values[best], self.min_delta
-            ):
-                best = position
-        return best
+
+def fetch(url: str, megabytes: float) -> Path:
+    """Return the file that a URL names in torch's cache, downloaded if it is not there.
+
+    The name ends in the first digits of the content's sha256. Raises ResourceError.
+    """
+    import torch
+
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    try:
+        if path.exists():
+            _verify(path, f"delete {path} to have it downloaded again")
+        else:
+            _download(url, path, megabytes)
+    except (OSError, HTTPException) as error:
+        message = f"cannot get {url}: {error}"
+        hint = f'put the file at {path}, or let model.weights be a "path.pth" or "none"'
+        raise ResourceError(
+            Problem("weights-unavailable", message, hint, path="model.weights")
+        ) from None
+    return path
+
+
+def _download(url: str, path: Path, megabytes: float) -> None:
+    """Download beside the file's place and move it there when it proves whole."""
+    import torch
+
+    _log.info("downloading %s (%.0f MB) to %s", url, megabytes, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder, path.name)
+        torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
+        _verify(part, f"run again, or put the right file at {path}")
+        part.replace(path)
+
+
+def _verify(path: Path, hint: str) -> None:
+    found = re.search(r"-([0-9a-f]{8,64})\.", path.name)
+    expected = found[1] if found else ""
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()[: len(expected)]
+    if got != expected:
+        message = f"the sha256 of {path.name} begins with {got}, expected {expected}"
+        raise ResourceError(Problem("weights-hash", message, hint, path="model.weights"))

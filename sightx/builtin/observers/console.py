@@ -66,7 +66,8 @@ class Screen:
         side = next((side for side in ("test", "validation") if side in result), "")
         if side and (predictions := run.predictions_of(side)) is not None:
             title = f"{side}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
-            self.print("", tables.per_class(predictions, title), tables.figures(result[side]))
+            self.print("", f"[bold]{title}[/bold]", tables.per_class(predictions))
+            self.print(tables.figures(result[side]))
         self.print("", f"{result['status']} after {result['seconds']:.0f} s: {run.directory}")
 
     def print(self, *lines: RenderableType) -> None:

@@ -69,7 +69,7 @@ def row(epoch: Epoch) -> str:
     return f"{cells}  {epoch.rate:>8.2g}  {epoch.seconds:>6.1f}s{best}"
 
 
-def per_class(predictions: Predictions, title: str) -> Table:
+def per_class(predictions: Predictions) -> Table:
     """Return a row a class: samples, precision, recall, F1; a dash where one is not defined."""
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -80,7 +80,7 @@ def per_class(predictions: Predictions, title: str) -> Table:
         labels=range(len(predictions.classes)),
         zero_division=math.nan,
     )
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
     for head in ("samples", "precision", "recall", "F1"):
         table.add_column(head, justify="right")

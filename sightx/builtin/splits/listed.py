@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightx import DataError, Place, Problem
+from sightx import DataError, File, Problem
 
 from .dealing import Counts, deal
 from .fresh import SIDES, Shares, members, refuse_empty, series, unknown_side
@@ -31,7 +31,7 @@ class Listed(Shares):
 
     name = "listed"
 
-    file: Place
+    file: File
     """A CSV with the columns path and split: train, validation, test, or empty for left out."""
 
     def assign(self, table: ImageTable) -> pd.Series[str]:

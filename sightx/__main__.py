@@ -1,0 +1,8 @@
+"""Let `python -m sightx` do what `sightx` does."""
+
+from __future__ import annotations
+
+from sightx.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sightx
+from sightx.cli.main import main
+
+
+def sightx_main(*words: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    return int(caught.value.code or 0)
+
+
+def test_piped_output_is_plain_lines_one_an_epoch(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("run", str(spec), "--runs", str(tmp_path / "runs")) == 0
+    out, err = capsys.readouterr()
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert err == ""
+    assert "\x1b" not in out
+    assert "\r" not in out
+    rows = [line for line in out.splitlines() if re.match(r"\s+[12]  ", line)]
+    assert [row.split()[0] for row in rows] == ["1", "2"]
+    assert "always answering 'dark' is right for 50.0% of validation" in out
+    assert re.search(r"^dark\s+6\s+[\d.%-]+", out, re.MULTILINE)
+    assert out.rstrip().endswith(str(directory))
+    best = sightx.open_run(directory).result["epoch"]
+    assert [row.split()[0] for row in rows if row.endswith("best")][-1] == str(best)
+    assert (directory / "console.log").read_text().strip() == out.strip()
+
+
+def test_the_gap_is_training_minus_validation(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"))
+    row = next(ln for ln in capsys.readouterr().out.splitlines() if re.match(r"\s+2  ", ln))
+    train, validation, gap = (float(cell.rstrip("%")) for cell in row.split()[3:6])
+    assert gap == pytest.approx(train - validation, abs=0.11)
+
+
+def test_quiet_prints_the_directory_alone(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"), "--quiet") == 0
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert capsys.readouterr().out == f"{directory}\n"
+
+
+def test_predict_prints_class_and_probabilities(
+    spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    sightx_main("run", str(spec), "--quiet", *runs)
+    capsys.readouterr()
+    files = [str(folders / "test" / name / "0.png") for name in ("dark", "light")]
+    assert sightx_main("predict", "last", *files, *runs) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == ["dark", "light"]
+    assert sightx_main("predict", "last@last", *files, "--json", *runs) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["class"] for record in records] == ["dark", "light"]
+    assert sum(records[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_evaluate_prints_the_figures_of_a_side(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    sightx_main("run", str(spec), "--quiet", *runs)
+    capsys.readouterr()
+    assert sightx_main("evaluate", "last", "--split", "train", *runs) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"train/accuracy\s+[01]\.\d{4}", out)
+    assert "predictions/train.csv" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["run", "nowhere.toml"], 2, "nowhere.toml"),
+        (["predict", "last", "a.png"], 5, "no run 'last'"),
+        (["predict", "", "a.png"], 2, "names no run"),
+        (["evaluate", "last", "--split", "x"], 2, "x"),
+    ],
+)
+def test_failures_are_one_line_with_their_exit_code(
+    words: list[str], code: int, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    assert sightx_main(*words, *runs) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert line in err
+
+
+def test_the_eyepacs_spec_without_its_data_says_how_to_get_them() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "sightx", "run", str(root / "specs" / "eyepacs_resnet50.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) <= 301
+    for part in ("@eyepacs", "kaggle competitions download", "88 GB", "synthetic-fundus"):
+        assert part in done.stderr

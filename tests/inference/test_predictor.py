@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+import sightx
+from sightx import DataError, PluginError, Predictor, Run, RunError
+
+
+@pytest.fixture
+def run(spec: Path, tmp_path: Path) -> Run:
+    return sightx.run(sightx.load(spec), runs=tmp_path / "runs")
+
+
+def by_hand(run: Run, file: Path) -> np.ndarray:
+    """Predict with plain PyTorch, from the numbers in the run alone."""
+    weights = load_file(run.checkpoint() / "model.safetensors")
+    layers = [nn.Linear(w.shape[1], w.shape[0]) for n, w in weights.items() if w.ndim == 2]
+    names = [name.removesuffix(".weight") for name, w in weights.items() if w.ndim == 2]
+    pairs = sorted(zip(names, layers, strict=True), key=lambda pair: pair[0] == "head")
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    pixels = np.array(Image.open(file).convert("RGB"))
+    x = ((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / deviation).flatten()
+    for name, layer in pairs:
+        layer.load_state_dict({k: weights[f"{name}.{k}"] for k in ("weight", "bias")})
+        x = layer(x) if name == "head" else torch.relu(layer(x))
+    return x.softmax(0).detach().numpy()
+
+
+def test_one_image_is_predicted_as_plain_pytorch_does(run: Run, folders: Path) -> None:
+    predictor = Predictor.load(run.directory, "cpu")
+    for file in sorted(folders.rglob("*.png"))[::7]:
+        prediction = predictor.predict(file)
+        expected = by_hand(run, file)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
+        assert prediction.decision == ["dark", "light"][expected.argmax()]
+
+
+def test_bytes_files_paths_and_pil_images_are_one(run: Run, folders: Path) -> None:
+    file = folders / "test" / "dark" / "0.png"
+    predictor = Predictor.load(run.directory, "cpu")
+    inputs = [file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes()), Image.open(file)]
+    found = [predictor.predict(image) for image in inputs]
+    assert all(prediction == found[0] for prediction in found)
+
+
+def test_a_batch_is_what_its_images_are(run: Run, folders: Path) -> None:
+    files = sorted(folders.rglob("*.png"))[:8]
+    predictor = Predictor.load(run.directory, "cpu")
+    for one, other in zip(predictor.predict_all(files), map(predictor.predict, files), strict=True):
+        np.testing.assert_allclose(
+            list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_a_turned_photograph_is_the_upright_one(run: Run, folders: Path, turn: int) -> None:
+    upright = Image.open(folders / "test" / "dark" / "0.png")
+    degrees = {3: 180, 6: 90, 8: 270}[turn]  # what a camera stores before a viewer turns it back
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    buffer = io.BytesIO()
+    upright.rotate(degrees, expand=True).save(buffer, "PNG", exif=exif)
+    predictor = Predictor.load(run.directory, "cpu")
+    assert predictor.predict(buffer.getvalue()) == predictor.predict(upright)
+
+
+def test_the_run_directory_alone_is_enough(run: Run, folders: Path, tmp_path: Path) -> None:
+    file = tmp_path / "kept.png"
+    shutil.copy(folders / "test" / "light" / "0.png", file)
+    before = Predictor.load(run.directory, "cpu").predict(file)
+    moved = run.directory.rename(tmp_path / "elsewhere")
+    shutil.rmtree(folders)
+    (moved / "experiment.toml").write_text("")
+    assert Predictor.load(moved, "cpu").predict(file) == before
+    checkpoint = next((moved / "checkpoints").glob("step-*"))
+    assert Predictor.load(checkpoint, "cpu").recipe.classes == ("dark", "light")
+
+
+def test_classes_keep_their_order_whatever_the_folders(
+    folders: Path, write_spec: Callable[..., Path], spec: Path, tmp_path: Path
+) -> None:
+    sets = ['dataset.classes=["light", "dark"]']
+    run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+    prediction = Predictor.load(run.directory, "cpu").predict(folders / "test" / "dark" / "0.png")
+    assert list(prediction.probabilities) == ["light", "dark"]
+    assert prediction.decision == "dark"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "empty file"), (b"<html></html>", "not an image")]
+)
+def test_what_is_no_image_is_one_line_with_exit_3(
+    run: Run, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    file = tmp_path / "bad.jpg"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=reason) as caught:
+        Predictor.load(run.directory, "cpu").predict(file)
+    assert "bad.jpg" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        Predictor.load(run.directory, "cpu").predict("nowhere.png")
+
+
+def test_a_component_that_is_not_installed_is_exit_4(run: Run) -> None:
+    recipe = run.checkpoint() / "recipe.json"
+    from sightx.inference.recipe import Recipe
+    from sightx.registry import plugins, project
+
+    text = recipe.read_bytes().replace(b'"simplenet"', b'"gone-net"')
+    registry = plugins.load(project.find(Path.cwd()))
+    with pytest.raises(PluginError, match="gone-net"):
+        Recipe.read(text, registry, "recipe.json")
+
+
+def test_weights_of_another_shape_name_the_tensor(run: Run, spec: Path, tmp_path: Path) -> None:
+    other = sightx.run(sightx.load(spec, ["model.hidden=[7]"]), runs=tmp_path / "runs")
+    weights = other.checkpoint() / "model.safetensors"
+    with pytest.raises(RunError, match="size mismatch"):
+        sightx.run(sightx.load(spec, [f"model.weights={weights}"]), runs=tmp_path / "runs")

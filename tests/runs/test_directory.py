@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightx import Predictions, ResourceError, RunError, load, open_run
+from sightx.runs import directory
+
+
+@pytest.fixture
+def run(spec: Path, tmp_path: Path) -> directory.Run:
+    return directory.create(tmp_path / "runs", load(spec), {"device": "cpu"})
+
+
+def test_a_run_is_named_by_time_experiment_and_hash(run: directory.Run, spec: Path) -> None:
+    date, time, *name, digest = run.id.split("-")
+    assert (len(date), len(time), name) == (8, 6, ["little"])
+    assert load(spec).id.startswith(digest)
+
+
+def test_runs_of_one_second_have_directories_of_their_own(spec: Path, tmp_path: Path) -> None:
+    experiment = load(spec)
+    with ThreadPoolExecutor(8) as pool:
+        made = pool.map(lambda _: directory.create(tmp_path / "r", experiment, {}), range(50))
+    assert len({run.id for run in made}) == 50
+
+
+def test_the_stored_experiment_is_the_experiment(run: directory.Run, spec: Path) -> None:
+    stored, original = load(run.directory / "experiment.toml"), load(spec)
+    assert stored.tables() == original.tables()
+    assert stored.id == original.id
+
+
+def test_metrics_are_valid_json_for_others_and_a_torn_line_is_left_out(run: directory.Run) -> None:
+    run.write_epoch({"epoch": 1, "train/loss": 0.5, "validation/loss": math.nan})
+    run.write_epoch({"epoch": 2, "train/loss": math.inf, "validation/loss": 0.25})
+    with (run.directory / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "tra')
+    frame = run.metrics
+    assert list(frame.epoch) == [1, 2]
+    assert math.isnan(frame["validation/loss"][0])
+    text = (run.directory / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(text[0])["nonfinite"] == ["validation/loss"]
+    script = "JSON.parse(require('fs').readFileSync(0))"
+    try:
+        subprocess.run(["node", "-e", script], input=text[1], text=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("no node here to parse the lines")
+
+
+def test_predictions_come_back_as_they_were(run: directory.Run) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1], 5)
+    predictions = Predictions(
+        keys=tuple("abcde"), groups=("g", "g", "", "", ""), labels=np.array([0, 1, 1, -1, 0]),
+        outputs=rng.normal(size=(5, 2)), probabilities=probabilities,
+        decisions=probabilities.argmax(1), classes=("NA", "light"),
+    )  # fmt: skip
+    run.write_json("data.json", {"classes": ["NA", "light"], "ordered": False})
+    run.write_predictions("test", predictions)
+    found = run.predictions_of("test")
+    assert found is not None
+    assert (found.keys, found.groups) == (predictions.keys, predictions.groups)
+    for name in ("labels", "outputs", "probabilities", "decisions"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(predictions, name))
+    assert run.predictions_of("validation") is None
+    with pytest.raises(RunError, match="no predictions"):
+        run.predictions("validation")
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run directory"):
+        open_run(tmp_path)
+
+
+def test_a_checkpoint_that_is_not_there_lists_those_that_are(run: directory.Run) -> None:
+    with pytest.raises(RunError, match="has no checkpoint"):
+        run.checkpoint()
+    with pytest.raises(RunError, match="no checkpoint 'x'; known: none"):
+        run.checkpoint("x")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_with_exit_7(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError) as caught:
+        directory.create(tmp_path / "file" / "runs", load(spec), {})
+    assert caught.value.exit_code == 7
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_can_be_moved(run: directory.Run, tmp_path: Path) -> None:
+    run.write_epoch({"epoch": 1})
+    moved = open_run(run.directory.rename(tmp_path / "elsewhere"))
+    assert list(moved.metrics.epoch) == [1]
+    assert moved.tables["name"] == "little"
