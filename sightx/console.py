@@ -30,7 +30,12 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
     if quiet or not console.is_terminal:
         yield None
         return
-    columns = (TextColumn("preparing images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("preparing images"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task("")
 

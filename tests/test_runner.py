@@ -92,7 +92,9 @@ def test_figures_can_be_computed_again_from_the_predictions(finished: Run) -> No
     table = finished.predictions("test")
     result = finished.result["test"]
     assert result["test/accuracy"] == accuracy_score(table.label, table.prediction)
-    assert result["test/balanced-accuracy"] == balanced_accuracy_score(table.label, table.prediction)
+    assert result["test/balanced-accuracy"] == balanced_accuracy_score(
+        table.label, table.prediction
+    )
     scored = finished.predictions_of("test")
     assert scored is not None
     rows = np.arange(len(scored))
@@ -259,16 +261,12 @@ def test_a_signal_ends_the_step_saves_and_says_so(
     assert run.checkpoint("last").is_dir()
 
 
-def test_a_chain_without_a_size_is_said_before_anything_is_read(
-    spec: Path, tmp_path: Path
-) -> None:
+def test_a_chain_without_a_size_is_said_before_anything_is_read(spec: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="does not end in one size"):
         sightx.run(sightx.load(spec, ["prepare=[{use='grayscale'}]"]), runs=tmp_path / "runs")
 
 
-def test_a_run_in_a_thread_leaves_signals_alone(
-    spec: Path, tmp_path: Path, folders: Path
-) -> None:
+def test_a_run_in_a_thread_leaves_signals_alone(spec: Path, tmp_path: Path, folders: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:

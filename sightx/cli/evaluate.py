@@ -16,8 +16,8 @@ from sightx.cli.options import runs_folder
 def command(run: str, split: str, runs: Path | None) -> None:
     """Score RUN on a split of its own data; predictions and figures go to the run."""
     from sightx import console
-    from sightx.registry import project
     from sightx.inference.scoring import evaluate
+    from sightx.registry import project
     from sightx.runs.index import find
 
     found, checkpoint = find(runs or project.find(Path.cwd()).runs, run)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
+import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
-from sightx.errors import Problem, SightXError
+from sightx.errors import Problem, ResourceError, SightXError, SpecError
 
 # Where each command lives; none is imported before it is asked for.
 COMMANDS = {
@@ -21,6 +23,10 @@ COMMANDS = {
     "show": "sightx.cli.show",
     "validate": "sightx.cli.validate",
 }
+_SCARCE = {
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.ENOSPC, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 
 class Commands(click.Group):
@@ -30,10 +36,14 @@ class Commands(click.Group):
         """Return the names of all commands."""
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, or None for an unknown name."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return a command. Raises SpecError for an unknown name."""
         if cmd_name not in COMMANDS:
-            return None
+            from sightx.registry.registry import nearest
+
+            known = self.list_commands(ctx)
+            hint = nearest(cmd_name, known) or "sightx --help"
+            raise SpecError(Problem("usage", f"no command is called {cmd_name!r}", hint))
         module = importlib.import_module(COMMANDS[cmd_name])
         command: click.Command = module.command
         return command
@@ -48,28 +58,60 @@ def sightx(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code that DESIGN gives each failure."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = sightx.main(words, prog_name="sightx", standalone_mode=False)
-    except SightXError as error:
-        _fail(str(error), error.exit_code, words)
-    except click.exceptions.NoArgsIsHelpError as error:
-        _fail(error.format_message(), 2, [])
-    except click.ClickException as error:
-        _fail(str(Problem("usage", error.format_message(), "sightx --help")), 2, [])
+        with _warnings_shown():
+            code = sightx.main(words, prog_name="sightx", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail(str(Problem("interrupted", "stopped before anything was trained")), 130, [])
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
+        sys.exit(130)
     except Exception as error:
-        line = Problem("internal", f"{type(error).__name__}: {error}", "--debug shows where")
-        _fail(str(line), 70, words)
+        if "--debug" in words:
+            traceback.print_exc()
+        failure = _expected(error)
+        click.echo(str(failure), err=True)
+        sys.exit(failure.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(text: str, code: int, words: Sequence[str]) -> None:
-    if "--debug" in words:
-        traceback.print_exc()
-    click.echo(text, err=True)
-    sys.exit(code)
+def _expected(error: Exception) -> SightXError:
+    """Return the failure that an exception stands for; what nobody expected is a bug of ours."""
+    if isinstance(error, SightXError):
+        return error
+    if isinstance(error, click.ClickException):
+        return SpecError(Problem("usage", error.format_message(), "sightx --help"))
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
+        return ResourceError(Problem("resource", message))
+    return SightXError(Problem("internal", message, "--debug shows where"))
+
+
+class _Lines(logging.Handler):
+    """Print each message once, to stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message that was not there yet."""
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            click.echo(line, err=True)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Show what SightX logs while a command runs."""
+    log, lines = logging.getLogger("sightx"), _Lines()
+    before = log.level
+    log.addHandler(lines)
+    log.propagate = False  # whatever a plugin may have set up, a line is shown once
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.propagate = True
+        log.setLevel(before)

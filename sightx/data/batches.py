@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +52,12 @@ class Batches:
         return images, torch.from_numpy(self.labels[positions]).to(self.device)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        mean, deviation = (
-            torch.tensor(values, device=self.device).view(-1, 1, 1) for values in self.statistics
-        )
+        mean, deviation = self._on_device
         return images.sub_(mean).div_(deviation)
+
+    @cached_property
+    def _on_device(self) -> list[Tensor]:
+        """Return mean and deviation, (C, 1, 1): sent once, so that no batch waits for them."""
+        return [
+            torch.tensor(values, device=self.device).view(-1, 1, 1) for values in self.statistics
+        ]

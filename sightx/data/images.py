@@ -116,10 +116,13 @@ def from_pil(
 
 
 def to_tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """Return pixels (H, W, 3) as a uint8 tensor (3, H, W) of its own, contiguous memory."""
+    """Return pixels (H, W, 3) as a tensor (3, H, W) on the same memory: channels stay last there.
+
+    Resizing is several times faster so, and nothing is copied.
+    """
     import torch
 
-    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _sniff(data: bytes, formats: Sequence[str]) -> str:

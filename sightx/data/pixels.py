@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightx.data.images import BadImage, decode, to_tensor
 from sightx.data.rows import Rows
-from sightx.data.table import ImageTable
-from sightx.errors import Problem, SpecError
+from sightx.data.table import ImageTable, locate
+from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.registry.components import Shape
 from sightx.registry.kinds import Prepare
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Progress = Callable[[int, int], None]
+Image = bytes | np.ndarray[Any, Any]
+
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_TRACE = "error.log has the traceback, --debug shows it"
 
 
 @dataclass(frozen=True)
@@ -49,51 +55,126 @@ def output_shape(chain: Sequence[Prepare]) -> tuple[int, int, int]:
     return shape.channels, shape.height, shape.width
 
 
-def apply(image: bytes | np.ndarray[Any, Any], chain: Sequence[Prepare]) -> Tensor:
-    """Return one prepared image, uint8 (C, H, W). Raises BadImage."""
-    pixels = decode(image) if isinstance(image, bytes) else image
-    tensor = to_tensor(pixels)
+def apply(image: Image, chain: Sequence[Prepare]) -> Tensor:
+    """Return one prepared image, uint8 (C, H, W). Raises BadImage, or PluginError for a bug."""
+    tensor = to_tensor(decode(image) if isinstance(image, bytes) else _owned(image))
     for prepare in chain:
-        tensor = prepare.apply(tensor)
+        tensor = _step(prepare, tensor)
     return tensor
 
 
+def _owned(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a copy of pixels that came without a file, so that nobody changes the dataset's."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise BadImage(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (H, W, 3)")
+    return np.array(pixels, order="C")
+
+
+def _step(prepare: Prepare, image: Tensor) -> Tensor:
+    """Return an image after one component, which must give what it declares."""
+    import torch
+
+    declared = prepare.shape(Shape(*image.shape))
+    try:
+        result = prepare.apply(image)
+        shape = tuple(result.shape)
+        kept = len(shape) == 3 and all(
+            want in (None, got) for want, got in zip(declared, shape, strict=True)
+        )
+    except (SightXError, MemoryError):
+        raise
+    except Exception as error:
+        raise _blame(prepare, f"{type(error).__name__}: {error}") from error
+    if not kept or result.dtype != torch.uint8:
+        found = f"{result.dtype} {shape}"
+        raise _blame(prepare, f"gave {found}, not uint8 {tuple(declared)}")
+    return result
+
+
+def _blame(prepare: Prepare, message: str) -> PluginError:
+    return PluginError(Problem("prepare-failed", message, _TRACE, f"prepare.{prepare.name}"))
+
+
 def fill(
-    table: ImageTable, chain: Sequence[Prepare], *, threads: int = 0, progress: Progress | None = None
+    table: ImageTable,
+    chain: Sequence[Prepare],
+    *,
+    threads: int = 0,
+    progress: Progress | None = None,
 ) -> Prepared:
-    """Prepare every image of a table; `progress` hears (done, of). The result knows no order."""
+    """Prepare every image of a table; the result does not depend on the number of threads.
+
+    `progress` hears (done, of), from the thread that calls. Raises PluginError, naming the image,
+    for a component that fails; an interrupt waits for no more images than there are threads.
+    """
     pixels = _room((len(table), *output_shape(chain)))
     digests, bad = [""] * len(table), dict[int, str]()
 
     def one(index: int) -> None:
         try:
-            image = table.read(index)
-            digests[index] = hashlib.sha256(image).hexdigest()
+            image = _read(table, index)
+            digests[index] = _digest(image)
             pixels[index] = apply(image, chain)
         except (BadImage, OSError) as error:
             bad[index] = _reason(error)
+        except PluginError as error:
+            raise PluginError(
+                *(_in(table, index, problem) for problem in error.problems)
+            ) from error
 
-    with _single_threaded(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(one, range(len(table))), start=1):
-            if progress:
-                progress(done, len(table))
+    with _single_threaded(), ThreadPoolExecutor(threads or _cores()) as pool:
+        try:
+            for done, _ in enumerate(pool.map(one, range(len(table))), start=1):
+                if progress:
+                    progress(done, len(table))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for index in bad:
         pixels[index] = 0
     return Prepared(Rows(pixels, np.arange(len(table))), digests, dict(sorted(bad.items())))
 
 
-def missing(table: ImageTable) -> dict[int, str]:
-    """Return the rows whose file is not there, without decoding any."""
+def _read(table: ImageTable, index: int) -> Image:
+    try:
+        return table.read(index)
+    except (BadImage, OSError, SightXError, MemoryError):
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        raise PluginError(Problem("read-failed", message, _TRACE, "dataset")) from error
+
+
+def _digest(image: Image) -> str:
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def _in(table: ImageTable, index: int, problem: Problem) -> Problem:
+    """Return a problem with the image in which it came up."""
+    message = f"{table.frame['path'].iat[index]}: {problem.message}"
+    return replace(problem, message=message).at(table.source, table.line(index))
+
+
+def absent(table: ImageTable) -> dict[int, str]:
+    """Return why rows have no file that may be read: found without opening or decoding any."""
     if table.root is None:
         return {}
-    paths = enumerate(table.frame["path"])
-    return {index: "missing" for index, path in paths if not (table.root / path).is_file()}
+    home, found = os.path.realpath(table.root), dict[int, str]()
+    for index, path in enumerate(table.frame["path"]):
+        try:
+            locate(home, path)
+        except OSError as error:
+            found[index] = _reason(error)
+    return found
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BadImage | OSError) -> str:
     if isinstance(error, BadImage):
         return error.reason
-    return "missing" if isinstance(error, FileNotFoundError) else str(error.strerror or error)  # type: ignore[attr-defined]
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return "missing" if missing else error.strerror or str(error)
 
 
 def _room(shape: tuple[int, ...]) -> Tensor:
@@ -101,13 +182,32 @@ def _room(shape: tuple[int, ...]) -> Tensor:
     import torch
 
     size = int(np.prod(shape))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size < memory // 2:
+    if size < _memory() // 2:
         return torch.empty(shape, dtype=torch.uint8)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        message = f"prepared pixels need {size / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free"
+        hint = "let TMPDIR name a larger disk, or prepare a smaller size"
+        raise ResourceError(Problem("disk-full", message, hint))
     # The file has no name as soon as it is mapped: it goes when the last reader does.
     with tempfile.NamedTemporaryFile(prefix="sightx-") as file:
         file.truncate(size)
         return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8).view(shape)
+
+
+def _memory() -> int:
+    """Return how many bytes this process may have, those of a container where it is in one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such file, or the word "max"
+        memory = min(memory, int(_LIMIT.read_text()))
+    return memory
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager

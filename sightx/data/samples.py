@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sightx.data.labels import read_csv
-from sightx.data.pixels import Prepared, Progress, fill, missing
+from sightx.data.labels import excluded
+from sightx.data.pixels import Prepared, Progress, absent, fill
 from sightx.data.rows import Rows
 from sightx.data.table import SPLITS, ImageTable
 from sightx.errors import DataError, Problem
@@ -45,12 +45,18 @@ def open_table(dataset: Dataset, split: Split) -> ImageTable:
     Raises DataError.
     """
     table = dataset.table()
-    if dataset.exclude is not None:
-        listed = read_csv(dataset.exclude, ["path", "reason"])
-        table = table.without(dict(zip(listed["path"], listed["reason"], strict=True)))
     if not len(table):
-        raise DataError(Problem("no-samples", "the dataset has no samples", file=table.source))
+        hint = "it needs rows, or folders with images"
+        raise DataError(Problem("no-samples", "there are no samples", hint, file=table.source))
+    if dataset.exclude is not None:
+        table = table.without(excluded(dataset.exclude, list(table.frame["path"])))
+        if not len(table):
+            file = str(dataset.exclude)
+            raise DataError(Problem("no-samples", "it leaves out every sample", file=file))
     sides = split.assign(table)
+    if not (sides == "train").any():
+        hint = "see the split, and what dataset.exclude leaves out"
+        raise DataError(Problem("no-training", "no sample is on train", hint, file=table.source))
     return table.with_frame(table.frame.assign(split=sides.to_numpy()))
 
 
@@ -68,22 +74,16 @@ def prepare(
     They are listed in the CSV file `faults` (path, reason, row), in the form that `exclude` takes.
     Raises DataError where the dataset says that they fail the run, or there are too many to skip.
     """
-    gone = missing(table)
-    if gone and dataset.on_bad_image == "fail":
-        raise _bad(table, gone, faults)
+    _judge(table, absent(table), dataset, faults)
     prepared = fill(table, chain, threads=threads, progress=progress)
-    if not prepared.bad:
-        return _samples(table, prepared, np.arange(len(table)))
-    failure = _bad(table, prepared.bad, faults)
-    if dataset.on_bad_image == "fail" or len(prepared.bad) > dataset.bad_images_at_most * len(table):
-        raise failure
-    kept = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
-    return _samples(table, prepared, kept)
+    _judge(table, prepared.bad, dataset, faults)
+    return _samples(table, prepared)
 
 
-def _samples(table: ImageTable, prepared: Prepared, kept: np.ndarray[Any, Any]) -> Samples:
+def _samples(table: ImageTable, prepared: Prepared) -> Samples:
     paths = table.frame["path"]
-    kept_table = table.without({paths.iat[i]: reason for i, reason in prepared.bad.items()})
+    kept = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
+    kept_table = table.without({str(paths.iat[i]): reason for i, reason in prepared.bad.items()})
     split = kept_table.frame["split"].to_numpy()
     sides = {side: np.flatnonzero(split == side) for side in SPLITS}
     digests = [prepared.digests[index] for index in kept]
@@ -93,16 +93,31 @@ def _samples(table: ImageTable, prepared: Prepared, kept: np.ndarray[Any, Any]) 
 def _data_id(table: ImageTable, digests: list[str]) -> str:
     """Return the hash of contents and labels; the order of the rows does not matter."""
     labels = [table.classes[label] for label in table.labels]
-    rows = sorted(zip(table.frame["path"], digests, labels, strict=True))
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for row in sorted(zip(table.frame["path"], digests, labels, strict=True)):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
 
 
-def _bad(table: ImageTable, bad: Mapping[int, str], faults: Path) -> DataError:
-    """List bad images in a file, and return the error that names the first."""
-    paths = table.frame["path"]
+def _judge(table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: Path) -> None:
+    """List bad images in a file; raise DataError where so many may not be left out."""
+    if not bad:
+        return
+    paths, most = table.frame["path"], dataset.bad_images_at_most
     rows = [(paths.iat[index], reason, table.line(index)) for index, reason in bad.items()]
     pd.DataFrame(rows, columns=["path", "reason", "row"]).to_csv(faults, index=False)
+    skip = dataset.on_bad_image == "skip"
+    if skip and len(bad) / len(table) <= most:
+        return
     name, reason, line = rows[0]
-    message = f"{len(bad)} of {len(table)} images cannot be read; first: {name} ({reason})"
-    hint = f'all listed in {faults}; mend them, name that file in dataset.exclude, or on_bad_image = "skip"'
-    return DataError(Problem("bad-images", message, hint, file=table.source, line=line))
+    cannot = "are missing" if set(bad.values()) == {"missing"} else "cannot be read"
+    message = f"{len(bad)} of {len(table)} images {cannot}; first: {name} ({reason})"
+    if skip:
+        message = f"{message}; dataset.bad_images_at_most is {most:g}"
+    near = Path("...", *faults.parts[-2:])  # so that the line has room for the image's name
+    if faults.is_relative_to(Path.cwd()):
+        near = faults.relative_to(Path.cwd())
+    hint = f"listed in {near}: mend them, or let dataset.exclude name that file"
+    if len(bad) == len(table) and table.root is not None:
+        hint = f"is {table.root} the folder of images?"
+    raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from sightx.errors import DataError, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +29,9 @@ class ImageTable:
     `frame` has the columns `path` (what names the sample, unique), `label` (a position in
     `classes`), `group` ("" where samples stand alone), and may have `split` and `line` (the row in
     the file that told of the sample). `read(index)` returns row `index`'s image as encoded bytes,
-    or as uint8 pixels (H, W, 3) where there are no files. `source` names the file of the labels, `root`
-    the folder that the paths are below; `skipped` maps rows that were left out to the reason.
+    or as uint8 pixels (H, W, 3) where there are no files. `source` names the file of the labels,
+    `root` the folder that the paths are below, None without files; `skipped` maps the paths of
+    rows that were left out to the reason.
     """
 
     frame: pd.DataFrame
@@ -48,8 +54,9 @@ class ImageTable:
     @property
     def groups(self) -> np.ndarray[Any, Any]:
         """Return the groups; a sample without one is a group of its own."""
-        groups = self.frame["group"].astype(str)
-        return groups.where(groups != "", "\0" + self.frame["path"].astype(str)).to_numpy()
+        pairs = zip(self.frame["group"], self.frame["path"], strict=True)
+        # No cell holds a NUL, so a path never meets a group. (pandas would lose it.)
+        return np.array([str(group) or f"\0{path}" for group, path in pairs], dtype=object)
 
     def counts(self, rows: np.ndarray[Any, Any] | None = None) -> list[int]:
         """Return the number of samples of each class, in all rows or in some."""
@@ -58,18 +65,13 @@ class ImageTable:
 
     def line(self, index: int) -> int:
         """Return the line of the labels' file that told of a row; 0 where there is none."""
-        return int(self.frame["line"].iat[index]) if "line" in self.frame else 0
+        return int(self.frame["line"].to_numpy()[index]) if "line" in self.frame else 0
 
     def take(self, rows: np.ndarray[Any, Any]) -> ImageTable:
         """Return a table of some rows, in the order given."""
         positions = np.asarray(rows)
-        read = self.read
-
-        def read_taken(index: int) -> bytes | np.ndarray[Any, Any]:
-            return read(int(positions[index]))
-
         frame = self.frame.iloc[positions].reset_index(drop=True)
-        return replace(self, frame=frame, read=read_taken)
+        return replace(self, frame=frame, read=_Taken(self.read, positions))
 
     def with_frame(self, frame: pd.DataFrame) -> ImageTable:
         """Return the table with other columns on the same rows."""
@@ -84,35 +86,77 @@ class ImageTable:
     def from_torch(cls, dataset: Dataset[Any], classes: tuple[str, ...]) -> ImageTable:
         """Return a table over a map-style dataset of (image, label).
 
-        An image is a PIL image, uint8 pixels (H, W, 3), or a uint8 tensor (3, H, W). Every item is
-        read once here, for its label.
+        An image is a PIL image, a uint8 array (H, W, 3) or (H, W), or a uint8 tensor (3, H, W) or
+        (1, H, W), the same at every reading. Every item is read once here, for its label. Raises
+        DataError for a label that is no position in `classes`.
         """
         labels = [int(dataset[index][1]) for index in range(len(dataset))]  # type: ignore[arg-type]
         paths = [str(index) for index in range(len(labels))]
+        for path, label in zip(paths, labels, strict=True):
+            if not 0 <= label < len(classes):
+                message = f"label {label} of item {path} is outside 0..{len(classes) - 1}"
+                raise DataError(Problem("label-range", message, "declare more classes"))
         frame = pd.DataFrame({"path": paths, "label": labels, "group": ""})
-        return cls(frame, classes, lambda index: _pixels(dataset[index][0]))
+        return cls(frame, classes, _Items(dataset))
 
     def to_torch(self) -> Dataset[tuple[Tensor, int]]:
         """Return a map-style dataset of uint8 (3, H, W) and label."""
-        return _TorchView(self)
+        return _TorchView(self)  # type: ignore[return-value]
 
 
-def file_reader(root: Path, paths: list[str]) -> Callable[[int], bytes]:
-    """Return a reader of files under a folder."""
-
-    def read(index: int) -> bytes:
-        return (root / paths[index]).read_bytes()
-
-    return read
+def file_reader(root: Path, paths: Sequence[str]) -> Callable[[int], bytes]:
+    """Return a reader of files below a folder; a link that leads out of it is not followed."""
+    return _Files(os.path.realpath(root), paths)
 
 
-def _pixels(image: Any) -> np.ndarray[Any, Any]:
-    array = np.asarray(image)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 2 or array.shape[2] == 1:
-        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(array[:, :, :3])
+def locate(home: str, path: str) -> str:
+    """Return the regular file that a path below a folder, itself without links, leads to.
+
+    Raises OSError where there is none, or a link leads out of the folder.
+    """
+    file = os.path.realpath(os.path.join(home, path))  # noqa: PTH118  a Path costs as much again
+    if not file.startswith(home.rstrip("/") + "/"):
+        raise OSError(errno.EXDEV, "leads out of the folder of images")
+    if not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116
+        raise OSError(errno.EINVAL, "not a file")
+    return file
+
+
+# Readers are objects, not closures, so that they reach the worker processes of a DataLoader.
+@dataclass(frozen=True)
+class _Files:
+    home: str
+    paths: Sequence[str]
+
+    def __call__(self, index: int) -> bytes:
+        return Path(locate(self.home, self.paths[index])).read_bytes()
+
+
+@dataclass(frozen=True)
+class _Taken:
+    read: Callable[[int], bytes | np.ndarray[Any, Any]]
+    positions: np.ndarray[Any, Any]
+
+    def __call__(self, index: int) -> bytes | np.ndarray[Any, Any]:
+        return self.read(int(self.positions[index]))
+
+
+@dataclass(frozen=True)
+class _Items:
+    dataset: Dataset[Any]
+
+    def __call__(self, index: int) -> np.ndarray[Any, Any]:
+        import torch
+        from PIL.Image import Image
+
+        from sightx.data.images import from_pil
+
+        image = self.dataset[index][0]
+        if isinstance(image, Image):
+            return from_pil(image)
+        array = image.movedim(0, -1).numpy() if torch.is_tensor(image) else np.asarray(image)
+        grey = array[..., None] if array.ndim == 2 else array
+        return np.repeat(grey, 3, axis=2) if grey.ndim == 3 and grey.shape[2] == 1 else array
 
 
 class _TorchView:
@@ -120,18 +164,14 @@ class _TorchView:
 
     def __init__(self, table: ImageTable) -> None:
         self._table = table
+        self._labels = table.labels.tolist()
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        from sightx.data.images import decode, to_tensor
+        from sightx.data.pixels import apply
 
-        image = self._table.read(index)
-        pixels = decode(image) if isinstance(image, bytes) else image
-        return to_tensor(pixels), int(self._table.labels[index])
-
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        return (self[index] for index in range(len(self)))
+        return apply(self._table.read(index), ()).contiguous(), self._labels[index]

@@ -83,7 +83,7 @@ class Predictor:
             self.device,
         )
         batch, _ = batches.plain(np.arange(len(rows)))
-        predictions = self._decide(outputs(self.module, batch, "fp32").float())
+        predictions = self._decide(outputs(self.module, batch, "fp32"))
         classes = self.recipe.classes
         return [
             Prediction(classes[decision], dict(zip(classes, map(float, row), strict=True)))

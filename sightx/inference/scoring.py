@@ -15,7 +15,7 @@ from sightx.inference.predictor import Predictor
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 from sightx.spec.resolve import load
-from sightx.training.evaluate import Scores, score
+from sightx.training.evaluate import Scores
 from sightx.training.objective import Objective
 
 
@@ -34,13 +34,10 @@ def evaluate(
     batches = Batches(
         data.rows, data.table.labels, (recipe.mean, recipe.deviation), predictor.device
     )
-    scores, positions = Scores(objective), data.sides[side]
-    settings = experiment.training
-    for _ in score(
-        predictor.module, batches, positions, scores, settings.batch_size, settings.precision
-    ):
+    scores = Scores(predictor.module, objective, batches, data.sides[side], experiment.training)
+    for _ in scores:
         pass
-    raw = scores.predictions(data.table, positions)
+    raw = scores.predictions(data.table)
     predictions = figures.apply(recipe.decide, list(recipe.decisions), raw)
     run.write_predictions(side, predictions)
     scored = figures.figures(predictions, experiment.metric, side)

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from sightx.errors import PluginError, Problem, SightXError
+
+if TYPE_CHECKING:
+    from sightx.registry.registry import Registry
 
 
 class Settings(BaseModel):
@@ -30,6 +35,25 @@ class Settings(BaseModel):
     )
 
 
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def read(cls: type[Kind], data: Mapping[str, Any], registry: Registry | None = None) -> Kind:
+    """Return settings from what TOML or JSON says; names are looked up in the registry.
+
+    The data pass as JSON text: only so does pydantic's strict mode take lists for tuples, and
+    strings for paths. Raises pydantic's ValidationError.
+    """
+    return cls.model_validate_json(json.dumps(data, default=str), context={"registry": registry})
+
+
+def table_class(annotation: Any) -> type[Settings] | None:
+    """Return the class of the table, or of the array of tables, that a field is; else None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next(filter(None, map(table_class, get_args(annotation))), None)
+
+
 class Component(Settings):
     """One thing that a spec can name: its fields are the keys of the table that names it.
 
@@ -39,11 +63,15 @@ class Component(Settings):
     kind: ClassVar[str]
     name: ClassVar[str]
     revision: ClassVar[int] = 1
+    _use: str | None = PrivateAttr(default=None)
+
+    @property
+    def use(self) -> str:
+        """Return the name by which a spec finds the component: `name` or `owner:name`."""
+        return self._use or self.name
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate a named class as itself, and a kind by the class that its table names."""
         if hasattr(cls, "name"):
             return handler(source)
@@ -57,14 +85,30 @@ class Component(Settings):
             raise PydanticCustomError("table_type", "expected a table with `use`")
         settings = dict(value)
         if not isinstance(use := settings.pop("use", None), str):
-            raise PydanticCustomError("missing_use", "needs `use`, the name of a {kind}", _kind(cls))
-        found: type[Component] = info.context["registry"].find(cls.kind, use)
-        # Through JSON text: only so does pydantic's strict mode accept lists for tuples, and paths.
-        return found.model_validate_json(json.dumps(settings, default=str), context=info.context)
+            context = {"hint": f"sightx list-plugins {cls.kind} shows the names"}
+            raise PydanticCustomError("missing-use", "must name a component", context)
+        registry: Registry = info.context["registry"]
+        found = registry.find(cls.kind, use)
+        if not issubclass(found, cls):
+            context = {"use": use, "expected": cls.__name__, "hint": ""}
+            raise PydanticCustomError("unknown-name", "{use} is no {expected}", context)
+        made = _checked(found, settings, registry)
+        if use != found.name:
+            made._use = use
+        return made
 
 
-def _kind(cls: type[Component]) -> dict[str, Any]:
-    return {"kind": cls.kind}
+def _checked(found: type[Component], settings: dict[str, Any], registry: Registry) -> Component:
+    """Validate; whatever a plugin's own validators raise is that plugin's failure."""
+    try:
+        return read(found, settings, registry)
+    except (ValidationError, SightXError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {error}"
+        message = f"the {found.kind} {found.name!r} of {found.__module__} failed: {cause}"
+        hint = "sightx --debug shows its traceback"
+        raise PluginError(Problem("broken-plugin", message, hint)) from error
 
 
 @dataclass(frozen=True)

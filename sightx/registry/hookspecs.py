@@ -51,4 +51,4 @@ class RunHooks:
 
     @hookspec
     def sightx_run_finished(self, run: Run, result: dict[str, object]) -> None:
-        """When the run has ended: `result["status"]` is finished, stopped, interrupted or failed."""
+        """When the run has ended: finished, stopped, interrupted or failed, says its status."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from sightx.registry.components import Component, Place, Settings, Shape, Traits, Weights
+from sightx.registry.components import Component, File, Settings, Shape, Traits, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Dataset(Component):
 
     kind = "dataset"
 
-    exclude: Place | None = None
+    exclude: File | None = None
     """A CSV of path and reason: these rows are left out, counted and reported."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """What an image that cannot be read does: end the run before its first step, or be left out."""
@@ -104,9 +104,7 @@ class Augment(Component):
         """
         return None
 
-    def apply(
-        self, images: Tensor, targets: Tensor, params: Params
-    ) -> tuple[Tensor, Tensor]:
+    def apply(self, images: Tensor, targets: Tensor, params: Params) -> tuple[Tensor, Tensor]:
         """Return changed images, float (n, C, H, W) in [0, 1], and targets."""
         return images, targets
 
@@ -116,9 +114,7 @@ class Sampler(Component):
 
     kind = "sampler"
 
-    def order(
-        self, labels: np.ndarray[Any, Any], *, epoch: int, seed: int
-    ) -> np.ndarray[Any, Any]:
+    def order(self, labels: np.ndarray[Any, Any], *, epoch: int, seed: int) -> np.ndarray[Any, Any]:
         """Return positions in `labels`, a pure function of the arguments."""
         raise NotImplementedError
 
@@ -156,7 +152,7 @@ class Loss(Component):
         return classes
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
-        """Return a module (outputs (B, K), targets (B,)) -> (B,). Counts are of the training side."""
+        """Return a module (outputs (B, K), targets (B,)) -> (B,); counts: the training side."""
         raise NotImplementedError
 
     def weights(self, targets: Tensor, class_counts: Sequence[int]) -> Tensor | None:

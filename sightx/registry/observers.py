@@ -6,21 +6,32 @@ from collections.abc import Callable, Mapping
 
 import pluggy
 
+from sightx.errors import PluginError, Problem
 from sightx.registry import hookspecs
 
 
 class Observers:
-    """Call run hooks on objects; one that fails is reported to `warn` and dropped."""
+    """Call run hooks on objects; one that fails is reported to `warn` and dropped.
+
+    Raises PluginError for one with a misspelt hook, or with none.
+    """
 
     def __init__(self, observers: Mapping[str, object], warn: Callable[[str], None]) -> None:
         self._manager = pluggy.PluginManager("sightx")
         self._manager.add_hookspecs(hookspecs.RunHooks)
         self._warn = warn
         for name, observer in observers.items():
+            self._register(name, observer)
+
+    def _register(self, name: str, observer: object) -> None:
+        try:
             self._manager.register(observer, name=name)
+            self._manager.check_pending()
             if not self._manager.get_hookcallers(observer):
-                raise TypeError(f"observer {name!r} has no hook")
-        self._manager.check_pending()
+                raise TypeError("it has no hook; is @hookimpl missing?")
+        except Exception as error:
+            cause = " ".join(str(error).split())
+            raise PluginError(Problem("broken-observer", f"observer {name!r}: {cause}")) from error
 
     def listens(self, hook: str) -> bool:
         """Say whether any observer hears a hook."""
@@ -34,6 +45,8 @@ class Observers:
             caller = self._manager.subset_hook_caller(hook, others)
             try:
                 caller(**records)
-            except Exception as error:
-                self._warn(f"observer {name} failed and is dropped: {type(error).__name__}: {error}")
+            except (Exception, SystemExit) as error:
+                self._warn(
+                    f"observer {name} failed and is dropped: {type(error).__name__}: {error}"
+                )
                 self._manager.unregister(plugin)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pluggy
 
@@ -23,6 +24,8 @@ from sightx.registry.registry import Plugin, Registry
 GROUP = "sightx"
 BUILTIN = "sightx.builtin"
 
+Found = Iterator[tuple[Plugin, Callable[[], object]]]
+
 
 def load(project: Project) -> Registry:
     """Return a registry with everything that this project can name.
@@ -30,13 +33,12 @@ def load(project: Project) -> Registry:
     `SIGHTX_PLUGINS=none` loads only what ships with SightX.
     """
     registry = Registry()
-    version = importlib.metadata.version("sightx")
-    builtin = Plugin("builtin", BUILTIN, "sightx", version)
+    builtin = Plugin("builtin", BUILTIN, "sightx", importlib.metadata.version("sightx"))
     _enter(registry, builtin, lambda: importlib.import_module(BUILTIN))
-    strangers = list(_installed()) + list(_local(project))
-    for plugin, load_module in strangers:
-        if os.environ.get("SIGHTX_PLUGINS") == "none":
-            registry.add(_with(plugin, "disabled", "SIGHTX_PLUGINS=none"))
+    disabled = os.environ.get("SIGHTX_PLUGINS") == "none"
+    for plugin, load_module in (*_installed(), *_local(project)):
+        if disabled:
+            registry.add(replace(plugin, state="disabled", error="SIGHTX_PLUGINS=none"))
         else:
             _enter(registry, plugin, load_module)
     return registry
@@ -45,13 +47,11 @@ def load(project: Project) -> Registry:
 def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]) -> None:
     """Import one plugin and ask it for components; whatever it does, only it is hurt."""
     try:
-        components = _components(plugin.name, load_module())
+        registry.add(plugin, _components(plugin.name, load_module()))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may call sys.exit, or raise what it likes
-        registry.add(_with(plugin, "broken", f"{type(error).__name__}: {error}"))
-    else:
-        registry.add(plugin, components)
+        registry.add(plugin.failed(error))
 
 
 def _components(name: str, module: object) -> list[type]:
@@ -59,42 +59,63 @@ def _components(name: str, module: object) -> list[type]:
     manager.add_hookspecs(hookspecs.PluginHooks)
     manager.register(module, name=name)
     manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise TypeError("it brings no hook; is @hookimpl missing?")
     return [cls for classes in manager.hook.sightx_components() for cls in classes]
 
 
-def _with(plugin: Plugin, state: str, error: str) -> Plugin:
-    return Plugin(
-        plugin.name, plugin.place, plugin.distribution, plugin.version, state, error  # type: ignore[arg-type]
-    )
-
-
-def _installed() -> Iterator[tuple[Plugin, Callable[[], object]]]:
+def _installed() -> Found:
     """Yield the entry points of every distribution, in an order that no folder decides."""
-    points = importlib.metadata.entry_points(group=GROUP)
-    for point in sorted(points, key=lambda p: (p.name, p.dist.name if p.dist else "")):
-        name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-        yield Plugin(point.name, point.value, name, version), point.load
+    found: dict[tuple[str, str, str], tuple[Plugin, Callable[[], object]]] = {}
+    for distribution in importlib.metadata.distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{GROUP}]" not in text:
+            continue
+        name, version = distribution.name or "", distribution.version or ""
+        for point in _points(distribution):
+            plugin = Plugin(point.name, point.value, name, version)
+            found.setdefault((point.name, name, point.value), (plugin, point.load))
+    yield from (found[key] for key in sorted(found))
 
 
-def _local(project: Project) -> Iterator[tuple[Plugin, Callable[[], object]]]:
-    """Yield the modules and packages in a project's plugin folders."""
+def _points(distribution: importlib.metadata.Distribution) -> list[importlib.metadata.EntryPoint]:
+    """Return a distribution's entry points; a file that cannot be read is one that fails."""
+    try:
+        return list(distribution.entry_points.select(group=GROUP))
+    except Exception:
+        return [importlib.metadata.EntryPoint("entry_points.txt", "cannot be read", GROUP)]
+
+
+def _local(project: Project) -> Found:
+    """Yield the modules and packages in a project's plugin folders; `_names` are private."""
     for folder in project.plugins:
-        paths = sorted(folder.iterdir()) if folder.is_dir() else []
-        for path in paths:
-            if path.suffix == ".py" or (path / "__init__.py").is_file():
-                yield Plugin(path.stem, str(path)), _importer(folder, path)
+        if not folder.is_dir():
+            yield Plugin(folder.name, str(folder)), _absent
+            continue
+        for path in sorted(folder.iterdir()):
+            file = path if path.suffix == ".py" else path / "__init__.py"
+            if file.is_file() and not path.name.startswith("_"):
+                yield Plugin(path.stem, str(path)), _importer(folder, path.stem, file)
 
 
-def _importer(folder: Path, path: Path) -> Callable[[], ModuleType]:
-    """Import by plain name with the folder on the path, so that spawned workers can unpickle."""
+def _absent() -> object:
+    raise FileNotFoundError("the folder does not exist")
 
-    def load_module() -> ModuleType:
+
+def _importer(folder: Path, name: str, file: Path) -> Callable[[], object]:
+    """Import by plain name with the folder on the path, so that spawned workers can unpickle.
+
+    The folder comes last there: a file called `random` or `torch` must not take their place.
+    """
+
+    def load_module() -> object:
         if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-        module = importlib.import_module(path.stem)
-        origin = Path(module.__file__ or "")
-        if folder.resolve() not in origin.resolve().parents:
-            raise ImportError(f"the name {path.stem!r} is taken by {origin}")
-        return module
+            sys.path.append(str(folder))
+            importlib.invalidate_caches()
+        spec = importlib.util.find_spec(name)
+        origin = spec.origin if spec else None
+        if origin is None or Path(origin).resolve() != file.resolve():
+            raise ImportError(f"the name {name!r} is taken by {origin}; call it otherwise")
+        return importlib.import_module(name)
 
     return load_module

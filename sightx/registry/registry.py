@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
+from sightx.errors import Problem
 from sightx.registry.components import Component
 from sightx.registry.kinds import KINDS
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # no colon, dot or leading digit: `use`, `--set`
 
 
 @dataclass(frozen=True)
 class Plugin:
     """Say who brings components, from where, and whether that worked.
 
-    `place` is a file or folder; `distribution` and `version` are empty for a project's own files.
+    `place` is a file, or what an entry point names; `distribution` and `version` are empty for a
+    project's own files. A broken plugin has its one-line `error`, and the `cause` for `--debug`.
     """
 
     name: str
@@ -27,10 +33,18 @@ class Plugin:
     version: str = ""
     state: Literal["loaded", "broken", "disabled"] = "loaded"
     error: str = ""
+    cause: BaseException | None = field(default=None, repr=False, compare=False)
+
+    def failed(self, error: BaseException) -> Plugin:
+        """Return the plugin as broken by an error."""
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        return replace(self, state="broken", error=line, cause=error)
 
     def __str__(self) -> str:
         """Return the name as messages give it, with distribution and version where known."""
-        return f"{self.name} ({self.distribution} {self.version})" if self.distribution else self.name
+        return (
+            f"{self.name} ({self.distribution} {self.version})" if self.distribution else self.name
+        )
 
 
 @dataclass(frozen=True)
@@ -63,11 +77,10 @@ class Registry:
     _entries: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
 
     def add(self, plugin: Plugin, components: Iterable[type[Component]] = ()) -> None:
-        """Enter a plugin and what it brings; a component that is none makes the plugin broken."""
+        """Enter a plugin and what it brings; one that is no proper component breaks the plugin."""
         classes = list(components)
-        faults = [fault for fault in map(_fault, classes) if fault]
-        if faults:
-            plugin, classes = replace(plugin, state="broken", error=faults[0]), []
+        if fault := next(filter(None, map(_fault, classes)), "") or _twice(classes):
+            plugin, classes = replace(plugin, state="broken", error=fault), []
         self.plugins.append(plugin)
         for component in classes:
             entries = self._entries.setdefault((component.kind, component.name), [])
@@ -101,6 +114,24 @@ class Registry:
             raise _clash(kind, use, entries)
         return entries[0].component
 
+    @property
+    def broken(self) -> list[Plugin]:
+        """Return the plugins that do not work."""
+        return [plugin for plugin in self.plugins if plugin.state == "broken"]
+
+    def warnings(self) -> list[Problem]:
+        """Return a warning for each broken plugin."""
+        hint = "sightx list-plugins shows every plugin's state"
+        return [
+            Problem(
+                "broken-plugin",
+                f"plugin {plugin} at {plugin.place} is broken: {plugin.error}",
+                hint,
+                severity="warning",
+            )
+            for plugin in self.broken
+        ]
+
     def describe(self, kind: str | None = None) -> dict[str, list[dict[str, str]]]:
         """Return components and plugins as JSON holds them."""
         components = [
@@ -113,7 +144,9 @@ class Registry:
             }
             for entry in self.entries(kind)
         ]
-        return {"components": components, "plugins": [asdict(plugin) for plugin in self.plugins]}
+        keys = ("name", "place", "distribution", "version", "state", "error")
+        plugins = [{key: getattr(plugin, key) for key in keys} for plugin in self.plugins]
+        return {"components": components, "plugins": plugins}
 
     def entry(self, component: Component) -> Entry:
         """Return the entry of a component that this registry has made."""
@@ -121,40 +154,60 @@ class Registry:
         return next(entry for entry in entries if entry.component is type(component))
 
     def _miss(self, kind: str, use: str) -> PydanticCustomError:
-        known = self.names(kind)
         message = f"no {kind} is called {use!r}"
-        if broken := [plugin for plugin in self.plugins if plugin.state == "broken"]:
-            cause = f"{message}; plugin {broken[0]} is broken: {broken[0].error}"
-            hint = "sightx list-plugins shows every plugin's state"
-            return _problem("broken-plugin", cause, hint)
-        return _problem("unknown-name", message, suggest(use, known))
+        if self.broken:
+            causes = ", ".join(f"{plugin} is broken: {plugin.error}" for plugin in self.broken)
+            hint = "sightx --debug shows the traceback"
+            return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
+        if others := [found for found, name in self._entries if name == use]:
+            message += f", but a {others[0]} is"
+        hint = suggest(use, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
+        return _problem("unknown-name", message, hint)
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
     """Return a hint: the nearest known word, and all of them where they are few."""
-    near = difflib.get_close_matches(word, known, 1)
-    nearest = f"did you mean {near[0]!r}?" if near else ""
     listing = f"known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
-    return " ".join(filter(None, [nearest, listing]))
+    return " ".join(filter(None, [nearest(word, known), listing]))
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return a hint: the nearest known word, if one is near."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _problem(code: str, message: str, hint: str) -> PydanticCustomError:
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def _clash(kind: str, use: str, entries: list[Entry]) -> PydanticCustomError:
     owners = " and ".join(sorted(f"{entry.plugin} at {entry.place}" for entry in entries))
-    first = min(entry.plugin.distribution or entry.plugin.name for entry in entries)
+    choices = sorted({entry.plugin.distribution or entry.plugin.name for entry in entries})
+    uses = " or ".join(f'"{owner}:{use}"' for owner in choices)
     message = f"the {kind} {use!r} is brought by {owners}"
-    return _problem("name-clash", message, f'write use = "{first}:{use}"')
+    return _problem("name-clash", message, f"write use = {uses}")
 
 
-def _fault(component: object) -> str:
+def _fault(component: Any) -> str:
     """Return what is wrong with an object that a plugin calls a component."""
     if not (isinstance(component, type) and issubclass(component, Component)):
         return f"{component!r} is no component class"
-    if not issubclass(component, KINDS):
-        return f"{component.__name__} is of no kind"
-    if not isinstance(getattr(component, "name", None), str):
-        return f"{component.__name__} has no name"
+    title, fields = component.__name__, component.model_fields
+    kinds = [cls.kind for cls in KINDS if issubclass(component, cls)]
+    if (kind := getattr(component, "kind", None)) not in kinds:
+        return f"{title} is of no kind"
+    if taken := [key for key in ("name", "kind", "revision", "use") if key in fields]:
+        return f"{title} makes {taken[0]!r} a field: write it without a type"
+    name = getattr(component, "name", None)
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        return f"{title} needs a name of letters, digits, - and _, not {name!r}"
+    if not (component.__doc__ or "").strip():
+        return f"the {kind} {name!r} has no docstring"
     return ""
+
+
+def _twice(components: Sequence[type[Component]]) -> str:
+    """Return which name is given to two of these components, if any."""
+    counts = Counter(f"{component.kind} {component.name!r}" for component in components)
+    return next((f"two components are the {name}" for name, n in counts.items() if n > 1), "")

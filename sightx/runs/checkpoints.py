@@ -25,9 +25,7 @@ NAMES = "names.json"
 _TEMPORARY = ".writing-"
 
 
-def save(
-    folder: Path, state: State, recipe: Mapping[str, Any], names: Collection[str]
-) -> Path:
+def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collection[str]) -> Path:
     """Write a state under `folder`, let `names` point to it, and remove what no name needs.
 
     `recipe` is what a prediction needs beside the weights. Raises ResourceError.
@@ -46,7 +44,9 @@ def save(
         _prune(folder, set(pointers.values()))
     except OSError as error:
         message = f"cannot write the checkpoint {folder / name}: {error.strerror}"
-        raise ResourceError(Problem("checkpoint-write", message, "free space, then run again")) from error
+        raise ResourceError(
+            Problem("checkpoint-write", message, "free space, then run again")
+        ) from error
     return folder / name
 
 

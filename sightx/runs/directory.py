@@ -136,9 +136,7 @@ class Run:
         """Write a split's predictions."""
         predictions.save(self.directory / _PREDICTIONS / split)
 
-    def write_checkpoint(
-        self, state: State, recipe: Mapping[str, Any], names: list[str]
-    ) -> Path:
+    def write_checkpoint(self, state: State, recipe: Mapping[str, Any], names: list[str]) -> Path:
         """Write a checkpoint and let names point to it."""
         return checkpoints.save(self.directory / "checkpoints", state, recipe, names)
 

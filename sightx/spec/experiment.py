@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, PrivateAttr
 
-from sightx.registry.components import Component, Settings
+from sightx.registry.components import Anchor, Component, Settings
 from sightx.registry.kinds import (
     Augment,
     Checkpoint,
@@ -64,7 +64,7 @@ class Execution(Settings):
     """How, not what: recorded, but no part of the experiment's id."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
-    """Where the network lives; `auto` takes cuda, then mps, then the processor."""
+    """Where the network lives: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then cpu."""
     threads: NonNegativeInt = 0
     """Threads that decode images; 0 means one for each core."""
     deterministic: bool = False
@@ -82,12 +82,15 @@ class Origin:
     registry: Registry = field(repr=False)
 
 
-class Experiment(Settings):
+class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """Everything that determines a result, and how to get it."""
 
     name: Name
+    """What runs are called: letters, digits, `.`, `_` and `-`, at most 64."""
     seed: NonNegativeInt = 0
+    """What weights, order and draws depend on; never the split."""
     allow: tuple[str, ...] = ()
+    """Codes of warnings that are known and meant."""
     dataset: Dataset
     split: Split
     prepare: tuple[Prepare, ...]
@@ -113,6 +116,10 @@ class Experiment(Settings):
     def origin(self) -> Origin | None:
         """Return where the experiment came from; None for one that was made in Python."""
         return self._origin
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether two experiments are the same, wherever they were read."""
+        return isinstance(other, Experiment) and self.__dict__ == other.__dict__
 
     def from_origin(self, origin: Origin) -> Experiment:
         """Return the experiment with its origin set."""
@@ -149,16 +156,23 @@ def table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
     """Return settings as TOML holds them; with `identity`, without what differs by machine."""
     result: dict[str, Any] = {}
     if isinstance(settings, Component):
-        result["use"] = settings.name
+        result["use"] = settings.name if identity else settings.use
     for key, info in type(settings).model_fields.items():
         value = getattr(settings, key)
         anchor = anchor_of(info)
         if value is None or (identity and anchor and not anchor.counts):
             continue
-        if identity and anchor and str(value).endswith(anchor.suffixes or ""):
-            value = Path(value).name
         result[key] = _plain(value, identity=identity)
+        if identity and anchor:
+            result[key] = _file_names(result[key], anchor)
     return result
+
+
+def _file_names(value: Any, anchor: Anchor) -> Any:
+    """Return the names alone of what are paths: where a machine keeps a file does not count."""
+    if isinstance(value, list):
+        return [_file_names(item, anchor) for item in value]
+    return Path(value).name if str(value).endswith(anchor.suffixes or "") else value
 
 
 def _plain(value: Any, *, identity: bool) -> Any:
@@ -171,5 +185,3 @@ def _plain(value: Any, *, identity: bool) -> Any:
     if isinstance(value, (tuple, list, frozenset)):
         return [_plain(item, identity=identity) for item in value]
     return value
-
-

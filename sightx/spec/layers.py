@@ -5,101 +5,135 @@ Tables merge by key, arrays are replaced whole, and a table whose `use` changes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sightx import document
-from sightx.document import Key, Position
+from sightx.document import Document, Key, Position
 from sightx.errors import Problem, SpecError
 from sightx.spec.walk import Table
 
-Positions = dict[Key, Position]
+OVERRIDE = "--set"
 
 
-def read(path: Path, heirs: tuple[Path, ...] = ()) -> tuple[Table, Positions, str]:
-    """Read a spec with everything it extends; return data, positions and its own text."""
+def read(path: Path, heirs: tuple[Path, ...] = ()) -> Document:
+    """Read a spec with everything it extends, as one document with the spec's own text."""
     source = document.read(path)
+    place = source.position(("extends",))
     base = source.data.pop("extends", None)
     if base is None:
-        return source.data, dict(source.positions), source.text
-    place = source.position(("extends",))
+        return source
     if not isinstance(base, str):
-        raise _at(place, "wrong-type", "expected a path as a string", "extends")
+        raise _at(place, "wrong-type", "expected a path as a string", path="extends")
     below = path.parent / base
-    if below.resolve() in [heir.resolve() for heir in (*heirs, path)]:
-        raise _at(place, "circular-extends", f"{base} extends this spec", "extends")
-    data, positions, _ = read(below, (*heirs, path))
-    _merge(data, positions, source.data, dict(source.positions), ())
-    return data, positions, source.text
+    if any(_same(below, heir) for heir in (*heirs, path)):
+        raise _at(place, "circular-extends", f"{base} extends this spec", path="extends")
+    return lay(read(below, (*heirs, path)), source)
 
 
-def apply(data: Table, positions: Positions, overrides: Sequence[str]) -> None:
-    """Lay `key=value` overrides over the data, in place."""
+def lay(base: Document, over: Document) -> Document:
+    """Return a document over its base, which is used up, under the name of the upper one."""
+    _merge(base, over, base.data, over.data, ())
+    return Document(over.name, over.text, base.data, base.positions)
+
+
+def apply(spec: Document, overrides: Iterable[str]) -> list[Problem]:
+    """Lay `key=value` overrides over a spec, in place; return what is wrong with those left out."""
+    found: list[Problem] = []
     for override in overrides:
-        place = Position(f"--set {override}")
-        dotted, equals, text = override.partition("=")
-        if not equals or not dotted:
-            raise _at(place, "usage", "expected key=value")
-        value = document.parse_value(text, place.file)
-        _set(data, positions, dotted.split("."), value, place)
+        short = override if len(override) <= 80 else override[:77] + "..."
+        place = Position(f"{OVERRIDE} {short}")
+        try:
+            _override(spec, override, place)
+        except SpecError as error:
+            found.extend(error.problems)
+    return found
 
 
-def _set(data: Any, positions: Positions, parts: list[str], value: Any, place: Position) -> None:
+def section(override: str) -> str:
+    """Return the first word of the key that an override sets."""
+    return override.partition("=")[0].partition(".")[0]
+
+
+def _override(spec: Document, override: str, place: Position) -> None:
+    dotted, equals, text = override.partition("=")
+    *above, last = dotted.split(".")
+    if not equals or not last:
+        raise _at(place, "usage", "expected key=value")
+    value = document.parse_value(text, place.file)
+    data: Any = spec.data
     key: Key = ()
-    for part in parts[:-1]:
+    for part in above:
         data, key = _enter(data, key, part, place)
-    last = _index(data, parts[-1], place) if isinstance(data, list) else parts[-1]
-    if last == "use" and isinstance(data, dict) and data.get("use") != value:
-        _forget(positions, key)
+    here: str | int = _index(data, last, place) if isinstance(data, list) else last
+    if here == "use" and key and data.get("use") != value:
+        _forget(spec, key)
         data.clear()
-    _forget(positions, (*key, last))
-    data[last] = value
-    positions[(*key, last)] = place
-    positions.setdefault(key, place)
+    key = (*key, here)
+    _forget(spec, key)
+    data[here] = value
+    for length in range(1, len(key) + 1):
+        spec.positions.setdefault(key[:length], place)
 
 
 def _enter(data: Any, key: Key, part: str, place: Position) -> tuple[Any, Key]:
     """Step into a table, made where it is missing, or into an item of an array of tables."""
+    here: str | int = part
     if isinstance(data, list):
-        index = _index(data, part, place)
-        return data[index], (*key, index)
-    inner = data.setdefault(part, {})
+        here = _index(data, part, place)
+        inner = data[here]
+    else:
+        inner = data.setdefault(part, {})
     if not isinstance(inner, (dict, list)):
         raise _at(place, "usage", f"{part} is a value, not a table")
-    return inner, (*key, part)
+    return inner, (*key, here)
 
 
 def _index(items: list[Any], part: str, place: Position) -> int:
+    """Return which item a word names: by its `use`, or by its position from 0."""
     names = [item.get("use") if isinstance(item, dict) else None for item in items]
-    if part in names:
-        return names.index(part)
-    if part.isdigit() and int(part) < len(items):
-        return int(part)
-    known = ", ".join(str(name) for name in names if name)
-    raise _at(place, "usage", f"no item {part!r} in the array", hint=f"known: {known}")
+    numbers = [str(number) for number in range(len(items))]
+    if names.count(part) > 1:
+        positions = ", ".join(n for n, name in zip(numbers, names, strict=True) if name == part)
+        raise _at(place, "usage", f"{part!r} is there twice", f"give a position: {positions}")
+    for words in (names, numbers):
+        if part in words:
+            return words.index(part)
+    known = ", ".join(str(name) for name in names if name) or ", ".join(numbers) or "none"
+    raise _at(place, "usage", f"no item {part!r} in the array", f"known: {known}")
 
 
-def _merge(data: Table, positions: Positions, over: Table, places: Positions, key: Key) -> None:
-    for name, value in over.items():
+def _merge(base: Document, over: Document, data: Table, upper: Table, key: Key) -> None:
+    for name, value in upper.items():
         inner, here = data.get(name), (*key, name)
         if isinstance(inner, dict) and isinstance(value, dict) and _same_use(inner, value):
-            positions.update({k: places[k] for k in [here] if k in places})
-            _merge(inner, positions, value, places, here)
+            if here in over.positions:
+                base.positions[here] = over.positions[here]
+            _merge(base, over, inner, value, here)
         else:
-            _forget(positions, here)
+            _forget(base, here)
             data[name] = value
-            positions.update({k: p for k, p in places.items() if k[: len(here)] == here})
+            places = over.positions.items()
+            base.positions.update({k: place for k, place in places if k[: len(here)] == here})
 
 
 def _same_use(inner: Table, over: Table) -> bool:
-    return over.get("use", inner.get("use")) == inner.get("use")
+    return bool(over.get("use", inner.get("use")) == inner.get("use"))
 
 
-def _forget(positions: Positions, key: Key) -> None:
-    for known in [known for known in positions if known[: len(key)] == key]:
-        del positions[known]
+def _forget(spec: Document, key: Key) -> None:
+    for known in [known for known in spec.positions if known[: len(key)] == key]:
+        del spec.positions[known]
 
 
-def _at(place: Position, code: str, message: str, path: str = "", hint: str = "") -> SpecError:
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.realpath(one) == os.path.realpath(other)
+    except ValueError:  # a NUL in the name; reading it says so
+        return False
+
+
+def _at(place: Position, code: str, message: str, hint: str = "", path: str = "") -> SpecError:
     return SpecError(Problem(code, message, hint, path, place.file, place.line, place.column))

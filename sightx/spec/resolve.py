@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, ValidationError
 
-from sightx.document import Key, Position
+from sightx.document import Document, Key
+from sightx.errors import PluginError, Problem, SightXError, SpecError
 from sightx.registry import plugins, project
-from sightx.registry.components import Traits
+from sightx.registry.components import Settings, Traits, read
+from sightx.registry.diagnostics import dotted, failure, problems
 from sightx.registry.kinds import Dataset
+from sightx.registry.project import Project
 from sightx.registry.registry import Registry
-from sightx.spec import diagnostics, layers
+from sightx.spec import layers
 from sightx.spec.experiment import Experiment, Origin
-from sightx.spec.walk import Table, anchor, tables
+from sightx.spec.walk import Table, anchor, dates, tables
 
 _USES = {
     "normalize": "model",
@@ -26,85 +29,121 @@ _USES = {
     "scheduler": "constant",
     "stopping": "never",
 }
-_ARRAYS = {"prepare": ["resize"], "checkpoint": ["best"], "observer": ["curves"]}
+_ARRAYS = {"checkpoint": ["best"], "observer": ["curves"]}
+_SIZE = 224  # what networks for ImageNet were trained on
 _METRICS = ["accuracy", "balanced-accuracy", "precision", "recall", "f1"]
+_log = logging.getLogger("sightx")
+
+
+class _Outline(Settings):
+    """The part of a spec that decides what a practitioner would choose for the rest."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dataset: Dataset
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a spec and make it whole; `sets` are `key=value` layers.
+    """Read a spec and make it whole; `overrides` are `key=value`, the last one wins.
 
     Raises SpecError or PluginError with every problem, each at its place.
     """
     path = Path(path)
-    data, positions, text = layers.read(path)
-    written = set(data)
-    layers.apply(data, positions, overrides)
+    spec = layers.read(path)
+    if not spec.data:
+        problem = Problem("empty", "says nothing", "a spec has a name, [dataset] and [model]")
+        raise SpecError(problem.at(str(path)))
     home = project.find(path.absolute().parent)
     registry = plugins.load(home)
-    _execution(data, home)
-    anchor(Experiment, data, registry, positions, home)
-    _fill(data, _traits(data, registry), written)
-    experiment = _validate(data, positions, registry, str(path))
-    return experiment.from_origin(Origin(text, path.absolute(), tuple(overrides), home, registry))
+    experiment = _resolve(layers.lay(home.defaults, spec), overrides, home, registry)
+    for warning in registry.warnings():
+        _log.warning("%s", warning)
+    origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry)
+    return experiment.from_origin(origin)
 
 
-def _execution(data: Table, home: project.Project) -> None:
-    """Put this machine's defaults under what the spec says of execution."""
-    if home.execution and isinstance(data.get("execution", {}), dict):
-        data["execution"] = {**home.execution, **data.get("execution", {})}
+def _resolve(
+    spec: Document, overrides: Sequence[str], home: Project, registry: Registry
+) -> Experiment:
+    # What the rest is left to depends on the dataset; and overrides may change what was left out.
+    first = [override for override in overrides if layers.section(override) == "dataset"]
+    found = layers.apply(spec, first)
+    traits = _traits(spec.data, registry)
+    _fill(spec.data, traits)
+    found += layers.apply(spec, [override for override in overrides if override not in first])
+    _complete(spec, traits, home)
+    found += [_date(spec, key, text) for key, text in dates(spec.data)]
+    anchor(Experiment, spec, registry, home)
+    return _validate(spec, registry, found)
 
 
 def _traits(data: Table, registry: Registry) -> Traits:
     """Return what the dataset declares, or nothing where its table is not valid."""
     try:
-        settings = dict(data["dataset"])
-        dataset = registry.find(Dataset.kind, settings.pop("use"))
-        text = json.dumps(settings, default=str)
-        valid = dataset.model_validate_json(text, context={"registry": registry})
-        assert isinstance(valid, Dataset)
-        return valid.traits()
-    except (KeyError, TypeError, ValueError, AttributeError, PydanticCustomError):
+        dataset = read(_Outline, data, registry).dataset
+    except (ValidationError, SightXError):
         return Traits()
+    try:
+        return dataset.traits()
+    except Exception as error:
+        message = f"the dataset {dataset.name!r} failed: {type(error).__name__}: {error}"
+        hint = "sightx --debug shows its traceback"
+        raise PluginError(Problem("broken-plugin", message, hint)) from error
 
 
-def _fill(data: Table, traits: Traits, written: set[str]) -> None:
-    """Fill what is left out with what a practitioner would choose for such data."""
+def _fill(data: Table, traits: Traits) -> None:
+    """Fill sections that are left out with what a practitioner would choose for such data."""
     split = "given" if traits.has_split else "grouped" if traits.has_groups else "stratified"
     for section, use in {"split": split, **_USES}.items():
-        table = data.setdefault(section, {})
-        if section not in written and isinstance(table, dict) and "use" not in table:
-            table["use"] = use
-    monitor = "qwk" if traits.ordered else "balanced-accuracy"
+        data.setdefault(section, {"use": use})
+    data.setdefault("prepare", [{"use": "resize", "size": _SIZE}])
     metrics = [*_METRICS, "qwk"] if traits.ordered else _METRICS
     for section, names in {**_ARRAYS, "metric": metrics}.items():
         data.setdefault(section, [{"use": name} for name in names])
-    training = data.setdefault("training", {})
+
+
+def _complete(spec: Document, traits: Traits, home: Project) -> None:
+    """Add what is always there: a monitor and its metric, accuracy, the last state, watchers."""
+    training = spec.data.setdefault("training", {})
     if isinstance(training, dict) and "monitor" not in training:
+        monitor = "qwk" if traits.ordered else "balanced-accuracy"
         training["monitor"] = f"validation/{monitor}"
-        _ensure(data, "metric", monitor)
-    _ensure(data, "metric", "accuracy")
-    _ensure(data, "checkpoint", "last")
+        _ensure(spec, "metric", monitor)
+    _ensure(spec, "metric", "accuracy")
+    _ensure(spec, "checkpoint", "last")
+    for name, place in home.observers.items():
+        if _ensure(spec, "observer", name):
+            spec.positions["observer", len(spec.data["observer"]) - 1] = place
 
 
-def _ensure(data: Table, section: str, use: str) -> None:
-    items = data[section]
-    if isinstance(items, list) and not any(
-        isinstance(item, dict) and item.get("use") == use for item in items
-    ):
-        items.append({"use": use})
+def _ensure(spec: Document, section: str, use: str) -> bool:
+    """Add a component to an array unless it is there, whoever brings it; say whether it was."""
+    items: Any = spec.data[section]
+    if not isinstance(items, list):
+        return False
+    uses = [str(item.get("use")) for item in items if isinstance(item, dict)]
+    if use in {name for each in uses for name in (each, each.rpartition(":")[2])}:
+        return False
+    items.append({"use": use})
+    return True
 
 
-def _validate(
-    data: Table, positions: layers.Positions, registry: Registry, name: str
-) -> Experiment:
-    def position(key: Key) -> Position:
-        while key and key not in positions:
-            key = key[:-1]
-        return positions.get(key, Position(name, 1, 1))
+def _date(spec: Document, key: Key, text: str) -> Problem:
+    place = spec.position(key)
+    problem = Problem("wrong-type", f"{text} is a date", "put it in quotes", dotted(key))
+    return problem.at(place.file, place.line, place.column)
 
+
+def _validate(spec: Document, registry: Registry, found: list[Problem]) -> Experiment:
+    """Return the experiment, unless something was found already or is found now."""
+    experiment, known = None, {problem.path for problem in found}
     try:
-        text = json.dumps(data, default=str)
-        return Experiment.model_validate_json(text, context={"registry": registry})
+        experiment = read(Experiment, spec.data, registry)
     except ValidationError as error:
-        classes = {key: cls for key, cls, _ in tables(Experiment, data, registry)}
-        raise diagnostics.failure(diagnostics.problems(error, position, classes.get)) from None
+        classes = {key: cls for key, cls, _ in tables(Experiment, spec.data, registry)}
+        wrong = problems(error, spec.position, classes.get)
+        found = found + [problem for problem in wrong if problem.path not in known]
+    if experiment is None or found:
+        causes = [plugin.cause for plugin in registry.broken]
+        raise failure(found) from next(iter(causes), None)
+    return experiment

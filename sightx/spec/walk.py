@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -9,9 +10,9 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from sightx.document import Key, Position
-from sightx.registry.components import Anchor, Component, Settings
-from sightx.registry.project import Project
+from sightx.document import Document, Key, Position
+from sightx.registry.components import Anchor, Component, Settings, table_class
+from sightx.registry.project import Project, home
 from sightx.registry.registry import Registry
 
 Table = dict[str, Any]
@@ -23,7 +24,7 @@ def tables(
     """Yield every table with its key and the class it is for; unknown names are passed over."""
     yield key, cls, data
     for name, info in cls.model_fields.items():
-        inner = _settings_class(info.annotation)
+        inner = table_class(info.annotation)
         if inner is None or name not in data:
             continue
         for item_key, item in _items((*key, name), data[name]):
@@ -33,52 +34,56 @@ def tables(
 
 
 def anchor_of(info: FieldInfo) -> Anchor | None:
-    """Return the mark of a field that holds a path."""
+    """Return the mark of a field that holds a path, or several."""
     marks = [*info.metadata, *_marks(info.annotation)]
     return next((mark for mark in marks if isinstance(mark, Anchor)), None)
 
 
-def anchor(
-    cls: type[Settings],
-    data: Table,
-    registry: Registry,
-    positions: dict[Key, Position],
-    project: Project,
-) -> None:
+def anchor(cls: type[Settings], spec: Document, registry: Registry, project: Project) -> None:
     """Make every path of a spec absolute, in place.
 
     `"@name"` becomes the place it stands for; what is not set stays as it is, for the dataset to
     say how to get it. A relative path belongs to the file that wrote it, one of `--set` to the
     working directory.
     """
-    for key, table_class, table in tables(cls, data, registry):
-        for name, info in table_class.model_fields.items():
-            mark, value = anchor_of(info), table.get(name)
-            if mark is None or not isinstance(value, str):
+    for key, table_cls, table in tables(cls, spec.data, registry):
+        for name, info in table_cls.model_fields.items():
+            mark = anchor_of(info)
+            if mark is None or name not in table:
                 continue
-            if mark.suffixes and not value.endswith(mark.suffixes):
-                continue
-            table[name] = _absolute(value, _base(positions.get((*key, name))), project)
+            base = _base(spec.position((*key, name)))
+            value = table[name]
+            if isinstance(value, list):
+                table[name] = [_absolute(item, mark, base, project) for item in value]
+            else:
+                table[name] = _absolute(value, mark, base, project)
 
 
-def _absolute(value: str, base: Path, project: Project) -> str:
+def dates(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+    """Turn dates and times into strings, in place, and yield them: no setting is one."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for part, item in list(pairs):
+        if isinstance(item, (datetime.date, datetime.time)):
+            value[part] = str(item)
+            yield (*key, part), str(item)
+        elif isinstance(item, (dict, list)):
+            yield from dates(item, (*key, part))
+
+
+def _absolute(value: Any, mark: Anchor, base: Path, project: Project) -> Any:
+    if not isinstance(value, str) or (mark.suffixes and not value.endswith(mark.suffixes)):
+        return value
     if value.startswith("@"):
         name, _, rest = value[1:].partition("/")
         place = project.place(name)
         return str(place / rest) if place else value
-    return str((base / Path(value).expanduser()).absolute())
+    return str(base / home(value))
 
 
-def _base(position: Position | None) -> Path:
-    if position is None or position.file.startswith("--set"):
+def _base(position: Position) -> Path:
+    if position.file.startswith("--set"):
         return Path.cwd()
     return Path(position.file).absolute().parent
-
-
-def _settings_class(annotation: Any) -> type[Settings] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    return next(filter(None, map(_settings_class, get_args(annotation))), None)
 
 
 def _marks(annotation: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from sightx.data.batches import Batches, Positions
 from sightx.data.table import ImageTable
 from sightx.evaluation.predictions import Predictions
+from sightx.spec.experiment import Training
 from sightx.training.objective import Objective
 from sightx.training.step import autocast
 
@@ -20,18 +21,37 @@ if TYPE_CHECKING:
 
 
 class Scores:
-    """Collect the outputs of a side, batch by batch; their order is the positions'."""
+    """Predict samples batch by batch: iterate it, then ask for loss and predictions.
 
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
+    Each turn yields how many samples are done; nothing waits for the device before the end.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        objective: Objective,
+        batches: Batches,
+        positions: Positions,
+        settings: Training,
+    ) -> None:
+        self._module, self._objective, self._batches = module, objective, batches
+        self._positions, self._settings = positions, settings
         self._outputs: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._weights: list[Tensor | float] = []
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Take a batch's outputs; nothing waits for the device."""
-        total, weight = self._objective.sums(outputs, targets)
-        self._outputs.append(outputs.float())
+    def __iter__(self) -> Iterator[int]:
+        """Predict one batch a turn, in evaluation mode."""
+        self._module.eval()
+        size = self._settings.batch_size
+        for start in range(0, len(self._positions), size):
+            images, targets = self._batches.plain(self._positions[start : start + size])
+            self._add(outputs(self._module, images, self._settings.precision), targets)
+            yield start + len(targets)
+
+    def _add(self, answers: Tensor, targets: Tensor) -> None:
+        total, weight = self._objective.sums(answers, targets)
+        self._outputs.append(answers)
         self._losses.append(total)
         self._weights.append(len(targets) if weight is None else weight)
 
@@ -41,18 +61,17 @@ class Scores:
         weight = sum(float(weight) for weight in self._weights)
         return sum(float(loss) for loss in self._losses) / weight if weight else float("nan")
 
-    def predictions(self, table: ImageTable, positions: Positions) -> Predictions:
-        """Return the table of predictions."""
-        outputs = torch.cat(self._outputs)
-        probabilities = self._objective.probabilities(outputs)
-        frame = table.frame.iloc[positions]
+    def predictions(self, table: ImageTable) -> Predictions:
+        """Return the predictions of the samples, which are rows of `table`."""
+        answers = torch.cat(self._outputs)
+        frame = table.frame.iloc[self._positions]
         return Predictions(
             keys=tuple(frame["path"].astype(str)),
             groups=tuple(frame["group"].astype(str)),
             labels=frame["label"].to_numpy(np.int64),
-            outputs=outputs.cpu().numpy(),
-            probabilities=probabilities.cpu().numpy(),
-            decisions=self._objective.decisions(outputs).cpu().numpy(),
+            outputs=answers.cpu().numpy(),
+            probabilities=self._objective.probabilities(answers).cpu().numpy(),
+            decisions=self._objective.decisions(answers).cpu().numpy(),
             classes=table.classes,
             ordered=table.ordered,
         )
@@ -60,23 +79,7 @@ class Scores:
 
 @torch.no_grad()
 def outputs(module: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """Return the network's outputs for one batch, in evaluation mode."""
+    """Return the network's outputs for one batch, float (B, K)."""
     with autocast(images.device, precision):
-        result: Tensor = module(images)
-    return result
-
-
-def score(
-    module: nn.Module,
-    batches: Batches,
-    positions: Positions,
-    scores: Scores,
-    size: int,
-    precision: str,
-) -> Iterator[int]:
-    """Predict a side into `scores`, and yield how many samples are done after each batch."""
-    module.eval()
-    for start in range(0, len(positions), size):
-        images, targets = batches.plain(positions[start : start + size])
-        scores.add(outputs(module, images, precision), targets)
-        yield min(start + size, len(positions))
+        answers: Tensor = module(images)
+    return answers.float()

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,11 +17,12 @@ from sightx.evaluation import figures
 from sightx.evaluation.predictions import Predictions
 from sightx.registry.components import call
 from sightx.spec.experiment import Experiment
-from sightx.training import build, state
-from sightx.training.evaluate import Scores, score
+from sightx.training import build
+from sightx.training.evaluate import Scores
 from sightx.training.events import Epoch, Step, ValidationBatch
 from sightx.training.history import History
 from sightx.training.objective import Objective
+from sightx.training.state import State, from_json, pack, to_json, unpack
 from sightx.training.step import StepRule
 
 if TYPE_CHECKING:
@@ -64,7 +66,11 @@ class Trainer:
         # Sums over an epoch want more digits than a step; mps has no more.
         self._exact = torch.float32 if device.type == "mps" else torch.float64
         self._step = 0  # steps done in the whole run
-        self._totals: tuple[Tensor | float, Tensor | float, int] = (0.0, 0.0, 0)  # loss, right answers and samples of the running epoch
+        self._totals: tuple[Tensor | float, Tensor | float, int] = (
+            0.0,
+            0.0,
+            0,
+        )  # loss, right answers and samples of the running epoch
         self._per_epoch = len(self._batch_starts(0))
 
     def epochs(self, count: int | None = None) -> Iterator[Epoch]:
@@ -105,13 +111,10 @@ class Trainer:
         positions = self.samples.sides["validation"]
         if not len(positions):
             return float("nan")
-        scores = self._scores()
-        settings = self.experiment.training
-        for done in score(
-            self.module, self._batches, positions, scores, settings.batch_size, settings.precision
-        ):
+        scores = self._scores("validation")
+        for done in scores:
             yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
-        raw = scores.predictions(self.samples.table, positions)
+        raw = scores.predictions(self.samples.table)
         self.decisions, self.validation = figures.fit(self.experiment.decide, raw)
         return scores.loss
 
@@ -138,49 +141,53 @@ class Trainer:
 
     def predict(self, side: str) -> tuple[Predictions, float]:
         """Return a side's predictions, decided as on validation, and its loss."""
-        scores, positions = self._scores(), self.samples.sides[side]
-        settings = self.experiment.training
-        for _ in score(
-            self.module, self._batches, positions, scores, settings.batch_size, settings.precision
-        ):
+        scores = self._scores(side)
+        for _ in scores:
             pass
-        raw = scores.predictions(self.samples.table, positions)
+        raw = scores.predictions(self.samples.table)
         return figures.apply(self.experiment.decide, self.decisions, raw), scores.loss
 
-    def state(self) -> state.State:
+    def state(self) -> State:
         """Return everything that is needed to go on from here; valid at every event."""
-        tensors, optimizer = state.pack(self._optimizer)
+        tensors, optimizer = pack(self._optimizer)
         losses, rights, seen = self._totals
         record = {
             "stage": 0,
             "step": self._step,
             "totals": [float(losses), float(rights), seen],
-            "history": [state.to_json(epoch) for epoch in self.history.epochs],
+            "history": [to_json(epoch) for epoch in self.history.epochs],
             "decisions": self.decisions,
             "optimizer": optimizer,
         }
-        return state.State(self.module.state_dict(), tensors, record)
+        return State(self.module.state_dict(), tensors, record)
 
-    def restore(self, saved: state.State) -> None:
+    def restore(self, saved: State) -> None:
         """Go on from a state; the next event is the one that would have followed it."""
         self.use(saved)
-        state.unpack(self._optimizer, saved.optimizer, saved.record["optimizer"])
+        unpack(self._optimizer, saved.optimizer, saved.record["optimizer"])
         self._step, self._totals = saved.record["step"], tuple(saved.record["totals"])
         for epoch in saved.record["history"]:
-            self.history = self.history.add(state.from_json(epoch))
+            self.history = self.history.add(from_json(epoch))
 
-    def use(self, saved: state.State) -> None:
+    def use(self, saved: State) -> None:
         """Take the weights and decisions of a state, to predict with them; history stays."""
         self.module.load_state_dict(saved.weights)
         self.decisions = list(saved.record["decisions"])
 
-    def _scores(self) -> Scores:
-        return Scores(self.objective)
+    def _scores(self, side: str) -> Scores:
+        return Scores(
+            self.module,
+            self.objective,
+            self._batches,
+            self.samples.sides[side],
+            self.experiment.training,
+        )
 
     def _order(self, epoch: int) -> Positions:
         train = self.samples.sides["train"]
         labels = self.samples.table.labels[train]
-        return train[self.experiment.sampler.order(labels, epoch=epoch, seed=self.experiment.seed)]
+        order = self.experiment.sampler.order(labels, epoch=epoch, seed=self.experiment.seed)
+        return np.asarray(train[order])
 
     def _batch_starts(self, epoch: int) -> range:
         return range(0, len(self._order(epoch)), self.experiment.training.batch_size)

@@ -33,7 +33,9 @@ def _load(module: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         message = f"does not fit the network: {reason}"
-        raise RunError(Problem("weights-shape", message, path="model.weights", file=str(path))) from error
+        raise RunError(
+            Problem("weights-shape", message, path="model.weights", file=str(path))
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -46,7 +48,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         message = "there is no such file"
-        raise ResourceError(Problem("no-weights", message, path="model.weights", file=str(path))) from error
+        raise ResourceError(
+            Problem("no-weights", message, path="model.weights", file=str(path))
+        ) from error
     except Exception as error:  # torch's own text advises weights_only=False: it is never shown
         message = "holds no weights that can be read without running code"
         hint = "save it as .safetensors"

@@ -10,7 +10,11 @@ from sightx.runs.index import find, runs
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("20260101-000000-a-111111", "20260102-000000-a-222222", "20260103-000000-b-111111"):
+    for name in (
+        "20260101-000000-a-111111",
+        "20260102-000000-a-222222",
+        "20260103-000000-b-111111",
+    ):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "experiment.toml").write_text("")
     (tmp_path / "runs" / "no-run").mkdir()

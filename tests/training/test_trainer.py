@@ -175,7 +175,9 @@ def test_a_restored_state_goes_on_to_the_same_bytes(
         assert torch.equal(weight, resumed.module.state_dict()[name]), name
 
 
-def test_the_same_experiment_twice_is_the_same_to_the_bit(experiment: Make, samples: Samples) -> None:
+def test_the_same_experiment_twice_is_the_same_to_the_bit(
+    experiment: Make, samples: Samples
+) -> None:
     first, second = (
         trainer(experiment(model=Cnn(), augment=(augment.Flip(),)), samples) for _ in range(2)
     )
@@ -200,7 +202,9 @@ def test_frozen_parts_do_not_move_not_even_their_statistics(
     assert moved == {"5.weight", "5.bias"}
 
 
-def test_clipping_bounds_the_gradient_of_the_whole_batch(experiment: Make, samples: Samples) -> None:
+def test_clipping_bounds_the_gradient_of_the_whole_batch(
+    experiment: Make, samples: Samples
+) -> None:
     made = trainer(
         experiment(optimizer=optimizers.Sgd(lr=1.0, momentum=0.0), training={"clip": 0.01}), samples
     )
@@ -255,9 +259,7 @@ class NaNOnce(Metric):
 
 def test_nan_never_wins(experiment: Make, samples: Samples) -> None:
     NaNOnce.calls = 0  # type: ignore[attr-defined]
-    made = trainer(
-        experiment(metric=(NaNOnce(),), training={"monitor": "validation/odd"}), samples
-    )
+    made = trainer(experiment(metric=(NaNOnce(),), training={"monitor": "validation/odd"}), samples)
     assert [epoch.best for epoch in made.epochs()] == [False, True, False]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
 
 from sightx import Dataset, Place, Traits
 
@@ -11,9 +13,22 @@ if TYPE_CHECKING:
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 _WAY = (
-    "get it (88 GB): kaggle competitions download -c diabetic-retinopathy-detection; then "
-    "--set dataset.root=FOLDER; or try --set dataset.use=synthetic-fundus --set model.weights=none"
+    "kaggle competitions download -c diabetic-retinopathy-detection (88 GB), then "
+    "--set dataset.root=FOLDER; or try --set dataset.use=synthetic-fundus"
 )
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a class stands twice")
+    return names
+
+
+Classes = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(min_length=2),
+    AfterValidator(_distinct),
+]
 
 
 class CsvDataset(Dataset):
@@ -37,7 +52,7 @@ class CsvDataset(Dataset):
     """The column of the side: train, validation, test."""
     suffix: str = ""
     """What ends every file name, such as `.jpeg`."""
-    classes: tuple[str, ...] | None = None
+    classes: Classes | None = None
     """The classes in their order; left out, all that occur, sorted."""
     ordered: bool = False
     """Whether the classes are grades."""

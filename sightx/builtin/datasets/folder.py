@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from sightx import DataError, Dataset, Place, Problem, Traits
+from sightx.builtin.datasets.csv import Classes
 
 if TYPE_CHECKING:
     from sightx import ImageTable
@@ -23,7 +26,7 @@ class ImageFolder(Dataset):
     """Read a folder for each class, below a folder for each side or directly.
 
     With the layout `split` the root holds train, val (or valid, validation) and test, each with a
-    folder a class; with `flat` it holds the folders of the classes.
+    folder a class; with `flat` it holds the folders of the classes. What is hidden is passed over.
     """
 
     name = "image-folder"
@@ -32,7 +35,7 @@ class ImageFolder(Dataset):
     """The folder that holds the sides, or the classes."""
     layout: Literal["split", "flat"] = "split"
     """Whether the root holds folders of sides, or of classes."""
-    classes: tuple[str, ...] | None = None
+    classes: Classes | None = None
     """The classes in their order; left out, all folders, sorted by name."""
     ordered: bool = False
     """Whether the classes are grades."""
@@ -48,44 +51,91 @@ class ImageFolder(Dataset):
         from sightx import ImageTable, file_reader, labelled_folder
 
         root = labelled_folder(self.root, "dataset.root")
-        sides = self._sides(root) if self.layout == "split" else {"": root}
-        classes = self.classes or _class_names(list(sides.values()))
+        sides = _side_folders(root) if self.layout == "split" else {"": root}
+        classes = self._classes(list(sides.values()))
         rows = [
-            (file.relative_to(root).as_posix(), label, side)
+            (file, label, side)
             for side, folder in sides.items()
             for label, name in enumerate(classes)
-            for file in _images(folder / name)
+            for file in _images(root, folder / name, required=side in ("train", ""))
         ]
-        paths = [path for path, _, _ in rows]
         frame = pd.DataFrame(rows, columns=["path", "label", "split"]).assign(group="")
         if self.layout == "flat":
             frame = frame.drop(columns="split")
-        reader = file_reader(root, paths)
+        reader = file_reader(root, [file for file, _, _ in rows])
         return ImageTable(frame, classes, reader, self.ordered, str(root), root)
 
-    def _sides(self, root: Path) -> dict[str, Path]:
-        found = {
-            side: root / name
-            for side, names in _SIDES.items()
-            for name in names
-            if (root / name).is_dir()
-        }
-        if "train" not in found:
-            hint = 'write layout = "flat" where the root holds the classes'
-            raise DataError(Problem("no-split", "no folder `train`", hint, file=str(root)))
-        return found
+    def _classes(self, folders: Sequence[Path]) -> tuple[str, ...]:
+        """Return the classes, which the first folder has all and no other one exceeds."""
+        first, *others = folders
+        classes = self.classes or tuple(_folders(first))
+        if len(classes) < 2:
+            hint = "a classifier needs a folder for each of two classes or more"
+            _fail(first, "no-classes", f"folders of classes: {', '.join(classes) or 'none'}", hint)
+        for folder in (first, *others):
+            for name in _folders(folder):
+                if name not in classes:
+                    where = "dataset.classes" if self.classes else str(first)
+                    hint = _nearest(name, classes) or "add it there, or move the folder away"
+                    _fail(folder, "class-unknown", f"the class {name!r} is not in {where}", hint)
+        return classes
 
 
-def _class_names(folders: list[Path]) -> tuple[str, ...]:
-    """Return the classes of all sides; a side may lack one, but the first must have them all."""
-    names = sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()})
-    if len(names) < 2:
-        hint = "a classifier needs a folder for each of two classes or more"
-        found = f"folders of classes: {', '.join(names) or 'none'}"
-        raise DataError(Problem("no-classes", found, hint, file=str(folders[0])))
-    return tuple(names)
+def _side_folders(root: Path) -> Mapping[str, Path]:
+    """Return the folder of each side."""
+    found: dict[str, Path] = {}
+    for side, names in _SIDES.items():
+        here = [name for name in names if (root / name).is_dir()]
+        if len(here) > 1:
+            _fail(root, "two-folders", f"{' and '.join(here)} are one side", "move one away")
+        if here:
+            found[side] = root / here[0]
+    if "train" not in found:
+        holds = ", ".join(_folders(root)[:8]) or "no folder"
+        hint = 'write dataset.layout = "flat" where the root holds the classes'
+        _fail(root, "no-split", f"no folder `train`; it holds {holds}", hint)
+    return found
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+def _folders(folder: Path) -> list[str]:
+    paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    return [path.name for path in paths if path.is_dir() and not path.name.startswith(".")]
+
+
+def _images(root: Path, folder: Path, *, required: bool) -> list[str]:
+    """Return the images below the folder of a class, relative to the root, folder by folder."""
+    found, others = [], 0
+    for here, folders, files in sorted(_walk(folder)):
+        linked = [name for name in folders if Path(here, name).is_symlink()]
+        if linked:
+            hint = "move the images there, or remove the link"
+            _fail(Path(here), "linked-folder", f"{linked[0]!r} is a link to a folder", hint)
+        images = sorted(name for name in files if name.lower().endswith(SUFFIXES))
+        coded = [name for name in images if name != name.encode(errors="replace").decode()]
+        if coded:
+            _fail(Path(here), "path-invalid", f"the name {coded[0]!r} is not UTF-8", "rename it")
+        others += len(files) - len(images)
+        found += [Path(here, name).relative_to(root).as_posix() for name in images]
+    if required and not found:
+        hint = "add some, or leave out the class"
+        message = f"a class without images; {others} other files" if others else "no images"
+        _fail(folder, "empty-class", message, hint)
+    return found
+
+
+def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
+    """Return every folder that is not hidden, with what is not hidden in it."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.append((here, list(folders), [name for name in files if not name.startswith(".")]))
+    return found
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _fail(folder: Path, code: str, message: str, hint: str) -> NoReturn:
+    raise DataError(Problem(code, message, hint, file=str(folder)))

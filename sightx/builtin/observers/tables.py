@@ -26,9 +26,11 @@ def histogram(data: Mapping[str, Any]) -> Table:
         table.add_column(side, justify="right")
     table.add_column("share", justify="right")
     table.add_column("")
-    totals = [sum(row) for row in zip(*counts.values(), strict=True)]
-    for name, row, total in zip(data["classes"], zip(*counts.values()), totals, strict=True):
-        share = total / max(sum(totals), 1)
+    rows = list(zip(*counts.values(), strict=True))
+    samples = sum(map(sum, rows))
+    for name, row in zip(data["classes"], rows, strict=True):
+        total = sum(row)
+        share = total / max(samples, 1)
         bar = "█" * max(round(_BAR * share), 1 if total else 0)
         table.add_row(name, *(f"{n:,}" for n in row), f"{share:.1%}", f"[cyan]{bar}[/cyan]")
     return table
@@ -46,15 +48,17 @@ def baseline(data: Mapping[str, Any]) -> str:
 
 def header(monitor: str) -> str:
     """Return the heads of the columns of `row`."""
-    names = ("epoch", "train loss", "validation", "train acc", "val. acc", "gap")
-    extra = "" if monitor == "validation/accuracy" else f"  {monitor.split('/')[-1]:>8}"
+    names = ("epoch", "train loss", "val. loss", "train acc", "val. acc", "gap")
+    extra = "" if monitor == "validation/accuracy" else f"  {monitor.rpartition('/')[2]:>8}"
     return f"[bold]{_COLUMNS.format(*names)}{extra}  {'rate':>8}  {'time':>7}[/bold]"
 
 
 def row(epoch: Epoch) -> str:
     """Return one epoch as a line: losses, accuracies, their gap, the monitored figure."""
     value = epoch.metrics
-    train, validation = (value.get(f"{side}/accuracy", math.nan) for side in ("train", "validation"))
+    train, validation = (
+        value.get(f"{side}/accuracy", math.nan) for side in ("train", "validation")
+    )
     cells = _COLUMNS.format(
         epoch.number,
         _number(value["train/loss"]),
@@ -92,7 +96,9 @@ def per_class(predictions: Predictions) -> Table:
 
 def figures(result: Mapping[str, float | None]) -> str:
     """Return the figures of a side that speak of all classes, on one line."""
-    shown = {name.partition("/")[2]: value for name, value in result.items() if name.count("/") == 1}
+    shown = {
+        name.partition("/")[2]: value for name, value in result.items() if name.count("/") == 1
+    }
     return "  ".join(
         f"{name} {_number(math.nan if value is None else value)}" for name, value in shown.items()
     )

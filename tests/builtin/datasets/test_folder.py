@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder as Reference
+
+from sightx.builtin.datasets.folder import ImageFolder
+from sightx.errors import LINE_LIMIT, DataError
+
+
+@pytest.fixture
+def plant(tmp_path):
+    def plant(*paths):
+        for path in paths:
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (2, 2)).save(tmp_path / path, "PNG")
+        return tmp_path
+
+    return plant
+
+
+def problem(**settings):
+    with pytest.raises(DataError) as caught:
+        ImageFolder(**settings).table()
+    (found,) = caught.value.problems
+    assert len(str(found)) <= LINE_LIMIT
+    assert found.file
+    assert found.hint
+    return found
+
+
+TREE = (
+    "train/b/2.png", "train/b/10.JPG", "train/b/deep/1.png", "train/b/a/x/7.png",
+    "train/b/z.png", "train/Zebra/1.webp", "train/a b/1.tiff", "train/a b/0.png",
+)  # fmt: skip
+
+
+def test_samples_and_classes_are_those_of_torchvision(plant):
+    root = plant(*TREE, "val/b/1.png", "val/Zebra/1.png", "val/a b/1.png", "test/b/1.png")
+    (root / "train" / "b" / "notes.txt").write_text("no image")
+
+    table = ImageFolder(root=root).table()
+
+    reference = Reference(str(root / "train"))
+    train = table.frame[table.frame["split"] == "train"]
+    assert table.classes == tuple(reference.classes)
+    assert [
+        (str(root / path), label) for path, label in zip(train["path"], train["label"], strict=True)
+    ] == reference.samples
+    assert table.counts(train.index.to_numpy()) == [1, 2, 5]
+    assert table.frame["split"].tolist() == ["train"] * 8 + ["validation"] * 3 + ["test"]
+    assert table.read(3) == (root / train["path"].iat[3]).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_the_validation_side_has_three_names(plant, name):
+    root = plant("train/a/1.png", "train/b/1.png", f"{name}/a/1.png", f"{name}/b/1.png")
+
+    table = ImageFolder(root=root).table()
+
+    assert table.frame["split"].tolist() == ["train"] * 2 + ["validation"] * 2
+
+
+def test_two_folders_for_one_side_are_refused(plant):
+    root = plant("train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/b/1.png")
+
+    assert "val and valid" in problem(root=root).message
+
+
+def test_flat_has_classes_at_the_root(plant):
+    root = plant("cat/1.png", "dog/1.png", "dog/more/2.png")
+    dataset = ImageFolder(root=root, layout="flat")
+
+    table = dataset.table()
+
+    assert table.frame["path"].tolist() == ["cat/1.png", "dog/1.png", "dog/more/2.png"]
+    assert "split" not in table.frame
+    assert not dataset.traits().has_split
+    assert ImageFolder(root=root).traits().has_split
+    found = problem(root=root)
+    assert (found.code, found.file) == ("no-split", str(root))
+    assert "cat, dog" in found.message
+    assert "flat" in found.hint
+
+
+def test_classes_come_in_the_order_declared(plant):
+    root = plant("train/mild/1.png", "train/none/1.png", "val/none/1.png")
+    dataset = ImageFolder(root=root, classes=("none", "mild"), ordered=True)
+
+    table = dataset.table()
+
+    assert table.classes == dataset.traits().classes == ("none", "mild")
+    assert table.frame["path"].tolist() == [
+        "train/none/1.png",
+        "train/mild/1.png",
+        "val/none/1.png",
+    ]
+    assert table.labels.tolist() == [0, 1, 0]
+    assert table.ordered
+
+
+def test_what_is_hidden_is_passed_over(plant):
+    root = plant(
+        "train/a/1.png", "train/b/1.png", "train/a/._1.png", "train/a/.thumbs/1.png",
+        "train/.ipynb_checkpoints/1.png",
+    )  # fmt: skip
+
+    table = ImageFolder(root=root).table()
+
+    assert table.frame["path"].tolist() == ["train/a/1.png", "train/b/1.png"]
+
+
+def test_one_class_is_none(plant):
+    found = problem(root=plant("train/a/1.png", "val/a/1.png"))
+
+    assert found.code == "no-classes"
+    assert "a" in found.message
+
+
+def test_a_class_without_images_is_named(plant):
+    root = plant("train/a/1.png", "train/b/1.png", "val/a/1.png")
+    (root / "val" / "b").mkdir()
+    assert ImageFolder(root=root).table().counts() == [2, 1]  # a side may lack a class
+
+    (root / "train" / "c").mkdir()
+    found = problem(root=root)
+    assert (found.code, found.file) == ("empty-class", str(root / "train" / "c"))
+    (root / "train" / "c" / "1.heic").write_bytes(b"x")
+    assert "1 other files" in problem(root=root).message
+
+
+def test_a_class_that_training_lacks_is_named(plant):
+    root = plant("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dgo/1.png")
+
+    found = problem(root=root)
+
+    assert (found.code, found.file) == ("class-unknown", str(root / "val"))
+    assert "'dgo'" in found.message
+    assert found.hint == "did you mean 'dog'?"
+
+
+def test_a_folder_that_no_class_names_is_refused(plant):
+    root = plant("train/cat/1.png", "train/dog/1.png")
+
+    found = problem(root=root, classes=("catt", "dog"))
+
+    assert found.code == "class-unknown"
+    assert "'cat' is not in dataset.classes" in found.message
+    assert problem(root=root, classes=("cat", "dog", "cow")).code == "empty-class"
+
+
+def test_a_link_to_a_folder_is_not_silently_left_out(plant):
+    root = plant("train/a/1.png", "train/b/1.png", "more/2.png")
+    (root / "train" / "a" / "more").symlink_to(root / "more")
+
+    assert problem(root=root).code == "linked-folder"
+
+
+def test_a_name_that_is_not_utf8_is_named(plant):
+    root = plant("train/a/1.png", "train/b/1.png")
+    Path(os.fsdecode(os.fsencode(root) + b"/train/a/\xff.png")).touch()
+
+    assert r"\udcff" in str(problem(root=root))
+
+
+def test_real_cats_and_fish(shared):
+    root = shared / "catfish64"
+
+    table = ImageFolder(root=root).table()
+
+    for side, name in {"train": "train", "validation": "val", "test": "test"}.items():
+        mine = table.frame[table.frame["split"] == side]
+        assert [str(root / path) for path in mine["path"]] == [
+            path for path, _ in Reference(str(root / name)).samples
+        ]
+    assert table.counts() == [900, 550]

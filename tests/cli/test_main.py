@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+
+import click
+import pytest
+
+from sightx.cli import main as cli
+from sightx.errors import DataError, Problem
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """Make a command `fail` that raises what it is given."""
+
+    def install(error: BaseException) -> None:
+        @click.command("fail")
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr(cli.Commands, "get_command", lambda *_: command)
+
+    return install
+
+
+def test_no_words_print_the_help_with_every_command(sightx) -> None:
+    done = sightx()
+    assert done.code == 0
+    assert all(f"\n  {name} " in done.out for name in cli.COMMANDS)
+
+
+def test_the_version_is_printed(sightx) -> None:
+    assert sightx("--version").out.startswith("sightx, version ")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["vaildate"], "error[usage] no command is called 'vaildate'; did you mean 'validate'?"),
+        (["xyzzy"], "error[usage] no command is called 'xyzzy'; sightx --help"),
+        (["validate"], "error[usage] Missing argument 'SPECS...'.; sightx --help"),
+        (["validate", "--sat", "x"], "error[usage] No such option '--sat'. Did you mean '--set'?; sightx --help"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_2(sightx, words: list[str], line: str) -> None:
+    done = sightx(*words)
+    assert (done.code, done.out) == (2, "")
+    assert [text.replace("option: --sat", "option '--sat'").replace("mean --set", "mean '--set'")
+            for text in done.lines] == [line]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DataError(Problem("x", "m", file="a.csv", line=3)), 3, "a.csv:3: error[x] m"),
+        (KeyError("k"), 70, "error[internal] KeyError: 'k'; --debug shows where"),
+        (ValueError("two\nlines"), 70, r"error[internal] ValueError: two\nlines; --debug shows where"),
+        (MemoryError(), 7, "error[resource] MemoryError: "),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), 7,
+         "error[resource] PermissionError: [Errno 13] Permission denied: 'runs'"),
+        (OSError(errno.ENOSPC, "No space left on device"), 7,
+         "error[resource] OSError: [Errno 28] No space left on device"),
+        (KeyboardInterrupt(), 130, "error[interrupted] stopped before anything was saved"),
+    ],
+)  # fmt: skip
+def test_every_failure_is_one_line_with_its_code(
+    sightx, failing, error: BaseException, code: int, line: str
+) -> None:
+    failing(error)
+    done = sightx("fail")
+    assert (done.code, done.err.strip("\n")) == (code, line)
+
+
+def test_debug_shows_the_traceback_before_the_line(sightx, failing) -> None:
+    failing(KeyError("k"))
+    done = sightx("--debug", "fail")
+    assert done.lines[0] == "Traceback (most recent call last):"
+    assert done.lines[-1].startswith("error[internal]")
+
+
+def test_a_message_that_is_logged_twice_is_shown_once(
+    sightx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command("warn")
+    def command() -> None:
+        for _ in range(2):
+            logging.getLogger("sightx").warning("beware")
+
+    monkeypatch.setattr(cli.Commands, "get_command", lambda *_: command)
+    assert sightx("warn").err == "beware\n"
+    assert logging.getLogger("sightx").handlers == []
+
+
+def test_every_command_has_a_file_of_its_own() -> None:
+    folder = Path(cli.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "main", "options"}
+    assert {module.rpartition(".")[2] for module in cli.COMMANDS.values()} == files

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Call = Callable[..., object]
+
+HEAD = """\
+name = "a"
+[training]
+"""
+REST = """
+[dataset]
+use = "synthetic-fundus"
+[model]
+use = "simplenet"
+"""
+
+
+def test_a_valid_spec_says_so_and_exits_0(validate) -> None:
+    done = validate(HEAD + REST)
+    assert done == (0, "a.toml: valid\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        # S01
+        ("epoch = 3", "error[unknown-key] training.epoch: unknown key; did you mean 'epochs'?"),
+        # S02
+        ("epochs = true", "error[wrong-type] training.epochs: true is a boolean, expected an integer"),
+        ('epochs = "3"', "error[wrong-type] training.epochs: '3' is a string, expected an integer"),
+        ("epochs = 3.0", "error[wrong-type] training.epochs: 3.0 is a float, expected an integer"),
+        ('clip = "0.1"', "error[wrong-type] training.clip: '0.1' is a string, expected a number"),
+        ("clip = false", "error[wrong-type] training.clip: false is a boolean, expected a number"),
+        # S03
+        ("clip = nan", "error[not-finite] training.clip: nan: must be finite"),
+        ("clip = inf", "error[not-finite] training.clip: inf: must be finite"),
+        ("clip = 1e400", "error[not-finite] training.clip: inf: must be finite"),
+        # S08, bounds and choices in plain words
+        ("epochs = -5", "error[invalid-value] training.epochs: -5: must be greater than 0"),
+        ("batch_size = 0", "error[invalid-value] training.batch_size: 0: must be greater than 0"),
+        ("clip = -1", "error[invalid-value] training.clip: -1: must be greater than or equal to 0"),
+        ('precision = "fp31"', "error[invalid-value] training.precision: 'fp31': must be 'fp32' or 'bf16'"),
+        ("epochs = 2026-01-01", "error[wrong-type] training.epochs: 2026-01-01 is a date; put it in quotes"),
+        ("epochs = {}", "error[wrong-type] training.epochs: is a table, expected an integer"),
+    ],
+)  # fmt: skip
+def test_one_wrong_value_is_one_exact_line(validate, line: str, said: str) -> None:
+    done = validate(HEAD + line + REST)
+    assert done == (2, "", f"a.toml:3:1: {said}\n")
+
+
+def test_an_integer_is_a_number(validate) -> None:  # S02
+    assert validate(HEAD + REST + "[optimizer]\nuse = 'adam'\nlr = 1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        # S04
+        (b'name = "c\xe9"', "a.toml:1:10: error[encoding] not UTF-8 (byte 0xe9 at offset 9); save it as UTF-8"),
+        ('name = "a"'.encode("utf-16"), "a.toml:1:1: error[encoding] is UTF-16; save it as UTF-8"),
+        # S06
+        (b'name = "a', "a.toml:1:10: error[syntax] Unterminated string; mend the TOML"),
+        (b"seed = 1\nseed = 2\n", "a.toml:2:9: error[syntax] Cannot overwrite a value; mend the TOML"),
+        (b"[model]\n[model]\n", "a.toml:2:7: error[syntax] Cannot declare ('model',) twice; mend the TOML"),
+        (b"seed = " + b"9" * 5000, "a.toml:1:1: error[syntax] holds a number that is too long; mend the TOML"),
+        # S09
+        (b"", "a.toml: error[empty] says nothing; a spec has a name, [dataset] and [model]"),
+        (b"# nothing\n", "a.toml: error[empty] says nothing; a spec has a name, [dataset] and [model]"),
+    ],
+)  # fmt: skip
+def test_what_is_no_toml_is_one_line(validate, raw: bytes, said: str) -> None:
+    assert validate(raw) == (2, "", said + "\n")
+
+
+def test_missing_files_and_folders_are_one_line_each(sightx, here: Path) -> None:  # S09
+    (here / "folder").mkdir()
+    done = sightx("validate", "none.toml", "folder")
+    assert done.code == 2
+    assert done.lines == [
+        "none.toml: error[unreadable] cannot be read: No such file or directory; check the path",
+        "folder: error[unreadable] cannot be read: Is a directory; check the path",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_a_file_that_may_not_be_read_is_one_line(validate, sightx, here: Path) -> None:  # S09
+    assert validate(HEAD + REST).code == 0  # so that nothing has to be imported as somebody else
+    (here / "a.toml").chmod(0)
+    os.seteuid(65534)
+    try:
+        done = sightx("validate", "a.toml")
+    finally:
+        os.seteuid(0)
+    line = "a.toml: error[unreadable] cannot be read: Permission denied; check the path"
+    assert done == (2, "", line + "\n")
+
+
+def test_every_problem_of_every_file_is_reported_in_order(validate, here: Path) -> None:  # S08
+    (here / "b.toml").write_text('name = "b"\nsed = 1\n' + REST)
+    done = validate(
+        """\
+name = "a b"
+[training]
+epochs = -5
+batch_size = 0
+[split]
+use = "stratified"
+validation = 1.2
+[loss]
+label_smoothing = 0.1
+[optimizer]
+use = "adm"
+[[augment]]
+use = "resize"
+[[augment]]
+use = "rotate"
+degree = 3
+""",
+        "b.toml",
+    )
+    assert done.code == 2
+    assert [line.partition(";")[0] for line in done.lines] == [
+        "a.toml:1:1: error[invalid-value] name: 'a b' does not fit",
+        "a.toml:1:1: error[missing-section] dataset: the section [dataset] is missing",
+        "a.toml:1:1: error[missing-section] model: the section [model] is missing",
+        "a.toml:3:1: error[invalid-value] training.epochs: -5: must be greater than 0",
+        "a.toml:4:1: error[invalid-value] training.batch_size: 0: must be greater than 0",
+        "a.toml:7:1: error[invalid-value] split.validation: 1.2: must be less than 1",
+        "a.toml:8:2: error[missing-use] loss.use: must name a component",
+        "a.toml:11:1: error[unknown-name] optimizer.use: no optimizer is called 'adm'",
+        "a.toml:13:1: error[unknown-name] augment.0.use: no augment is called 'resize', but a prepare is",
+        "a.toml:14:3: error[missing-key] augment.1.degrees: is missing and has no default",
+        "a.toml:16:1: error[unknown-key] augment.1.degree: unknown key",
+        "b.toml:2:1: error[unknown-key] sed: unknown key",
+    ]  # fmt: skip
+    assert "did you mean 'adam'? known: adam, adamw, rmsprop, sgd" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[prepare]\nuse = "resize"', "9:2: error[wrong-type] prepare: is a table, expected an array of tables; write [[prepare]]"),
+        ('[[loss]]\nuse = "x"', "9:3: error[wrong-type] loss: is an array, expected a table with `use`; write [loss]"),
+        ("[execution]\ndevice = 3", "10:1: error[wrong-type] execution.device: 3 is an integer, expected a string"),
+        ('[[prepare]]\nuse = "resize"', "9:3: error[missing-key] prepare.0.size: is missing and has no default; one number for a square, or height and width"),
+        ('[[prepare]]\nuse = "resize"\nsize = "x"', "11:1: error[wrong-type] prepare.0.size: 'x' is a string, expected an integer or an array"),
+        ('[[prepare]]\nuse = "resize"\nsize = 0', "11:1: error[invalid-value] prepare.0.size: 0: must be greater than 0"),
+        ('[split]\nuse = "grouped"\nvalidation = 0.5\ntest = 0.5', "9:2: error[invalid-value] split: validation and test together must be below 1"),
+    ],
+)  # fmt: skip
+def test_tables_and_arrays_say_how_they_are_written(validate, text: str, said: str) -> None:
+    assert validate(HEAD + REST + "\n" + text).err == f"a.toml:{said}\n"
+
+
+def test_top_level_values_where_tables_belong(validate) -> None:
+    done = validate('name = "a"\ntraining = 3\nloss = "mse"\naugment = ["flip"]' + REST)
+    assert done.lines == [
+        "a.toml:2:1: error[wrong-type] training: 3 is an integer, expected a table; write [training]",
+        "a.toml:3:1: error[wrong-type] loss: 'mse' is a string, expected a table with `use`; write [loss]",
+        "a.toml:4:12: error[wrong-type] augment.0: 'flip' is a string, expected a table with `use`; write [[augment]]",
+    ]  # fmt: skip
+
+
+def test_a_validator_of_a_field_speaks_for_itself(validate) -> None:
+    text = HEAD + '[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "resnet50"\nweights = "imagnet"\n'
+    (line,) = validate(text).lines
+    assert line.startswith("a.toml:7:1: error[invalid-value] model.weights: 'imagnet' is none of none, ")
+
+
+def test_no_line_is_longer_than_300_characters(validate) -> None:
+    done = validate(HEAD + f'monitr = "{"m" * 2000}"\n{"k" * 2000} = 1' + REST)
+    assert done.code == 2
+    assert len(done.lines) == 2
+    assert max(map(len, done.lines)) <= 300
+
+
+def test_errors_of_overrides_stand_at_the_override(validate) -> None:
+    done = validate(HEAD + REST, "--set", "training.epochs=x", "--set", "optimizer.lr=-1", "--set", "y")
+    assert done.code == 2
+    assert done.lines == [
+        "--set optimizer.lr=-1: error[invalid-value] optimizer.lr: -1: must be greater than 0",
+        "--set training.epochs=x: error[wrong-type] training.epochs: 'x' is a string, expected an integer",
+        "--set y: error[usage] expected key=value",
+    ]  # fmt: skip
+
+
+def test_a_child_process_gives_the_same_lines_and_codes(child, here: Path) -> None:
+    (here / "a.toml").write_text(HEAD + "epoch = 3" + REST)
+    done = child("validate", "a.toml")
+    line = "a.toml:3:1: error[unknown-key] training.epoch: unknown key; did you mean 'epochs'?"
+    assert done == (2, "", line + "\n")

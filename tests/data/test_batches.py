@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sightx.builtin.augment import Flip
+from sightx.data.batches import Batches
+from sightx.data.rows import Rows
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
+MEAN, DEVIATION = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+@pytest.fixture
+def batches():
+    rows = Rows(torch.from_numpy(PIXELS), np.array([5, 4, 3, 2, 1, 0]))
+    return Batches(rows, np.arange(6), (MEAN, DEVIATION), torch.device("cpu"), (Flip(),), seed=3)
+
+
+def test_plain_divides_by_255_and_frees_of_mean_and_deviation(batches):
+    images, targets = batches.plain(np.array([4, 0]))
+
+    unit = PIXELS[[1, 5]].astype(np.float64) / 255
+    expected = (unit - np.reshape(MEAN, (3, 1, 1))) / np.reshape(DEVIATION, (3, 1, 1))
+    assert images.dtype == torch.float32
+    assert np.allclose(images.numpy(), expected, atol=1e-6)
+    assert targets.tolist() == [4, 0]
+    assert np.array_equal(batches.rows.pixels.numpy(), PIXELS)
+
+
+def test_augmented_is_a_function_of_seed_and_purpose(batches):
+    positions = np.arange(6)
+
+    first, again, other = (batches.augmented(positions, *p)[0] for p in [(1, 0), (1, 0), (1, 1)])
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_augmented_flips_before_it_normalises(batches):
+    plain, augmented = batches.plain(np.arange(6))[0], batches.augmented(np.arange(6), 0)[0]
+
+    for before, after in zip(plain, augmented, strict=True):
+        turned = [before, before.flip(-1), before.flip(-2), before.flip(-1, -2)]
+        assert any(torch.equal(after, image) for image in turned)
+
+
+def test_without_augments_both_are_equal(batches):
+    still = Batches(batches.rows, batches.labels, batches.statistics, batches.device)
+
+    assert torch.equal(still.augmented(np.arange(3), 9)[0], still.plain(np.arange(3))[0])

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import _thread
+import hashlib
+import os
+import tempfile
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sightx.builtin.prepare import CenterCrop, Grayscale, Resize
+from sightx.data import pixels
+from sightx.data.pixels import absent, apply, fill, output_shape
+from sightx.data.table import ImageTable, file_reader
+from sightx.errors import PluginError, ResourceError, SpecError
+from sightx.registry.components import Shape
+from sightx.registry.kinds import Prepare
+
+CHAIN = (Resize(size=(6, 5)),)
+
+
+def memory_table(count, read=None, side=12):
+    """Return a table of arrays, or of what `read` makes of an index."""
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    frame = pd.DataFrame({"path": [f"{i}.png" for i in range(count)], "label": 0, "group": ""})
+    return ImageTable(frame.assign(line=range(2, count + 2)), ("x",), read or images.__getitem__)
+
+
+@pytest.fixture
+def files(folders):
+    paths = sorted(path.relative_to(folders).as_posix() for path in folders.rglob("*.png"))
+    frame = pd.DataFrame({"path": paths, "label": 0, "group": ""})
+    return ImageTable(frame, ("x",), file_reader(folders, paths), root=folders, source="l.csv")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 0])
+def test_the_number_of_threads_changes_nothing(files, threads):
+    (files.root / files.frame["path"][7]).write_bytes(b"<html>")
+
+    found = fill(files, CHAIN, threads=threads)
+
+    expected = torch.zeros(48, 3, 6, 5, dtype=torch.uint8)
+    for index in range(48):
+        if index != 7:
+            expected[index] = apply(files.read(index), CHAIN)
+    assert torch.equal(found.rows.gather(np.arange(48)), expected)
+    assert found.digests == [hashlib.sha256(files.read(i)).hexdigest() for i in range(48)]
+    assert found.bad == {7: "not an image"}
+
+
+def test_pixels_of_arrays_are_read_and_left_alone():
+    class Darken(Prepare):
+        name = "darken"
+
+        def apply(self, image):
+            return image.div_(2, rounding_mode="floor")
+
+    table = memory_table(3)
+    before = np.stack([table.read(index) for index in range(3)])
+
+    found = fill(table, (Darken(), CenterCrop(size=12)))
+
+    assert np.array_equal(found.rows.pixels.numpy(), before.transpose(0, 3, 1, 2) // 2)
+    assert np.array_equal(np.stack([table.read(index) for index in range(3)]), before)
+    assert found.rows.pixels.is_contiguous()
+
+
+def test_digests_tell_shapes_apart():
+    image = np.arange(48, dtype=np.uint8)
+    shapes = [image.reshape(2, 8, 3), image.reshape(4, 4, 3)]
+
+    one, other = fill(memory_table(2, shapes.__getitem__), CHAIN).digests
+
+    assert one != other
+
+
+def test_views_and_read_only_arrays_are_read():
+    image = np.frombuffer(bytes(range(48)), np.uint8).reshape(3, 4, 4).transpose(1, 2, 0)
+
+    assert np.array_equal(apply(image, ()).numpy(), image.transpose(2, 0, 1))
+
+
+def test_progress_is_told_by_the_calling_thread_up_to_the_end_once():
+    heard = []
+
+    fill(
+        memory_table(9),
+        CHAIN,
+        threads=4,
+        progress=lambda *n: heard.append((*n, threading.current_thread())),
+    )
+
+    assert heard == [(n, 9, threading.current_thread()) for n in range(1, 10)]
+
+
+def test_torch_has_its_threads_again():
+    before = torch.get_num_threads()
+
+    fill(memory_table(2), CHAIN)
+
+    assert torch.get_num_threads() == before
+
+
+def test_an_interrupt_does_not_wait_for_the_rest():
+    read = []
+
+    def slow(index):
+        read.append(index)
+        time.sleep(0.002)
+        if index == 10:
+            _thread.interrupt_main()
+        return np.zeros((4, 4, 3), np.uint8)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(memory_table(2000, slow), CHAIN, threads=2)
+
+    assert len(read) < 200
+
+
+def test_a_failure_of_progress_does_not_wait_for_the_rest():
+    read = []
+
+    def slow(index):
+        read.append(index)
+        time.sleep(0.001)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def broken(done, of):
+        raise RuntimeError("the terminal has gone")
+
+    with pytest.raises(RuntimeError, match="terminal"):
+        fill(memory_table(2000, slow), CHAIN, threads=2, progress=broken)
+
+    assert len(read) < 200
+
+
+# Components that fail
+
+
+class Broken(Prepare):
+    name = "broken"
+
+    def apply(self, image):
+        return image + "a" if int(image[0, 0, 0]) == 3 else image
+
+
+def brightness(index):
+    return np.full((4, 4, 3), index, np.uint8)
+
+
+def test_a_bug_in_a_component_names_component_image_and_row():
+    with pytest.raises(PluginError) as caught:
+        fill(memory_table(5, brightness), (Broken(), *CHAIN))
+
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.path, problem.line) == ("prepare-failed", "prepare.broken", 5)
+    assert problem.message.startswith("3.png: TypeError")
+    assert "\n" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda image: image.float(), lambda image: image[:1], lambda image: image[0], lambda _: None],
+)
+def test_a_component_that_gives_what_it_does_not_declare_is_named(wrong):
+    class Wrong(Prepare):
+        name = "wrong"
+
+        def apply(self, image):
+            return wrong(image)
+
+    with pytest.raises(PluginError, match=r"prepare\.wrong: 0\.png: "):
+        fill(memory_table(1, brightness), (*CHAIN, Wrong()))
+
+
+def test_a_bug_in_a_reader_names_the_image():
+    def read(index):
+        return brightness(index) if index != 2 else {}["x"]
+
+    with pytest.raises(PluginError, match=r"\[read-failed\] dataset: 2\.png: KeyError"):
+        fill(memory_table(5, read), CHAIN)
+
+
+def test_a_reader_that_gives_no_bytes_of_colour_is_a_fault():
+    found = fill(memory_table(1, lambda _: np.zeros((4, 4), np.float32)), CHAIN)
+
+    assert found.bad == {0: "pixels are float32 (4, 4), not uint8 (H, W, 3)"}
+
+
+def test_memory_that_runs_out_is_no_fault_of_an_image():
+    def read(index):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fill(memory_table(2, read), CHAIN)
+
+
+# Shapes
+
+
+def test_a_chain_ends_in_one_size():
+    assert output_shape((Resize(size=(6, 5)), Grayscale(channels=1))) == (1, 6, 5)
+    for chain in ((), (Grayscale(),)):
+        with pytest.raises(SpecError, match="no-size"):
+            output_shape(chain)
+
+
+def test_one_channel_is_kept():
+    found = fill(memory_table(2), (*CHAIN, Grayscale(channels=1)))
+
+    assert tuple(found.rows.pixels.shape) == (2, 1, 6, 5)
+    assert Grayscale(channels=1).shape(Shape(3, 6, 5)) == (1, 6, 5)
+
+
+# Files that are not there
+
+
+def test_absent_files_are_found_without_opening_any(files, tmp_path):
+    (tmp_path / "secret.png").write_bytes((files.root / files.frame["path"][0]).read_bytes())
+    names = files.frame["path"]
+    for index in (1, 2, 3, 4):
+        (files.root / names[index]).unlink()
+    (files.root / names[2]).mkdir()
+    (files.root / names[3]).symlink_to(tmp_path / "secret.png")
+    os.mkfifo(files.root / names[4])
+    (files.root / names[5]).write_bytes(b"")  # only reading tells
+
+    found = absent(files)
+
+    reasons = ["missing", "not a file", "leads out of the folder of images", "not a file"]
+    assert found == dict(enumerate(reasons, start=1))
+    assert fill(files, CHAIN).bad == {**found, 5: "empty file"}
+
+
+def test_a_table_without_files_has_none_absent():
+    assert absent(memory_table(3)) == {}
+
+
+# Where pixels live
+
+
+def test_many_pixels_live_in_a_file_without_a_name(monkeypatch, tmp_path):
+    expected = fill(memory_table(4), CHAIN).rows.pixels
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(pixels, "_memory", lambda: 4 * 3 * 6 * 5)
+
+    found = fill(memory_table(4), CHAIN).rows.pixels
+
+    assert torch.equal(found, expected)
+    assert found.untyped_storage().filename is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_named_before_anything_is_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ResourceError, match=r"disk-full.*GB.*TMPDIR"):
+        pixels._room((1 << 30, 1 << 20))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_that_of_the_container(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(pixels, "_LIMIT", limit)
+    host = pixels._memory()
+    limit.write_text("max\n")
+    assert pixels._memory() == host
+    limit.write_text("1048576\n")
+    assert pixels._memory() == 1048576

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field, PositiveInt, ValidationError
+
+from sightx import Component, Loss, Model, Optimizer, Place, Settings
+from sightx.registry.components import call, read, table_class
+from sightx.registry.registry import Plugin, Registry
+
+
+class Inner(Model):
+    """Inside."""
+
+    name = "inner"
+
+    width: PositiveInt = 3
+    rates: tuple[float, ...] = ()
+    file: Path = Path("x")
+    deep: bool = False
+    title: str = ""
+    size: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
+
+
+class Special(Inner):
+    """A narrower kind of inner."""
+
+    name = "special"
+
+
+class Outer(Model):
+    """Outside."""
+
+    name = "outer"
+
+    inner: Model
+    more: tuple[Model, ...] = ()
+    loss: Loss | None = None
+
+
+class Picky(Model):
+    """Takes only its own family, a class without a name."""
+
+    name = "picky"
+
+    inner: Family | None = None
+
+
+class Family(Model):
+    """No component of its own."""
+
+
+class Member(Family):
+    """One of the family."""
+
+    name = "member"
+
+
+class Root(Settings):
+    model: Model
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    Picky.model_rebuild(_types_namespace={"Family": Family})
+    registry.add(Plugin("test", "here"), [Inner, Special, Outer, Picky, Member])
+    return registry
+
+
+def details(table: dict[str, Any], registry: Registry) -> Iterator[tuple[tuple[Any, ...], str]]:
+    with pytest.raises(ValidationError) as caught:
+        read(Root, {"model": table}, registry)
+    for detail in caught.value.errors():
+        yield tuple(detail["loc"]), detail["type"]
+
+
+def test_settings_are_read_as_json_is(registry: Registry) -> None:
+    table = {"use": "inner", "width": 5, "rates": [1, 2.5], "file": "a/b", "size": [3, 4]}
+    model = read(Root, {"model": table}, registry).model
+    assert model == Inner(width=5, rates=(1.0, 2.5), file=Path("a/b"), size=(3, 4))
+    assert type(model) is Inner
+    assert isinstance(model.rates[0], float)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("width", True, "int_type"), ("width", "3", "int_type"), ("width", 3.0, "int_type"),
+        ("width", 0, "greater_than"), ("rates", 3, "tuple_type"), ("rates", "ab", "tuple_type"),
+        ("deep", 1, "bool_type"), ("deep", "true", "bool_type"), ("title", 3, "string_type"),
+        ("file", 3, "string_type"), ("unknown", 3, "extra_forbidden"),
+    ],
+)  # fmt: skip
+def test_nothing_is_coerced_and_nothing_unknown_is_taken(
+    registry: Registry, key: str, value: Any, kind: str
+) -> None:
+    assert list(details({"use": "inner", key: value}, registry)) == [(("model", key), kind)]
+
+
+def test_a_number_that_is_not_finite_is_refused(registry: Registry) -> None:
+    found = list(details({"use": "inner", "rates": [1.0, float("nan"), float("inf")]}, registry))
+    assert found == [
+        (("model", "rates", 1), "finite_number"),
+        (("model", "rates", 2), "finite_number"),
+    ]
+
+
+def test_components_hold_components_and_errors_have_their_whole_path(registry: Registry) -> None:
+    good = {"use": "outer", "inner": {"use": "inner", "width": 2}, "more": [{"use": "special"}]}
+    model = read(Root, {"model": good}, registry).model
+    assert model == Outer(inner=Inner(width=2), more=(Special(),))
+    bad = {
+        "use": "outer",
+        "inner": {"use": "outer", "inner": {"use": "inner", "width": 0}},
+        "more": [{"use": "inner"}, {"use": "nobody"}, {}, 3],
+        "loss": {"use": "inner"},
+    }
+    assert list(details(bad, registry)) == [
+        (("model", "inner", "inner", "width"), "greater_than"),
+        (("model", "more", 1), "unknown-name"),
+        (("model", "more", 2), "missing-use"),
+        (("model", "more", 3), "table_type"),
+        (("model", "loss"), "unknown-name"),
+    ]
+
+
+def test_a_field_of_a_narrower_class_takes_only_its_subclasses(registry: Registry) -> None:
+    good = read(Root, {"model": {"use": "picky", "inner": {"use": "member"}}}, registry)
+    assert good.model == Picky(inner=Member())
+    found = list(details({"use": "picky", "inner": {"use": "inner"}}, registry))
+    assert found == [(("model", "inner"), "unknown-name")]
+
+
+def test_a_component_is_immutable_hashable_and_can_be_pickled(registry: Registry) -> None:
+    model = read(Root, {"model": {"use": "test:inner", "rates": [1.0]}}, registry).model
+    with pytest.raises(ValidationError, match="frozen"):
+        model.width = 4  # type: ignore[attr-defined]
+    assert len({Inner(rates=(1.0,)), Inner(rates=(1.0,)), Inner()}) == 2
+    again = pickle.loads(pickle.dumps(model))
+    assert again == model
+    assert again.use == "test:inner"
+
+
+def test_a_component_knows_the_name_that_finds_it(registry: Registry) -> None:
+    assert Inner().use == "inner"
+    assert read(Root, {"model": {"use": "inner"}}, registry).model == Inner()
+    assert read(Root, {"model": {"use": "test:inner"}}, registry).model.use == "test:inner"
+
+
+def test_a_made_component_is_taken_as_it_is() -> None:
+    assert Outer(inner=Inner(width=7)).inner == Inner(width=7)
+    with pytest.raises(ValidationError):
+        Outer(inner=3)  # type: ignore[arg-type]
+
+
+def test_the_class_of_a_table_is_found_inside_its_annotation() -> None:
+    assert table_class(Model) is Model
+    assert table_class(tuple[Loss, ...] | None) is Loss
+    assert table_class(Annotated[tuple[Optimizer, ...], Field(min_length=1)]) is Optimizer
+    assert table_class(Place) is None
+    assert table_class(dict[str, int]) is None
+
+
+def test_call_offers_just_what_a_function_declares() -> None:
+    def two(a: int, *, seed: int) -> tuple[int, int]:
+        return a, seed
+
+    assert call(two, 1, seed=2, size=3) == (1, 2)
+    assert call(lambda: "none", seed=2) == "none"
+    with pytest.raises(TypeError, match="seed"):
+        call(two, 1, size=3)
+
+
+def test_every_kind_is_a_component_without_a_name() -> None:
+    assert issubclass(Model, Component)
+    assert not hasattr(Model, "name")
