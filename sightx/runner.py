@@ -13,14 +13,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
 from torch import nn
 
 from sightx.data import pixels, samples
 from sightx.data.samples import Samples
 from sightx.data.table import SPLITS, ImageTable
-from sightx.errors import Problem, ResourceError, SightXError, SpecError
+from sightx.errors import Problem, ResourceError, SightXError
 from sightx.evaluation import figures
 from sightx.inference.recipe import Recipe
 from sightx.registry.observers import Observers
@@ -73,10 +71,7 @@ class _Execution:
         self, experiment: Experiment, made: Run, device: torch.device, watching: Mapping[str, Any]
     ) -> None:
         self.experiment, self.run, self.device = experiment, made, device
-        named = {
-            item.name: item for item in (*_project_observers(experiment), *experiment.observer)
-        }
-        named |= watching
+        named = {item.name: item for item in experiment.observer} | dict(watching)
         built = {name: observer.build(made) for name, observer in named.items()}
         self.observers = Observers(built, lambda text: made.log("console.log", text + "\n"))
         self.result: dict[str, Any] = {"status": "failed"}
@@ -218,18 +213,6 @@ class _Execution:
         self.result["seconds"] = round(time.perf_counter() - self._started, 3)
         self.run.write_json("result.json", self.result)
         self.observers.tell("sightx_run_finished", run=self.run, result=self.result)
-
-
-def _project_observers(experiment: Experiment) -> list[Any]:
-    """Return the observers that a project names for all its specs, with their defaults."""
-    if experiment.origin is None:
-        return []
-    registry, names = experiment.origin.registry, experiment.origin.project.observers
-    try:
-        return [registry.find("observer", name)() for name in names]
-    except (PydanticCustomError, ValidationError) as error:
-        where = "[tool.sightx] observers"
-        raise SpecError(Problem("observers", str(error).splitlines()[0], path=where)) from error
 
 
 class _Asked:

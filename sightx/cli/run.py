@@ -16,13 +16,10 @@ from sightx.cli.options import overrides, runs_folder
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")
 def command(spec: Path, overrides: tuple[str, ...], runs: Path | None, quiet: bool) -> int:
     """Train and evaluate what SPEC says."""
-    import logging
-
     import sightx
     from sightx import console
     from sightx.builtin.observers.console import Console
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # downloads say so here
     experiment = sightx.load(spec, overrides)
     with console.preparing(quiet) as progress:
         watching = {} if quiet else {"console": Console()}

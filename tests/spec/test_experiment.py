@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sightx import Model
+from sightx.builtin.models.simplenet import SimpleNet
+from sightx.builtin.optimizers import Adam
+from sightx.spec.experiment import Experiment, components, table
+
+FOLDER = """\
+name = "a"
+[dataset]
+use = "image-folder"
+root = "data"
+[model]
+use = "simplenet"
+weights = "w/best.pt"
+[optimizer]
+use = "adam"
+lr = 0.1
+[[augment]]
+use = "flip"
+"""
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["name=b", "dataset.root=/elsewhere", "observer=[]", "execution.device=cpu", 'allow=["x"]',
+     "model.weights=other/best.pt", "optimizer.use=sightx:adam", "optimizer.lr=1e-1"],
+)  # fmt: skip
+def test_what_changes_no_result_leaves_the_id_alone(resolve, override: str) -> None:
+    overrides = [override, "optimizer.lr=0.1"] if "use=" in override else [override]
+    assert resolve(FOLDER, *overrides).id == resolve(FOLDER).id
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "optimizer.lr=0.2", "optimizer.use=sgd", "split.seed=1", "split.test=0.2",
+     "training.epochs=3", "training.batch_size=16", "training.monitor=validation/loss",
+     "augment=[]", "augment.flip.use=rotate", "model.weights=w/other.pt", "model.weights=none",
+     "model.hidden=[4]", "evaluation.test=on-request", "dataset.exclude=bad.csv",
+     "prepare.resize.size=64", 'loss.use="inverse-frequency-cross-entropy"'],
+)  # fmt: skip
+def test_whatever_changes_a_result_changes_the_id(resolve, override: str) -> None:
+    overrides = [override, "augment.rotate.degrees=9"] if "rotate" in override else [override]
+    assert resolve(FOLDER, *overrides).id != resolve(FOLDER).id
+
+
+def test_an_excluded_file_counts_by_its_name_alone(resolve) -> None:
+    ids = {resolve(FOLDER, f"dataset.exclude={path}").id for path in ("/a/bad.csv", "b/bad.csv")}
+    assert len(ids) == 1
+
+
+def test_a_revision_changes_the_id(resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolve(FOLDER).id
+    monkeypatch.setattr(Adam, "revision", 2)
+    assert resolve(FOLDER).id != before
+
+
+def test_an_id_is_64_digits_and_the_same_as_ever() -> None:
+    made = Adam(lr=0.1)
+    assert table(made) == {"use": "adam", **table(made)}
+    assert table(made, identity=True) == table(made)
+
+
+def test_components_are_all_but_observers_those_inside_components_too(resolve) -> None:
+    experiment = resolve(FOLDER)
+    found = [f"{item.kind}:{item.name}" for item in components(experiment)]
+    assert "augment:flip" in found
+    assert "optimizer:adam" in found
+    assert not [name for name in found if name.startswith("observer:")]
+
+    class Pair(Model):
+        """Two networks."""
+
+        name = "pair"
+
+        inner: Model
+
+    pair = Pair(inner=SimpleNet())
+    assert [item.name for item in components(experiment.model_copy(update={"model": pair}))
+            if item.kind == "model"] == ["pair", "simplenet"]  # fmt: skip
+
+
+def test_an_experiment_is_immutable_and_whole_without_an_origin(resolve) -> None:
+    experiment = resolve(FOLDER)
+    values = {name: getattr(experiment, name) for name in Experiment.model_fields}
+    made = Experiment(**values)
+    assert made.origin is None
+    assert made == experiment
+    assert made.id == experiment.id
+    with pytest.raises(Exception, match="frozen"):
+        made.seed = 3  # type: ignore[misc]
+
+
+def test_tables_hold_plain_values_and_nothing_that_is_unset(resolve) -> None:
+    tables = resolve(FOLDER).tables()
+    assert tables["dataset"]["root"].endswith("/data")
+    assert "exclude" not in tables["dataset"]
+    assert tables["augment"][0]["use"] == "flip"
+    assert not any(isinstance(value, (tuple, Path)) for value in tables["dataset"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("a", True), ("eyepacs-resnet50_2.1", True), ("a" * 64, True), ("a" * 65, False),
+     ("", False), (".a", False), ("a/b", False), ("../x", False), ("a b", False), ("ä", False),
+     ("a\\n", False)],
+)  # fmt: skip
+def test_a_name_is_a_folder_name_everywhere(resolve, failures, name: str, good: bool) -> None:
+    text = FOLDER.replace('"a"', f'"{name}"', 1)
+    if good:
+        assert resolve(text).name == name
+    else:
+        assert "does not fit; what runs are called" in failures(text)[0]
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_devices(resolve, device: str) -> None:
+    assert resolve(FOLDER, f"execution.device={device}").execution.device == device
