@@ -52,6 +52,38 @@ def test_every_key_has_its_place(key: document.Key, line: int, column: int) -> N
     assert found.positions[key] == Position("a.toml", line, column)
 
 
+def test_columns_count_characters() -> None:
+    found = document.parse('"äöü" = { "é" = 1, b = { c = 2 } }\n[t]\nb = 1'.encode(), "a.toml")
+    assert found.positions["äöü", "b"] == Position("a.toml", 1, 20)
+    assert found.positions["äöü", "b", "c"] == Position("a.toml", 1, 26)
+    assert found.positions["t", "b"] == Position("a.toml", 3, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * 2_000 + "a = 1",
+        "[" + "a." * 200 + "a]",
+        "a = " + "[" * 60 + "]" * 60,
+        "a = " + "{ b = " * 60 + "1" + " }" * 60,
+        "[" + "a." * 30 + "a]\n" + "b." * 30 + "b = 1",
+    ],
+)
+def test_what_is_absurdly_deep_is_one_line(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^a\.toml:1:1: error\[syntax\] is nested too deeply"):
+        document.parse(text.encode(), "a.toml")
+
+
+def test_a_number_of_thousands_of_digits_is_one_line() -> None:
+    with pytest.raises(SpecError, match="holds a number that is too long"):
+        document.parse(b"a = " + b"1" * 5000, "a.toml")
+
+
+def test_an_endless_file_is_read_up_to_the_limit() -> None:
+    with pytest.raises(SpecError, match="is larger than 1,000,000 bytes"):
+        document.read(Path("/dev/zero"))
+
+
 def test_a_key_without_a_place_has_its_tables() -> None:
     found = document.parse(TEXT.encode(), "a.toml")
     assert found.position(("training", "lost")) == Position("a.toml", 2, 2)
@@ -104,9 +136,10 @@ def test_one_value_follows_toml_and_forgives_bare_words(text: str, value: object
     assert document.parse_value(text, "--set") == value
 
 
-def test_a_broken_value_is_refused() -> None:
+@pytest.mark.parametrize("text", ['"open', "1\nb = 2", "x\r\n", "[1", "{a}", "a = b"])
+def test_a_broken_value_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="no TOML value"):
-        document.parse_value('"open', "--set")
+        document.parse_value(text, "--set")
 
 
 _NAMES = st.text("abc-_é \"'.", min_size=1, max_size=6)
@@ -119,7 +152,9 @@ _VALUES = st.recursive(
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.dictionaries(_NAMES, _VALUES, max_size=4))
-def test_dump_and_parse_return_the_same_data_and_every_key_has_a_place(data: dict[str, object]) -> None:
+def test_dump_and_parse_return_the_same_data_and_every_key_has_a_place(
+    data: dict[str, object],
+) -> None:
     found = document.parse(document.dump(data).encode(), "a.toml")
     assert found.data == data
     assert {(key,) for key in data} <= set(found.positions)

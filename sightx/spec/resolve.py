@@ -136,7 +136,7 @@ def _date(spec: Document, key: Key, text: str) -> Problem:
 
 def _validate(spec: Document, registry: Registry, found: list[Problem]) -> Experiment:
     """Return the experiment, unless something was found already or is found now."""
-    experiment, known = None, {problem.path for problem in found}
+    experiment, known = None, {problem.path for problem in found} - {""}
     try:
         experiment = read(Experiment, spec.data, registry)
     except ValidationError as error:

@@ -1,7 +1,10 @@
+# ruff: noqa: E501 - lines of output stand whole
 from __future__ import annotations
 
 import errno
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -97,3 +100,10 @@ def test_every_command_has_a_file_of_its_own() -> None:
     folder = Path(cli.__file__).parent
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "main", "options"}
     assert {module.rpartition(".")[2] for module in cli.COMMANDS.values()} == files
+
+
+def test_the_module_does_what_the_command_does(sightx) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sightx", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == sightx("--version").out

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lines of output stand whole
 from __future__ import annotations
 
 import os
@@ -168,9 +169,14 @@ def test_top_level_values_where_tables_belong(validate) -> None:
 
 
 def test_a_validator_of_a_field_speaks_for_itself(validate) -> None:
-    text = HEAD + '[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "resnet50"\nweights = "imagnet"\n'
+    text = (
+        HEAD
+        + '[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "resnet50"\nweights = "imagnet"\n'
+    )
     (line,) = validate(text).lines
-    assert line.startswith("a.toml:7:1: error[invalid-value] model.weights: 'imagnet' is none of none, ")
+    assert line.startswith(
+        "a.toml:7:1: error[invalid-value] model.weights: 'imagnet' is none of none, "
+    )
 
 
 def test_no_line_is_longer_than_300_characters(validate) -> None:
@@ -181,7 +187,9 @@ def test_no_line_is_longer_than_300_characters(validate) -> None:
 
 
 def test_errors_of_overrides_stand_at_the_override(validate) -> None:
-    done = validate(HEAD + REST, "--set", "training.epochs=x", "--set", "optimizer.lr=-1", "--set", "y")
+    done = validate(
+        HEAD + REST, "--set", "training.epochs=x", "--set", "optimizer.lr=-1", "--set", "y"
+    )
     assert done.code == 2
     assert done.lines == [
         "--set optimizer.lr=-1: error[invalid-value] optimizer.lr: -1: must be greater than 0",

@@ -34,9 +34,7 @@ def component() -> Callable[..., str]:
 
 
 @pytest.fixture
-def install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Path]]:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Lay a module and its dist-info into a folder of its own, first on the path."""
     before = set(sys.modules)
 

@@ -1,5 +1,7 @@
+# ruff: noqa: E501 - lines of output stand whole
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -28,7 +30,7 @@ class Whole(Settings):
     code: Annotated[str, Field(pattern="^[a-z]+$")] = "a"
     """Small letters."""
     bare: Annotated[str, Field(pattern="^[a-z]+$")] = "a"
-    table: dict[str, int] = {}
+    table: Mapping[str, int] = {}
     part: tuple[Part, ...] = ()
     odd: int = 1
 

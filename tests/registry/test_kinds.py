@@ -10,10 +10,23 @@ from sightx.registry.plugins import load
 from sightx.registry.project import Project
 from sightx.spec.experiment import Experiment
 
-DESIGN = (
-    "dataset split prepare normalize augment sampler model loss optimizer scheduler decide metric "
-    "checkpoint stopping observer"
-).split()
+DESIGN = [
+    "dataset",
+    "split",
+    "prepare",
+    "normalize",
+    "augment",
+    "sampler",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "decide",
+    "metric",
+    "checkpoint",
+    "stopping",
+    "observer",
+]
 
 
 def test_the_kinds_are_those_of_the_design_and_public() -> None:

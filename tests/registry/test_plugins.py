@@ -174,7 +174,7 @@ def test_a_clash_is_4_only_for_the_spec_that_names_it(
 ) -> None:  # P04, P05
     install("sx-copy", component("resnet50"))
     assert load(spec(tmp_path, "simplenet")).model.name == "simplenet"
-    with pytest.raises(PluginError, match="builtin .* and sx-copy "):
+    with pytest.raises(PluginError, match=r"builtin .* and sx-copy "):
         load(spec(tmp_path, "resnet50"))
     assert type(load(spec(tmp_path, "sx-copy:resnet50")).model).__module__ == "sightx_test_sx_copy"
     own = load(spec(tmp_path, "sightx:resnet50"))
@@ -208,55 +208,6 @@ def test_entry_points_that_cannot_be_read_break_only_their_distribution(
     (torn,) = [p for p in found.plugins if p.distribution == "sx-torn"]
     assert torn.state == "broken"
     assert found.names("model")
-
-
-def test_a_project_brings_modules_and_packages(tmp_path: Path, component: Source) -> None:
-    folder = tmp_path / "mine"
-    (folder / "sightx_test_package").mkdir(parents=True)
-    (folder / "sightx_test_module.py").write_text(component("from-module"))
-    (folder / "sightx_test_package" / "__init__.py").write_text(component("from-package"))
-    (folder / "_private.py").write_text("1 / 0")
-    (folder / "notes").mkdir()
-    found = registry(tmp_path, folder)
-    assert states(found) == {
-        "builtin": "loaded", "sightx_test_module": "loaded", "sightx_test_package": "loaded",
-    }  # fmt: skip
-    assert {"from-module", "from-package"} <= set(found.names("model"))
-
-
-@pytest.mark.parametrize("name", ["random", "statistics", "this", "sys", "pytest"])
-def test_a_module_may_not_take_the_name_of_another(
-    tmp_path: Path, component: Source, name: str
-) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / f"{name}.py").write_text(component("taken"))
-    found = registry(tmp_path, folder)
-    plugin = found.plugins[-1]
-    assert plugin.state == "broken"
-    assert plugin.error.startswith(f"ImportError: the name {name!r} is taken by ")
-    assert "taken" not in found.names("model")
-
-
-def test_a_folder_of_plugins_never_hides_what_others_import(tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "wave.py").write_text("raise RuntimeError('not the standard library')")
-    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    code = (
-        "from pathlib import Path; from sightx.registry import plugins, project;"
-        "found = plugins.load(project.find(Path('.'))); import wave; print(wave.__file__)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert str(tmp_path) not in done.stdout
-
-
-def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    plugin = registry(tmp_path, tmp_path / "nowhere").plugins[-1]
-    assert (plugin.name, plugin.state) == ("nowhere", "broken")
-    assert plugin.error == "FileNotFoundError: the folder does not exist"
 
 
 def test_wrong_parameters_of_a_plugin_are_2_at_their_place(
@@ -316,7 +267,9 @@ def sightx_components():
     return [Crash, Blind]
 '''
     install("sx-crash", code)
-    with pytest.raises(PluginError, match=r"the model 'crash' of sightx_test_sx_crash failed: KeyErr"):
+    with pytest.raises(
+        PluginError, match=r"the model 'crash' of sightx_test_sx_crash failed: KeyErr"
+    ):
         load(spec(tmp_path, "crash"))
     path = spec(tmp_path, "simplenet")
     with pytest.raises(PluginError, match=r"the dataset 'blind' failed: KeyError: 'oops'"):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lines of output stand whole
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lines of output stand whole
 from __future__ import annotations
 
 from pathlib import Path
@@ -46,7 +47,9 @@ def applied(*overrides: str, text: str = TEXT) -> document.Document:
         ('loss={use = "x"}', ("loss", "use"), "x"),
     ],
 )
-def test_an_override_sets_one_value(override: str, path: tuple[str | int, ...], value: object) -> None:
+def test_an_override_sets_one_value(
+    override: str, path: tuple[str | int, ...], value: object
+) -> None:
     spec = applied(override)
     found: object = spec.data
     for part in path:
@@ -191,4 +194,8 @@ def test_a_circle_of_three_is_found(tmp_path: Path) -> None:
 
 
 def test_the_section_of_an_override_is_its_first_word() -> None:
-    assert [layers.section(o) for o in ("dataset.root=x.y", "seed=1.5", "x")] == ["dataset", "seed", "x"]
+    assert [layers.section(o) for o in ("dataset.root=x.y", "seed=1.5", "x")] == [
+        "dataset",
+        "seed",
+        "x",
+    ]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lines of output stand whole
 from __future__ import annotations
 
 import datetime
@@ -115,7 +116,9 @@ def test_the_tables_of_an_experiment_are_a_spec_of_the_same_experiment(resolve, 
 
 def test_dates_are_no_settings(failures) -> None:
     day = datetime.date(2026, 1, 2)
-    lines = failures(f'name = {day}\n[training]\nepochs = {day}\nmonitor = [07:32:00]\n' + GRADED[11:])
+    lines = failures(
+        f"name = {day}\n[training]\nepochs = {day}\nmonitor = [07:32:00]\n" + GRADED[11:]
+    )
     assert lines == [
         f"a.toml:1:1: error[wrong-type] name: {day} is a date; put it in quotes",
         f"a.toml:3:1: error[wrong-type] training.epochs: {day} is a date; put it in quotes",
@@ -229,8 +232,10 @@ def test_whatever_is_written_it_is_an_experiment_or_lines_with_places(
 
     data = {**tomllib.loads(GRADED), **changes}
     (here / "a.toml").write_text(document.dump(plain(data)))  # type: ignore[arg-type]
+    found: list[SightXError] = []
     try:
         load("a.toml", overrides)
     except SightXError as error:
-        assert error.exit_code == 2
-        assert all(problem.file for problem in error.problems)
+        found.append(error)
+    assert [error.exit_code for error in found] in ([], [2])
+    assert all(problem.file for error in found for problem in error.problems)

@@ -1,0 +1,69 @@
+"""The plugins of a project's own folders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightx.registry import plugins
+from sightx.registry.project import Project
+from sightx.registry.registry import Registry
+
+Source = Callable[..., str]
+
+
+def registry(tmp_path: Path, *folders: Path) -> Registry:
+    return plugins.load(Project(tmp_path, plugins=folders))
+
+
+def test_a_project_brings_modules_and_packages(tmp_path: Path, component: Source) -> None:
+    folder = tmp_path / "mine"
+    (folder / "sightx_test_package").mkdir(parents=True)
+    (folder / "sightx_test_module.py").write_text(component("from-module"))
+    (folder / "sightx_test_package" / "__init__.py").write_text(component("from-package"))
+    (folder / "_private.py").write_text("1 / 0")
+    (folder / "notes").mkdir()
+    found = registry(tmp_path, folder)
+    assert {p.name: p.state for p in found.plugins} == {
+        "builtin": "loaded", "sightx_test_module": "loaded", "sightx_test_package": "loaded",
+    }  # fmt: skip
+    assert {"from-module", "from-package"} <= set(found.names("model"))
+
+
+@pytest.mark.parametrize("name", ["random", "statistics", "this", "sys", "pytest"])
+def test_a_module_may_not_take_the_name_of_another(
+    tmp_path: Path, component: Source, name: str
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(component("taken"))
+    found = registry(tmp_path, folder)
+    plugin = found.plugins[-1]
+    assert plugin.state == "broken"
+    assert plugin.error.startswith(f"ImportError: the name {name!r} is taken by ")
+    assert "taken" not in found.names("model")
+
+
+def test_a_folder_of_plugins_never_hides_what_others_import(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "wave.py").write_text("raise RuntimeError('not the standard library')")
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    code = (
+        "from pathlib import Path; from sightx.registry import plugins, project;"
+        "found = plugins.load(project.find(Path('.'))); import wave; print(wave.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert str(tmp_path) not in done.stdout
+
+
+def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    plugin = registry(tmp_path, tmp_path / "nowhere").plugins[-1]
+    assert (plugin.name, plugin.state) == ("nowhere", "broken")
+    assert plugin.error == "FileNotFoundError: the folder does not exist"

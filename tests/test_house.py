@@ -1,0 +1,298 @@
+"""The law of the house (DESIGN.md, section 5): who imports whom, how large things may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import sightx
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "sightx"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A module imports only from rooms to its left. `seeds` needs nothing but errors.
+ROOMS = (
+    "errors", "seeds", "document", "registry", "spec", "data", "evaluation", "training", "runs",
+    "inference", "runner", "console", "cli", "__main__",
+)  # fmt: skip
+GUESTS = ("builtin", "testing")  # as strangers' plugins, they import only what sightx exports
+DOORS = {
+    "click": ("cli/",),
+    "pluggy": ("registry/",),
+    "rich": ("console.py", "builtin/observers/"),
+    "fastapi": ("inference/server",),
+    "tomllib": ("document.py",),
+    "tomli_w": ("document.py",),
+    "tree_sitter": ("document.py",),
+}
+HEAVY = ("torch", "torchvision", "pandas", "sklearn", "matplotlib", "scipy")
+FILE_LIMIT, FUNCTION_LIMIT = 300, 40
+
+# Modules without a test file that mirrors them, with the one that runs them.
+TESTED_ELSEWHERE = {
+    "__main__.py": "cli/test_main.py",
+    "builtin/datasets/fundus_anatomy.py": "builtin/datasets/test_fundus.py",
+    "builtin/datasets/fundus_lesions.py": "builtin/datasets/test_fundus.py",
+    "builtin/datasets/pickles.py": "builtin/datasets/test_cifar10.py",
+    "builtin/models/layers.py": "builtin/models/test_models.py",
+    "cli/evaluate.py": "cli/test_run.py",
+    "cli/options.py": "cli/test_validate.py",
+    "cli/predict.py": "cli/test_run.py",
+    "console.py": "cli/test_run.py",
+    "evaluation/figures.py": "test_runner.py",
+    "evaluation/predictions.py": "test_runner.py",
+    "runs/environment.py": "test_runner.py",
+    "training/build.py": "test_runner.py",
+    "training/evaluate.py": "test_runner.py",
+    "training/events.py": "test_runner.py",
+    "training/history.py": "test_runner.py",
+    "training/objective.py": "test_runner.py",
+    "training/state.py": "test_runner.py",
+    "training/step.py": "test_runner.py",
+    "training/weights.py": "test_runner.py",
+}
+# Files that are known to break the import law, with the reason.
+UNLAWFUL = {"cli/run.py": "takes the console observer from builtin, not from the registry"}
+
+
+class Import(NamedTuple):
+    """One imported module or name, and the line of the statement."""
+
+    target: str
+    line: int
+
+
+def name_of(path: Path) -> str:
+    """Return `data/table.py` for a file of the package."""
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """Yield every import that can happen at run time, those inside functions too."""
+    nodes: list[ast.AST] = [tree_of(path)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = absolute(path, node)
+            yield from (Import(f"{module}.{alias.name}", node.lineno) for alias in node.names)
+        nodes.extend(ast.iter_child_nodes(node))
+
+
+def absolute(path: Path, node: ast.ImportFrom) -> str:
+    """Return the module that a `from ... import` names, made absolute."""
+    if not node.level:
+        return node.module or ""
+    package = ("sightx", *path.relative_to(PACKAGE).parts[: -node.level])
+    return ".".join((*package, *filter(None, [node.module])))
+
+
+def room_of(target: str) -> str:
+    """Return the room of `sightx.data.table`; "" for what the package itself exports."""
+    parts = target.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in (*ROOMS, *GUESTS) else ""
+
+
+def broken_law(path: Path) -> Iterator[str]:
+    """Yield every import of a file that the law forbids."""
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for target, line in imports(path):
+        if target.partition(".")[0] != "sightx":
+            continue
+        place, other = f"{name_of(path)}:{line}: {target}", room_of(target)
+        if room in GUESTS:
+            if other not in ("", room):
+                yield f"{place}: import it from sightx"
+            elif not other and target.split(".")[1] not in sightx.__all__:
+                yield f"{place}: sightx exports no such name"
+        elif other in GUESTS:
+            yield f"{place}: built-ins come in by the plugins' door"
+        elif other and ROOMS.index(other) > ROOMS.index(room):
+            yield f"{place}: {other} is to the right of {room}"
+        elif not other and room != "cli":
+            yield f"{place}: rooms import from rooms"
+
+
+def test_the_rooms_are_those_of_the_design() -> None:
+    found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert found - {"__init__"} <= {*ROOMS, *GUESTS}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_module_imports_only_from_its_left(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        return
+    found = [line for line in broken_law(path) if name_of(path) not in UNLAWFUL]
+    assert found == []
+
+
+def test_the_law_is_broken_where_it_is_broken(tmp_path: Path, monkeypatch) -> None:
+    """The test itself is tested: an import of every forbidden kind is found."""
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    cases = {
+        "data/a.py": "def f():\n    from sightx.cli import main",
+        "data/b.py": "from sightx import run",
+        "builtin/c.py": "from sightx.registry.kinds import Model",
+        "builtin/d.py": "from sightx import nothing",
+        "cli/e.py": "import sightx.builtin.models",
+        "registry/f.py": "from ..spec import layers",
+    }
+    for name, code in cases.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+        assert len(list(broken_law(path))) == 1, name
+    fine = tmp_path / "data" / "fine.py"
+    fine.write_text(
+        "from typing import TYPE_CHECKING\nfrom sightx.errors import Problem\n"
+        "if TYPE_CHECKING:\n    from sightx.runs import index\n"
+    )
+    assert list(broken_law(fine)) == []
+
+
+def test_each_dependency_has_one_door() -> None:
+    found = [
+        f"{name_of(path)}:{line}: {target}"
+        for path in FILES
+        for target, line in imports(path)
+        if (doors := DOORS.get(target.partition(".")[0])) and not name_of(path).startswith(doors)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_are_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= FILE_LIMIT
+    functions = [
+        node
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > FUNCTION_LIMIT} == {}
+
+
+def test_the_public_names_are_sorted_and_each_can_be_imported() -> None:
+    assert sightx.__all__ == sorted(sightx.__all__)
+    assert len(set(sightx.__all__)) == len(sightx.__all__)
+    for name in sightx.__all__:
+        assert getattr(sightx, name) is not None
+    assert set(sightx._LAZY) <= set(sightx.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        sightx.nothing  # noqa: B018
+
+
+def loaded(code: str, folder: Path) -> set[str]:
+    """Return the top-level modules that a child process has loaded after running code."""
+    code += "\nimport sys; print('\\n' + ' '.join(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+COMMANDS = {
+    "nothing": "",
+    "validate": "validate a.toml",
+    "show": "show a.toml",
+    "list-plugins": "list-plugins",
+    "list-plugins --json": "list-plugins --json",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_need_not_be_heavy_is_not(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.toml").write_text(
+        'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@eyepacs"\n[model]\nuse = "resnet50"\n'
+        '[[prepare]]\nuse = "crop-to-fundus"\n[[prepare]]\nuse = "resize"\nsize = 224\n'
+    )
+    words = COMMANDS[name].split()
+    call = f"try: main({words})\nexcept SystemExit as done: assert not done.code"
+    code = f"from sightx.cli.main import main\n{call}" if words else "import sightx"
+    unwanted = {*HEAVY, *([] if "list-plugins" in words else ["rich"])}
+    assert loaded(code, tmp_path) & unwanted == set()
+
+
+def test_nothing_unpickles_evaluates_or_opens_a_shell() -> None:  # X01
+    found = [f"{name_of(path)}:{line}: {what}" for path in FILES for what, line in dangers(path)]
+    assert found == []
+
+
+def dangers(path: Path) -> Iterator[Import]:
+    """Yield what may run code that is not ours."""
+    for target, line in imports(path):
+        if target.partition(".")[0] in (
+            "pickle",
+            "cPickle",
+            "dill",
+            "cloudpickle",
+            "joblib",
+            "shelve",
+        ):
+            yield Import(target, line)
+    for node in ast.walk(tree_of(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        unsafe = (
+            called in ("eval", "exec", "os.system", "torch.jit.load", "torch.export.load")
+            or (called == "torch.load" and given.get("weights_only") != "True")
+            or given.get("shell") == "True"
+            or given.get("allow_pickle") == "True"
+            or called.endswith(("load_state_dict_from_url", "pickle.load", "pickle.loads"))
+        )
+        if unsafe:
+            yield Import(called, node.lineno)
+
+
+def test_dangers_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(
+        "import pickle\ntorch.load(f)\ntorch.load(f, weights_only=flag)\neval('1')\n"
+        "subprocess.run(c, shell=True)\ntorch.jit.load(f)\ntorch.load(f, weights_only=True)\n"
+    )
+    assert [line for _, line in dangers(path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_every_module_has_a_test_that_mirrors_it() -> None:
+    missing = {}
+    for path in FILES:
+        if path.name == "__init__.py":
+            continue
+        mirror = ROOT / "tests" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")
+        if not mirror.is_file():
+            missing[name_of(path)] = mirror
+    strange = sorted(set(missing) - set(TESTED_ELSEWHERE))
+    assert strange == [], "write their tests, or say in TESTED_ELSEWHERE where they are"
+    gone = {
+        name for name, where in TESTED_ELSEWHERE.items() if not (ROOT / "tests" / where).exists()
+    }
+    assert gone == set()
+
+
+def test_the_map_in_contributing_is_the_house() -> None:
+    _, _, after = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## The map\n")
+    section = after.partition("\n#")[0]
+    named = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    rooms = {path.relative_to(ROOT).parts[1] for path in FILES if not path.name.startswith("__")}
+    assert {f"sightx/{room}" + ("" if room.endswith(".py") else "/") for room in rooms} <= named
+    assert [entry for entry in named if not (ROOT / entry).exists()] == []
