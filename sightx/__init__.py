@@ -15,6 +15,7 @@ from sightx.errors import (
     SightXError,
     SpecError,
 )
+from sightx.registry.checks import Check, Finding
 from sightx.registry.components import Component, File, Place, Settings, Shape, Traits, Weights
 from sightx.registry.hookspecs import hookimpl
 from sightx.registry.kinds import (
@@ -80,6 +81,7 @@ _LAZY = {
 
 __all__ = [
     "Augment",
+    "Check",
     "Checkpoint",
     "Component",
     "DataError",
@@ -88,6 +90,7 @@ __all__ = [
     "Epoch",
     "Experiment",
     "File",
+    "Finding",
     "Group",
     "History",
     "ImageTable",

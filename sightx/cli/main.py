@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "sightx.cli.predict",
     "run": "sightx.cli.run",
     "show": "sightx.cli.show",
+    "test-plugin": "sightx.cli.test_plugin",
     "validate": "sightx.cli.validate",
 }
 _SCARCE = {

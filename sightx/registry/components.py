@@ -132,13 +132,17 @@ Weights = Annotated[str, Anchor(suffixes=(".safetensors", ".pt", ".pth"), counts
 class Traits:
     """Say what is known of a dataset before any of it is read.
 
-    `classes` is None while only the data can tell; `ordered` means grades.
+    `classes` is None while only the data can tell; `ordered` means grades; `majority` is the share
+    of the largest class, where it is known; `mirrored` means that an image's mirror image has, or
+    may have, another label.
     """
 
     classes: tuple[str, ...] | None = None
     ordered: bool = False
     has_groups: bool = False
     has_split: bool = False
+    majority: float | None = None
+    mirrored: bool = False
 
 
 class Shape(NamedTuple):

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from sightx.registry.checks import Check
 from sightx.registry.components import Component
 
 if TYPE_CHECKING:
+    import click
+
     from sightx.runs.directory import Run
     from sightx.spec.experiment import Experiment
     from sightx.training.events import Epoch, Step
@@ -24,6 +27,14 @@ class PluginHooks:
     @hookspec
     def sightx_components(self) -> Iterable[type[Component]]:  # type: ignore[empty-body]
         """When the registry is filled: return the component classes that the plugin brings."""
+
+    @hookspec
+    def sightx_checks(self) -> Iterable[Check]:  # type: ignore[empty-body]
+        """When the registry is filled: return the rules between components that it brings."""
+
+    @hookspec
+    def sightx_commands(self) -> Iterable[click.Command]:  # type: ignore[empty-body]
+        """When a command is unknown, or help lists all: return the commands that it brings."""
 
 
 class RunHooks:

@@ -7,7 +7,7 @@ Methods are called with just the arguments they declare.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
@@ -56,6 +56,10 @@ class Split(Component):
 
     kind = "split"
 
+    def empty(self) -> Collection[str]:
+        """Return the sides that will have no sample, as far as the settings tell."""
+        return ()
+
     def assign(self, table: ImageTable) -> pd.Series[str]:
         """Return "train", "validation", "test" or "" (left out) for each row, in its order."""
         raise NotImplementedError
@@ -93,6 +97,10 @@ class Augment(Component):
 
     kind = "augment"
 
+    def mirrors(self) -> bool:
+        """Say whether an image may become its mirror image."""
+        return False
+
     def draw(self, n: int, rng: np.random.Generator) -> Params:
         """Return one draw for each of n samples, made on the host: the same on every device."""
         raise NotImplementedError
@@ -113,6 +121,7 @@ class Sampler(Component):
     """The order in which training sees its samples."""
 
     kind = "sampler"
+    balances: ClassVar[bool] = False  # whether rare classes are seen more often
 
     def order(self, labels: np.ndarray[Any, Any], *, epoch: int, seed: int) -> np.ndarray[Any, Any]:
         """Return positions in `labels`, a pure function of the arguments."""
@@ -137,6 +146,10 @@ class Model(Component):
         """Load the weights that the name in `weights` stands for; asked in fresh runs only."""
         raise LookupError(f"{self.name} knows no weights called {self.weights!r}")
 
+    def parts(self) -> Sequence[str] | None:
+        """Return what `trainable` may name, without building; None where only building tells."""
+        return None
+
     def normalization(self) -> Statistics | None:
         """Return the mean and deviation that the network expects, where it declares any."""
         return None
@@ -146,6 +159,7 @@ class Loss(Component):
     """One number a sample, and what the outputs mean."""
 
     kind = "loss"
+    balances: ClassVar[bool] = False  # whether rare classes weigh more
 
     def outputs(self, classes: int) -> int:
         """Return the width of the head that this loss needs."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pluggy
 
@@ -47,21 +48,29 @@ def load(project: Project) -> Registry:
 def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]) -> None:
     """Import one plugin and ask it for components; whatever it does, only it is hurt."""
     try:
-        registry.add(plugin, _components(plugin.name, load_module()))
+        hooks = _Hooks(plugin.name, load_module())
+        registry.add(plugin, hooks.ask("components"), hooks.ask("checks"), hooks.ask)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may call sys.exit, or raise what it likes
         registry.add(plugin.failed(error))
 
 
-def _components(name: str, module: object) -> list[type]:
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs.PluginHooks)
-    manager.register(module, name=name)
-    manager.check_pending()
-    if not manager.get_hookcallers(module):
-        raise TypeError("it brings no hook; is @hookimpl missing?")
-    return [cls for classes in manager.hook.sightx_components() for cls in classes]
+class _Hooks:
+    """Ask one plugin for what it brings. Raises where its hooks are misspelt or it has none."""
+
+    def __init__(self, name: str, module: object) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs.PluginHooks)
+        self._manager.register(module, name=name)
+        self._manager.check_pending()
+        if not self._manager.get_hookcallers(module):
+            raise TypeError("it brings no hook; is @hookimpl missing?")
+
+    def ask(self, what: str) -> list[Any]:
+        """Return everything that the hook `sightx_<what>` brings."""
+        brought = getattr(self._manager.hook, f"sightx_{what}")()
+        return [item for items in brought for item in items]
 
 
 def _installed() -> Found:

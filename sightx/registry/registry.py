@@ -6,16 +6,18 @@ import difflib
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
 from sightx.errors import Problem
+from sightx.registry.checks import Check
 from sightx.registry.components import Component
 from sightx.registry.kinds import KINDS
 
+Ask = Callable[[str], list[Any]]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # no colon, dot or leading digit: `use`, `--set`
 
 
@@ -74,14 +76,29 @@ class Registry:
     """Find component classes by kind and name; a name is given once."""
 
     plugins: list[Plugin] = field(default_factory=list)
+    checks: list[tuple[Check, Plugin]] = field(default_factory=list)
+    _asking: list[tuple[Plugin, Ask]] = field(default_factory=list)
     _entries: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
 
-    def add(self, plugin: Plugin, components: Iterable[type[Component]] = ()) -> None:
-        """Enter a plugin and what it brings; one that is no proper component breaks the plugin."""
-        classes = list(components)
-        if fault := next(filter(None, map(_fault, classes)), "") or _twice(classes):
-            plugin, classes = replace(plugin, state="broken", error=fault), []
+    def add(
+        self,
+        plugin: Plugin,
+        components: Iterable[type[Component]] = (),
+        checks: Iterable[Check] = (),
+        ask: Ask | None = None,
+    ) -> None:
+        """Enter a plugin and what it brings; one that is no proper component breaks the plugin.
+
+        `ask` is kept for what is wanted seldom: commands.
+        """
+        classes, rules = list(components), list(checks)
+        fault = next(filter(None, map(_fault, classes)), "") or _twice(classes)
+        if fault := fault or next((f"{r!r} is no check" for r in rules if type(r) is not Check), ""):
+            plugin, classes, rules = replace(plugin, state="broken", error=fault), [], []
         self.plugins.append(plugin)
+        self.checks += [(rule, plugin) for rule in rules]
+        if ask and plugin.state == "loaded":
+            self._asking.append((plugin, ask))
         for component in classes:
             entries = self._entries.setdefault((component.kind, component.name), [])
             entries.append(Entry(component, plugin))
@@ -113,6 +130,16 @@ class Registry:
         if len(entries) > 1:
             raise _clash(kind, use, entries)
         return entries[0].component
+
+    def commands(self) -> list[tuple[Any, Plugin]]:
+        """Return the commands that plugins bring; one that fails to answer brings none."""
+        found = []
+        for plugin, ask in self._asking:
+            try:
+                found += [(command, plugin) for command in ask("commands")]
+            except Exception as error:
+                self.plugins[self.plugins.index(plugin)] = plugin.failed(error)
+        return found
 
     @property
     def broken(self) -> list[Plugin]:

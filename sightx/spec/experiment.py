@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, PrivateAttr
 
+from sightx.document import Document
 from sightx.registry.components import Anchor, Component, Settings
 from sightx.registry.kinds import (
     Augment,
@@ -80,6 +81,7 @@ class Origin:
     overrides: tuple[str, ...]
     project: Project
     registry: Registry = field(repr=False)
+    document: Document = field(repr=False)
 
 
 class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields

@@ -55,10 +55,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raise SpecError(problem.at(str(path)))
     home = project.find(path.absolute().parent)
     registry = plugins.load(home)
-    experiment = _resolve(layers.lay(home.defaults, spec), overrides, home, registry)
+    whole = layers.lay(home.defaults, spec)
+    experiment = _resolve(whole, overrides, home, registry)
     for warning in registry.warnings():
         _log.warning("%s", warning)
-    origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry)
+    origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry, whole)
     return experiment.from_origin(origin)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,9 +18,18 @@ from sightx.testing.demands import Check, demand
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_CHILD = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); before = set(sys.modules)\n" \
-    "import importlib; importlib.import_module(sys.argv[2])\n" \
-    "print(json.dumps(sorted(set(sys.modules) - before)))"  # fmt: skip
+_CHILD = """
+import importlib.util, json, sys
+sys.path[:], name = json.loads(sys.argv[1]), sys.argv[2]
+before = set(sys.modules)
+try:
+    found = importlib.util.find_spec(name)
+except ModuleNotFoundError:
+    found = None  # a module that has no name of its own, such as a script or a test
+if found:
+    importlib.import_module(name)
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
 
 
 def name(cls: type[Component]) -> None:
@@ -64,34 +71,15 @@ def fields_documented(cls: type[Component]) -> None:
 
 def cheap_import(cls: type[Component]) -> None:
     """Demand that naming the component costs nothing, in a process of its own."""
-    if not _importable(cls.__module__):
-        return
-    heavy = [module for module in HEAVY if module in _imported_by(cls.__module__)]
+    imported = _imported_by(cls.__module__)
+    heavy = [module for module in HEAVY if module in imported]
     demand(
         not heavy,
         f"importing {cls.__module__} imports {', '.join(heavy)}; import inside the methods",
     )
 
 
-def _importable(module: str) -> bool:
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return False
-    origin = spec.origin if spec else None
-    return origin is not None and Path(origin).is_file() and _on_the_path(module, Path(origin))
-
-
-def _on_the_path(module: str, origin: Path) -> bool:
-    """Say whether a fresh interpreter with this path would find the module by its name."""
-    below = module.split(".")
-    package = origin.parent if origin.name == "__init__.py" else origin.with_suffix("")
-    root = package.parents[len(below) - 1]
-    # An editable installation finds its modules by a hook, and the child has the same hooks.
-    return str(root) in {str(Path(entry).absolute()) for entry in sys.path} or "sightx" in below[:1]
-
-
-@lru_cache(maxsize=None)
+@cache
 def _imported_by(module: str) -> frozenset[str]:
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), module]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603

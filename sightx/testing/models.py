@@ -64,15 +64,19 @@ def every_weight_learns(model: Model) -> None:
             outputs = _outputs(module, batch)
             loss = cross_entropy(outputs, targets)
             demand(bool(loss.isfinite()), f"the loss of random images is {loss.item()}")
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             for name, weight in module.named_parameters():
                 if weight.grad is not None:
-                    demand(bool(weight.grad.isfinite().all()), f"the gradient of {name} is not finite")
+                    demand(
+                        bool(weight.grad.isfinite().all()), f"the gradient of {name} is not finite"
+                    )
                     if torch.count_nonzero(weight.grad):
                         silent.discard(name)
             if not silent:
                 return
-    demand(False, f"no gradient ever reaches {_some(sorted(silent))}; use it in forward, or drop it")
+    demand(
+        False, f"no gradient ever reaches {_some(sorted(silent))}; use it in forward, or drop it"
+    )
 
 
 def two_images_are_enough(model: Model) -> None:

@@ -19,9 +19,9 @@ _TARGET = 2.0  # weights begin at 1: away from 0, so that a decay alone does not
 def one_step_goes_down(optimizer: Optimizer) -> None:
     """Demand that a step lowers a bowl."""
     weights, rule = _ready(optimizer)
-    before = float(_bowl(weights))
+    before = _bowl(weights).item()
     _step(weights, rule)
-    after = float(_bowl(weights))
+    after = _bowl(weights).item()
     demand(after < before, f"a step on (w - 2)^2 leads from {before:.6g} to {after:.6g}")
 
 

@@ -122,7 +122,9 @@ def reason_is_pure(stopping: Stopping) -> None:
     ends = range(1, len(_VALUES) + 1)
     forward = [_reason(stopping, *_VALUES[:end]) for end in ends]
     backward = [_reason(stopping, *_VALUES[:end]) for end in reversed(ends)]
-    demand(forward == backward[::-1], "reason() depends on what was asked before; use history alone")
+    demand(
+        forward == backward[::-1], "reason() depends on what was asked before; use history alone"
+    )
 
 
 def nan_is_no_progress(stopping: Stopping) -> None:

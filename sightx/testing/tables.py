@@ -43,7 +43,9 @@ def rows_well_formed(dataset: Dataset) -> None:
     demand(kind == "i", f"labels are of type {frame['label'].dtype}; give positions in classes")
     low, high = frame["label"].min(), frame["label"].max()
     last = len(classes) - 1
-    demand(0 <= low <= high <= last, f"labels go from {low} to {high}, but classes from 0 to {last}")
+    demand(
+        0 <= low <= high <= last, f"labels go from {low} to {high}, but classes from 0 to {last}"
+    )
 
 
 def traits_tell_the_truth(dataset: Dataset) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from contextlib import redirect_stdout
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def watches_a_run(observer: Observer) -> None:
     )
 
 
-@lru_cache(maxsize=1)
+@cache
 def _unwatched() -> str:
     with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
         return _trained(Path(folder), {})[0]

@@ -58,7 +58,7 @@ def graham(image: Image.Image, scale: int) -> np.ndarray:
     side = round(2 * 0.9 * scale)
     square = np.full((side, side, 3), 128.0)
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
-    inner = result[max(0, -top) :, max(0, -left) :][: side, : side]
+    inner = result[max(0, -top) :, max(0, -left) :][:side, :side]
     square[max(0, top) :, max(0, left) :][: inner.shape[0], : inner.shape[1]] = inner
     return square
 

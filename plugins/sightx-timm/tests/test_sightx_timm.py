@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 timm = pytest.importorskip("timm", reason="timm is not installed")
 
-import sightx_timm  # noqa: E402
-import torch  # noqa: E402
-from pydantic import ValidationError  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from sightx import ResourceError, SpecError  # noqa: E402
-from sightx_timm import TimmModel  # noqa: E402
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from sightx import ResourceError, SpecError
+
+import sightx_timm
+from sightx_timm import TimmModel
 
 SMALL = "resnet18.a1_in1k"
 
@@ -53,16 +57,10 @@ def test_rates_reach_the_network() -> None:
     assert max(getattr(part, "drop_prob", 0) or 0 for part in network.modules()) == 0.5
 
 
-@pytest.mark.parametrize(
-    ("settings", "size", "said"),
-    [
-        ({"arch": "densenet121", "drop_path_rate": 0.1}, (64, 64), "drop_path_rate"),
-        ({"arch": "swin_tiny_patch4_window7_224"}, (2, 2), "swin_tiny"),
-    ],
-)
-def test_what_a_network_does_not_take_is_a_value_error(settings, size, said) -> None:
-    with pytest.raises(ValueError, match=said):
-        TimmModel(**settings).build(channels=3, outputs=2, size=size)
+def test_what_a_network_does_not_take_is_a_value_error() -> None:
+    model = TimmModel(arch="densenet121", drop_path_rate=0.1)
+    with pytest.raises(ValueError, match=r"densenet121: .* 'drop_path_rate'"):
+        model.build(channels=3, outputs=2, size=(64, 64))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +91,6 @@ def test_normalization_is_what_the_weights_were_trained_with() -> None:
 
 def test_published_weights_come_from_the_cache(tmp_path: Path) -> None:
     """A child process, since the hub's library reads its variables when it is imported."""
-    import os
-    import subprocess
-    import sys
-
     hub = tmp_path / "hub" / "models--timm--resnet18.a1_in1k"
     (hub / "refs").mkdir(parents=True)
     (hub / "refs" / "main").write_text("abc")
@@ -120,8 +114,6 @@ def test_published_weights_come_from_the_cache(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(loaded)], check=True,
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
     )  # fmt: skip
-    from safetensors.torch import load_file
-
     found = load_file(loaded)
     assert found["fc.weight"].shape == (5, 512)
     for name, weight in published.items():
@@ -165,4 +157,4 @@ def test_the_contract() -> None:
     testing = pytest.importorskip("sightx.testing", reason="this sightx has no contract kit")
     if not hasattr(testing, "check"):
         pytest.skip("this sightx has no contract kit")
-    testing.check(TimmModel(arch="resnet10t"))
+    testing.check(TimmModel(arch="mobilenetv3_small_050"))

@@ -1,0 +1,67 @@
+"""`sightx test-plugin`: run the contract kit over what a plugin brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sightx.registry.registry import Entry, Registry
+
+
+@click.command("test-plugin")
+@click.argument("name")
+@click.option("--kind", help="Only components of this kind.")
+def command(name: str, kind: str | None) -> int:
+    """Check what NAME promises: a plugin, a distribution, a component, or `all`.
+
+    A component that needs settings is made with what its static method example(folder) returns.
+    """
+    from sightx.registry import plugins, project
+    from sightx.testing import contract
+
+    registry = plugins.load(project.find(Path.cwd()))
+    entries = _chosen(registry, name, kind)
+    checks = failures = 0
+    for entry in entries:
+        title = f"{entry.component.kind} {entry.component.name}"
+        for finding in contract(entry.component):
+            checks, failures = checks + 1, failures + (not finding.ok)
+            click.echo(f"{title}: {finding}")
+    broken = [plugin for plugin in registry.broken if name == "all"]
+    for plugin in broken:
+        click.echo(f"plugin {plugin}: fails: {plugin.error}")
+    failures += len(broken)
+    click.echo(f"{len(entries)} components, {checks} checks, {failures} failures")
+    return 4 if failures else 0
+
+
+def _chosen(registry: Registry, name: str, kind: str | None) -> list[Entry]:
+    """Return the entries that a name means. Raises PluginError, SpecError."""
+    from sightx.errors import PluginError, Problem, SpecError
+    from sightx.registry.kinds import KINDS
+    from sightx.registry.registry import nearest
+
+    kinds = [cls.kind for cls in KINDS]
+    if kind is not None and kind not in kinds:
+        hint = nearest(kind, kinds) or f"known: {', '.join(kinds)}"
+        raise SpecError(Problem("usage", f"no kind is called {kind!r}", hint))
+    for plugin in registry.plugins:
+        if name in (plugin.name, plugin.distribution) and plugin.state != "loaded":
+            message = f"plugin {plugin} at {plugin.place} is {plugin.state}: {plugin.error}"
+            raise PluginError(Problem(f"{plugin.state}-plugin", message))
+    entries = registry.entries(kind)
+    names = {entry: _names(entry) for entry in entries}
+    if chosen := [entry for entry in entries if name == "all" or name in names[entry]]:
+        return chosen
+    known = sorted(set().union(*names.values()))
+    message = f"no plugin or component {f'of the kind {kind} ' if kind else ''}is called {name!r}"
+    hint = nearest(name, known) or "sightx list-plugins shows the names"
+    raise SpecError(Problem("usage", message, hint))
+
+
+def _names(entry: Entry) -> set[str]:
+    plugin = entry.plugin
+    return {plugin.name, plugin.distribution, entry.component.name} - {""}

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sightx.builtin.augment import Rotate
+from sightx.builtin.datasets.folder import ImageFolder
+from sightx.builtin.prepare import Resize
+from sightx.registry import plugins
+from sightx.registry.kinds import KINDS
+from sightx.registry.project import Project
+from sightx.registry.registry import Registry
+from sightx.testing import check, contract, images
+from sightx.testing.contract import _CHECKS, settled
+
+ROOT = Path(__file__).parents[2]
+
+
+def load() -> Registry:
+    """Return what ships, and this project's own plugins: packages among them are not imported."""
+    return plugins.load(Project(ROOT, plugins=(ROOT / "plugins",)))
+
+
+REGISTRY = load()
+SHIPPED = [
+    entry.component
+    for entry in REGISTRY.entries()
+    if entry.plugin.name in ("builtin", "local_average")
+]
+
+
+def test_every_kind_has_checks_and_none_is_forgotten() -> None:
+    assert set(_CHECKS) == {cls.kind for cls in KINDS} == {cls.kind for cls in SHIPPED}
+    builtin = sys.modules["sightx.builtin"].sightx_components()
+    assert set(builtin) < set(SHIPPED)
+    assert {cls.name for cls in set(SHIPPED) - set(builtin)} == {"subtract-local-average"}
+
+
+@pytest.mark.parametrize("cls", SHIPPED, ids=lambda cls: f"{cls.kind}-{cls.name}")
+def test_what_ships_keeps_its_contract(cls) -> None:
+    found = contract(cls)
+    assert [str(finding) for finding in found if not finding.ok] == []
+    assert len(found) > 10  # those of its kind came after those of every component
+
+
+def test_settings_make_the_component() -> None:
+    assert {finding.ok for finding in contract(Rotate, degrees=90.0)} == {True}
+    with settled(Rotate, degrees=90.0) as (made, fault):
+        assert (made, fault) == (Rotate(degrees=90.0), "")
+    assert {finding.ok for finding in contract(Rotate(degrees=45.0))} == {True}
+
+
+def test_an_example_writes_data_and_says_the_settings() -> None:
+    from PIL import Image
+
+    def example(folder: Path) -> dict[str, object]:
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            pixels = images(1)[0][0].movedim(0, -1).numpy()
+            Image.fromarray(pixels).save(folder / name / "0.png")
+        return {"root": folder, "layout": "flat"}
+
+    found = contract(ImageFolder, example=example)
+    assert [str(finding) for finding in found if not finding.ok] == []
+    with settled(ImageFolder, example=example) as (made, _):
+        assert isinstance(made, ImageFolder)
+        assert made.layout == "flat"
+        assert made.root.is_dir()
+    assert not made.root.exists()
+
+
+class Exemplary(Resize):
+    """Change the size by an example of its own."""
+
+    name = "exemplary"
+
+    @staticmethod
+    def example(folder: Path) -> dict[str, object]:
+        """Return settings."""
+        return {"size": 5}
+
+
+def test_a_class_may_bring_its_example() -> None:
+    with settled(Exemplary) as (made, _):
+        assert isinstance(made, Exemplary)
+        assert made.size == 5
+
+
+class Needing(Resize):
+    """Change the size, without an example."""
+
+    name = "needing"
+
+
+def test_a_component_that_cannot_be_made_says_what_it_needs() -> None:
+    last = contract(Needing)[-1]
+    assert (last.name, last.ok) == ("settings", False)
+    assert last.message.startswith("it needs size; give settings, or the class a static method")
+    (settings,) = (finding for finding in contract(Resize, size="wide") if not finding.ok)
+    assert "ValidationError" in settings.message
+
+
+class Faulty(Resize):
+    """wrong"""
+
+    name = "Faulty_One"
+
+    def apply(self, image):
+        return image.float()
+
+
+def test_check_lists_all_that_fails() -> None:
+    check(Resize, size=4)
+    with pytest.raises(AssertionError) as caught:
+        check(Faulty, size=4)
+    head, *lines = str(caught.value).splitlines()
+    assert head == "prepare 'Faulty_One' breaks its contract:"
+    assert [line.partition(":")[0] for line in lines] == [
+        "name", "docstring", "uint8-in-and-out", "shape-tells-the-truth",
+    ]  # fmt: skip

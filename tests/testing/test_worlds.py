@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from sightx.testing import history, images, predictions, table
+from sightx.testing.worlds import watched_run
+
+
+def test_images_are_uint8_and_tell_their_class() -> None:
+    pixels, labels = images(30, (5, 7), channels=1, classes=3, seed=1)
+    assert (tuple(pixels.shape), str(pixels.dtype)) == ((30, 1, 5, 7), "torch.uint8")
+    means = [pixels[labels == each].float().mean() for each in range(3)]
+    assert means == sorted(means)
+    again, same = images(30, (5, 7), channels=1, classes=3, seed=1)
+    assert pixels.equal(again)
+    assert (labels == same).all()
+    assert not pixels.equal(images(30, (5, 7), channels=1, classes=3, seed=2)[0])
+
+
+def test_a_table_has_groups_of_one_class_and_sides_of_whole_groups() -> None:
+    made = table(90, 3)
+    by_group = made.frame.groupby("group")
+    assert set(by_group.size()) == {3}
+    assert (by_group["label"].nunique() == 1).all()
+    assert (by_group["split"].nunique() == 1).all()
+    assert made.counts() == [30, 30, 30]
+    assert set(made.frame["split"]) == {"train", "validation", "test"}
+    image, label = made.to_torch()[0]
+    assert tuple(image.shape) == (3, 8, 12)
+    assert label == made.labels[0]
+
+
+def test_a_table_may_lack_groups_and_split() -> None:
+    made = table(12, 2, groups=False, split=False, ordered=True)
+    assert set(made.frame["group"]) == {""}
+    assert "split" not in made.frame
+    assert made.ordered
+
+
+def test_predictions_are_as_right_as_asked() -> None:
+    made = predictions(40, 4, right=0.75)
+    assert (made.decisions == made.labels).mean() == 0.75
+    assert (made.decisions == made.outputs.argmax(axis=1)).all()
+    assert np.allclose(made.probabilities.sum(axis=1), 1)
+    assert (predictions(right=0.0).decisions != predictions(right=0.0).labels).all()
+    assert len(predictions(0)) == 0
+
+
+def test_a_history_follows_the_values() -> None:
+    made = history(0.5, math.nan, 0.7)
+    assert made.series().best == 2
+    loss = made.series("validation/loss")
+    assert (loss.direction, loss.best) == ("min", 2)
+    assert math.isnan(made.series("train/accuracy").values[1])
+
+
+def test_a_run_is_a_real_one(tmp_path: Path) -> None:
+    run = watched_run(tmp_path, {})
+    assert run.result["status"] == "finished"
+    assert len(run.metrics) == 2
+    assert run.data["counts"] == {"train": [4, 4], "validation": [2, 2], "test": [0, 0]}
