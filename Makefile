@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check bench format clean
 
 # The environment is made again when the dependencies change.
 $(VENV)/ready: pyproject.toml
@@ -26,6 +26,9 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/startup.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

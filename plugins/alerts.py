@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from http.client import HTTPException
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.request import Request, urlopen
 
 from pydantic import Field, NonNegativeInt
@@ -32,19 +32,19 @@ class Alerts(Observer):
 
     Each event is a line of alerts.jsonl in the run's directory and, with a `url`, is posted there
     as JSON of the same keys: time, run, event, epoch, text. A webhook that fails is noted in the
-    file once; the run goes on.
+    file; the run goes on.
     """
 
     name = "alerts"
 
-    events: tuple[Event, ...] = Event.__args__  # type: ignore[attr-defined]
+    events: tuple[Event, ...] = get_args(Event)
     """What to tell; everything, if left out."""
     patience: NonNegativeInt = 5
     """Epochs without a better monitored figure that make `no-progress`; 0: never."""
     drop: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """The rate fell when it is at most this share of what it was an epoch before."""
     url: Annotated[str, Field(pattern=r"^(https?://\S+|\$\w+)?$")] = ""
-    """Where to post: http://... or https://..., or `$NAME`, the variable that holds a secret one."""
+    """Where to post, http:// or https://, or `$NAME`: the variable that holds a secret one."""
     timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     """Seconds that a run waits for the webhook."""
 
@@ -61,14 +61,13 @@ class _Watcher:
         self._epoch, self._idle = 0, 0
         self._rate = math.nan
         self._odd: set[str] = set()
-        self._url = settings.url
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
         self._epoch = epoch.number
         self._watch_progress(epoch)
         self._watch_figures(epoch)
-        if epoch.rate <= self._settings.drop * self._rate:
+        if epoch.rate <= self._settings.drop * self._rate < self._rate:
             self._tell("rate-fell", f"the learning rate fell from {self._rate:g} to {epoch.rate:g}")
         self._rate = epoch.rate
 
@@ -100,8 +99,7 @@ class _Watcher:
             return
         record = self._record(event, text)
         self._run.log(_FILE, record + "\n")
-        if self._url and (fault := self._post(record)):
-            self._url = ""  # one failure is enough: no epoch shall wait for it again
+        if self._settings.url and (fault := self._post(record)):
             self._run.log(_FILE, self._record("webhook-failed", fault) + "\n")
 
     def _record(self, event: str, text: str) -> str:
@@ -117,7 +115,7 @@ class _Watcher:
         faults = [f"no answer in {self._settings.timeout:g} s"]
 
         def work() -> None:
-            faults[:] = _post(self._url, record, self._settings.timeout)
+            faults[:] = _post(self._settings.url, record, self._settings.timeout)
 
         thread = Thread(target=work, daemon=True)
         thread.start()

@@ -79,10 +79,10 @@ def _radius(image: Tensor) -> float:
 
 
 def _part(side: int, wanted: int, scale: float) -> tuple[int, int]:
-    """Return how much of a side to take, about its middle, and the size that it is scaled to."""
-    odd = side % 2
-    part = max(2 - odd, 2 * round((wanted / scale - odd) / 2) + odd)
-    return (part, wanted) if part < side else (side, max(1, round(side * scale)))
+    """Return how much of a side to take, about its middle, and what it is scaled to."""
+    odd = side % 2  # kept, so that the middle stays where it is
+    part = min(side, max(2 - odd, 2 * round((wanted / scale - odd) / 2) + odd))
+    return part, max(1, round(part * scale))
 
 
 def _average(pixels: Tensor, deviation: float) -> Tensor:

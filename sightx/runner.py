@@ -25,6 +25,7 @@ from sightx.registry.observers import Observers
 from sightx.runs import checkpoints, directory, environment
 from sightx.runs.directory import Run
 from sightx.runs.index import find
+from sightx.spec import checks
 from sightx.spec.experiment import Experiment
 from sightx.training.build import build_module, choose_device
 from sightx.training.events import Epoch, Step
@@ -55,7 +56,9 @@ def run(
     """
     device = choose_device(experiment.execution.device)
     torch.use_deterministic_algorithms(experiment.execution.deterministic)
+    checks.enforce(experiment, "device", device=device)
     opened = table(experiment)
+    checks.enforce(experiment, "data", table=opened)
     root = runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
     made = directory.create(root, experiment, environment.describe(experiment, device))
     execution = _Execution(experiment, made, device, observers or {})

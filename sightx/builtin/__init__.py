@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sightx import Component, hookimpl
+from sightx import Check, Component, hookimpl
 from sightx.builtin import (
     augment,
     checkpoints,
+    checks,
     decide,
     losses,
     metrics,
@@ -45,3 +46,9 @@ def sightx_components() -> list[type[Component]]:
         stopping.Early, stopping.Never,
         console.Console, curves.Curves,
     ]  # fmt: skip
+
+
+@hookimpl
+def sightx_checks() -> list[Check]:
+    """Return every built-in rule, by stage."""
+    return checks.CHECKS

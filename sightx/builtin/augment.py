@@ -33,6 +33,10 @@ class Flip(Augment):
     vertical: Probability = 0.0
     """How often top and bottom change places."""
 
+    def mirrors(self) -> bool:
+        """Say whether left and right may change places."""
+        return self.horizontal > 0
+
     def draw(self, n: int, rng: np.random.Generator) -> Params:
         """Return the sign of each axis."""
         import numpy as np
@@ -54,6 +58,10 @@ class Rotate(Augment):
 
     degrees: Annotated[float, Field(gt=0, le=180)]
     """The largest turn, either way; turns are spread evenly. 180 gives every angle."""
+
+    def mirrors(self) -> bool:
+        """Say whether left and right may change places: beyond a quarter turn they do."""
+        return self.degrees > 90
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
         """Return angles in degrees, counter-clockwise."""

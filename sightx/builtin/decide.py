@@ -28,6 +28,7 @@ class CutPoints(Decide):
     """
 
     name = "cut-points"
+    needs_order = True
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
         """Return the cuts; SpecError where the classes are not ordered."""

@@ -44,6 +44,7 @@ class InverseFrequencyCrossEntropy(Loss):
     """
 
     name = "inverse-frequency-cross-entropy"
+    balances = True
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
         """Return the cross-entropy of each sample, not weighted."""

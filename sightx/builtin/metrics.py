@@ -147,6 +147,7 @@ class Qwk(_Figures):
     """
 
     name = "qwk"
+    needs_order = True
 
     def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
         """Return the kappa."""

@@ -48,6 +48,7 @@ class Balanced(Sampler):
     """
 
     name = "balanced"
+    balances = True
 
     samples: PositiveInt | None = None
     """Samples an epoch; left out, as many as there are."""

@@ -80,6 +80,11 @@ def prepare(
     return _samples(table, prepared)
 
 
+def refuse_missing(table: ImageTable, dataset: Dataset) -> None:
+    """Raise DataError where more images are missing than the dataset lets be left out."""
+    _judge(table, absent(table), dataset, None)
+
+
 def _samples(table: ImageTable, prepared: Prepared) -> Samples:
     paths = table.frame["path"]
     kept = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
@@ -99,13 +104,16 @@ def _data_id(table: ImageTable, digests: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _judge(table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: Path) -> None:
-    """List bad images in a file; raise DataError where so many may not be left out."""
+def _judge(
+    table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: Path | None
+) -> None:
+    """List bad images in a file, if one is given; raise DataError where they are too many."""
     if not bad:
         return
     paths, most = table.frame["path"], dataset.bad_images_at_most
     rows = [(paths.iat[index], reason, table.line(index)) for index, reason in bad.items()]
-    pd.DataFrame(rows, columns=["path", "reason", "row"]).to_csv(faults, index=False)
+    if faults:
+        pd.DataFrame(rows, columns=["path", "reason", "row"]).to_csv(faults, index=False)
     skip = dataset.on_bad_image == "skip"
     if skip and len(bad) / len(table) <= most:
         return
@@ -114,10 +122,12 @@ def _judge(table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: 
     message = f"{len(bad)} of {len(table)} images {cannot}; first: {name} ({reason})"
     if skip:
         message = f"{message}; dataset.bad_images_at_most is {most:g}"
-    near = Path("...", *faults.parts[-2:])  # so that the line has room for the image's name
-    if faults.is_relative_to(Path.cwd()):
-        near = faults.relative_to(Path.cwd())
-    hint = f"listed in {near}: mend them, or let dataset.exclude name that file"
+    hint = "mend them, or let dataset.exclude name a CSV of path,reason"
+    if faults:
+        near = Path("...", *faults.parts[-2:])  # so that the line has room for the image's name
+        if faults.is_relative_to(Path.cwd()):
+            near = faults.relative_to(Path.cwd())
+        hint = f"listed in {near}: mend them, or let dataset.exclude name that file"
     if len(bad) == len(table) and table.root is not None:
         hint = f"is {table.root} the folder of images?"
     raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))

@@ -63,6 +63,7 @@ class Component(Settings):
     kind: ClassVar[str]
     name: ClassVar[str]
     revision: ClassVar[int] = 1
+    needs_order: ClassVar[bool] = False  # whether it makes sense for grades only
     _use: str | None = PrivateAttr(default=None)
 
     @property
@@ -133,8 +134,8 @@ class Traits:
     """Say what is known of a dataset before any of it is read.
 
     `classes` is None while only the data can tell; `ordered` means grades; `majority` is the share
-    of the largest class, where it is known; `mirrored` means that an image's mirror image has, or
-    may have, another label.
+    of the largest class, where it is known; `handed` means that the classes tell left from right, so
+    that a mirror image has another label.
     """
 
     classes: tuple[str, ...] | None = None
@@ -142,7 +143,7 @@ class Traits:
     has_groups: bool = False
     has_split: bool = False
     majority: float | None = None
-    mirrored: bool = False
+    handed: bool = False
 
 
 class Shape(NamedTuple):

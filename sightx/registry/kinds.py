@@ -98,7 +98,7 @@ class Augment(Component):
     kind = "augment"
 
     def mirrors(self) -> bool:
-        """Say whether an image may become its mirror image."""
+        """Say whether left and right may change places."""
         return False
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:

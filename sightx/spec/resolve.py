@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from sightx.registry.components import Settings, Traits, read
 from sightx.registry.diagnostics import dotted, failure, problems
 from sightx.registry.kinds import Dataset
 from sightx.registry.project import Project
-from sightx.registry.registry import Registry
-from sightx.spec import layers
+from sightx.registry.registry import Registry, nearest
+from sightx.spec import checks, layers
 from sightx.spec.experiment import Experiment, Origin
 from sightx.spec.walk import Table, anchor, dates, tables
 
@@ -32,6 +33,7 @@ _USES = {
 _ARRAYS = {"checkpoint": ["best"], "observer": ["curves"]}
 _SIZE = 224  # what networks for ImageNet were trained on
 _METRICS = ["accuracy", "balanced-accuracy", "precision", "recall", "f1"]
+_WARNINGS = {"broken-plugin", "unknown-code"}  # what `allow` silences beside checks
 _log = logging.getLogger("sightx")
 
 
@@ -43,24 +45,92 @@ class _Outline(Settings):
     dataset: Dataset
 
 
+@dataclass(frozen=True)
+class Examined:
+    """Hold what an examination found, in the order of the files.
+
+    `experiment` is None where a problem keeps the spec from being one; `cause` is the exception
+    of a plugin behind the problems, if there is one.
+    """
+
+    experiment: Experiment | None
+    problems: tuple[Problem, ...]
+    cause: BaseException | None = None
+
+    @property
+    def failure(self) -> SightXError | None:
+        """Return the error that all problems which are no warnings make together."""
+        errors = [problem for problem in self.problems if problem.severity == "error"]
+        return failure(errors) if errors else None
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read a spec and make it whole; `overrides` are `key=value`, the last one wins.
 
     Raises SpecError or PluginError with every problem, each at its place.
     """
-    path = Path(path)
+    examined = examine(path, overrides)
+    if error := examined.failure:
+        raise error from examined.cause
+    for warning in examined.problems:
+        _log.warning("%s", warning)
+    assert examined.experiment is not None
+    return examined.experiment
+
+
+def examine(path: str | Path, overrides: Sequence[str] = ()) -> Examined:
+    """Read a spec and return all that is wrong with it; nothing is raised.
+
+    Where the spec is whole, the checks of the stage `spec` have run, too. Broken plugins are
+    warnings, and errors where the spec needs them.
+    """
+    path, found = Path(path), list[Problem]()
+    experiment = cause = None
+    try:
+        spec = _read(path)
+        home = project.find(path.absolute().parent)
+        registry = plugins.load(home)
+        found += registry.warnings()
+        whole = layers.lay(home.defaults, spec)
+        experiment = _resolve(whole, overrides, home, registry)
+        origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry, whole)
+        experiment = experiment.from_origin(origin)
+        found += [*_unknown_codes(experiment, origin), *checks.run(experiment, "spec")]
+    except SightXError as error:
+        found += [_placed(problem, path) for problem in error.problems]
+        cause = error.__cause__
+    allowed = experiment.allow if experiment else ()
+    kept = [p for p in found if p.severity == "error" or p.code not in allowed]
+    return Examined(experiment, tuple(sorted(kept, key=_order)), cause)
+
+
+def _read(path: Path) -> Document:
     spec = layers.read(path)
     if not spec.data:
         problem = Problem("empty", "says nothing", "a spec has a name, [dataset] and [model]")
         raise SpecError(problem.at(str(path)))
-    home = project.find(path.absolute().parent)
-    registry = plugins.load(home)
-    whole = layers.lay(home.defaults, spec)
-    experiment = _resolve(whole, overrides, home, registry)
-    for warning in registry.warnings():
-        _log.warning("%s", warning)
-    origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry, whole)
-    return experiment.from_origin(origin)
+    return spec
+
+
+def _placed(problem: Problem, path: Path) -> Problem:
+    """Return a problem that names a file: one that says none is about the spec as a whole."""
+    return problem if problem.file else problem.at(str(path))
+
+
+def _order(problem: Problem) -> tuple[str, int, int]:
+    return problem.file, problem.line, problem.column
+
+
+def _unknown_codes(experiment: Experiment, origin: Origin) -> Iterator[Problem]:
+    """Yield a warning for each entry of `allow` that can silence nothing."""
+    known = sorted({check.code for check, _ in origin.registry.checks} | _WARNINGS)
+    for number, code in enumerate(experiment.allow):
+        if code not in known:
+            place = origin.document.position(("allow", number))
+            hint = nearest(code, known) or "sightx validate --explain list shows all codes"
+            message, path = f"{code!r} is the code of no check", f"allow.{number}"
+            problem = Problem("unknown-code", message, hint, path, severity="warning")
+            yield problem.at(place.file, place.line, place.column)
 
 
 def _resolve(

@@ -54,7 +54,8 @@ def contract(
         findings += [find(check, made) for check in general.SETTINGS]
         module, _, name = _CHECKS[cls.kind].partition(":")
         checks = getattr(importlib.import_module(f"sightx.testing.{module}"), name)
-        return [*findings, *(find(check, made) for check in checks)]
+        with _one_thread():
+            return [*findings, *(find(check, made) for check in checks)]
 
 
 def check(
@@ -87,6 +88,19 @@ def settled(
         except Exception as error:
             made, fault = None, _way_out(component, error)
         yield made, fault
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: on images this small, more only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _way_out(cls: type[Component], error: Exception) -> str:

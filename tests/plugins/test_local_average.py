@@ -77,7 +77,7 @@ def test_it_is_the_published_method(component, height, width, radius, scale) -> 
     result = component(radius=scale).apply(tensor(image)).permute(1, 2, 0).numpy().astype(float)
     expected = graham(image, scale)
     assert result.shape == expected.shape == (round(1.8 * scale),) * 2 + (3,)
-    # Where they are scaled, pixels are rounded before the gain of 4; only the middle is scaled here.
+    # Scaling rounds pixels before they are stretched, and here only the middle is scaled.
     assert np.abs(result - expected).mean() < 2
     assert np.corrcoef(result.ravel(), expected.ravel())[0, 1] > 0.99
 

@@ -80,7 +80,7 @@ def test_without_timm_a_run_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "timm", None)
     model = sightx.load(SPEC).model
     assert isinstance(model, Model)
-    with pytest.raises(sightx.PluginError, match="no-timm.*pip install timm"):
+    with pytest.raises(sightx.PluginError, match=r"no-timm.*pip install timm"):
         model.normalization()
 
 

@@ -38,11 +38,7 @@ class Mumbling(Shouting):
     """resize images"""
 
     name = "mumbling"
-    revision: Any = 0
     size: int = 3
-
-
-Mumbling.revision = 0  # type: ignore[misc]
 
 
 class Changing(Shouting):

@@ -56,10 +56,14 @@ class CsvDataset(Dataset):
     """The classes in their order; left out, all that occur, sorted."""
     ordered: bool = False
     """Whether the classes are grades."""
+    handed: bool = False
+    """Whether the classes tell left from right, so that a mirror image has another label."""
 
     def traits(self) -> Traits:
         """Return what the settings say."""
-        return Traits(self.classes, self.ordered, bool(self.group), bool(self.split))
+        return Traits(
+            self.classes, self.ordered, bool(self.group), bool(self.split), handed=self.handed
+        )
 
     def table(self) -> ImageTable:
         """Return a row for each line of the file."""
@@ -97,7 +101,7 @@ class EyePacs(Dataset):
 
     def traits(self) -> Traits:
         """Return the five grades; patients are groups."""
-        return Traits(GRADES, ordered=True, has_groups=True)
+        return Traits(GRADES, ordered=True, has_groups=True, majority=0.735)
 
     def table(self) -> ImageTable:
         """Return a row for each photograph."""

@@ -39,10 +39,14 @@ class ImageFolder(Dataset):
     """The classes in their order; left out, all folders, sorted by name."""
     ordered: bool = False
     """Whether the classes are grades."""
+    handed: bool = False
+    """Whether the classes tell left from right, so that a mirror image has another label."""
 
     def traits(self) -> Traits:
         """Return what the settings say."""
-        return Traits(self.classes, self.ordered, has_split=self.layout == "split")
+        return Traits(
+            self.classes, self.ordered, has_split=self.layout == "split", handed=self.handed
+        )
 
     def table(self) -> ImageTable:
         """Return a row for each image file, sides and classes in order, files sorted."""

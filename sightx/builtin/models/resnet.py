@@ -34,6 +34,10 @@ class ResNet50(SourcedModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share that training leaves out after each hidden layer, or else before the last."""
 
+    def parts(self) -> tuple[str, ...]:
+        """Return the stages that have weights."""
+        return ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "head")
+
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         """Return the network; its first layer fits the channels of the images."""
         from torch import nn

@@ -34,6 +34,14 @@ class SimpleCnn(SourcedModel):
     pool: PositiveInt = 4
     """Height and width of the grid of averages; what is smaller already stays."""
 
+    def parts(self) -> tuple[str, ...]:
+        """Return the parts that have weights."""
+        return (
+            *(f"block{number}" for number in range(1, len(self.widths) + 1)),
+            *(f"hidden{number}" for number in range(1, len(self.hidden) + 1)),
+            "head",
+        )
+
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         """Return the network. Raises ValueError where the images are too small for the blocks."""
         from torch import nn

@@ -25,6 +25,13 @@ class SimpleNet(SourcedModel):
     hidden: tuple[PositiveInt, ...] = (84, 50)
     """Widths of the hidden layers, in order."""
 
+    def parts(self) -> tuple[str, ...]:
+        """Return the parts that have weights."""
+        return (
+            *(f"hidden{number}" for number in range(1, len(self.hidden) + 1)),
+            "head",
+        )
+
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         """Return the perceptron for images of one size."""
         from torch import nn

@@ -68,6 +68,10 @@ class Shares(Split):
             raise ValueError("validation and test together must be below 1")
         return self
 
+    def empty(self) -> list[str]:
+        """Return the sides without a share."""
+        return [side for side in SIDES if side not in self._shares]
+
     @property
     def _shares(self) -> dict[str, float]:
         shares = (1 - self.validation - self.test, self.validation, self.test)

@@ -1,0 +1,107 @@
+"""What a run would find and need: the data opened, the network assembled on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sightx.data import pixels, samples
+from sightx.data.table import SPLITS
+from sightx.errors import Problem, SpecError
+from sightx.spec.experiment import Experiment
+from sightx.training import build
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Say what was found without decoding an image or holding a weight.
+
+    `counts` has a number a class for each side; `shape` and `outputs` are those of one
+    micro-batch; `memory` is in bytes, for weights, gradients, the optimizer's state and what the
+    backward pass keeps of a micro-batch, in fp32.
+    """
+
+    classes: Sequence[str]
+    counts: Mapping[str, Sequence[int]]
+    shape: tuple[int, ...]
+    outputs: tuple[int, ...]
+    weights: int
+    trainable: int
+    memory: int
+
+
+def look(experiment: Experiment) -> Outlook:
+    """Open the data and assemble the network.
+
+    Raises DataError for the first fault of the table, or where files are missing; SpecError where
+    the parts of the network do not go together.
+    """
+    table = samples.open_table(experiment.dataset, experiment.split)
+    samples.refuse_missing(table, experiment.dataset)
+    split = table.frame["split"].to_numpy()
+    counts = {side: table.counts((split == side).nonzero()[0]) for side in SPLITS}
+    shape = pixels.output_shape(experiment.prepare)
+    with _META:
+        module = build.build_module(
+            experiment.model, experiment.loss, len(table.classes), shape, experiment.seed
+        )
+        build.freeze(module, experiment.model.trainable)
+        settings = experiment.training
+        batch = (min(settings.micro_batch or settings.batch_size, settings.batch_size), *shape)
+        outputs, memory = _step(experiment, module, batch)
+    sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
+    return Outlook(
+        classes=table.classes,
+        counts=counts,
+        shape=batch,
+        outputs=outputs,
+        weights=sum(size for size, _ in sizes),
+        trainable=sum(size for size, learns in sizes if learns),
+        memory=memory,
+    )
+
+
+def _step(
+    experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], int]:
+    """Make one step without data; return the shape of the outputs and the bytes it needs."""
+    optimizer = experiment.optimizer.build(build.groups(module, experiment.optimizer))
+    build.train_mode(module)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = _bytes(tensor)
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs: Tensor = module(torch.empty(shape))
+    except (RuntimeError, ValueError) as error:
+        message = f"cannot take images of {shape[1:]}: {str(error).splitlines()[0]}"
+        raise SpecError(Problem("cannot-build", message, path="model")) from error
+    outputs.sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    weights = {weight.untyped_storage()._cdata: _bytes(weight) for weight in module.parameters()}
+    gradients = sum(_bytes(w.grad) for w in module.parameters() if w.grad is not None)
+    state = sum(
+        _bytes(value)
+        for values in optimizer.state.values()
+        for value in values.values()
+        if isinstance(value, torch.Tensor)
+    )
+    activations = sum(size for key, size in kept.items() if key not in weights)
+    total = sum(weights.values()) + gradients + state + activations
+    return tuple(outputs.shape), total
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import sightx
+from sightx import DataError
+from sightx.builtin.checks import data
+from sightx.runner import table
+from sightx.spec import checks
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A spec over a CSV of eight images of four patients, with a split of its own."""
+    rows = [
+        {"image": f"{n}.png", "label": "ab"[n % 2], "patient": f"p{n // 2}",
+         "side": ["train", "train", "validation", "test"][n // 2]}
+        for n in range(8)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "labels.csv", index=False)
+    path = tmp_path / "a.toml"
+    path.write_text(
+        'name = "a"\n[dataset]\nuse = "csv"\nroot = "."\ngroup = "patient"\nsplit = "side"\n'
+        '[split]\nuse = "given"\n[model]\nuse = "simplenet"\n[training]\nbatch_size = 2\n'
+    )
+    return path
+
+
+def found(path: Path, *sets: str) -> list[tuple[str, str]]:
+    experiment = sightx.load(path, sets)
+    problems = checks.run(experiment, "data", table=table(experiment))
+    return [(problem.code, problem.message) for problem in problems]
+
+
+def test_data_in_order_have_no_finding(listed: Path) -> None:
+    assert found(listed) == []
+
+
+def test_a_batch_larger_than_the_training_side(listed: Path) -> None:
+    assert [code for code, _ in found(listed, "training.batch_size=5")] == ["large-batch"]
+    assert found(listed, "training.batch_size=4") == []
+
+
+def test_a_patient_on_two_sides(listed: Path) -> None:
+    labels = listed.parent / "labels.csv"
+    frame = pd.read_csv(labels)
+    frame.loc[7, "side"] = "train"
+    frame.to_csv(labels, index=False)
+    ((code, message),) = found(listed)
+    assert code == "group-leak"
+    assert message == "1 of 4 groups are on two sides; first: 'p3' in test and train"
+    with pytest.raises(DataError, match="group-leak"):
+        sightx.run(sightx.load(listed), runs=listed.parent / "runs")
+    assert not (listed.parent / "runs").exists()
+
+
+def test_a_class_that_nothing_teaches(listed: Path) -> None:
+    assert found(listed, 'dataset.classes=["a", "b", "c"]') == [
+        ("empty-class", "no training sample of 'c'")
+    ]
+
+
+def test_precision_that_the_device_lacks(listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = sightx.load(listed, ["training.precision=bf16"])
+    assert list(data.bf16_missing(experiment, torch.device("cpu"))) == []
+    old = {"is_bf16_supported": lambda **_: False, "get_device_name": lambda _: "an old card"}
+    for name, answer in old.items():  # no such card is here
+        monkeypatch.setattr(torch.cuda, name, answer)
+    (finding,) = data.bf16_missing(experiment, torch.device("cuda"))
+    assert finding == ("training.precision", "an old card has no bf16", finding.hint)
+    assert not list(data.bf16_missing(sightx.load(listed), torch.device("cuda")))
+
+
+def test_every_rule_has_a_test_here() -> None:
+    text = Path(__file__).read_text()
+    assert all(check.code in text or check.find.__name__ in text for check in data.CHECKS)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+GOOD = '''
+from sightx import Prepare, hookimpl
+
+
+class Same(Prepare):
+    """Leave images as they are."""
+
+    name = "same-as-before"
+
+    def apply(self, image):
+        """Return the image."""
+        return image
+
+
+class Large(Prepare):
+    """Leave out all but a corner."""
+
+    name = "corner"
+
+    size: int
+    """How large."""
+
+    def apply(self, image):
+        """Return the corner."""
+        return image[:, : self.size, : self.size]
+
+
+@hookimpl
+def sightx_components():
+    """Return both."""
+    return [Same, Large]
+'''
+
+
+@pytest.fixture
+def plugin(here: Path) -> Path:
+    """A project with one plugin in one file, of which one component is broken."""
+    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (here / "mine").mkdir()
+    path = here / "mine" / f"plugin_{abs(hash(str(here))):x}.py"
+    path.write_text(GOOD)
+    return path
+
+
+def test_one_component_is_a_line_a_check(sightx, plugin: Path) -> None:
+    done = sightx("test-plugin", "same-as-before")
+    assert (done.code, done.err) == (0, "")
+    *lines, last = done.out.splitlines()
+    assert lines[0] == "prepare same-as-before: name: ok"
+    assert "prepare same-as-before: shape-tells-the-truth: ok" in lines
+    assert last == f"1 components, {len(lines)} checks, 0 failures"
+
+
+def test_a_failure_says_why_and_is_4(sightx, plugin: Path) -> None:
+    done = sightx("test-plugin", plugin.stem)
+    assert done.code == 4
+    (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
+    head = "prepare corner: settings: fails: it needs size; give settings, or the class a static"
+    assert line.startswith(head)
+
+
+def test_an_example_makes_the_component(sightx, plugin: Path) -> None:
+    example = "    @staticmethod\n    def example(folder):\n        return {'size': 5}\n\n"
+    before, apply, after = GOOD.rpartition("    def apply(self, image):\n")
+    plugin.write_text(before + example + apply + after)
+    done = sightx("test-plugin", plugin.stem)
+    assert done.code == 4
+    (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
+    assert line.startswith("prepare corner: shape-tells-the-truth: fails: shape((3, 40, 60)) says")
+
+
+def test_a_kind_narrows(sightx, here: Path) -> None:
+    done = sightx("test-plugin", "builtin", "--kind", "normalize")
+    assert done.code == 0
+    titles = {line.partition(":")[0] for line in done.out.splitlines()[:-1]}
+    names = ("dataset", "imagenet", "model", "values")
+    assert titles == {f"normalize {name}" for name in names}
+
+
+def test_a_broken_plugin_is_4(sightx, plugin: Path) -> None:
+    plugin.write_text("1 / 0\n")
+    done = sightx("test-plugin", plugin.stem)
+    assert (done.code, done.out) == (4, "")
+    assert "error[broken-plugin] plugin" in done.err
+    assert "is broken: ZeroDivisionError: division by zero" in done.err
+    done = sightx("test-plugin", "all", "--kind", "stopping")
+    assert done.code == 4
+    failures = [line for line in done.out.splitlines() if ": fails: " in line]
+    assert failures == [f"plugin {plugin.stem}: fails: ZeroDivisionError: division by zero"]
+
+
+def test_unknown_names_are_2_with_the_nearest(sightx, here: Path) -> None:
+    done = sightx("test-plugin", "buildin")
+    line = "error[usage] no plugin or component is called 'buildin'; did you mean 'builtin'?"
+    assert (done.code, done.lines) == (2, [line])
+    done = sightx("test-plugin", "all", "--kind", "models")
+    line = "error[usage] no kind is called 'models'; did you mean 'model'?"
+    assert (done.code, done.lines) == (2, [line])
+    done = sightx("test-plugin", "resnet50", "--kind", "loss")
+    assert done.code == 2
+    assert done.lines[0].startswith("error[usage] no plugin or component of the kind loss is calle")

@@ -1,0 +1,258 @@
+"""The observer in runs of its own, with a real server at the other end."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+import sightx
+from sightx import Epoch, Observer, Run
+from sightx.registry import plugins
+from sightx.registry import project as projects
+from sightx.registry.observers import Observers
+from sightx.testing import check
+
+ROOT = Path(__file__).parents[2]
+Records = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def component() -> type[Observer]:
+    """The class that the registry of this project finds."""
+    found = plugins.load(projects.find(ROOT)).find("observer", "alerts")
+    assert issubclass(found, Observer)
+    return found
+
+
+class Server(ThreadingHTTPServer):
+    """Keep what is posted; answer with `status` after `wait` seconds."""
+
+    status, wait = 200, 0.0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.posted: Records = []
+        self.url = f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posted.append({**json.loads(body), "path": self.path})
+        assert self.headers["Content-Type"] == "application/json"
+        time.sleep(self.server.wait)
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        made.block_on_close = False
+        thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def watched(component, tmp_path) -> Callable[..., tuple[Run, Observers]]:
+    """Return a run and what tells its observers, with one `alerts` among them."""
+
+    def start(**settings: object) -> tuple[Run, Observers]:
+        run = Run(tmp_path / "run")
+        run.directory.mkdir()
+        warnings: list[str] = []
+        observers = Observers({"alerts": component(**settings).build(run)}, warnings.append)
+        observers.warnings = warnings
+        return run, observers
+
+    return start
+
+
+def epoch(number: int, loss: float = 1.0, *, best: bool = True, rate: float = 0.1, **other: float):
+    metrics = {"validation/loss": loss, **other}
+    return Epoch(number, 9, number, metrics, 0.1, rate, "validation/loss", best)
+
+
+def pass_epochs(observers: Observers, run: Run, *epochs: Epoch) -> None:
+    for each in epochs:
+        observers.tell("sightx_epoch_finished", run=run, epoch=each)
+
+
+def end(observers: Observers, run: Run, **result: object) -> None:
+    observers.tell("sightx_run_finished", run=run, result=result)
+
+
+def written(run: Run) -> Records:
+    path = run.directory / "alerts.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def told(run: Run) -> list[tuple[str, int]]:
+    return [(record["event"], record["epoch"]) for record in written(run)]
+
+
+def test_a_real_run_posts_what_it_writes(spec: Path, project: Path, server: Server) -> None:
+    sets = [f'observer=[{{use="alerts", url="{server.url}", patience=1}}]', "optimizer.lr=1e-12",
+            "training.epochs=3", "training.monitor='validation/accuracy'"]  # fmt: skip
+    run = sightx.run(sightx.load(spec, sets), runs=project / "runs")
+    assert told(run) == [("no-progress", 2), ("finished", 3)]
+    assert [record | {"path": "/hook"} for record in written(run)] == server.posted
+    first = written(run)[0]
+    assert list(first) == ["time", "run", "event", "epoch", "text"]
+    assert first["run"] == run.id
+    assert first["text"] == f"{run.id}: validation/accuracy is no better since 1 epochs"
+    assert abs(datetime.fromisoformat(first["time"]).timestamp() - time.time()) < 60
+
+
+def test_a_run_that_fails_says_why(spec: Path, project: Path) -> None:
+    sets = ['observer=[{use="alerts"}]', "optimizer.use='sgd'", "optimizer.lr=1e30"]
+    with pytest.raises(sightx.SightXError):
+        sightx.run(sightx.load(spec, sets), runs=project / "runs")
+    (directory,) = (project / "runs").iterdir()
+    last = written(Run(directory))[-1]
+    assert last["event"] == "failed"
+    assert Run(directory).result["error"] in last["text"]
+
+
+def test_no_progress_is_told_once_until_there_is_some(watched) -> None:
+    run, observers = watched(patience=2)
+    bests = [True, False, False, False, True, False, False]
+    pass_epochs(observers, run, *(epoch(n, best=best) for n, best in enumerate(bests, start=1)))
+    assert told(run) == [("no-progress", 3), ("no-progress", 7)]
+    assert observers.warnings == []
+
+
+def test_patience_zero_never_tells(watched) -> None:
+    run, observers = watched(patience=0)
+    pass_epochs(observers, run, *(epoch(n, best=False) for n in range(1, 9)))
+    assert told(run) == []
+
+
+def test_only_losses_and_the_monitored_figure_have_to_be_finite(watched) -> None:
+    run, observers = watched()
+    odd = {"train/loss": math.inf}
+    pass_epochs(observers, run, epoch(1, **{"validation/f1": math.nan}), epoch(2, math.nan),
+                epoch(3, math.nan, **odd), epoch(4), epoch(5, math.nan))  # fmt: skip
+    assert told(run) == [("not-finite", n) for n in (2, 3, 5)]
+    assert [record["text"].rpartition(": ")[2] for record in written(run)] == [
+        "validation/loss", "train/loss", "validation/loss",
+    ]  # fmt: skip
+
+
+def test_a_rate_that_falls_by_half_is_told(watched) -> None:
+    run, observers = watched()
+    rates = [0.1, 0.09, 0.045, 0.04, 0.0, 0.0]
+    pass_epochs(observers, run, *(epoch(n, rate=rate) for n, rate in enumerate(rates, start=1)))
+    assert told(run) == [("rate-fell", 3), ("rate-fell", 5)]
+    assert "from 0.09 to 0.045" in written(run)[0]["text"]
+
+
+@pytest.mark.parametrize("status", ["finished", "stopped", "interrupted", "failed"])
+def test_the_end_is_told_with_its_reason(watched, status: str) -> None:
+    run, observers = watched()
+    end(observers, run, status=status, reason="no better for 5 epochs")
+    assert told(run) == [(status, 0)]
+    assert written(run)[0]["text"] == f"run: {status}: no better for 5 epochs"
+
+
+def test_only_what_is_asked_for_is_told(watched, server: Server) -> None:
+    run, observers = watched(events=("failed",), url=server.url, patience=1)
+    pass_epochs(observers, run, epoch(1), epoch(2, math.nan, best=False, rate=0.001))
+    end(observers, run, status="finished")
+    assert (told(run), server.posted) == ([], [])
+
+
+def test_the_url_may_come_from_the_environment(watched, server: Server, monkeypatch) -> None:
+    monkeypatch.setenv("SX_TEST_HOOK", server.url)
+    run, observers = watched(url="$SX_TEST_HOOK")
+    end(observers, run, status="finished")
+    assert [record["event"] for record in server.posted] == ["finished"]
+    assert told(run) == [("finished", 0)]
+
+
+@pytest.mark.parametrize("value", [None, "file:///etc/passwd", "nonsense"])
+def test_a_variable_without_a_url_is_noted(watched, monkeypatch, value: str | None) -> None:
+    if value:
+        monkeypatch.setenv("SX_TEST_HOOK", value)
+    run, observers = watched(url="$SX_TEST_HOOK")
+    end(observers, run, status="finished")
+    assert [record["event"] for record in written(run)] == ["finished", "webhook-failed"]
+    assert written(run)[1]["text"] == "run: the variable $SX_TEST_HOOK holds no URL"
+
+
+def test_an_error_of_the_server_is_noted_each_time_and_hurts_nothing(
+    watched, server: Server
+) -> None:
+    server.status = 500
+    run, observers = watched(url=server.url, patience=1)
+    pass_epochs(observers, run, epoch(1), epoch(2, best=False))
+    server.status = 204
+    end(observers, run, status="finished")
+    assert told(run) == [("no-progress", 2), ("webhook-failed", 2), ("finished", 2)]
+    assert "HTTP Error 500" in written(run)[1]["text"]
+    assert [record["event"] for record in server.posted] == ["no-progress", "finished"]
+    assert observers.warnings == []
+
+
+def test_nobody_at_the_other_end_is_noted_without_the_url(watched) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run, observers = watched(url=f"http://127.0.0.1:{port}/secret")
+    end(observers, run, status="finished")
+    assert [record["event"] for record in written(run)] == ["finished", "webhook-failed"]
+    assert "refused" in written(run)[1]["text"]
+    assert "secret" not in (run.directory / "alerts.jsonl").read_text()
+
+
+def test_a_server_that_never_answers_costs_no_more_than_the_timeout(
+    watched, server: Server
+) -> None:
+    server.wait = 3.0
+    run, observers = watched(url=server.url, timeout=0.2)
+    started = time.perf_counter()
+    end(observers, run, status="finished")
+    assert time.perf_counter() - started < 1.5
+    assert written(run)[1]["event"] == "webhook-failed"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "file:///etc/passwd"}, {"url": "ftp://a/b"}, {"url": "example.org"},
+        {"url": "https://"}, {"url": "http://a b"}, {"patience": -1}, {"drop": 1.0},
+        {"timeout": 0}, {"timeout": 600.0}, {"events": ("doom",)},
+    ],
+)  # fmt: skip
+def test_settings_have_bounds(component, wrong) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        component(**wrong)
+
+
+def test_the_contract(component) -> None:
+    check(component)
+
+
+def test_a_shipped_spec_uses_it() -> None:
+    experiment = sightx.load(ROOT / "specs" / "three_class_early_stopping.toml")
+    assert [observer.name for observer in experiment.observer] == ["curves", "alerts"]
+    assert type(experiment.observer[1]).__module__ == "alerts"
+    assert experiment.observer[1].url == ""

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sightx import Model
+from sightx.testing import models
+
+
+class M(Model):
+    """Build what a test says."""
+
+    name = "m"
+
+    def build(self, *, channels, outputs, size):
+        return Net(channels * size[0] * size[1], outputs)
+
+
+class Net(nn.Module):
+    """A hidden layer and a head."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.hidden = nn.Linear(inputs, 8)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.hidden(x.flatten(1))))
+
+
+def changed(**members) -> type[M]:
+    """Return a model whose network differs in some methods."""
+    net = type("Changed", (Net,), members)
+
+    class Changed(M):
+        def build(self, *, channels, outputs, size):
+            return net(channels * size[0] * size[1], outputs)
+
+    return Changed
+
+
+class ReadingFile(M):
+    def build(self, *, channels, outputs, size):
+        try:
+            Path("weights.pt").read_bytes()
+        except OSError:
+            pass
+        return super().build(channels=channels, outputs=outputs, size=size)
+
+
+class Connecting(M):
+    def build(self, *, channels, outputs, size):
+        socket.create_connection(("127.0.0.1", 9), timeout=0.1)
+
+
+class OnTheProcessor(M):
+    def build(self, *, channels, outputs, size):
+        with torch.device("cpu"):
+            return super().build(channels=channels, outputs=outputs, size=size)
+
+
+class Particular(M):
+    def build(self, *, channels, outputs, size):
+        raise ValueError("wants 512")
+
+
+class NoModule(M):
+    def build(self, *, channels, outputs, size):
+        return lambda images: images
+
+
+class OwnDraws(M):
+    def build(self, *, channels, outputs, size):
+        net = super().build(channels=channels, outputs=outputs, size=size)
+        nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(next(COUNT)))
+        return net
+
+
+COUNT = iter(range(1000))
+
+
+def unused(self, inputs, outputs):
+    Net.__init__(self, inputs, outputs)
+    self.spare = nn.Linear(2, 2)
+
+
+def frozen(self, inputs, outputs):
+    Net.__init__(self, inputs, outputs)
+    self.requires_grad_(False)
+
+
+def infinite(self, x):
+    return Net.forward(self, x) * float("inf")
+
+
+def gated(self, x):
+    hidden = self.hidden(x.flatten(1)).clamp(min=1e6)
+    return self.head(hidden)
+
+
+def pair(self, x):
+    return Net.forward(self, x), None
+
+
+def wide(self, x):
+    return torch.cat([Net.forward(self, x)] * 2, dim=1)
+
+
+def many(self, x):
+    if self.training and len(x) < 4:
+        raise ValueError("more images, please")
+    return Net.forward(self, x)
+
+
+def noisy(self, x):
+    return nn.functional.dropout(Net.forward(self, x), 0.5, training=True)
+
+
+def neighbours(self, x):
+    outputs = Net.forward(self, x)
+    return outputs - outputs.mean(dim=0)
+
+
+def secret(self, inputs, outputs):
+    Net.__init__(self, inputs, outputs)
+    self.scale = float(torch.rand(()))
+
+
+def scaled(self, x):
+    return Net.forward(self, x) * self.scale
+
+
+class Negative(M):
+    def normalization(self):
+        return (0.5,) * 3, (0.2, 0.2, 0.0)
+
+
+BROKEN = [
+    (models.builds_from_nothing, ReadingFile(), "weights.pt; load weights in initialise() alone"),
+    (models.builds_from_nothing, Connecting(), "build() opened a connection"),
+    (models.builds_from_nothing, OnTheProcessor(), "hidden.weight, hidden.bias, head.weight and 1"),
+    (models.builds_from_nothing, Particular(), "refuses squares of 32, 64, 128, 224 pixels: wants"),
+    (models.builds_from_nothing, NoModule(), "build() returns a function"),
+    (models.seed_decides_weights, OwnDraws(), "head.weight differs"),
+    (models.every_weight_learns, changed(__init__=unused)(), "reaches spare.bias, spare.weight"),
+    (models.every_weight_learns, changed(__init__=frozen)(), "no weight asks for a gradient"),
+    (models.every_weight_learns, changed(forward=infinite)(), "the loss of random images is nan"),
+    (models.every_weight_learns, changed(forward=gated)(), "reaches hidden.bias, hidden.weight"),
+    (models.every_weight_learns, changed(forward=pair)(), "it returns a tuple"),
+    (models.every_weight_learns, changed(forward=wide)(), "outputs are (4, 6); return (4, 3)"),
+    (models.two_images_are_enough, changed(forward=many)(), "more images, please"),
+    (models.evaluation_is_steady, changed(forward=noisy)(), "differ from call to call"),
+    (models.evaluation_is_steady, changed(forward=neighbours)(), "on the others of its batch"),
+    (
+        models.weights_survive_the_disk,
+        changed(__init__=secret, forward=scaled)(),
+        "keep all state in parameters and buffers",
+    ),
+    (models.normalization_is_usable, Negative(), "these above 0"),
+]
+
+
+@pytest.mark.parametrize(("check", "broken", "words"), BROKEN, ids=lambda value: str(value)[:40])
+def test_a_broken_promise_is_found(caught, check, broken, words) -> None:
+    caught(check, broken, words)
+
+
+def test_the_table_of_broken_components_is_whole() -> None:
+    assert {row[0] for row in BROKEN} == set(models.MODEL)
+
+
+def test_a_whole_network_passes_and_torch_draws_on_as_if_nothing_had_been() -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    for check in models.MODEL:
+        check(M())
+    assert torch.random.get_rng_state().equal(before)
+
+
+class Large(M):
+    def build(self, *, channels, outputs, size):
+        if size[0] < 128:
+            raise ValueError("too small")
+        return super().build(channels=channels, outputs=outputs, size=size)
+
+
+def test_a_network_may_want_large_images() -> None:
+    for check in models.MODEL:
+        check(Large())
