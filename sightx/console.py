@@ -1,24 +1,35 @@
-"""What commands print: rich renderables made from records."""
+"""What commands print: lines and rich renderables made from records.
+
+rich is imported only where a terminal is drawn on: a listing must not wait for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
-from sightx.registry.registry import Registry
+from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sightx.data.pixels import Progress as Report
     from sightx.inference.predictor import Prediction
     from sightx.runs.directory import Run
 
 
+_COLOURS = {"loaded": 32, "broken": 31, "bold": 1}  # as ANSI numbers them; any other is yellow
+_LEAST = 20  # columns that a description keeps, however narrow the terminal
+
+
 def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=160)
 
@@ -30,6 +41,14 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
     if quiet or not console.is_terminal:
         yield None
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("preparing images"),
         BarColumn(),
@@ -66,23 +85,62 @@ def show_figures(run: Run, side: str, figures: Mapping[str, float]) -> None:
     console.print(f"predictions: {run.directory / 'predictions' / f'{side}.csv'}", soft_wrap=True)
 
 
-def show_registry(registry: Registry, kind: str | None) -> None:
-    """Print components by kind, then the plugins that brought them."""
-    console = _console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("kind", "name", "what it is", "plugin"):
-        table.add_column(head, overflow="fold" if head == "what it is" else "ellipsis")
-    before = ""
-    for entry in registry.entries(kind):
-        first = entry.component.kind if entry.component.kind != before else ""
-        before = entry.component.kind
-        table.add_row(first, entry.component.name, entry.summary, entry.plugin.name)
-    console.print(table)
-    console.print()
+def show_registry(registry: Registry, kind: str | None, *, verbose: bool = False) -> None:
+    """Print components by kind, names that two plugins give, then the state of every plugin.
+
+    On a terminal descriptions are cut to its width; piped, every line is whole.
+    """
+    entries = registry.entries(kind)
+    rows = [("kind", "name", "what it is", "plugin")]
+    for before, entry in zip([None, *entries], entries, strict=False):
+        first = entry.component.kind if _kind(before) != entry.component.kind else ""
+        mark = " (clash)" if registry.clashes(entry) else ""
+        owner = f"{entry.plugin}  {entry.place}" if verbose else str(entry.plugin)
+        rows.append((first, entry.component.name + mark, entry.summary, owner))
+    for number, line in enumerate(_aligned(rows)):
+        print(_painted(line, "bold") if number == 0 else line)
+    clashes = [entry for entry in entries if registry.clashes(entry)]
+    for entry in clashes:
+        use = f"{entry.plugin.distribution or entry.plugin.name}:{entry.component.name}"
+        head = f"{entry.component.kind} {entry.component.name!r} is brought by"
+        print(f"{_painted('clash', 'broken')} {head} {entry}; use = \"{use}\" names it")
+    print()
     for plugin in registry.plugins:
-        colour = {"loaded": "green", "broken": "red"}.get(plugin.state, "yellow")
-        error = f": {plugin.error}" if plugin.error else ""
-        console.print(
-            f"[{colour}]{plugin.state}[/{colour}] {plugin} from {plugin.place}{error}",
-            soft_wrap=True,
-        )
+        print(_state(plugin))
+
+
+def _kind(entry: Entry | None) -> str:
+    return entry.component.kind if entry else ""
+
+
+def _state(plugin: Plugin) -> str:
+    reason = "".join(f": {text}" for text in (plugin.error, plugin.note) if text)
+    return f"{_painted(plugin.state, plugin.state)} {plugin} from {_short(plugin.place)}{reason}"
+
+
+def _short(place: str) -> str:
+    """Return a path relative to the working directory where it lies below; piped, as it is."""
+    below = os.path.isabs(place) and Path(place).is_relative_to(Path.cwd())  # noqa: PTH117
+    return os.path.relpath(place) if below and sys.stdout.isatty() else place
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
+    """Yield rows as lines with columns under one another; the third gives way to a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sys.stdout.isatty():
+        taken = sum(widths) - widths[2] + 2 * (len(widths) - 1)
+        widths[2] = min(widths[2], max(_LEAST, shutil.get_terminal_size().columns - taken))
+    for row in rows:
+        cells = [_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _painted(text: str, style: str) -> str:
+    """Return text in a colour, on a terminal that wants one."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return text
+    return f"\x1b[{_COLOURS.get(style, 33)}m{text}\x1b[0m"

@@ -64,9 +64,15 @@ def test_the_eyepacs_recipe_is_that_of_the_source() -> None:
     assert tables["checkpoint"][0] == {"use": "best"}
 
 
-@pytest.mark.parametrize("spec", ["eyepacs_resnet50.toml", "eyepacs_local_average.toml"])
-def test_eyepacs(spec: str, eyepacs: Path, tmp_path: Path) -> None:
-    sets = [f"dataset.root={eyepacs}", "model.weights=none", "prepare.resize.size=32",
+@pytest.mark.parametrize(
+    ("spec", "size"),
+    [
+        ("eyepacs_resnet50.toml", "resize.size=32"),
+        ("eyepacs_local_average.toml", "subtract-local-average.radius=18"),
+    ],
+)
+def test_eyepacs(spec: str, size: str, eyepacs: Path, tmp_path: Path) -> None:
+    sets = [f"dataset.root={eyepacs}", "model.weights=none", f"prepare.{size}",
             "training.epochs=1"]  # fmt: skip
     run = execute(spec, tmp_path, *sets)
     assert run.data["trainable"] == 16_016_389
@@ -118,6 +124,8 @@ def test_three_classes_stop_early_with_the_best_weights(tmp_path: Path) -> None:
     again = run.result["validation"]["validation/loss"]
     assert again == pytest.approx(metrics["validation/loss"][best], rel=1e-6)
     assert (run.directory / "plots" / "curves.png").stat().st_size > 10_000
+    alerts = (run.directory / "alerts.jsonl").read_text().splitlines()
+    assert '"event": "stopped"' in alerts[-1]
 
 
 def test_quickstart(tmp_path: Path) -> None:

@@ -9,18 +9,26 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from sightx.errors import Problem, ResourceError, SightXError, SpecError
 
+if TYPE_CHECKING:
+    from sightx.cli.plugin_commands import Strangers
+
 # Where each command lives; none is imported before it is asked for.
 COMMANDS = {
     "evaluate": "sightx.cli.evaluate",
+    "init": "sightx.cli.init",
     "list-plugins": "sightx.cli.list_plugins",
     "predict": "sightx.cli.predict",
     "run": "sightx.cli.run",
+    "schema": "sightx.cli.schema",
+    "new-plugin": "sightx.cli.new_plugin",
     "show": "sightx.cli.show",
+    "show-plugin": "sightx.cli.show_plugin",
     "test-plugin": "sightx.cli.test_plugin",
     "validate": "sightx.cli.validate",
 }
@@ -31,23 +39,37 @@ _SCARCE = {
 
 
 class Commands(click.Group):
-    """Import a command when it is called, or when help lists it."""
+    """Import a command when it is called, or when help lists it.
+
+    Plugins are asked only for what is not ours, and in help.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
+        """Return the names of our own commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Return a command. Raises SpecError for an unknown name."""
+        """Return a command. Raises SpecError or PluginError where there is none to be had."""
         if cmd_name not in COMMANDS:
-            from sightx.registry.registry import nearest
-
-            known = self.list_commands(ctx)
-            hint = nearest(cmd_name, known) or "sightx --help"
-            raise SpecError(Problem("usage", f"no command is called {cmd_name!r}", hint))
+            return _strangers(ctx).get(cmd_name)
         module = importlib.import_module(COMMANDS[cmd_name])
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write our commands, then those of plugins."""
+        super().format_commands(ctx, formatter)
+        if rows := _strangers(ctx).help():
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(rows)
+
+
+def _strangers(ctx: click.Context) -> Strangers:
+    """Return what plugins bring, asked once for each call of the command line."""
+    from sightx.cli.plugin_commands import Strangers
+
+    found: Strangers = ctx.find_root().meta.setdefault(__name__, Strangers(COMMANDS))
+    return found
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -27,3 +27,16 @@ def runs_folder(command: Command) -> Command:
     return click.option(
         "--runs", type=click.Path(path_type=Path), help="The folder of runs; runs/ by default."
     )(command)
+
+
+def a_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a kind as it is. Raises SpecError for any other."""
+    from sightx.errors import Problem, SpecError
+    from sightx.registry.kinds import KINDS
+    from sightx.registry.registry import nearest
+
+    kinds = [cls.kind for cls in KINDS]
+    if value is not None and value not in kinds:
+        hint = nearest(value, kinds) or f"known: {', '.join(kinds)}"
+        raise SpecError(Problem("usage", f"no kind is called {value!r}", hint))
+    return value

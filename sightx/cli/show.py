@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -12,11 +13,14 @@ from sightx.cli.options import overrides
 @click.command("show")
 @click.argument("spec", type=click.Path(path_type=Path))
 @overrides
-def command(spec: Path, overrides: tuple[str, ...]) -> None:
-    """Print SPEC as TOML with every default filled in."""
-    from sightx import document
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print SPEC as TOML with every default filled in, and where each value comes from."""
+    from sightx.spec import whole
     from sightx.spec.resolve import load
 
     experiment = load(spec, overrides)
-    click.echo(f"# experiment id: {experiment.id}\n")
-    click.echo(document.dump(experiment.tables()), nl=False)
+    if as_json:
+        click.echo(json.dumps(whole.describe(experiment), indent=1))
+    else:
+        click.echo(whole.toml(experiment), nl=False)

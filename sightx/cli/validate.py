@@ -2,28 +2,111 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from sightx.cli.options import overrides
 
+if TYPE_CHECKING:
+    from sightx.errors import Problem
+    from sightx.registry.registry import Registry
+
+_STAGES = ("spec",)
+_MORE = "--deep opens the data and builds the model"
+_COLOURS = {"error": "red", "warning": "yellow"}
+
+
+class _Verdict(NamedTuple):
+    """What was found in one spec, and the exit code that it asks for."""
+
+    spec: Path
+    problems: tuple[Problem, ...]
+    code: int
+    registry: Registry | None
+
+
+def _explain(context: click.Context, _: click.Parameter, code: str | None) -> None:
+    """Print what a code means, and end; codes of the project's own checks are known, too."""
+    if code is None:
+        return
+    from sightx.registry import plugins, project
+    from sightx.spec.codes import explain
+
+    click.echo(explain(code, plugins.load(project.find(Path.cwd()))))
+    context.exit()
+
 
 @click.command("validate")
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @overrides
-def command(specs: tuple[Path, ...], overrides: tuple[str, ...]) -> int:
+@click.option("--strict", is_flag=True, help="Let warnings fail, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    help="How to print what was found; text by default.",
+)
+@click.option(
+    "--explain",
+    metavar="CODE",
+    is_eager=True,
+    expose_value=False,
+    callback=_explain,
+    help="Say what a code means and what to do; `list` shows all.",
+)
+def command(specs: tuple[Path, ...], overrides: tuple[str, ...], strict: bool, form: str) -> int:
     """Check SPECS without opening data or importing what is heavy."""
-    from sightx.errors import SightXError
-    from sightx.spec.resolve import load
+    verdicts = [_judge(spec, overrides, strict) for spec in specs]
+    problems = tuple(dict.fromkeys(p for verdict in verdicts for p in verdict.problems))
+    if form == "text":
+        _print(problems, verdicts)
+    else:
+        _print_for_programs(form, problems, verdicts)
+    return max(verdict.code for verdict in verdicts)
 
-    code = 0
-    for spec in specs:
-        try:
-            load(spec, overrides)
-        except SightXError as error:
-            click.echo(str(error), err=True)
-            code = max(code, error.exit_code)
-        else:
-            click.echo(f"{spec}: valid")
-    return code
+
+def _judge(spec: Path, overrides: tuple[str, ...], strict: bool) -> _Verdict:
+    """Find all problems of a spec; what opens its data and builds its model belongs here."""
+    from sightx.spec.resolve import examine
+
+    examined = examine(spec, overrides)
+    failure, experiment = examined.failure, examined.experiment
+    warned = 2 if strict and examined.problems else 0
+    code = failure.exit_code if failure else warned
+    registry = experiment.origin.registry if experiment and experiment.origin else None
+    return _Verdict(spec, examined.problems, code, registry)
+
+
+def _print(problems: tuple[Problem, ...], verdicts: list[_Verdict]) -> None:
+    """Print a line for each problem, on a terminal with its source; and which specs are valid."""
+    colour = False if "NO_COLOR" in os.environ else None
+    for problem in problems:
+        line = str(problem)
+        if sys.stderr.isatty():
+            from sightx.spec.report import excerpt
+
+            label = f"{problem.severity}[{problem.code}]"
+            styled = click.style(label, fg=_COLOURS[problem.severity], bold=True)
+            source = [click.style(f"    {row}", dim=True) for row in excerpt(problem)]
+            line = "\n".join([line.replace(label, styled, 1), *source])
+        click.echo(line, err=True, color=colour)
+    for verdict in verdicts:
+        if not verdict.code:
+            name = "".join(c if c.isprintable() else "?" for c in str(verdict.spec))
+            click.echo(f"{name}: valid (stage {', '.join(_STAGES)}; {_MORE})")
+
+
+def _print_for_programs(form: str, problems: tuple[Problem, ...], verdicts: list[_Verdict]) -> None:
+    from sightx.spec.report import FORMATS, Report, Status
+
+    def status(verdict: _Verdict) -> Status:
+        return "invalid" if verdict.code else "valid"
+
+    registry = next((verdict.registry for verdict in verdicts if verdict.registry), None)
+    specs = tuple((str(verdict.spec), status(verdict)) for verdict in verdicts)
+    click.echo(FORMATS[form](Report(problems, specs, _STAGES, registry)))

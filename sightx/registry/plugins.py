@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,21 +29,30 @@ BUILTIN = "sightx.builtin"
 Found = Iterator[tuple[Plugin, Callable[[], object]]]
 
 
+class _Taken(ImportError):
+    """The name of a project's module is another module's."""
+
+
 def load(project: Project) -> Registry:
     """Return a registry with everything that this project can name.
 
     `SIGHTX_PLUGINS=none` loads only what ships with SightX.
     """
     registry = Registry()
-    builtin = Plugin("builtin", BUILTIN, "sightx", importlib.metadata.version("sightx"))
-    _enter(registry, builtin, lambda: importlib.import_module(BUILTIN))
+    _enter(registry, _builtin(), lambda: importlib.import_module(BUILTIN))
     disabled = os.environ.get("SIGHTX_PLUGINS") == "none"
     for plugin, load_module in (*_installed(), *_local(project)):
-        if disabled:
+        if plugin.state == "shadowed":
+            registry.add(plugin)
+        elif disabled:
             registry.add(replace(plugin, state="disabled", error="SIGHTX_PLUGINS=none"))
         else:
             _enter(registry, plugin, load_module)
     return registry
+
+
+def _builtin() -> Plugin:
+    return Plugin("builtin", BUILTIN, *_name_and_version(importlib.metadata.distribution("sightx")))
 
 
 def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]) -> None:
@@ -52,6 +62,8 @@ def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]
         registry.add(plugin, hooks.ask("components"), hooks.ask("checks"), hooks.ask)
     except KeyboardInterrupt:
         raise
+    except _Taken as error:
+        registry.add(plugin.shadowed(str(error)))
     except BaseException as error:  # a plugin may call sys.exit, or raise what it likes
         registry.add(plugin.failed(error))
 
@@ -74,17 +86,58 @@ class _Hooks:
 
 
 def _installed() -> Found:
-    """Yield the entry points of every distribution, in an order that no folder decides."""
-    found: dict[tuple[str, str, str], tuple[Plugin, Callable[[], object]]] = {}
+    """Yield the entry points of every distribution, in an order that no folder decides.
+
+    Of a distribution that is there twice, the first on the path is the one that is imported.
+    """
+    first: dict[str, tuple[str, str]] = {}  # distribution: where it is, version
+    found: list[tuple[Plugin, Callable[[], object]]] = []
     for distribution in importlib.metadata.distributions():
-        text = distribution.read_text("entry_points.txt") or ""
-        if f"[{GROUP}]" not in text:
+        if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
             continue
-        name, version = distribution.name or "", distribution.version or ""
+        name, version = _name_and_version(distribution)
+        where = str(getattr(distribution, "_path", ""))
+        before, its_version = first.setdefault(_normal(name), (where, version))
         for point in _points(distribution):
             plugin = Plugin(point.name, point.value, name, version)
-            found.setdefault((point.name, name, point.value), (plugin, point.load))
-    yield from (found[key] for key in sorted(found))
+            if before == where:
+                found.append((plugin, point.load))
+            else:
+                reason = f"{name} {its_version} comes first, at {before}"
+                found.append((replace(plugin, place=where).shadowed(reason), _absent))
+    yield from _noted(sorted(found, key=lambda each: _order(each[0])))
+
+
+def _noted(found: list[tuple[Plugin, Callable[[], object]]]) -> Found:
+    """Tell apart the plugins that have one name; one that is read twice stands once."""
+    owners: dict[str, dict[str, Plugin]] = {}
+    for plugin, _ in found:
+        owners.setdefault(plugin.name, {})[plugin.distribution] = plugin
+    for plugin, load_module in dict(found).items():
+        others = [
+            f"{other.distribution} {other.version}"
+            for other in owners[plugin.name].values()
+            if other.distribution != plugin.distribution
+        ]
+        note = f"{' and '.join(others)} has an entry point of this name too" if others else ""
+        yield replace(plugin, note=note), load_module
+
+
+def _order(plugin: Plugin) -> tuple[str, ...]:
+    return plugin.name, plugin.distribution, plugin.state, plugin.place
+
+
+def _normal(name: str) -> str:
+    """Return a distribution's name as installers compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Return what the head of the metadata says; the standard library's own reading is slow."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = text.partition("\n\n")[0]
+    fields = dict(line.partition(": ")[::2] for line in reversed(head.splitlines()))
+    return fields.get("Name", "").strip(), fields.get("Version", "").strip()
 
 
 def _points(distribution: importlib.metadata.Distribution) -> list[importlib.metadata.EntryPoint]:
@@ -124,7 +177,7 @@ def _importer(folder: Path, name: str, file: Path) -> Callable[[], object]:
         spec = importlib.util.find_spec(name)
         origin = spec.origin if spec else None
         if origin is None or Path(origin).resolve() != file.resolve():
-            raise ImportError(f"the name {name!r} is taken by {origin}; call it otherwise")
+            raise _Taken(f"the name {name!r} is taken by {origin}; call it otherwise")
         return importlib.import_module(name)
 
     return load_module

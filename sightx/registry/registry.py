@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from pydantic_core import PydanticCustomError
 
 from sightx.errors import Problem
+from sightx.registry import source
 from sightx.registry.checks import Check
 from sightx.registry.components import Component
 from sightx.registry.kinds import KINDS
@@ -26,21 +26,28 @@ class Plugin:
     """Say who brings components, from where, and whether that worked.
 
     `place` is a file, or what an entry point names; `distribution` and `version` are empty for a
-    project's own files. A broken plugin has its one-line `error`, and the `cause` for `--debug`.
+    project's own files. `error` says in one line why a plugin is broken, disabled or shadowed (it
+    can never be reached: something before it has its name); `cause` is there for `--debug`. `note`
+    is what is worth knowing of one that is loaded.
     """
 
     name: str
     place: str
     distribution: str = ""
     version: str = ""
-    state: Literal["loaded", "broken", "disabled"] = "loaded"
+    state: Literal["loaded", "broken", "disabled", "shadowed"] = "loaded"
     error: str = ""
+    note: str = ""
     cause: BaseException | None = field(default=None, repr=False, compare=False)
 
     def failed(self, error: BaseException) -> Plugin:
         """Return the plugin as broken by an error."""
         line = " ".join(f"{type(error).__name__}: {error}".split())
         return replace(self, state="broken", error=line, cause=error)
+
+    def shadowed(self, reason: str) -> Plugin:
+        """Return the plugin as one that can never be reached."""
+        return replace(self, state="shadowed", error=reason)
 
     def __str__(self) -> str:
         """Return the name as messages give it, with distribution and version where known."""
@@ -59,16 +66,16 @@ class Entry:
     @property
     def summary(self) -> str:
         """Return the first line of the component's docstring."""
-        return (inspect.getdoc(self.component) or "").partition("\n")[0]
+        return (self.component.__doc__ or "").strip().partition("\n")[0].rstrip()
 
     @property
     def place(self) -> str:
         """Return `file:line` of the class, or its module where there is no source."""
-        try:
-            line = inspect.getsourcelines(self.component)[1]
-            return f"{inspect.getsourcefile(self.component)}:{line}"
-        except (OSError, TypeError):
-            return self.component.__module__
+        return source.place(self.component)
+
+    def __str__(self) -> str:
+        """Return who brought the component, and where it is written."""
+        return f"{self.plugin} at {self.place}"
 
 
 @dataclass
@@ -104,9 +111,9 @@ class Registry:
             entries.append(Entry(component, plugin))
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """Return all entries, of one kind or of every kind, by kind and name."""
+        """Return all entries, of one kind or of every kind, by kind and name: `a9` before `a10`."""
         order = [cls.kind for cls in KINDS]
-        keys = sorted(self._entries, key=lambda key: (order.index(key[0]), key[1]))
+        keys = sorted(self._entries, key=lambda key: (order.index(key[0]), natural(key[1])))
         return [entry for key in keys if kind in (None, key[0]) for entry in self._entries[key]]
 
     def names(self, kind: str) -> list[str]:
@@ -119,6 +126,10 @@ class Registry:
         Raises PydanticCustomError with code unknown-name, broken-plugin or name-clash, so that it
         lands among the other problems of a spec.
         """
+        return self.named(kind, use).component
+
+    def named(self, kind: str, use: str) -> Entry:
+        """Return the entry that `find` returns the class of."""
         owner, _, name = use.rpartition(":")
         entries = [
             entry
@@ -129,7 +140,7 @@ class Registry:
             raise self._miss(kind, use)
         if len(entries) > 1:
             raise _clash(kind, use, entries)
-        return entries[0].component
+        return entries[0]
 
     def commands(self) -> list[tuple[Any, Plugin]]:
         """Return the commands that plugins bring; one that fails to answer brings none."""
@@ -137,14 +148,29 @@ class Registry:
         for plugin, ask in self._asking:
             try:
                 found += [(command, plugin) for command in ask("commands")]
-            except Exception as error:
-                self.plugins[self.plugins.index(plugin)] = plugin.failed(error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # as when loading: it may call sys.exit
+                self.fail(plugin, error)
         return found
+
+    def fail(self, plugin: Plugin, error: BaseException) -> None:
+        """Remember that a plugin that was loaded is broken after all."""
+        self.plugins[self.plugins.index(plugin)] = plugin.failed(error)
 
     @property
     def broken(self) -> list[Plugin]:
-        """Return the plugins that do not work."""
-        return [plugin for plugin in self.plugins if plugin.state == "broken"]
+        """Return the plugins that do not work.
+
+        A project's file whose name is taken is one of them. A distribution found a second time is
+        not: the first is there.
+        """
+        return [
+            plugin
+            for plugin in self.plugins
+            if plugin.state == "broken"
+            or (plugin.state == "shadowed" and not plugin.distribution)
+        ]
 
     def warnings(self) -> list[Problem]:
         """Return a warning for each broken plugin."""
@@ -152,28 +178,40 @@ class Registry:
         return [
             Problem(
                 "broken-plugin",
-                f"plugin {plugin} at {plugin.place} is broken: {plugin.error}",
+                f"plugin {plugin} at {plugin.place} is {plugin.state}: {plugin.error}",
                 hint,
                 severity="warning",
             )
             for plugin in self.broken
         ]
 
-    def describe(self, kind: str | None = None) -> dict[str, list[dict[str, str]]]:
+    def clashes(self, entry: Entry) -> list[Entry]:
+        """Return the other entries of an entry's kind and name."""
+        same = self._entries[(entry.component.kind, entry.component.name)]
+        return [other for other in same if other is not entry]
+
+    def describe(self, kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
         """Return components and plugins as JSON holds them."""
-        components = [
-            {
-                "kind": entry.component.kind,
-                "name": entry.component.name,
-                "summary": entry.summary,
-                "plugin": str(entry.plugin),
-                "place": entry.place,
-            }
-            for entry in self.entries(kind)
-        ]
-        keys = ("name", "place", "distribution", "version", "state", "error")
-        plugins = [{key: getattr(plugin, key) for key in keys} for plugin in self.plugins]
-        return {"components": components, "plugins": plugins}
+        keys = ("name", "place", "distribution", "version", "state", "error", "note")
+        return {
+            "components": [self.record(entry) for entry in self.entries(kind)],
+            "plugins": [{key: getattr(plugin, key) for key in keys} for plugin in self.plugins],
+        }
+
+    def record(self, entry: Entry) -> dict[str, Any]:
+        """Return what is known of a component without asking for its settings."""
+        component, plugin = entry.component, entry.plugin
+        return {
+            "kind": component.kind,
+            "name": component.name,
+            "summary": entry.summary,
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "revision": component.revision,
+            "place": entry.place,
+            "clashes": [str(other) for other in self.clashes(entry)],
+        }
 
     def entry(self, component: Component) -> Entry:
         """Return the entry of a component that this registry has made."""
@@ -183,13 +221,18 @@ class Registry:
     def _miss(self, kind: str, use: str) -> PydanticCustomError:
         message = f"no {kind} is called {use!r}"
         if self.broken:
-            causes = ", ".join(f"{plugin} is broken: {plugin.error}" for plugin in self.broken)
+            causes = ", ".join(f"{plugin} is {plugin.state}: {plugin.error}" for plugin in self.broken)
             hint = "sightx --debug shows the traceback"
             return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
         if others := [found for found, name in self._entries if name == use]:
             message += f", but a {others[0]} is"
         hint = suggest(use, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
         return _problem("unknown-name", message, hint)
+
+
+def natural(name: str) -> list[tuple[str, int]]:
+    """Return what sorts names as people count: `resnet9` before `resnet10`."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
@@ -209,7 +252,7 @@ def _problem(code: str, message: str, hint: str) -> PydanticCustomError:
 
 
 def _clash(kind: str, use: str, entries: list[Entry]) -> PydanticCustomError:
-    owners = " and ".join(sorted(f"{entry.plugin} at {entry.place}" for entry in entries))
+    owners = " and ".join(sorted(map(str, entries)))
     choices = sorted({entry.plugin.distribution or entry.plugin.name for entry in entries})
     uses = " or ".join(f'"{owner}:{use}"' for owner in choices)
     message = f"the {kind} {use!r} is brought by {owners}"

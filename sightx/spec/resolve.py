@@ -70,12 +70,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises SpecError or PluginError with every problem, each at its place.
     """
     examined = examine(path, overrides)
-    if error := examined.failure:
-        raise error from examined.cause
+    experiment, error = examined.experiment, examined.failure
+    if experiment is None or error:
+        raise error or SpecError(*examined.problems) from examined.cause
     for warning in examined.problems:
         _log.warning("%s", warning)
-    assert examined.experiment is not None
-    return examined.experiment
+    return experiment
 
 
 def examine(path: str | Path, overrides: Sequence[str] = ()) -> Examined:

@@ -79,15 +79,21 @@ def settled(
     if isinstance(component, Component):
         yield component, ""
         return
+    made: Component | None
     with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
         source = example or getattr(component, "example", None) or built_in(component)
         try:
             chosen = settings or (source(Path(folder)) if source else {})
-            made: Component | None = component.model_validate_json(json.dumps(chosen, default=str))
-            fault = ""
+            made, fault = _made(component, chosen), ""
         except Exception as error:
             made, fault = None, _way_out(component, error)
         yield made, fault
+
+
+def _made(cls: type[Component], settings: Mapping[str, Any]) -> Component:
+    text = json.dumps(general.plain(settings), default=str)
+    context = {"registry": general.Known(tuple(settings.values()))}
+    return cls.model_validate_json(text, context=context)
 
 
 @contextmanager

@@ -29,6 +29,16 @@ def demand(kept: object, message: str) -> None:
         raise AssertionError(message)
 
 
+def demand_picklable(value: object, way_out: str) -> None:
+    """Raise AssertionError unless worker processes can be sent the value; nothing is unpickled."""
+    from multiprocessing.reduction import ForkingPickler
+
+    try:
+        ForkingPickler.dumps(value)
+    except Exception as error:  # of whatever the value holds
+        raise AssertionError(f"it cannot be pickled ({error}); {way_out}") from error
+
+
 def find(check: Check, subject: Any) -> Finding:
     """Return what a check finds; an exception of the component's own is a failure too."""
     name = check.__name__.replace("_", "-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightx import Component, Settings
-from sightx.testing.demands import Check, demand
+from sightx.testing.demands import Check, demand, demand_picklable
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -111,19 +110,13 @@ def hashable(component: Component) -> None:
 
 def picklable(component: Component) -> None:
     """Demand that settings reach another process."""
-    try:
-        again = pickle.loads(pickle.dumps(component))  # noqa: S301 - our own bytes
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise AssertionError(
-            f"it cannot be pickled ({error}); define the class at the top of a module"
-        ) from error
-    demand(again == component, "after pickling it is not equal; keep everything in fields")
+    demand_picklable(component, "define the class at the top of a module")
 
 
 def round_trip(component: Component) -> None:
     """Demand that what a spec says and what the component holds are one."""
     text = json.dumps(plain(component), default=str)
-    context = {"registry": _Known(component)}
+    context = {"registry": Known(component)}
     again = type(component).model_validate_json(text, context=context)
     demand(
         again == component,
@@ -135,7 +128,7 @@ def strict(component: Component) -> None:
     """Demand that a misspelt key is refused."""
     said = {**plain(component), "no-such-setting": 1}
     try:
-        context = {"registry": _Known(component)}
+        context = {"registry": Known(component)}
         type(component).model_validate_json(json.dumps(said, default=str), context=context)
     except ValidationError:
         return
@@ -155,11 +148,11 @@ def plain(value: Any, *, top: bool = True) -> Any:
     return value
 
 
-class _Known:
-    """Find the classes of the components that a component holds, as a registry does."""
+class Known:
+    """Find the classes of the components that are inside a value, as a registry does."""
 
-    def __init__(self, component: Component) -> None:
-        self._classes = {(inner.kind, inner.use): type(inner) for inner in _inside(component)}
+    def __init__(self, value: Any) -> None:
+        self._classes = {(inner.kind, inner.use): type(inner) for inner in _inside(value)}
 
     def find(self, kind: str, use: str) -> type[Component]:
         """Return the class of a component inside."""

@@ -51,32 +51,46 @@ def seed_decides_weights(model: Model) -> None:
 
 def every_weight_learns(model: Model) -> None:
     """Demand outputs (B, outputs), a finite loss, and a gradient for each weight."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
     module, size = _built(model)
     module.train()
     silent = {name for name, weight in module.named_parameters() if weight.requires_grad}
     demand(silent, "no weight asks for a gradient; freezing is the work of `trainable`")
     with _seeded():
         for seed in range(4):
-            batch, targets = _batch(4, size, seed)
-            outputs = _outputs(module, batch)
-            loss = cross_entropy(outputs, targets)
-            demand(bool(loss.isfinite()), f"the loss of random images is {loss.item()}")
-            loss.backward()  # type: ignore[no-untyped-call]
-            for name, weight in module.named_parameters():
-                if weight.grad is not None:
-                    demand(
-                        bool(weight.grad.isfinite().all()), f"the gradient of {name} is not finite"
-                    )
-                    if torch.count_nonzero(weight.grad):
-                        silent.discard(name)
+            silent -= _reached(module, _batch(4, size, seed))
             if not silent:
                 return
-    demand(
-        False, f"no gradient ever reaches {_some(sorted(silent))}; use it in forward, or drop it"
-    )
+            _jitter(module)  # what begins at 0, such as a head or a scale, lets nothing pass
+    names = _some(sorted(silent))
+    raise AssertionError(f"no gradient ever reaches {names}; use it in forward, or drop it")
+
+
+def _reached(module: nn.Module, batch: tuple[Tensor, Tensor]) -> set[str]:
+    """Return the names of the weights that a batch's gradient reaches."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    pixels, targets = batch
+    module.zero_grad()
+    loss = cross_entropy(_outputs(module, pixels), targets)
+    demand(bool(loss.isfinite()), f"the loss of random images is {loss.item()}")
+    loss.backward()  # type: ignore[no-untyped-call]
+    reached = set()
+    for name, weight in module.named_parameters():
+        if weight.grad is not None:
+            finite = bool(weight.grad.isfinite().all())
+            demand(finite, f"the gradient of {name} is not finite")
+            if torch.count_nonzero(weight.grad):
+                reached.add(name)
+    return reached
+
+
+def _jitter(module: nn.Module) -> None:
+    import torch
+
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.02)
 
 
 def two_images_are_enough(model: Model) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
 from sightx import Dataset, Sampler, Split
-from sightx.testing.demands import Check, demand
+from sightx.testing.demands import Check, demand, demand_picklable
 from sightx.testing.guard import sealed
 from sightx.testing.worlds import table
 
@@ -84,14 +83,13 @@ def table_repeats(dataset: Dataset) -> None:
 
 
 def images_can_be_read(dataset: Dataset) -> None:
-    """Demand an image at the first and the last row, the same twice, in another process too."""
+    """Demand an image at both ends, the same twice, and a table that workers can be sent."""
     found = dataset.table()
     for index in (0, len(found) - 1):
         found.to_torch()[index]  # refuses what the one decoder would refuse
         once = found.read(index)
         demand(_same(once, found.read(index)), f"read({index}) gives another image each time")
-    again = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own bytes
-    demand(_same(again.read(0), found.read(0)), "after pickling, read(0) gives another image")
+    demand_picklable(found, "let `read` be an object of a class at the top of a module")
 
 
 def _same(one: Any, two: Any) -> bool:

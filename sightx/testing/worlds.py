@@ -123,12 +123,12 @@ def history(*values: float, monitor: str = "validation/accuracy") -> History:
 
 def watched_run(folder: Path, observers: Mapping[str, Observer]) -> Run:
     """Train two epochs on twelve little images below a folder, watched; return the run."""
-    import sightx
+    from sightx import load, run
 
     _write_images(folder / "data")
     (folder / "spec.toml").write_text(_SPEC)
-    experiment = sightx.load(folder / "spec.toml")
-    return sightx.run(experiment, observers=observers, runs=folder / "runs")
+    experiment = load(folder / "spec.toml")
+    return run(experiment, observers=observers, runs=folder / "runs")
 
 
 def _write_images(root: Path) -> None:

@@ -17,7 +17,7 @@ from sightx.registry import plugins, project
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "plugins" / "sightx-timm"
-SPEC = ROOT / "specs" / "eyepacs_timm.toml"
+SPEC = ROOT / "plugins" / "sightx-timm" / "specs" / "eyepacs_timm.toml"
 
 
 def test_the_package_brings_one_model_through_its_entry_point(sightx_timm: Path) -> None:
@@ -63,7 +63,7 @@ def test_settings_are_refused_at_their_place(sightx_timm: Path) -> None:
 def test_the_spec_names_the_distribution_that_it_lacks() -> None:
     if importlib.util.find_spec("sightx_timm"):
         pytest.skip("sightx-timm is installed here")
-    with pytest.raises(sightx.SpecError, match=r"eyepacs_timm\.toml:9:1: .*sightx-timm"):
+    with pytest.raises(sightx.SpecError, match=r"eyepacs_timm\.toml:8:1: .*sightx-timm"):
         sightx.load(SPEC)
 
 
@@ -110,7 +110,7 @@ def test_pip_installs_it(tmp_path: Path) -> None:
 def test_a_network_of_timm_trains(sightx_timm: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
     sets = [
-        "dataset.use=synthetic-fundus", "dataset.patients=100", "model.arch=resnet10t",
+        "dataset.use=synthetic-fundus", "dataset.patients=400", "model.arch=resnet10t",
         "model.weights=none", "prepare=[{use = 'resize', size = 64}]", "training.epochs=1",
     ]  # fmt: skip
     run = sightx.run(sightx.load(SPEC, sets), runs=tmp_path / "runs")

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from sightx.testing.demands import Finding, demand, find, offer
+from sightx.testing.demands import Finding, demand, demand_picklable, find, offer
 
 
 def test_a_demand_is_an_assertion_with_a_way_out() -> None:
     demand([1], "unseen")
     with pytest.raises(AssertionError, match="sort it"):
         demand([], "sort it")
+
+
+def test_what_is_picklable_can_be_sent_to_workers() -> None:
+    demand_picklable((1, "a"), "unseen")
+    with pytest.raises(AssertionError, match=r"it cannot be pickled \(.*\); name it"):
+        demand_picklable(lambda: 1, "name it")
 
 
 def fine_thing(subject: object) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -45,10 +46,8 @@ def changed(**members) -> type[M]:
 
 class ReadingFile(M):
     def build(self, *, channels, outputs, size):
-        try:
+        with contextlib.suppress(OSError):
             Path("weights.pt").read_bytes()
-        except OSError:
-            pass
         return super().build(channels=channels, outputs=outputs, size=size)
 
 
@@ -139,7 +138,19 @@ class Negative(M):
         return (0.5,) * 3, (0.2, 0.2, 0.0)
 
 
+class ZeroHead(M):
+    def build(self, *, channels, outputs, size):
+        net = super().build(channels=channels, outputs=outputs, size=size)
+        nn.init.zeros_(net.head.weight)
+        return net
+
+
+def rooted(self, x):
+    return (Net.forward(self, x) * 0).abs().sqrt()
+
+
 BROKEN = [
+    (models.every_weight_learns, changed(forward=rooted)(), "hidden.weight is not finite"),
     (models.builds_from_nothing, ReadingFile(), "weights.pt; load weights in initialise() alone"),
     (models.builds_from_nothing, Connecting(), "build() opened a connection"),
     (models.builds_from_nothing, OnTheProcessor(), "hidden.weight, hidden.bias, head.weight and 1"),
@@ -186,6 +197,10 @@ class Large(M):
         if size[0] < 128:
             raise ValueError("too small")
         return super().build(channels=channels, outputs=outputs, size=size)
+
+
+def test_a_head_may_begin_at_zero() -> None:
+    models.every_weight_learns(ZeroHead())
 
 
 def test_a_network_may_want_large_images() -> None:

@@ -28,7 +28,7 @@ class Rule(torch.optim.Optimizer):
             for weight in group["params"]:
                 state = self.state[weight]
                 state["mean"] = (state.get("mean", weight.grad) + weight.grad) / 2
-                weight -= self.sign * group["lr"] * state["mean"]
+                weight.sub_(self.sign * group["lr"] * state["mean"])
 
 
 class Uphill(O):
@@ -50,7 +50,7 @@ class Deaf(O):
             def step(self, closure=None):
                 for group in self.param_groups:
                     for weight in group["params"]:
-                        weight -= 0.01 * weight.grad
+                        weight.sub_(0.01 * weight.grad)
 
         return Fixed(groups, {"lr": self.lr})
 
@@ -65,7 +65,7 @@ class Forgetful(O):
                 self.done += 1
                 for group in self.param_groups:
                     for weight in group["params"]:
-                        weight -= group["lr"] / self.done * weight.grad
+                        weight.sub_(group["lr"] / self.done * weight.grad)
 
         return Counting(groups, {"lr": self.lr})
 

@@ -228,7 +228,7 @@ BROKEN = [
     (tables.table_repeats, Shuffled(), "table() differs from call to call"),
     (tables.images_can_be_read, Flickering(), "read(0) gives another image each time"),
     (tables.images_can_be_read, Grey(), "it raised"),
-    (tables.images_can_be_read, Closing(), "pickle"),
+    (tables.images_can_be_read, Closing(), "it cannot be pickled"),
     (tables.every_row_gets_a_side, Missing(), "89 sides for 90 rows"),
     (tables.every_row_gets_a_side, OddSide(), "['val'] is no side"),
     (tables.every_row_gets_a_side, NoTraining(), "no row is on train"),

@@ -37,13 +37,13 @@ def histogram(data: Mapping[str, Any]) -> Table:
 
 
 def baseline(data: Mapping[str, Any]) -> str:
-    """Return what always answering the largest class would reach."""
+    """Return what always answering the largest class would reach on the sides to judge by."""
     counts = data["counts"]
     train = counts["train"]
     largest = train.index(max(train))
     sides = [(side, row) for side, row in counts.items() if side != "train" and sum(row)]
     reached = ", ".join(f"{row[largest] / sum(row):.1%} of {side}" for side, row in sides)
-    return f"always answering {data['classes'][largest]!r} is right for {reached or 'nothing'}"
+    return f"always answering {data['classes'][largest]!r} is right for {reached or 'no side'}"
 
 
 def header(monitor: str) -> str:

@@ -1,0 +1,39 @@
+"""`sightx init`: write a first spec for some data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("init")
+@click.argument("data", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Write this file; it must be new.")
+def command(data: Path, output: Path | None) -> None:
+    """Look at a FOLDER of images, or a CSV file of labels, and print a spec that runs."""
+    from sightx.data import survey
+    from sightx.registry import plugins, project
+    from sightx.spec import draft
+
+    if output is not None:
+        _claim(output)
+    folder = (output.parent if output else Path.cwd()).absolute()
+    registry = plugins.load(project.find(folder))
+    text = draft.write(survey.look(data, registry, folder))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+        click.echo(f"{output}: written; next: sightx run {output}", err=True)
+
+
+def _claim(output: Path) -> None:
+    """Refuse a file that is there, or whose folder is not. Raises SpecError."""
+    from sightx.errors import Problem, SpecError
+
+    if output.exists():
+        raise SpecError(Problem("exists", f"{output} exists", "give another --output"))
+    if not output.parent.is_dir():
+        raise SpecError(Problem("usage", f"{output.parent} is no folder", "make it first"))

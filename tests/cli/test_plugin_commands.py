@@ -1,0 +1,155 @@
+"""Commands that distributions bring: in a process of their own, and in this one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HELLO = """
+import click
+from sightx import hookimpl
+
+@click.command("{name}")
+@click.option("--times", default=1)
+def greet(times):
+    \"\"\"Greet whoever calls.\"\"\"
+    {body}
+
+@hookimpl
+def sightx_commands():
+    print("asked", file=__import__("sys").stderr)
+    return [greet]
+"""
+Install = Callable[..., Path]
+
+
+def hello(name: str = "hello", body: str = 'click.echo("hello " * times)') -> str:
+    return HELLO.format(name=name, body=body)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Lay a module and its dist-info into a folder of its own, first on the path."""
+    before = set(sys.modules)
+
+    def write(distribution: str, code: str) -> Path:
+        module = f"sightx_test_{distribution.replace('-', '_')}"
+        folder = tmp_path / "site" / distribution
+        info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (folder / f"{module}.py").write_text(code)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[sightx]\n{distribution} = {module}\n")
+        monkeypatch.syspath_prepend(folder)
+        return folder
+
+    yield write
+    for name in set(sys.modules) - before:
+        if name.startswith("sightx_test_"):
+            del sys.modules[name]
+
+
+def test_a_command_of_a_distribution_runs_and_is_listed_in_a_child(child, install: Install) -> None:
+    folder = install("sx-hello", hello())
+    done = child("hello", "--times", "2", PYTHONPATH=str(folder))
+    assert (done.code, done.out, done.err) == (0, "hello hello \n", "asked\n")
+    listed = child("--help", PYTHONPATH=str(folder))
+    ours, _, theirs = listed.out.partition("\nCommands of plugins:\n")
+    assert "  validate " in ours
+    assert "hello" not in ours
+    assert theirs.split() == "hello Greet whoever calls. [sx-hello (sx-hello 1.0)]".split()
+    gone = child("hello", PYTHONPATH=str(folder), SIGHTX_PLUGINS="none")
+    assert (gone.code, "asked" in gone.err) == (2, False)
+
+
+def test_our_commands_ask_no_plugin_for_theirs(sightx, install: Install) -> None:
+    install("sx-hello", hello())
+    assert "asked" not in sightx("list-plugins").err
+    assert "asked" not in sightx("validate", "--help").err
+    assert sightx("hello").err == "asked\n"
+    assert sightx("hello").out == "hello \n"
+
+
+def test_without_plugins_help_has_no_section_for_them(sightx) -> None:
+    assert "Commands of plugins" not in sightx("--help").out
+
+
+def test_our_name_stays_ours_and_help_names_who_wants_it(sightx, install: Install) -> None:
+    install("sx-thief", hello("show"))
+    assert "Print SPEC" in sightx("show", "--help").out
+    text = " ".join(sightx("--help").out.split())
+    assert (
+        "show refused: sightx has this command; brought by sx-thief (sx-thief 1.0) at "
+        "sightx_test_sx_thief" in text
+    )
+
+
+def test_a_name_that_two_bring_is_refused_naming_both(sightx, install: Install) -> None:
+    install("sx-one", hello())
+    install("sx-two", hello())
+    done = sightx("hello")
+    assert (done.code, done.out) == (4, "")
+    assert done.lines[-1] == (
+        "error[name-clash] the command 'hello' is brought by sx-one (sx-one 1.0) at "
+        "sightx_test_sx_one and sx-two (sx-two 1.0) at sightx_test_sx_two; remove one, or ask its "
+        "author for another name"
+    )
+    assert "refused: brought by sx-one" in sightx("--help").out
+
+
+FAULTS = {
+    "raises": ("1 / 0", "ZeroDivisionError: division by zero"),
+    "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "stranger": ("return [3]", "TypeError: sightx_commands brings 3, which is no click command"),
+    "none": ("return None", "TypeError: 'NoneType' object is not iterable"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_that_cannot_answer_stops_none_of_ours(sightx, install: Install, fault: str) -> None:
+    body, error = FAULTS[fault]
+    install(f"sx-{fault}", f"from sightx import hookimpl\n@hookimpl\ndef sightx_commands():\n    {body}\n")
+    install("sx-hello", hello())
+    assert sightx("list-plugins", "loss").code == 0
+    assert sightx("hello").out == "hello \n"
+    text = sightx("--help").out
+    assert "Greet whoever calls." in text
+    if fault != "none":  # pluggy leaves a None out: it brings nothing, and breaks nothing
+        assert error in " ".join(text.split())
+        done = sightx("zzzzzz")
+        assert done.code == 4
+        assert f"no command is called 'zzzzzz'; plugin sx-{fault} (sx-{fault} 1.0)" in done.err
+        assert sightx("vaildate").code == 2  # a slip of the finger is one still
+
+
+def test_a_failure_of_a_plugins_command_is_the_plugins(sightx, install: Install) -> None:
+    install("sx-hello", hello(body="1 / 0"))
+    done = sightx("hello")
+    assert done.code == 4
+    assert done.lines[-1] == (
+        "error[broken-plugin] the command 'hello' of sx-hello (sx-hello 1.0) failed: "
+        "ZeroDivisionError: division by zero; sightx --debug shows its traceback"
+    )
+    assert "1 / 0" in sightx("--debug", "hello").err
+    wrong = sightx("hello", "--tmies", "3")
+    assert wrong.code == 2
+    assert "--times" in wrong.lines[-1]
+
+
+def test_an_unknown_command_is_met_with_the_nearest_of_all(sightx, install: Install) -> None:
+    install("sx-hello", hello())
+    done = sightx("helo")
+    assert (done.code, done.lines[-1]) == (
+        2, "error[usage] no command is called 'helo'; did you mean 'hello'?"
+    )  # fmt: skip
+
+
+def test_a_project_that_cannot_be_read_does_not_hide_the_help(sightx, here: Path) -> None:
+    (here / "pyproject.toml").write_text("[tool.sightx]\nplugin = []\n")
+    done = sightx("--help")
+    assert done.code == 0
+    assert "unknown key" in " ".join(done.out.split())
+    assert sightx("hello").code == 2

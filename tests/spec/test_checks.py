@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sightx import DataError, Experiment, PluginError, Problem, ResourceError, SpecError, load
+from sightx.spec import checks
+
+PLUGIN = "sightx_test_rules"
+SPEC = """\
+name = "a"
+allow = [{allow}]
+[dataset]
+use = "synthetic-fundus"
+[model]
+use = "simplenet"
+[[augment]]
+use = "flip"
+[[augment]]
+use = "rotate"
+degrees = 3
+"""
+
+RULES = """
+from sightx import Check, DataError, Finding, Problem, hookimpl
+
+def of_spec(experiment):
+    yield Finding("augment.1.degrees", f"{experiment.augment[1].degrees} is odd", "take 4")
+
+def of_data(experiment, table):
+    yield Finding("dataset", f"{experiment.name} has {table}")
+
+def of_device(device):
+    return [Finding("execution.device", f"it is {device}")]
+
+def warns():
+    return (Finding(path, "beware") for path in ("model", "optimizer.lr", "nothing.here"))
+
+def fails(table=None):
+    yield Finding("model", "found before it fails")
+    raise KeyError("k")
+
+def says():
+    raise DataError(Problem("no-cats", "said by itself"))
+
+RULES = {
+    "odd": Check("odd", "odd angles", of_spec),
+    "many": Check("many", "too many", of_data, stage="data"),
+    "which": Check("which", "not this one", of_device, stage="device"),
+    "careful": Check("careful", "be careful", warns, severity="warning"),
+    "fails": Check("fails", "it fails", fails, stage="data"),
+    "says": Check("says", "it says", says, stage="data"),
+}
+
+@hookimpl
+def sightx_checks():
+    return [RULES[code] for code in CODES]
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
+    """Load a spec of a project whose plugin brings the named checks; the built-in ones go."""
+    before = set(sys.modules), list(sys.path)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*names: str, allow: str = "") -> Experiment:
+        (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["rules"]\n')
+        (tmp_path / "rules").mkdir()
+        (tmp_path / "rules" / f"{PLUGIN}.py").write_text(f"CODES = {names}\n{RULES}")
+        (tmp_path / "a.toml").write_text(SPEC.format(allow=allow))
+        made = load("a.toml")
+        brought = made.origin.registry.checks
+        brought[:] = [(check, plugin) for check, plugin in brought if plugin.name == PLUGIN]
+        return made
+
+    yield call
+    sys.path[:] = before[1]
+    for name in set(sys.modules) - before[0]:
+        if name.startswith("sightx_test_"):
+            del sys.modules[name]
+
+
+def lines(problems: list[Problem]) -> list[str]:
+    return [str(problem) for problem in problems]
+
+
+def test_what_a_check_finds_stands_at_its_place_and_fails_the_spec(experiment) -> None:
+    with pytest.raises(SpecError) as caught:
+        experiment("odd")
+    line = "a.toml:11:1: error[odd] augment.1.degrees: 3.0 is odd; take 4"
+    assert str(caught.value) == line
+
+
+def test_warnings_are_logged_and_stand_at_the_nearest_table(experiment, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "sightx"):
+        made = experiment("careful")
+    said = [
+        "a.toml:1:1: warning[careful] optimizer.lr: beware",
+        "a.toml:1:1: warning[careful] nothing.here: beware",
+        "a.toml:5:2: warning[careful] model: beware",
+    ]
+    assert caplog.messages == said
+    assert sorted(lines(checks.run(made, "spec"))) == sorted(said)
+
+
+def test_each_stage_runs_its_own_checks_with_what_they_declare(experiment) -> None:
+    made = experiment("careful", "many", "which")
+    assert lines(checks.run(made, "data", table="a table")) == [
+        "a.toml:3:2: error[many] dataset: a has a table"
+    ]
+    assert lines(checks.run(made, "device", table="a table", device="cpu")) == [
+        "a.toml:1:1: error[which] execution.device: it is cpu"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "stage", "error"), [("many", "data", DataError), ("which", "device", ResourceError)]
+)
+def test_the_errors_of_a_stage_have_its_exit_code(experiment, code, stage, error) -> None:
+    made = experiment(code)
+    with pytest.raises(error) as caught:
+        checks.enforce(made, stage, table="t", device="cpu")
+    assert [problem.code for problem in caught.value.problems] == [code]
+
+
+def test_what_is_allowed_is_silent(experiment, caplog) -> None:
+    made = experiment("odd", "careful", "many", allow='"odd", "careful", "many"')
+    assert lines(checks.run(made, "spec")) == lines(checks.run(made, "data", table="t")) == []
+    assert caplog.messages == []
+
+
+def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
+    made = experiment("fails")
+    with pytest.raises(PluginError) as caught:
+        checks.run(made, "data", table="a table")
+    assert caught.value.exit_code == 4
+    assert str(caught.value) == (
+        "error[broken-plugin] the check 'fails' of sightx_test_rules failed: KeyError: 'k'; "
+        "sightx --debug shows where"
+    )
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_check_may_raise_what_sightx_expects(experiment) -> None:
+    with pytest.raises(DataError, match="said by itself"):
+        checks.run(experiment("says"), "data", table="a table")
+
+
+def test_an_experiment_of_python_has_no_checks(experiment) -> None:
+    made = experiment("careful").model_copy()
+    made._origin = None
+    assert checks.run(made, "spec") == []
+    checks.enforce(made, "spec")

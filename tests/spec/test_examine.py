@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sightx import PluginError, SpecError, load
+from sightx.spec.resolve import examine
+
+GRADED = 'name = "a"\n[model]\nuse = "simplenet"\n[dataset]\nuse = "synthetic-fundus"\n'
+
+
+@pytest.fixture
+def plugin(here: Path) -> Iterator[Callable[[str], None]]:
+    """Give the project a plugin of its own."""
+    before = set(sys.modules), list(sys.path)
+
+    def write(text: str) -> None:
+        (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+        (here / "mine").mkdir()
+        (here / "mine" / "sightx_test_mine.py").write_text(text)
+
+    yield write
+    sys.path[:] = before[1]
+    for name in set(sys.modules) - before[0]:
+        if name.startswith("sightx_test_"):
+            del sys.modules[name]
+
+
+def lines_of(text: str, here: Path, *overrides: str) -> list[str]:
+    (here / "a.toml").write_text(text)
+    return [str(problem) for problem in examine("a.toml", overrides).problems]
+
+
+def test_an_examination_of_a_whole_spec_is_its_experiment(resolve, here: Path) -> None:
+    experiment = resolve(GRADED, "seed=3")
+    examined = examine("a.toml", ["seed=3"])
+    assert examined.experiment == experiment
+    assert examined.experiment.origin.overrides == ("seed=3",)
+    assert (examined.problems, examined.failure, examined.cause) == ((), None, None)
+
+
+def test_an_examination_raises_nothing(here: Path) -> None:
+    for name, text in {"a.toml": "x = ", "b.toml": "", "c.toml": "seed = -1"}.items():
+        (here / name).write_text(text)
+        examined = examine(name)
+        assert examined.experiment is None
+        assert isinstance(examined.failure, SpecError)
+        assert {problem.file for problem in examined.problems} == {name}
+    (problem,) = examine("none.toml").problems
+    assert problem.code == "unreadable"
+
+
+def test_what_the_checks_find_comes_with_the_experiment(here: Path) -> None:
+    text = GRADED + (
+        '[training]\nmonitor = "validation/qkw"\nepochs = 5\n'
+        '[scheduler]\nuse = "step"\nstep_size = 7\n'
+    )
+    (here / "a.toml").write_text(text)
+    examined = examine("a.toml")
+    assert examined.experiment is not None
+    assert [(p.line, p.severity, p.code) for p in examined.problems] == [
+        (7, "error", "unknown-monitor"),
+        (11, "warning", "step-unreached"),
+    ]
+    assert [problem.code for problem in examined.failure.problems] == ["unknown-monitor"]
+    with pytest.raises(SpecError, match="unknown-monitor") as caught:
+        load("a.toml")
+    assert len(caught.value.problems) == 1
+
+
+def test_checks_wait_for_a_spec_that_is_whole(here: Path) -> None:
+    text = GRADED + '[training]\nmonitor = "validation/qkw"\nepochs = 0\n'
+    assert [line.split()[1] for line in lines_of(text, here)] == ["error[invalid-value]"]
+
+
+def test_an_allowed_code_that_no_check_has_is_a_warning(here: Path) -> None:
+    text = 'allow = ["step-unreachd", "group-leak", "xyzzy", "broken-plugin"]\n' + GRADED
+    assert lines_of(text, here) == [
+        "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreachd' is the code of no check; "
+        "did you mean 'step-unreached'?",
+        "a.toml:1:41: warning[unknown-code] allow.2: 'xyzzy' is the code of no check; "
+        "sightx validate --explain list shows all codes",
+    ]
+    assert lines_of('allow = ["xyzzy", "unknown-code"]\n' + GRADED, here) == []
+
+
+def test_broken_plugins_are_warnings_also_beside_errors(here: Path, plugin, caplog) -> None:
+    plugin("raise RuntimeError('boom')")
+    first, *rest = lines_of(GRADED, here)
+    assert first.startswith("warning[broken-plugin] plugin sightx_test_mine at ")
+    assert rest == []
+    assert lines_of(GRADED + "sed = 1\n", here)[0] == first
+    assert lines_of('allow = ["broken-plugin"]\n' + GRADED, here) == []
+    load("a.toml")
+    assert caplog.messages == []
+    lines_of(GRADED, here)
+    load("a.toml")
+    assert caplog.messages == [first]
+
+
+def test_a_check_that_fails_is_a_problem_of_the_plugin(here: Path, plugin) -> None:
+    plugin(
+        "from sightx import Check, hookimpl\n@hookimpl\ndef sightx_checks():\n"
+        "    return [Check('bad', 'r', lambda experiment: 1 / 0)]\n"
+    )
+    (line,) = lines_of(GRADED, here)
+    assert line.startswith(
+        "a.toml: error[broken-plugin] the check 'bad' of sightx_test_mine failed: Zero"
+    )
+    examined = examine("a.toml")
+    assert examined.failure.exit_code == 4
+    assert isinstance(examined.cause, ZeroDivisionError)
+    with pytest.raises(PluginError) as caught:
+        load("a.toml")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)

@@ -1,0 +1,202 @@
+"""The plugin author's guide is true: its code runs, its signatures are those of the contract."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import pytest
+
+import sightx
+from sightx.cli.main import main
+from sightx.registry import hookspecs, plugins, project
+from sightx.registry.kinds import KINDS
+
+ROOT = Path(__file__).parents[1]
+GUIDE, KIND_PAGE = ROOT / "docs" / "plugins.md", ROOT / "docs" / "kinds.md"
+PAGES = (GUIDE, KIND_PAGE)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#:]+)\)")
+
+
+class Block(NamedTuple):
+    """One block of code: its language, its text, and the file that its first line names."""
+
+    language: str
+    text: str
+
+    @property
+    def path(self) -> str:
+        found = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
+        return found[1] if found else ""
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in _BLOCK.findall(page.read_text())]
+
+
+def executed(text: str) -> dict[str, Any]:
+    names = {"Component": sightx.Component, "__name__": "stubs"}
+    tree = ast.parse("from __future__ import annotations\n" + text)
+    exec(compile(tree, "docs", "exec"), names)
+    return names
+
+
+def hooks() -> dict[str, list[str]]:
+    """Return every hook of the contract with its arguments."""
+    members = [
+        member
+        for owner in (hookspecs.PluginHooks, hookspecs.RunHooks)
+        for member in inspect.getmembers(owner, lambda item: hasattr(item, "sightx_spec"))
+    ]
+    return {name: list(inspect.signature(hook).parameters)[1:] for name, hook in members}
+
+
+def methods(cls: type) -> dict[str, inspect.Signature]:
+    """Return the public methods that a class itself has."""
+    return {
+        name: inspect.signature(value)
+        for name, value in vars(cls).items()
+        if isinstance(value, FunctionType) and not name.startswith(("_", "model_"))
+    }
+
+
+@pytest.fixture
+def guided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The project that the guide's blocks make."""
+    for block in blocks(GUIDE):
+        if block.path:
+            path = tmp_path / block.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    level = logging.getLogger("sightx").level
+    yield tmp_path
+    logging.getLogger("sightx").setLevel(level)
+    for name in ("tiny", "rules", "count"):
+        sys.modules.pop(name, None)
+
+
+def test_the_guides_project_works(guided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for block in blocks(GUIDE) if block.language == "console"
+             for line in block.text.splitlines()]  # fmt: skip
+    assert len(lines) >= 4
+    said = {}
+    for line in lines:
+        words = shlex.split(line.removeprefix("$ sightx "))
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        shown = capsys.readouterr()
+        assert ended.value.code == 0, (line, shown.err or shown.out)
+        said[words[0]] = shown.out
+    assert "tiny-cnn" in said["list-plugins"]
+    assert "Two convolutions and a linear layer." in said["list-plugins"]
+    assert "valid" in said["validate"]
+    assert "0 failures" in said["test-plugin"]
+    (directory,) = (guided / "runs").iterdir()
+    run = sightx.open_run(directory)
+    assert run.data["weights"] == 4 * 3 * 9 + 4 + 8 * 4 * 9 + 8 + 8 * 5 + 5
+
+    count = next(block for block in blocks(GUIDE) if block.path.endswith("count.py"))
+    executed(count.text)["count_weights"].main([str(directory)], standalone_mode=False)
+    assert capsys.readouterr().out == f"{run.data['weights']}\n"
+
+
+def test_the_guides_plugins_load_and_its_check_finds(guided: Path) -> None:
+    found = plugins.load(project.find(guided))
+    states = {plugin.name: (plugin.state, plugin.error) for plugin in found.plugins}
+    assert {name: states[name] for name in ("tiny", "rules", "count")} == dict.fromkeys(
+        ("tiny", "rules", "count"), ("loaded", "")
+    )
+    (check,) = [check for check, _ in found.checks if check.code == "tiny-on-large-images"]
+    small = sightx.load(guided / "specs" / "tiny.toml")
+    large = sightx.load(guided / "specs" / "tiny.toml", ["prepare.resize.size=300"])
+    assert list(check.find(small)) == []
+    ((path, message, hint),) = check.find(large)
+    assert (path, message) == ("model.use", "sees little of 300 pixels")
+    assert hint
+
+
+def test_the_guides_tests_pass(guided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(guided / "plugins")
+    names = runpy.run_path(str(guided / "tests" / "test_tiny.py"))
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test()
+
+
+def test_the_guides_package_enters_as_it_says(guided: Path) -> None:
+    import tomllib
+
+    said = tomllib.loads((guided / "sightx-tiny" / "pyproject.toml").read_text())
+    assert list(said["project"]["entry-points"]) == [plugins.GROUP]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_run(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in ("python", "toml", "console"), block.text
+        if page == GUIDE and block.language != "console":
+            assert block.path, f"no test runs this:\n{block.text}"
+        if block.language == "console":
+            assert all(line.startswith("$ sightx ") for line in block.text.splitlines())
+
+
+def test_every_hook_has_its_heading_with_its_arguments() -> None:
+    headings = re.findall(r"^### (sightx_\w+)\((.*)\)$", GUIDE.read_text(), re.MULTILINE)
+    written = {name: [word for word in given.split(", ") if word] for name, given in headings}
+    assert len(written) == len(headings)
+    assert written == hooks()
+
+
+def test_every_kind_has_its_section_with_its_methods() -> None:
+    text = KIND_PAGE.read_text()
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [cls.__name__ for cls in KINDS]
+    sections = dict(zip(KINDS, text.split("\n### ")[1:], strict=True))
+    for cls, section in sections.items():
+        ((language, code),) = _BLOCK.findall(section)
+        stub = executed(code)[cls.__name__]
+        assert language == "python"
+        assert methods(stub) == methods(cls), cls.__name__
+
+
+def test_every_kind_is_named_in_the_guide() -> None:
+    text = GUIDE.read_text()
+    assert [cls.kind for cls in KINDS if cls.kind not in text] == []
+
+
+def test_every_method_that_the_guide_calls_pure_exists() -> None:
+    kinds = {cls.__name__: cls for cls in KINDS}
+    mentioned = re.findall(r"`([A-Z]\w+)\.(\w+)`", GUIDE.read_text())
+    known = [(name, method) for name, method in mentioned if name in kinds]
+    assert len(known) >= 8
+    assert [pair for pair in known if not hasattr(kinds[pair[0]], pair[1])] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"],
+                         ids=lambda page: page.name)  # fmt: skip
+def test_links_and_files_that_are_mentioned_exist(page: Path) -> None:
+    text = _BLOCK.sub("", page.read_text())
+    for link in _LINK.findall(text):
+        assert (page.parent / link).exists(), link
+    for path in re.findall(r"`((?:plugins|sightx|specs|docs)/[\w./-]*\w)`", text):
+        assert (ROOT / path).exists(), path
+    if page in PAGES:
+        for name in re.findall(r"`sightx\.(\w+)`", text):
+            assert name in sightx.__all__ or name == "testing", name
+
+
+def test_readme_and_contributing_lead_to_the_guide() -> None:
+    for page in ("README.md", "CONTRIBUTING.md"):
+        assert "](docs/plugins.md)" in (ROOT / page).read_text(), page
