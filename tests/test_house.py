@@ -48,17 +48,7 @@ TESTED_ELSEWHERE = {
     "cli/options.py": "cli/test_validate.py",
     "cli/predict.py": "cli/test_run.py",
     "console.py": "cli/test_run.py",
-    "evaluation/figures.py": "test_runner.py",
-    "evaluation/predictions.py": "test_runner.py",
     "runs/environment.py": "test_runner.py",
-    "training/build.py": "test_runner.py",
-    "training/evaluate.py": "test_runner.py",
-    "training/events.py": "test_runner.py",
-    "training/history.py": "test_runner.py",
-    "training/objective.py": "test_runner.py",
-    "training/state.py": "test_runner.py",
-    "training/step.py": "test_runner.py",
-    "training/weights.py": "test_runner.py",
 }
 # Files that are known to break the import law, with the reason.
 UNLAWFUL = {"cli/run.py": "takes the console observer from builtin, not from the registry"}

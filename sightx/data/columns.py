@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def scale(classes: Sequence[str], label: str) -> Scale:
             tuple(ranked),
             f"Whole numbers from {span} in a column called {label!r} look like grades: neighbours "
             "are alike, and qwk measures by how much a decision is off. If they are mere names, "
-            "say ordered = false.",
+            'say ordered = false and monitor = "validation/balanced-accuracy".',
         )
     return Scale(
         (),
@@ -105,13 +106,12 @@ def _image(path: Path, cells: pd.DataFrame) -> tuple[str, str, str]:
     """Return the column that names files, their folder below the file's, and what ends them."""
     best, most = ("", "", ""), 0
     for folder in _folders(path.parent):
-        for column in cells.columns:
-            names = [name for name in cells[column].head(_ROWS) if name.strip()]
-            for suffix in _SUFFIXES:
-                hits = sum(_is_file(folder, name + suffix) for name in names)
-                if hits > most:
-                    home = folder.relative_to(path.parent).as_posix()
-                    best, most = (column, home, suffix), hits
+        for suffix, column in product(_SUFFIXES, cells.columns):
+            names = [name + suffix for name in cells[column].head(_ROWS) if name.strip()]
+            hits = sum(_is_file(folder, name) for name in names)
+            if hits > most:
+                home = folder.relative_to(path.parent).as_posix()
+                best, most = (column, home, suffix), hits
     if most:
         return best
     first = ", ".join(f"{name} {cells[name].iat[0]!r}" for name in list(cells.columns)[:4])

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any
 
+from sightx.registry import provenance
 from sightx.spec.experiment import Experiment, components
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _PACKAGES = ("sightx", "torch", "torchvision", "numpy", "pandas", "pillow", "sci
 def describe(experiment: Experiment, device: torch.device) -> dict[str, Any]:
     """Return what is recorded about the machine and the code before a run begins."""
     origin = experiment.origin
+    registry = origin.registry if origin else None
     return {
         "id": experiment.id,
         "python": platform.python_version(),
@@ -25,24 +27,9 @@ def describe(experiment: Experiment, device: torch.device) -> dict[str, Any]:
         "device": {"name": str(device), "model": _model(device)},
         "execution": experiment.execution.model_dump(),
         "overrides": list(origin.overrides) if origin else [],
-        "components": [
-            {
-                "kind": component.kind,
-                "name": component.name,
-                "revision": component.revision,
-                "module": type(component).__module__,
-                **_plugin(experiment, component),
-            }
-            for component in components(experiment)
-        ],
+        "components": [provenance.describe(each, registry) for each in components(experiment)],
+        "observers": [provenance.describe(each, registry) for each in experiment.observer],
     }
-
-
-def _plugin(experiment: Experiment, component: Any) -> dict[str, str]:
-    if experiment.origin is None:
-        return {}
-    plugin = experiment.origin.registry.entry(component).plugin
-    return {"plugin": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
 
 
 def _model(device: torch.device) -> str:

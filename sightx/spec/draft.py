@@ -163,7 +163,7 @@ def _training(facts: Facts) -> Iterator[str]:
 
 def _listed(names: Sequence[str], counts: Sequence[int]) -> str:
     """Return names with their counts, the first eight of many."""
-    shown = [f"{name} {count:,}" for name, count in zip(names, counts, strict=True)]
+    shown = [f"{name} = {count:,}" for name, count in zip(names, counts, strict=True)]
     return ", ".join(shown[:8]) + (f", and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 

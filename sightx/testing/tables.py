@@ -20,7 +20,11 @@ SIDES = ("train", "validation", "test", "")
 def traits_need_no_data(dataset: Dataset) -> None:
     """Demand traits that come from the settings alone."""
     with sealed(type(dataset)) as opened:
-        dataset.traits()
+        try:
+            dataset.traits()
+        except Exception:
+            if not opened:
+                raise
     demand(not opened, f"traits() {', '.join(opened)}; it must say what is known without data")
 
 

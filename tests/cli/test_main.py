@@ -44,14 +44,13 @@ def test_the_version_is_printed(sightx) -> None:
         (["vaildate"], "error[usage] no command is called 'vaildate'; did you mean 'validate'?"),
         (["xyzzy"], "error[usage] no command is called 'xyzzy'; sightx --help"),
         (["validate"], "error[usage] Missing argument 'SPECS...'.; sightx --help"),
-        (["run", "--qiet"], "error[usage] No such option '--qiet'. Did you mean '--quiet'?; sightx --help"),
+        (["validate", "--xyzzy"], "error[usage] No such option '--xyzzy'.; sightx --help"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line_and_2(sightx, words: list[str], line: str) -> None:
     done = sightx(*words)
     assert (done.code, done.out) == (2, "")
-    assert [text.replace("option: --qiet", "option '--qiet'").replace("mean --q", "mean '--q'").replace("t?", "t'?").replace("''", "'")
-            for text in done.lines] == [line]  # fmt: skip
+    assert [text.replace(": --xyzzy;", " '--xyzzy'.;") for text in done.lines] == [line]
 
 
 @pytest.mark.parametrize(

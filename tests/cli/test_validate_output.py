@@ -52,7 +52,7 @@ def test_the_worst_of_all_files_is_the_exit_code(sightx, here: Path) -> None:
     assert done.code == 4
     assert [line.split(" ")[0] for line in done.lines] == [
         "warning[broken-plugin]",  # once, though every spec has it
-        "plugin.toml:6:1:",
+        "plugin.toml:7:1:",
         "wrong.toml:3:1:",
     ]
     assert done.out == f"good.toml: {VALID}\n"

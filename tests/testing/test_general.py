@@ -80,6 +80,15 @@ class Lax(Shouting):
     model_config = ConfigDict(extra="ignore")
 
 
+class Restless(Shouting):
+    """Hash to another number each time."""
+
+    name = "restless"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 def local() -> Prepare:
     class Hidden(Shouting):
         """Live inside a function."""
@@ -96,6 +105,7 @@ BROKEN = [
     (general.fields_documented, Mumbling, "size has no description"),
     (general.immutable, Changing(), "size can be set"),
     (general.hashable, Listing(), "sizes holds a list; use a tuple"),
+    (general.hashable, Restless(), "equal settings hash differently"),
     (general.picklable, local(), "define the class at the top of a module"),
     (general.round_trip, Growing(), 'read again from {"size": 3} it is not equal'),
     (general.strict, Lax(), "it accepts an unknown key"),
@@ -132,19 +142,23 @@ def test_a_heavy_import_is_found(tmp_path: Path) -> None:
     text = 'from sightx import Prepare\n\nclass A(Prepare):\n    """Do."""\n\n    name = "a"\n'
     (tmp_path / "light_plugin.py").write_text(text)
     (tmp_path / "heavy_plugin.py").write_text("import matplotlib\n" + text)
+    moody = "import sys\nif 'light_plugin' not in sys.modules: raise RuntimeError('alone')\n"
+    (tmp_path / "moody_plugin.py").write_text(moody + text)
     program = """
 import json, sys
 sys.path.append(sys.argv[1])
-import heavy_plugin, light_plugin
+import heavy_plugin, light_plugin, moody_plugin
 from sightx.testing.demands import find
 from sightx.testing.general import cheap_import
-print(json.dumps([str(find(cheap_import, m.A)) for m in (light_plugin, heavy_plugin)]))
+print(json.dumps([str(find(cheap_import, m.A)) for m in (light_plugin, heavy_plugin, moody_plugin)]))
 """
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [
         "cheap-import: ok",
         "cheap-import: fails: importing heavy_plugin imports matplotlib; import inside the methods",
+        "cheap-import: fails: importing moody_plugin in a process of its own fails: "
+        "RuntimeError: alone",
     ]
 
 

@@ -40,6 +40,11 @@ class Reading(World):
         return Traits()
 
 
+class Raising(World):
+    def traits(self):
+        raise ValueError("no traits")
+
+
 class NoGroup(World):
     def changed(self, frame):
         return frame.drop(columns="group")
@@ -212,7 +217,8 @@ class SameForEverySeed(Order):
 
 
 BROKEN = [
-    (tables.traits_need_no_data, Reading(), "opened"),
+    (tables.traits_need_no_data, Reading(), "labels.csv; it must say what is known"),
+    (tables.traits_need_no_data, Raising(), "it raised ValueError: no traits"),
     (tables.rows_well_formed, NoGroup(), "no column group"),
     (tables.rows_well_formed, Empty(), "no rows"),
     (tables.rows_well_formed, Twice(), "a path stands twice"),

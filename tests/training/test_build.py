@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sightx import Group, ResourceError, SpecError
+from sightx.builtin import losses, optimizers
+from sightx.builtin.models.simple_cnn import SimpleCnn
+from sightx.builtin.models.simplenet import SimpleNet
+from sightx.training import build
+
+
+def network() -> nn.Module:
+    return build.build_module(SimpleCnn(widths=(4, 8)), losses.CrossEntropy(), 3, (3, 8, 8), seed=0)
+
+
+def test_auto_takes_what_the_machine_has() -> None:
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.backends.mps.is_available():
+        best = "mps"
+    assert build.choose_device("auto").type == best
+    assert build.choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cuda", "mps"])
+def test_a_device_that_is_not_there_is_exit_7(name: str) -> None:
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has cuda")
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has mps")
+    with pytest.raises(ResourceError, match=f"no {name}") as caught:
+        build.choose_device(name)
+    assert caught.value.exit_code == 7
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    torch.manual_seed(123)
+    first = network().state_dict()
+    torch.manual_seed(456)
+    second = network().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = build.build_module(
+        SimpleCnn(widths=(4, 8)), losses.CrossEntropy(), 3, (3, 8, 8), seed=1
+    ).state_dict()
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_what_a_model_refuses_to_build_is_a_line() -> None:
+    with pytest.raises(SpecError, match=r"simple-cnn.*too small"):
+        build.build_module(SimpleCnn(), losses.CrossEntropy(), 3, (3, 4, 4), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "learning"),
+    [
+        ((), {"block1", "block2", "hidden1", "head"}),
+        (("head",), {"head"}),
+        (("block2", "head"), {"block2", "head"}),
+        (("block*",), {"block1", "block2"}),
+        (("head.bias",), {"head"}),
+    ],
+)
+def test_only_the_named_parts_learn(trainable: tuple[str, ...], learning: set[str]) -> None:
+    module = network()
+    build.freeze(module, trainable)
+    found = {n.partition(".")[0] for n, w in module.named_parameters() if w.requires_grad}
+    assert found == learning
+
+
+def test_an_unknown_part_lists_those_there_are() -> None:
+    with pytest.raises(SpecError, match="'tail'; parts: block1, block2"):
+        build.freeze(network(), ["tail"])
+
+
+def test_frozen_parts_stay_in_evaluation_mode() -> None:
+    module = network()
+    build.freeze(module, ["block2", "head"])
+    build.train_mode(module)
+    modes = {name: part.training for name, part in module.named_children()}
+    assert modes["block1"] is False
+    assert modes["block2"] is True
+    assert module.get_submodule("block1.norm").training is False
+
+
+def test_each_weight_goes_to_the_first_group_it_matches() -> None:
+    module = SimpleNet(hidden=(3,)).build(channels=1, outputs=2, size=(2, 2))
+    optimizer = optimizers.Adam(
+        lr=0.1, group=(Group(match=("head.bias",), lr=0.3), Group(match=("head.*",), lr=0.2))
+    )
+    found = build.groups(module, optimizer)
+    named = {id(weight): name for name, weight in module.named_parameters()}
+    assert [({named[id(w)] for w in g["params"]}, g["lr"]) for g in found] == [
+        ({"head.bias"}, 0.3), ({"head.weight"}, 0.2), ({"hidden1.weight", "hidden1.bias"}, 0.1),
+    ]  # fmt: skip
+
+
+def test_a_group_without_weights_is_refused_and_frozen_weights_are_in_none() -> None:
+    module = network()
+    build.freeze(module, ["head"])
+    weights = [w for g in build.groups(module, optimizers.Adam()) for w in g["params"]]
+    assert len(weights) == 2
+    with pytest.raises(SpecError, match="block1"):
+        build.groups(module, optimizers.Adam(group=(Group(match=("block1",), lr=0.1),)))

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sightx.builtin.losses import InverseFrequencyCrossEntropy
+from sightx.data.batches import Batches
+from sightx.data.samples import Samples
+from sightx.spec.experiment import Training
+from sightx.training.evaluate import Scores, outputs
+from sightx.training.objective import Objective
+
+CPU = torch.device("cpu")
+
+
+def scores(samples: Samples, size: int) -> Scores:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(108, 3))
+    batches = Batches(samples.rows, samples.table.labels, ((0.5,) * 3, (0.2,) * 3), CPU, seed=0)
+    objective = Objective(InverseFrequencyCrossEntropy(), samples.counts("train"), CPU)
+    positions = samples.sides["validation"]
+    return Scores(module, objective, batches, positions, Training(batch_size=size))
+
+
+def test_every_sample_is_predicted_once_whatever_the_batch(samples: Samples) -> None:
+    small, large = scores(samples, 7), scores(samples, 1000)
+    assert list(small) == [7, 14, 21, 28, 30]
+    assert list(large) == [30]
+    one, other = small.predictions(samples.table), large.predictions(samples.table)
+    assert one.keys == other.keys == tuple(f"{n}.png" for n in range(60, 90))
+    np.testing.assert_allclose(one.outputs, other.outputs, atol=1e-6)
+    assert small.loss == pytest.approx(large.loss, rel=1e-6)
+
+
+def test_the_loss_is_torchs_weighted_mean_over_all_samples(samples: Samples) -> None:
+    made = scores(samples, 8)
+    list(made)
+    found = made.predictions(samples.table)
+    counts = torch.tensor(samples.counts("train"))
+    weight = counts.sum() / (3 * counts)
+    expected = nn.CrossEntropyLoss(weight=weight)(
+        torch.from_numpy(found.outputs), torch.tensor(found.labels)
+    )
+    assert made.loss == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(found.decisions, found.outputs.argmax(1))
+
+
+def test_outputs_are_floats_without_a_graph() -> None:
+    answers = outputs(nn.Linear(2, 2), torch.ones(1, 2), "bf16")
+    assert answers.dtype == torch.float32
+    assert not answers.requires_grad
+
+
+def test_without_samples_the_loss_is_nan(samples: Samples) -> None:
+    made = scores(samples, 8)
+    made._positions = np.arange(0)
+    assert list(made) == []
+    assert np.isnan(made.loss)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
+from sightx.training.objective import Objective
+
+CPU = torch.device("cpu")
+OUTPUTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.tensor([0, 0, 0, 1, 1, 2, 0])
+
+
+def test_sums_divided_are_torchs_weighted_mean() -> None:
+    counts = (4, 2, 1)
+    total, weight = Objective(InverseFrequencyCrossEntropy(), counts, CPU).sums(OUTPUTS, TARGETS)
+    classes = torch.tensor([7 / (3 * n) for n in counts])
+    assert weight is not None
+    torch.testing.assert_close(
+        total / weight, nn.CrossEntropyLoss(weight=classes)(OUTPUTS, TARGETS)
+    )
+
+
+def test_samples_that_weigh_one_have_no_sum_of_weights() -> None:
+    total, weight = Objective(CrossEntropy(), (4, 2, 1), CPU).sums(OUTPUTS, TARGETS)
+    assert weight is None
+    torch.testing.assert_close(total / 7, nn.CrossEntropyLoss()(OUTPUTS, TARGETS))
+
+
+def test_probabilities_and_decisions_are_the_losses() -> None:
+    objective = Objective(CrossEntropy(), (4, 2, 1), CPU)
+    torch.testing.assert_close(objective.probabilities(OUTPUTS), OUTPUTS.softmax(1))
+    assert torch.equal(objective.decisions(OUTPUTS), OUTPUTS.argmax(1))
+
+
+def test_half_precision_outputs_are_summed_in_full() -> None:
+    objective = Objective(CrossEntropy(), (1, 1, 1), CPU)
+    total, _ = objective.sums(OUTPUTS.bfloat16(), TARGETS)
+    assert total.dtype == torch.float32

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sightx import ResourceError, RunError
+from sightx.builtin.models.simplenet import SimpleNet
+from sightx.training.weights import initialise
+
+MODEL = SimpleNet(hidden=(3,))
+
+
+def network() -> nn.Module:
+    return MODEL.build(channels=1, outputs=2, size=(2, 2))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_a_file_gives_its_weights(tmp_path: Path, suffix: str) -> None:
+    source, target, path = network(), network(), tmp_path / f"w{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(source.state_dict(), path)
+    initialise(MODEL, target, str(path))
+    for one, other in zip(source.parameters(), target.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_none_leaves_the_weights_alone() -> None:
+    module = network()
+    before = [weight.clone() for weight in module.parameters()]
+    initialise(MODEL, module, "none")
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_a_missing_file_is_exit_7(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="no such file"):
+        initialise(MODEL, network(), str(tmp_path / "gone.pt"))
+
+
+class Payload:
+    """Run a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> object:
+        import os
+
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_what_would_run_code_is_refused_in_our_words(tmp_path: Path, suffix: str) -> None:
+    path, marker = tmp_path / f"w{suffix}", tmp_path / "ran"
+    torch.save({"a": Payload(marker)}, path)
+    with pytest.raises(RunError) as caught:
+        initialise(MODEL, network(), str(path))
+    assert not marker.exists()
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_networks_weights_name_a_tensor(tmp_path: Path) -> None:
+    other = SimpleNet(hidden=(4,)).build(channels=1, outputs=2, size=(2, 2))
+    save_file(other.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(RunError, match="size mismatch for"):
+        initialise(MODEL, network(), str(tmp_path / "w.safetensors"))
