@@ -51,7 +51,7 @@ TESTED_ELSEWHERE = {
     "runs/environment.py": "test_runner.py",
 }
 # Files that are known to break the import law, with the reason.
-UNLAWFUL = {"cli/run.py": "takes the console observer from builtin, not from the registry"}
+UNLAWFUL: dict[str, str] = {}
 
 
 class Import(NamedTuple):

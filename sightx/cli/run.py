@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from sightx.cli.options import overrides, runs_folder
+
+if TYPE_CHECKING:
+    from sightx import Experiment, Observer
 
 
 @click.command("run")
@@ -18,12 +22,18 @@ def command(spec: Path, overrides: tuple[str, ...], runs: Path | None, quiet: bo
     """Train and evaluate what SPEC says."""
     import sightx
     from sightx import console
-    from sightx.builtin.observers.console import Console
 
     experiment = sightx.load(spec, overrides)
     with console.preparing(quiet) as progress:
-        watching = {} if quiet else {"console": Console()}
+        watching = {} if quiet else {"console": _console(experiment)}
         finished = sightx.run(experiment, observers=watching, runs=runs, progress=progress)
     if quiet:
         click.echo(finished.directory)
     return 128 + finished.result["signal"] if "signal" in finished.result else 0
+
+
+def _console(experiment: Experiment) -> Observer:
+    """Return the observer that talks to the person who typed the command."""
+    assert experiment.origin is not None
+    observer = experiment.origin.registry.find("observer", "console")()
+    return cast("Observer", observer)

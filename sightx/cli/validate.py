@@ -14,9 +14,9 @@ from sightx.cli.options import overrides
 if TYPE_CHECKING:
     from sightx.errors import Problem
     from sightx.registry.registry import Registry
+    from sightx.spec.experiment import Experiment
 
-_STAGES = ("spec",)
-_MORE = "--deep opens the data and builds the model"
+_STAGES = {False: ("spec",), True: ("spec", "data", "device")}  # without and with --deep
 _COLOURS = {"error": "red", "warning": "yellow"}
 
 
@@ -27,6 +27,7 @@ class _Verdict(NamedTuple):
     problems: tuple[Problem, ...]
     code: int
     registry: Registry | None
+    outlook: tuple[str, ...] = ()
 
 
 def _explain(context: click.Context, _: click.Parameter, code: str | None) -> None:
@@ -43,6 +44,7 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
 @click.command("validate")
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @overrides
+@click.option("--deep", is_flag=True, help="Open the data, assemble the model on no device.")
 @click.option("--strict", is_flag=True, help="Let warnings fail, too.")
 @click.option(
     "--format",
@@ -59,30 +61,52 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
     callback=_explain,
     help="Say what a code means and what to do; `list` shows all.",
 )
-def command(specs: tuple[Path, ...], overrides: tuple[str, ...], strict: bool, form: str) -> int:
-    """Check SPECS without opening data or importing what is heavy."""
-    verdicts = [_judge(spec, overrides, strict) for spec in specs]
+def command(
+    specs: tuple[Path, ...], overrides: tuple[str, ...], deep: bool, strict: bool, form: str
+) -> int:
+    """Check SPECS; without --deep no data is opened and nothing heavy imported."""
+    verdicts = [_judge(spec, overrides, deep, strict) for spec in specs]
     problems = tuple(dict.fromkeys(p for verdict in verdicts for p in verdict.problems))
     if form == "text":
-        _print(problems, verdicts)
+        _print(problems, verdicts, _STAGES[deep])
     else:
-        _print_for_programs(form, problems, verdicts)
+        _print_for_programs(form, problems, verdicts, _STAGES[deep])
     return max(verdict.code for verdict in verdicts)
 
 
-def _judge(spec: Path, overrides: tuple[str, ...], strict: bool) -> _Verdict:
-    """Find all problems of a spec; what opens its data and builds its model belongs here."""
+def _judge(spec: Path, overrides: tuple[str, ...], deep: bool, strict: bool) -> _Verdict:
+    """Find all problems of a spec."""
     from sightx.spec.resolve import examine
 
     examined = examine(spec, overrides)
-    failure, experiment = examined.failure, examined.experiment
-    warned = 2 if strict and examined.problems else 0
-    code = failure.exit_code if failure else warned
+    experiment, problems = examined.experiment, examined.problems
+    code = examined.failure.exit_code if examined.failure else 0
+    lines: tuple[str, ...] = ()
+    if deep and experiment and not code:
+        found, lines, code = _look(experiment)
+        problems += found
+    if strict and problems:
+        code = code or 2
     registry = experiment.origin.registry if experiment and experiment.origin else None
-    return _Verdict(spec, examined.problems, code, registry)
+    return _Verdict(spec, problems, code, registry, lines)
 
 
-def _print(problems: tuple[Problem, ...], verdicts: list[_Verdict]) -> None:
+def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...], int]:
+    """Open the data and assemble the model; return problems, what there is, the exit code."""
+    from sightx.errors import SightXError
+    from sightx.training.outlook import look
+
+    try:
+        outlook = look(experiment)
+    except SightXError as error:
+        return error.problems, (), error.exit_code
+    wrong = any(problem.severity == "error" for problem in outlook.problems)
+    return tuple(outlook.problems), tuple(outlook.lines()), 3 if wrong else 0
+
+
+def _print(
+    problems: tuple[Problem, ...], verdicts: list[_Verdict], stages: tuple[str, ...]
+) -> None:
     """Print a line for each problem, on a terminal with its source; and which specs are valid."""
     colour = False if "NO_COLOR" in os.environ else None
     for problem in problems:
@@ -98,10 +122,15 @@ def _print(problems: tuple[Problem, ...], verdicts: list[_Verdict]) -> None:
     for verdict in verdicts:
         if not verdict.code:
             name = "".join(c if c.isprintable() else "?" for c in str(verdict.spec))
-            click.echo(f"{name}: valid (stage {', '.join(_STAGES)}; {_MORE})")
+            more = "" if len(stages) > 1 else "; --deep opens the data and builds the model"
+            click.echo(f"{name}: valid (stage {', '.join(stages)}{more})")
+            for row in verdict.outlook:
+                click.echo(f"  {row}")
 
 
-def _print_for_programs(form: str, problems: tuple[Problem, ...], verdicts: list[_Verdict]) -> None:
+def _print_for_programs(
+    form: str, problems: tuple[Problem, ...], verdicts: list[_Verdict], stages: tuple[str, ...]
+) -> None:
     from sightx.spec.report import FORMATS, Report, Status
 
     def status(verdict: _Verdict) -> Status:
@@ -109,4 +138,4 @@ def _print_for_programs(form: str, problems: tuple[Problem, ...], verdicts: list
 
     registry = next((verdict.registry for verdict in verdicts if verdict.registry), None)
     specs = tuple((str(verdict.spec), status(verdict)) for verdict in verdicts)
-    click.echo(FORMATS[form](Report(problems, specs, _STAGES, registry)))
+    click.echo(FORMATS[form](Report(problems, specs, stages, registry)))

@@ -43,7 +43,8 @@ def look(data: Path, registry: Registry, folder: Path) -> Facts:
 
     Raises DataError, as reading the data in a run would.
     """
-    settings, reasons = _settings(data, registry)
+    there = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
+    settings, reasons = _settings(there)
     table = _open(settings, registry)
     order = scale(table.classes, str(settings.get("label", "")))
     if order.classes and not table.ordered:
@@ -53,7 +54,7 @@ def look(data: Path, registry: Registry, folder: Path) -> Facts:
     return _facts(data, settings, reasons, table, folder)
 
 
-def _settings(data: Path, registry: Registry) -> tuple[Table, dict[str, str]]:
+def _settings(data: Path) -> tuple[Table, dict[str, str]]:
     """Return the dataset's table for what lies there, and reasons for some of its keys."""
     if not data.exists():
         raise _failure("missing-data", f"{data} does not exist", "give a folder or a CSV file")
@@ -165,8 +166,10 @@ def _headers(table: ImageTable) -> tuple[list[_Header], str]:
     if not good:
         message = f"none of {len(found)} images can be read; first: {bad[0]}"
         raise _failure("bad-images", message, "are these images?", table.source)
-    word = f"{len(bad)} of {len(found)} sampled images cannot be read, such as {bad[:1]}."
-    return good, f'{word} See dataset.on_bad_image = "skip".' if bad else ""
+    if not bad:
+        return good, ""
+    word = f"{len(bad)} of {len(found)} sampled images cannot be read, such as {bad[0]}."
+    return good, f'{word} See dataset.on_bad_image = "skip".'
 
 
 def _header(table: ImageTable, index: int) -> _Header | None:

@@ -9,12 +9,12 @@ from sightx.data.batches import Batches
 from sightx.data.labels import read_csv
 from sightx.data.pixels import Progress
 from sightx.data.samples import Samples
-from sightx.errors import DataError, Problem
+from sightx.errors import DataError, Problem, SpecError
 from sightx.evaluation import figures
 from sightx.inference.predictor import Predictor
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
-from sightx.spec.resolve import load
+from sightx.spec.resolve import examine
 from sightx.training.evaluate import Scores
 from sightx.training.objective import Objective
 
@@ -26,7 +26,7 @@ def evaluate(
 
     Raises DataError where the data are not what the run was trained on.
     """
-    experiment = load(run.directory / "experiment.toml")
+    experiment = _stored(run)
     predictor = Predictor.load(run.checkpoint(checkpoint), experiment.execution.device)
     data = _side(run, experiment, side, progress)
     recipe = predictor.recipe
@@ -42,6 +42,14 @@ def evaluate(
     run.write_predictions(side, predictions)
     scored = figures.figures(predictions, experiment.metric, side)
     return {f"{side}/loss": scores.loss, **scored}
+
+
+def _stored(run: Run) -> Experiment:
+    """Return a run's experiment; rules that came after it do not judge it."""
+    examined = examine(run.directory / "experiment.toml")
+    if examined.experiment is None:
+        raise examined.failure or SpecError(*examined.problems)
+    return examined.experiment
 
 
 def _side(run: Run, experiment: Experiment, side: str, progress: Progress | None) -> Samples:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -23,13 +24,12 @@ Files = Mapping[str, Path]  # relative path: file
 def describe(component: Component, registry: Registry | None) -> dict[str, Any]:
     """Return what is recorded of a component's origin.
 
-    Without a registry, as in an experiment made in Python, its module speaks for it.
+    For one that no plugin has brought, as in an experiment made in Python, its module speaks.
     """
     cls = type(component)
-    if registry is None:
-        plugin = Plugin("", cls.__module__)
-    else:
-        plugin = registry.entry(component).plugin
+    entries = registry.entries(component.kind) if registry else []
+    brought = (entry.plugin for entry in entries if entry.component is cls)
+    plugin = next(brought, Plugin("", cls.__module__))
     return {
         "kind": component.kind,
         "name": component.name,
@@ -73,21 +73,27 @@ def _packages(distribution: str) -> set[str]:
 
     An editable install records no source, so that these say what it consists of.
     """
-    if not distribution:
+    found = _distribution(distribution)
+    if found is None:
         return set()
-    found = importlib.metadata.distribution(distribution)
     named = {point.module for point in found.entry_points}
     return named | set((found.read_text("top_level.txt") or "").split())
 
 
+def _distribution(name: str) -> importlib.metadata.Distribution | None:
+    try:
+        return importlib.metadata.distribution(name) if name else None
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _imported(modules: Iterable[str]) -> Files:
-    """Return the source of imported packages; of a namespace, only what is named below it."""
+    """Return the source of packages; of a namespace, only what is named below it."""
     files: dict[str, Path] = {}
     for module in modules:
         parts = module.split(".")
         for depth in range(1, len(parts) + 1):
-            file = getattr(sys.modules.get(".".join(parts[:depth])), "__file__", None)
-            if file:
+            if file := _file(".".join(parts[:depth])):
                 path = Path(file)
                 top = path.parent if path.name == "__init__.py" else path
                 files |= _below(top.parents[depth - 1], [top])
@@ -95,12 +101,21 @@ def _imported(modules: Iterable[str]) -> Files:
     return files
 
 
+def _file(module: str) -> str | None:
+    """Return where a module is, without importing it; None for a namespace or none at all."""
+    if module in sys.modules:
+        return getattr(sys.modules[module], "__file__", None)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return spec.origin if spec and spec.has_location else None
+
+
 def _recorded(distribution: str) -> Files:
     """Return the Python files that an installer has recorded."""
-    if not distribution:
-        return {}
-    found = importlib.metadata.distribution(distribution)
-    paths = {str(path): Path(str(path.locate())) for path in found.files or ()}
+    found = _distribution(distribution)
+    paths = {path.as_posix(): Path(str(path.locate())) for path in (found and found.files) or ()}
     return {
         name: path
         for name, path in paths.items()

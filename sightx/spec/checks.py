@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
-from sightx.document import Key
+from sightx.document import Document, Key
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.registry.checks import Check, Finding, Stage
 from sightx.registry.components import call
+from sightx.registry.registry import Plugin
 from sightx.spec.experiment import Experiment
 
 _ERRORS: dict[Stage, type[SightXError]] = {
@@ -16,6 +16,7 @@ _ERRORS: dict[Stage, type[SightXError]] = {
     "data": DataError,
     "device": ResourceError,
 }
+_BROKEN = "broken-plugin"
 _log = logging.getLogger("sightx")
 
 
@@ -24,43 +25,47 @@ def run(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
 
     `facts` are offered beside the experiment: `table` and `device`.
     """
-    if experiment.origin is None:
+    if (origin := experiment.origin) is None:
         return []
     return [
         problem
-        for check, plugin in experiment.origin.registry.checks
+        for check, plugin in origin.registry.checks
         if check.stage == stage and check.code not in experiment.allow
-        for finding in _findings(check, str(plugin), experiment, facts)
-        if (problem := _problem(experiment, check, finding))
+        for problem in _found(check, plugin, experiment, origin.document, facts)
     ]
 
 
 def enforce(experiment: Experiment, stage: Stage, **facts: object) -> None:
-    """Log the warnings of a stage. Raises SpecError, DataError or ResourceError for its errors."""
+    """Log the warnings of a stage.
+
+    Raises SpecError, DataError or ResourceError for its errors, PluginError for a check that fails.
+    """
     found = run(experiment, stage, **facts)
     for problem in found:
         if problem.severity == "warning":
             _log.warning("%s", problem)
     if errors := [problem for problem in found if problem.severity == "error"]:
-        raise _ERRORS[stage](*errors)
+        broken = any(problem.code == _BROKEN for problem in errors)
+        raise (PluginError if broken else _ERRORS[stage])(*errors)
 
 
-def _findings(
-    check: Check, plugin: str, experiment: Experiment, facts: dict[str, object]
-) -> Iterable[Finding]:
+def _found(
+    check: Check, plugin: Plugin, experiment: Experiment, spec: Document, facts: dict[str, object]
+) -> list[Problem]:
+    """Return one check's problems; one that fails is a problem of its plugin, and hurts no other."""
     try:
-        return list(call(check.find, experiment=experiment, **facts))
-    except SightXError:
+        findings = call(check.find, experiment=experiment, **facts)
+        return [_problem(check, finding, spec) for finding in findings]
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
+    except BaseException as error:
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
-        raise PluginError(Problem("broken-plugin", message, "sightx --debug shows where")) from error
+        return [Problem(_BROKEN, message, "sightx list-plugins shows where it is from")]
 
 
-def _problem(experiment: Experiment, check: Check, finding: Finding) -> Problem:
-    assert experiment.origin is not None
-    place = experiment.origin.document.position(_key(finding.path))
+def _problem(check: Check, finding: Finding, spec: Document) -> Problem:
     path, message, hint = finding
+    place = spec.position(_key(path))
     problem = Problem(check.code, message, hint, path, severity=check.severity)
     return problem.at(place.file, place.line, place.column)
 

@@ -196,7 +196,8 @@ class _Sources:
             observers = self._origin.project.observers
             if section == "observer" and value in observers:
                 return self._said(key, observers[value])
-            if any(k[0] == section and k[2:] == ("use",) for k in self._positions):
+            first = "default" if inner[0] == 0 else self.of((section, 0, "use"), None)
+            if (section,) in self._positions and not first.startswith("default"):
                 return "always there" if value in ("accuracy", "last") else "for the monitor"
             if self._traits.ordered and (section, value) == ("metric", "qwk"):
                 return "default for ordered classes"

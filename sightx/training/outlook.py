@@ -12,6 +12,7 @@ from torch import nn
 from sightx.data import pixels, samples
 from sightx.data.table import SPLITS
 from sightx.errors import Problem, SpecError
+from sightx.spec import checks
 from sightx.spec.experiment import Experiment
 from sightx.training import build
 
@@ -27,7 +28,8 @@ class Outlook:
 
     `counts` has a number a class for each side; `shape` and `outputs` are those of one
     micro-batch; `memory` is in bytes, for weights, gradients, the optimizer's state and what the
-    backward pass keeps of a micro-batch, in fp32.
+    backward pass keeps of a micro-batch, in fp32; `problems` are what the checks of the stages data
+    and device found.
     """
 
     classes: Sequence[str]
@@ -37,14 +39,26 @@ class Outlook:
     weights: int
     trainable: int
     memory: int
+    problems: Sequence[Problem] = ()
+
+    def lines(self) -> list[str]:
+        """Return it in two lines: the data, the network."""
+        sides = ", ".join(f"{sum(counts):,} {side}" for side, counts in self.counts.items())
+        needs = f"{self.memory / 1e9:.2f} GB for one step"
+        return [
+            f"data: {sides} samples of {len(self.classes)} classes",
+            f"network: {self.shape} to {self.outputs}, "
+            f"{self.trainable:,} of {self.weights:,} weights learn, {needs}",
+        ]
 
 
 def look(experiment: Experiment) -> Outlook:
     """Open the data and assemble the network.
 
-    Raises DataError for the first fault of the table, or where files are missing; SpecError where
+    Raises ResourceError without the device, DataError for the first fault of the table, or where files are missing; SpecError where
     the parts of the network do not go together.
     """
+    device = build.choose_device(experiment.execution.device)
     table = samples.open_table(experiment.dataset, experiment.split)
     samples.refuse_missing(table, experiment.dataset)
     split = table.frame["split"].to_numpy()
@@ -67,6 +81,10 @@ def look(experiment: Experiment) -> Outlook:
         weights=sum(size for size, _ in sizes),
         trainable=sum(size for size, learns in sizes if learns),
         memory=memory,
+        problems=(
+            *checks.run(experiment, "data", table=table),
+            *checks.run(experiment, "device", device=device),
+        ),
     )
 
 

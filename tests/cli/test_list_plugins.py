@@ -1,7 +1,47 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from sightx.cli import main as cli
+
+PLUGIN = '''
+from sightx import Loss, Model, hookimpl
+
+class {title}(Model):
+    """A stranger's {name}."""
+
+    name = "{name}"
+
+@hookimpl
+def sightx_components():
+    return [{title}]
+'''
+
+
+@pytest.fixture
+def local(here: Path) -> Callable[..., Path]:
+    """Write a module into the project's folder of plugins."""
+    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (here / "mine").mkdir()
+
+    def write(module: str, name: str) -> Path:
+        path = here / "mine" / f"{module}.py"
+        path.write_text(PLUGIN.format(name=name, title=name.title()))
+        return path
+
+    return write
+
+
+def rows(out: str) -> list[list[str]]:
+    """Return the cells of the table."""
+    return [line.split(maxsplit=1) for line in out.partition("\n\n")[0].splitlines()]
 
 
 def test_every_kind_and_the_plugins_are_listed(sightx) -> None:
@@ -9,6 +49,10 @@ def test_every_kind_and_the_plugins_are_listed(sightx) -> None:
     assert (done.code, done.err) == (0, "")
     assert "Cross-entropy, all samples alike." in done.out
     assert "loaded builtin (sightx " in done.out
+    table = done.out.partition("\n\n")[0].splitlines()
+    assert table[0].split() == ["kind", "name", "what", "it", "is", "plugin"]
+    column = table[0].index("what")
+    assert all(line[column - 2 : column] == "  " and line[column] != " " for line in table)
 
 
 def test_one_kind_is_listed_alone_as_json(sightx) -> None:
@@ -20,7 +64,7 @@ def test_one_kind_is_listed_alone_as_json(sightx) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1].startswith("class Adam(")
     assert listed["plugins"] == [
         {"name": "builtin", "place": "sightx.builtin", "distribution": "sightx",
-         "version": listed["plugins"][0]["version"], "state": "loaded", "error": ""}
+         "version": listed["plugins"][0]["version"], "state": "loaded", "error": "", "note": ""}
     ]  # fmt: skip
 
 
@@ -31,13 +75,88 @@ def test_an_unknown_kind_is_2_with_the_nearest(sightx) -> None:
     assert done.lines == [line]
 
 
-def test_a_broken_plugin_is_listed_with_its_reason(sightx, here: Path) -> None:
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    (here / "mine").mkdir()
-    (here / "mine" / "sightx_test_listed_broken.py").write_text("1 / 0\n")
+def test_a_broken_plugin_is_listed_with_its_reason(sightx, here: Path, local) -> None:
+    local("sightx_test_listed_broken", "x").write_text("1 / 0\n")
     done = sightx("list-plugins", "--json")
     assert done.code == 0
     (plugin,) = [p for p in json.loads(done.out)["plugins"] if p["state"] == "broken"]
     assert plugin["error"] == "ZeroDivisionError: division by zero"
     assert plugin["place"] == str(here / "mine" / "sightx_test_listed_broken.py")
     assert "broken sightx_test_listed_broken" in sightx("list-plugins").out
+
+
+def test_a_module_whose_name_is_taken_is_listed_as_shadowed(sightx, local) -> None:
+    path = local("random", "x")
+    line = sightx("list-plugins").out.splitlines()[-1]
+    assert line.startswith(f"shadowed random from {path}: the name 'random' is taken by ")
+
+
+def test_disabled_ones_are_listed(sightx, local, monkeypatch: pytest.MonkeyPatch) -> None:
+    local("sightx_test_listed_off", "x")
+    monkeypatch.setenv("SIGHTX_PLUGINS", "none")
+    line = sightx("list-plugins").out.splitlines()[-1]
+    assert line.startswith("disabled sightx_test_listed_off from ")
+    assert line.endswith(": SIGHTX_PLUGINS=none")
+
+
+def test_clashing_names_are_marked_with_both_owners(sightx, local) -> None:
+    path = local("sightx_test_listed_clash", "resnet50")
+    out = sightx("list-plugins", "model").out
+    assert out.count("resnet50 (clash)") == 2
+    clashes = [line for line in out.splitlines() if line.startswith("clash ")]
+    assert f"clash model 'resnet50' is brought by sightx_test_listed_clash at {path}:4" in clashes[1]
+    assert clashes[1].endswith('use = "sightx_test_listed_clash:resnet50" names it')
+    assert "is brought by builtin (sightx " in clashes[0]
+    assert clashes[0].endswith('use = "sightx:resnet50" names it')
+    listed = json.loads(sightx("list-plugins", "model", "--json").out)["components"]
+    (builtin,) = [c for c in listed if c["name"] == "resnet50" and c["plugin"] == "builtin"]
+    assert builtin["clashes"] == [f"sightx_test_listed_clash at {path}:4"]
+
+
+def test_verbose_says_where_each_is_written(sightx) -> None:
+    brief, whole = sightx("list-plugins", "loss").out, sightx("list-plugins", "loss", "-v").out
+    assert "losses.py" not in brief
+    (line,) = [line for line in whole.splitlines() if " cross-entropy " in line]
+    file, _, number = line.split()[-1].rpartition(":")
+    assert Path(file).read_text().splitlines()[int(number) - 1].startswith("class CrossEntropy(")
+
+
+def test_on_a_terminal_lines_fit_its_width(
+    here: Path, local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real pseudo-terminal; the child of the fork leaves by its exit alone."""
+    local("sightx_test_listed_wide", "x")
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    command = [sys.executable, "-m", "sightx", "list-plugins", "loss"]
+    chunks: list[bytes] = []
+
+    def read(descriptor: int) -> bytes:
+        chunks.append(os.read(descriptor, 1024))
+        return chunks[-1]
+
+    with (here / "screen").open("w") as screen:
+        before = os.dup(1)
+        os.dup2(screen.fileno(), 1)
+        try:
+            assert pty.spawn(command, read) == 0
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
+    text = b"".join(chunks).decode().replace("\r", "")
+    plain = text.replace("\x1b[1m", "").replace("\x1b[32m", "").replace("\x1b[0m", "")
+    table, _, states = plain.partition("\n\n")
+    assert max(map(len, table.splitlines())) == 90
+    assert "..." in table
+    assert "\x1b[32mloaded\x1b[0m" in text
+    assert "sightx_test_listed_wide from mine/sightx_test_listed_wide.py" in states
+
+
+def test_a_listing_needs_no_rich(child) -> None:
+    code = "import sys; from sightx.cli.main import main\ntry: main(['list-plugins'])\n"
+    code += "finally: assert not {m for m in sys.modules if m.partition('.')[0] == 'rich'}"
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert cli.COMMANDS["list-plugins"] == "sightx.cli.list_plugins"

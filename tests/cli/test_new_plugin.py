@@ -88,34 +88,36 @@ def test_what_is_written_is_whole(packages: dict[str, Path]) -> None:
         assert said["build-system"]["build-backend"] == "hatchling.build"
 
 
+def outer_venv(folder: Path) -> str:
+    """Make a fresh environment that sees what this one has, and return its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    outer = [path for path in sys.path if path.endswith("site-packages")]
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in outer]
+    (next(folder.glob("lib/*/site-packages")) / "outer.pth").write_text("".join(lines))
+    return str(folder / "bin" / "python")
+
+
 @pytest.mark.slow
 def test_every_kind_can_be_installed_tested_and_run(
     packages: dict[str, Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("hatchling")
-    venv = tmp_path / "venv"
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True
-    )
-    python = venv / "bin" / "python"
-    own = [path for path in sys.path if path.endswith("site-packages")]
-    (next(venv.glob("lib/*/site-packages")) / "outer.pth").write_text("\n".join(own) + "\n")
-    packages_ = list(map(str, packages.values()))
-    editable = [word for package in packages_ for word in ("-e", package)]
+    python = outer_venv(tmp_path / "venv")
+    editable = [word for package in packages.values() for word in ("-e", str(package))]
     done = subprocess.run(
-        [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
+        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
          "--disable-pip-version-check", *editable],
         capture_output=True, text=True, check=False, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for kind, package in packages.items():
         tested = subprocess.run(
-            [str(python), "-m", "pytest", "-q"],
+            [python, "-m", "pytest", "-q"],
             cwd=package, capture_output=True, text=True, check=False, env=environment(),
         )  # fmt: skip
         assert tested.returncode == 0, tested.stdout
         run = subprocess.run(
-            [str(python), "-m", "sightx", "run", f"specs/sx-{kind}.toml", "--quiet"],
+            [python, "-m", "sightx", "run", f"specs/sx-{kind}.toml", "--quiet"],
             cwd=package, capture_output=True, text=True, check=False, env=environment(),
         )  # fmt: skip
         assert run.returncode == 0, run.stderr

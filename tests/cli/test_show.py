@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ use = "simplenet"
 """
 
 
-def test_show_prints_the_whole_experiment_as_a_spec(sightx, here: Path) -> None:
+def test_show_prints_the_whole_experiment_with_origins(sightx, here: Path) -> None:
     (here / "a.toml").write_text(SPEC)
     done = sightx("show", "a.toml")
     assert (done.code, done.err) == (0, "")
@@ -21,14 +22,32 @@ def test_show_prints_the_whole_experiment_as_a_spec(sightx, here: Path) -> None:
     assert shown["optimizer"] == {"use": "adam", **shown["optimizer"]}
     assert shown["training"]["epochs"] == 20
     assert shown["dataset"]["root"] == str(here / "data")
-    assert done.out.startswith("# experiment id: ")
+    head = done.out.splitlines()
+    assert head[0].startswith("# experiment id: ")
+    assert head[1] == "# spec: a.toml"
+    (line,) = [line for line in head if line.startswith("root = ")]
+    assert line.endswith("   # a.toml:4")
 
 
 def test_what_show_prints_is_a_spec_of_the_same_experiment(sightx, here: Path) -> None:
     (here / "a.toml").write_text(SPEC)
     first = sightx("show", "a.toml", "--set", "training.epochs=3").out
+    assert "epochs = 3" in first
+    assert "# --set training.epochs=3" in first
     (here / "whole.toml").write_text(first)
-    assert sightx("show", "whole.toml").out == first
+    again = sightx("show", "whole.toml").out
+    assert again.splitlines()[0] == first.splitlines()[0]
+    assert tomllib.loads(again) == tomllib.loads(first)
+
+
+def test_show_as_json(sightx, here: Path) -> None:
+    (here / "a.toml").write_text(SPEC)
+    told = json.loads(sightx("show", "a.toml", "--json").out)
+    assert told["experiment"] == tomllib.loads(sightx("show", "a.toml").out)
+    assert told["origins"]["dataset.root"] == "a.toml:4"
+    assert told["origins"]["prepare.0.size"] == "default"
+    assert told["spec"] == str(here / "a.toml")
+    assert len(told["id"]) == 64
 
 
 def test_show_of_a_wrong_spec_prints_nothing(sightx, here: Path) -> None:

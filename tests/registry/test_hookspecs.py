@@ -7,6 +7,11 @@ import pytest
 from sightx import hookimpl
 from sightx.registry import hookspecs
 
+PLUGIN_HOOKS: dict[str, list[str]] = {
+    "sightx_checks": [],
+    "sightx_commands": [],
+    "sightx_components": [],
+}
 RUN_HOOKS = {
     "sightx_run_started": ["experiment", "run"],
     "sightx_epoch_started": ["run", "epoch"],
@@ -23,7 +28,7 @@ def hooks(owner: type) -> dict[str, list[str]]:
 
 
 def test_the_contract_is_what_the_design_says() -> None:
-    assert hooks(hookspecs.PluginHooks) == {"sightx_components": []}
+    assert hooks(hookspecs.PluginHooks) == PLUGIN_HOOKS
     assert hooks(hookspecs.RunHooks) == RUN_HOOKS
 
 

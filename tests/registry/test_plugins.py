@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,8 +196,52 @@ def test_two_distributions_with_one_entry_point_name_are_both_loaded(
     install("sx-a", component("left"), point="same")
     install("sx-b", component("right"), point="same")
     found = registry(tmp_path)
-    assert [p.distribution for p in found.plugins if p.name == "same"] == ["sx-a", "sx-b"]
+    both = [p for p in found.plugins if p.name == "same"]
+    assert [p.distribution for p in both] == ["sx-a", "sx-b"]
+    assert [p.state for p in both] == ["loaded", "loaded"]
+    assert [p.note for p in both] == [
+        "sx-b 1.0 has an entry point of this name too",
+        "sx-a 1.0 has an entry point of this name too",
+    ]
     assert {"left", "right"} <= set(found.names("model"))
+
+
+@pytest.mark.parametrize("spelling", ["sx-again", "SX_Again"])
+def test_a_distribution_that_is_there_twice_is_shadowed_by_the_first(
+    tmp_path: Path, install: Install, component: Source, spelling: str
+) -> None:
+    older = install("sx-again", component("again"), version="1.0")
+    newer = tmp_path / "first"
+    shutil.copytree(older, newer)
+    info = newer / "sx_again-1.0.dist-info"
+    info.rename(info := newer / "sx_again-2.0.dist-info")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {spelling}\nVersion: 2.0\n")
+    sys.path.insert(0, str(newer))
+    try:
+        found = registry(tmp_path)
+    finally:
+        sys.path.remove(str(newer))
+    plugins_ = {p.state: p for p in found.plugins if p.name == "sx-again"}
+    assert plugins_["loaded"].version == "2.0"
+    shadowed = plugins_["shadowed"]
+    assert (shadowed.version, shadowed.place) == ("1.0", str(older / "sx_again-1.0.dist-info"))
+    assert shadowed.error == f"sx-again 2.0 comes first, at {info}"
+    assert found.broken == []
+    assert found.names("model").count("again") == 1
+
+
+def test_a_folder_that_is_on_the_path_twice_is_one(
+    tmp_path: Path, install: Install, component: Source
+) -> None:
+    folder = install("sx-double", component("double"))
+    sys.path.append(str(folder))
+    try:
+        found = registry(tmp_path)
+    finally:
+        sys.path.reverse()
+        sys.path.remove(str(folder))
+        sys.path.reverse()
+    assert [p.state for p in found.plugins if p.distribution == "sx-double"] == ["loaded"]
 
 
 def test_entry_points_that_cannot_be_read_break_only_their_distribution(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic_core import PydanticCustomError
 
 from sightx.registry import plugins
 from sightx.registry.project import Project
@@ -43,9 +44,26 @@ def test_a_module_may_not_take_the_name_of_another(
     (folder / f"{name}.py").write_text(component("taken"))
     found = registry(tmp_path, folder)
     plugin = found.plugins[-1]
-    assert plugin.state == "broken"
-    assert plugin.error.startswith(f"ImportError: the name {name!r} is taken by ")
+    assert plugin.state == "shadowed"
+    assert plugin.error.startswith(f"the name {name!r} is taken by ")
     assert "taken" not in found.names("model")
+    assert found.broken == [plugin]
+    with pytest.raises(PydanticCustomError) as caught:
+        found.find("model", "taken")
+    assert caught.value.type == "broken-plugin"
+    assert f"plugin {name} is shadowed: the name {name!r} is taken by " in caught.value.message()
+
+
+def test_of_two_folders_with_one_name_the_second_is_shadowed(
+    tmp_path: Path, component: Source
+) -> None:
+    for folder, name in (("one", "sx-first"), ("two", "sx-second")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sightx_test_twice.py").write_text(component(name))
+    found = registry(tmp_path, tmp_path / "one", tmp_path / "two")
+    assert [plugin.state for plugin in found.plugins[1:]] == ["loaded", "shadowed"]
+    assert str(tmp_path / "one") in found.plugins[-1].error
+    assert "sx-second" not in found.names("model")
 
 
 def test_a_folder_of_plugins_never_hides_what_others_import(tmp_path: Path) -> None:

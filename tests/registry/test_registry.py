@@ -141,3 +141,41 @@ def test_an_entry_knows_the_line_of_its_class() -> None:
     file, _, line = registry.entries()[0].place.rpartition(":")
     assert file == __file__
     assert "class Here" in Path(__file__).read_text().splitlines()[int(line) - 1]
+
+
+def test_names_are_sorted_as_people_count() -> None:
+    registry = Registry()
+    names = ["b2", "a10", "a9", "a", "a9-x"]
+    registry.add(MINE, [named(Model, name) for name in names])
+    found = [entry.component.name for entry in registry.entries("model")]
+    assert found == ["a", "a9", "a9-x", "a10", "b2"]
+
+
+def test_a_record_says_everything_about_a_component() -> None:
+    registry = Registry()
+    registry.add(Plugin("point", "m", "dist", "1.5"), [named(Loss, "same", revision=3)])
+    registry.add(MINE, [named(Loss, "same"), named(Loss, "own")])
+    records = {item["plugin"]: item for item in registry.describe()["components"]}
+    assert records["point"] == {
+        "kind": "loss", "name": "same", "summary": "What it is.", "plugin": "point",
+        "distribution": "dist", "version": "1.5", "revision": 3, "place": __name__,
+        "clashes": [f"mine at {__name__}"],
+    }  # fmt: skip
+    by_name = {entry.component.name: entry for entry in registry.entries()}
+    assert registry.clashes(by_name["own"]) == []
+
+
+def test_commands_that_cannot_be_had_break_their_plugin_alone() -> None:
+    registry = Registry()
+
+    def ask(what: str) -> list[str]:
+        assert what == "commands"
+        return ["hello"]
+
+    def exits(what: str) -> list[str]:
+        raise SystemExit(3)
+
+    registry.add(MINE, ask=ask)
+    registry.add(Plugin("other", "m"), ask=exits)
+    assert registry.commands() == [("hello", MINE)]
+    assert [plugin.error for plugin in registry.broken] == ["SystemExit: 3"]

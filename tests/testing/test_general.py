@@ -150,7 +150,8 @@ sys.path.append(sys.argv[1])
 import heavy_plugin, light_plugin, moody_plugin
 from sightx.testing.demands import find
 from sightx.testing.general import cheap_import
-print(json.dumps([str(find(cheap_import, m.A)) for m in (light_plugin, heavy_plugin, moody_plugin)]))
+modules = (light_plugin, heavy_plugin, moody_plugin)
+print(json.dumps([str(find(cheap_import, module.A)) for module in modules]))
 """
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

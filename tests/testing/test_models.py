@@ -115,6 +115,10 @@ def many(self, x):
     return Net.forward(self, x)
 
 
+def overflowing(self, x):
+    return Net.forward(self, x) / torch.tensor(float(self.training))
+
+
 def noisy(self, x):
     return nn.functional.dropout(Net.forward(self, x), 0.5, training=True)
 
@@ -164,6 +168,11 @@ BROKEN = [
     (models.every_weight_learns, changed(forward=pair)(), "it returns a tuple"),
     (models.every_weight_learns, changed(forward=wide)(), "outputs are (4, 6); return (4, 3)"),
     (models.two_images_are_enough, changed(forward=many)(), "more images, please"),
+    (
+        models.two_images_are_enough,
+        changed(forward=overflowing)(),
+        "in evaluation mode outputs are",
+    ),
     (models.evaluation_is_steady, changed(forward=noisy)(), "differ from call to call"),
     (models.evaluation_is_steady, changed(forward=neighbours)(), "on the others of its batch"),
     (

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+
+PLUGIN = '''\
+from sightx import Model, hookimpl
+
+
+class Mine(Model):
+    """A model of this project."""
+
+    name = "sightx-test-mine"
+    width: int
+    """How wide."""
+
+
+@hookimpl
+def sightx_components():
+    return [Mine]
+'''
+
+
+def project(here: Path, text: str) -> None:
+    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (here / "mine").mkdir()
+    (here / "mine" / "sightx_test_schema_mine.py").write_text(text)
+
+
+def test_the_schema_knows_the_projects_plugins(sightx, here: Path) -> None:
+    project(here, PLUGIN)
+    done = sightx("schema")
+    assert (done.code, done.err) == (0, "")
+    made = json.loads(done.out)
+    check = jsonschema.Draft202012Validator(made)
+    model = {"use": "sightx-test-mine", "width": 3}
+    spec = {"name": "a", "dataset": {"use": "synthetic-fundus"}, "model": model}
+    assert check.is_valid(spec)
+    assert not check.is_valid({**spec, "model": {**model, "width": "3"}})
+    assert made["$defs"]["model.sightx-test-mine"]["description"] == "A model of this project."
+
+
+def test_the_schema_goes_to_a_file_and_is_always_the_same(sightx, here: Path) -> None:
+    done = sightx("schema", "s.json")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    sightx("schema", "s.json")
+    assert (here / "s.json").read_text() == sightx("schema").out
+
+
+def test_places_and_settings_of_the_machine_stay_out(sightx, here: Path) -> None:
+    before = sightx("schema").out
+    (here / "sightx.local.toml").write_text('[execution]\nthreads = 3\n[places]\nx = "/x"\n')
+    assert sightx("schema").out == before
+
+
+def test_a_broken_plugin_is_a_warning(sightx, here: Path) -> None:
+    project(here, "1 / 0\n")
+    done = sightx("schema")
+    assert done.code == 0
+    assert json.loads(done.out)["$defs"]["model.resnet50"]
+    (line,) = done.lines
+    assert line.startswith("warning[broken-plugin] plugin sightx_test_schema_mine")
+
+
+def test_neither_schema_nor_show_imports_what_is_heavy(here: Path) -> None:
+    (here / "a.toml").write_text(
+        'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@x"\n[model]\nuse = "resnet50"\n'
+    )
+    for words in (["schema"], ["show", "a.toml"], ["show", "a.toml", "--json"]):
+        code = (
+            "import sys\nfrom sightx.cli.main import main\n"
+            f"try: main({words})\nexcept SystemExit as done: assert not done.code\n"
+            "print(*sys.modules, file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        loaded = set(done.stderr.split())
+        assert not loaded & {"torch", "torchvision", "pandas", "sklearn", "matplotlib", "rich"}

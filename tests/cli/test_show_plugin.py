@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sightx import document
+from sightx.cli import show_plugin
+from sightx.registry import plugins, project
+from sightx.registry.components import read
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = plugins.load(project.find(ROOT))
+ENTRIES = {f"{e.component.kind} {e.component.name}": e for e in REGISTRY.entries()}
+
+
+@pytest.mark.parametrize("title", ENTRIES)
+def test_the_example_of_every_component_validates(title: str) -> None:
+    entry = ENTRIES[title]
+    record = show_plugin.describe(REGISTRY, entry)
+    data = document.parse(record["example"].encode(), "example").data
+    (section,) = data
+    table = data[section][0] if isinstance(data[section], list) else data[section]
+    assert (section, table.pop("use")) == (entry.component.kind, entry.component.name)
+    made = read(entry.component, table, REGISTRY)
+    required = {key for key, info in entry.component.model_fields.items() if info.is_required()}
+    assert set(table) == required == made.model_fields_set
+
+
+@pytest.mark.parametrize("title", ENTRIES)
+def test_every_default_in_an_example_is_the_default(title: str) -> None:
+    entry = ENTRIES[title]
+    lines = show_plugin.describe(REGISTRY, entry)["example"].splitlines()
+    comments = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
+    said = tomllib.loads("\n".join(comments))
+    required = tomllib.loads("\n".join(line for line in lines[2:] if not line.startswith("# ")))
+    with_defaults = read(entry.component, {**required, **said}, REGISTRY)
+    assert with_defaults == read(entry.component, required, REGISTRY)
+    assert set(said) | set(required) <= set(entry.component.model_fields)
+
+
+def test_a_component_is_shown_with_its_fields(sightx) -> None:
+    done = sightx("show-plugin", "prepare", "resize")
+    assert (done.code, done.err) == (0, "")
+    text = done.out
+    assert text.startswith("prepare resize\n\nChange the size.\n")
+    assert "\nplugin    builtin (sightx " in text
+    assert "\nrevision  1\n" in text
+    assert "size  integer > 0 or array of 2 integers > 0; required\n" in text
+    assert 'fit   one of stretch, pad, cover; default "stretch"\n' in text
+    assert "One number for a square, or height and width." in text
+    assert '[[prepare]]\nuse = "resize"\nsize = 1  # required: ' in text
+    file, _, line = text.partition("\nfile      ")[2].partition("\n")[0].rpartition(":")
+    assert Path(file).read_text().splitlines()[int(line) - 1] == "class Resize(Prepare):"
+
+
+def test_json_says_the_same(sightx) -> None:
+    shown = json.loads(sightx("show-plugin", "optimizer", "sightx:sgd", "--json").out)
+    assert (shown["kind"], shown["name"], shown["revision"]) == ("optimizer", "sgd", 1)
+    fields = {field["key"]: field for field in shown["fields"]}
+    assert fields["momentum"] == {
+        "key": "momentum", "type": "number >= 0 and < 1", "required": False, "default": 0.0,
+        "description": "The share of the last step's direction that goes on.",
+    }  # fmt: skip
+    assert shown["doc"] == "Stochastic gradient descent, with momentum if wanted."
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["modle", "resnet50"], "error[usage] no kind is called 'modle'; did you mean 'model'?"),
+        (["loss", "cros-entropy"], "error[unknown-name] no loss is called 'cros-entropy'; "
+         "did you mean 'cross-entropy'? known: cross-entropy, inverse-frequency-cross-entropy"),
+        (["model", "other:resnet50"], "error[unknown-name] no model is called 'other:resnet50'; "),
+    ],
+)  # fmt: skip
+def test_what_is_unknown_is_met_with_the_nearest(sightx, words: list[str], line: str) -> None:
+    done = sightx("show-plugin", *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.lines[0].startswith(line)
+
+
+def test_of_a_clash_each_owner_is_named(sightx, here: Path) -> None:
+    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (here / "mine").mkdir()
+    (here / "mine" / "sightx_test_shown.py").write_text(
+        "from sightx import Loss, Model, hookimpl\n"
+        "class Mine(Model):\n    'Mine.'\n    name = 'resnet50'\n    base: Loss\n"
+        "@hookimpl\ndef sightx_components(): return [Mine]\n"
+    )
+    done = sightx("show-plugin", "model", "resnet50")
+    assert done.code == 4
+    assert "is brought by builtin (sightx " in done.lines[0]
+    shown = json.loads(sightx("show-plugin", "model", "sightx_test_shown:resnet50", "--json").out)
+    assert shown["clashes"][0].startswith("builtin (sightx ")
+    (base,) = [field for field in shown["fields"] if field["key"] == "base"]
+    assert (base["type"], base["required"]) == ("component of kind loss", True)
+    table = tomllib.loads(shown["example"])["model"]
+    assert table["use"] == "sightx_test_shown:resnet50"
+    assert table["base"] == {"use": "cross-entropy"}

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import sightx
+from sightx.registry import plugins, provenance
+from sightx.registry.project import Project
+from sightx.registry.registry import Plugin
+
+ROOT = Path(__file__).parents[2]
+Install = Callable[..., Path]
+Source = Callable[..., str]
+fresh = provenance.source_hash.__wrapped__
+
+
+def by_hand(root: Path, *files: str) -> str:
+    digest = sha256()
+    for name in sorted(files):
+        content = (root / name).read_bytes()
+        digest.update(name.encode() + b"\0" + str(len(content)).encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def local(folder: Path, name: str) -> Plugin:
+    return Plugin(Path(name).stem, str(folder / name))
+
+
+def test_the_built_ins_are_hashed_over_all_of_sightx() -> None:
+    builtin = plugins.load(Project(ROOT)).plugins[0]
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "sightx").rglob("*.py")]
+    assert fresh(builtin) == by_hand(ROOT, *files)
+    assert provenance.source_hash(builtin) == provenance.source_hash(builtin)
+
+
+def test_a_projects_file_counts_with_what_is_private_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "mine.py").write_text("a = 1\n")
+    before = fresh(local(folder, "mine.py"))
+    assert before == by_hand(folder, "mine.py")
+
+    (folder / "other.py").write_text("another plugin\n")
+    assert fresh(local(folder, "mine.py")) == before
+    (folder / "_helper.py").write_text("b = 1\n")
+    helped = fresh(local(folder, "mine.py"))
+    assert helped == by_hand(folder, "mine.py", "_helper.py")
+    (folder / "_helper.py").write_text("b = 2\n")
+    assert fresh(local(folder, "mine.py")) not in (before, helped)
+
+
+def test_the_same_content_elsewhere_is_the_same_and_one_byte_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    (folder / "pack" / "deep").mkdir(parents=True)
+    (folder / "pack" / "__init__.py").write_text("")
+    (folder / "pack" / "deep" / "net.py").write_text("width = 1\n")
+    (folder / "pack" / "notes.txt").write_text("no code\n")
+    shutil.copytree(folder, tmp_path / "two")
+    one, two = (fresh(local(tmp_path / name, "pack")) for name in ("one", "two"))
+    assert one == two == by_hand(folder, "pack/__init__.py", "pack/deep/net.py")
+
+    (tmp_path / "two" / "pack" / "notes.txt").write_text("still no code\n")
+    assert fresh(local(tmp_path / "two", "pack")) == one
+    (tmp_path / "two" / "pack" / "deep" / "net.py").write_text("width = 2\n")
+    assert fresh(local(tmp_path / "two", "pack")) != one
+    (tmp_path / "two" / "pack" / "deep" / "net.py").rename(tmp_path / "two" / "pack" / "net.py")
+    assert fresh(local(tmp_path / "two", "pack")) != one
+
+
+def record(folder: Path, *files: str) -> None:
+    """Write what an installer records of its files."""
+    info = next(folder.glob("*.dist-info"))
+    names = [*files, f"{info.name}/METADATA", f"{info.name}/RECORD"]
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in names))
+
+
+def test_an_installed_distribution_counts_as_a_whole(
+    tmp_path: Path, install: Install, component: Source
+) -> None:
+    folder = install("sx-whole", component("whole"))
+    (folder / "sx_beside.py").write_text("b = 1\n")
+    plugin = plugins.load(Project(tmp_path)).entries("model")
+    (plugin,) = [each.plugin for each in plugin if each.component.name == "whole"]
+    module = "sightx_test_sx_whole.py"
+    assert fresh(plugin) == by_hand(folder, module)  # as an editable one: nothing is recorded
+    record(folder, module, "sx_beside.py", "../../bin/script.py", "_editable_impl_sx_whole.py")
+    (folder / "_editable_impl_sx_whole.py").write_text("a shim\n")
+    assert fresh(plugin) == by_hand(folder, module, "sx_beside.py")
+    (folder / "sx_beside.py").write_text("b = 2\n")
+    assert fresh(plugin) == by_hand(folder, module, "sx_beside.py")
+
+
+def test_an_editable_install_is_as_good_as_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, component: Source
+) -> None:
+    """The source lies elsewhere, in a package below a namespace."""
+    source, site = tmp_path / "src", tmp_path / "site"
+    package = source / "sightx_test_space" / "pack"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(component("spaced"))
+    (package / "net.py").write_text("")
+    (source / "sightx_test_space" / "foreign").mkdir()
+    (source / "sightx_test_space" / "foreign" / "__init__.py").write_text("another's")
+    info = site / "sx_space-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sx-space\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sightx]\nspace = sightx_test_space.pack\n")
+    for folder in (source, site):
+        monkeypatch.syspath_prepend(folder)
+    found = plugins.load(Project(tmp_path)).entries("model")
+    (plugin,) = [each.plugin for each in found if each.component.name == "spaced"]
+    files = ("sightx_test_space/pack/__init__.py", "sightx_test_space/pack/net.py")
+    assert fresh(plugin) == by_hand(source, *files)
+    for name in [name for name in sys.modules if name.startswith("sightx_test_space")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+LOSS = '''
+from sightx import Loss, hookimpl
+
+class Mine(Loss):
+    """A project's own."""
+
+    name = "sx-mine"
+    revision = 7
+
+    def build(self, *, class_counts):
+        from torch import nn
+
+        return nn.CrossEntropyLoss(reduction="none")
+
+@hookimpl
+def sightx_components():
+    return [Mine]
+'''
+
+
+def test_a_run_records_whose_code_it_ran(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "sightx_test_recorded.py").write_text(LOSS)
+    experiment = sightx.load(spec, ["loss.use=sx-mine", "training.epochs=1"])
+    run = sightx.run(experiment, runs=tmp_path / "runs")
+    recorded = json.loads((run.directory / "environment.json").read_text())
+    (mine,) = [each for each in recorded["components"] if each["kind"] == "loss"]
+    assert mine == {
+        "kind": "loss", "name": "sx-mine", "revision": 7, "module": "sightx_test_recorded",
+        "plugin": "sightx_test_recorded", "distribution": "", "version": "",
+        "sha256": by_hand(tmp_path / "mine", "sightx_test_recorded.py"),
+    }  # fmt: skip
+    (model,) = [each for each in recorded["components"] if each["kind"] == "model"]
+    assert (model["plugin"], model["distribution"]) == ("builtin", "sightx")
+    assert model["version"] == recorded["packages"]["sightx"]
+    assert [each["name"] for each in recorded["observers"]] == ["curves"]
+    assert {each["sha256"] for each in recorded["observers"]} == {model["sha256"]}
+
+
+class Unregistered(sightx.Loss):
+    """Made in Python."""
+
+    name = "unregistered"
+
+
+def test_one_that_no_plugin_has_brought_is_known_by_its_module() -> None:
+    for registry in (None, plugins.load(Project(ROOT))):
+        found = provenance.describe(Unregistered(), registry)
+        assert (found["plugin"], found["module"]) == ("", __name__)
+    assert provenance.describe(plugins.load(Project(ROOT)).find("loss", "cross-entropy")(), None)[
+        "sha256"
+    ] == fresh(plugins.load(Project(ROOT)).plugins[0])
