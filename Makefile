@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check bench format clean
+.PHONY: demo test test-slow check bench generated format clean
 
 # The environment is made again when the dependencies change.
 $(VENV)/ready: pyproject.toml
@@ -29,6 +29,11 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/startup.py
+
+# Files that are written by the code: after a change to a component or a check.
+generated: $(VENV)/ready
+	SIGHTX_REGENERATE=1 $(BIN)/python -m pytest -q tests/spec/test_schema.py -k committed
+	$(BIN)/python -m sightx.spec.codes > docs/codes.md
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

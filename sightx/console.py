@@ -103,7 +103,7 @@ def show_registry(registry: Registry, kind: str | None, *, verbose: bool = False
     for entry in clashes:
         use = f"{entry.plugin.distribution or entry.plugin.name}:{entry.component.name}"
         head = f"{entry.component.kind} {entry.component.name!r} is brought by"
-        print(f"{_painted('clash', 'broken')} {head} {entry}; use = \"{use}\" names it")
+        print(f'{_painted("clash", "broken")} {head} {entry}; use = "{use}" names it')
     print()
     for plugin in registry.plugins:
         print(_state(plugin))

@@ -113,6 +113,8 @@ def broken_law(path: Path) -> Iterator[str]:
                 yield f"{place}: import it from sightx"
             elif not other and target.split(".")[1] not in sightx.__all__:
                 yield f"{place}: sightx exports no such name"
+        elif (room, other) == ("cli", "testing"):
+            continue  # `sightx test-plugin` runs the kit
         elif other in GUESTS:
             yield f"{place}: built-ins come in by the plugins' door"
         elif other and ROOMS.index(other) > ROOMS.index(room):

@@ -11,6 +11,7 @@ from sightx.cli.options import overrides, runs_folder
 
 if TYPE_CHECKING:
     from sightx import Experiment, Observer
+    from sightx.spec.experiment import Origin
 
 
 @click.command("run")
@@ -34,6 +35,5 @@ def command(spec: Path, overrides: tuple[str, ...], runs: Path | None, quiet: bo
 
 def _console(experiment: Experiment) -> Observer:
     """Return the observer that talks to the person who typed the command."""
-    assert experiment.origin is not None
-    observer = experiment.origin.registry.find("observer", "console")()
-    return cast("Observer", observer)
+    registry = cast("Origin", experiment.origin).registry
+    return cast("Observer", registry.find("observer", "console")())

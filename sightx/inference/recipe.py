@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from sightx.document import Position
 from sightx.errors import PluginError
 from sightx.registry.components import Settings
+from sightx.registry.diagnostics import failure, problems
 from sightx.registry.kinds import Decide, Loss, Model, Prepare
 from sightx.registry.registry import Registry
-from sightx.registry.diagnostics import failure, problems
 from sightx.spec.experiment import Experiment, table
 
 FORMAT = 1

@@ -156,7 +156,9 @@ def _array(kind: Any) -> str:
 
 def _table(kind: type[Settings]) -> str:
     if issubclass(kind, Component):
-        return f"component {kind.name}" if hasattr(kind, "name") else f"component of kind {kind.kind}"
+        return (
+            f"component {kind.name}" if hasattr(kind, "name") else f"component of kind {kind.kind}"
+        )
     keys = ", ".join(kind.model_fields)
     return f"table of {keys}" if keys else "table"
 
@@ -180,7 +182,9 @@ def _limits(bounds: list[Any], what: str = "character") -> str:
         said += f" from {low[0]} to {high[0]}"
     else:
         signs = {sign: _bound(bounds, name) for name, sign in _SIGNS.items()}
-        said += " and".join(f" {sign} {value}" for sign, value in signs.items() if value is not None)
+        said += " and".join(
+            f" {sign} {value}" for sign, value in signs.items() if value is not None
+        )
     shortest, longest = _bound(bounds, "min_length"), _bound(bounds, "max_length")
     said += f", at least {shortest} {what}{'s' * (shortest > 1)}" if shortest else ""
     said += f", at most {longest} {what}{'s' * (longest > 1)}" if longest else ""

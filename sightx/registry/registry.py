@@ -100,7 +100,9 @@ class Registry:
         """
         classes, rules = list(components), list(checks)
         fault = next(filter(None, map(_fault, classes)), "") or _twice(classes)
-        if fault := fault or next((f"{r!r} is no check" for r in rules if type(r) is not Check), ""):
+        if fault := fault or next(
+            (f"{r!r} is no check" for r in rules if type(r) is not Check), ""
+        ):
             plugin, classes, rules = replace(plugin, state="broken", error=fault), [], []
         self.plugins.append(plugin)
         self.checks += [(rule, plugin) for rule in rules]
@@ -168,8 +170,7 @@ class Registry:
         return [
             plugin
             for plugin in self.plugins
-            if plugin.state == "broken"
-            or (plugin.state == "shadowed" and not plugin.distribution)
+            if plugin.state == "broken" or (plugin.state == "shadowed" and not plugin.distribution)
         ]
 
     def warnings(self) -> list[Problem]:
@@ -221,7 +222,9 @@ class Registry:
     def _miss(self, kind: str, use: str) -> PydanticCustomError:
         message = f"no {kind} is called {use!r}"
         if self.broken:
-            causes = ", ".join(f"{plugin} is {plugin.state}: {plugin.error}" for plugin in self.broken)
+            causes = ", ".join(
+                f"{plugin} is {plugin.state}: {plugin.error}" for plugin in self.broken
+            )
             hint = "sightx --debug shows the traceback"
             return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
         if others := [found for found, name in self._entries if name == use]:

@@ -52,10 +52,12 @@ def enforce(experiment: Experiment, stage: Stage, **facts: object) -> None:
 def _found(
     check: Check, plugin: Plugin, experiment: Experiment, spec: Document, facts: dict[str, object]
 ) -> list[Problem]:
-    """Return one check's problems; one that fails is a problem of its plugin, and hurts no other."""
+    """Return one check's problems; one that fails is a problem of its plugin alone."""
     try:
         findings = call(check.find, experiment=experiment, **facts)
         return [_problem(check, finding, spec) for finding in findings]
+    except SightXError as error:
+        return list(error.problems)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

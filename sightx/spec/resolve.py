@@ -95,7 +95,8 @@ def examine(path: str | Path, overrides: Sequence[str] = ()) -> Examined:
         experiment = _resolve(whole, overrides, home, registry)
         origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry, whole)
         experiment = experiment.from_origin(origin)
-        found += [*_unknown_codes(experiment, origin), *checks.run(experiment, "spec")]
+        found += _unknown_codes(experiment, origin)
+        found += [_placed(problem, path) for problem in checks.run(experiment, "spec")]
     except SightXError as error:
         found += [_placed(problem, path) for problem in error.problems]
         cause = error.__cause__

@@ -55,8 +55,8 @@ class Outlook:
 def look(experiment: Experiment) -> Outlook:
     """Open the data and assemble the network.
 
-    Raises ResourceError without the device, DataError for the first fault of the table, or where files are missing; SpecError where
-    the parts of the network do not go together.
+    Raises ResourceError without the device, DataError for the first fault of the table or where
+    files are missing, SpecError where the parts of the network do not go together.
     """
     device = build.choose_device(experiment.execution.device)
     table = samples.open_table(experiment.dataset, experiment.split)

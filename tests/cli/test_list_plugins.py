@@ -1,15 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import pty
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from sightx.cli import main as cli
 
 PLUGIN = '''
 from sightx import Loss, Model, hookimpl
@@ -37,11 +36,6 @@ def local(here: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def rows(out: str) -> list[list[str]]:
-    """Return the cells of the table."""
-    return [line.split(maxsplit=1) for line in out.partition("\n\n")[0].splitlines()]
 
 
 def test_every_kind_and_the_plugins_are_listed(sightx) -> None:
@@ -104,7 +98,9 @@ def test_clashing_names_are_marked_with_both_owners(sightx, local) -> None:
     out = sightx("list-plugins", "model").out
     assert out.count("resnet50 (clash)") == 2
     clashes = [line for line in out.splitlines() if line.startswith("clash ")]
-    assert f"clash model 'resnet50' is brought by sightx_test_listed_clash at {path}:4" in clashes[1]
+    assert (
+        f"clash model 'resnet50' is brought by sightx_test_listed_clash at {path}:4" in clashes[1]
+    )
     assert clashes[1].endswith('use = "sightx_test_listed_clash:resnet50" names it')
     assert "is brought by builtin (sightx " in clashes[0]
     assert clashes[0].endswith('use = "sightx:resnet50" names it')
@@ -124,39 +120,36 @@ def test_verbose_says_where_each_is_written(sightx) -> None:
 def test_on_a_terminal_lines_fit_its_width(
     here: Path, local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real pseudo-terminal; the child of the fork leaves by its exit alone."""
     local("sightx_test_listed_wide", "x")
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    command = [sys.executable, "-m", "sightx", "list-plugins", "loss"]
-    chunks: list[bytes] = []
-
-    def read(descriptor: int) -> bytes:
-        chunks.append(os.read(descriptor, 1024))
-        return chunks[-1]
-
-    with (here / "screen").open("w") as screen:
-        before = os.dup(1)
-        os.dup2(screen.fileno(), 1)
-        try:
-            assert pty.spawn(command, read) == 0
-        finally:
-            os.dup2(before, 1)
-            os.close(before)
-    text = b"".join(chunks).decode().replace("\r", "")
+    text = on_a_terminal("list-plugins", "loss")
     plain = text.replace("\x1b[1m", "").replace("\x1b[32m", "").replace("\x1b[0m", "")
     table, _, states = plain.partition("\n\n")
     assert max(map(len, table.splitlines())) == 90
     assert "..." in table
     assert "\x1b[32mloaded\x1b[0m" in text
     assert "sightx_test_listed_wide from mine/sightx_test_listed_wide.py" in states
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert on_a_terminal("list-plugins", "loss") == plain
 
 
-def test_a_listing_needs_no_rich(child) -> None:
+def on_a_terminal(*words: str) -> str:
+    """Return what a command shows on a terminal of its own."""
+    ours, its = os.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "sightx", *words], stdout=its)
+    os.close(its)
+    text = b""
+    with contextlib.suppress(OSError):  # how a terminal that nobody writes to any more ends
+        while chunk := os.read(ours, 4096):
+            text += chunk
+    os.close(ours)
+    assert child.wait() == 0
+    return text.decode().replace("\r", "")
+
+
+def test_a_listing_needs_no_rich(here: Path) -> None:
     code = "import sys; from sightx.cli.main import main\ntry: main(['list-plugins'])\n"
-    code += "finally: assert not {m for m in sys.modules if m.partition('.')[0] == 'rich'}"
-    import subprocess
-
+    code += "finally: assert 'rich' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert cli.COMMANDS["list-plugins"] == "sightx.cli.list_plugins"

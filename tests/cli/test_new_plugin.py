@@ -196,7 +196,9 @@ def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "kind"), [("loss", "loss"), ("component", "model"), ("focal", "loss")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("loss", "loss"), ("component", "model"), ("focal", "loss")]
+)
 def test_a_class_never_takes_a_name_that_its_file_needs(
     sightx, here: Path, name: str, kind: str
 ) -> None:

@@ -41,7 +41,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         info.mkdir(parents=True)
         (folder / f"{module}.py").write_text(code)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+        )
         (info / "entry_points.txt").write_text(f"[sightx]\n{distribution} = {module}\n")
         monkeypatch.syspath_prepend(folder)
         return folder
@@ -111,7 +113,10 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_that_cannot_answer_stops_none_of_ours(sightx, install: Install, fault: str) -> None:
     body, error = FAULTS[fault]
-    install(f"sx-{fault}", f"from sightx import hookimpl\n@hookimpl\ndef sightx_commands():\n    {body}\n")
+    install(
+        f"sx-{fault}",
+        f"from sightx import hookimpl\n@hookimpl\ndef sightx_commands():\n    {body}\n",
+    )
     install("sx-hello", hello())
     assert sightx("list-plugins", "loss").code == 0
     assert sightx("hello").out == "hello \n"

@@ -73,7 +73,9 @@ class Some(Loss):
 def test_a_type_is_said_in_words_and_its_example_is_one(
     annotation: Any, words: str, example: Any
 ) -> None:
-    cls = type("Case", (Settings,), {"__annotations__": {"key": annotation}, "__module__": __name__})
+    cls = type(
+        "Case", (Settings,), {"__annotations__": {"key": annotation}, "__module__": __name__}
+    )
     (field,) = fields(cls, lambda kind: "some")
     assert field.type == words
     assert (field.example, type(field.example)) == (example, type(example))

@@ -112,7 +112,5 @@ def test_a_check_that_fails_is_a_problem_of_the_plugin(here: Path, plugin) -> No
     )
     examined = examine("a.toml")
     assert examined.failure.exit_code == 4
-    assert isinstance(examined.cause, ZeroDivisionError)
-    with pytest.raises(PluginError) as caught:
+    with pytest.raises(PluginError):
         load("a.toml")
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
