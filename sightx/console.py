@@ -73,16 +73,20 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
 
 def show_prediction(name: str, prediction: Prediction) -> None:
     """Print a file, its class, and all probabilities in the order of the classes."""
+    from rich.markup import escape
+
     shares = "  ".join(f"{key} {value:.4f}" for key, value in prediction.probabilities.items())
-    _console().print(f"{name}: [bold]{prediction.decision}[/bold]  {shares}", soft_wrap=True)
+    line = f"{escape(name)}: [bold]{escape(prediction.decision)}[/bold]  {escape(shares)}"
+    _console().print(line, soft_wrap=True)
 
 
 def show_figures(run: Run, side: str, figures: Mapping[str, float]) -> None:
     """Print the figures of one side."""
     console = _console()
     for name, value in figures.items():
-        console.print(f"{name:<32} {value:.4f}", soft_wrap=True)
-    console.print(f"predictions: {run.directory / 'predictions' / f'{side}.csv'}", soft_wrap=True)
+        console.print(f"{name:<32} {value:.4f}", soft_wrap=True, markup=False)
+    path = run.directory / "predictions" / f"{side}.csv"
+    console.print(f"predictions: {path}", soft_wrap=True, markup=False)
 
 
 def show_registry(registry: Registry, kind: str | None, *, verbose: bool = False) -> None:

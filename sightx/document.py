@@ -7,9 +7,11 @@ that every later complaint can point at a line and a column. This is the only TO
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +23,26 @@ if TYPE_CHECKING:
 Key = tuple[str | int, ...]
 SIZE_LIMIT = 1_000_000  # bytes; a spec is a page, not a data file
 DEPTH_LIMIT = 50  # keys within keys; JSON and pydantic end at a few hundred
+_DIGITS = 4300  # of an integer: Python reads no more
+_SETTERS = {"pair", "bare_key", "quoted_key", "dotted_key"}
+_NESTS = {"array", "inline_table", "dotted_key"}
+_TWICE = ("Cannot overwrite", "Cannot declare", "Duplicate inline")
+_WAYS_OUT = {  # by how tomllib's message begins
+    "Invalid value": "strings stand in quotes, true and false are small, .5 is written 0.5",
+    "Illegal character '\\n'": "end the string with a quote on its own line",
+    "Unterminated string": "end it with a quote",
+    "Expected \"'": "end the string with a quote",
+    "Expected '='": "write key = value",
+    "Expected newline": "one key = value a line; no number begins with 0",
+    "Expected ']": "write [section] or [[section]]",
+    "Unclosed array": "commas between items, ] at the end",
+    "Unclosed inline table": "commas between pairs, } at the end",
+    "Unescaped": "write \\\\ for \\, or use single quotes",
+    "Invalid initial character": "a key is letters, digits, - and _, or stands in quotes",
+    "Invalid statement": "write key = value, [section] or # comment",
+    "Cannot mutate": "write a table in one place",
+    "Cannot redefine": "write a table in one place",
+}
 
 
 @dataclass(frozen=True)
@@ -72,15 +94,16 @@ def parse(raw: bytes, name: str) -> Document:
     text = _decode(raw, name)
     try:
         data = tomllib.loads(text)
-        lines = text.split("\n")
-        positions = {key: _in_characters(place, lines) for key, place in _positions(text, name)}
+        columns = _Columns(text)
+        positions = {key: columns.of(place) for key, place in _positions(text, name)}
     except tomllib.TOMLDecodeError as error:
-        message, line, column = _where(error, text)
-        _fail(name, "syntax", message, "mend the TOML", (line, column))
-    except ValueError:  # Python reads no integer of thousands of digits
-        _fail(name, "syntax", "holds a number that is too long", "mend the TOML", (1, 1))
+        _fail(name, "syntax", *_where(error, text))
+    except ValueError:
+        place = _first(text, lambda node, _: node.type == "integer" and _long(node))
+        _fail(name, "syntax", "a number is too long", f"at most {_DIGITS} digits", place)
     except RecursionError:
-        _fail(name, "syntax", "is nested too deeply", "a spec has a few levels", (1, 1))
+        place = _first(text, lambda _, depth: depth >= DEPTH_LIMIT - 1)
+        _fail(name, "syntax", "is nested too deeply", f"at most {DEPTH_LIMIT} levels", place)
     return Document(name, text, data, positions)
 
 
@@ -107,14 +130,47 @@ def _decode(raw: bytes, name: str) -> str:
         _fail(name, "encoding", message, "save it as UTF-8", (line, column))
 
 
-def _where(error: tomllib.TOMLDecodeError, text: str) -> tuple[str, int, int]:
-    """Split tomllib's message into what is wrong and its place."""
+def _where(error: tomllib.TOMLDecodeError, text: str) -> tuple[str, str, tuple[int, int]]:
+    """Turn tomllib's message into what is wrong, the way out, and the place."""
     message, _, place = str(error).rpartition(" (at ")
-    if "end of document" in place:
-        last = text.rstrip("\n").split("\n")
-        return message, len(last), len(last[-1]) + 1
-    line, column = (int(part.split()[-1]) for part in place.rstrip(")").split(","))
-    return message, line, column
+    lines = text.rstrip("\n").split("\n")
+    line, column = len(lines), len(lines[-1]) + 1
+    if "end of document" not in place:
+        line, column = (int(part.split()[-1]) for part in place.rstrip(")").split(","))
+    if message.startswith(_TWICE):
+        end = (line - 1, len(text.split("\n")[line - 1][: column - 1].encode()))
+        for node, _ in _nodes(text):
+            if node.type in _SETTERS and node.end_point == end:
+                key = node.named_children[0] if node.type == "pair" else node
+                word = (key.text or b"").decode()
+                return f"{word} is set a second time", "keep one", _position(key, text)
+    ways = (way for start, way in _WAYS_OUT.items() if message.startswith(start))
+    return message, next(ways, "mend the TOML"), (line, column)
+
+
+def _nodes(text: str) -> Iterator[tuple[Node, int]]:
+    """Yield the nodes of any text, also of one that is no TOML, with how deep they are nested."""
+    stack = [(_parser().parse(text.encode()).root_node, 0)]
+    while stack:
+        node, depth = stack.pop()
+        yield node, depth
+        depth += node.type in _NESTS
+        stack.extend((child, depth) for child in reversed(node.named_children))
+
+
+def _first(text: str, wanted: Callable[[Node, int], bool]) -> tuple[int, int]:
+    """Return the place of the first node that is wanted, or the beginning."""
+    found = (_position(node, text) for node, depth in _nodes(text) if wanted(node, depth))
+    return next(found, (1, 1))
+
+
+def _position(node: Node, text: str) -> tuple[int, int]:
+    place = _Columns(text).of(_place(node, ""))
+    return place.line, place.column
+
+
+def _long(node: Node) -> bool:
+    return sum(byte in b"0123456789" for byte in node.text or b"") > _DIGITS
 
 
 def _fail(
@@ -211,13 +267,21 @@ def _place(node: Node, name: str) -> Position:
     return Position(name, node.start_point.row + 1, node.start_point.column + 1)
 
 
-def _in_characters(place: Position, lines: list[str]) -> Position:
-    """Count a column, which the parser counts in bytes, in characters."""
-    line = lines[place.line - 1]
-    if line.isascii():
-        return place
-    before = line.encode()[: place.column - 1].decode()
-    return replace(place, column=len(before) + 1)
+class _Columns:
+    """Count columns, which the parser counts in bytes, in characters."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        self._ends: dict[int, list[int]] = {}  # line: the byte at which each character ends
+
+    def of(self, place: Position) -> Position:
+        """Return a place with its column in characters."""
+        line = self._lines[place.line - 1]
+        if line.isascii():
+            return place
+        if place.line not in self._ends:
+            self._ends[place.line] = list(accumulate(len(character.encode()) for character in line))
+        return replace(place, column=bisect_right(self._ends[place.line], place.column - 1) + 1)
 
 
 def dump(data: Mapping[str, Any]) -> str:

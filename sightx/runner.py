@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +34,9 @@ from sightx.training.events import Epoch, Step
 from sightx.training.trainer import Trainer
 from sightx.training.weights import initialise
 
+_TURNS = threading.Lock()  # torch seeds and counts threads for the whole process
+_log = logging.getLogger("sightx")
+
 
 def table(experiment: Experiment) -> ImageTable:
     """Return an experiment's samples, excluded rows left out, each row dealt to a side.
@@ -51,19 +56,21 @@ def run(
     """Execute an experiment and return its run.
 
     `observers` are components that watch beside those of the spec, by name; `runs` is the folder
-    of runs; `progress` hears (done, of) while images are prepared. Raises SightXError; whatever
-    happens after the directory is made is recorded there.
+    of runs; `progress` hears (done, of) while images are prepared. Runs of one process take turns.
+    Raises SightXError; whatever happens after the directory is made is recorded there.
     """
-    device = choose_device(experiment.execution.device)
-    torch.use_deterministic_algorithms(experiment.execution.deterministic)
-    checks.enforce(experiment, "device", device=device)
-    opened = table(experiment)
-    checks.enforce(experiment, "data", table=opened)
-    root = runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
-    made = directory.create(root, experiment, environment.describe(experiment, device))
-    execution = _Execution(experiment, made, device, observers or {})
-    with execution.recorded():
-        execution.go(opened, progress)
+    with _TURNS, _left_as_found(experiment):
+        device = choose_device(experiment.execution.device)
+        checks.enforce(experiment, "device", device=device)
+        opened = table(experiment)
+        checks.enforce(experiment, "data", table=opened)
+        root = runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
+        weights = _source(root, experiment.model.weights)
+        described = {**environment.describe(experiment, device), "weights": weights}
+        made = directory.create(root, experiment, described)
+        execution = _Execution(experiment, made, device, observers or {})
+        with execution.recorded(), _asked() as asked:
+            execution.go(opened, weights, progress, asked)
     return made
 
 
@@ -74,9 +81,8 @@ class _Execution:
         self, experiment: Experiment, made: Run, device: torch.device, watching: Mapping[str, Any]
     ) -> None:
         self.experiment, self.run, self.device = experiment, made, device
-        named = {item.name: item for item in experiment.observer} | dict(watching)
-        built = {name: observer.build(made) for name, observer in named.items()}
-        self.observers = Observers(built, lambda text: made.log("console.log", text + "\n"))
+        self._watching = {item.name: item for item in experiment.observer} | dict(watching)
+        self.observers = Observers({}, self._warn)
         self.result: dict[str, Any] = {"status": "failed"}
         self._started = time.perf_counter()
 
@@ -85,30 +91,49 @@ class _Execution:
         """Write the result, whatever happens; a failure's traceback goes to error.log."""
         try:
             yield
+        except _Interrupted as interrupted:
+            self.result |= {"status": "interrupted", "signal": interrupted.number}
         except BaseException as error:
-            self.run.log("error.log", traceback.format_exc())
             failure = _expected(error)
             self.result["error"] = str(failure or f"{type(error).__name__}: {error}")
-            self._finish()
+            with suppress(OSError, ResourceError):  # a full disk must not hide what came first
+                self.run.log("error.log", traceback.format_exc())
+                self._finish()
             if failure is None or failure is error:
                 raise
             raise failure from error
         self._finish()
 
-    def go(self, opened: ImageTable, progress: pixels.Progress | None) -> None:
+    def go(
+        self, opened: ImageTable, weights: str, progress: pixels.Progress | None, asked: _Asked
+    ) -> None:
         """Do everything between the directory and its result."""
-        # 1. Every image is read and prepared before the first step.
-        data = self._prepare(opened, progress)
-        # 2. The network, with fresh or given weights.
-        trainer = self._trainer(data)
-        self._describe(data, trainer.module)
+        # 1. The network, with fresh or given weights: what is wrong with it is said at once.
+        self.observers = Observers(self._built(), self._warn)
+        module = self._module(opened, weights)
+        # 2. Every image is read and prepared before the first step.
+        data = self._prepare(opened, _until(asked, progress))
+        trainer = Trainer(self.experiment, data, module, self.device)
+        self._describe(data, module)
         self.observers.tell("sightx_run_started", experiment=self.experiment, run=self.run)
         # 3. The loop, until it ends or somebody asks it to.
-        with _asked() as asked:
-            self._train(trainer, asked)
+        self._train(trainer, asked)
         # 4. The figures that count, from the best weights.
-        if self.result["status"] != "interrupted":
-            self._evaluate(trainer)
+        self._evaluate(trainer)
+
+    def _built(self) -> dict[str, object]:
+        """Return what observers build; one that fails to is dropped with a warning."""
+        built = {}
+        for name, observer in self._watching.items():
+            try:
+                built[name] = observer.build(self.run)
+            except Exception as error:
+                self._warn(f"observer {name} is dropped: {type(error).__name__}: {error}")
+        return built
+
+    def _warn(self, text: str) -> None:
+        self.run.log("console.log", text + "\n")
+        _log.warning("%s", text)
 
     def _prepare(self, opened: ImageTable, progress: pixels.Progress | None) -> Samples:
         data = samples.prepare(
@@ -122,19 +147,12 @@ class _Execution:
         self.run.write_split(data.table.frame)
         return data
 
-    def _trainer(self, data: Samples) -> Trainer:
+    def _module(self, opened: ImageTable, weights: str) -> nn.Module:
         model, loss = self.experiment.model, self.experiment.loss
         shape = pixels.output_shape(self.experiment.prepare)
-        module = build_module(model, loss, len(data.table.classes), shape, self.experiment.seed)
-        initialise(model, module, self._source(model.weights))
-        return Trainer(self.experiment, data, module, self.device)
-
-    def _source(self, weights: str) -> str:
-        """Return where weights come from; `run:ID` is the file of that run's best checkpoint."""
-        if not weights.startswith("run:"):
-            return weights
-        found, name = find(self.run.directory.parent, weights.removeprefix("run:"))
-        return str(found.checkpoint(name) / "model.safetensors")
+        module = build_module(model, loss, len(opened.classes), shape, self.experiment.seed)
+        initialise(model, module, weights)
+        return module
 
     def _describe(self, data: Samples, module: nn.Module) -> None:
         """Record what the data are and how large the network is."""
@@ -167,16 +185,17 @@ class _Execution:
                 self._epoch(trainer, event)
             if asked.number:
                 self._checkpoint(trainer, ["last"])
-                self.result |= {"status": "interrupted", "signal": asked.number}
-                return
+                raise _Interrupted(asked.number)
         self.result["status"] = "stopped" if "reason" in self.result else "finished"
 
     def _epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        policies = self.experiment.checkpoint
+        names = {name for policy in policies for name in policy.keep(trainer.history)}
+        if any(policy.name == "best" for policy in policies):  # it may follow another figure
+            epoch = replace(epoch, best="best" in names)
         row = {"epoch": epoch.number, "step": epoch.step, "rate": epoch.rate}
         self.run.write_epoch({**row, "seconds": round(epoch.seconds, 3), **epoch.metrics})
         self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
-        policies = self.experiment.checkpoint
-        names = {name for policy in policies for name in policy.keep(trainer.history)}
         self._checkpoint(trainer, sorted(names))
         if epoch.stop:
             self.result["reason"] = epoch.stop
@@ -198,12 +217,10 @@ class _Execution:
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Score validation and test with the best checkpoint, or with the last without one."""
-        series = trainer.history.series()
         name = "best" if "best" in self.run.checkpoints else "last"
-        trainer.use(checkpoints.load(self.run.checkpoint(name)))
-        best = None if series.best is None else series.best + 1
-        epoch = best if name == "best" else len(trainer.history.epochs)
-        self.result |= {"checkpoint": name, "epoch": epoch}
+        saved = checkpoints.load(self.run.checkpoint(name))
+        trainer.use(saved)
+        self.result |= {"checkpoint": name, "epoch": len(saved.record["history"])}
         sides = ["validation", *(["test"] if self.experiment.evaluation.test == "end" else [])]
         for side in sides:
             if len(trainer.samples.sides[side]):
@@ -218,18 +235,61 @@ class _Execution:
         self.observers.tell("sightx_run_finished", run=self.run, result=self.result)
 
 
+def _source(root: Path, weights: str) -> str:
+    """Return where weights come from; `run:ID` is the file of that run's best checkpoint."""
+    if not weights.startswith("run:"):
+        return weights
+    found, name = find(root, weights.removeprefix("run:"))
+    return str(found.checkpoint(name) / "model.safetensors")
+
+
+@contextmanager
+def _left_as_found(experiment: Experiment) -> Iterator[None]:
+    """Give a caller back what torch keeps for the whole process: draws, and the flag."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        torch.use_deterministic_algorithms(experiment.execution.deterministic)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic)
+
+
+class _Interrupted(BaseException):
+    """Say that a signal has ended the run."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _until(asked: _Asked, progress: pixels.Progress | None) -> pixels.Progress:
+    """Return a report of progress that a signal ends."""
+
+    def report(done: int, of: int) -> None:
+        if progress:
+            progress(done, of)
+        if asked.number:
+            raise _Interrupted(asked.number)
+
+    return report
+
+
 class _Asked:
-    """Remember the signal that asked the run to end."""
+    """Remember the signal that asked the run to end; a second one ends it at once."""
 
     number = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self.number = number
 
 
 @contextmanager
 def _asked() -> Iterator[_Asked]:
-    """Let SIGINT and SIGTERM end the loop after its step; only a main thread can hear them."""
+    """Let SIGINT and SIGTERM end a run at its next safe point; only a main thread hears them."""
     asked = _Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -187,10 +187,14 @@ def test_the_list_of_broken_images_is_what_exclude_takes(
     assert run.data["counts"]["train"] == [11, 12]
 
 
-def test_without_a_validation_side_the_last_weights_count(spec: Path, tmp_path: Path) -> None:
-    sets = ["split.use=stratified", "split.validation=0.0", "split.test=0.25"]
+def test_without_a_best_checkpoint_the_last_weights_count(spec: Path, tmp_path: Path) -> None:
+    sets = [
+        "split={use='stratified', validation=0.0, test=0.25}",
+        "training.monitor=train/loss",
+        "checkpoint=[{use='last'}]",
+    ]
     run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
-    assert run.result["checkpoint"] == "last"
+    assert (run.result["checkpoint"], run.result["epoch"]) == ("last", 2)
     assert "validation" not in run.result
     assert run.result["test"]["test/accuracy"] >= 0
 
@@ -292,3 +296,136 @@ def test_sixteen_bit_and_turned_images_train_as_they_predict(
     assert run.data["counts"]["train"] == [13, 12]
     predictor = sightx.Predictor.load(run.directory, "cpu")
     assert predictor.predict(folders / "train" / "dark" / "deep.png").decision == "dark"
+
+
+def test_the_epoch_of_the_result_is_that_of_the_weights(spec: Path, tmp_path: Path) -> None:
+    sets = ["training.epochs=5", "checkpoint=[{use='best', monitor='train/loss'}]"]
+    recorder = Epochs()
+    run = sightx.run(
+        sightx.load(spec, sets),
+        observers={"epochs": Watch().watching(recorder)},
+        runs=tmp_path / "runs",
+    )
+    best = int(run.metrics["train/loss"].idxmin()) + 1
+    assert run.result["epoch"] == best
+    assert recorder.best[-1] == best
+
+
+class Epochs:
+    """Remember which epochs were called the best."""
+
+    def __init__(self) -> None:
+        self.best: list[int] = []
+
+    @hookimpl
+    def sightx_epoch_finished(self, epoch: Epoch) -> None:
+        self.best += [epoch.number] if epoch.best else []
+
+
+def test_weights_that_a_last_step_threw_away_are_exit_6(spec: Path, tmp_path: Path) -> None:
+    sets = ["optimizer={use='sgd', lr=1e38}", "training.batch_size=32", "training.epochs=1"]
+    with pytest.raises(NonFiniteError, match="non-finite .* after step 1"):
+        sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert not sightx.open_run(directory).checkpoints
+
+
+def test_a_run_can_begin_with_the_last_one(finished: Run, spec: Path) -> None:
+    sets = ["model.weights=run:last", "training.epochs=1"]
+    run = sightx.run(sightx.load(spec, sets), runs=finished.directory.parent)
+    assert finished.id in run.environment["weights"]
+
+
+def test_wrong_weights_are_said_before_any_image_is_read(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
+    (folders / "train" / "dark" / "0.png").write_bytes(b"")
+    sets = [f"model.weights={tmp_path / 'gone.pt'}"]
+    with pytest.raises(sightx.ResourceError, match=r"gone\.pt"):
+        sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+
+
+def test_a_run_leaves_what_torch_keeps_for_everybody(spec: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    before = (signal.getsignal(signal.SIGINT), torch.get_num_threads())
+    run = sightx.run(sightx.load(spec, ["execution.deterministic=true"]), runs=tmp_path / "runs")
+    sightx.Predictor.load(run.directory, "cpu")
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert (signal.getsignal(signal.SIGINT), torch.get_num_threads()) == before
+
+
+def test_runs_in_threads_take_turns_and_change_nothing(
+    finished: Run, spec: Path, tmp_path: Path
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    experiment = sightx.load(spec)
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: sightx.run(experiment, runs=tmp_path / "r"), range(3)))
+    expected = (finished.checkpoint("last") / "model.safetensors").read_bytes()
+    for run in runs:
+        assert (run.checkpoint("last") / "model.safetensors").read_bytes() == expected
+
+
+class Unbuilt(Observer):
+    """Fail to build."""
+
+    name = "test-unbuilt"
+
+    def build(self, run: Run) -> object:
+        raise RuntimeError("no server")
+
+
+def test_an_observer_that_cannot_be_built_is_dropped(
+    spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = sightx.run(sightx.load(spec), observers={"u": Unbuilt()}, runs=tmp_path / "runs")
+    assert run.result["status"] == "finished"
+    assert "observer u is dropped: RuntimeError: no server" in caplog.text
+
+
+def test_a_loaded_experiment_travels_without_its_registry(spec: Path) -> None:
+    import copyreg  # noqa: F401
+    from multiprocessing.reduction import ForkingPickler
+
+    experiment = sightx.load(spec)
+    copy = ForkingPickler.loads(bytes(ForkingPickler.dumps(experiment)))
+    assert copy == experiment
+    assert copy.origin is None
+
+
+def test_a_signal_while_images_are_prepared_is_recorded(
+    folders: Path, spec: Path, tmp_path: Path
+) -> None:
+    script = f"""
+import signal, sys, sightx
+def progress(done, of):
+    if done == 5:
+        signal.raise_signal(signal.SIGTERM)
+run = sightx.run(sightx.load({str(spec)!r}), runs=__import__("pathlib").Path(sys.argv[1]),
+                 progress=progress)
+print(run.result["status"], run.result["signal"])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["interrupted", str(int(signal.SIGTERM))]
+
+
+def test_an_interrupted_run_predicts_undecided(spec: Path, folders: Path, tmp_path: Path) -> None:
+    class Stop:
+        @hookimpl
+        def sightx_step_finished(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    run = sightx.run(
+        sightx.load(spec, ["decide=[{use='temperature'}]"]),
+        observers={"stop": Watch().watching(Stop())},
+        runs=tmp_path / "runs",
+    )
+    assert run.result["status"] == "interrupted"
+    assert run.checkpoint().name == "step-00000001-running"
+    predictor = sightx.Predictor.load(run.directory, "cpu")
+    assert predictor.predict(folders / "test" / "dark" / "0.png").decision in ("dark", "light")

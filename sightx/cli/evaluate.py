@@ -14,7 +14,7 @@ from sightx.cli.options import runs_folder
 @click.option("--split", default="test", type=click.Choice(["train", "validation", "test"]))
 @runs_folder
 def command(run: str, split: str, runs: Path | None) -> None:
-    """Score RUN on a split of its own data; predictions and figures go to the run."""
+    """Score RUN on a split of its own data; the predictions go to the run."""
     from sightx import console
     from sightx.inference.scoring import evaluate
     from sightx.registry import project

@@ -99,8 +99,6 @@ def _example(registry: Registry, entry: Entry, fields: list[Field]) -> Iterator[
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:
     """Yield what a person reads."""
-    from sightx.registry.fields import toml
-
     owner = f"{record['distribution']} {record['version']}".strip()
     yield f"{record['kind']} {record['name']}"
     yield ""
@@ -113,10 +111,17 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         yield f"clash     {other} brings this name too"
     width = max((len(field["key"]) for field in record["fields"]), default=0)
     for field in record["fields"]:
-        given = "required" if field["required"] else f"default {toml(field['default'])}"
-        without = field["default"] is None and not field["required"]
-        yield f"\n{field['key']:<{width}}  {field['type']}; {'may be left out' if without else given}"
+        yield f"\n{field['key']:<{width}}  {field['type']}; {_given(field)}"
         if field["description"]:
             yield f"{'':<{width}}  {field['description']}"
     yield ""
     yield record["example"].rstrip()
+
+
+def _given(field: dict[str, Any]) -> str:
+    """Return what holds where a table does not say a field."""
+    from sightx.registry.fields import toml
+
+    if field["required"]:
+        return "required"
+    return "may be left out" if field["default"] is None else f"default {toml(field['default'])}"

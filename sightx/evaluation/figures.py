@@ -40,7 +40,9 @@ def fit(decides: Sequence[Decide], predictions: Predictions) -> tuple[States, Pr
 
 
 def apply(decides: Sequence[Decide], states: States, predictions: Predictions) -> Predictions:
-    """Return predictions as a fitted chain decides them."""
+    """Return predictions as a fitted chain decides them; as they are where nothing was fitted."""
+    if not states:
+        return predictions
     for decide, state in zip(decides, states, strict=True):
         predictions = decide.apply(predictions, state)
     return predictions

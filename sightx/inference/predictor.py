@@ -75,6 +75,8 @@ class Predictor:
 
     def predict_all(self, images: Sequence[Input]) -> list[Prediction]:
         """Return the class of each image, predicted as one batch."""
+        if not images:
+            return []
         rows = torch.stack([self._prepared(image) for image in images])
         batches = Batches(
             Rows(rows, np.arange(len(rows))),
@@ -83,7 +85,7 @@ class Predictor:
             self.device,
         )
         batch, _ = batches.plain(np.arange(len(rows)))
-        predictions = self._decide(outputs(self.module, batch, "fp32"))
+        predictions = self._decide(outputs(self.module, batch, self.recipe.precision))
         classes = self.recipe.classes
         return [
             Prediction(classes[decision], dict(zip(classes, map(float, row), strict=True)))

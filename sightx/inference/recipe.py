@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -34,6 +34,7 @@ class Recipe(Settings):
     prepare: tuple[Prepare, ...]
     model: Model
     loss: Loss
+    precision: Literal["fp32", "bf16"] = "fp32"
     decide: tuple[Decide, ...] = ()
     decisions: tuple[Mapping[str, Any], ...] = ()
 
@@ -72,6 +73,7 @@ class Recipe(Settings):
             prepare=experiment.prepare,
             model=experiment.model,
             loss=experiment.loss,
+            precision=experiment.training.precision,
             decide=experiment.decide,
             decisions=tuple(decisions),
         )

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, V
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sightx.errors import PluginError, Problem, SightXError
+from sightx.registry.descriptions import DescribedFields, described
 
 if TYPE_CHECKING:
     from sightx.registry.registry import Registry
@@ -31,8 +32,15 @@ class Settings(BaseModel):
         strict=True,
         allow_inf_nan=False,
         defer_build=True,  # most classes of a registry are never used by one command
-        use_attribute_docstrings=True,
     )
+    if not TYPE_CHECKING:
+        model_fields: ClassVar[DescribedFields] = DescribedFields()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Build with descriptions: JSON Schema, and so an editor, shows them."""
+        described(cls)
+        return handler(source)
 
 
 Kind = TypeVar("Kind", bound=Settings)
@@ -75,7 +83,7 @@ class Component(Settings):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate a named class as itself, and a kind by the class that its table names."""
         if hasattr(cls, "name"):
-            return handler(source)
+            return super().__get_pydantic_core_schema__(source, handler)
         return core_schema.with_info_plain_validator_function(cls._resolve)
 
     @classmethod
@@ -134,8 +142,8 @@ class Traits:
     """Say what is known of a dataset before any of it is read.
 
     `classes` is None while only the data can tell; `ordered` means grades; `majority` is the share
-    of the largest class, where it is known; `handed` means that the classes tell left from right, so
-    that a mirror image has another label.
+    of the largest class, where it is known; `handed` means that the classes tell left from
+    right, so that a mirror image has another label.
     """
 
     classes: tuple[str, ...] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from itertools import takewhile
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -14,7 +13,7 @@ from pydantic.fields import FieldInfo
 from sightx.document import Key, Position
 from sightx.errors import PluginError, Problem, SightXError, SpecError
 from sightx.registry.components import Component, Settings, table_class
-from sightx.registry.registry import nearest, suggest
+from sightx.registry.registry import nearest
 
 ClassAt = Callable[[Key], type[Settings] | None]
 
@@ -49,13 +48,31 @@ def problems(
     """Return one problem for each key that is wrong; `class_at` knows the class of each table."""
     details: dict[Key, list[Any]] = {}
     for detail in error.errors(include_url=False):
-        details.setdefault(_key(detail["loc"], class_at), []).append(detail)
-    return [_problem(key, found, position, class_at) for key, found in details.items()]
+        location = detail["loc"]
+        if _too_short(detail):
+            location = location[:-1]  # it is the array that lacks something
+        details.setdefault(_key(location, class_at), []).append(detail)
+    around = {key[:length] for key in details for length in range(len(key))}
+    return [
+        _problem(key, found, position, class_at)
+        for key, found in details.items()
+        if key not in around  # an array with a wrong item is itself wrong only by that
+    ]
 
 
 def dotted(key: Key) -> str:
-    """Return a key as messages write it: `augment.0.degrees`."""
-    return ".".join(str(part) for part in key)
+    """Return a key as messages write it: `augment.0.degrees`, `model."odd key"`."""
+    return ".".join(map(_word, key))
+
+
+def _word(part: str | int) -> str:
+    if re.fullmatch(r"[\w-]{1,60}", text := str(part)):
+        return text
+    return f'"{text}"' if len(text) <= 60 else f'"{text[:57]}..."'
+
+
+def _too_short(detail: Any) -> bool:
+    return bool(detail["type"] == "missing" and isinstance(detail["loc"][-1], int))
 
 
 def shown(value: Any) -> str:
@@ -71,7 +88,7 @@ def _key(location: Key, class_at: ClassAt) -> Key:
             field = cls.model_fields.get(str(location[depth]))
             if field is None or not _branches(field.annotation):
                 return location
-            inside = takewhile(lambda part: isinstance(part, int), location[depth + 1 :])
+            inside = (part for part in location[depth + 1 :] if isinstance(part, int))
             return (*location[: depth + 1], *inside)
     return location
 
@@ -90,11 +107,12 @@ def _problem(
     if len(mismatches) == len(details):
         code, message, hint = _mismatch(details, *_field(key, class_at))
     else:
-        detail = next(detail for detail in details if detail not in mismatches)
+        detail = next(detail for detail in reversed(details) if detail not in mismatches)
         code, message, hint = _explain(detail, key, class_at)
     if "hint" in details[0].get("ctx", {}):
         key = (*key, "use")  # what a table names was not found
-    place = position(key[:-1] if details[0]["type"] == "missing" else key)
+    absent = details[0]["type"] == "missing" and not _too_short(details[0])
+    place = position(key[:-1] if absent else key)
     return Problem(code, message, hint, dotted(key), place.file, place.line, place.column)
 
 
@@ -112,7 +130,7 @@ def _field(key: Key, class_at: ClassAt) -> tuple[FieldInfo | None, str]:
 def _mismatch(details: list[Any], field: FieldInfo | None, header: str) -> tuple[str, str, str]:
     """Say what a value is, and what it should be."""
     value = details[0]["input"]
-    kind = next((name for cls, name in _TYPES if isinstance(value, cls)), type(value).__name__)
+    kind = _kind_of(value)
     given = f"is {kind}" if isinstance(value, list | dict) else f"{shown(value)} is {kind}"
     expected = " or ".join(dict.fromkeys(_EXPECTED[detail["type"]] for detail in details))
     table = table_class(field.annotation) if field else None
@@ -121,28 +139,71 @@ def _mismatch(details: list[Any], field: FieldInfo | None, header: str) -> tuple
     return "wrong-type", f"{given}, expected {expected}", f"write {header}" if table else ""
 
 
+def _kind_of(value: Any) -> str:
+    return next((name for cls, name in _TYPES if isinstance(value, cls)), type(value).__name__)
+
+
 def _explain(detail: Any, key: Key, class_at: ClassAt) -> tuple[str, str, str]:
     """Say what is wrong, other than the type."""
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     field, header = _field(key, class_at)
     if kind == "extra_forbidden":
-        known = list(getattr(class_at(key[:-1]), "model_fields", ()))
-        word = str(key[-1])
-        return "unknown-key", "unknown key", nearest(word, known) or suggest(word, known)
+        return "unknown-key", "unknown key", _way_out(str(key[-1]), key[:-1], class_at)
     if kind == "missing":
-        return _missing(field, header)
+        return _missing(detail, field, header)
     if kind in ("value_error", "assertion_error"):
         said = " ".join(str(context.get("error", "")).split())
         return "invalid-value", said or f"{shown(value)} is refused", ""
     if "hint" in context:
-        return kind, detail["msg"], context["hint"]
+        return _unnamed(kind, value, detail["msg"], context["hint"])
     if kind == "string_pattern_mismatch" and _about(field):
         return "invalid-value", f"{shown(value)} does not fit", _about(field)
     code = "not-finite" if kind == "finite_number" else "invalid-value"
     return code, f"{shown(value)}: {_plain(detail['msg'])}", ""
 
 
-def _missing(field: FieldInfo | None, header: str) -> tuple[str, str, str]:
+def _unnamed(kind: str, table: Any, message: str, hint: str) -> tuple[str, str, str]:
+    """Say why no component was found; what stands in place of a name may be none."""
+    if kind == "missing-use" and "use" in table:
+        given = table["use"]
+        what = _kind_of(given) if isinstance(given, list | dict) else shown(given)
+        return "wrong-type", f"{what} names no component", "write a string"
+    typo = (
+        next((key for key in table if nearest(key, ["use"])), "") if kind == "missing-use" else ""
+    )
+    return kind, message, f"write use in place of {typo}" if typo else hint
+
+
+def _way_out(word: str, table: Key, class_at: ClassAt) -> str:
+    """Return what a key was meant to be, or where it belongs, or what there is."""
+    cls = class_at(table)
+    known = list(getattr(cls, "model_fields", ()))
+    if len(homes := _homes(word, class_at)) == 1:
+        return f"it is a key of {homes[0]}"
+    if near := nearest(word, known):
+        return near
+    if cls and not known:
+        return f"{getattr(cls, 'name', 'the section')} has no settings"
+    if cls and issubclass(cls, Component) and len(known) > 12:
+        return f"sightx show-plugin {cls.kind} {cls.name} shows every key"
+    return f"known: {', '.join(known)}" if known else ""
+
+
+def _homes(word: str, class_at: ClassAt) -> list[str]:
+    """Return which parts of a spec take a key."""
+    fields = getattr(class_at(()), "model_fields", {})
+    found = ["the top of the spec"] if word in fields else []
+    for section, field in fields.items():
+        cls = class_at((section,)) or table_class(field.annotation)
+        if cls and word in cls.model_fields:
+            found.append(f"[{section}]")
+    return found
+
+
+def _missing(detail: Any, field: FieldInfo | None, header: str) -> tuple[str, str, str]:
+    if _too_short(detail):
+        number = detail["loc"][-1] + 1
+        return "invalid-value", f"{shown(detail['input'])}: must have at least {number} items", ""
     table = table_class(field.annotation) if field else None
     if table is None:
         return "missing-key", "is missing and has no default", _about(field)
@@ -151,8 +212,9 @@ def _missing(field: FieldInfo | None, header: str) -> tuple[str, str, str]:
 
 
 def _about(field: FieldInfo | None) -> str:
-    """Return the first line of a field's docstring, as the end of a sentence."""
-    line = ((field.description if field else "") or "").partition("\n")[0].rstrip(".")
+    """Return the first sentence of a field's docstring, as the end of one."""
+    text = " ".join(((field.description if field else "") or "").split())
+    line = text.partition(". ")[0].rstrip(".")
     return line[:1].lower() + line[1:]
 
 

@@ -97,30 +97,34 @@ def words(annotation: Any) -> str:
         return f"table of {_plural(get_args(kind)[1])}"
     if isinstance(kind, type) and issubclass(kind, Settings):
         return _table(kind)
-    return _WORDS.get(kind, (getattr(kind, "__name__", str(kind)), ""))[0] + _limits(bounds)
+    word = _WORDS[kind][0] if kind in _WORDS else str(getattr(kind, "__name__", kind))
+    return word + _limits(bounds)
 
 
 def sample(annotation: Any, names: Names = lambda kind: MARK) -> Any:
     """Return a plausible value of a type; what nobody can guess holds `CHANGE-ME`."""
     kind, bounds = _unwrapped(annotation)
-    if get_origin(kind) in (Union, UnionType):
-        return sample(next(m for m in get_args(kind) if m is not NoneType), names)
-    if get_origin(kind) is Literal:
-        return get_args(kind)[0]
-    if get_origin(kind) in (tuple, list, frozenset, set):
-        items = get_args(kind)
-        fixed = get_origin(kind) is tuple and Ellipsis not in items
-        count = max(_bound(bounds, "min_length") or 1, 1)
-        return [sample(i, names) for i in items] if fixed else [sample(items[0], names)] * count
-    if get_origin(kind) in (dict, Mapping):
-        return {"key": sample(get_args(kind)[1], names)}
+    if get_origin(kind):
+        return _sample_of_parts(kind, bounds, names)
+    if isinstance(kind, type) and issubclass(kind, Component) and not hasattr(kind, "name"):
+        return {"use": names(kind.kind)}
     if isinstance(kind, type) and issubclass(kind, Settings):
-        if issubclass(kind, Component) and not hasattr(kind, "name"):
-            return {"use": names(kind.kind)}
         return {field.key: field.example for field in fields(kind, names) if field.required}
-    if kind in (int, float):
-        return _number(kind, bounds)
-    return _SAMPLES.get(kind, MARK)
+    return _number(kind, bounds) if kind in (int, float) else _SAMPLES.get(kind, MARK)
+
+
+def _sample_of_parts(kind: Any, bounds: list[Any], names: Names) -> Any:
+    """Return a value of a union, a choice, an array or a table."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return sample(next(part for part in parts if part is not NoneType), names)
+    if origin is Literal:
+        return parts[0]
+    if origin in (dict, Mapping):
+        return {"key": sample(parts[1], names)}
+    if origin is tuple and Ellipsis not in parts:
+        return [sample(part, names) for part in parts]
+    return [sample(parts[0], names)] * max(_bound(bounds, "min_length") or 1, 1)
 
 
 def _annotation(info: FieldInfo) -> Any:

@@ -29,7 +29,7 @@ BUILTIN = "sightx.builtin"
 Found = Iterator[tuple[Plugin, Callable[[], object]]]
 
 
-class _Taken(ImportError):
+class _TakenError(ImportError):
     """The name of a project's module is another module's."""
 
 
@@ -62,7 +62,7 @@ def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]
         registry.add(plugin, hooks.ask("components"), hooks.ask("checks"), hooks.ask)
     except KeyboardInterrupt:
         raise
-    except _Taken as error:
+    except _TakenError as error:
         registry.add(plugin.shadowed(str(error)))
     except BaseException as error:  # a plugin may call sys.exit, or raise what it likes
         registry.add(plugin.failed(error))
@@ -177,7 +177,7 @@ def _importer(folder: Path, name: str, file: Path) -> Callable[[], object]:
         spec = importlib.util.find_spec(name)
         origin = spec.origin if spec else None
         if origin is None or Path(origin).resolve() != file.resolve():
-            raise _Taken(f"the name {name!r} is taken by {origin}; call it otherwise")
+            raise _TakenError(f"the name {name!r} is taken by {origin}; call it otherwise")
         return importlib.import_module(name)
 
     return load_module

@@ -228,7 +228,7 @@ class Registry:
             hint = "sightx --debug shows the traceback"
             return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
         if others := [found for found, name in self._entries if name == use]:
-            message += f", but a {others[0]} is"
+            message += f", but one of kind {others[0]} is"
         hint = suggest(use, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
         return _problem("unknown-name", message, hint)
 
@@ -266,7 +266,7 @@ def _fault(component: Any) -> str:
     """Return what is wrong with an object that a plugin calls a component."""
     if not (isinstance(component, type) and issubclass(component, Component)):
         return f"{component!r} is no component class"
-    title, fields = component.__name__, component.model_fields
+    title, fields = component.__name__, component.__pydantic_fields__
     kinds = [cls.kind for cls in KINDS if issubclass(component, cls)]
     if (kind := getattr(component, "kind", None)) not in kinds:
         return f"{title} is of no kind"

@@ -36,7 +36,8 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
         "state.json": _json(state.record),
         "recipe.json": _json(recipe),
     }
-    name = f"step-{state.record['step']:08}"
+    # An epoch's end and the moment before its validation are one step, but not one state.
+    name = f"step-{state.record['step']:08}" + ("" if state.whole else "-running")
     try:
         _commit(folder, name, files)
         pointers = {**read_names(folder), **dict.fromkeys(names, name)}
@@ -80,7 +81,13 @@ def verified(path: Path) -> dict[str, bytes]:
 def read_names(folder: Path) -> dict[str, str]:
     """Return which checkpoint each name points to."""
     path = folder / NAMES
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    try:
+        names = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise _damaged(path, f"is no JSON ({error})") from error
+    if not isinstance(names, dict):
+        raise _damaged(path, "holds no names")
+    return names
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -83,6 +83,10 @@ class Origin:
     registry: Registry = field(repr=False)
     document: Document = field(repr=False)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Stay here when an experiment travels: a registry holds modules."""
+        return type(None), ()
+
 
 class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """Everything that determines a result, and how to get it."""

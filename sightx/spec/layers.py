@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from sightx.errors import Problem, SpecError
 from sightx.spec.walk import Table
 
 OVERRIDE = "--set"
+
+_Places = list[tuple[Key, Position]]
 
 
 def read(path: Path, heirs: tuple[Path, ...] = ()) -> Document:
@@ -30,12 +33,15 @@ def read(path: Path, heirs: tuple[Path, ...] = ()) -> Document:
     below = path.parent / base
     if any(_same(below, heir) for heir in (*heirs, path)):
         raise _at(place, "circular-extends", f"{base} extends this spec", path="extends")
-    return lay(read(below, (*heirs, path)), source)
+    try:
+        return lay(read(below, (*heirs, path)), source)
+    except SpecError as error:
+        raise SpecError(*(_of_heir(problem, base, place) for problem in error.problems)) from None
 
 
 def lay(base: Document, over: Document) -> Document:
     """Return a document over its base, which is used up, under the name of the upper one."""
-    _merge(base, over, base.data, over.data, ())
+    _merge(base, list(over.positions.items()), base.data, over.data, ())
     return Document(over.name, over.text, base.data, base.positions)
 
 
@@ -105,18 +111,22 @@ def _index(items: list[Any], part: str, place: Position) -> int:
     raise _at(place, "usage", f"no item {part!r} in the array", f"known: {known}")
 
 
-def _merge(base: Document, over: Document, data: Table, upper: Table, key: Key) -> None:
+def _merge(base: Document, places: _Places, data: Table, upper: Table, key: Key) -> None:
+    """Lay a table over another; `places` are those of the upper one and what is in it."""
+    inside: dict[str | int, _Places] = {}
+    for found, place in places:
+        if len(found) > len(key):
+            inside.setdefault(found[len(key)], []).append((found, place))
     for name, value in upper.items():
-        inner, here = data.get(name), (*key, name)
+        inner, here, written = data.get(name), (*key, name), inside.get(name, [])
         if isinstance(inner, dict) and isinstance(value, dict) and _same_use(inner, value):
-            if here in over.positions:
-                base.positions[here] = over.positions[here]
-            _merge(base, over, inner, value, here)
+            base.positions.update((found, place) for found, place in written if found == here)
+            _merge(base, written, inner, value, here)
         else:
-            _forget(base, here)
+            if name in data:
+                _forget(base, here)
             data[name] = value
-            places = over.positions.items()
-            base.positions.update({k: place for k, place in places if k[: len(here)] == here})
+            base.positions.update(written)
 
 
 def _same_use(inner: Table, over: Table) -> bool:
@@ -126,6 +136,16 @@ def _same_use(inner: Table, over: Table) -> bool:
 def _forget(spec: Document, key: Key) -> None:
     for known in [known for known in spec.positions if known[: len(key)] == key]:
         del spec.positions[known]
+
+
+def _of_heir(problem: Problem, base: str, place: Position) -> Problem:
+    """Return what is wrong with a base as a whole as what is wrong with naming it."""
+    if problem.line:
+        return problem
+    message = f"{base!r} {problem.message}"
+    return replace(problem, message=message, path="extends").at(
+        place.file, place.line, place.column
+    )
 
 
 def _same(one: Path, other: Path) -> bool:

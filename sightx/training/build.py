@@ -38,11 +38,12 @@ def build_module(
     Raises SpecError where the settings and the shape do not go together.
     """
     channels, height, width = shape
-    torch.manual_seed(seed_of(seed, "weights"))
     try:
-        module: nn.Module = call(
-            model.build, channels=channels, outputs=loss.outputs(classes), size=(height, width)
-        )
+        with torch.random.fork_rng(devices=[]):  # whoever calls keeps their own draws
+            torch.default_generator.manual_seed(seed_of(seed, "weights"))
+            module: nn.Module = call(
+                model.build, channels=channels, outputs=loss.outputs(classes), size=(height, width)
+            )
     except ValueError as error:
         raise SpecError(Problem("cannot-build", f"{model.name}: {error}", path="model")) from error
     return module

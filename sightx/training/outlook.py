@@ -71,7 +71,7 @@ def look(experiment: Experiment) -> Outlook:
         build.freeze(module, experiment.model.trainable)
         settings = experiment.training
         batch = (min(settings.micro_batch or settings.batch_size, settings.batch_size), *shape)
-        outputs, memory = _step(experiment, module, batch)
+    outputs, memory = _step(experiment, module, batch)
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return Outlook(
         classes=table.classes,
@@ -102,7 +102,7 @@ def _step(
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            outputs: Tensor = module(torch.empty(shape))
+            outputs: Tensor = module(torch.empty(shape, device=_META))
     except (RuntimeError, ValueError) as error:
         message = f"cannot take images of {shape[1:]}: {str(error).splitlines()[0]}"
         raise SpecError(Problem("cannot-build", message, path="model")) from error

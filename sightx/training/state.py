@@ -24,6 +24,11 @@ class State:
     optimizer: Mapping[str, Tensor]
     record: Mapping[str, Any]
 
+    @property
+    def whole(self) -> bool:
+        """Say whether the state lies between two epochs."""
+        return not self.record.get("totals", (0, 0, 0))[2]
+
 
 def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return an optimizer's state as named tensors and plain values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,9 +28,10 @@ class StepRule:
         objective: Objective,
         batches: Batches,
         settings: Training,
+        names: Sequence[str],
     ) -> None:
         self._module, self._optimizer, self._objective = module, optimizer, objective
-        self._batches, self._settings = batches, settings
+        self._batches, self._settings, self._names = batches, settings, names
         self._weights = [w for group in optimizer.param_groups for w in group["params"]]
         self._rates = [group["lr"] for group in optimizer.param_groups]
 
@@ -81,9 +83,9 @@ class StepRule:
 
     def _refuse_nonfinite(self, loss: Tensor, positions: Positions, step: int) -> None:
         if not bool(torch.isfinite(loss)):
-            rows = ", ".join(str(row) for row in positions[:8])
-            message = f"non-finite loss at step {step + 1} (rows {rows}, ...)"
-            raise NonFiniteError(Problem("non-finite", message, "lower optimizer.lr, or set clip"))
+            names = ", ".join(self._names[row] for row in positions[:3])
+            message = f"non-finite loss at step {step + 1} ({len(positions)} samples: {names}, ...)"
+            raise NonFiniteError(Problem("non-finite", message, "lower optimizer.lr, or set training.clip"))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

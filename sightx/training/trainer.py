@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from itertools import islice
@@ -13,6 +14,7 @@ from torch import nn
 
 from sightx.data.batches import Batches, Positions
 from sightx.data.samples import Samples
+from sightx.errors import NonFiniteError, Problem
 from sightx.evaluation import figures
 from sightx.evaluation.predictions import Predictions
 from sightx.registry.components import call
@@ -55,8 +57,9 @@ class Trainer:
             experiment.augment, experiment.seed,
         )  # fmt: skip
         self._step_rule = StepRule(
-            module, self._optimizer, self.objective, self._batches, experiment.training
-        )
+            module, self._optimizer, self.objective, self._batches, experiment.training,
+            samples.table.frame["path"].tolist(),
+        )  # fmt: skip
         self.history = History(
             experiment.training.monitor,
             figures.directions(experiment.metric, samples.table.classes),
@@ -84,6 +87,7 @@ class Trainer:
             started = time.perf_counter()
             # 1. Every training sample once, in an order that only seed and epoch decide.
             yield from self._train()
+            self._refuse_nonfinite()
             # 2. The validation side; decisions are fitted on it.
             loss = yield from self._validate()
             # 3. The epoch becomes history, and policies are asked about it.
@@ -107,6 +111,13 @@ class Trainer:
             self._step, self._totals = self._step + 1, (losses, rights, seen)
             yield Step(epoch + 1, self._step, of, len(batch), loss, self._rate())
 
+    def _refuse_nonfinite(self) -> None:
+        """Raise NonFiniteError where the last step has moved weights or statistics to nowhere."""
+        tensors = self.module.state_dict().items()
+        wrong = [name for name, value in tensors if not bool(torch.isfinite(value).all())]
+        if wrong:
+            raise _nonfinite(f"weights after step {self._step}: {', '.join(wrong[:3])}")
+
     def _validate(self) -> Generator[ValidationBatch, None, float]:
         positions = self.samples.sides["validation"]
         if not len(positions):
@@ -114,9 +125,11 @@ class Trainer:
         scores = self._scores("validation")
         for done in scores:
             yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
+        if not math.isfinite(loss := scores.loss):
+            raise _nonfinite(f"validation loss after step {self._step}")
         raw = scores.predictions(self.samples.table)
         self.decisions, self.validation = figures.fit(self.experiment.decide, raw)
-        return scores.loss
+        return loss
 
     def _finish(self, loss: float, seconds: float) -> Epoch:
         losses, rights, seen = self._totals
@@ -202,3 +215,8 @@ class Trainer:
 
     def _rate(self) -> float:
         return float(self._optimizer.param_groups[-1]["lr"])
+
+
+def _nonfinite(what: str) -> NonFiniteError:
+    hint = "lower optimizer.lr, or set training.clip"
+    return NonFiniteError(Problem("non-finite", f"non-finite {what}", hint))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from sightx.errors import Problem, ResourceError, RunError
@@ -42,17 +45,24 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file; nothing in it is run."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what torch would say is said below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         message = "there is no such file"
         raise ResourceError(
             Problem("no-weights", message, path="model.weights", file=str(path))
         ) from error
+    except SafetensorError as error:
+        message = f"is damaged or cut: {error}"
+        raise RunError(
+            Problem("bad-weights", message, path="model.weights", file=str(path))
+        ) from error
     except Exception as error:  # torch's own text advises weights_only=False: it is never shown
         message = "holds no weights that can be read without running code"
         hint = "save it as .safetensors"
         raise RunError(Problem("bad-weights", message, hint, "model.weights", str(path))) from error
+    if not isinstance(loaded, dict) or not all(map(torch.is_tensor, loaded.values())):
+        message, hint = "holds no table of weights", "save model.state_dict()"
+        raise RunError(Problem("bad-weights", message, hint, "model.weights", str(path)))
     return loaded

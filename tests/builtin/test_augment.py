@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
@@ -81,7 +82,9 @@ def test_turns_are_torchvisions(size):
     images = pictures(len(angles), size=size)
     turned = transform(images, Rotate(degrees=180).matrix({"angle": angles}, size).double())
     for image, found, angle in zip(images, turned, angles, strict=True):
-        wanted = reference.rotate(image, angle, interpolation="bilinear", expand=False)
+        wanted = reference.rotate(
+            image, angle, interpolation=InterpolationMode.BILINEAR, expand=False
+        )
         assert (found - wanted).abs().max() < 2e-4
 
 

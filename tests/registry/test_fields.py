@@ -102,7 +102,7 @@ class Whole(Settings):
 
 def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() -> None:
     found = {field.key: field for field in fields(Whole)}
-    assert list(found)[0] == "chosen"
+    assert next(iter(found)) == "chosen"
     assert found["chosen"].example == "resnet18"
     assert found["later"].description == "The second. In two lines."
     assert found["group"].default == [{"match": ["a"], "lr": 0.5}]

@@ -74,7 +74,7 @@ def test_a_variable_wins_over_the_local_file(
         ("pyproject.toml", '[tool.sightx]\nplugins = "a"\n', "2:1: error[wrong-type] plugins: 'a' is a string, expected an array"),
         ("pyproject.toml", "[tool.sightx]\nplugins = [3]\n", "2:12: error[wrong-type] plugins.0: 3 is an integer, expected a string"),
         ("pyproject.toml", "[tool]\nsightx = 3\n", "2:1: error[wrong-type] 3 is an integer, expected a table"),
-        ("pyproject.toml", "[tool.sightx\n", "1:13: error[syntax] Expected ']' at the end of a table declaration; mend the TOML"),
+        ("pyproject.toml", "[tool.sightx\n", "1:13: error[syntax] Expected ']' at the end of a table declaration; write [section] or [[section]]"),
         ("sightx.local.toml", "runs = 3\n", "1:1: error[wrong-type] runs: 3 is an integer, expected a string"),
         ("sightx.local.toml", "[place]\na = 3\n", "1:2: error[unknown-key] place: unknown key; did you mean 'places'?"),
         ("sightx.local.toml", "[places]\nx = 'a'\ny = 3\n", "3:1: error[wrong-type] places.y: 3 is an integer, expected a string"),

@@ -167,3 +167,18 @@ def test_the_manifest_lists_every_file(tmp_path: Path) -> None:
     path = save(tmp_path, 1, "last")
     listed = json.loads((path / "manifest.json").read_text())
     assert {*listed, "manifest.json"} == {p.name for p in path.iterdir()}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_names_that_are_damaged_are_exit_5(tmp_path: Path, content: str) -> None:
+    (tmp_path / "names.json").write_text(content)
+    with pytest.raises(RunError, match=r"names\.json"):
+        checkpoints.read_names(tmp_path)
+
+
+def test_a_stop_before_validation_does_not_take_the_epochs_place(tmp_path: Path) -> None:
+    running = State(state(4).weights, {}, {"step": 4, "totals": [1.0, 2.0, 3]})
+    assert checkpoints.save(tmp_path, running, {}, ["last"]).name == "step-00000004-running"
+    whole = State(state(4).weights, {}, {"step": 4, "totals": [0.0, 0.0, 0]})
+    assert checkpoints.save(tmp_path, whole, {}, ["last"]).name == "step-00000004"
+    assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000004"]

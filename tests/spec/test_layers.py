@@ -173,15 +173,15 @@ def test_bases_have_bases(tmp_path: Path) -> None:
     [
         ('\nextends = "a.toml"\n', "{a}:2:1: error[circular-extends] extends: a.toml extends this spec"),
         ("extends = 3\n", "{a}:1:1: error[wrong-type] extends: expected a path as a string"),
-        ('extends = "none.toml"\n', "{none}: error[unreadable] cannot be read: No such file or directory; check the path"),
-        ('extends = "x\\u0000"\n', "{x}\\x00: error[unreadable] cannot be read: embedded null byte; check the path"),
+        ('extends = "none.toml"\n', "{a}:1:1: error[unreadable] extends: 'none.toml' cannot be read: No such file or directory; check the path"),
+        ('extends = "x\\u0000"\n', "{a}:1:1: error[unreadable] extends: 'x\\x00' cannot be read: embedded null byte; check the path"),
     ],
 )  # fmt: skip
 def test_a_base_that_cannot_be_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     path = write(tmp_path, "a.toml", text)
     with pytest.raises(SpecError) as caught:
         layers.read(path)
-    names = {"a": path, "none": tmp_path / "none.toml", "x": tmp_path / "x"}
+    names = {"a": path}
     assert str(caught.value) == line.format(**names)
 
 

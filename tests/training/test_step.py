@@ -16,6 +16,7 @@ from sightx.training.objective import Objective
 from sightx.training.step import StepRule, autocast
 
 CPU = torch.device("cpu")
+NAMES = [f"{n}.png" for n in range(8)]
 LABELS = np.array([0, 1, 2, 0, 0, 1, 2, 0])
 
 
@@ -29,7 +30,7 @@ def world(
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.0))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
     objective = Objective(loss, (4, 2, 2), CPU)
-    return StepRule(module, optimizer, objective, batches, Training(**settings)), module  # type: ignore[arg-type]
+    return StepRule(module, optimizer, objective, batches, Training(**settings), NAMES), module  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), InverseFrequencyCrossEntropy()])
@@ -68,7 +69,7 @@ def test_weights_stay_where_the_loss_is_not_finite() -> None:
     with torch.no_grad():
         module[1].bias[0] = float("inf")  # type: ignore[index]
     before = copy.deepcopy(module.state_dict())
-    with pytest.raises(NonFiniteError, match=r"step 5 \(rows 0, 1"):
+    with pytest.raises(NonFiniteError, match=r"step 5 \(8 samples: 0.png, 1.png"):
         rule(np.arange(8), 4, 1.0)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 

@@ -68,3 +68,17 @@ def test_another_networks_weights_name_a_tensor(tmp_path: Path) -> None:
     save_file(other.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(RunError, match="size mismatch for"):
         initialise(MODEL, network(), str(tmp_path / "w.safetensors"))
+
+
+def test_a_file_that_holds_no_table_of_weights_is_said(tmp_path: Path) -> None:
+    torch.save([torch.zeros(2)], tmp_path / "w.pt")
+    with pytest.raises(RunError, match="holds no table of weights"):
+        initialise(MODEL, network(), str(tmp_path / "w.pt"))
+
+
+def test_a_file_that_was_cut_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(network().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(RunError, match="damaged or cut"):
+        initialise(MODEL, network(), str(path))

@@ -23,9 +23,22 @@ def unknown_monitor(experiment: Experiment) -> Iterator[Finding]:
     for path, name in _monitors(experiment):
         per_class = classes is None and any(name.startswith(f"{figure}/") for figure in known)
         if name not in known and not per_class:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}"
-            yield Finding(path, f"{name!r} is no figure of this experiment", hint)
+            message = f"{name!r} is no figure of this experiment"
+            yield Finding(path, message, _other_figure(experiment, name, known))
+
+
+def _other_figure(experiment: Experiment, name: str, known: list[str]) -> str:
+    """Return which figure is meant: of the other side, of a metric left out, or the nearest."""
+    side, _, figure = name.partition("/")
+    registry = experiment.origin.registry if experiment.origin else None
+    metric = figure.partition("/")[0]
+    if f"validation/{figure}" in known:
+        return f"did you mean 'validation/{figure}'?"
+    others = set(registry.names("metric") if registry else ()) - {m.name for m in experiment.metric}
+    if side == "validation" and metric in others:
+        return f'a [[metric]] with use = "{metric}" would write it'
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}"
 
 
 def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
@@ -159,7 +172,8 @@ def needs_order(experiment: Experiment) -> Iterator[Finding]:
         for number, component in enumerate(components):
             if component.needs_order:
                 message = f"{component.name} needs ordered classes"
-                yield Finding(f"{section}.{number}.use", message, "dataset.ordered = true, if so")
+                hint = "write dataset.ordered = true if they are grades"
+                yield Finding(f"{section}.{number}.use", message, hint)
 
 
 def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ class SourcedModel(Model):
         if weights in names or weights.startswith("run:") or weights.endswith(_FILES):
             return weights
         choices = f"{', '.join(names)}, a {'/'.join(_FILES)} path, run:ID"
-        raise ValueError(f"{weights!r} is none of {choices}")
+        raise ValueError(f"{weights!r} must be {choices}")
 
 
 def load(

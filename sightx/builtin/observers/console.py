@@ -25,8 +25,8 @@ class Console(Observer):
         from rich.console import Console as Terminal
 
         width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-        screen = Screen(run, Terminal(file=sys.stdout, highlight=False, width=width))
-        return Live(screen) if screen.terminal.is_terminal else screen
+        terminal = Terminal(file=sys.stdout, highlight=False, width=width)
+        return Live(run, terminal) if terminal.is_terminal else Screen(run, terminal)
 
 
 class Screen:
@@ -35,16 +35,24 @@ class Screen:
     def __init__(self, run: Run, terminal: Any) -> None:
         self.terminal = terminal
         self._log = run.directory / "console.log"
+        self._block = "█" if "utf" in terminal.encoding.lower() else "#"
 
     @hookimpl
     def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
         """Say what runs, on what data, and what guessing would reach."""
+        from rich.markup import escape
+
         from sightx.builtin.observers import tables
 
         data, device = run.data, run.environment["device"]["name"]
         learn = f"{data['trainable']:,} of {data['weights']:,} weights learn"
         self.print(f"[bold]{experiment.name}[/bold] {experiment.id[:6]} on {device}, {learn}")
-        self.print(f"[dim]{run.directory}[/dim]", "", tables.histogram(data), tables.baseline(data))
+        self.print(
+            f"[dim]{escape(str(run.directory))}[/dim]",
+            "",
+            tables.histogram(data, self._block),
+            escape(tables.baseline(data)),
+        )
         if data["skipped"]:
             self.print(f"{len(data['skipped'])} images are left out: see data.json")
         self.print("", tables.header(experiment.training.monitor))
@@ -59,16 +67,19 @@ class Screen:
     @hookimpl
     def sightx_run_finished(self, run: Run, result: dict[str, Any]) -> None:
         """Print the figures that count, and where everything is."""
+        from rich.markup import escape
+
         from sightx.builtin.observers import tables
 
         if result["status"] == "stopped":
-            self.print(f"stopped: {result['reason']}")
+            self.print(escape(f"stopped: {result['reason']}"))
         side = next((side for side in ("test", "validation") if side in result), "")
         if side and (predictions := run.predictions_of(side)) is not None:
             title = f"{side}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
             self.print("", f"[bold]{title}[/bold]", tables.per_class(predictions))
             self.print(tables.figures(result[side]))
-        self.print("", f"{result['status']} after {result['seconds']:.0f} s: {run.directory}")
+        end = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"
+        self.print("", escape(end))
 
     def print(self, *lines: RenderableType) -> None:
         """Print on the terminal and into the log."""
@@ -84,10 +95,10 @@ class Screen:
 class Live(Screen):
     """Keep a bar below what a screen prints: steps, rate, time that remains."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, run: Run, terminal: Any) -> None:
         from rich import progress
 
-        self.terminal, self._log = screen.terminal, screen._log
+        super().__init__(run, terminal)
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from sightx import Epoch
@@ -17,7 +18,7 @@ _BAR = 20  # cells of the longest bar
 _COLUMNS = "{:>5}  {:>10}  {:>10}  {:>9}  {:>9}  {:>7}"
 
 
-def histogram(data: Mapping[str, Any]) -> Table:
+def histogram(data: Mapping[str, Any], block: str = "█") -> Table:
     """Return a row a class: how many on each side, and the share of all."""
     counts: dict[str, list[int]] = data["counts"]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -31,8 +32,8 @@ def histogram(data: Mapping[str, Any]) -> Table:
     for name, row in zip(data["classes"], rows, strict=True):
         total = sum(row)
         share = total / max(samples, 1)
-        bar = "█" * max(round(_BAR * share), 1 if total else 0)
-        table.add_row(name, *(f"{n:,}" for n in row), f"{share:.1%}", f"[cyan]{bar}[/cyan]")
+        bar = block * max(round(_BAR * share), 1 if total else 0)
+        table.add_row(escape(name), *(f"{n:,}" for n in row), f"{share:.1%}", f"[cyan]{bar}[/cyan]")
     return table
 
 
@@ -90,7 +91,7 @@ def per_class(predictions: Predictions) -> Table:
         table.add_column(head, justify="right")
     for name, precision, recall, f1, count in zip(predictions.classes, *columns, strict=True):
         figures = (_percent(value) for value in (precision, recall, f1))
-        table.add_row(name, f"{count:,}", *figures)
+        table.add_row(escape(name), f"{count:,}", *figures)
     return table
 
 

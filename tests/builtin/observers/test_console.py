@@ -61,8 +61,8 @@ def test_a_failed_run_says_where_it_is(run: Run) -> None:
 
 
 def test_a_terminal_gets_a_bar_and_colours_and_the_log_does_not(run: Run) -> None:
-    base, out = screen(run, terminal=True)
-    live = Live(base)
+    out = io.StringIO()
+    live = Live(run, Terminal(file=out, force_terminal=True, width=120, highlight=False))
     experiment = sightx.load(run.directory / "experiment.toml")
     live.sightx_run_started(experiment, run)
     for number in (1, 2, 3):

@@ -56,3 +56,11 @@ def test_per_class_rows_agree_with_the_confusion_matrix() -> None:
 def test_figures_leave_out_classes_and_show_what_is_undefined(value: float | None) -> None:
     line = tables.figures({"test/loss": 0.5, "test/f1": value, "test/f1/none": 0.1})
     assert line == "loss 0.5000  f1 -"
+
+
+def test_names_in_brackets_are_shown_as_they_are() -> None:
+    data = {"classes": ["[left]", "[/x]"], "counts": {"train": [1, 1]}}
+    rows = text(tables.histogram(data, "#"))
+    assert rows[1].startswith("[left]")
+    assert rows[2].startswith("[/x]")
+    assert "█" not in "".join(rows)

@@ -1,0 +1,338 @@
+"""Every spec of the corpus says exactly what its first lines announce.
+
+A line `#! 3:1: error[code] ...` announces a problem at that place of the file, one that begins
+with a colon a problem of the file as a whole, any other text the line as it is. The rest says how:
+`#! exit 2`, `#! set key=value`, `#! env NAME=VALUE`, `#! strict`, `#! as utf-16` or `crlf` (how the
+file is written to disk, where git would mangle it). Names of files are relative to the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sightx import Problem
+from sightx.cli.main import main
+from sightx.document import SIZE_LIMIT
+from sightx.registry import plugins
+from sightx.registry.project import Project
+from sightx.spec.codes import catalogue
+from sightx.spec.resolve import examine
+from sightx.spec.walk import tables
+
+CORPUS = Path(__file__).with_name("corpus")
+WRONG = sorted(path.stem for path in (CORPUS / "wrong").glob("*.toml"))
+GOOD = sorted(path.stem for path in (CORPUS / "good").glob("*.toml"))
+
+# Codes of exit 2 or 4 that no spec alone can cause, and what does.
+ELSEWHERE = {
+    "broken-observer": "a run",
+    "cannot-build": "building the model",
+    "channels": "building the model",
+    "disabled-plugin": "nothing yet",
+    "empty-group": "building the model",
+    "exists": "init and new-plugin",
+    "no-split": "opening the data",
+    "normalize-channels": "opening the data",
+    "not-ordered": "fitting a decision",
+    "prepare-failed": "preparing an image",
+    "read-failed": "reading a sample",
+    "run-name": "a run's name",
+    "shadowed-plugin": "nothing yet",
+    "weights-mismatch": "loading weights",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file of the corpus, and what its first lines announce."""
+
+    name: str
+    raw: bytes
+    code: int
+    lines: tuple[str, ...]
+    words: tuple[str, ...]
+    variables: dict[str, str]
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of the lines."""
+        return {found[1] for line in self.lines if (found := re.search(r"\w+\[([\w-]+)\] ", line))}
+
+
+def case(folder: str, stem: str) -> Case:
+    name, code, form = f"{stem}.toml", 0, "utf-8"
+    lines: list[str] = []
+    words: list[str] = []
+    variables: dict[str, str] = {}
+    text = (CORPUS / folder / name).read_bytes().decode()
+    for row in text.splitlines():
+        if not row.startswith("#! "):
+            break
+        said = row.removeprefix("#! ")
+        what, _, rest = said.partition(" ")
+        match what:
+            case "exit":
+                code = int(rest)
+            case "set":
+                words += ["--set", rest]
+            case "strict":
+                words += ["--strict"]
+            case "env":
+                variables |= dict([rest.split("=", 1)])
+            case "as":
+                form = rest
+            case _:
+                here = re.match(r"\d+:\d+: |: ", said)
+                lines.append((f"{name}{'' if said[0] == ':' else ':'}" if here else "") + said)
+    raw = text.replace("\n", "\r\n").encode() if form == "crlf" else text.encode(form)
+    return Case(name, raw, code, tuple(lines), tuple(words), variables)
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bases, beside an empty folder for the files of the corpus; no project above."""
+    root = tmp_path_factory.mktemp("corpus")
+    shutil.copytree(CORPUS / "base", root / "base")
+    (root / "specs").mkdir()
+    return root / "specs"
+
+
+@pytest.fixture
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call `sightx validate` in the folder of a case."""
+    monkeypatch.chdir(folder)
+
+    def validate(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["validate", *words])
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return validate
+
+
+def write(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / case.name).write_bytes(case.raw)
+    for name, value in case.variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("stem", WRONG)
+def test_what_is_wrong_is_said_exactly(
+    stem: str, folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = case("wrong", stem)
+    write(announced, folder, monkeypatch)
+    code, out, err = call(announced.name, *announced.words)
+    assert err.splitlines() == list(announced.lines)
+    assert announced.lines
+    assert code == announced.code
+    assert out.startswith(f"{announced.name}: valid") if code == 0 else out == ""
+
+    code, out, err = call(announced.name, *announced.words, "--format", "json")
+    found = json.loads(out)
+    assert [str(Problem(**problem)) for problem in found["problems"]] == list(announced.lines)
+    assert (code, err) == (announced.code, "")
+    assert found["specs"] == [{"file": announced.name, "status": "invalid" if code else "valid"}]
+
+
+@pytest.mark.parametrize("stem", GOOD)
+def test_what_is_right_is_valid(
+    stem: str, folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = case("good", stem)
+    write(announced, folder, monkeypatch)
+    code, out, err = call(announced.name, *announced.words)
+    assert err.splitlines() == list(announced.lines)
+    assert all(" warning[" in line for line in announced.lines)
+    assert (code, announced.code) == (0, 0)
+    assert out.startswith(f"{announced.name}: valid (stage spec")
+
+
+def test_all_wrong_files_in_one_call_are_all_their_problems(
+    folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = [found for stem in WRONG if not (found := case("wrong", stem)).words]
+    for announced in plain:
+        write(announced, folder, monkeypatch)
+    code, _, err = call(*(announced.name for announced in plain))
+    assert code == 2
+    expected = dict.fromkeys(line for announced in plain for line in announced.lines)
+    assert err.splitlines() == list(expected)
+
+
+# What git would mangle, or what needs a project around it: files, words, exit code, lines.
+BASE = '\n[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "simplenet"\n'
+VALID = 'name = "a"' + BASE
+TABLE = '[tool.sightx]\nplugins = ["mine"]\n'
+BREAKS = "raise RuntimeError('boom')\n"
+STRANGER = """
+from sightx import Loss, hookimpl
+
+class Focal(Loss):
+    \"\"\"Somebody's.\"\"\"
+
+    name = "focal"
+
+@hookimpl
+def sightx_components():
+    return [Focal]
+"""
+FOCAL = VALID + '[loss]\nuse = "focal"\n'
+A, B = "mine/sightx_corpus_a.py", "mine/sightx_corpus_b.py"
+WARNING = (
+    "warning[broken-plugin] plugin sightx_corpus_a at {here}/mine/sightx_corpus_a.py is broken: "
+    "RuntimeError: boom; sightx list-plugins shows every plugin's state"
+)
+SYNTAX_NUL = "Invalid statement; write key = value, [section] or # comment"
+MADE: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
+    "empty": ({"a.toml": ""}, [], 2,
+        ["a.toml: error[empty] says nothing; a spec has a name, [dataset] and [model]"]),
+    "missing": ({}, [], 2,
+        ["a.toml: error[unreadable] cannot be read: No such file or directory; check the path"]),
+    "folder": ({"a.toml/b": ""}, [], 2,
+        ["a.toml: error[unreadable] cannot be read: Is a directory; check the path"]),
+    "too large": ({"a.toml": VALID + "#" * SIZE_LIMIT}, [], 2,
+        ["a.toml: error[too-large] is larger than 1,000,000 bytes; is it a spec?"]),
+    "utf-16, big end first": ({"a.toml": b"\xfe\xff" + VALID.encode("utf-16-be")}, [], 2,
+        ["a.toml:1:1: error[encoding] is UTF-16; save it as UTF-8"]),
+    "utf-16 without a mark": ({"a.toml": VALID.encode("utf-16-le")}, [], 2,
+        ["a.toml:1:2: error[syntax] Expected '=' after a key in a key/value pair; "
+         "write key = value"]),
+    "a photograph": ({"a.toml": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"}, [], 2,
+        ["a.toml:1:1: error[encoding] not UTF-8 (byte 0x89 at offset 0); save it as UTF-8"]),
+    "zeros": ({"a.toml": bytes(64)}, [], 2, [f"a.toml:1:1: error[syntax] {SYNTAX_NUL}"]),
+    "half a character": ({"a.toml": 'name = "a"\nseed = 1 # é'.encode()[:-1]}, [], 2,
+        ["a.toml:2:12: error[encoding] not UTF-8 (byte 0xc3 at offset 22); save it as UTF-8"]),
+    "two marks": ({"a.toml": b"\xef\xbb\xbf\xef\xbb\xbf" + VALID.encode()}, [], 2,
+        [f"a.toml:1:1: error[syntax] {SYNTAX_NUL}"]),
+    "project": ({"a.toml": VALID, "pyproject.toml": '[tool.sightx]\nplugin = []\nruns = 3\n'},
+        [], 2,
+        ["{here}/pyproject.toml:2:1: error[unknown-key] plugin: unknown key; "
+         "did you mean 'plugins'?",
+         "{here}/pyproject.toml:3:1: error[wrong-type] runs: 3 is an integer, "
+         "expected a string"]),
+    "project, no toml": ({"a.toml": VALID, "pyproject.toml": "[tool.sightx\n"}, [], 2,
+        ["{here}/pyproject.toml:1:13: error[syntax] Expected ']' at the end of a table "
+         "declaration; write [section] or [[section]]"]),
+    "machine": ({"a.toml": VALID, "pyproject.toml": "[tool.sightx]\n",
+                 "sightx.local.toml": '[place]\ndata = "/data"\n[execution]\ndevice = "tpu"\n'},
+        [], 2,
+        ["{here}/sightx.local.toml:1:2: error[unknown-key] place: unknown key; "
+         "did you mean 'places'?"]),
+    "machine, execution": ({"a.toml": VALID, "pyproject.toml": "[tool.sightx]\n",
+                 "sightx.local.toml": '[execution]\nthread = 2\ndevice = "tpu"\n'},
+        [], 2,
+        ["{here}/sightx.local.toml:2:1: error[unknown-key] execution.thread: unknown key; "
+         "did you mean 'threads'?",
+         "{here}/sightx.local.toml:3:1: error[invalid-value] execution.device: 'tpu' does not "
+         "fit; where the network lives: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then "
+         "cpu"]),
+    "machine, a place": ({"a.toml": VALID, "pyproject.toml": "[tool.sightx]\n",
+                 "sightx.local.toml": "[places]\neyepacs = 3\n"},
+        [], 2,
+        ["{here}/sightx.local.toml:2:1: error[wrong-type] places.eyepacs: 3 is an integer, "
+         "expected a string"]),
+    "project observer": ({"a.toml": VALID,
+                          "pyproject.toml": '[tool.sightx]\nobservers = ["curves", "consol"]\n'},
+        [], 2,
+        ["{here}/pyproject.toml:2:24: error[unknown-name] observer.1.use: no observer is called "
+         "'consol'; did you mean 'console'? known: console, curves"]),
+    "broken, not needed": ({"a.toml": VALID, "pyproject.toml": TABLE, A: BREAKS}, [], 0,
+        [WARNING]),
+    "broken, strict": ({"a.toml": VALID, "pyproject.toml": TABLE, A: BREAKS}, ["--strict"], 2,
+        [WARNING]),
+    "broken, allowed": ({"a.toml": 'allow = ["broken-plugin"]\n' + VALID, "pyproject.toml": TABLE,
+                         A: BREAKS}, ["--strict"], 0, []),
+    "broken, needed": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: BREAKS}, [], 4,
+        [WARNING,
+         "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'focal'; plugin "
+         "sightx_corpus_a is broken: RuntimeError: boom; sightx --debug shows the traceback"]),
+    "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: STRANGER, B: STRANGER}, [], 4,
+        ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is brought by sightx_corpus_a "
+         "at {here}/mine/sightx_corpus_a.py:4 and sightx_corpus_b at "
+         "{here}/mine/sightx_corpus_b.py:4; write use = \"sightx_corpus_a:focal\" or "
+         "\"sightx_corpus_b:focal\""]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the modules of made projects, and where they are."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in [name for name in sys.modules if name.startswith("sightx_corpus_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_made_is_said_exactly(
+    name: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    files, words, code, lines = MADE[name]
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        raw = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / path).write_bytes(raw)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sightx.errors.LINE_LIMIT", 2000)  # the folder's name may be long
+    done, _, err = call("a.toml", *words)
+    here = str(tmp_path)
+    found = [line.replace(here, "{here}") for line in err.splitlines()]
+    assert found == lines
+    assert done == code
+
+
+def test_every_code_that_a_spec_can_cause_is_in_the_corpus() -> None:
+    registry = plugins.load(Project(CORPUS / "nowhere"))
+    of_checks = {check.code for check, _ in registry.checks if check.stage == "spec"}
+    of_others = {check.code for check, _ in registry.checks} - of_checks
+    ours = {code.name for code in catalogue().values() if {0, 2, 4} & set(code.exits)}
+    found = {code for stem in WRONG for code in case("wrong", stem).codes}
+    for _, _, _, lines in MADE.values():
+        found |= {code for line in lines for code in re.findall(r"\w+\[([\w-]+)\] ", line)[:1]}
+    assert set(ELSEWHERE) <= ours
+    assert found == (ours | of_checks) - set(ELSEWHERE) - of_others
+
+
+def test_every_component_that_ships_is_in_a_good_spec(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightx import Experiment
+
+    monkeypatch.chdir(folder)
+    used = set()
+    for stem in GOOD:
+        write(case("good", stem), folder, monkeypatch)
+        origin = examine(f"{stem}.toml").experiment
+        if origin is None or origin.origin is None:
+            continue  # valid only with its --set
+        written, registry = origin.origin.document.data, origin.origin.registry
+        said = set(origin.origin.document.positions)
+        used |= {
+            (cls.kind, cls.name)
+            for key, cls, _ in tables(Experiment, written, registry)
+            if hasattr(cls, "name") and (*key, "use") in said
+        }
+    ships = {
+        (entry.component.kind, entry.component.name)
+        for entry in plugins.load(Project(CORPUS / "nowhere")).entries()
+        if entry.plugin.place == plugins.BUILTIN
+    }
+    assert used == ships
+
+
+def test_the_corpus_is_as_large_as_it_was() -> None:
+    assert len(WRONG) >= 140
+    assert len(GOOD) >= 24

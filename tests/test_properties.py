@@ -1,0 +1,254 @@
+"""Whatever a spec says, SightX answers in lines with a place: never a traceback, never in silence.
+
+`SIGHTX_EXAMPLES=20000 pytest tests/test_properties.py` looks longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import time
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from sightx import SpecError, document
+from sightx.cli.main import main
+from sightx.document import Document
+from sightx.errors import LINE_LIMIT
+
+ROOT = Path(__file__).parents[1]
+GOOD = [
+    path
+    for folder in (ROOT / "tests" / "corpus" / "good", ROOT / "specs")
+    for path in sorted(folder.glob("*.toml"))
+]
+TEXTS = [path.read_bytes() for path in GOOD]
+LINES = sorted({line for text in TEXTS for line in text.splitlines()})
+BARE = {"empty", "too-large"}  # about a file as a whole
+SECONDS = 5.0
+
+bounded = settings(
+    max_examples=int(os.environ.get("SIGHTX_EXAMPLES", "350")),
+    derandomize="SIGHTX_EXAMPLES" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+VALUES = st.sampled_from(
+    b'true|3|-1|0|3.0|1e400|nan|-inf|"x"|""|\'y\'|[]|[1]|[[]]|{}|{use = "x"}|[{}]|[{use = 3}]|'
+    b'2026-01-01|07:32:00|1979-05-27T07:32:00Z|"@place/x"|"../x"|"~nobody/x"|"\\u0000"|0xff|'
+    b'99999999999999999999999|"validation/qwk"|["a", 1]|"sightx:adam"|":"|"a:b:c"|[nan]|'
+    b'"\\U0001F4A9"|""""""|{a.b = 1}|"run:"|"x.pt"|"imagenet"'.split(b"|")
+)
+STRANGE = st.sampled_from(
+    b'[|[[|]|[[x]]|[x]|[model]|[[model]]|[[augment]]|use = 3|use = "flip"|a.b.c = 1|"" = 1|'
+    b'extends = "mutated.toml"|extends = "none.toml"|extends = 3|extends = "."|x = """|'
+    b'"\\u202e" = 1|'
+    b"model.use.x = 1|allow = 1|allow = [1]|[training.monitor]|[[dataset.classes]]|\xff\xfe|\x00|"
+    b"\xef\xbb\xbf|\xe2\x80\xa8 = 1|\x1b[31m|[dataset.root]|seed = 1_|=|\xc3\xa4 = 2".split(b"|")
+)  # fmt: skip
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> bytes:
+    """Draw a valid spec and change it in up to four ways."""
+    text = draw(st.sampled_from(TEXTS))
+    for _ in range(draw(st.integers(1, 4))):
+        text = draw(st.sampled_from(CHANGES))(draw, text)
+    return text
+
+
+def lines(draw: st.DrawFn, text: bytes) -> bytes:
+    """Delete, repeat, move, or bring in a line."""
+    rows = text.split(b"\n")
+    at, to = draw(st.integers(0, len(rows) - 1)), draw(st.integers(0, len(rows) - 1))
+    match draw(st.sampled_from(["delete", "repeat", "move", "foreign", "strange"])):
+        case "delete":
+            del rows[at : to + 1 if to - at < 4 else at + 1]
+        case "repeat":
+            rows.insert(to, rows[at])
+        case "move":
+            rows.insert(to, rows.pop(at))
+        case "foreign":
+            rows.insert(at, draw(st.sampled_from(LINES)))
+        case "strange":
+            rows.insert(at, draw(STRANGE))
+    return b"\n".join(rows)
+
+
+def value(draw: st.DrawFn, text: bytes) -> bytes:
+    """Give a key another value."""
+    found = list(re.finditer(rb"= *([^\n#]+)", text))
+    if not found:
+        return text
+    match = draw(st.sampled_from(found))
+    return text[: match.start(1)] + draw(VALUES) + text[match.end(1) :]
+
+
+def words(draw: st.DrawFn, text: bytes) -> bytes:
+    """Misspell a word."""
+    found = list(re.finditer(rb"[A-Za-z_]+", text))
+    if not found:
+        return text
+    match = draw(st.sampled_from(found))
+    other = draw(st.text(max_size=3)).encode()
+    at = draw(st.integers(match.start(), match.end()))
+    return text[:at] + other + text[at + draw(st.integers(0, 2)) :]
+
+
+def octets(draw: st.DrawFn, text: bytes) -> bytes:
+    """Put bytes of any kind in, or in place of others."""
+    at = draw(st.integers(0, len(text)))
+    return text[:at] + draw(st.binary(max_size=4)) + text[at + draw(st.integers(0, 6)) :]
+
+
+def cut(draw: st.DrawFn, text: bytes) -> bytes:
+    """Cut the text off anywhere."""
+    return text[: draw(st.integers(0, len(text)))]
+
+
+CHANGES = [lines, value, words, octets, cut, value, lines]
+
+KEYS = st.sampled_from([
+    "training", "epochs", "model", "use", "optimizer", "lr", "group", "augment", "flip", "rotate",
+    "degrees", "0", "1", "-1", "99", "dataset", "root", "classes", "extends", "name", "allow",
+    "metric", "checkpoint", "monitor", "prepare", "resize", "size", ".", "=", "x",
+]) | st.text(max_size=3)  # fmt: skip
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=30)
+OVERRIDES = st.lists(
+    st.one_of(
+        ANYTHING,
+        st.builds(
+            lambda key, given: f"{'.'.join(key)}={given}",
+            st.lists(KEYS, min_size=1, max_size=4),
+            VALUES.map(bytes.decode) | ANYTHING,
+        ),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the specs extend beside it; no project above."""
+    root = tmp_path_factory.mktemp("properties")
+    shutil.copytree(ROOT / "tests" / "corpus" / "base", root / "base")
+    shutil.copytree(ROOT / "specs", root / "specs")
+    return root / "specs"
+
+
+@pytest.fixture(autouse=True)
+def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def judge(*words: str) -> None:
+    """Validate, and hold the answer against what every answer is."""
+    out, err = io.StringIO(), io.StringIO()
+    started = time.perf_counter()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as caught,
+    ):
+        main(["validate", "mutated.toml", *words])
+    assert time.perf_counter() - started < SECONDS
+    said = err.getvalue()
+    rows = said.removesuffix("\n").split("\n") if said else []
+    assert caught.value.code in (0, 2, 4), said
+    for row in rows:
+        assert row.isprintable(), said
+        assert len(row) <= LINE_LIMIT, said
+    errors = [row for row in rows if re.search(r"(^|: )error\[", row)]
+    assert bool(errors) == bool(caught.value.code), said
+    for row in errors:
+        code = re.search(r"error\[([\w-]+)\]", row)
+        assert code is not None
+        placed = re.match(r"(\.\./base/)?[\w.]+\.toml:[1-9]\d*:[1-9]\d*: error", row)
+        whole = re.match(r"[\w./]+\.toml: error", row) is not None and code[1] in BARE
+        assert placed or whole or row.startswith("--set "), said
+    assert caught.value.code or out.getvalue().startswith("mutated.toml: valid"), said
+
+
+@bounded
+@given(mutations())
+def test_whatever_a_file_holds_the_answer_has_a_place(text: bytes) -> None:
+    Path("mutated.toml").write_bytes(text)
+    judge()
+
+
+@bounded
+@given(OVERRIDES, st.sampled_from(TEXTS))
+@example(["extends=3"], TEXTS[0])
+@example(["=" * 400], TEXTS[0])
+def test_whatever_is_set_the_answer_has_a_place(overrides: list[str], text: bytes) -> None:
+    Path("mutated.toml").write_bytes(text)
+    judge(*(word for override in overrides for word in ("--set", override)))
+
+
+def parsed(raw: bytes) -> Document | None:
+    """Return a document, or None where the text is refused at a place."""
+    try:
+        return document.parse(raw, "a.toml")
+    except SpecError as error:
+        problems = error.problems
+    assert problems
+    assert all(problem.line > 0 and problem.column > 0 for problem in problems)
+    return None
+
+
+@bounded
+@given(st.one_of(st.binary(max_size=60), ANYTHING.map(lambda t: t.encode(errors="replace"))))
+def test_parsing_any_bytes_raises_only_spec_errors_with_a_place(raw: bytes) -> None:
+    found = parsed(raw)
+    assert found is None or repr(found.data) == repr(tomllib.loads(raw.decode("utf-8-sig")))
+
+
+@bounded
+@given(mutations())
+def test_parsing_any_spec_places_every_key(text: bytes) -> None:
+    if not (found := parsed(text)):
+        return
+    rows = found.text.split("\n")
+    for key in keys(found.data):
+        place = found.positions[key]
+        word = str(key[-1])
+        if isinstance(key[-1], str) and word.isidentifier() and word.isascii():
+            rest = rows[place.line - 1][place.column - 1 :]
+            assert word in rest or "\\" in rest, (key, rest)
+
+
+def keys(data: object, key: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return every key that data hold, also the positions of items."""
+    pairs: Iterable[tuple[str | int, object]] = ()
+    if isinstance(data, dict):
+        pairs = data.items()
+    elif isinstance(data, list):
+        pairs = enumerate(data)
+    return [found for part, inner in pairs for found in ((*key, part), *keys(inner, (*key, part)))]
+
+
+@bounded
+@given(ANYTHING | VALUES.map(bytes.decode))
+@example("1\ninjected = 2")
+@example("\ud800")
+@example("[" * 5000)
+@example("1" * 5000)
+def test_a_value_of_a_command_line_is_read_or_refused(text: str) -> None:
+    try:
+        document.parse_value(text, "--set x")
+    except SpecError as error:
+        problems = error.problems
+    else:
+        return
+    assert [problem.file for problem in problems] == ["--set x"]
