@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 import traceback
@@ -11,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,6 +25,7 @@ from sightx.registry.observers import Observers
 from sightx.runs import checkpoints, directory, environment
 from sightx.runs.directory import Run
 from sightx.runs.index import find
+from sightx.runs.signals import Asked, Interrupted, listening
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment
 from sightx.training.build import build_module, choose_device
@@ -69,7 +68,7 @@ def run(
         described = {**environment.describe(experiment, device), "weights": weights}
         made = directory.create(root, experiment, described)
         execution = _Execution(experiment, made, device, observers or {})
-        with execution.recorded(), _asked() as asked:
+        with execution.recorded(), listening() as asked:
             execution.go(opened, weights, progress, asked)
     return made
 
@@ -91,7 +90,7 @@ class _Execution:
         """Write the result, whatever happens; a failure's traceback goes to error.log."""
         try:
             yield
-        except _Interrupted as interrupted:
+        except Interrupted as interrupted:
             self.result |= {"status": "interrupted", "signal": interrupted.number}
         except BaseException as error:
             failure = _expected(error)
@@ -105,7 +104,7 @@ class _Execution:
         self._finish()
 
     def go(
-        self, opened: ImageTable, weights: str, progress: pixels.Progress | None, asked: _Asked
+        self, opened: ImageTable, weights: str, progress: pixels.Progress | None, asked: Asked
     ) -> None:
         """Do everything between the directory and its result."""
         # 1. The network, with fresh or given weights: what is wrong with it is said at once.
@@ -172,7 +171,7 @@ class _Execution:
             },
         )
 
-    def _train(self, trainer: Trainer, asked: _Asked) -> None:
+    def _train(self, trainer: Trainer, asked: Asked) -> None:
         steps, epoch = self.observers.listens("sightx_step_finished"), 0
         for event in trainer.events():
             if isinstance(event, Step):
@@ -185,7 +184,7 @@ class _Execution:
                 self._epoch(trainer, event)
             if asked.number:
                 self._checkpoint(trainer, ["last"])
-                raise _Interrupted(asked.number)
+                raise Interrupted(asked.number)
         self.result["status"] = "stopped" if "reason" in self.result else "finished"
 
     def _epoch(self, trainer: Trainer, epoch: Epoch) -> None:
@@ -255,52 +254,16 @@ def _left_as_found(experiment: Experiment) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic)
 
 
-class _Interrupted(BaseException):
-    """Say that a signal has ended the run."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _until(asked: _Asked, progress: pixels.Progress | None) -> pixels.Progress:
+def _until(asked: Asked, progress: pixels.Progress | None) -> pixels.Progress:
     """Return a report of progress that a signal ends."""
 
     def report(done: int, of: int) -> None:
         if progress:
             progress(done, of)
         if asked.number:
-            raise _Interrupted(asked.number)
+            raise Interrupted(asked.number)
 
     return report
-
-
-class _Asked:
-    """Remember the signal that asked the run to end; a second one ends it at once."""
-
-    number = 0
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.number = number
-
-
-@contextmanager
-def _asked() -> Iterator[_Asked]:
-    """Let SIGINT and SIGTERM end a run at its next safe point; only a main thread hears them."""
-    asked = _Asked()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, asked) for number in numbers}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _expected(error: BaseException) -> SightXError | None:

@@ -36,7 +36,6 @@ ELSEWHERE = {
     "broken-observer": "a run",
     "cannot-build": "building the model",
     "channels": "building the model",
-    "disabled-plugin": "nothing yet",
     "empty-group": "building the model",
     "exists": "init and new-plugin",
     "no-split": "opening the data",
@@ -45,7 +44,6 @@ ELSEWHERE = {
     "prepare-failed": "preparing an image",
     "read-failed": "reading a sample",
     "run-name": "a run's name",
-    "shadowed-plugin": "nothing yet",
     "weights-mismatch": "loading weights",
 }
 

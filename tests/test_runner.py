@@ -324,7 +324,7 @@ class Epochs:
 
 def test_weights_that_a_last_step_threw_away_are_exit_6(spec: Path, tmp_path: Path) -> None:
     sets = ["optimizer={use='sgd', lr=1e38}", "training.batch_size=32", "training.epochs=1"]
-    with pytest.raises(NonFiniteError, match="non-finite .* after step 1"):
+    with pytest.raises(NonFiniteError, match=r"non-finite .* after step 1"):
         sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
     (directory,) = (tmp_path / "runs").iterdir()
     assert not sightx.open_run(directory).checkpoints

@@ -225,12 +225,22 @@ class Registry:
             causes = ", ".join(
                 f"{plugin} is {plugin.state}: {plugin.error}" for plugin in self.broken
             )
-            hint = "sightx --debug shows the traceback"
+            near = nearest(use, self.names(kind))
+            hint = " ".join(filter(None, [near, "sightx --debug shows the traceback"]))
             return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
         if others := [found for found, name in self._entries if name == use]:
-            message += f", but one of kind {others[0]} is"
-        hint = suggest(use, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
+            message += f", but {_article(others[0])} {others[0]} is"
+        owner, _, name = use.rpartition(":")
+        if owner and not any(owner in (p.name, p.distribution) for p in self.plugins):
+            message += f", nor a plugin {owner!r}"
+        hint = suggest(name, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
+        if any(plugin.state == "disabled" for plugin in self.plugins):
+            hint += "; SIGHTX_PLUGINS=none switches plugins off"
         return _problem("unknown-name", message, hint)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def natural(name: str) -> list[tuple[str, int]]:

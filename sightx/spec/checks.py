@@ -21,7 +21,7 @@ _log = logging.getLogger("sightx")
 
 
 def run(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
-    """Return what the checks of a stage find; what the experiment allows is left out.
+    """Return what the checks of a stage find; warnings that the experiment allows are left out.
 
     `facts` are offered beside the experiment: `table` and `device`.
     """
@@ -30,7 +30,8 @@ def run(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
     return [
         problem
         for check, plugin in origin.registry.checks
-        if check.stage == stage and check.code not in experiment.allow
+        if check.stage == stage
+        and not (check.severity == "warning" and check.code in experiment.allow)
         for problem in _found(check, plugin, experiment, origin.document, facts)
     ]
 

@@ -118,11 +118,11 @@ def page() -> str:
 def _of_check(check: Check, plugin: Plugin) -> Code:
     when, code = _STAGES[check.stage]
     reason = check.reason[:1].upper() + check.reason[1:].rstrip(".") + "."
-    do = (
-        f"A check of {plugin.distribution or plugin.name} finds it {when}.",
-        f'If it is meant: allow = ["{check.code}"] in the spec.',
-    )
-    return Code(check.code, reason, do, (0 if check.severity == "warning" else code,))
+    do = [f"A check of {plugin.distribution or plugin.name} finds it {when}."]
+    warning = check.severity == "warning"
+    if warning:
+        do.append(f'If it is meant: allow = ["{check.code}"] in the spec.')
+    return Code(check.code, reason, tuple(do), (0 if warning else code,))
 
 
 def _section(title: str, found: Sequence[Code]) -> str:

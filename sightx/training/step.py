@@ -85,7 +85,8 @@ class StepRule:
         if not bool(torch.isfinite(loss)):
             names = ", ".join(self._names[row] for row in positions[:3])
             message = f"non-finite loss at step {step + 1} ({len(positions)} samples: {names}, ...)"
-            raise NonFiniteError(Problem("non-finite", message, "lower optimizer.lr, or set training.clip"))
+            hint = "lower optimizer.lr, or set training.clip"
+            raise NonFiniteError(Problem("non-finite", message, hint))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -176,7 +176,7 @@ def test_a_validator_of_a_field_speaks_for_itself(validate) -> None:
     )
     (line,) = validate(text).lines
     assert line.startswith(
-        "a.toml:7:1: error[invalid-value] model.weights: 'imagnet' is none of none, "
+        "a.toml:7:1: error[invalid-value] model.weights: 'imagnet' must be none, "
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,9 @@ def unknown_arch(experiment: Experiment) -> Iterator[Finding]:
     if experiment.model.name != "torchvision":
         return
     arch: str = getattr(experiment.model, "arch", "")
-    known = (files("sightx.builtin.models") / "torchvision_names.txt").read_text().split()
-    if arch not in known:
+    release, *known = (files("sightx.builtin.models") / "torchvision_names.txt").read_text().split()
+    newer = _numbers(version("torchvision")) > _numbers(release)  # it may know more than the list
+    if arch not in known and not newer:
         near = get_close_matches(arch.lower(), known)
         hint = f"did you mean {' or '.join(near)}?" if near else "resnet18 and vit_b_16 are some"
         message = f"torchvision has no classification network {arch!r}"
@@ -193,6 +195,10 @@ def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
         if name in names[:number]:
             message = f"two policies keep a checkpoint called {name!r}"
             yield Finding(f"checkpoint.{number}", message, "leave one out")
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(part) for part in release.split(".")[:2]]
 
 
 def _figures(experiment: Experiment, classes: tuple[str, ...]) -> list[str]:

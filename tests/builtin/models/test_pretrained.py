@@ -142,6 +142,6 @@ def test_known_sources_are_accepted(weights: str) -> None:
     ("cls", "names"), [(ResNet50, "none, imagenet, imagenet-v1"), (SimpleNet, "none")]
 )
 def test_unknown_sources_are_refused_with_the_choices(cls, names: str) -> None:
-    expected = rf"'imagnet' is none of {names}, a .safetensors/.pt/.pth path, run:ID"
+    expected = rf"'imagnet' must be {names}, a .safetensors/.pt/.pth path, run:ID"
     with pytest.raises(ValidationError, match=expected):
         cls.model_validate_json('{"weights": "imagnet"}')

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sightx.runs.signals import Interrupted, listening
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_remembered_and_handlers_are_given_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with listening() as asked:
+        assert asked.number == 0
+        signal.raise_signal(number)
+        assert asked.number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_thread_hears_nothing_and_changes_nothing() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def in_thread() -> object:
+        with listening() as asked:
+            return asked.number, signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(in_thread).result() == (0, before)
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    script = (
+        "import signal\n"
+        "from sightx.runs.signals import listening\n"
+        "with listening():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('first', flush=True)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('second', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "first\n"
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_an_interruption_is_no_exception_that_a_plugin_could_swallow() -> None:
+    assert not issubclass(Interrupted, Exception)
+    assert Interrupted(15).number == 15
