@@ -1,0 +1,61 @@
+"""The README tells the truth: its blocks run, its commands and specs are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import sightx
+from sightx.cli.main import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_first_spec_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(blocks("toml")[0])
+    experiment = sightx.load(path)
+    assert experiment.split.name == "grouped"
+    assert "qwk" in [metric.name for metric in experiment.metric]
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "specs").symlink_to(ROOT / "specs")
+    Image.new("RGB", (40, 40), (120, 60, 20)).save(tmp_path / "eye.jpeg")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python")
+    small = 'training.epochs=1", "dataset.patients=400", "dataset.size=32", "prepare.resize.size=32'
+    exec(compile(code.replace("training.epochs=3", small), "README.md", "exec"), {})
+    assert list((tmp_path / "runs").iterdir())
+
+
+def test_every_command_is_there() -> None:
+    lines = re.findall(r"^    sightx (.*?)(?:  +#.*)?$", TEXT, re.MULTILINE)
+    assert len(lines) > 8
+    for line in lines:
+        assert shlex.split(line)[0] in COMMANDS, line
+
+
+def test_every_spec_is_listed() -> None:
+    listed = set(re.findall(r"^\| `(\w+\.toml)` \|", TEXT, re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "specs").glob("*.toml")}
+
+
+def test_what_it_links_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_make_targets_are_there() -> None:
+    made = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", TEXT, re.MULTILINE):
+        assert re.search(rf"^{target}:", made, re.MULTILINE)
