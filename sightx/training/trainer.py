@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Event = Step | ValidationBatch | Epoch
+
+
+class Totals(NamedTuple):
+    """Sum up the steps of an epoch: loss times samples, right answers, samples."""
+
+    losses: Tensor | float = 0.0
+    rights: Tensor | float = 0.0
+    samples: int = 0
 
 
 class Trainer:
@@ -69,12 +77,8 @@ class Trainer:
         # Sums over an epoch want more digits than a step; mps has no more.
         self._exact = torch.float32 if device.type == "mps" else torch.float64
         self._step = 0  # steps done in the whole run
-        self._totals: tuple[Tensor | float, Tensor | float, int] = (
-            0.0,
-            0.0,
-            0,
-        )  # loss, right answers and samples of the running epoch
-        self._per_epoch = len(self._batch_starts(0))
+        self._totals = Totals()  # of the running epoch
+        self._per_epoch = math.ceil(len(self._order(0)) / experiment.training.batch_size)
 
     def epochs(self, count: int | None = None) -> Iterator[Epoch]:
         """Yield the ends of epochs only."""
@@ -98,17 +102,18 @@ class Trainer:
 
     def _train(self) -> Iterator[Step]:
         epoch = len(self.history.epochs)
-        order, starts = self._order(epoch), self._batch_starts(epoch)
-        size, of = self.experiment.training.batch_size, self._per_epoch
+        order, size, of = self._order(epoch), self.experiment.training.batch_size, self._per_epoch
         build.train_mode(self.module)
-        losses, rights, seen = self._totals
-        for start in starts[self._step - epoch * of :]:
+        for start in range((self._step - epoch * of) * size, len(order), size):
             batch = order[start : start + size]
             rate = self._multiplier(self._step)
             loss, right = self._step_rule(batch, self._step, rate)
-            losses = losses + loss.to(self._exact) * len(batch)
-            rights, seen = rights + right, seen + len(batch)
-            self._step, self._totals = self._step + 1, (losses, rights, seen)
+            self._step += 1
+            self._totals = Totals(
+                self._totals.losses + loss.to(self._exact) * len(batch),
+                self._totals.rights + right,
+                self._totals.samples + len(batch),
+            )
             yield Step(epoch + 1, self._step, of, len(batch), loss, self._rate())
 
     def _refuse_nonfinite(self) -> None:
@@ -138,7 +143,7 @@ class Trainer:
             metrics["validation/loss"] = loss
             metrics |= figures.figures(self.validation, self.experiment.metric, "validation")
         self.history = self.history.add(metrics)
-        self._totals = (0.0, 0.0, 0)
+        self._totals = Totals()
         number = len(self.history.epochs)
         return Epoch(
             number=number,
@@ -178,7 +183,7 @@ class Trainer:
         """Go on from a state; the next event is the one that would have followed it."""
         self.use(saved)
         unpack(self._optimizer, saved.optimizer, saved.record["optimizer"])
-        self._step, self._totals = saved.record["step"], tuple(saved.record["totals"])
+        self._step, self._totals = saved.record["step"], Totals(*saved.record["totals"])
         for epoch in saved.record["history"]:
             self.history = self.history.add(from_json(epoch))
 
@@ -201,9 +206,6 @@ class Trainer:
         labels = self.samples.table.labels[train]
         order = self.experiment.sampler.order(labels, epoch=epoch, seed=self.experiment.seed)
         return np.asarray(train[order])
-
-    def _batch_starts(self, epoch: int) -> range:
-        return range(0, len(self._order(epoch)), self.experiment.training.batch_size)
 
     def _multiplier(self, step: int) -> float:
         return self.experiment.scheduler.multiplier(
