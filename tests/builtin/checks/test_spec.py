@@ -121,8 +121,13 @@ def test_the_shipped_names_are_torchvisions() -> None:
     from importlib.resources import files
 
     shipped = (files("sightx.builtin.models") / "torchvision_names.txt").read_text().split()
-    assert shipped[1:] == models.list_models(module=models)
-    assert metadata.version("torchvision").startswith(shipped[0]), "write the list again"
+    there = models.list_models(module=models)
+    release = [int(part) for part in metadata.version("torchvision").split(".")[:2]]
+    if release < [int(part) for part in shipped[0].split(".")]:
+        assert set(there) <= set(shipped[1:])
+    else:
+        assert metadata.version("torchvision").startswith(shipped[0]), "write the list again"
+        assert shipped[1:] == there
 
 
 def test_codes_are_given_once_and_reasons_are_lines() -> None:
