@@ -114,7 +114,12 @@ def parse_value(text: str, name: str) -> Any:
         return parse(f"value = {line}".encode(), name).data["value"]
     except (SpecError, UnicodeEncodeError):
         if set(line) & set("\"'[]{}=,"):
-            _fail(name, "syntax", f"{text!r} is no TOML value", "put strings in quotes")
+            _fail(
+                name,
+                "syntax",
+                f"{text!r} is no TOML value",
+                "strings go in quotes, arrays in [brackets]",
+            )
         return text  # a bare word or a path: quotes would only fight the shell
 
 

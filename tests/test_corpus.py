@@ -38,6 +38,7 @@ ELSEWHERE = {
     "channels": "building the model",
     "empty-group": "building the model",
     "exists": "init and new-plugin",
+    "loss-shape": "the first step",
     "no-split": "opening the data",
     "normalize-channels": "opening the data",
     "not-ordered": "fitting a decision",

@@ -9,7 +9,7 @@ import click
 from sightx.cli.options import runs_folder
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Score a run on one side of its data.")
 @click.argument("run")
 @click.option("--split", default="test", type=click.Choice(["train", "validation", "test"]))
 @runs_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command("init")
+@click.command("init", short_help="Write a spec for your own images.")
 @click.argument("data", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Write this file; it must be new.")
 def command(data: Path, output: Path | None) -> None:
@@ -18,8 +18,8 @@ def command(data: Path, output: Path | None) -> None:
 
     if output is not None:
         _claim(output)
-    folder = (output.parent if output else Path.cwd()).absolute()
-    registry = plugins.load(project.find(folder))
+    folder = output.parent.absolute() if output else None  # who prints may put it anywhere
+    registry = plugins.load(project.find(folder or Path.cwd()))
     text = draft.write(survey.look(data, registry, folder))
     if output is None:
         click.echo(text, nl=False)

@@ -10,7 +10,7 @@ import click
 from sightx.cli.options import a_kind
 
 
-@click.command("list-plugins")
+@click.command("list-plugins", short_help="List what specs can name.")
 @click.argument("kind", required=False, callback=a_kind)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--verbose", "-v", is_flag=True, help="Show file and line of every component.")

@@ -102,7 +102,10 @@ def _expected(error: Exception) -> SightXError:
     if isinstance(error, SightXError):
         return error
     if isinstance(error, click.ClickException):
-        return SpecError(Problem("usage", error.format_message(), "sightx --help"))
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "sightx"
+        message = error.format_message().rstrip(".")
+        return SpecError(Problem("usage", message, f"{command} --help"))
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
         return ResourceError(Problem("resource", message))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 
-@click.command("new-plugin")
+@click.command("new-plugin", short_help="Write a plugin of your own that works.")
 @click.argument("name")
 @click.option("--kind", required=True, callback=a_kind, help="What it brings: model, loss, ...")
 @click.option("--file", "single", is_flag=True, help="One module for the project's plugin folder.")

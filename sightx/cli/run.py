@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sightx.spec.experiment import Origin
 
 
-@click.command("run")
+@click.command("run", short_help="Train and evaluate a spec.")
 @click.argument("spec", type=click.Path(path_type=Path))
 @overrides
 @runs_folder

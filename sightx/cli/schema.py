@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command("schema")
+@click.command("schema", short_help="Print a JSON Schema for editors.")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def command(file: Path | None) -> None:
     """Print one JSON Schema over everything that can be named here, or write it to FILE.

@@ -10,7 +10,7 @@ import click
 from sightx.cli.options import overrides
 
 
-@click.command("show")
+@click.command("show", short_help="Print a whole spec, and where from.")
 @click.argument("spec", type=click.Path(path_type=Path))
 @overrides
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sightx.registry.registry import Entry, Registry
 
 
-@click.command("show-plugin")
+@click.command("show-plugin", short_help="Show the settings of a component.")
 @click.argument("kind", callback=a_kind)
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sightx.registry.registry import Entry, Registry
 
 
-@click.command("test-plugin")
+@click.command("test-plugin", short_help="Check what a component promises.")
 @click.argument("name")
 @click.option("--kind", help="Only components of this kind.")
 def command(name: str, kind: str | None) -> int:

@@ -41,7 +41,7 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
     context.exit()
 
 
-@click.command("validate")
+@click.command("validate", short_help="Find every problem of specs.")
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @overrides
 @click.option("--deep", is_flag=True, help="Open the data, assemble the model on no device.")

@@ -18,7 +18,7 @@ from sightx.errors import DataError, Problem
 
 _Meaning = TypeVar("_Meaning")
 
-_EMPTY = {"", "nan", "na", "n/a", "null", "none"}
+_EMPTY = {"", "nan", "na", "n/a", "null"}
 _SIDES = {
     **{side: side for side in (*SPLITS, "")},
     "training": "train",

@@ -127,7 +127,7 @@ def _judge(
         near = Path("...", *faults.parts[-2:])  # so that the line has room for the image's name
         if faults.is_relative_to(Path.cwd()):
             near = faults.relative_to(Path.cwd())
-        hint = f"listed in {near}: mend them, or let dataset.exclude name that file"
+        hint = f"mend them, or leave them out: --set dataset.exclude={near}"
     if len(bad) == len(table) and table.root is not None:
         hint = f"is {table.root} the folder of images?"
     raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))

@@ -38,7 +38,7 @@ class _Header(NamedTuple):
     grey: bool
 
 
-def look(data: Path, registry: Registry, folder: Path) -> Facts:
+def look(data: Path, registry: Registry, folder: Path | None) -> Facts:
     """Return what a folder of images, or a CSV file, holds; `folder` is where the spec will be.
 
     Raises DataError, as reading the data in a run would.
@@ -102,9 +102,10 @@ def _open(settings: Table, registry: Registry) -> ImageTable:
 
 
 def _facts(
-    data: Path, settings: Table, reasons: Mapping[str, str], table: ImageTable, folder: Path
+    data: Path, settings: Table, reasons: Mapping[str, str], table: ImageTable, folder: Path | None
 ) -> Facts:
-    root = Path(os.path.relpath(settings["root"], folder)).as_posix()
+    path = Path(settings["root"])
+    root = (Path(os.path.relpath(path, folder)) if folder else path.absolute()).as_posix()
     settings["root"] = f"./{root}" if root.startswith(("@", "~")) else root
     headers, unreadable = _headers(table)
     sides = _sides(table)

@@ -56,7 +56,9 @@ class Predictor:
         path = Path(path)
         folder = path if (path / checkpoints.MANIFEST).is_file() else open_run(path).checkpoint()
         files = checkpoints.verified(folder)
-        registry = plugins.load(project.find(Path.cwd()))
+        # A run lies in its project; one that was moved meets the plugins of where we are.
+        above = project.find(folder)
+        registry = plugins.load(above if above.plugins else project.find(Path.cwd()))
         recipe = Recipe.read(files["recipe.json"], registry, str(folder / "recipe.json"))
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
         try:
@@ -126,4 +128,6 @@ def _encoded(image: Input) -> bytes | np.ndarray[tuple[int, ...], np.dtype[np.ui
         return Path(image).read_bytes()
     if hasattr(image, "read"):
         return image.read()
+    if not hasattr(image, "getbands"):
+        raise TypeError(f"{type(image).__name__} is no image; predict_all takes several")
     return from_pil(image)

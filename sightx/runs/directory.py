@@ -31,6 +31,10 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    def __repr__(self) -> str:
+        """Return id and status."""
+        return f"<Run {self.id}: {self.result.get('status', 'running')}>"
+
     @property
     def id(self) -> str:
         """Return the run's name: time, experiment and the experiment's hash."""

@@ -26,8 +26,8 @@ def find(root: Path, text: str) -> tuple[Run, str]:
     if not name or "\0" in name or len(name) > 255:
         raise SpecError(Problem("run-name", f"{name[:40]!r} names no run", "sightx run makes one"))
     known = runs(root)
-    if name == "last" and known:
-        return known[-1], checkpoint
+    if name == "last" and known:  # a run that failed before its first checkpoint is of no use
+        return next((run for run in reversed(known) if run.checkpoints), known[-1]), checkpoint
     found = [run for run in known if run.id == name] or [r for r in known if r.id.startswith(name)]
     if len(found) == 1:
         return found[0], checkpoint
@@ -38,4 +38,5 @@ def _not_one(root: Path, name: str, found: list[Run]) -> RunError:
     if found:
         listing = ", ".join(run.id for run in found[:3])
         return RunError(Problem("run-name", f"{name!r} begins {len(found)} runs", listing))
-    return RunError(Problem("no-run", f"no run {name!r} below {root}", "give its id, or `last`"))
+    hint = "sightx run SPEC makes one, --runs FOLDER looks elsewhere"
+    return RunError(Problem("no-run", f"no run {name!r} below {root}", hint))

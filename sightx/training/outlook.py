@@ -46,7 +46,7 @@ class Outlook:
         sides = ", ".join(f"{sum(counts):,} {side}" for side, counts in self.counts.items())
         needs = f"{self.memory / 1e9:.2f} GB for one step"
         return [
-            f"data: {sides} samples of {len(self.classes)} classes",
+            f"data: {sides} samples of {len(self.classes)} classes; no image was decoded",
             f"network: {self.shape} to {self.outputs}, "
             f"{self.trainable:,} of {self.weights:,} weights learn, {needs}",
         ]

@@ -14,7 +14,7 @@ def flat(folders: Path) -> Path:
 def test_the_spec_is_printed_and_valid(sightx, flat: Path, here: Path) -> None:
     done = sightx("init", str(flat))
     assert (done.code, done.err) == (0, "")
-    assert 'root = "data/train"' in done.out
+    assert f'root = "{here / "data" / "train"}"' in done.out
     (here / "a.toml").write_text(done.out)
     assert sightx("validate", "a.toml").code == 0
 

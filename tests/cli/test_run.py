@@ -31,7 +31,7 @@ def test_piped_output_is_plain_lines_one_an_epoch(
     assert [row.split()[0] for row in rows] == ["1", "2"]
     assert "always answering 'dark' is right for 50.0% of validation" in out
     assert re.search(r"^dark\s+6\s+[\d.%-]+", out, re.MULTILINE)
-    assert out.rstrip().endswith(str(directory))
+    assert out.rstrip().endswith(f"{directory}\nnext: sightx predict {directory.name} IMAGE")
     best = sightx.open_run(directory).result["epoch"]
     assert [row.split()[0] for row in rows if row.endswith("best")][-1] == str(best)
     assert (directory / "console.log").read_text().strip() == out.strip()
@@ -68,6 +68,33 @@ def test_predict_prints_class_and_probabilities(
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["class"] for record in records] == ["dark", "light"]
     assert sum(records[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_predict_names_the_run_and_goes_on_after_a_bad_file(
+    spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    sightx_main("run", str(spec), "--quiet", *runs)
+    (directory,) = (tmp_path / "runs").iterdir()
+    (tmp_path / "runs" / "29990101-000000-x-000000").mkdir()  # failed before its first checkpoint
+    (tmp_path / "runs" / "29990101-000000-x-000000" / "experiment.toml").write_text("")
+    capsys.readouterr()
+    files = [str(tmp_path / "gone.png"), str(folders / "test" / "dark" / "0.png")]
+    assert sightx_main("predict", "last", *files, *runs) == 3
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0].startswith(f"{directory.name}, step-")
+    assert "gone.png" in err.splitlines()[1]
+    assert out.count("\n") == 1
+
+
+def test_an_epoch_fits_80_columns(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"))
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if re.match(r"\s*(epoch|[12]) ", line)]
+    assert len(rows) == 3
+    assert max(map(len, rows)) <= 80
 
 
 def test_evaluate_prints_the_figures_of_a_side(

@@ -167,11 +167,12 @@ def test_an_unknown_name_brings_the_nearest(table):
     assert (found.code, found.line, found.hint) == ("label-unknown", 3, "did you mean 'cat'?")
 
 
-def test_a_class_called_none_must_be_declared(table):
+def test_none_is_a_class_and_na_must_be_declared(table):
     content = "image,level\na,none\nb,mild\n"
 
-    assert "dataset.classes" in problem(table, content, classes=None).hint
+    assert table(content, classes=None).classes == ("mild", "none")
     assert table(content, classes=GRADES).labels.tolist() == [0, 1]
+    assert "dataset.classes" in problem(table, "image,level\na,NA\nb,x\n", classes=None).hint
 
 
 def test_one_class_is_none(table):

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 import torch
 from torch import nn
 
+from sightx import Loss, PluginError
 from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
 from sightx.training.objective import Objective
 
@@ -37,3 +41,18 @@ def test_half_precision_outputs_are_summed_in_full() -> None:
     objective = Objective(CrossEntropy(), (1, 1, 1), CPU)
     total, _ = objective.sums(OUTPUTS.bfloat16(), TARGETS)
     assert total.dtype == torch.float32
+
+
+class Reduced(Loss):
+    """Divide by the number of samples, as losses elsewhere do."""
+
+    name = "test-reduced"
+
+    def build(self, *, class_counts: Sequence[int]) -> nn.Module:
+        return nn.CrossEntropyLoss()
+
+
+def test_a_loss_that_reduces_is_refused_at_the_first_batch() -> None:
+    with pytest.raises(PluginError, match=r"test-reduced returns \(\) for 7 samples") as caught:
+        Objective(Reduced(), (4, 2, 1), CPU).sums(OUTPUTS, TARGETS)
+    assert "leave out .mean()" in str(caught.value)

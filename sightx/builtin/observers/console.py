@@ -80,6 +80,9 @@ class Screen:
             self.print(tables.figures(result[side]))
         end = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"
         self.print("", escape(end))
+        if run.checkpoints and result["status"] != "failed":
+            saved = "saved; " if result["status"] == "interrupted" else ""
+            self.print(escape(f"{saved}next: sightx predict {run.id} IMAGE"))
 
     def print(self, *lines: RenderableType) -> None:
         """Print on the terminal and into the log."""
@@ -102,6 +105,7 @@ class Live(Screen):
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
+            progress.TextColumn("step"),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[rate]}"),
             progress.TimeRemainingColumn(),

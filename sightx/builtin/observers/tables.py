@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sightx import Predictions
 
 _BAR = 20  # cells of the longest bar
-_COLUMNS = "{:>5}  {:>10}  {:>10}  {:>9}  {:>9}  {:>7}"
+_COLUMNS = "{:>5} {:>9} {:>9} {:>9} {:>8} {:>6}"  # with the rest, 80 columns
 
 
 def histogram(data: Mapping[str, Any], block: str = "█") -> Table:
@@ -50,8 +50,10 @@ def baseline(data: Mapping[str, Any]) -> str:
 def header(monitor: str) -> str:
     """Return the heads of the columns of `row`."""
     names = ("epoch", "train loss", "val. loss", "train acc", "val. acc", "gap")
-    extra = "" if monitor == "validation/accuracy" else f"  {monitor.rpartition('/')[2]:>8}"
-    return f"[bold]{_COLUMNS.format(*names)}{extra}  {'rate':>8}  {'time':>7}[/bold]"
+    name = monitor.rpartition("/")[2]
+    short = {"balanced-accuracy": "bal. acc"}.get(name, name[:9])
+    extra = "" if monitor == "validation/accuracy" else f" {short:>9}"
+    return f"[bold]{_COLUMNS.format(*names)}{escape(extra)} {'rate':>7} {'time':>7}[/bold]"
 
 
 def row(epoch: Epoch) -> str:
@@ -69,9 +71,9 @@ def row(epoch: Epoch) -> str:
         "" if math.isnan(validation) else f"{100 * (train - validation):+.1f}",
     )
     if epoch.monitor != "validation/accuracy":
-        cells += f"  {_number(value.get(epoch.monitor, math.nan)):>8}"
-    best = "  [green]best[/green]" if epoch.best else ""
-    return f"{cells}  {epoch.rate:>8.2g}  {epoch.seconds:>6.1f}s{best}"
+        cells += f" {_number(value.get(epoch.monitor, math.nan)):>9}"
+    best = " [green]best[/green]" if epoch.best else ""
+    return f"{cells} {epoch.rate:>7.2g} {epoch.seconds:>6.1f}s{best}"
 
 
 def per_class(predictions: Predictions) -> Table:
