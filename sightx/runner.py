@@ -21,6 +21,7 @@ from sightx.data.table import SPLITS, ImageTable
 from sightx.errors import Problem, ResourceError, SightXError
 from sightx.evaluation import figures
 from sightx.inference.recipe import Recipe
+from sightx.registry.blame import blamed
 from sightx.registry.observers import Observers
 from sightx.runs import checkpoints, directory, environment
 from sightx.runs.directory import Run
@@ -93,7 +94,8 @@ class _Execution:
         except Interrupted as interrupted:
             self.result |= {"status": "interrupted", "signal": interrupted.number}
         except BaseException as error:
-            failure = _expected(error)
+            origin = self.experiment.origin
+            failure = _expected(error) or blamed(error, origin.registry if origin else None)
             self.result["error"] = str(failure or f"{type(error).__name__}: {error}")
             with suppress(OSError, ResourceError):  # a full disk must not hide what came first
                 self.run.log("error.log", traceback.format_exc())

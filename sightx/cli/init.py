@@ -8,8 +8,12 @@ import click
 
 
 @click.command("init", short_help="Write a spec for your own images.")
-@click.argument("data", metavar="FOLDER|CSV", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Write this file; it must be new.")
+@click.argument("data", metavar="FOLDER|CSV", type=click.Path(path_type=Path, readable=False))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, readable=False),
+    help="Write this file; it must be new.",
+)
 def command(data: Path, output: Path | None) -> None:
     """Look at a FOLDER of images, or a CSV file of labels, and print a spec that runs."""
     from sightx.data import survey

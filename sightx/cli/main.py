@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sightx.errors import Problem, ResourceError, SightXError, SpecError
+from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
 
 if TYPE_CHECKING:
     from sightx.cli.plugin_commands import Strangers
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
         sys.exit(130)
-    except Exception as error:
+    except BaseException as error:  # a plugin may call sys.exit: that is no success
         if "--debug" in words:
             traceback.print_exc()
         failure = _expected(error)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _expected(error: Exception) -> SightXError:
+def _expected(error: BaseException) -> SightXError:
     """Return the failure that an exception stands for; what nobody expected is a bug of ours."""
     if isinstance(error, SightXError):
         return error
@@ -107,6 +107,10 @@ def _expected(error: Exception) -> SightXError:
         message = error.format_message().rstrip(".")
         return SpecError(Problem("usage", message, f"{command} --help"))
     message = f"{type(error).__name__}: {error}"
+    if isinstance(error, SystemExit):
+        return PluginError(
+            Problem("broken-plugin", f"a plugin ended it: {message}", "--debug shows where")
+        )
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
         return ResourceError(Problem("resource", message))
     return SightXError(Problem("internal", message, "--debug shows where"))

@@ -21,7 +21,9 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 @click.argument("name")
 @click.option("--kind", required=True, callback=a_kind, help="What it brings: model, loss, ...")
 @click.option("--file", "single", is_flag=True, help="One module for the project's plugin folder.")
-@click.option("--output", type=click.Path(path_type=Path), help="The folder to write into.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, readable=False), help="The folder to write into."
+)
 def command(name: str, kind: str, single: bool, output: Path | None) -> None:
     """Write the plugin NAME with one component of a kind, its test and a spec that uses it.
 

@@ -25,7 +25,9 @@ def overrides(command: Command) -> Command:
 def runs_folder(command: Command) -> Command:
     """Add `--runs FOLDER`."""
     return click.option(
-        "--runs", type=click.Path(path_type=Path), help="The folder of runs; runs/ by default."
+        "--runs",
+        type=click.Path(path_type=Path, readable=False),
+        help="The folder of runs; runs/ by default.",
     )(command)
 
 

@@ -12,7 +12,7 @@ from sightx.cli.options import runs_folder
 
 @click.command("predict", short_help="Predict images with a run.")
 @click.argument("run")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @runs_folder
 @click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @overrides
 @runs_folder
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")

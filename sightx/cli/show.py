@@ -11,7 +11,7 @@ from sightx.cli.options import overrides
 
 
 @click.command("show", short_help="Print a whole spec, and where from.")
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @overrides
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
@@ -14,7 +14,7 @@ from sightx.cli.options import overrides
 if TYPE_CHECKING:
     from sightx.errors import Problem
     from sightx.registry.registry import Registry
-    from sightx.spec.experiment import Experiment
+    from sightx.spec.experiment import Experiment, Origin
 
 _STAGES = {False: ("spec",), True: ("spec", "data", "device")}  # without and with --deep
 _COLOURS = {"error": "red", "warning": "yellow"}
@@ -42,7 +42,7 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
 
 
 @click.command("validate", short_help="Find every problem of specs.")
-@click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @overrides
 @click.option("--deep", is_flag=True, help="Open the data, assemble the model on no device.")
 @click.option("--strict", is_flag=True, help="Let warnings fail, too.")
@@ -94,14 +94,30 @@ def _judge(spec: Path, overrides: tuple[str, ...], deep: bool, strict: bool) -> 
 def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...], int]:
     """Open the data and assemble the model; return problems, what there is, the exit code."""
     from sightx.errors import SightXError
+    from sightx.registry.blame import blamed
     from sightx.training.outlook import look
 
+    origin = cast("Origin", experiment.origin)
     try:
         outlook = look(experiment)
-    except SightXError as error:
-        return error.problems, (), error.exit_code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failure = error if isinstance(error, SightXError) else blamed(error, origin.registry)
+        if failure is None:
+            raise
+        return tuple(_placed(p, origin) for p in failure.problems), (), failure.exit_code
     wrong = any(problem.severity == "error" for problem in outlook.problems)
     return tuple(outlook.problems), tuple(outlook.lines()), 3 if wrong else 0
+
+
+def _placed(problem: Problem, origin: Origin) -> Problem:
+    """Return a problem with the place of its key in the spec, unless it names a file itself."""
+    if problem.file:
+        return problem
+    key = tuple(int(part) if part.isdigit() else part for part in problem.path.split("."))
+    place = origin.document.position(key)
+    return problem.at(place.file, place.line, place.column)
 
 
 def _print(

@@ -13,12 +13,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
+from sightx.errors import Problem, SpecError
 from sightx.registry import hookspecs
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin, Registry
@@ -40,7 +42,12 @@ def load(project: Project) -> Registry:
     """
     registry = Registry()
     _enter(registry, _builtin(), lambda: importlib.import_module(BUILTIN))
-    disabled = os.environ.get("SIGHTX_PLUGINS") == "none"
+    switch = os.environ.get("SIGHTX_PLUGINS", "")
+    if switch not in ("", "none"):
+        raise SpecError(
+            Problem("usage", f"SIGHTX_PLUGINS is {switch!r}", "none, or leave it unset")
+        )
+    disabled = switch == "none"
     for plugin, load_module in (*_installed(), *_local(project)):
         if plugin.state == "shadowed":
             registry.add(plugin)
@@ -58,8 +65,10 @@ def _builtin() -> Plugin:
 def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]) -> None:
     """Import one plugin and ask it for components; whatever it does, only it is hurt."""
     try:
-        hooks = _Hooks(plugin.name, load_module())
-        registry.add(plugin, hooks.ask("components"), hooks.ask("checks"), hooks.ask)
+        with redirect_stdout(sys.stderr):  # what it prints is no part of our answer
+            hooks = _Hooks(plugin.name, load_module())
+            components, checks = hooks.ask("components"), hooks.ask("checks")
+        registry.add(plugin, components, checks, hooks.ask)
     except KeyboardInterrupt:
         raise
     except _TakenError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -12,13 +11,12 @@ from typing import Any, Literal
 from pydantic_core import PydanticCustomError
 
 from sightx.errors import Problem
-from sightx.registry import source
+from sightx.registry import faults, source
 from sightx.registry.checks import Check
 from sightx.registry.components import Component
 from sightx.registry.kinds import KINDS
 
 Ask = Callable[[str], list[Any]]
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # no colon, dot or leading digit: `use`, `--set`
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,8 @@ class Registry:
         `ask` is kept for what is wanted seldom: commands.
         """
         classes, rules = list(components), list(checks)
-        fault = next(filter(None, map(_fault, classes)), "") or _twice(classes)
-        if fault := fault or next(
-            (f"{r!r} is no check" for r in rules if type(r) is not Check), ""
-        ):
+        taken = {rule.code: str(owner) for rule, owner in self.checks}
+        if fault := faults.components(classes) or faults.checks(rules, taken):
             plugin, classes, rules = replace(plugin, state="broken", error=fault), [], []
         self.plugins.append(plugin)
         self.checks += [(rule, plugin) for rule in rules]
@@ -158,7 +154,11 @@ class Registry:
 
     def fail(self, plugin: Plugin, error: BaseException) -> None:
         """Remember that a plugin that was loaded is broken after all."""
-        self.plugins[self.plugins.index(plugin)] = plugin.failed(error)
+        same = (plugin.name, plugin.place, plugin.distribution)
+        self.plugins[:] = [
+            plugin.failed(error) if (p.name, p.place, p.distribution) == same else p
+            for p in self.plugins
+        ]
 
     @property
     def broken(self) -> list[Plugin]:
@@ -267,30 +267,7 @@ def _problem(code: str, message: str, hint: str) -> PydanticCustomError:
 def _clash(kind: str, use: str, entries: list[Entry]) -> PydanticCustomError:
     owners = " and ".join(sorted(map(str, entries)))
     choices = sorted({entry.plugin.distribution or entry.plugin.name for entry in entries})
-    uses = " or ".join(f'"{owner}:{use}"' for owner in choices)
+    name = use.rpartition(":")[2]
+    uses = " or ".join(f'"{owner}:{name}"' for owner in choices)
     message = f"the {kind} {use!r} is brought by {owners}"
     return _problem("name-clash", message, f"write use = {uses}")
-
-
-def _fault(component: Any) -> str:
-    """Return what is wrong with an object that a plugin calls a component."""
-    if not (isinstance(component, type) and issubclass(component, Component)):
-        return f"{component!r} is no component class"
-    title, fields = component.__name__, component.__pydantic_fields__
-    kinds = [cls.kind for cls in KINDS if issubclass(component, cls)]
-    if (kind := getattr(component, "kind", None)) not in kinds:
-        return f"{title} is of no kind"
-    if taken := [key for key in ("name", "kind", "revision", "use") if key in fields]:
-        return f"{title} makes {taken[0]!r} a field: write it without a type"
-    name = getattr(component, "name", None)
-    if not (isinstance(name, str) and NAME.fullmatch(name)):
-        return f"{title} needs a name of letters, digits, - and _, not {name!r}"
-    if not (component.__doc__ or "").strip():
-        return f"the {kind} {name!r} has no docstring"
-    return ""
-
-
-def _twice(components: Sequence[type[Component]]) -> str:
-    """Return which name is given to two of these components, if any."""
-    counts = Counter(f"{component.kind} {component.name!r}" for component in components)
-    return next((f"two components are the {name}" for name, n in counts.items() if n > 1), "")

@@ -6,6 +6,7 @@ import logging
 
 from sightx.document import Document, Key
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
+from sightx.registry.blame import blamed
 from sightx.registry.checks import Check, Finding, Stage
 from sightx.registry.components import call
 from sightx.registry.registry import Plugin
@@ -62,6 +63,9 @@ def _found(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        registry = experiment.origin.registry if experiment.origin else None
+        if failure := blamed(error, registry):
+            return list(failure.problems)
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
         return [Problem(_BROKEN, message, "sightx list-plugins shows where it is from")]
 

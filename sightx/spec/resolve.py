@@ -18,7 +18,7 @@ from sightx.registry.diagnostics import dotted, failure, problems
 from sightx.registry.kinds import Dataset
 from sightx.registry.project import Project
 from sightx.registry.registry import Registry, nearest
-from sightx.spec import checks, layers
+from sightx.spec import beyond, checks, layers
 from sightx.spec.experiment import Experiment, Origin
 from sightx.spec.walk import Table, anchor, dates, tables
 
@@ -85,21 +85,24 @@ def examine(path: str | Path, overrides: Sequence[str] = ()) -> Examined:
     warnings, and errors where the spec needs them.
     """
     path, found = Path(path), list[Problem]()
-    experiment = cause = None
+    experiment = cause = origin = None
     try:
         spec = _read(path)
         home = project.find(path.absolute().parent)
         registry = plugins.load(home)
         found += registry.warnings()
         whole = layers.lay(home.defaults, spec)
-        experiment = _resolve(whole, overrides, home, registry)
         origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry, whole)
+        experiment = _resolve(whole, overrides, home, registry)
         experiment = experiment.from_origin(origin)
         found += _unknown_codes(experiment, origin)
         found += [_placed(problem, path) for problem in checks.run(experiment, "spec")]
     except SightXError as error:
         found += [_placed(problem, path) for problem in error.problems]
         cause = error.__cause__
+        if origin and isinstance(error, SpecError):
+            traits = _traits(origin.document.data, origin.registry)
+            found += beyond.findings(origin, error.problems, lambda data: _fill(data, traits))
     allowed = experiment.allow if experiment else ()
     kept = [p for p in found if p.severity == "error" or p.code not in allowed]
     return Examined(experiment, tuple(sorted(kept, key=_order)), cause)
@@ -124,12 +127,15 @@ def _order(problem: Problem) -> tuple[str, int, int]:
 
 def _unknown_codes(experiment: Experiment, origin: Origin) -> Iterator[Problem]:
     """Yield a warning for each entry of `allow` that can silence nothing."""
-    known = sorted({check.code for check, _ in origin.registry.checks} | _WARNINGS)
+    rules = [check for check, _ in origin.registry.checks]
+    known = sorted({check.code for check in rules if check.severity == "warning"} | _WARNINGS)
     for number, code in enumerate(experiment.allow):
         if code not in known:
             place = origin.document.position(("allow", number))
             hint = nearest(code, known) or "sightx validate --explain list shows all codes"
             message, path = f"{code!r} is the code of no check", f"allow.{number}"
+            if code in {check.code for check in rules}:
+                message = f"{code!r} is the code of an error, which nothing silences"
             problem = Problem("unknown-code", message, hint, path, severity="warning")
             yield problem.at(place.file, place.line, place.column)
 
@@ -156,8 +162,12 @@ def _traits(data: Table, registry: Registry) -> Traits:
     except (ValidationError, SightXError):
         return Traits()
     try:
-        return dataset.traits()
-    except Exception as error:
+        if isinstance(traits := dataset.traits(), Traits):
+            return traits
+        raise TypeError(f"traits() gave {traits!r}, no Traits")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         message = f"the dataset {dataset.name!r} failed: {type(error).__name__}: {error}"
         hint = "sightx --debug shows its traceback"
         raise PluginError(Problem("broken-plugin", message, hint)) from error

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightx.errors import Problem, ResourceError, SpecError
+from sightx.errors import PluginError, Problem, ResourceError, SpecError
 from sightx.registry.components import call
 from sightx.registry.kinds import Loss, Model, Optimizer
 from sightx.seeds import seed_of
@@ -45,7 +45,12 @@ def build_module(
                 model.build, channels=channels, outputs=loss.outputs(classes), size=(height, width)
             )
     except ValueError as error:
+        if type(error) is not ValueError:
+            raise
         raise SpecError(Problem("cannot-build", f"{model.name}: {error}", path="model")) from error
+    if not isinstance(module, nn.Module):
+        message = f"the model {model.name} built {module!r}, no torch module"
+        raise PluginError(Problem("broken-plugin", message, "build returns the network", "model"))
     return module
 
 

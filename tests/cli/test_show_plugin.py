@@ -73,7 +73,8 @@ def test_json_says_the_same(sightx) -> None:
         (["modle", "resnet50"], "error[usage] no kind is called 'modle'; did you mean 'model'?"),
         (["loss", "cros-entropy"], "error[unknown-name] no loss is called 'cros-entropy'; "
          "did you mean 'cross-entropy'? known: cross-entropy, inverse-frequency-cross-entropy"),
-        (["model", "other:resnet50"], "error[unknown-name] no model is called 'other:resnet50', nor a plugin"),
+        (["model", "other:resnet50"], "error[unknown-name] no model is called "
+         "'other:resnet50', nor a plugin"),
     ],
 )  # fmt: skip
 def test_what_is_unknown_is_met_with_the_nearest(sightx, words: list[str], line: str) -> None:

@@ -71,9 +71,10 @@ def test_what_the_checks_find_comes_with_the_experiment(here: Path) -> None:
     assert len(caught.value.problems) == 1
 
 
-def test_checks_wait_for_a_spec_that_is_whole(here: Path) -> None:
+def test_checks_speak_beside_what_is_wrong(here: Path) -> None:
     text = GRADED + '[training]\nmonitor = "validation/qkw"\nepochs = 0\n'
-    assert [line.split()[1] for line in lines_of(text, here)] == ["error[invalid-value]"]
+    found = [line.split()[1] for line in lines_of(text, here)]
+    assert found == ["error[unknown-monitor]", "error[invalid-value]"]
 
 
 def test_an_allowed_code_that_no_check_has_is_a_warning(here: Path) -> None:
@@ -81,6 +82,8 @@ def test_an_allowed_code_that_no_check_has_is_a_warning(here: Path) -> None:
     assert lines_of(text, here) == [
         "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreachd' is the code of no check; "
         "did you mean 'step-unreached'?",
+        "a.toml:1:27: warning[unknown-code] allow.1: 'group-leak' is the code of an error, which "
+        "nothing silences; sightx validate --explain list shows all codes",
         "a.toml:1:41: warning[unknown-code] allow.2: 'xyzzy' is the code of no check; "
         "sightx validate --explain list shows all codes",
     ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sightx import Predictions
 
 _BAR = 20  # cells of the longest bar
-_COLUMNS = "{:>5} {:>9} {:>9} {:>9} {:>8} {:>6}"  # with the rest, 80 columns
+_COLUMNS = "{:>5} {:>10} {:>9} {:>9} {:>8} {:>5}"  # with the rest, 80 columns
 
 
 def histogram(data: Mapping[str, Any], block: str = "█") -> Table:
@@ -51,9 +51,9 @@ def header(monitor: str) -> str:
     """Return the heads of the columns of `row`."""
     names = ("epoch", "train loss", "val. loss", "train acc", "val. acc", "gap")
     name = monitor.rpartition("/")[2]
-    short = {"balanced-accuracy": "bal. acc"}.get(name, name[:9])
-    extra = "" if monitor == "validation/accuracy" else f" {short:>9}"
-    return f"[bold]{_COLUMNS.format(*names)}{escape(extra)} {'rate':>7} {'time':>7}[/bold]"
+    short = {"balanced-accuracy": "bal. acc"}.get(name, name[:8])
+    extra = "" if monitor == "validation/accuracy" else f" {short:>8}"
+    return f"[bold]{_COLUMNS.format(*names)}{escape(extra)} {'rate':>7} {'time':>6}[/bold]"
 
 
 def row(epoch: Epoch) -> str:
@@ -71,9 +71,9 @@ def row(epoch: Epoch) -> str:
         "" if math.isnan(validation) else f"{100 * (train - validation):+.1f}",
     )
     if epoch.monitor != "validation/accuracy":
-        cells += f" {_number(value.get(epoch.monitor, math.nan)):>9}"
+        cells += f" {_number(value.get(epoch.monitor, math.nan)):>8}"
     best = " [green]best[/green]" if epoch.best else ""
-    return f"{cells} {epoch.rate:>7.2g} {epoch.seconds:>6.1f}s{best}"
+    return f"{cells} {epoch.rate:>7.2g} {epoch.seconds:>5.1f}s{best}"
 
 
 def per_class(predictions: Predictions) -> Table:

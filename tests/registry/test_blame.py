@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEC = """
+name = "a"
+[dataset]
+use = "synthetic-fundus"
+patients = 400
+size = 32
+[[prepare]]
+use = "resize"
+size = 32
+[model]
+use = "faulty"
+"""
+PLUGIN = """
+import sys
+from sightx import Model, hookimpl
+
+class Faulty(Model):
+    \"\"\"Fail to build.\"\"\"
+    name = "faulty"
+    def build(self, channels):
+        {body}
+
+@hookimpl
+def sightx_components():
+    return [Faulty]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
+    (tmp_path / "a.toml").write_text(SPEC)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [["run"], ["validate", "--deep"]])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("sys.exit(0)", "plugin faulty failed in build: SystemExit: 0"),
+        ('raise KeyError("z")', "plugin faulty failed in build: KeyError: 'z'"),
+        ("return None", "the model faulty built None, no torch module"),
+    ],
+)
+def test_a_plugins_fault_is_its_own_with_exit_4(
+    project: Path, command: list[str], body: str, said: str
+) -> None:
+    (project / "plugins" / "faulty.py").write_text(PLUGIN.format(body=body))
+    done = subprocess.run(
+        [sys.executable, "-m", "sightx", *command, "a.toml"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_a_plugin_prints_is_no_part_of_an_answer(project: Path) -> None:
+    text = 'print("hello")\n' + PLUGIN.format(body="return None")
+    (project / "plugins" / "faulty.py").write_text(text)
+    command = [sys.executable, "-m", "sightx", "list-plugins", "model", "--json"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("{")
+    assert "hello" in done.stderr
+
+
+def test_a_switch_that_is_misspelt_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightx import SpecError
+    from sightx.registry import plugins
+    from sightx.registry.project import find
+
+    monkeypatch.setenv("SIGHTX_PLUGINS", "None")
+    with pytest.raises(SpecError, match="SIGHTX_PLUGINS is 'None'"):
+        plugins.load(find(project))
