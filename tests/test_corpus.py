@@ -42,6 +42,7 @@ ELSEWHERE = {
     "no-split": "opening the data",
     "normalize-channels": "opening the data",
     "not-ordered": "fitting a decision",
+    "plugin-changed": "a prediction",
     "prepare-failed": "preparing an image",
     "read-failed": "reading a sample",
     "run-name": "a run's name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Input = bytes | str | Path | BinaryIO | Image
+
+
+_log = logging.getLogger("sightx")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Predictor:
         above = project.find(folder)
         registry = plugins.load(above if above.plugins else project.find(Path.cwd()))
         recipe = Recipe.read(files["recipe.json"], registry, str(folder / "recipe.json"))
+        for warning in recipe.changes(registry):
+            _log.warning("%s", warning)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
         try:
             module.load_state_dict(checkpoints.weights(files))

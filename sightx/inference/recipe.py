@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from sightx.document import Position
-from sightx.errors import PluginError
-from sightx.registry.components import Settings
+from sightx.errors import PluginError, Problem
+from sightx.registry import provenance
+from sightx.registry.components import Component, Settings
 from sightx.registry.diagnostics import failure, problems
 from sightx.registry.kinds import Decide, Loss, Model, Prepare
 from sightx.registry.registry import Registry
@@ -18,11 +21,43 @@ from sightx.spec.experiment import Experiment, table
 FORMAT = 1
 
 
+def _components(parts: Experiment | Recipe) -> tuple[Component, ...]:
+    """Return the components that make a prediction, in a fixed order."""
+    return (*parts.prepare, parts.model, parts.loss, *parts.decide)
+
+
+def _compared(origin: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("revision",) if origin["plugin"] == "builtin" else ("revision", "version", "sha256")
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Problem:
+    said = [
+        f"{key} {before[key] or '-'} then, {after[key] or '-'} now"
+        for key in ("revision", "version")
+        if before[key] != after[key]
+    ]
+    what = ", ".join(said) or "its source is another"
+    message = f"the {after['kind']} {after['name']!r} of {after['plugin']} has changed: {what}"
+    hint = "predictions may differ from the run's"
+    return Problem("plugin-changed", message, hint, severity="warning")
+
+
+def _remembered(problem: Problem, content: bytes) -> Problem:
+    """Add who brought a component that is not there now, as far as the recipe remembers."""
+    for origin in json.loads(content).get("origins", ()):
+        if problem.code == "unknown-name" and repr(origin["name"]) in problem.message:
+            owner = " ".join(filter(None, (origin["distribution"], origin["version"])))
+            hint = f"the run had it from {owner or 'the plugin ' + origin['plugin']}: install it"
+            return replace(problem, hint=hint)
+    return problem
+
+
 class Recipe(Settings):
     """Say how an image becomes probabilities and a decision.
 
     `shape` is (channels, height, width) of a prepared image; `mean` and `deviation` are per
-    channel, for pixels in [0, 1]; `decisions` holds what each of `decide` has learned.
+    channel, for pixels in [0, 1]; `decisions` holds what each of `decide` has learned; `origins`
+    says who brought each component when the run was made.
     """
 
     format: int = FORMAT
@@ -37,6 +72,7 @@ class Recipe(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
     decide: tuple[Decide, ...] = ()
     decisions: tuple[Mapping[str, Any], ...] = ()
+    origins: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def read(cls, content: bytes, registry: Registry, name: str) -> Recipe:
@@ -48,6 +84,7 @@ class Recipe(Settings):
             return cls.model_validate_json(content, context={"registry": registry})
         except ValidationError as error:
             found = problems(error, lambda key: Position(name), lambda key: None)
+            found = [_remembered(problem, content) for problem in found]
             if any(problem.code == "unknown-name" for problem in found):
                 raise PluginError(*found) from None
             raise failure(found) from None
@@ -64,6 +101,7 @@ class Recipe(Settings):
         decisions: list[Mapping[str, Any]],
     ) -> Recipe:
         """Return the recipe of an experiment that has been trained."""
+        registry = experiment.origin.registry if experiment.origin else None
         return cls(
             classes=classes,
             ordered=ordered,
@@ -76,7 +114,22 @@ class Recipe(Settings):
             precision=experiment.training.precision,
             decide=experiment.decide,
             decisions=tuple(decisions),
+            origins=tuple(
+                provenance.describe(component, registry) for component in _components(experiment)
+            ),
         )
+
+    def changes(self, registry: Registry) -> list[Problem]:
+        """Return a warning for each component that is not what it was when the run was made.
+
+        Of what ships with SightX only the revision counts: its author raises it with the results.
+        """
+        now = [provenance.describe(component, registry) for component in _components(self)]
+        return [
+            _changed(before, after)
+            for before, after in zip(self.origins, now, strict=False)
+            if any(before[key] != after[key] for key in _compared(after))
+        ]
 
     def tables(self) -> dict[str, Any]:
         """Return the recipe as JSON holds it."""

@@ -41,7 +41,8 @@ class Plugin:
     def failed(self, error: BaseException) -> Plugin:
         """Return the plugin as broken by an error."""
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        return replace(self, state="broken", error=line, cause=error)
+        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return replace(self, state="broken", error=said, cause=error)
 
     def shadowed(self, reason: str) -> Plugin:
         """Return the plugin as one that can never be reached."""

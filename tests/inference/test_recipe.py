@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import sightx
@@ -18,3 +20,65 @@ def test_a_recipe_comes_back_from_its_checkpoint(spec: Path, tmp_path: Path) -> 
     assert recipe.shape == (3, 8, 8)
     assert recipe.decisions[0]["temperature"] > 0
     assert len(recipe.mean) == 3
+
+
+SPEC = """
+name = "a"
+[dataset]
+use = "image-folder"
+root = "data"
+[[prepare]]
+use = "resize"
+size = 8
+[model]
+use = "mine"
+[training]
+epochs = 1
+batch_size = 8
+"""
+PLUGIN = """
+from sightx import Model, hookimpl
+
+class Mine(Model):
+    \"\"\"Be mine.\"\"\"
+    name = "mine"
+    revision = {revision}
+    def build(self, channels, outputs, size):
+        from torch import nn
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], outputs))
+
+@hookimpl
+def sightx_components():
+    return [Mine]
+"""
+CHILD = """
+import sys
+from sightx.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_plugin_that_changed_or_went_is_said(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
+    (tmp_path / "a.toml").write_text(SPEC)
+    plugin = tmp_path / "plugins" / "mine_plugin.py"
+    plugin.write_text(PLUGIN.format(revision=1))
+
+    def sightx_command(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", CHILD, *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    image = str(folders / "test" / "dark" / "0.png")
+    assert sightx_command("run", "a.toml", "--quiet").returncode == 0
+    same = sightx_command("predict", "last", image)
+    assert (same.returncode, same.stderr.count("\n")) == (0, 1)
+    plugin.write_text(PLUGIN.format(revision=2))
+    changed = sightx_command("predict", "last", image)
+    assert changed.returncode == 0
+    assert "warning[plugin-changed] the model 'mine' of mine_plugin has changed" in changed.stderr
+    assert "revision 1 then, 2 now" in changed.stderr
+    plugin.unlink()
+    gone = sightx_command("predict", "last", image)
+    assert gone.returncode == 4
+    assert "the run had it from the plugin mine_plugin" in gone.stderr

@@ -63,7 +63,7 @@ def test_settings_are_refused_at_their_place(sightx_timm: Path) -> None:
 def test_the_spec_names_the_distribution_that_it_lacks() -> None:
     if importlib.util.find_spec("sightx_timm"):
         pytest.skip("sightx-timm is installed here")
-    with pytest.raises(sightx.SpecError, match=r"eyepacs_timm\.toml:8:1: .*sightx-timm"):
+    with pytest.raises(sightx.SpecError, match=r"eyepacs_timm\.toml:9:1: .*sightx-timm"):
         sightx.load(SPEC)
 
 
