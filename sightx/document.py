@@ -140,7 +140,10 @@ def _where(error: tomllib.TOMLDecodeError, text: str) -> tuple[str, str, tuple[i
     message, _, place = str(error).rpartition(" (at ")
     lines = text.rstrip("\n").split("\n")
     line, column = len(lines), len(lines[-1]) + 1
-    if "end of document" not in place:
+    if "end of document" in place:  # what is open there began where the grammar lost its way
+        lost = _first(text, lambda node, _: node.type == "ERROR")
+        line, column = lost if lost != (0, 0) else (line, column)
+    else:
         line, column = (int(part.split()[-1]) for part in place.rstrip(")").split(","))
     if message.startswith(_TWICE):
         end = (line - 1, len(text.split("\n")[line - 1][: column - 1].encode()))

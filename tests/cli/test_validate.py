@@ -67,7 +67,7 @@ def test_an_integer_is_a_number(validate) -> None:  # S02
         (b'name = "c\xe9"', "a.toml:1:10: error[encoding] not UTF-8 (byte 0xe9 at offset 9); save it as UTF-8"),
         ('name = "a"'.encode("utf-16"), "a.toml:1:1: error[encoding] is UTF-16; save it as UTF-8"),
         # S06
-        (b'name = "a', "a.toml:1:10: error[syntax] Unterminated string; end it with a quote"),
+        (b'name = "a', "a.toml:1:1: error[syntax] Unterminated string; end it with a quote"),
         (b"seed = 1\nseed = 2\n", "a.toml:2:1: error[syntax] seed is set a second time; keep one"),
         (b"[model]\n[model]\n", "a.toml:2:2: error[syntax] model is set a second time; keep one"),
         (b"seed = " + b"9" * 5000, "a.toml:1:8: error[syntax] a number is too long; at most 4300 digits"),
