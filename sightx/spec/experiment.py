@@ -88,6 +88,9 @@ class Origin:
         return type(None), ()
 
 
+_APART = {"name", "allow", "schema_version", "observer", "execution"}  # no part of the id
+
+
 class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """Everything that determines a result, and how to get it."""
 
@@ -97,6 +100,8 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """What weights, order and draws depend on; never the split."""
     allow: tuple[str, ...] = ()
     """Codes of warnings that are known and meant."""
+    schema_version: Literal[1] = 1
+    """The version of the language that the spec is written in; so far there is one."""
     dataset: Dataset
     split: Split
     prepare: tuple[Prepare, ...]
@@ -137,7 +142,7 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     def id(self) -> str:
         """Return the hash of what the experiment is: no name, place, observer or execution."""
         content = {key: value for key, value in table(self, identity=True).items()
-                   if key not in {"name", "allow", "observer", "execution"}}  # fmt: skip
+                   if key not in _APART}  # fmt: skip
         revisions = sorted({f"{c.kind}:{c.name}:{c.revision}" for c in components(self)})
         text = json.dumps([content, revisions], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sightx import Model
+from sightx import Model, load
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.optimizers import Adam
 from sightx.spec.experiment import Experiment, components
@@ -129,3 +129,12 @@ def test_a_name_is_a_folder_name_everywhere(resolve, failures, name: str, good: 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
 def test_devices(resolve, device: str) -> None:
     assert resolve(FOLDER, f"execution.device={device}").execution.device == device
+
+
+def test_specs_of_every_released_language_still_load() -> None:
+    zoo = sorted((Path(__file__).parents[1] / "fixtures").glob("spec-*.toml"))
+    assert zoo
+    for path in zoo:
+        experiment = load(path)
+        assert experiment.tables()["schema_version"] == 1
+        assert experiment.id == load(path, ["schema_version=1", "name=other"]).id
