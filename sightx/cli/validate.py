@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -79,6 +80,7 @@ def _judge(spec: Path, overrides: tuple[str, ...], deep: bool, strict: bool) -> 
     from sightx.spec.resolve import examine
 
     examined = examine(spec, overrides)
+    _trace(examined.cause)
     experiment, problems = examined.experiment, examined.problems
     code = examined.failure.exit_code if examined.failure else 0
     lines: tuple[str, ...] = ()
@@ -103,12 +105,19 @@ def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...],
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        _trace(error)
         failure = error if isinstance(error, SightXError) else blamed(error, origin.registry)
         if failure is None:
             raise
         return tuple(_placed(p, origin) for p in failure.problems), (), failure.exit_code
     wrong = any(problem.severity == "error" for problem in outlook.problems)
     return tuple(outlook.problems), tuple(outlook.lines()), 3 if wrong else 0
+
+
+def _trace(error: BaseException | None) -> None:
+    """Show where an exception arose, if `sightx --debug` asks for it."""
+    if error is not None and click.get_current_context().find_root().params.get("debug"):
+        click.echo("".join(traceback.format_exception(error)), err=True)
 
 
 def _placed(problem: Problem, origin: Origin) -> Problem:

@@ -64,6 +64,15 @@ def test_a_plugins_fault_is_its_own_with_exit_4(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_debug_shows_where_a_plugin_failed(project: Path) -> None:
+    (project / "plugins" / "faulty.py").write_text(PLUGIN.format(body='raise KeyError("z")'))
+    command = [sys.executable, "-m", "sightx", "--debug", "validate", "--deep", "a.toml"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "Traceback" in done.stderr
+    assert 'raise KeyError("z")' in done.stderr
+
+
 def test_what_a_plugin_prints_is_no_part_of_an_answer(project: Path) -> None:
     text = 'print("hello")\n' + PLUGIN.format(body="return None")
     (project / "plugins" / "faulty.py").write_text(text)
