@@ -3,6 +3,7 @@ from __future__ import annotations
 import _thread
 import hashlib
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -105,7 +106,7 @@ def test_torch_has_its_threads_again():
     assert torch.get_num_threads() == before
 
 
-def test_an_interrupt_does_not_wait_for_the_rest():
+def test_an_interrupt_does_not_wait_for_the_rest(request):
     read = []
 
     def slow(index):
@@ -115,6 +116,9 @@ def test_an_interrupt_does_not_wait_for_the_rest():
             _thread.interrupt_main()
         return np.zeros((4, 4, 3), np.uint8)
 
+    # A shell's background job is born deaf to SIGINT; the test must not be.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         fill(memory_table(2000, slow), CHAIN, threads=2)
 
