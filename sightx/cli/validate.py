@@ -97,6 +97,7 @@ def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...],
     """Open the data and assemble the model; return problems, what there is, the exit code."""
     from sightx.errors import SightXError
     from sightx.registry.blame import blamed
+    from sightx.spec.checks import placed
     from sightx.training.outlook import look
 
     origin = cast("Origin", experiment.origin)
@@ -109,7 +110,8 @@ def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...],
         failure = error if isinstance(error, SightXError) else blamed(error, origin.registry)
         if failure is None:
             raise
-        return tuple(_placed(p, origin) for p in failure.problems), (), failure.exit_code
+        found = (p if p.file else placed(p, origin.document) for p in failure.problems)
+        return tuple(found), (), failure.exit_code
     wrong = any(problem.severity == "error" for problem in outlook.problems)
     return tuple(outlook.problems), tuple(outlook.lines()), 3 if wrong else 0
 
@@ -118,15 +120,6 @@ def _trace(error: BaseException | None) -> None:
     """Show where an exception arose, if `sightx --debug` asks for it."""
     if error is not None and click.get_current_context().find_root().params.get("debug"):
         click.echo("".join(traceback.format_exception(error)), err=True)
-
-
-def _placed(problem: Problem, origin: Origin) -> Problem:
-    """Return a problem with the place of its key in the spec, unless it names a file itself."""
-    if problem.file:
-        return problem
-    key = tuple(int(part) if part.isdigit() else part for part in problem.path.split("."))
-    place = origin.document.position(key)
-    return problem.at(place.file, place.line, place.column)
 
 
 def _print(

@@ -75,6 +75,11 @@ def _too_short(detail: Any) -> bool:
     return bool(detail["type"] == "missing" and isinstance(detail["loc"][-1], int))
 
 
+def undotted(path: str) -> Key:
+    """Return the key that a message writes as `augment.0.degrees`."""
+    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+
+
 def shown(value: Any) -> str:
     """Return a value as TOML would write it, cut to a readable length."""
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sightx.document import Key
 from sightx.errors import Problem, SightXError
 from sightx.registry.components import read
+from sightx.registry.diagnostics import undotted
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Origin
 from sightx.spec.walk import Table
@@ -28,7 +29,7 @@ def findings(
     which `fill` knows. Where that leaves no whole experiment, nothing can be said.
     """
     data: Table = deepcopy(origin.document.data)
-    gone = [_take(data, _key(problem.path), problem.code) for problem in wrong]
+    gone = [_take(data, undotted(problem.path), problem.code) for problem in wrong]
     fill(data)
     try:
         experiment = read(Experiment, data, origin.registry).from_origin(origin)
@@ -38,8 +39,8 @@ def findings(
         problem
         for problem in checks.run(experiment, "spec")
         # What the spec leaves out was filled by what it says wrongly: that judges nobody.
-        if _key(problem.path)[:1] in origin.document.positions
-        and not any(_key(problem.path)[: len(key)] == key for key in gone)
+        if undotted(problem.path)[:1] in origin.document.positions
+        and not any(undotted(problem.path)[: len(key)] == key for key in gone)
     ]
 
 
@@ -58,7 +59,3 @@ def _take(data: Any, key: Key, code: str) -> Key:
     elif isinstance(data, list) and isinstance(key[-1], int):
         data.clear()  # other items would move to other places
     return key
-
-
-def _key(path: str) -> Key:
-    return tuple(int(part) if part.isdigit() else part for part in path.split("."))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from sightx.document import Document, Key
+from sightx.document import Document
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.registry.blame import blamed
 from sightx.registry.checks import Check, Finding, Stage
 from sightx.registry.components import call
+from sightx.registry.diagnostics import undotted
 from sightx.registry.registry import Plugin
 from sightx.spec.experiment import Experiment
 
@@ -70,12 +71,12 @@ def _found(
         return [Problem(_BROKEN, message, "sightx list-plugins shows where it is from")]
 
 
-def _problem(check: Check, finding: Finding, spec: Document) -> Problem:
-    path, message, hint = finding
-    place = spec.position(_key(path))
-    problem = Problem(check.code, message, hint, path, severity=check.severity)
+def placed(problem: Problem, spec: Document) -> Problem:
+    """Return a problem at the place of its key in a spec."""
+    place = spec.position(undotted(problem.path))
     return problem.at(place.file, place.line, place.column)
 
 
-def _key(path: str) -> Key:
-    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+def _problem(check: Check, finding: Finding, spec: Document) -> Problem:
+    path, message, hint = finding
+    return placed(Problem(check.code, message, hint, path, severity=check.severity), spec)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,30 +27,6 @@ Install = Callable[..., Path]
 
 def hello(name: str = "hello", body: str = 'click.echo("hello " * times)') -> str:
     return HELLO.format(name=name, body=body)
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Lay a module and its dist-info into a folder of its own, first on the path."""
-    before = set(sys.modules)
-
-    def write(distribution: str, code: str) -> Path:
-        module = f"sightx_test_{distribution.replace('-', '_')}"
-        folder = tmp_path / "site" / distribution
-        info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (folder / f"{module}.py").write_text(code)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
-        )
-        (info / "entry_points.txt").write_text(f"[sightx]\n{distribution} = {module}\n")
-        monkeypatch.syspath_prepend(folder)
-        return folder
-
-    yield write
-    for name in set(sys.modules) - before:
-        if name.startswith("sightx_test_"):
-            del sys.modules[name]
 
 
 def test_a_command_of_a_distribution_runs_and_is_listed_in_a_child(child, install: Install) -> None:
