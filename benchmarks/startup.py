@@ -3,17 +3,20 @@
     python benchmarks/startup.py [--rounds 9]
 
 Each round runs every command once, in turn, so that a slow moment of the machine hits all alike;
-the ratios are of medians of wall time. Bars: validate at most 0.25 of the peer, list-plugins 0.167.
+the ratios are of medians of wall time. Bars: validate at least 4 times as fast as the peer,
+list-plugins 6 times.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+
+from rounds import medians, table
 
 ROOT = Path(__file__).parents[1]
 PEER = "import torch"
@@ -30,27 +33,19 @@ COMMANDS = {
 }
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Return wall seconds of each command, one number a round; a first round is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for number in range(rounds + 1):
-        for name, command in COMMANDS.items():
-            started = time.perf_counter()
-            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+def wall(command: list[str]) -> float:
+    """Return the wall seconds of a command."""
+    started = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    seconds = measure(parser.parse_args().rounds)
-    peer = statistics.median(seconds[PEER])
-    print(f"{'command':<20} {'median s':>9} {'ratio to import torch':>22}")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"{name:<20} {median:>9.3f} {median / peer:>22.3f}")
+    cases = {name: partial(wall, command) for name, command in COMMANDS.items()}
+    figures = medians(cases, parser.parse_args().rounds)
+    print(table(figures, PEER, "seconds", more_is_better=False))
 
 
 if __name__ == "__main__":

@@ -16,14 +16,22 @@ from sightx.errors import (
     SpecError,
 )
 from sightx.registry.checks import Check, Finding
-from sightx.registry.components import Component, File, Place, Settings, Shape, Traits, Weights
+from sightx.registry.components import (
+    Component,
+    File,
+    Group,
+    Place,
+    Settings,
+    Shape,
+    Traits,
+    Weights,
+)
 from sightx.registry.hookspecs import hookimpl
 from sightx.registry.kinds import (
     Augment,
     Checkpoint,
     Dataset,
     Decide,
-    Group,
     Loss,
     Metric,
     Model,

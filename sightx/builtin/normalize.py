@@ -83,7 +83,7 @@ class Values(Normalize):
 
     def statistics(self, *, model: Model, training_rows: Rows) -> Statistics:
         """Return the numbers. Raises SpecError where images have other channels."""
-        channels = training_rows.pixels.shape[1]
+        channels = training_rows.shape[0]
         if len(self.mean) not in (1, channels):
             message = f"{len(self.mean)} numbers for images of {channels} channels"
             hint = f"give 1 or {channels}"
@@ -94,7 +94,7 @@ class Values(Normalize):
 def _fitted(statistics: Statistics, rows: Rows) -> Statistics:
     """Return statistics for the channels that the rows have, averaged where these differ."""
     mean, deviation = statistics
-    channels = rows.pixels.shape[1]
+    channels = rows.shape[0]
     if len(mean) == channels:
         return statistics
     return (math.fsum(mean) / len(mean),) * channels, (
@@ -106,13 +106,13 @@ def _measured(rows: Rows) -> Statistics:
     """Return mean and deviation per channel of all pixels, rounded only at the end."""
     import numpy as np
 
-    total = squares = np.zeros(rows.pixels.shape[1], dtype=np.int64)
-    step = max(1, _CHUNK // rows.pixels[0].numel())
+    total = squares = np.zeros(rows.shape[0], dtype=np.int64)
+    step = max(1, _CHUNK // math.prod(rows.shape))
     for start in range(0, len(rows), step):
         values = rows.gather(np.arange(start, min(start + step, len(rows)))).int()
         total = total + values.sum(dim=(0, 2, 3)).cpu().numpy()
         squares = squares + values.square().sum(dim=(0, 2, 3)).cpu().numpy()
-    count = len(rows) * rows.pixels[0, 0].numel()
+    count = len(rows) * math.prod(rows.shape[1:])
     pairs = [(int(one), int(two)) for one, two in zip(total, squares, strict=True)]
     spreads = [math.sqrt(count * square - one * one) for one, square in pairs]
     mean = tuple(one / (255 * count) for one, _ in pairs)

@@ -132,7 +132,7 @@ def fill(
             raise
     for index in bad:
         pixels[index] = 0
-    return Prepared(Rows(pixels, np.arange(len(table))), digests, dict(sorted(bad.items())))
+    return Prepared(Rows.of(pixels), digests, dict(sorted(bad.items())))
 
 
 def _read(table: ImageTable, index: int) -> Image:

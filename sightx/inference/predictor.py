@@ -87,7 +87,7 @@ class Predictor:
             return []
         rows = torch.stack([self._prepared(image) for image in images])
         batches = Batches(
-            Rows(rows, np.arange(len(rows))),
+            Rows.of(rows),
             np.full(len(rows), -1),
             (self.recipe.mean, self.recipe.deviation),
             self.device,

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PositiveFloat,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sightx.errors import PluginError, Problem, SightXError
@@ -72,6 +79,7 @@ class Component(Settings):
     name: ClassVar[str]
     revision: ClassVar[int] = 1
     needs_order: ClassVar[bool] = False  # whether it makes sense for grades only
+    capturable: ClassVar[bool] = False  # whether a CUDA graph may replay what it does in a step
     _use: str | None = PrivateAttr(default=None)
 
     @property
@@ -135,6 +143,15 @@ class Anchor:
 Place = Annotated[Path, Anchor()]
 File = Annotated[Path, Anchor(counts=True)]
 Weights = Annotated[str, Anchor(suffixes=(".safetensors", ".pt", ".pth"), counts=True)]
+
+
+class Group(Settings):
+    """Weights with a learning rate of their own; each weight goes to the first group it matches."""
+
+    match: tuple[str, ...]
+    """Names or patterns of weights: `head.*`."""
+    lr: PositiveFloat
+    """The group's learning rate."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from sightx.registry.components import Component, File, Settings, Shape, Traits, Weights
+from sightx.registry.components import Component, File, Group, Shape, Traits, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,8 @@ class Dataset(Component):
     """What an image that cannot be read does: end the run before its first step, or be left out."""
     bad_images_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01
     """The share of the images that `skip` may leave out."""
+    decode: Literal["scaled", "exact"] = "scaled"
+    """Whether a large JPEG is reduced while it is decoded, as far as `prepare` does not see it."""
 
     def traits(self) -> Traits:
         """Return what is known without reading any data."""
@@ -77,6 +79,13 @@ class Prepare(Component):
     def shape(self, shape: Shape) -> Shape:
         """Return the shape that an image of this shape gets."""
         return shape
+
+    def needs(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return the (height, width) that suffices for a result of `size`; None: all there is.
+
+        A `size` of None means that what follows needs every pixel that this one can give.
+        """
+        return None
 
 
 class Normalize(Component):
@@ -150,6 +159,10 @@ class Model(Component):
         """Return what `trainable` may name, without building; None where only building tells."""
         return None
 
+    def stages(self, module: nn.Module) -> Sequence[nn.Module] | None:
+        """Return modules that do, one after another, what the network does; None: not in stages."""
+        return None
+
     def normalization(self) -> Statistics | None:
         """Return the mean and deviation that the network expects, where it declares any."""
         return None
@@ -180,15 +193,6 @@ class Loss(Component):
     def decision(self, probabilities: Tensor) -> Tensor:
         """Return the class that each row of probabilities stands for, (B,)."""
         return probabilities.argmax(dim=1)
-
-
-class Group(Settings):
-    """Weights with a learning rate of their own; each weight goes to the first group it matches."""
-
-    match: tuple[str, ...]
-    """Names or patterns of weights: `head.*`."""
-    lr: PositiveFloat
-    """The group's learning rate."""
 
 
 class Optimizer(Component):

@@ -68,8 +68,18 @@ class Execution(Settings):
     """Where the network lives: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then cpu."""
     threads: NonNegativeInt = 0
     """Threads that decode images; 0 means one for each core."""
+    store: Literal["auto", "device", "memory", "disk", "off"] = "auto"
+    """Where prepared pixels are read from; off keeps none, and decodes for every batch."""
+    features: Literal["auto", "off"] = "auto"
+    """Whether what a frozen prefix of the network makes of each image is computed only once."""
+    compile: bool = False
+    """Whether torch.compile makes kernels for the network."""
     deterministic: bool = False
     """Whether to use only algorithms that repeat exactly on an accelerator."""
+    save_every_steps: NonNegativeInt = 0
+    """Save the state after so many steps too, besides what the policies say; 0: never."""
+    save_every_minutes: NonNegativeFloat = 10.0
+    """Save the state when so many minutes have passed since the last save; 0: never."""
 
 
 @dataclass(frozen=True)

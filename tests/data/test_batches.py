@@ -6,7 +6,7 @@ import torch
 
 from sightx.builtin.augment import Flip
 from sightx.data.batches import Batches
-from sightx.data.rows import Rows
+from sightx.data.rows import Held, Rows
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
 MEAN, DEVIATION = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -14,7 +14,7 @@ MEAN, DEVIATION = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 @pytest.fixture
 def batches():
-    rows = Rows(torch.from_numpy(PIXELS), np.array([5, 4, 3, 2, 1, 0]))
+    rows = Rows(Held(torch.from_numpy(PIXELS)), np.array([5, 4, 3, 2, 1, 0]))
     return Batches(rows, np.arange(6), (MEAN, DEVIATION), torch.device("cpu"), (Flip(),), seed=3)
 
 
@@ -26,7 +26,7 @@ def test_plain_divides_by_255_and_frees_of_mean_and_deviation(batches):
     assert images.dtype == torch.float32
     assert np.allclose(images.numpy(), expected, atol=1e-6)
     assert targets.tolist() == [4, 0]
-    assert np.array_equal(batches.rows.pixels.numpy(), PIXELS)
+    assert np.array_equal(batches.rows.pixels.tensor.numpy(), PIXELS)
 
 
 def test_augmented_is_a_function_of_seed_and_purpose(batches):

@@ -65,9 +65,9 @@ def test_pixels_of_arrays_are_read_and_left_alone():
 
     found = fill(table, (Darken(), CenterCrop(size=12)))
 
-    assert np.array_equal(found.rows.pixels.numpy(), before.transpose(0, 3, 1, 2) // 2)
+    assert np.array_equal(found.rows.pixels.tensor.numpy(), before.transpose(0, 3, 1, 2) // 2)
     assert np.array_equal(np.stack([table.read(index) for index in range(3)]), before)
-    assert found.rows.pixels.is_contiguous()
+    assert found.rows.pixels.tensor.is_contiguous()
 
 
 def test_digests_tell_shapes_apart():
@@ -216,7 +216,7 @@ def test_a_chain_ends_in_one_size():
 def test_one_channel_is_kept():
     found = fill(memory_table(2), (*CHAIN, Grayscale(channels=1)))
 
-    assert tuple(found.rows.pixels.shape) == (2, 1, 6, 5)
+    assert tuple(found.rows.pixels.tensor.shape) == (2, 1, 6, 5)
     assert Grayscale(channels=1).shape(Shape(3, 6, 5)) == (1, 6, 5)
 
 
@@ -248,11 +248,11 @@ def test_a_table_without_files_has_none_absent():
 
 
 def test_many_pixels_live_in_a_file_without_a_name(monkeypatch, tmp_path):
-    expected = fill(memory_table(4), CHAIN).rows.pixels
+    expected = fill(memory_table(4), CHAIN).rows.pixels.tensor
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(pixels, "_memory", lambda: 4 * 3 * 6 * 5)
 
-    found = fill(memory_table(4), CHAIN).rows.pixels
+    found = fill(memory_table(4), CHAIN).rows.pixels.tensor
 
     assert torch.equal(found, expected)
     assert found.untyped_storage().filename is not None

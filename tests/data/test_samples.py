@@ -65,7 +65,7 @@ def test_sides_point_at_rows_with_their_pixels(labels, get):
 def test_pixels_are_not_copied_where_nothing_is_bad(labels, get):
     rows = get().rows
 
-    assert len(rows) == len(rows.pixels) == 48
+    assert len(rows) == len(rows.pixels.tensor) == 48
 
 
 def test_the_id_tells_content_and_labels_but_not_order_or_place(labels, get, folders, tmp_path):

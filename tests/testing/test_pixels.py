@@ -55,7 +55,7 @@ class N(Normalize):
     name = "n"
 
     def statistics(self, *, model, training_rows):
-        channels = training_rows.pixels.shape[1]
+        channels = training_rows.shape[0]
         return (0.5,) * channels, (0.2,) * channels
 
 
@@ -66,7 +66,7 @@ class ThreeOnly(N):
 
 class Measuring(N):
     def statistics(self, *, training_rows):
-        values = training_rows.pixels.float().movedim(1, 0).flatten(1) / 255
+        values = training_rows.pixels.tensor.float().movedim(1, 0).flatten(1) / 255
         return tuple(values.mean(1).tolist()), tuple(values.std(1).tolist())
 
 
@@ -95,7 +95,7 @@ class Wandering(N):
 
 class Blackening(N):
     def statistics(self, *, model, training_rows):
-        training_rows.pixels.zero_()
+        training_rows.pixels.tensor.zero_()
         return super().statistics(model=model, training_rows=training_rows)
 
 

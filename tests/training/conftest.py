@@ -43,7 +43,7 @@ def samples() -> Samples:
     frame = pd.DataFrame({"path": [f"{i}.png" for i in range(90)], "label": labels, "group": ""})
     table = ImageTable(frame, ("a", "b", "c"), lambda index: b"")
     sides = {"train": np.arange(60), "validation": np.arange(60, 90), "test": np.arange(0)}
-    return Samples(table, Rows(pixels, np.arange(90)), sides, "0")
+    return Samples(table, Rows.of(pixels), sides, "0")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def world(
 ) -> tuple[StepRule, nn.Module]:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (8, 1, 2, 2), generator=generator, dtype=torch.uint8)
-    batches = Batches(Rows(pixels, np.arange(8)), LABELS, ((0.5,), (0.5,)), CPU)
+    batches = Batches(Rows.of(pixels), LABELS, ((0.5,), (0.5,)), CPU)
     torch.manual_seed(1)
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.0))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5)

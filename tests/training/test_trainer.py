@@ -35,7 +35,7 @@ class Cnn(Model):
 
 
 def trainer(experiment: Experiment, samples: Samples) -> Trainer:
-    shape = tuple(samples.rows.pixels.shape[1:])
+    shape = samples.rows.shape
     module = build_module(
         experiment.model, experiment.loss, len(samples.table.classes), shape, experiment.seed
     )
@@ -56,7 +56,7 @@ class PlainLoop:
         self.loss = loss
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr)
         mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
-        self.images = (samples.rows.pixels.float() / 255 - mean) / deviation
+        self.images = (samples.rows.pixels.tensor.float() / 255 - mean) / deviation
         self.labels = torch.tensor(samples.table.labels)
         self.samples = samples
 
