@@ -1,4 +1,4 @@
-"""Figures of merit, computed by scikit-learn over every class that the dataset declares.
+"""Figures of merit, each a function of the counts of true and decided classes.
 
 Samples whose label is unknown are left out; without any sample every figure is NaN.
 """
@@ -26,19 +26,17 @@ class _Figures(Metric):
         """Name one figure after the metric; more is better."""
         return {self.name: "max"}
 
-    def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
-        """Return the figures of at least one sample; `labels` and `decisions` are (N,)."""
+    def figures(self, counts: Array) -> Sequence[float]:
+        """Return the figures; `counts` (true class, decided class) are not all 0."""
         raise NotImplementedError
 
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the figures of the samples whose label is known."""
         names = self.values(predictions.classes)
-        known = predictions.labels >= 0
-        if not known.any():
+        counts = predictions.confusion()
+        if not counts.any():
             return dict.fromkeys(names, math.nan)
-        labels, decisions = predictions.labels[known], predictions.decisions[known]
-        figures = self.figures(labels, decisions, range(len(predictions.classes)))
-        return {name: float(figure) for name, figure in zip(names, figures, strict=True)}
+        return dict(zip(names, map(float, self.figures(counts)), strict=True))
 
 
 class _PerClass(_Figures):
@@ -48,16 +46,15 @@ class _PerClass(_Figures):
         """Name the mean after the metric, and each class's figure after both."""
         return {self.name: "max", **{f"{self.name}/{each}": "max" for each in classes}}
 
-    def each(self, labels: Array, decisions: Array, classes: range) -> Array:
-        """Return a figure a class, NaN where it is not defined."""
+    def each(self, hits: Array, present: Array, decided: Array) -> Array:
+        """Return a figure a class, NaN where it is not defined; all arguments are counts (K,)."""
         raise NotImplementedError
 
-    def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
+    def figures(self, counts: Array) -> Sequence[float]:
         """Return the mean, then the figure of each class."""
-        import numpy as np
-
-        each = self.each(labels, decisions, classes)
-        return [np.nanmean(each) if np.isfinite(each).any() else math.nan, *each]
+        each = self.each(counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0))
+        defined = [figure for figure in each if not math.isnan(figure)]
+        return [sum(defined) / len(defined) if defined else math.nan, *each]
 
 
 class Accuracy(_Figures):
@@ -65,21 +62,9 @@ class Accuracy(_Figures):
 
     name = "accuracy"
 
-    def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
+    def figures(self, counts: Array) -> Sequence[float]:
         """Return the accuracy."""
-        from sklearn.metrics import accuracy_score
-
-        return [accuracy_score(labels, decisions)]
-
-
-class BalancedAccuracy(_Figures):
-    """The mean recall of the classes that have samples."""
-
-    name = "balanced-accuracy"
-
-    def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
-        """Return the balanced accuracy."""
-        return Recall().figures(labels, decisions, classes)[:1]
+        return [counts.trace() / counts.sum()]
 
 
 class Precision(_PerClass):
@@ -91,16 +76,11 @@ class Precision(_PerClass):
 
     name = "precision"
 
-    def each(self, labels: Array, decisions: Array, classes: range) -> Array:
+    def each(self, hits: Array, present: Array, decided: Array) -> Array:
         """Return the precision of each class."""
         import numpy as np
-        from sklearn.metrics import precision_score
 
-        scores: Array = precision_score(
-            labels, decisions, labels=classes, average=None, zero_division=0.0
-        )
-        seen = np.isin(classes, labels) | np.isin(classes, decisions)
-        return np.where(seen, scores, math.nan)
+        return _ratio(hits, np.where(present > 0, decided.clip(min=1), decided))
 
 
 class Recall(_PerClass):
@@ -111,14 +91,19 @@ class Recall(_PerClass):
 
     name = "recall"
 
-    def each(self, labels: Array, decisions: Array, classes: range) -> Array:
+    def each(self, hits: Array, present: Array, decided: Array) -> Array:
         """Return the recall of each class."""
-        from sklearn.metrics import recall_score
+        return _ratio(hits, present)
 
-        scores: Array = recall_score(
-            labels, decisions, labels=classes, average=None, zero_division=math.nan
-        )
-        return scores
+
+class BalancedAccuracy(_Figures):
+    """The mean recall of the classes that have samples."""
+
+    name = "balanced-accuracy"
+
+    def figures(self, counts: Array) -> Sequence[float]:
+        """Return the balanced accuracy."""
+        return Recall().figures(counts)[:1]
 
 
 class F1(_PerClass):
@@ -129,14 +114,9 @@ class F1(_PerClass):
 
     name = "f1"
 
-    def each(self, labels: Array, decisions: Array, classes: range) -> Array:
+    def each(self, hits: Array, present: Array, decided: Array) -> Array:
         """Return the F1 of each class."""
-        from sklearn.metrics import f1_score
-
-        scores: Array = f1_score(
-            labels, decisions, labels=classes, average=None, zero_division=math.nan
-        )
-        return scores
+        return _ratio(2 * hits, present + decided)
 
 
 class Qwk(_Figures):
@@ -149,13 +129,14 @@ class Qwk(_Figures):
     name = "qwk"
     needs_order = True
 
-    def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
-        """Return the kappa."""
-        from sklearn.metrics import cohen_kappa_score
+    def figures(self, counts: Array) -> Sequence[float]:
+        """Return the kappa: 1 less squared distances found over those that chance gives."""
+        import numpy as np
 
-        if (labels == labels[0]).all() and (decisions == labels[0]).all():
-            return [math.nan]
-        return [cohen_kappa_score(labels, decisions, labels=classes, weights="quadratic")]
+        grades = np.arange(len(counts))
+        squares = (grades[:, None] - grades) ** 2
+        chance = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
+        return [1 - float(_ratio((squares * counts).sum(), (squares * chance).sum()))]
 
 
 class ConfusionMatrix(_Figures):
@@ -174,9 +155,15 @@ class ConfusionMatrix(_Figures):
             for decided in classes
         }
 
-    def figures(self, labels: Array, decisions: Array, classes: range) -> Sequence[float]:
+    def figures(self, counts: Array) -> Sequence[float]:
         """Return the counts, row by row."""
-        import numpy as np
+        return [float(count) for count in counts.ravel()]
 
-        cells = labels * len(classes) + decisions
-        return [float(count) for count in np.bincount(cells, minlength=len(classes) ** 2)]
+
+def _ratio(above: Array, below: Array) -> Array:
+    """Return a quotient, NaN where the divisor is 0."""
+    import numpy as np
+
+    nowhere = np.full(np.shape(below), math.nan)
+    quotient: Array = np.divide(above, below, out=nowhere, where=below != 0)
+    return quotient

@@ -65,7 +65,7 @@ def confusion_figure(predictions: Predictions, *, title: str = "") -> Figure:
 
     A class without samples is grey.
     """
-    counts = _counts(predictions)
+    counts = predictions.confusion()
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
     side = float(np.clip(0.85 * len(counts), 3.2, 14.0))
@@ -168,13 +168,6 @@ def _epoch_axis(axes: Axes, x: Sequence[int]) -> None:
     margin = max(0.5, 0.02 * (x[-1] - x[0]))
     axes.set_xlim(x[0] - margin, x[-1] + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def _counts(predictions: Predictions) -> np.ndarray[Any, Any]:
-    """Return (C, C) numbers of samples, true class by decision; unknown labels left out."""
-    classes, known = len(predictions.classes), predictions.labels >= 0
-    cells = predictions.labels[known] * classes + predictions.decisions[known]
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 def _blues() -> Any:

@@ -41,6 +41,15 @@ class Predictions:
         """Return the same predictions with other probabilities; decisions stay."""
         return replace(self, probabilities=probabilities)
 
+    def confusion(self) -> Array:
+        """Return how many samples of each true class (row) got each decision, int (C, C).
+
+        Samples whose label is unknown are left out.
+        """
+        size, known = len(self.classes), self.labels >= 0
+        cells = self.labels[known] * size + self.decisions[known]
+        return np.bincount(cells, minlength=size * size).reshape(size, size)
+
     def frame(self) -> pd.DataFrame:
         """Return path, group, label and prediction, the last two by class name."""
         names = np.array([*self.classes, ""], dtype=object)  # the last one answers to -1

@@ -12,7 +12,7 @@ from sightx.spec.experiment import Experiment, components
 if TYPE_CHECKING:
     import torch
 
-_PACKAGES = ("sightx", "torch", "torchvision", "numpy", "pandas", "pillow", "scikit-learn")
+_PACKAGES = ("sightx", "torch", "torchvision", "numpy", "pandas", "pillow")
 
 
 def describe(experiment: Experiment, device: torch.device) -> dict[str, Any]:

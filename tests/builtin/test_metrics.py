@@ -83,7 +83,7 @@ def samples(draw):
     return [label for label, _ in drawn], [decision for _, decision in drawn], classes
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
+@settings(deadline=None)
 @given(samples())
 def test_every_figure_is_its_definition(drawn):
     labels, decisions, classes = drawn
@@ -171,3 +171,23 @@ def test_one_class_of_one_is_no_failure():
 
 def test_figures_are_plain_floats():
     assert {type(v) for v in every_figure(predictions([0, 1], [0, 1])).values()} == {float}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_figures_are_scikit_learns(seed):
+    from sklearn import metrics
+
+    rng = np.random.default_rng(seed)
+    labels, decisions = rng.integers(0, 4, (2, 300))
+    decisions[:150] = labels[:150]
+    found = every_figure(predictions(labels, decisions, 4))
+    per_class = metrics.precision_recall_fscore_support(labels, decisions)
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, decisions))
+    assert found["balanced-accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(labels, decisions)
+    )
+    assert found["qwk"] == pytest.approx(
+        metrics.cohen_kappa_score(labels, decisions, weights="quadratic")
+    )
+    for name, column in zip(("precision", "recall", "f1"), per_class, strict=False):
+        assert [found[f"{name}/{each}"] for each in "abcd"] == pytest.approx(list(column))

@@ -78,15 +78,12 @@ def row(epoch: Epoch) -> str:
 
 def per_class(predictions: Predictions) -> Table:
     """Return a row a class: samples, precision, recall, F1; a dash where one is not defined."""
-    from sklearn.metrics import precision_recall_fscore_support
+    import numpy as np
 
-    known = predictions.labels >= 0
-    columns = precision_recall_fscore_support(
-        predictions.labels[known],
-        predictions.decisions[known],
-        labels=range(len(predictions.classes)),
-        zero_division=math.nan,
-    )
+    counts = predictions.confusion()
+    hits, present, decided = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # 0 of 0 is NaN
+        columns = hits / decided, hits / present, 2 * hits / (present + decided), present
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
     for head in ("samples", "precision", "recall", "F1"):
