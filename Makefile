@@ -29,6 +29,10 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/prefix.py
+	$(BIN)/python benchmarks/first_epoch.py
+	$(BIN)/python benchmarks/later_epochs.py
+	$(BIN)/python benchmarks/growth.py
 
 # Files that are written by the code: after a change to a component or a check.
 generated: $(VENV)/ready

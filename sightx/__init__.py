@@ -20,6 +20,7 @@ from sightx.registry.components import (
     Component,
     File,
     Group,
+    Location,
     Place,
     Settings,
     Shape,
@@ -47,13 +48,15 @@ from sightx.registry.kinds import (
 
 if TYPE_CHECKING:
     from sightx.data.labels import labelled_folder, table_from_csv
+    from sightx.data.packs import table_from_pack
     from sightx.data.rows import Rows
+    from sightx.data.shards import table_from_shards
     from sightx.data.table import ImageTable, file_reader
     from sightx.evaluation.plots import confusion as confusion_plot
     from sightx.evaluation.plots import curves as curves_plot
     from sightx.evaluation.predictions import Predictions
     from sightx.inference.predictor import Predictor
-    from sightx.runner import run, table
+    from sightx.runner import resume, run, table
     from sightx.runs.directory import Run, open_run
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
@@ -81,10 +84,13 @@ _LAZY = {
     "labelled_folder": "sightx.data.labels",
     "load": "sightx.spec.resolve",
     "open_run": "sightx.runs.directory",
+    "resume": "sightx.runner",
     "run": "sightx.runner",
     "seed_of": "sightx.seeds",
     "table": "sightx.runner",
     "table_from_csv": "sightx.data.labels",
+    "table_from_pack": "sightx.data.packs",
+    "table_from_shards": "sightx.data.shards",
 }
 
 __all__ = [
@@ -102,6 +108,7 @@ __all__ = [
     "Group",
     "History",
     "ImageTable",
+    "Location",
     "Loss",
     "Metric",
     "Model",
@@ -140,10 +147,13 @@ __all__ = [
     "labelled_folder",
     "load",
     "open_run",
+    "resume",
     "run",
     "seed_of",
     "table",
     "table_from_csv",
+    "table_from_pack",
+    "table_from_shards",
 ]
 
 

@@ -8,22 +8,28 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sightx.data import machine
 from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sightx.data.delivery import Written
     from sightx.data.pixels import Progress as Report
+    from sightx.data.stock import Stock
+    from sightx.data.store import Entry as Stored
     from sightx.inference.predictor import Prediction
     from sightx.runs.directory import Run
 
 
 _COLOURS = {"loaded": 32, "broken": 31, "bold": 1}  # as ANSI numbers them; any other is yellow
+_NO_SETTINGS = ("use", "revision", "class", "code")  # of what describes a step of a chain
 _LEAST = 20  # columns that a description keeps, however narrow the terminal
 
 
@@ -71,6 +77,55 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
         bar.stop()
 
 
+def show_stock(stock: Stock) -> None:
+    """Print what the store holds for an experiment, and what that took."""
+    bad = f", {stock.bad} cannot be read" if stock.bad else ""
+    print(f"{stock.samples} images{bad}; {stock.rows} rows, {machine.size(stock.size)}")
+    mended = f" ({stock.damaged} were damaged)" if stock.damaged else ""
+    speed = f", {stock.made / stock.seconds:.0f} images/s" if stock.made else ""
+    print(f"{stock.made} made{mended}, {stock.rows - stock.made} were there and are whole")
+    print(f"{stock.seconds:.1f} s{speed}, in {stock.folder}")
+    if stock.least:
+        print("a JPEG keeps {} x {} pixels or more when it is decoded".format(*stock.least))
+
+
+def show_written(written: Written, folder: Path) -> None:
+    """Print what a dataset that was written holds, and how a spec names it."""
+    from sightx.spec import whole
+
+    print(f"{written.samples} images, {machine.size(written.size)}, in {folder}")
+    print(f"sightx run {folder / 'spec.toml'} trains on them; any other spec says\n")
+    print(whole.written({"dataset": {**written.dataset, "root": str(folder.absolute())}}).strip())
+
+
+def show_shelves(root: Path, entries: Sequence[Stored], *, removed: bool = False) -> None:
+    """Print the shelves of a store, or those that were removed from it."""
+    rows = [("key", "rows", "size", "used", "what")]
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        size = machine.size(entry.size)
+        rows.append((entry.key, str(entry.rows), size, used, _chain(entry.about)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows if entries else []:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    total = machine.size(sum(entry.size for entry in entries))
+    print(f"{total} removed from {root}" if removed else f"{total} in {root}")
+
+
+def _chain(about: Mapping[str, Any]) -> str:
+    """Return how a shelf's rows were prepared: resize(size=224), 3 x 224 x 224, scaled."""
+    if "prepare" not in about:
+        return "damaged"
+    steps = []
+    for step in about["prepare"]:
+        said = {key: value for key, value in step.items() if key not in _NO_SETTINGS}
+        steps.append(f"{step['use']}({', '.join(f'{key}={said[key]}' for key in said)})")
+    shape = " x ".join(map(str, about["shape"]))
+    return f"{' '.join(steps)}, {shape}, {about['decode']}"
+
+
 def show_prediction(name: str, prediction: Prediction) -> None:
     """Print a file, its class, and all probabilities in the order of the classes."""
     from rich.markup import escape
@@ -87,6 +142,28 @@ def show_figures(run: Run, side: str, figures: Mapping[str, float]) -> None:
         console.print(f"{name:<32} {value:.4f}", soft_wrap=True, markup=False)
     path = run.directory / "predictions" / f"{side}.csv"
     console.print(f"predictions: {path}", soft_wrap=True, markup=False)
+
+
+def show_profile(run: Run) -> None:
+    """Print where the time of the traced steps went, and where the trace lies."""
+    from sightx.training.profile import FOLDER, TRACE, Summary
+
+    folder = run.directory / FOLDER
+    if (summary := Summary.read(folder)) is None:
+        print("profile: the run ended before a step could be traced")
+        return
+    each = summary.seconds / summary.steps
+    print(f"profile of {summary.steps} steps, {each * 1e3:.2f} ms each: {folder / TRACE}")
+    rest = 1 - sum(summary.parts.values())
+    for name, share in (*summary.parts.items(), ("the rest", rest)):
+        print(f"  {name:<10} {share:>6.1%} {'#' * round(40 * share)}")
+    title = f"most time of their own on {summary.device}"
+    rows = [(title, "calls a step", "ms a step", "share")]
+    for name, calls, seconds in summary.operators:
+        figures = f"{calls / summary.steps:.1f}", f"{seconds / summary.steps * 1e3:.3f}"
+        rows.append((_cut(name, 50), *figures, f"{seconds / summary.seconds:.1%}"))
+    for row in rows:
+        print(f"  {row[0]:<50} {row[1]:>12} {row[2]:>9} {row[3]:>6}")
 
 
 def show_registry(registry: Registry, kind: str | None, *, verbose: bool = False) -> None:

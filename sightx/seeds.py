@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+_TEXT = json.JSONEncoder(default=int)  # json.dumps would make one for every seed
+
 
 def seed_of(seed: int, *purpose: str | int) -> int:
     """Return the seed, 0 to 2**64 - 1, for a purpose such as ("order", epoch)."""
-    text = json.dumps([seed, *purpose], default=int)  # 1 and "1", ("ab",) and ("a", "b") differ
+    text = _TEXT.encode([seed, *purpose])  # 1 and "1", ("ab",) and ("a", "b") differ
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of prepared pixels: each test has its own, and none touches the user's."""
+    folder = tmp_path_factory.mktemp("store")
+    monkeypatch.setenv("SIGHTX_STORE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real photographs beside the checkout."""

@@ -17,7 +17,7 @@ from sightx.builtin import (
     schedulers,
     stopping,
 )
-from sightx.builtin.datasets import cifar10, csv, folder, synthetic
+from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic
 from sightx.builtin.models import any_torchvision, resnet, simple_cnn, simplenet
 from sightx.builtin.observers import console, curves
 from sightx.builtin.splits import fresh, listed
@@ -27,7 +27,8 @@ from sightx.builtin.splits import fresh, listed
 def sightx_components() -> list[type[Component]]:
     """Return every built-in component, by kind."""
     return [
-        csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, synthetic.SyntheticFundus,
+        csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, packed.Packed,
+        shards.Shards, synthetic.SyntheticFundus,
         fresh.Given, fresh.Grouped, fresh.Stratified, listed.Listed,
         prepare.CenterCrop, prepare.CropToFundus, prepare.Grayscale, prepare.Resize,
         normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,

@@ -23,6 +23,7 @@ class CrossEntropy(Loss):
     """
 
     name = "cross-entropy"
+    capturable = True
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of each target that is spread evenly over all classes."""
@@ -44,6 +45,7 @@ class InverseFrequencyCrossEntropy(Loss):
     """
 
     name = "inverse-frequency-cross-entropy"
+    capturable = True
     balances = True
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:

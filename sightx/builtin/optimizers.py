@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+_FUSED = ("cpu", "cuda", "mps")
 
 
 class _TorchOptimizer(Optimizer):
@@ -21,10 +22,16 @@ class _TorchOptimizer(Optimizer):
         return self.model_dump(exclude={"group"})
 
 
+def _fused(groups: list[dict[str, Any]]) -> bool:
+    """Say whether torch has kernels there that move all weights at once."""
+    return all(w.device.type in _FUSED for group in groups for w in group["params"])
+
+
 class Sgd(_TorchOptimizer):
     """Stochastic gradient descent, with momentum if wanted."""
 
     name = "sgd"
+    capturable = True
 
     lr: PositiveFloat = 1e-2
     """The learning rate that the scheduler scales."""
@@ -47,7 +54,7 @@ class Sgd(_TorchOptimizer):
         """Return torch's SGD."""
         import torch
 
-        return torch.optim.SGD(groups, **self._arguments())
+        return torch.optim.SGD(groups, **self._arguments(), fused=_fused(groups))
 
 
 class Adam(_TorchOptimizer):
@@ -57,6 +64,7 @@ class Adam(_TorchOptimizer):
     """
 
     name = "adam"
+    capturable = True
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """What the running means of the gradient and of its square keep at each step."""
@@ -71,7 +79,7 @@ class Adam(_TorchOptimizer):
         """Return torch's Adam."""
         import torch
 
-        return torch.optim.Adam(groups, **self._arguments())
+        return torch.optim.Adam(groups, **self._arguments(), fused=_fused(groups))
 
 
 class AdamW(Adam):
@@ -89,7 +97,7 @@ class AdamW(Adam):
         """Return torch's AdamW."""
         import torch
 
-        return torch.optim.AdamW(groups, **self._arguments())
+        return torch.optim.AdamW(groups, **self._arguments(), fused=_fused(groups))
 
 
 class RmsProp(_TorchOptimizer):

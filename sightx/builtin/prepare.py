@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 
-_LOOK = 512  # the longer side of the reduced image on which a disc is looked for
+_LOOK = 512  # the longer side, or up to twice that, of the image on which a disc is looked for
+_FILLS = 0.5  # a disc fills this share of a photograph's height and width, or more
 _BLACK, _BRIGHT = 0.01, 0.9  # quantiles that stand for the surround and for the lit retina
 _CHORD = 0.05  # a line crosses the disc where this share of the image's shorter side is lit
 
@@ -42,6 +44,10 @@ class Resize(Prepare):
     def shape(self, shape: Shape) -> Shape:
         """Return the new size, whatever the old one is."""
         return Shape(shape.channels, *_pair(self.size))
+
+    def needs(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the new size, whatever follows; `pad` and `cover` need no more of either side."""
+        return _pair(self.size)
 
     def _scaled(self, size: tuple[int, ...], wanted: tuple[int, int]) -> tuple[int, int]:
         """Return the size before padding or cutting; at least one side is the wanted one."""
@@ -82,6 +88,7 @@ class CropToFundus(Prepare):
     """
 
     name = "crop-to-fundus"
+    revision = 2
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """What is lit: this share of the way from the surround's brightness to the retina's."""
@@ -90,23 +97,33 @@ class CropToFundus(Prepare):
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the part of the image that shows the disc."""
-        height, width = image.shape[-2:]
-        step = max(1.0, max(height, width) / _LOOK)
-        small = _resized(image, (max(1, round(height / step)), max(1, round(width / step))))
+        grid, cell = _squares(image)
+        height, width = grid.shape[-2:]
+        long = max(height, width)
+        step = long / _LOOK if long >= 2 * _LOOK else 1.0  # where sides cannot be halved so far
+        small = _resized(grid, (max(1, round(height / step)), max(1, round(width / step))))
         rows, columns = self._box(small.amax(dim=0).numpy())
         top, bottom = self._widened(rows, small.shape[-2], height)
         left, right = self._widened(columns, small.shape[-1], width)
-        return image[:, top:bottom, left:right]
+        return image[:, top * cell : bottom * cell, left * cell : right * cell]
 
     def shape(self, shape: Shape) -> Shape:
         """Return the channels; only the image itself tells how large its disc is."""
         return Shape(shape.channels, None, None)
 
+    def needs(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return a size of which the disc fills enough, and on which the same disc is found."""
+        if size is None:
+            return None
+        height, width = (max(_LOOK, math.ceil(side / _FILLS)) for side in size)
+        return height, width
+
     def _box(self, light: npt.NDArray[np.uint8]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the rows and the columns of the disc, each as start and end."""
         import numpy as np
 
-        black, bright = np.quantile(light, [_BLACK, _BRIGHT])
+        counts = np.bincount(light.ravel()).cumsum()
+        black, bright = np.searchsorted(counts, np.multiply([_BLACK, _BRIGHT], light.size))
         lit = light > black + self.threshold * (bright - black)
         chord = _CHORD * min(light.shape)
         rows = _longest_run(lit.sum(axis=1) > chord)
@@ -116,7 +133,7 @@ class CropToFundus(Prepare):
         return rows, columns
 
     def _widened(self, run: tuple[int, int], small: int, full: int) -> tuple[int, int]:
-        """Return a run found on the reduced image in pixels of the full one, with the margin."""
+        """Return a run found on the reduced image in squares of the full one, with the margin."""
         start, end = (position * full / small for position in run)
         margin = self.margin * (end - start)
         return max(0, round(start - margin)), min(full, round(end + margin))
@@ -145,9 +162,29 @@ class Grayscale(Prepare):
         """Return the same size with the new number of channels."""
         return Shape(self.channels, shape.height, shape.width)
 
+    def needs(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return the size of the result."""
+        return size
+
 
 def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
+
+
+def _squares(image: Tensor) -> tuple[Tensor, int]:
+    """Return the means of an image's squares, and their side: a disc is cut out along their edges.
+
+    A photograph that was halved while it was decoded has the same squares, of half the side, and
+    nearly the same means, which a resize would not give; so it is cut at the same place.
+    """
+    from torch.nn.functional import interpolate
+
+    side = 1
+    while max(image.shape[-2:]) >= 2 * _LOOK and not any(n % 2 for n in image.shape[-2:]):
+        height, width = image.shape[-2:]
+        image = interpolate(image[None], (height // 2, width // 2), mode="bilinear")[0]
+        side *= 2
+    return image, side
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:

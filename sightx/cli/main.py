@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
+from sightx.training import board
 
 if TYPE_CHECKING:
     from sightx.cli.plugin_commands import Strangers
@@ -24,11 +26,14 @@ COMMANDS = {
     "init": "sightx.cli.init",
     "list-plugins": "sightx.cli.list_plugins",
     "predict": "sightx.cli.predict",
+    "prepare": "sightx.cli.prepare",
+    "resume": "sightx.cli.resume",
     "run": "sightx.cli.run",
     "schema": "sightx.cli.schema",
     "new-plugin": "sightx.cli.new_plugin",
     "show": "sightx.cli.show",
     "show-plugin": "sightx.cli.show_plugin",
+    "store": "sightx.cli.store",
     "test-plugin": "sightx.cli.test_plugin",
     "validate": "sightx.cli.validate",
 }
@@ -82,19 +87,41 @@ def sightx(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code that DESIGN gives each failure."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if board.launched() > 1:  # torch's own words about a peer that has gone
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         with _warnings_shown():
-            code = sightx.main(words, prog_name="sightx", standalone_mode=False)
+            code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
         sys.exit(130)
     except BaseException as error:  # a plugin may call sys.exit: that is no success
         if "--debug" in words:
             traceback.print_exc()
+        if board.launched() > 1:
+            _leave(error)
         failure = _expected(error)
         click.echo(str(failure), err=True)
         sys.exit(failure.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(error: BaseException) -> NoReturn:
+    """End as one of several processes: the one that failed first shows why."""
+    from sightx.runner.verdict import settle, severed
+    from sightx.runs.signals import Interrupted
+
+    known = isinstance(error, Interrupted) or severed(error)
+    ended = settle(error if known else _expected(error))
+    if isinstance(ended, Interrupted):
+        code = 128 + ended.number
+    else:
+        code = ended.exit_code
+        if not ended.told:
+            click.echo(str(ended), err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the group may wait for ever for a peer that has gone
 
 
 def _expected(error: BaseException) -> SightXError:
@@ -126,7 +153,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message that was not there yet."""
         line = record.getMessage()
-        if line not in self._shown:
+        if line not in self._shown and not board.own_rank():
             self._shown.add(line)
             click.echo(line, err=True)
 

@@ -31,6 +31,30 @@ def runs_folder(command: Command) -> Command:
     )(command)
 
 
+def processes(command: Command) -> Command:
+    """Add `--processes N`."""
+    return click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Train with so many processes of this host together.",
+    )(command)
+
+
+def launched(processes: int) -> int | None:
+    """Do the whole command in several processes, and return its exit code.
+
+    Return None where this process does it: there shall be one, or it is one of those started.
+    """
+    from sightx.training import board
+
+    if processes == 1 or board.launched() > 1:
+        return None
+    from sightx.runner import launch
+
+    return launch.start(processes, click.get_current_context().find_root().obj)
+
+
 def a_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the name of a kind as it is. Raises SpecError for any other."""
     from sightx.errors import Problem, SpecError

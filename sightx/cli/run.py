@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from sightx.cli.options import overrides, runs_folder
+from sightx.cli.options import launched, overrides, processes, runs_folder
+from sightx.training import board
 
 if TYPE_CHECKING:
-    from sightx import Experiment, Observer
+    from sightx import Experiment, Observer, Run
     from sightx.spec.experiment import Origin
 
 
@@ -18,22 +19,55 @@ if TYPE_CHECKING:
 @click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @overrides
 @runs_folder
+@click.option(
+    "--continue",
+    "unfinished",
+    is_flag=True,
+    help="Go on with the newest run of this experiment, if there is one.",
+)
+@click.option("--profile", is_flag=True, help="Trace some steps, and say where their time went.")
+@processes
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")
-def command(spec: Path, overrides: tuple[str, ...], runs: Path | None, quiet: bool) -> int:
+def command(
+    spec: Path,
+    overrides: tuple[str, ...],
+    runs: Path | None,
+    unfinished: bool,
+    profile: bool,
+    processes: int,
+    quiet: bool,
+) -> int:
     """Train and evaluate what SPEC says."""
+    if (code := launched(processes)) is not None:
+        return code
     import sightx
     from sightx import console
 
     experiment = sightx.load(spec, overrides)
-    with console.preparing(quiet) as progress:
-        watching = {} if quiet else {"console": _console(experiment)}
-        finished = sightx.run(experiment, observers=watching, runs=runs, progress=progress)
-    if quiet:
-        click.echo(finished.directory)
-    return 128 + finished.result["signal"] if "signal" in finished.result else 0
+    with console.preparing(quiet or board.own_rank() > 0) as progress:
+        finished = sightx.run(
+            experiment,
+            observers=watching(experiment, quiet),
+            runs=runs,
+            progress=progress,
+            unfinished=unfinished,
+            profile=profile,
+        )
+    if profile and not board.own_rank():
+        console.show_profile(finished)
+    return report(finished, quiet)
 
 
-def _console(experiment: Experiment) -> Observer:
-    """Return the observer that talks to the person who typed the command."""
+def watching(experiment: Experiment, quiet: bool) -> dict[str, Observer]:
+    """Return the observer that talks to the person who typed a command, unless it is quiet."""
+    if quiet or board.own_rank():
+        return {}
     registry = cast("Origin", experiment.origin).registry
-    return cast("Observer", registry.find("observer", "console")())
+    return {"console": cast("Observer", registry.find("observer", "console")())}
+
+
+def report(run: Run, quiet: bool) -> int:
+    """Return the exit code of a run; print its directory for a quiet command."""
+    if quiet and not board.own_rank():
+        click.echo(run.directory)
+    return 128 + int(run.result["signal"]) if "signal" in run.result else 0

@@ -1,9 +1,9 @@
 """The one decoder: encoded bytes to RGB pixels, for training, evaluation, prediction, serving.
 
-Pillow reads; this module decides what Pillow leaves open. `Image.open` is not used: it warns
-above `MAX_IMAGE_PIXELS`, a global, and warning filters are global too, so neither can be set
-per call without disturbing other threads. The readers it would call are called here instead,
-after a look at the first bytes, so no other reader (EPS, PDF, FPX) can ever be reached.
+Pillow reads, ordinary JPEGs apart; this module decides what Pillow leaves open. `Image.open` is not
+used: it warns above `MAX_IMAGE_PIXELS`, a global, and warning filters are global too, so neither
+can be set per call without disturbing other threads. The readers it would call are called here
+instead, after a look at the first bytes, so no other reader (EPS, PDF, FPX) can ever be reached.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,13 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from sightx.data import jpeg
+from sightx.data.jpeg import Source
+
 if TYPE_CHECKING:
     import torch
 
-DECODER = "pillow-1"
+DECODER = "turbo-1"
 """Name of these pixels in stored keys; raised when a change here changes a pixel."""
 
 PIXEL_LIMIT = 40_000_000
@@ -56,8 +59,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_JPEG_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xda-\xfe])(..)", re.DOTALL)
-_JPEG_METADATA = re.compile(rb"[\xe1-\xed\xef\xfe]")
+_LYING = (5, 6, 7, 8)  # stored with height and width exchanged
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _TIFF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), start=1))  # bytes by type
 _TIFF_SHORT = 3
@@ -72,33 +74,26 @@ class BadImage(Exception):  # noqa: N818  caught inside, shown as a phrase, neve
         self.reason = reason
 
 
-class _Source(NamedTuple):
-    """Hold what a reader gets, and what was learned from the bytes before it."""
-
-    data: bytes
-    whole: bool = True
-    exif: bytes = b""
-    size: tuple[int, int] = (0, 0)
-
-
 def decode(
     data: bytes,
     *,
     limit: int = PIXEL_LIMIT,
     background: tuple[int, int, int] = (0, 0, 0),
     formats: Sequence[str] = FORMATS,
+    least: tuple[int, int] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return the upright pixels of the first frame: RGB, 0..255, (H, W, 3), contiguous.
 
     More than `limit` pixels are refused from the header; alpha is composited on `background`.
-    Pillow's own guard for TIFF, WEBP and GIF also applies from 89 Mpx. Raise `BadImage`.
+    Pillow's own guard for TIFF, WEBP and GIF also applies from 89 Mpx. A JPEG may come at a half,
+    a quarter or an eighth of its size, while that keeps `least`, (height, width). Raise `BadImage`.
     """
-    name = _sniff(data, formats)
+    name = sniff(data, formats)
     whole = False
     try:
         source = _inspect(name, data)
         whole = source.whole
-        return _pixels(_READERS[name][1], source, limit, background)
+        return _pixels(_READERS[name][1], source, limit, background, least)
     except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -125,7 +120,8 @@ def to_tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _sniff(data: bytes, formats: Sequence[str]) -> str:
+def sniff(data: bytes, formats: Sequence[str] = FORMATS) -> str:
+    """Return the format that bytes begin as, one of `formats`. Raise `BadImage`."""
     if not data:
         raise BadImage("empty file")
     for name in formats:
@@ -134,38 +130,19 @@ def _sniff(data: bytes, formats: Sequence[str]) -> str:
     raise BadImage("not an image")
 
 
-def _inspect(name: str, data: bytes) -> _Source:
+def _inspect(name: str, data: bytes) -> Source:
     """Look for what Pillow does not: the end of the file, the size of a GIF's frame."""
     if name == "JPEG":
-        return _inspect_jpeg(data)
+        return jpeg.inspect(data)
     if name == "PNG":
-        return _Source(data, _PNG_END in data)
+        return Source(data, _PNG_END in data)
     if name == "WEBP":
-        return _Source(data, 8 + int.from_bytes(data[4:8], "little") <= len(data))
+        return Source(data, 8 + int.from_bytes(data[4:8], "little") <= len(data))
     if name == "TIFF" and any(end > len(data) for *_, end in _tiff_tags(data)):
         raise BadImage("truncated")  # Pillow would only warn, and go on without those tags
     if name == "GIF":
-        return _Source(data, size=_gif_frame(data))
-    return _Source(data)
-
-
-def _inspect_jpeg(data: bytes) -> _Source:
-    """Take metadata out: a corrupt EXIF block makes Pillow warn, a MPF block read other frames.
-
-    JFIF (APP0) and Adobe (APP14) stay, since they say how colours are coded. A thumbnail goes
-    with its EXIF block, so an end marker behind the first scan is the image's own.
-    """
-    kept, exif, at = [data[:2]], b"", 2
-    while match := _JPEG_SEGMENT.search(data, at):
-        start, at = match.start(), match.start() + 2 + int.from_bytes(match[2], "big")
-        if match[1] == b"\xda":
-            whole = data.find(b"\xff\xd9", at) > 0
-            return _Source(b"".join([*kept, data[start:]]), whole, exif)
-        if not _JPEG_METADATA.match(match[1]):
-            kept.append(data[start:at])
-        elif data.startswith(b"Exif\0\0", start + 4):
-            exif = exif or data[start + 4 : at]
-    return _Source(b"".join(kept), whole=False)
+        return Source(data, size=_gif_frame(data))
+    return Source(data)
 
 
 def _gif_frame(data: bytes) -> tuple[int, int]:
@@ -183,16 +160,31 @@ def _gif_frame(data: bytes) -> tuple[int, int]:
 
 
 def _pixels(
-    reader: type[ImageFile], source: _Source, limit: int, background: tuple[int, int, int]
+    reader: type[ImageFile],
+    source: Source,
+    limit: int,
+    background: tuple[int, int, int],
+    least: tuple[int, int] | None,
 ) -> npt.NDArray[np.uint8]:
     _gate(source.size, limit)
-    image = reader(io.BytesIO(source.data))
+    if source.plain and source.whole and (pixels := _plain_jpeg(source, least)) is not None:
+        return pixels
+    image = reader(io.BytesIO(source.clean))
     _gate(image.size, limit)
     if not source.whole:
         raise BadImage("truncated")
     _check_key(image, source.data)
     image.load()
     return _upright(image, source.exif, background)
+
+
+def _plain_jpeg(source: Source, least: tuple[int, int] | None) -> npt.NDArray[np.uint8] | None:
+    orientation = _orientation(source.exif)
+    lying = orientation in _LYING
+    pixels = jpeg.decode(source, least[::-1] if least and lying else least)
+    if pixels is None or orientation not in _TURNS:
+        return pixels
+    return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))
 
 
 def _upright(

@@ -1,24 +1,22 @@
-"""From encoded images to prepared pixels: decoded once, in parallel, every fault collected."""
+"""From encoded images to prepared pixels: decoded in parallel, in order, every fault named."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sightx.data import machine
 from sightx.data.images import BadImage, decode, to_tensor
-from sightx.data.rows import Rows
-from sightx.data.table import ImageTable, locate
-from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
+from sightx.data.table import ImageTable
+from sightx.errors import PluginError, Problem, SightXError, SpecError
 from sightx.registry.components import Shape
 from sightx.registry.kinds import Prepare
 
@@ -28,25 +26,18 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Image = bytes | np.ndarray[Any, Any]
 
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _TRACE = "error.log has the traceback, --debug shows it"
+_TOGETHER = 250_000  # bytes of rows that a thread makes in one go: handing over costs too
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Hold prepared pixels, a digest of each image's content, and why some have none.
+def output_shape(
+    chain: Sequence[Prepare], given: tuple[int, int, int] | None = None
+) -> tuple[int, int, int]:
+    """Return the one (C, H, W) that a chain ends in; `given` is what all images have, if one.
 
-    `bad` maps the positions of images that could not be read to the reason; their pixels are zero.
+    Raises SpecError where there is no one size.
     """
-
-    rows: Rows
-    digests: list[str]
-    bad: dict[int, str]
-
-
-def output_shape(chain: Sequence[Prepare]) -> tuple[int, int, int]:
-    """Return the one (C, H, W) that a chain ends in. Raises SpecError where it does not."""
-    shape = Shape(3, None, None)
+    shape = Shape(*given) if given else Shape(3, None, None)
     for prepare in chain:
         shape = prepare.shape(shape)
     if shape.height is None or shape.width is None:
@@ -55,18 +46,30 @@ def output_shape(chain: Sequence[Prepare]) -> tuple[int, int, int]:
     return shape.channels, shape.height, shape.width
 
 
-def apply(image: Image, chain: Sequence[Prepare]) -> Tensor:
-    """Return one prepared image, uint8 (C, H, W). Raises BadImage, or PluginError for a bug."""
-    tensor = to_tensor(decode(image) if isinstance(image, bytes) else _owned(image))
+def apply(
+    image: Image,
+    chain: Sequence[Prepare],
+    least: tuple[int, int] | None = None,
+    channels: int = 3,
+) -> Tensor:
+    """Return one prepared image, uint8 (C, H, W). Raises BadImage, or PluginError for a bug.
+
+    A file may be reduced while it is decoded, as long as it keeps `least`, (height, width). Pixels
+    without a file must have so many `channels`.
+    """
+    if isinstance(image, bytes):
+        tensor = to_tensor(decode(image, least=least))
+    else:
+        tensor = to_tensor(_owned(image, channels))
     for prepare in chain:
         tensor = _step(prepare, tensor)
     return tensor
 
 
-def _owned(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _owned(pixels: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
     """Return a copy of pixels that came without a file, so that nobody changes the dataset's."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise BadImage(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (H, W, 3)")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels:
+        raise BadImage(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (H, W, {channels})")
     return np.array(pixels, order="C")
 
 
@@ -95,47 +98,106 @@ def _blame(prepare: Prepare, message: str) -> PluginError:
     return PluginError(Problem("prepare-failed", message, _TRACE, f"prepare.{prepare.name}"))
 
 
-def fill(
-    table: ImageTable,
-    chain: Sequence[Prepare],
-    *,
-    threads: int = 0,
-    progress: Progress | None = None,
-) -> Prepared:
-    """Prepare every image of a table; the result does not depend on the number of threads.
+@dataclass(frozen=True)
+class Made:
+    """Say what became of the image of one row of a table.
 
-    `progress` hears (done, of), from the thread that calls. Raises PluginError, naming the image,
-    for a component that fails; an interrupt waits for no more images than there are threads.
+    `reason` is why it cannot be used; `row` is uint8 (C, H, W), None where it was not wanted.
     """
-    pixels = _room((len(table), *output_shape(chain)))
-    digests, bad = [""] * len(table), dict[int, str]()
 
-    def one(index: int) -> None:
+    index: int
+    digest: bytes = b""
+    row: np.ndarray[Any, Any] | None = None
+    crc: int = 0
+    reason: str = ""
+
+
+def _everything(digest: bytes) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Make the rows of a table's images; those whose content is not `wanted` are only read."""
+
+    table: ImageTable
+    chain: tuple[Prepare, ...]
+    least: tuple[int, int] | None = None
+    wanted: Callable[[bytes], bool] = _everything
+
+    def make(self, index: int) -> Made:
+        """Return what becomes of one image. Raises PluginError, naming it, for a bug."""
+        digest = b""
         try:
-            image = _read(table, index)
-            digests[index] = _digest(image)
-            pixels[index] = apply(image, chain)
+            image = read(self.table, index)
+            digest = self._digest(index, image)
+            if not self.wanted(digest):
+                return Made(index, digest)
+            made = apply(image, self.chain, self.least, self.table.channels)
+            row = np.ascontiguousarray(made.numpy())
+            return Made(index, digest, row, zlib.crc32(row.data))
         except (BadImage, OSError) as error:
-            bad[index] = _reason(error)
+            return Made(index, digest, reason=reason(error))
         except PluginError as error:
-            raise PluginError(
-                *(_in(table, index, problem) for problem in error.problems)
-            ) from error
+            named = (_in(self.table, index, problem) for problem in error.problems)
+            raise PluginError(*named) from error
 
-    with _single_threaded(), ThreadPoolExecutor(threads or _cores()) as pool:
-        try:
-            for done, _ in enumerate(pool.map(one, range(len(table))), start=1):
-                if progress:
-                    progress(done, len(table))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for index in bad:
-        pixels[index] = 0
-    return Prepared(Rows.of(pixels), digests, dict(sorted(bad.items())))
+    def all(self, indices: np.ndarray[Any, Any], threads: int) -> Generator[Made, None, None]:
+        """Yield what becomes of images, in order; few are made before they are asked for.
+
+        Who stops early closes the iterator: it waits for what each thread does just then.
+        """
+        _, *size = output_shape(self.chain, self.table.shape)
+        at_once = max(1, min(16, _TOGETHER // (3 * size[0] * size[1])))
+        waiting: deque[Future[list[Made]]] = deque()
+        with workers(threads) as pool:
+            try:
+                for start in range(0, len(indices), at_once):
+                    some = indices[start : start + at_once].tolist()
+                    waiting.append(pool.submit(self._several, some))
+                    if len(waiting) >= 3 * (threads or machine.cores()):
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _several(self, indices: list[int]) -> list[Made]:
+        return [self.make(index) for index in indices]
+
+    def _digest(self, index: int, image: Image) -> bytes:
+        """Return the hash of an image's content, which must be the one its dataset knows."""
+        found = digest(image)
+        named = self.table.contents
+        if named is not None and named[index] not in ("", found.hex()):
+            raise BadImage("its content is not what the dataset's index says")
+        return found
 
 
-def _read(table: ImageTable, index: int) -> Image:
+def digest(image: Image) -> bytes:
+    """Return the SHA-256 of a file's bytes, or of pixels and their shape."""
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).digest()
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+
+def workers(threads: int = 0) -> ThreadPoolExecutor:
+    """Return a pool of so many threads, 0 for one a core; torch starts none inside of them."""
+    import torch
+
+    count, mine = threads or machine.cores(), torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "sightx", torch.set_num_threads, (1,))
+    ready = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(ready.wait)  # all have begun, before this thread counts again as it did
+    ready.wait()
+    torch.set_num_threads(mine)
+    return pool
+
+
+def read(table: ImageTable, index: int) -> Image:
+    """Return one image of a table. Raises BadImage, OSError, or PluginError for a bug."""
     try:
         return table.read(index)
     except (BadImage, OSError, SightXError, MemoryError):
@@ -145,79 +207,15 @@ def _read(table: ImageTable, index: int) -> Image:
         raise PluginError(Problem("read-failed", message, _TRACE, "dataset")) from error
 
 
-def _digest(image: Image) -> str:
-    if isinstance(image, bytes):
-        return hashlib.sha256(image).hexdigest()
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
 def _in(table: ImageTable, index: int, problem: Problem) -> Problem:
     """Return a problem with the image in which it came up."""
     message = f"{table.frame['path'].iat[index]}: {problem.message}"
     return replace(problem, message=message).at(table.source, table.line(index))
 
 
-def absent(table: ImageTable) -> dict[int, str]:
-    """Return why rows have no file that may be read: found without opening or decoding any."""
-    if table.root is None:
-        return {}
-    home, found = os.path.realpath(table.root), dict[int, str]()
-    for index, path in enumerate(table.frame["path"]):
-        try:
-            locate(home, path)
-        except OSError as error:
-            found[index] = _reason(error)
-    return found
-
-
-def _reason(error: BadImage | OSError) -> str:
+def reason(error: BadImage | OSError) -> str:
+    """Return why an image cannot be used, as a phrase."""
     if isinstance(error, BadImage):
         return error.reason
     missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     return "missing" if missing else error.strerror or str(error)
-
-
-def _room(shape: tuple[int, ...]) -> Tensor:
-    """Return room for pixels: in memory, or in a scratch file where half of it would not do."""
-    import torch
-
-    size = int(np.prod(shape))
-    if size < _memory() // 2:
-        return torch.empty(shape, dtype=torch.uint8)
-    folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        message = f"prepared pixels need {size / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free"
-        hint = "let TMPDIR name a larger disk, or prepare a smaller size"
-        raise ResourceError(Problem("disk-full", message, hint))
-    # The file has no name as soon as it is mapped: it goes when the last reader does.
-    with tempfile.NamedTemporaryFile(prefix="sightx-") as file:
-        file.truncate(size)
-        return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8).view(shape)
-
-
-def _memory() -> int:
-    """Return how many bytes this process may have, those of a container where it is in one."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # no such file, or the word "max"
-        memory = min(memory, int(_LIMIT.read_text()))
-    return memory
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Keep torch from starting threads inside each thread of the pool."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sightx.data.digests import Digests
+from sightx.data.filling import Prepared
+from sightx.data.known import files
 from sightx.data.labels import excluded
-from sightx.data.pixels import Prepared, Progress, absent, fill
+from sightx.data.pixels import Progress
+from sightx.data.preparation import Source, Storage, obtain
+from sightx.data.residence import Residence, settle
 from sightx.data.rows import Rows
 from sightx.data.table import SPLITS, ImageTable
 from sightx.errors import DataError, Problem
@@ -20,30 +26,32 @@ from sightx.registry.kinds import Dataset, Prepare, Split
 
 Sides = Mapping[str, np.ndarray[Any, Any]]
 
+_log = logging.getLogger("sightx")
+
 
 @dataclass(frozen=True)
 class Samples:
     """Hold everything that training and evaluation read.
 
     `rows` follow the table; `sides` maps train, validation and test to positions in it; `id` is
-    the hash of the content of all images and their labels.
+    the hash of the content of all images and their labels; `digests` has each image's own.
+    `residence` says where the rows are read from.
     """
 
     table: ImageTable
     rows: Rows
     sides: Sides
     id: str
+    digests: Sequence[str] = ()
+    residence: Residence | None = None
 
     def counts(self, side: str) -> list[int]:
         """Return the number of samples of each class on a side."""
         return self.table.counts(self.sides[side])
 
 
-def open_table(dataset: Dataset, split: Split) -> ImageTable:
-    """Return a dataset's table with excluded rows left out and every row dealt to a side.
-
-    Raises DataError.
-    """
+def open_rows(dataset: Dataset) -> ImageTable:
+    """Return a dataset's table with excluded rows left out. Raises DataError."""
     table = dataset.table()
     if not len(table):
         hint = "it needs rows, or folders with images"
@@ -53,6 +61,15 @@ def open_table(dataset: Dataset, split: Split) -> ImageTable:
         if not len(table):
             file = str(dataset.exclude)
             raise DataError(Problem("no-samples", "it leaves out every sample", file=file))
+    return table
+
+
+def open_table(dataset: Dataset, split: Split) -> ImageTable:
+    """Return the rows of a dataset that are not excluded, each dealt to a side.
+
+    Raises DataError.
+    """
+    table = open_rows(dataset)
     sides = split.assign(table)
     if not (sides == "train").any():
         hint = "see the split, and what dataset.exclude leaves out"
@@ -65,6 +82,7 @@ def prepare(
     dataset: Dataset,
     chain: tuple[Prepare, ...],
     *,
+    storage: Storage | None = None,
     threads: int = 0,
     progress: Progress | None = None,
     faults: Path,
@@ -72,41 +90,45 @@ def prepare(
     """Prepare a table's pixels, and deal with the images that cannot be read.
 
     They are listed in the CSV file `faults` (path, reason, row), in the form that `exclude` takes.
-    Raises DataError where the dataset says that they fail the run, or there are too many to skip.
+    Raises DataError where the dataset says that they fail the run, or there are too many to skip,
+    ResourceError where the pixels do not fit where `storage` wants them.
     """
-    _judge(table, absent(table), dataset, faults)
-    prepared = fill(table, chain, threads=threads, progress=progress)
-    _judge(table, prepared.bad, dataset, faults)
-    return _samples(table, prepared)
+    storage, seen = storage or Storage(), files(table)
+    judge(table, seen.absent, dataset, faults)
+    source = Source(table, seen, chain, dataset.decode)
+    prepared = obtain(source, storage, threads, progress)
+    judge(table, prepared.bad, dataset, faults)
+    return _samples(table, prepared, storage)
 
 
 def refuse_missing(table: ImageTable, dataset: Dataset) -> None:
     """Raise DataError where more images are missing than the dataset lets be left out."""
-    _judge(table, absent(table), dataset, None)
+    judge(table, files(table).absent, dataset, None)
 
 
-def _samples(table: ImageTable, prepared: Prepared) -> Samples:
+def _samples(table: ImageTable, prepared: Prepared, storage: Storage) -> Samples:
     paths = table.frame["path"]
     kept = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
     kept_table = table.without({str(paths.iat[i]): reason for i, reason in prepared.bad.items()})
     split = kept_table.frame["split"].to_numpy()
     sides = {side: np.flatnonzero(split == side) for side in SPLITS}
-    digests = [prepared.digests[index] for index in kept]
-    return Samples(kept_table, prepared.rows.take(kept), sides, _data_id(kept_table, digests))
+    digests = prepared.digests.take(kept)
+    rows, residence = settle(prepared.rows.take(kept), storage.where, storage.device)
+    _log.info("%s", residence)
+    return Samples(kept_table, rows, sides, _data_id(kept_table, digests), digests, residence)
 
 
-def _data_id(table: ImageTable, digests: list[str]) -> str:
+def _data_id(table: ImageTable, digests: Digests) -> str:
     """Return the hash of contents and labels; the order of the rows does not matter."""
-    labels = [table.classes[label] for label in table.labels]
+    paths, labels = table.frame["path"].to_numpy(object), table.labels
     digest = hashlib.sha256()
-    for row in sorted(zip(table.frame["path"], digests, labels, strict=True)):
+    for index in np.argsort(paths):  # no two are the same
+        row = (paths[index], digests[index], table.classes[labels[index]])
         digest.update(repr(row).encode())
     return digest.hexdigest()
 
 
-def _judge(
-    table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: Path | None
-) -> None:
+def judge(table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: Path | None) -> None:
     """List bad images in a file, if one is given; raise DataError where they are too many."""
     if not bad:
         return

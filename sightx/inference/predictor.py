@@ -16,15 +16,16 @@ from sightx.data import pixels
 from sightx.data.batches import Batches
 from sightx.data.images import BadImage, from_pil
 from sightx.data.rows import Rows
-from sightx.errors import DataError, Problem, RunError
+from sightx.errors import DataError, Problem
 from sightx.evaluation import figures
 from sightx.evaluation.predictions import Predictions
 from sightx.inference.recipe import Recipe
 from sightx.registry import plugins, project
 from sightx.runs import checkpoints
 from sightx.runs.directory import open_run
-from sightx.training.build import build_module, choose_device
+from sightx.training.build import build_module, choose_device, lay_out
 from sightx.training.evaluate import outputs
+from sightx.training.weights import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +51,7 @@ class Predictor:
         self.recipe = recipe
         self.device = device
         self.module = module.to(device).eval()
+        lay_out(module, device, recipe.precision)  # as in training: the same figures
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Predictor:
@@ -67,11 +69,7 @@ class Predictor:
         for warning in recipe.changes(registry):
             _log.warning("%s", warning)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
-        try:
-            module.load_state_dict(checkpoints.weights(files))
-        except RuntimeError as error:
-            message = f"the weights do not fit the network: {str(error).splitlines()[-1].strip()}"
-            raise RunError(Problem("weights-shape", message, file=str(folder))) from error
+        fit(module, checkpoints.weights(files, folder), file=str(folder))
         return cls(recipe, module, choose_device(device))
 
     def predict(self, image: Input) -> Prediction:
@@ -119,7 +117,7 @@ class Predictor:
     def _prepared(self, image: Input) -> torch.Tensor:
         name = str(image) if isinstance(image, (str, Path)) else "image"
         try:
-            return pixels.apply(_encoded(image), self.recipe.prepare)
+            return pixels.apply(_encoded(image), self.recipe.prepare, self.recipe.least)
         except BadImage as error:
             raise DataError(Problem("bad-image", error.reason, file=name)) from error
         except OSError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import NonNegativeInt, ValidationError
 
+from sightx.data import scaling
+from sightx.data.table import Decoded, ImageTable
 from sightx.document import Position
-from sightx.errors import PluginError, Problem
+from sightx.errors import PluginError, Problem, SightXError
 from sightx.registry import provenance
-from sightx.registry.components import Component, Settings
+from sightx.registry.components import Component, Settings, read
 from sightx.registry.diagnostics import failure, problems
 from sightx.registry.kinds import Decide, Loss, Model, Prepare
 from sightx.registry.registry import Registry
@@ -42,9 +44,20 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Problem:
     return Problem("plugin-changed", message, hint, severity="warning")
 
 
-def _remembered(problem: Problem, content: bytes) -> Problem:
-    """Add who brought a component that is not there now, as far as the recipe remembers."""
-    for origin in json.loads(content).get("origins", ()):
+def _refused(
+    error: ValidationError, name: str, origins: Iterable[Mapping[str, Any]]
+) -> SightXError:
+    """Return the failure of stored settings that are not valid here; `name` is their file."""
+    found = problems(error, lambda key: Position(name), lambda key: None)
+    found = [_remembered(problem, origins) for problem in found]
+    if any(problem.code == "unknown-name" for problem in found):
+        return PluginError(*found)
+    return failure(found)
+
+
+def _remembered(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:
+    """Add who brought a component that is not there now, as far as it was recorded."""
+    for origin in origins:
         if problem.code == "unknown-name" and repr(origin["name"]) in problem.message:
             owner = " ".join(filter(None, (origin["distribution"], origin["version"])))
             hint = f"the run had it from {owner or 'the plugin ' + origin['plugin']}: install it"
@@ -52,12 +65,31 @@ def _remembered(problem: Problem, content: bytes) -> Problem:
     return problem
 
 
+class _Before(Settings):
+    prepare: tuple[Prepare, ...]
+
+
+def before(table: ImageTable, registry: Registry) -> tuple[Prepare, ...]:
+    """Return the components that prepared a table's images before it was packed.
+
+    Raises PluginError where one is missing, SpecError where its settings do not fit it.
+    """
+    tables = [step["prepare"] for step in table.chain]
+    try:
+        return read(_Before, {"prepare": tables}, registry).prepare
+    except ValidationError as error:
+        origins = [step["origin"] for step in table.chain]
+        raise _refused(error, table.source, origins) from None
+
+
 class Recipe(Settings):
     """Say how an image becomes probabilities and a decision.
 
     `shape` is (channels, height, width) of a prepared image; `mean` and `deviation` are per
     channel, for pixels in [0, 1]; `decisions` holds what each of `decide` has learned; `origins`
-    says who brought each component when the run was made.
+    says who brought each component when the run was made. `prepare` begins with what was done
+    before the dataset was packed; an image is decoded for its first `decoded_for` components,
+    where that says how many, else for all.
     """
 
     format: int = FORMAT
@@ -66,6 +98,8 @@ class Recipe(Settings):
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    decode: Literal["scaled", "exact"] = "exact"
+    decoded_for: NonNegativeInt | None = None
     prepare: tuple[Prepare, ...]
     model: Model
     loss: Loss
@@ -83,41 +117,47 @@ class Recipe(Settings):
         try:
             return cls.model_validate_json(content, context={"registry": registry})
         except ValidationError as error:
-            found = problems(error, lambda key: Position(name), lambda key: None)
-            found = [_remembered(problem, content) for problem in found]
-            if any(problem.code == "unknown-name" for problem in found):
-                raise PluginError(*found) from None
-            raise failure(found) from None
+            raise _refused(error, name, json.loads(content).get("origins", ())) from None
 
     @classmethod
     def of(
         cls,
         experiment: Experiment,
         *,
-        classes: tuple[str, ...],
-        ordered: bool,
+        table: ImageTable,
+        before: tuple[Prepare, ...] = (),
         shape: tuple[int, int, int],
         statistics: tuple[tuple[float, ...], tuple[float, ...]],
         decisions: list[Mapping[str, Any]],
     ) -> Recipe:
-        """Return the recipe of an experiment that has been trained."""
+        """Return the recipe of an experiment that has been trained on a table.
+
+        `before` is what was done to its images before the experiment's chain got them.
+        """
         registry = experiment.origin.registry if experiment.origin else None
+        own = [provenance.describe(each, registry) for each in _components(experiment)]
+        decoded = Decoded(experiment.dataset.decode, None) if not before else table.decoded
         return cls(
-            classes=classes,
-            ordered=ordered,
+            classes=table.classes,
+            ordered=table.ordered,
             shape=shape,
             mean=statistics[0],
             deviation=statistics[1],
-            prepare=experiment.prepare,
+            decode=decoded.mode,
+            decoded_for=decoded.steps,
+            prepare=(*before, *experiment.prepare),
             model=experiment.model,
             loss=experiment.loss,
             precision=experiment.training.precision,
             decide=experiment.decide,
             decisions=tuple(decisions),
-            origins=tuple(
-                provenance.describe(component, registry) for component in _components(experiment)
-            ),
+            origins=(*(step["origin"] for step in table.chain), *own),
         )
+
+    @property
+    def least(self) -> tuple[int, int] | None:
+        """Return the (height, width) that an image keeps when it is decoded; None: its own."""
+        return scaling.least(self.prepare[: self.decoded_for], self.decode)
 
     def changes(self, registry: Registry) -> list[Problem]:
         """Return a warning for each component that is not what it was when the run was made.

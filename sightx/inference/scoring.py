@@ -8,6 +8,7 @@ from sightx.data import samples
 from sightx.data.batches import Batches
 from sightx.data.labels import read_csv
 from sightx.data.pixels import Progress
+from sightx.data.preparation import Storage
 from sightx.data.samples import Samples
 from sightx.errors import DataError, Problem, SpecError
 from sightx.evaluation import figures
@@ -67,6 +68,7 @@ def _side(run: Run, experiment: Experiment, side: str, progress: Progress | None
         table.with_frame(frame).take(rows),
         experiment.dataset,
         experiment.prepare,
+        storage=Storage.of(experiment),
         threads=experiment.execution.threads,
         progress=progress,
         faults=run.directory / "bad-images.csv",

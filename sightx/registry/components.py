@@ -10,7 +10,9 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
 
 from pydantic import (
@@ -132,15 +134,18 @@ def _checked(found: type[Component], settings: dict[str, Any], registry: Registr
 class Anchor:
     """Mark a field as a path, which a spec writes relative to itself or as a place, `"@name"`.
 
-    With `suffixes`, only strings that end so are paths. A path with `counts` is part of what the
-    experiment is (by its file name); one without is only where this machine keeps something.
+    With `suffixes`, only strings that end so are paths; with `urls`, a string with `://` is none.
+    A path with `counts` is part of what the experiment is (by its file name); one without is only
+    where this machine keeps something.
     """
 
     suffixes: tuple[str, ...] = ()
     counts: bool = False
+    urls: bool = False
 
 
 Place = Annotated[Path, Anchor()]
+Location = Annotated[str, Anchor(urls=True)]
 File = Annotated[Path, Anchor(counts=True)]
 Weights = Annotated[str, Anchor(suffixes=(".safetensors", ".pt", ".pth"), counts=True)]
 
@@ -160,7 +165,8 @@ class Traits:
 
     `classes` is None while only the data can tell; `ordered` means grades; `majority` is the share
     of the largest class, where it is known; `handed` means that the classes tell left from
-    right, so that a mirror image has another label.
+    right, so that a mirror image has another label; `shape` is the (channels, height, width) of
+    images that are prepared already: such a dataset needs no chain.
     """
 
     classes: tuple[str, ...] | None = None
@@ -169,6 +175,7 @@ class Traits:
     has_split: bool = False
     majority: float | None = None
     handed: bool = False
+    shape: tuple[int, int, int] | None = None
 
 
 class Shape(NamedTuple):
@@ -181,5 +188,19 @@ class Shape(NamedTuple):
 
 def call(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
     """Call a function with just those of the offered arguments that it declares."""
-    declared = inspect.signature(function).parameters
+    declared = _declared(function)
     return function(*arguments, **{key: offered[key] for key in declared if key in offered})
+
+
+def _declared(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's parameters; examining one costs as much as a small layer."""
+    plain = getattr(function, "__func__", function)
+    if not isinstance(plain, FunctionType):
+        return tuple(inspect.signature(function).parameters)
+    names = _examined(plain)
+    return names if plain is function else names[1:]
+
+
+@lru_cache(maxsize=1024)
+def _examined(function: FunctionType) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)

@@ -1,8 +1,8 @@
 """What a project says for all its specs, and what a machine says for itself.
 
 `[tool.sightx]` of the nearest `pyproject.toml` holds plugins, observers and runs; the untracked
-`sightx.local.toml` beside it holds `[places]`, `[execution]` and runs; `SIGHTX_PLACE_NAME` sets
-one place.
+`sightx.local.toml` beside it holds `[places]`, `[execution]`, store and runs; `SIGHTX_PLACE_NAME`
+sets one place.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class LocalSettings(Settings):
     """Where each place is on this machine."""
     execution: Mapping[str, Any] = {}
     """Defaults of `[execution]`."""
+    store: str | None = None
+    """The folder of prepared pixels."""
     runs: str | None = None
     """The folder of runs."""
 
@@ -60,6 +62,7 @@ class Project:
     plugins: tuple[Path, ...] = ()
     observers: Mapping[str, Position] = field(default_factory=dict)
     runs: Path = Path("runs")
+    store: Path | None = None
     places: Mapping[str, Path] = field(default_factory=dict)
     defaults: Document = field(default_factory=lambda: Document(LOCAL, "", {}, {}))
 
@@ -97,6 +100,7 @@ def find(start: Path) -> Project:
             for number, name in enumerate(said.observers)
         },
         runs=root / runs if runs else Path.cwd() / "runs",
+        store=root / home(own.store) if own.store else None,
         places={key: root / home(path) for key, path in own.places.items()},
         defaults=_only(local, "execution"),
     )

@@ -1,20 +1,25 @@
 """Checkpoints on disk: each a directory that is there whole or not at all.
 
 Files go to a temporary sibling and are synced, the manifest of their hashes last; one rename
-makes the checkpoint real. Only then do names move, and only then is what no name needs removed.
+makes the checkpoint real. Only then do names move, and only then is what nobody needs removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+import logging
+import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightx.errors import Problem, ResourceError, RunError
+import safetensors.torch
+from safetensors import SafetensorError
+
+from sightx.errors import Problem, RunError
+from sightx.runs import durable
 from sightx.training.state import State
 
 if TYPE_CHECKING:
@@ -22,145 +27,193 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 NAMES = "names.json"
-_TEMPORARY = ".writing-"
+KEPT = 2
+"""How many of the last states stay without a name: one to go on from, one if that is damaged."""
+
+_WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+_RECORD, _RECIPE = "state.json", "recipe.json"
+_FILES = {_WEIGHTS, _OPTIMIZER, _RECORD, _RECIPE}
+_STATE = re.compile(r"step-(\d+)(-running)?")
+_UNREADABLE = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)  # not JSON, or deep
+_log = logging.getLogger("sightx")
 
 
 def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collection[str]) -> Path:
-    """Write a state under `folder`, let `names` point to it, and remove what no name needs.
+    """Write a state under `folder` and let `names` point to it; return its directory.
 
-    `recipe` is what a prediction needs beside the weights. Raises ResourceError.
+    The last `KEPT` states stay, and those that a name needs. What lies after the new state is of
+    a future that did not come about, since a run goes on from an earlier one: it is removed.
+    `recipe` is what a prediction needs beside the weights. Raises ResourceError where the disk
+    refuses: then no part of a state stays, and all that was there before does.
     """
     files = {
-        "model.safetensors": _tensors(state.weights),
-        "optimizer.safetensors": _tensors(state.optimizer),
-        "state.json": _json(state.record),
-        "recipe.json": _json(recipe),
+        _WEIGHTS: _tensors(state.weights),
+        _OPTIMIZER: _tensors(state.optimizer),
+        _RECORD: _json(state.record),
+        _RECIPE: _json(recipe),
     }
+    files[MANIFEST] = _json({file: _hash(content) for file, content in files.items()})
     # An epoch's end and the moment before its validation are one step, but not one state.
     name = f"step-{state.record['step']:08}" + ("" if state.whole else "-running")
-    try:
-        _commit(folder, name, files)
-        pointers = {**read_names(folder), **dict.fromkeys(names, name)}
-        write_file(folder / NAMES, _json(pointers))
-        _prune(folder, set(pointers.values()))
-    except OSError as error:
-        message = f"cannot write the checkpoint {folder / name}: {error.strerror}"
-        raise ResourceError(
-            Problem("checkpoint-write", message, "free space, then run again")
-        ) from error
+    need = sum(map(len, files.values()))
+    with durable.refusals(folder, need):
+        folder.mkdir(exist_ok=True)
+        durable.sweep(folder)
+        _commit(folder / name, files, need)
+        known = {**read_names(folder), **dict.fromkeys(names, name)}
+        pointers = {key: to for key, to in known.items() if _moment(to) <= _moment(name)}
+        durable.replace(folder / NAMES, _json(pointers))
+    _prune(folder, name, pointers.values())
     return folder / name
+
+
+def latest(folder: Path) -> tuple[Path, State]:
+    """Return the newest state that is whole, and its directory.
+
+    Each one that is not is a warning in the log. Raises RunError where none is whole.
+    """
+    found = states(folder)
+    for name in reversed(found):
+        try:
+            return folder / name, load(folder / name)
+        except RunError as error:
+            hint = "the state before it is tried"
+            _log.warning("%s", replace(error.problems[0], hint=hint, severity="warning"))
+    code, message = "no-checkpoint", "has no state to go on from"
+    if found:
+        code, message = "bad-checkpoint", f"none of {len(found)} states is whole"
+    raise RunError(Problem(code, message, "run the spec again", file=str(folder)))
+
+
+def states(folder: Path) -> list[str]:
+    """Return the names of the states under a folder, the oldest first."""
+    names = (path.name for path in folder.glob("step-*"))
+    return sorted(filter(_STATE.fullmatch, names), key=_moment)
 
 
 def load(path: Path) -> State:
     """Read a checkpoint. Raises RunError where a file is missing, or not what was written."""
     files = verified(path)
-    record = json.loads(files["state.json"])
-    return State(weights(files), _load_tensors(files["optimizer.safetensors"]), record)
+    try:
+        record = json.loads(files[_RECORD])
+    except _UNREADABLE as error:
+        raise _damaged(path, f"{_RECORD}: {error}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        raise _damaged(path, f"{_RECORD} holds no state")
+    return State(weights(files, path), _load(files, _OPTIMIZER, path), record)
 
 
-def weights(files: Mapping[str, bytes]) -> dict[str, Tensor]:
-    """Return a verified checkpoint's weights, on the CPU."""
-    return _load_tensors(files["model.safetensors"])
+def weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
+    """Return a verified checkpoint's weights, on the CPU. Raises RunError where they are none."""
+    return _load(files, _WEIGHTS, path)
 
 
 def verified(path: Path) -> dict[str, bytes]:
-    """Return a checkpoint's files, each compared with the hash in the manifest."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        files = {name: (path / name).read_bytes() for name in manifest}
-    except (OSError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != manifest[name]:
+    """Return a checkpoint's files, each compared with the hash in the manifest. Raises RunError."""
+    manifest = _manifest(path)
+    files = {}
+    for name in manifest:
+        try:
+            files[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise _damaged(path, f"{name}: {error.strerror}") from error
+        if _hash(files[name]) != manifest[name]:
             raise _damaged(path, f"{name} is not what was written")
-    if not {"model.safetensors", "recipe.json"} <= set(files):
-        raise _damaged(path, "the manifest is not whole")
     return files
 
 
 def read_names(folder: Path) -> dict[str, str]:
-    """Return which checkpoint each name points to."""
+    """Return which checkpoint each name points to. Raises RunError."""
     path = folder / NAMES
     try:
         names = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise _damaged(path, f"is no JSON ({error})") from error
-    if not isinstance(names, dict):
-        raise _damaged(path, "holds no names")
+    except _UNREADABLE as error:
+        raise _damaged(path, f"is no JSON ({error})", "delete it: names point nowhere") from error
+    if not isinstance(names, dict) or not all(map(_is_state, names.values())):
+        raise _damaged(path, "holds no names of states", "delete it: names point nowhere")
     return names
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file in one step, durably."""
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    _write(temporary, content)
-    temporary.replace(path)
-    _sync(path.parent)
+def require(folder: Path, state: State, times: int = 2) -> None:
+    """Raise ResourceError where the disk of a run does not hold a state so many times."""
+    tensors = [*state.weights.values(), *state.optimizer.values()]
+    need = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    durable.require(folder, times * need)
 
 
-def _commit(folder: Path, name: str, files: Mapping[str, bytes]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_TEMPORARY}*"):  # from a process that was killed
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    if (folder / name).is_dir():
-        return  # a checkpoint never changes once it is there
-    temporary = folder / f"{_TEMPORARY}{name}"
-    temporary.mkdir()
-    for file, content in files.items():
-        _write(temporary / file, content)
-    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    _write(temporary / MANIFEST, _json(hashes))
-    _sync(temporary)
-    temporary.rename(folder / name)
-    _sync(folder)
-
-
-def _prune(folder: Path, needed: Collection[str]) -> None:
-    for path in folder.glob("step-*"):
-        if path.name not in needed:
-            shutil.rmtree(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        _full_sync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _manifest(path: Path) -> dict[str, Any]:
+    """Return the hash of each file of a checkpoint; all of them lie in its directory."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        manifest = json.loads((path / MANIFEST).read_text())
+    except OSError as error:
+        raise _damaged(path, f"{MANIFEST}: {error.strerror}") from error
+    except _UNREADABLE as error:
+        raise _damaged(path, f"{MANIFEST}: {error}") from error
+    if not isinstance(manifest, dict) or not set(manifest) >= _FILES:
+        raise _damaged(path, f"{MANIFEST} is not whole")
+    if any(Path(name).name != name or "\0" in name for name in manifest):
+        raise _damaged(path, f"{MANIFEST} names a file elsewhere")
+    return manifest
 
 
-def _full_sync(descriptor: int) -> None:
-    """Sync to the medium; macOS's fsync stops at the drive's cache."""
-    import fcntl
+def _commit(path: Path, files: Mapping[str, bytes], need: int) -> None:
+    if path.exists() and _holds(path, files):
+        return  # a checkpoint never changes once it is there
+    durable.require(path.parent, need)
+    with durable.directory(path) as temporary:
+        for file, content in files.items():  # the manifest is the last
+            durable.write(temporary / file, content)
 
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+
+def _holds(path: Path, files: Mapping[str, bytes]) -> bool:
+    try:
+        return {**verified(path), MANIFEST: (path / MANIFEST).read_bytes()} == files
+    except RunError:
+        return False
+
+
+def _prune(folder: Path, saved: str, named: Collection[str]) -> None:
+    """Remove what nobody needs. What cannot be removed stays: the new state is safe already."""
+    past = [name for name in states(folder) if _moment(name) <= _moment(saved)]
+    try:
+        for name in set(states(folder)) - {*named, *past[-KEPT:]}:
+            durable.remove(folder / name)
+    except OSError as error:
+        _log.warning("an old checkpoint cannot be removed from %s: %s", folder, error.strerror)
+
+
+def _is_state(name: object) -> bool:
+    return isinstance(name, str) and _STATE.fullmatch(name) is not None
+
+
+def _moment(name: str) -> tuple[int, bool]:
+    """Return when in the run a state was, as something to sort by."""
+    found = _STATE.fullmatch(name)
+    return (int(found[1]), not found[2]) if found else (-1, False)
 
 
 def _tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    from safetensors.torch import save as to_bytes
-
-    return to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return safetensors.torch.save({name: _plain(value) for name, value in tensors.items()})
 
 
-def _load_tensors(content: bytes) -> dict[str, Tensor]:
-    from safetensors.torch import load as from_bytes
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
 
-    return from_bytes(content)
+
+def _load(files: Mapping[str, bytes], name: str, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(files[name])
+    except _UNREADABLE as error:
+        raise _damaged(path, f"{name}: {error}") from error
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 
-def _damaged(path: Path, reason: str) -> RunError:
-    return RunError(Problem("bad-checkpoint", reason, "use another checkpoint", file=str(path)))
+def _damaged(path: Path, reason: str, hint: str = "RUN@NAME names another checkpoint") -> RunError:
+    return RunError(Problem("bad-checkpoint", reason, hint, file=str(path)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightx import document
+from sightx.data.labels import read_csv
 from sightx.errors import Problem, ResourceError, RunError
 from sightx.evaluation.predictions import Predictions
-from sightx.runs import checkpoints
+from sightx.runs import checkpoints, durable
 from sightx.spec.experiment import Experiment
-from sightx.training.state import State
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAKING = ".making-"
+"""What the names of directories begin with that are no runs yet."""
+
 _PREDICTIONS = "predictions"
+_METRICS = "metrics.jsonl"
+_ROWS = 10_000  # that are written at once
 
 
 class Run:
@@ -65,12 +74,18 @@ class Run:
         """Return one row an epoch; a torn last line is left out."""
         import pandas as pd
 
-        path = self.directory / "metrics.jsonl"
-        text = path.read_text() if path.is_file() else ""
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        return pd.DataFrame([json.loads(line) for line in lines]).drop(
+        return pd.DataFrame([json.loads(line) for line in self._epochs()]).drop(
             columns="nonfinite", errors="ignore"
         )
+
+    @property
+    def samples(self) -> pd.DataFrame | None:
+        """Return path, group, label, split and digest of every sample; None before it is known.
+
+        Every cell is a string.
+        """
+        path = self.directory / "split.csv"
+        return read_csv(path, ["path", "label", "split"]) if path.is_file() else None
 
     @property
     def checkpoints(self) -> dict[str, str]:
@@ -122,32 +137,66 @@ class Run:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file of the run in one step; what is not finite becomes null."""
         text = json.dumps(_finite(value), indent=1, allow_nan=False)
-        checkpoints.write_file(self.directory / name, text.encode() + b"\n")
+        self._replace(name, text + "\n")
 
-    def write_split(self, frame: pd.DataFrame) -> None:
-        """Write which sample is on which side: the file that the split `listed` takes."""
-        columns = ["path", "group", "label", "split"]
-        frame[columns].to_csv(self.directory / "split.csv", index=False)
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Write the whole experiment, as its spec would say it."""
+        self._replace("experiment.toml", document.dump(experiment.tables()))
+        self.__dict__.pop("tables", None)
+
+    def write_split(self, frame: pd.DataFrame, digests: Sequence[str]) -> None:
+        """Write which sample is on which side: the file that the split `listed` takes.
+
+        `digests` are those of the images' contents, in the order of the frame.
+        """
+        with self._written():
+            durable.replace(self.directory / "split.csv", _split_rows(frame, digests))
 
     def write_epoch(self, figures: Mapping[str, Any]) -> None:
         """Append an epoch to metrics.jsonl, with the names of figures that are not finite."""
         odd = [key for key, value in figures.items() if _finite(value) is None]
         record = {**_finite(figures), **({"nonfinite": odd} if odd else {})}
-        with (self.directory / "metrics.jsonl").open("a") as file:
+        with self._written(), (self.directory / _METRICS).open("a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a state is never newer than its figures
+
+    def cut_metrics(self, epochs: int) -> None:
+        """Keep the rows of so many epochs; a torn line and what came after them goes."""
+        rows = [line for line in self._epochs() if json.loads(line)["epoch"] <= epochs]
+        self._replace(_METRICS, "".join(line + "\n" for line in rows))
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
         """Write a split's predictions."""
-        predictions.save(self.directory / _PREDICTIONS / split)
+        with self._written():
+            (self.directory / _PREDICTIONS).mkdir(exist_ok=True)  # not in a run that is gone
+            predictions.save(self.directory / _PREDICTIONS / split)
 
-    def write_checkpoint(self, state: State, recipe: Mapping[str, Any], names: list[str]) -> Path:
-        """Write a checkpoint and let names point to it."""
-        return checkpoints.save(self.directory / "checkpoints", state, recipe, names)
+    def forget_result(self) -> None:
+        """Remove the result of a run that goes on."""
+        with self._written():
+            (self.directory / "result.json").unlink(missing_ok=True)
 
     def log(self, name: str, text: str) -> None:
         """Append to a text file of the run, such as error.log."""
-        with (self.directory / name).open("a") as file:
+        with self._written(), (self.directory / name).open("a") as file:
             file.write(text)
+
+    def _epochs(self) -> list[str]:
+        """Return the whole lines of metrics.jsonl."""
+        path = self.directory / _METRICS
+        text = path.read_text() if path.is_file() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def _replace(self, name: str, text: str) -> None:
+        with self._written():
+            durable.replace(self.directory / name, text.encode())
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Turn what the disk refuses into a ResourceError."""
+        with durable.refusals(self.directory / "checkpoints"):
+            yield
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.directory / name
@@ -157,20 +206,21 @@ class Run:
 def create(root: Path, experiment: Experiment, environment: Mapping[str, Any]) -> Run:
     """Make the directory of a new run, with everything that is known beforehand.
 
-    Raises ResourceError where it cannot be made.
+    It gets its name when all of that is written: there is no run without its experiment. Raises
+    ResourceError where it cannot be made.
     """
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        run = Run(_exclusive(root, stem))
-        origin = experiment.origin
-        (run.directory / "spec.toml").write_text(origin.text if origin else "")
-        (run.directory / "experiment.toml").write_text(document.dump(experiment.tables()))
+        making = root / f"{MAKING}{stem}-{secrets.token_hex(4)}"
+        making.mkdir(parents=True)
+        run, origin = Run(making), experiment.origin
+        (making / "spec.toml").write_text(origin.text if origin else "")
+        run.write_experiment(experiment)
         run.write_json("environment.json", environment)
+        return Run(_named(making, root / stem))
     except OSError as error:
         message = f"cannot make a run below {root}: {error.strerror}"
         raise ResourceError(Problem("run-directory", message, "--runs FOLDER")) from error
-    return run
 
 
 def open_run(path: str | Path) -> Run:
@@ -181,17 +231,27 @@ def open_run(path: str | Path) -> Run:
     return Run(directory)
 
 
-def _exclusive(root: Path, stem: str) -> Path:
-    """Make a directory that nobody else has; runs of one second get a number."""
-    number = 1
+def _named(making: Path, wanted: Path) -> Path:
+    """Give a directory a name that nobody else has; runs of one second get a number."""
+    number, path = 1, wanted
     while True:
-        path = root / (stem if number == 1 else f"{stem}-{number}")
         try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return path
+            if not path.exists():  # an empty directory would give way
+                return making.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+        number += 1
+        path = wanted.with_name(f"{wanted.name}-{number}")
+
+
+def _split_rows(frame: pd.DataFrame, digests: Sequence[str]) -> Iterator[bytes]:
+    """Yield a CSV of who is on which side, some rows at a time: there may be a million."""
+    columns = frame[["path", "group", "label", "split"]]
+    for start in range(0, len(frame), _ROWS):
+        rows = columns.iloc[start : start + _ROWS]
+        rows = rows.assign(sha256=list(digests[start : start + _ROWS]))
+        yield rows.to_csv(index=False, header=not start).encode()
 
 
 def _finite(value: Any) -> Any:

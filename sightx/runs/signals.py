@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 5.0
+"""Seconds in which a launcher passes on to its processes what they have heard themselves."""
 
 
 class Interrupted(BaseException):
@@ -18,16 +24,25 @@ class Interrupted(BaseException):
 
 
 class Asked:
-    """Remember the signal that asked the run to end; a second one ends it at once."""
+    """Remember the signal that asked the run to end; a second one ends it at once.
+
+    The first gives the second to the system, which needs no Python to be running: a process that
+    is busy in a library ends too. Under torchrun signals stay here for `ECHO` seconds more.
+    """
 
     number = 0
+    _since = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Hear a signal."""
-        if self.number:
+        launched = "TORCHELASTIC_RUN_ID" in os.environ
+        if not self.number:
+            self.number, self._since = number, time.monotonic()
+            for each in () if launched else NUMBERS:
+                signal.signal(each, signal.SIG_DFL)
+        elif time.monotonic() - self._since > ECHO:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.number = number
 
 
 @contextmanager
@@ -37,8 +52,7 @@ def listening() -> Iterator[Asked]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, asked) for number in numbers}
+    before = {number: signal.signal(number, asked) for number in NUMBERS}
     try:
         yield asked
     finally:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, PrivateAttr
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+)
 
 from sightx.document import Document
 from sightx.registry.components import Anchor, Component, Settings
@@ -80,6 +87,8 @@ class Execution(Settings):
     """Save the state after so many steps too, besides what the policies say; 0: never."""
     save_every_minutes: NonNegativeFloat = 10.0
     """Save the state when so many minutes have passed since the last save; 0: never."""
+    group_timeout: PositiveFloat = 600.0
+    """Seconds that one of several processes waits for another before the run fails."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +158,16 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
         return copy
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Return what the experiment is, as tables: no name, place, observer or execution."""
+        found = table(self, identity=True)
+        return {key: value for key, value in found.items() if key not in _APART}
+
+    @property
     def id(self) -> str:
-        """Return the hash of what the experiment is: no name, place, observer or execution."""
-        content = {key: value for key, value in table(self, identity=True).items()
-                   if key not in _APART}  # fmt: skip
+        """Return the hash of the identity and of each component's revision."""
         revisions = sorted({f"{c.kind}:{c.name}:{c.revision}" for c in components(self)})
-        text = json.dumps([content, revisions], sort_keys=True)
+        text = json.dumps([self.identity, revisions], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def tables(self) -> dict[str, Any]:

@@ -78,17 +78,20 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
-def examine(path: str | Path, overrides: Sequence[str] = ()) -> Examined:
+def examine(
+    path: str | Path, overrides: Sequence[str] = (), home: Project | None = None
+) -> Examined:
     """Read a spec and return all that is wrong with it; nothing is raised.
 
     Where the spec is whole, the checks of the stage `spec` have run, too. Broken plugins are
-    warnings, and errors where the spec needs them.
+    warnings, and errors where the spec needs them. `home` is the spec's project; left out, the
+    one it lies in.
     """
     path, found = Path(path), list[Problem]()
     experiment = cause = origin = None
     try:
         spec = _read(path)
-        home = project.find(path.absolute().parent)
+        home = home or project.find(path.absolute().parent)
         registry = plugins.load(home)
         found += registry.warnings()
         whole = layers.lay(home.defaults, spec)
@@ -178,7 +181,7 @@ def _fill(data: Table, traits: Traits) -> None:
     split = "given" if traits.has_split else "grouped" if traits.has_groups else "stratified"
     for section, use in {"split": split, **_USES}.items():
         data.setdefault(section, {"use": use})
-    data.setdefault("prepare", [{"use": "resize", "size": _SIZE}])
+    data.setdefault("prepare", [] if traits.shape else [{"use": "resize", "size": _SIZE}])
     metrics = [*_METRICS, "qwk"] if traits.ordered else _METRICS
     for section, names in {**_ARRAYS, "metric": metrics}.items():
         data.setdefault(section, [{"use": name} for name in names])

@@ -73,6 +73,8 @@ def dates(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
 def _absolute(value: Any, mark: Anchor, base: Path, project: Project) -> Any:
     if not isinstance(value, str) or (mark.suffixes and not value.endswith(mark.suffixes)):
         return value
+    if mark.urls and "://" in value:
+        return value
     if value.startswith("@"):
         name, _, rest = value[1:].partition("/")
         place = project.place(name)

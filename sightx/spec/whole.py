@@ -34,6 +34,11 @@ def toml(experiment: Experiment) -> str:
     return "\n".join([*head, "", *body, ""])
 
 
+def written(tables: dict[str, Any]) -> str:
+    """Return tables as a person would write them in a spec."""
+    return "\n".join([text for text, _ in _table(tables, (), "", {})]) + "\n"
+
+
 def describe(experiment: Experiment) -> dict[str, Any]:
     """Return the experiment and the origin of each value as JSON holds them."""
     return {

@@ -29,7 +29,7 @@ _CHECKS = {
     "normalize": "pixels:NORMALIZE",
     "observer": "watching:OBSERVER",
     "optimizer": "optimizing:OPTIMIZER",
-    "prepare": "pixels:PREPARE",
+    "prepare": "preparing:PREPARE",
     "sampler": "tables:SAMPLER",
     "scheduler": "policies:SCHEDULER",
     "split": "tables:SPLIT",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +68,54 @@ def _cifar10(folder: Path) -> Settings:
     return {"root": folder}
 
 
+def _shards(folder: Path) -> Settings:
+    """Write a tar file of four photographs, with its index."""
+    names = [f"{number}.png" for number in range(4)]
+    _write(folder / "images", names)
+    rows = ["path,label,group,split,sha256,shard,key,offset,size"]
+    with tarfile.open(folder / "shard-000000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, name in enumerate(names):
+            content = (folder / "images" / name).read_bytes()
+            place = f"shard-000000.tar,{number},{tar.offset + 512},{len(content)}"
+            rows.append(f"{_sample(number, content)},{place}")
+            tar.add(folder / "images" / name, name)
+    size = (folder / "shard-000000.tar").stat().st_size
+    shards = {"shards": [{"name": "shard-000000.tar", "size": size}]}
+    return _described(folder, "shards.json", rows, shards)
+
+
+def _packed(folder: Path) -> Settings:
+    """Write the pixels of four photographs, with their index."""
+    pixels = images(4, (16, 24))[0].numpy()
+    rows, records = ["path,label,group,split,sha256"], b""
+    for number, row in enumerate(pixels):
+        content = row.tobytes()
+        rows.append(_sample(number, content))
+        records += hashlib.sha256(content).digest() + zlib.crc32(content).to_bytes(4, "little")
+    shelf = folder / "pixels"
+    shelf.mkdir()
+    (shelf / "rows.bin").write_bytes(pixels.tobytes())
+    (shelf / "index.bin").write_bytes(records)
+    (shelf / "about.json").write_text(json.dumps({"format": 1, "shape": [3, 16, 24]}))
+    resized = {"prepare": {"use": "resize", "size": [16, 24]}, "origin": {"name": "resize"}}
+    pack = {"chain": [resized], "decode": "exact", "decoded_for": 1, "source": {}}
+    return {**_described(folder, "pack.json", rows, pack), "shape": [3, 16, 24]}
+
+
+def _sample(number: int, content: bytes) -> str:
+    """Return what an index says of one of four photographs."""
+    label, side = ("ill", "well")[number % 2], ("train", "validation")[number // 2]
+    return f"{number}.png,{label},p{number // 2},{side},{hashlib.sha256(content).hexdigest()}"
+
+
+def _described(folder: Path, name: str, rows: list[str], more: Settings) -> Settings:
+    """Write an index and a description as `sightx prepare` does."""
+    described = {"classes": ["ill", "well"], "ordered": False, "samples": 4, **more}
+    (folder / "index.csv").write_text("\n".join([*rows, ""]))
+    (folder / name).write_text(json.dumps(described))
+    return {"root": str(folder), "groups": True, "split": True}
+
+
 def _listed(folder: Path) -> Settings:
     """Write the sides of half the samples of the table that splits are tried on."""
     frame = table().frame
@@ -87,6 +139,8 @@ _EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("dataset", "csv"): _csv,
     ("dataset", "eyepacs"): _eyepacs,
     ("dataset", "image-folder"): _image_folder,
+    ("dataset", "packed"): _packed,
+    ("dataset", "shards"): _shards,
     ("dataset", "synthetic-fundus"): _fixed(patients=10, size=32),
     ("model", "torchvision"): _fixed(arch="shufflenet_v2_x0_5"),
     ("normalize", "values"): _fixed(mean=[0.4, 0.5, 0.6], deviation=[0.2, 0.2, 0.3]),

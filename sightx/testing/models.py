@@ -136,6 +136,31 @@ def weights_survive_the_disk(model: Model) -> None:
     demand(kept, "with the saved weights outputs differ; keep all state in parameters and buffers")
 
 
+def stages_are_the_network(model: Model) -> None:
+    """Demand of declared stages that, one after another, they do what the network does."""
+    import torch
+    from torch import nn
+
+    module, size = _built(model)
+    stages = offer(model.stages, module.eval())
+    if stages is None:
+        return
+    strangers = [type(stage).__name__ for stage in stages if not isinstance(stage, nn.Module)]
+    demand(not strangers, f"stages() gives {_some(strangers)}; give modules")
+    kept = {id(weight) for weight in module.parameters()}
+    copied = any(id(weight) not in kept for stage in stages for weight in stage.parameters())
+    demand(not copied, "stages() gives weights that the network does not have; give its own parts")
+    batch, _ = _batch(3, size, 0)
+    with torch.no_grad(), _seeded():
+        expected, outputs = module(batch), batch
+        for stage in stages:
+            outputs = stage(outputs)
+    demand(
+        outputs.shape == expected.shape and torch.allclose(outputs, expected, atol=1e-5),
+        "stages() one after another differ from the network; return None where it is no chain",
+    )
+
+
 def normalization_is_usable(model: Model) -> None:
     """Demand of a declared mean and deviation one number a channel, above 0 for deviations."""
     declared = model.normalization()
@@ -201,5 +226,5 @@ def _some(names: list[str]) -> str:
 
 MODEL: tuple[Check, ...] = (
     builds_from_nothing, seed_decides_weights, every_weight_learns, two_images_are_enough,
-    evaluation_is_steady, weights_survive_the_disk, normalization_is_usable,
+    evaluation_is_steady, weights_survive_the_disk, stages_are_the_network, normalization_is_usable,
 )  # fmt: skip

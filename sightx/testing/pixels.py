@@ -1,11 +1,11 @@
-"""What prepare, normalize and augment promise: everything that works on pixels."""
+"""What normalize and augment promise: what works on pixels as they are trained with."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from sightx import Augment, Model, Normalize, Prepare, Shape, SpecError
+from sightx import Augment, Model, Normalize, SpecError
 from sightx.testing.demands import Check, demand, offer
 from sightx.testing.worlds import images
 
@@ -19,56 +19,7 @@ if TYPE_CHECKING:
 
     Params = Mapping[str, np.ndarray[Any, Any]]
 
-_SIZES = ((40, 60), (61, 37), (9, 8))
 _N = 64
-
-
-def uint8_in_and_out(prepare: Prepare) -> None:
-    """Demand uint8 (C, H, W), of ordinary pictures, black ones and white ones."""
-    for picture in _pictures():
-        result = prepare.apply(picture)
-        form = f"{getattr(result, 'dtype', type(result))} {tuple(getattr(result, 'shape', ()))}"
-        demand(
-            form.startswith("torch.uint8") and result.ndim == 3 and result.numel(),
-            f"apply() of {tuple(picture.shape)} gives {form}; return uint8 (C, H, W)",
-        )
-
-
-def prepare_repeats(prepare: Prepare) -> None:
-    """Demand the same pixels each time: they are made once and kept."""
-    for picture in _pictures():
-        demand(
-            prepare.apply(picture).equal(prepare.apply(picture)),
-            "apply() differs from call to call; what is random belongs into an augment",
-        )
-
-
-def input_stays(prepare: Prepare) -> None:
-    """Demand that the image it is given is not written to."""
-    for picture in _pictures():
-        before = picture.clone()
-        prepare.apply(picture)
-        demand(picture.equal(before), "apply() changes the image it is given; work on a copy")
-
-
-def shape_tells_the_truth(prepare: Prepare) -> None:
-    """Demand that shape() foretells apply(), None standing for what it cannot know."""
-    for picture in _pictures():
-        result = tuple(prepare.apply(picture).shape)
-        for given in (Shape(*picture.shape), Shape(picture.shape[0], None, None)):
-            said = tuple(prepare.shape(given))
-            true = len(said) == 3 and all(
-                want in (None, got) for want, got in zip(said, result, strict=True)
-            )
-            demand(true, f"shape({tuple(given)}) says {said}, but apply() gives {result}")
-
-
-def _pictures() -> list[Tensor]:
-    import torch
-
-    noise = [images(1, size, seed=number)[0][0] for number, size in enumerate(_SIZES)]
-    flat = [torch.full((3, 33, 21), level, dtype=torch.uint8) for level in (0, 255)]
-    return noise + flat
 
 
 class _Declaring(Model):
@@ -254,9 +205,6 @@ def _applied(augment: Augment, pixels: Tensor, targets: Tensor) -> tuple[Tensor,
     return made, mixed
 
 
-PREPARE: tuple[Check, ...] = (
-    uint8_in_and_out, prepare_repeats, input_stays, shape_tells_the_truth,
-)  # fmt: skip
 NORMALIZE: tuple[Check, ...] = (one_number_a_channel, statistics_repeat)
 AUGMENT: tuple[Check, ...] = (
     draws_are_one_a_sample, draws_repeat, samples_differ, geometry_is_a_map, images_stay_images,

@@ -14,6 +14,13 @@ from sightx.registry.components import call
 from sightx.registry.kinds import Loss, Model, Optimizer
 from sightx.seeds import seed_of
 
+# Modules of torch that never draw, and the exceptions there.
+_STILL = (
+    "activation", "batchnorm", "container", "conv", "flatten", "linear", "normalization",
+    "padding", "pooling",
+)  # fmt: skip
+_DRAWING = (nn.RReLU, nn.MultiheadAttention, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; `auto` takes cuda, then mps, then the processor.
@@ -52,6 +59,35 @@ def build_module(
         message = f"the model {model.name} built {module!r}, no torch module"
         raise PluginError(Problem("broken-plugin", message, "build returns the network", "model"))
     return module
+
+
+def lay_out(module: nn.Module, device: torch.device, precision: str) -> None:
+    """Let convolutions keep channels last in memory, where that computes faster.
+
+    Measured: on a processor in either precision, on CUDA with bf16. Only networks whose parts are
+    all known to bear it are changed: a stranger's `view` would fail on such activations.
+    """
+    faster = device.type == "cpu" or (device.type == "cuda" and precision == "bf16")
+    if faster and all(_bears_channels_last(type(part)) for part in module.modules()):
+        for weight in module.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def may_draw(module: nn.Module) -> bool:
+    """Say whether a forward pass may draw random numbers: not if all parts are known never to."""
+    return not all(_is_still(part) for part in module.modules())
+
+
+def _is_still(part: nn.Module) -> bool:
+    package, _, name = type(part).__module__.rpartition(".")
+    known = package == "torch.nn.modules" and name in _STILL and not isinstance(part, _DRAWING)
+    changed = part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+    return (known or (package, name) == ("torchvision.models", "resnet")) and not changed
+
+
+def _bears_channels_last(part: type[nn.Module]) -> bool:
+    return part.__module__.startswith(("torch.nn.modules.", "torchvision.", "sightx.builtin."))
 
 
 def freeze(module: nn.Module, trainable: Sequence[str]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from sightx.data.batches import Batches, Positions
+from sightx.data.batches import Batches
+from sightx.data.rows import Positions
 from sightx.data.table import ImageTable
 from sightx.evaluation.predictions import Predictions
 from sightx.spec.experiment import Training
+from sightx.training.distributed import Ranks
 from sightx.training.objective import Objective
 from sightx.training.step import autocast
 
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 class Scores:
     """Predict samples batch by batch: iterate it, then ask for loss and predictions.
 
-    Each turn yields how many samples are done; nothing waits for the device before the end.
+    Each turn yields how many samples are done; nothing waits for the device before the end. Of
+    several processes each predicts its own batches, with the first one's running statistics; the
+    first has all answers in the end, the others only theirs.
     """
 
     def __init__(
@@ -33,33 +39,52 @@ class Scores:
         batches: Batches,
         positions: Positions,
         settings: Training,
+        ranks: Ranks | None = None,
     ) -> None:
         self._module, self._objective, self._batches = module, objective, batches
-        self._positions, self._settings = positions, settings
+        self._positions, self._settings, self._ranks = positions, settings, ranks or Ranks()
         self._outputs: list[Tensor] = []
         self._losses: list[Tensor] = []
-        self._weights: list[Tensor | float] = []
+        self._weights: list[Tensor] = []
 
     def __iter__(self) -> Iterator[int]:
         """Predict one batch a turn, in evaluation mode."""
         self._module.eval()
-        size = self._settings.batch_size
-        for start in range(0, len(self._positions), size):
-            images, targets = self._batches.plain(self._positions[start : start + size])
-            self._add(outputs(self._module, images, self._settings.precision), targets)
-            yield start + len(targets)
+        self._ranks.share(list(self._module.buffers()))
+        size, of, done = self._settings.batch_size, self._ranks.size, 0
+        starts = range(0, len(self._positions), size)
+        parts = [self._positions[start : start + size] for start in starts]
+        with closing(self._batches.stream(parts[self._ranks.rank :: of], plain=True)) as batches:
+            for turn in range(0, len(parts), of):  # a batch of each rank
+                for _, images, targets in islice(batches, 1):
+                    self._add(outputs(self._module, images, self._settings.precision), targets)
+                done += sum(map(len, parts[turn : turn + of]))
+                yield done
+        self._collect(parts)
 
     def _add(self, answers: Tensor, targets: Tensor) -> None:
         total, weight = self._objective.sums(answers, targets)
         self._outputs.append(answers)
         self._losses.append(total)
-        self._weights.append(len(targets) if weight is None else weight)
+        self._weights.append(total.new_tensor(len(targets)) if weight is None else weight)
+
+    def _collect(self, parts: list[Positions]) -> None:
+        """Bring the answers to all batches to the first rank, in their order."""
+        ones = [1] * len(parts)
+        self._outputs = self._ranks.collect(self._outputs, [len(part) for part in parts])
+        self._losses = self._ranks.collect(self._losses, ones)
+        self._weights = self._ranks.collect(self._weights, ones)
+        if not self._ranks.lead:
+            own = parts[self._ranks.rank :: self._ranks.size]
+            self._positions = np.concatenate([*own, self._positions[:0]])
 
     @property
     def loss(self) -> float:
         """Return the weighed mean of all losses; NaN without any."""
-        weight = sum(float(weight) for weight in self._weights)
-        return sum(float(loss) for loss in self._losses) / weight if weight else float("nan")
+        if not self._losses:
+            return float("nan")
+        losses, weights = (torch.stack(sums).tolist() for sums in (self._losses, self._weights))
+        return sum(losses) / sum(weights) if any(weights) else float("nan")
 
     def predictions(self, table: ImageTable) -> Predictions:
         """Return the predictions of the samples, which are rows of `table`."""

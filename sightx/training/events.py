@@ -27,6 +27,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class FeatureBlock:
+    """Say that what a frozen prefix makes of some images is computed; `done` of `of` samples."""
+
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
 class ValidationBatch:
     """Say that a batch of the validation side has been predicted; `done` of `of` samples."""
 
@@ -40,7 +48,8 @@ class Epoch:
     """Say that an epoch has ended.
 
     `metrics` maps names such as `validation/loss` to numbers; `best` says whether the monitored
-    figure is now at its best; `stop` is the reason why training ends here, if it does.
+    figure is now at its best; `stop` is the reason why training ends here, if it does. `waiting` is
+    the share of training's time, 0 to 1, that it waited for data.
     """
 
     number: int
@@ -52,3 +61,8 @@ class Epoch:
     monitor: str
     best: bool
     stop: str | None = None
+    images_per_second: float = 0.0
+    waiting: float = 0.0
+
+
+Event = FeatureBlock | Step | ValidationBatch | Epoch

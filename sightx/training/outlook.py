@@ -63,7 +63,7 @@ def look(experiment: Experiment) -> Outlook:
     samples.refuse_missing(table, experiment.dataset)
     split = table.frame["split"].to_numpy()
     counts = {side: table.counts((split == side).nonzero()[0]) for side in SPLITS}
-    shape = pixels.output_shape(experiment.prepare)
+    shape = pixels.output_shape(experiment.prepare, table.shape)
     with _META:
         module = build.build_module(
             experiment.model, experiment.loss, len(table.classes), shape, experiment.seed

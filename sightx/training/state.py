@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_KERNELS = ("fused", "foreach", "capturable")  # settings of torch's optimizers: how, not what
+
+
 @dataclass(frozen=True)
 class State:
     """Hold a trainer's state between two events.
@@ -47,12 +50,28 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
 def unpack(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], record: Mapping[str, Any]
 ) -> None:
-    """Put a packed state back into an optimizer over the same groups."""
+    """Put a packed state back into an optimizer over the same groups.
+
+    How its kernels compute is no part of the state, and neither is the order in memory: fused ones
+    read a weight and its moments side by side.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *record["plain"].items()]:
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": record["groups"]})
+        state.setdefault(int(index), {})[key] = _laid_out(value, weights[int(index)])
+    groups = [
+        {**saved, **{key: group[key] for key in _KERNELS if key in group}}
+        for saved, group in zip(record["groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _laid_out(value: Any, weight: Tensor) -> Any:
+    """Return a value of the weight's shape in the weight's order in memory; any other as it is."""
+    if not isinstance(value, torch.Tensor) or value.shape != weight.shape:
+        return value
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def to_json(figures: Mapping[str, float]) -> dict[str, float | None]:

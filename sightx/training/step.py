@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from sightx.data.batches import Batches, Positions
-from sightx.errors import NonFiniteError, Problem
+from sightx.data.batches import Batch, Batches
 from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
+from sightx.training import build
+from sightx.training.distributed import Ranks
+from sightx.training.gate import Gate
 from sightx.training.objective import Objective
+from sightx.training.profile import span
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class StepRule:
-    """Compute one step; the same whatever the number of micro-batches, to rounding."""
+    """Compute one step; the same whatever the number of micro-batches, to rounding.
+
+    `accumulate` and `move` happen on the device alone: no number is read on the host there.
+    """
+
+    ranks = Ranks()
 
     def __init__(
         self,
@@ -28,76 +37,149 @@ class StepRule:
         objective: Objective,
         batches: Batches,
         settings: Training,
-        names: Sequence[str],
+        gate: Gate,
     ) -> None:
-        self._module, self._optimizer, self._objective = module, optimizer, objective
-        self._batches, self._settings, self._names = batches, settings, names
-        self._weights = [w for group in optimizer.param_groups for w in group["params"]]
+        self.network: Callable[[Tensor], Tensor] = module
+        self.count = objective.right
+        self.gate = gate
+        self.optimizer, self._objective = optimizer, objective
+        self.batches, self._settings = batches, settings
+        self.weights = [w for group in optimizer.param_groups for w in group["params"]]
         self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._precision = autocast(batches.device, settings.precision)
+        self.draws = build.may_draw(module) or not all(
+            type(component).__module__.startswith("sightx.builtin.")
+            for component in (objective.loss, *batches.augments)
+        )
+        self._reseed = _seeder(batches.device)
+        self._shares: dict[tuple[torch.Size, float], Tensor] = {}
 
-    def __call__(self, positions: Positions, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
         """Move the weights once; return the batch's loss and how many answers were right.
 
         Both are numbers on the device. Raises NonFiniteError before the weights move.
         """
         # 1. Nothing is left of the step before.
-        self._optimizer.zero_grad(set_to_none=True)
-        # 2. Each micro-batch adds its gradient; dividing by the size keeps the sums small.
-        size = self._settings.micro_batch or len(positions)
-        parts = [
-            self._micro(positions[start : start + size], step, start // size, len(positions))
-            for start in range(0, len(positions), size)
-        ]
-        losses, rights, weights = zip(*parts, strict=True)
-        loss = torch.stack(losses).sum()
-        # 3. Weighed samples: the whole batch is divided once, by the sum of its weights.
-        if weights[0] is not None:
-            factor = len(positions) / torch.stack(weights).sum()
-            loss = loss * factor
-            for weight in self._weights:
-                if weight.grad is not None:
-                    weight.grad.mul_(factor)
-        self._refuse_nonfinite(loss, positions, step)
+        self.clear()
+        # 2. Each micro-batch adds its gradient.
+        loss, right = self.accumulate(self.parts(batch, step), len(batch.positions))
+        # 3. No weight moves by a loss that is not finite.
+        self.gate.admit(loss, step, batch.positions)
         # 4. The weights move.
-        if self._settings.clip:
-            nn.utils.clip_grad_norm_(self._weights, self._settings.clip)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * multiplier
-        self._optimizer.step()
-        return loss, torch.stack(rights).sum()
+        self.rate(multiplier)
+        self.move()
+        return loss, right
 
-    def _micro(
-        self, positions: Positions, step: int, part: int, of: int
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for weight in self.weights:
+            weight.grad = None
+
+    def rate(self, multiplier: float) -> None:
+        """Set the groups' learning rates."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * multiplier
+
+    def seed(self, step: int, part: int) -> None:
+        """Set what dropout draws from, for a micro-batch of a step."""
+        if self.draws:
+            self._reseed(seed_of(self.batches.seed, "draws", step, part))
+
+    def parts(self, batch: Batch, step: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return images and targets of one micro-batch after another, the draws made for it."""
+        parts = self._cut(batch)
+        return self._drawn(parts, step) if self.batches.augments or self.draws else parts
+
+    def _drawn(
+        self, parts: Iterable[tuple[Tensor, Tensor]], step: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for turn, (pixels, targets) in enumerate(parts):
+            number = self.ranks.rank + turn * self.ranks.size
+            part = pixels, targets
+            if self.batches.augments:
+                with span("augment"):
+                    part = self.batches.augmented(pixels, targets, step, number)
+            self.seed(step, number)
+            yield part
+
+    def _cut(self, batch: Batch) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return the micro-batches; a cut costs as much as a layer, so there is none for one."""
+        size, whole = self._settings.micro_batch, (batch.pixels, batch.targets)
+        if size is None or size >= len(batch.positions):
+            return [whole]
+        return zip(*(torch.split(tensor, size) for tensor in whole), strict=True)
+
+    def accumulate(self, parts: Iterable[tuple[Tensor, Tensor]], of: int) -> tuple[Tensor, Tensor]:
+        """Add up the gradients of micro-batches of `of` samples; return loss and right answers."""
+        # Dividing each by the size keeps the sums small.
+        found = [self.micro(images, targets, of) for images, targets in parts]
+        one = len(found) == 1
+        loss, right, weight = found[0] if one else map(total, zip(*found, strict=True))
+        return (loss if weight is None else self.divide(loss, of / weight)), right
+
+    def divide(self, loss: Tensor, factor: Tensor) -> Tensor:
+        """Divide weighed samples, the whole batch once: the gradients here, and return the loss."""
+        torch._foreach_mul_([w.grad for w in self.weights if w.grad is not None], factor)
+        return loss * factor
+
+    def micro(
+        self, images: Tensor, targets: Tensor, of: float
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Add a micro-batch's gradient; return loss sum / `of`, right answers, weight sum."""
-        images, targets = self._batches.augmented(positions, step, part)
-        _reseed(images.device, seed_of(self._batches.seed, "draws", step, part))
-        with autocast(images.device, self._settings.precision):
-            outputs = self._module(images)
-        total, weight = self._objective.sums(outputs, targets)
-        loss = total / of
-        loss.backward()  # type: ignore[no-untyped-call]
-        hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        right = (self._objective.decisions(outputs.detach()) == hard).sum()
-        return loss.detach(), right, weight
+        with span("forward"):
+            with self._precision:
+                outputs = self.network(images)
+            losses, weights = self._objective.each(outputs, targets)
+        with span("backward"):
+            # The gradient begins with each sample's share: autograd neither sums nor divides.
+            shares = self._equal(losses, of) if weights is None else weights.to(losses.dtype) / of
+            torch.autograd.backward(losses, shares)
+        loss, right = losses.detach().dot(shares), self.count(outputs, targets)
+        return loss, right, None if weights is None else weights.sum()
 
-    def _refuse_nonfinite(self, loss: Tensor, positions: Positions, step: int) -> None:
-        if not bool(torch.isfinite(loss)):
-            names = ", ".join(self._names[row] for row in positions[:3])
-            message = f"non-finite loss at step {step + 1} ({len(positions)} samples: {names}, ...)"
-            hint = "lower optimizer.lr, or set training.clip"
-            raise NonFiniteError(Problem("non-finite", message, hint))
+    def _equal(self, losses: Tensor, of: float) -> Tensor:
+        """Return the share of each of some samples that all weigh one, made once."""
+        key = losses.shape, of
+        if key not in self._shares:
+            self._shares[key] = losses.detach().new_full(losses.shape, 1 / of)
+        return self._shares[key]
+
+    def move(self) -> None:
+        """Move the weights along the gradients, at the groups' rates."""
+        with span("optimizer"):
+            if self._settings.clip:
+                nn.utils.clip_grad_norm_(self.weights, self._settings.clip)
+            self.optimizer.step()
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which the network computes."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which the network computes; it may be entered again and again."""
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _reseed(device: torch.device, seed: int) -> None:
-    """Set the generators that dropout draws from, here and on the device."""
-    torch.default_generator.manual_seed(seed)
+def total(numbers: Sequence[Any]) -> Any:
+    """Return the sum of numbers on the device; None where there are none."""
+    few = len(numbers) == 1 or numbers[0] is None
+    return numbers[0] if few else torch.stack(tuple(numbers)).sum()
+
+
+def _seeder(device: torch.device) -> Callable[[int], None]:
+    """Return what sets the generators that dropout draws from, here and on the device."""
+    generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        generators.append(
+            torch.cuda.default_generators[
+                torch.cuda.current_device() if device.index is None else device.index
+            ]
+        )
+
+    def reseed(seed: int) -> None:
+        for generator in generators:
+            generator.manual_seed(seed)
+        if device.type == "mps":
+            torch.mps.manual_seed(seed)
+
+    return reseed

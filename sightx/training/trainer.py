@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from sightx.data.batches import Batches, Positions
+from sightx.data.batches import Batch, Batches
+from sightx.data.rows import Positions
 from sightx.data.samples import Samples
 from sightx.errors import NonFiniteError, Problem
 from sightx.evaluation import figures
@@ -20,25 +23,24 @@ from sightx.evaluation.predictions import Predictions
 from sightx.registry.components import call
 from sightx.spec.experiment import Experiment
 from sightx.training import build
+from sightx.training.distributed import Ranks
 from sightx.training.evaluate import Scores
-from sightx.training.events import Epoch, Step, ValidationBatch
+from sightx.training.events import Epoch, Event, FeatureBlock, Step, ValidationBatch
+from sightx.training.gate import Gate
+from sightx.training.graph import fastest
 from sightx.training.history import History
 from sightx.training.objective import Objective
+from sightx.training.pace import Pace
+from sightx.training.prefix import Features
+from sightx.training.shared import SharedStep
 from sightx.training.state import State, from_json, pack, to_json, unpack
 from sightx.training.step import StepRule
+from sightx.training.tally import Tally
+from sightx.training.totals import Totals
+from sightx.training.weights import fit
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Event = Step | ValidationBatch | Epoch
-
-
-class Totals(NamedTuple):
-    """Sum up the steps of an epoch: loss times samples, right answers, samples."""
-
-    losses: Tensor | float = 0.0
-    rights: Tensor | float = 0.0
-    samples: int = 0
 
 
 class Trainer:
@@ -48,36 +50,43 @@ class Trainer:
     """
 
     def __init__(
-        self, experiment: Experiment, samples: Samples, module: nn.Module, device: torch.device
+        self,
+        experiment: Experiment,
+        samples: Samples,
+        module: nn.Module,
+        device: torch.device,
+        ranks: Ranks | None = None,
     ) -> None:
         self.experiment, self.samples, self.device = experiment, samples, device
+        self.ranks = ranks or Ranks()
         self.module = module.to(device)
+        self.ranks.share(list(module.state_dict().values()))
+        build.lay_out(module, device, experiment.training.precision)
         build.freeze(module, experiment.model.trainable)
         rows = samples.rows.take(samples.sides["train"])
-        self.statistics = call(
-            experiment.normalize.statistics, model=experiment.model, training_rows=rows
-        )
+        measure = experiment.normalize.statistics
+        self.statistics = call(measure, model=experiment.model, training_rows=rows)
         self.objective = Objective(experiment.loss, samples.counts("train"), device)
-        groups = build.groups(module, experiment.optimizer)
-        self._optimizer = experiment.optimizer.build(groups)
+        self._tally = Tally(self.objective)
+        self._optimizer = experiment.optimizer.build(build.groups(module, experiment.optimizer))
         self._batches = Batches(
             samples.rows, samples.table.labels, self.statistics, device,
             experiment.augment, experiment.seed,
         )  # fmt: skip
-        self._step_rule = StepRule(
+        rule = StepRule if self.ranks.size == 1 else partial(SharedStep, ranks=self.ranks)
+        self._step_rule = rule(
             module, self._optimizer, self.objective, self._batches, experiment.training,
-            samples.table.frame["path"].tolist(),
+            Gate(self._optimizer, device, self._blame),
         )  # fmt: skip
-        self.history = History(
-            experiment.training.monitor,
-            figures.directions(experiment.metric, samples.table.classes),
-        )
+        self._make_step: Callable[[Batch, int, float], tuple[Tensor, Tensor]] = self._step_rule
+        self._features = Features(experiment, module, samples, self._batches)
+        directions = figures.directions(experiment.metric, samples.table.classes)
+        self.history = History(experiment.training.monitor, directions)
         self.decisions: figures.States = []
         self.validation: Predictions | None = None
-        # Sums over an epoch want more digits than a step; mps has no more.
-        self._exact = torch.float32 if device.type == "mps" else torch.float64
         self._step = 0  # steps done in the whole run
         self._totals = Totals()  # of the running epoch
+        self._pace = Pace()
         self._per_epoch = math.ceil(len(self._order(0)) / experiment.training.batch_size)
 
     def epochs(self, count: int | None = None) -> Iterator[Epoch]:
@@ -87,11 +96,13 @@ class Trainer:
     def events(self) -> Iterator[Event]:
         """Train until the last epoch or until the stopping policy has a reason."""
         settings = self.experiment.training
+        yield from self._get_ready()
         while len(self.history.epochs) < settings.epochs:
             started = time.perf_counter()
             # 1. Every training sample once, in an order that only seed and epoch decide.
             yield from self._train()
             self._refuse_nonfinite()
+            self._pace.stop()
             # 2. The validation side; decisions are fitted on it.
             loss = yield from self._validate()
             # 3. The epoch becomes history, and policies are asked about it.
@@ -100,26 +111,53 @@ class Trainer:
             if epoch.stop:
                 return
 
+    def _get_ready(self) -> Iterator[FeatureBlock]:
+        """Compute what is computed once, and choose how steps are made."""
+        if self.ranks.size == 1:
+            yield from self._features.compute()
+            self._step_rule.network, self._step_rule.batches = self._features.route("train")
+            self._make_step = fastest(self.experiment, self._step_rule, self.module)
+            if self.device.type == "cpu":  # elsewhere a graph may replay, which counts by itself
+                self._step_rule.count = self._tally.add
+
     def _train(self) -> Iterator[Step]:
-        epoch = len(self.history.epochs)
-        order, size, of = self._order(epoch), self.experiment.training.batch_size, self._per_epoch
+        epoch, of = len(self.history.epochs), self._per_epoch
+        order, size = self._order(epoch), self.experiment.training.batch_size
+        starts = range((self._step - epoch * of) * size, len(order), size)
         build.train_mode(self.module)
-        for start in range((self._step - epoch * of) * size, len(order), size):
-            batch = order[start : start + size]
-            rate = self._multiplier(self._step)
-            loss, right = self._step_rule(batch, self._step, rate)
-            self._step += 1
-            self._totals = Totals(
-                self._totals.losses + loss.to(self._exact) * len(batch),
-                self._totals.rights + right,
-                self._totals.samples + len(batch),
-            )
-            yield Step(epoch + 1, self._step, of, len(batch), loss, self._rate())
+        # A pure function of the step and of epochs before: asked in one go, which costs less.
+        multipliers = [self._multiplier(s) for s in range(self._step, self._step + len(starts))]
+        self._pace = Pace()
+        with closing(self._stream([order[s : s + size] for s in starts])) as batches:
+            for batch, multiplier in zip(self._pace.over(batches), multipliers, strict=True):
+                loss, right = self._make_step(batch, self._step, multiplier)
+                samples = len(batch.positions)
+                self._totals = self._totals.plus(loss, right, samples)
+                self._step += 1
+                yield Step(epoch + 1, self._step, of, samples, loss, self._rate())
+
+    def _stream(self, batches: list[Positions]) -> Generator[Batch, None, None]:
+        """Yield batches; of their pixels, those that this process computes with."""
+        source = self._step_rule.batches
+        if self.ranks.size == 1:
+            yield from source.stream(batches, plain=not source.augments)
+            return
+        own = [self.ranks.own(b, self.experiment.training.micro_batch) for b in batches]
+        with closing(source.stream(own, plain=not source.augments)) as delivered:
+            for positions, batch in zip(batches, delivered, strict=True):
+                yield batch._replace(positions=positions)
+
+    def _settle(self) -> None:
+        """Read every flag and count every answer of the steps so far."""
+        self._step_rule.gate.settle()
+        self._totals = self._totals.with_right(self._tally.take())
 
     def _refuse_nonfinite(self) -> None:
-        """Raise NonFiniteError where the last step has moved weights or statistics to nowhere."""
-        tensors = self.module.state_dict().items()
-        wrong = [name for name, value in tensors if not bool(torch.isfinite(value).all())]
+        """Raise NonFiniteError where a step has moved weights or statistics to nowhere."""
+        self._settle()
+        state = self.module.state_dict()
+        finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()
+        wrong = [name for name, fine in zip(state, finite, strict=True) if not fine]
         if wrong:
             raise _nonfinite(f"weights after step {self._step}: {', '.join(wrong[:3])}")
 
@@ -127,9 +165,11 @@ class Trainer:
         positions = self.samples.sides["validation"]
         if not len(positions):
             return float("nan")
-        scores = self._scores("validation")
+        scores = self.scores("validation")
         for done in scores:
             yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
+        if not self.ranks.lead:  # the figures are the first rank's
+            return float("nan")
         if not math.isfinite(loss := scores.loss):
             raise _nonfinite(f"validation loss after step {self._step}")
         raw = scores.predictions(self.samples.table)
@@ -142,6 +182,7 @@ class Trainer:
         if self.validation is not None:
             metrics["validation/loss"] = loss
             metrics |= figures.figures(self.validation, self.experiment.metric, "validation")
+        metrics = self.ranks.say(metrics)  # so that all go the same way
         self.history = self.history.add(metrics)
         self._totals = Totals()
         number = len(self.history.epochs)
@@ -155,18 +196,29 @@ class Trainer:
             monitor=self.history.monitor,
             best=self.history.series().best == number - 1,
             stop=self.experiment.stopping.reason(self.history),
+            images_per_second=self._pace.images_per_second,
+            waiting=self._pace.waiting,
         )
 
-    def predict(self, side: str) -> tuple[Predictions, float]:
-        """Return a side's predictions, decided as on validation, and its loss."""
-        scores = self._scores(side)
+    def predict(
+        self, side: str, heard: Callable[[], None] = lambda: None
+    ) -> tuple[Predictions, float]:
+        """Return a side's predictions, decided as on validation, and its loss.
+
+        `heard` is called after each batch, and may raise.
+        """
+        scores = self.scores(side)
         for _ in scores:
-            pass
+            heard()
         raw = scores.predictions(self.samples.table)
         return figures.apply(self.experiment.decide, self.decisions, raw), scores.loss
 
     def state(self) -> State:
-        """Return everything that is needed to go on from here; valid at every event."""
+        """Return everything that is needed to go on from here; valid at every event.
+
+        Raises NonFiniteError where a loss was not finite, so that no state of that is ever saved.
+        """
+        self._settle()
         tensors, optimizer = pack(self._optimizer)
         losses, rights, seen = self._totals
         record = {
@@ -189,16 +241,20 @@ class Trainer:
 
     def use(self, saved: State) -> None:
         """Take the weights and decisions of a state, to predict with them; history stays."""
-        self.module.load_state_dict(saved.weights)
+        fit(self.module, saved.weights, file="the checkpoint")
+        self._features.verify()
         self.decisions = list(saved.record["decisions"])
 
-    def _scores(self, side: str) -> Scores:
+    def scores(self, side: str) -> Scores:
+        """Return what predicts a side's samples, batch by batch."""
+        network, batches = self._features.route(side)
         return Scores(
-            self.module,
+            network,
             self.objective,
-            self._batches,
+            batches,
             self.samples.sides[side],
             self.experiment.training,
+            self.ranks,
         )
 
     def _order(self, epoch: int) -> Positions:
@@ -206,6 +262,16 @@ class Trainer:
         labels = self.samples.table.labels[train]
         order = self.experiment.sampler.order(labels, epoch=epoch, seed=self.experiment.seed)
         return np.asarray(train[order])
+
+    def _blame(self, step: int, positions: Positions) -> NonFiniteError:
+        """Name the step and the rows of the table that a loss which is not finite is of."""
+        first = self.samples.table.frame["path"].iat[positions[0]]
+        rows = ", ".join(str(row) for row in positions[:3])
+        more = ", ..." if len(positions) > 3 else ""
+        epoch = step // self._per_epoch + 1
+        return _nonfinite(
+            f"loss at epoch {epoch} step {step + 1} (rows {rows}{more}; first: {first})"
+        )
 
     def _multiplier(self, step: int) -> float:
         return self.experiment.scheduler.multiplier(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from sightx.registry.kinds import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
+_HINT = "they were saved from another network, or for other classes"
+
 
 def initialise(model: Model, module: nn.Module, source: str) -> None:
     """Load what `source` names, a file or a name that the model knows, into a fresh network.
@@ -30,15 +33,32 @@ def initialise(model: Model, module: nn.Module, source: str) -> None:
 
 
 def _load(module: nn.Module, path: Path) -> None:
-    state = _read(path)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        message = f"does not fit the network: {reason}"
-        raise RunError(
-            Problem("weights-shape", message, path="model.weights", file=str(path))
-        ) from error
+    fit(module, _read(path), path="model.weights", file=str(path))
+
+
+def fit(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str = "", file: str) -> None:
+    """Load tensors into the network that they were saved from.
+
+    Raises RunError, which names the first tensor that does not fit, where they are another's;
+    `path` and `file` are where they come from.
+    """
+    if reason := _misfit(module.state_dict(), tensors):
+        raise RunError(Problem("weights-shape", reason, _HINT, path, file))
+    module.load_state_dict(tensors)
+
+
+def _misfit(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    """Return what is wrong with the first tensor that does not fit."""
+    for name, tensor in expected.items():
+        if name not in got:
+            return f"{name}: expected {_shape(tensor)}, got no such tensor"
+        if tensor.shape != got[name].shape:
+            return f"{name}: expected {_shape(tensor)}, got {_shape(got[name])}"
+    return next((f"{name}: the network has none" for name in got if name not in expected), "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one number"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

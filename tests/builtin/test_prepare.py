@@ -218,9 +218,36 @@ def test_a_margin_ends_at_the_border():
 
 def test_a_higher_threshold_takes_dim_light_for_surround():
     image = photograph(*DISCS["inside"])
-    image[:, 100:200] = 40
+    image[:, 100:220] = np.maximum(image[:, 100:220], 40)
     assert box_of(image)[2] < 120
     assert box_of(image, threshold=0.5)[2] > 190
+
+
+@pytest.mark.parametrize(
+    ("size", "cell"),
+    [((600, 4128), 8), ((1000, 2048), 4), ((502, 2048), 2), ((501, 2048), 1), ((600, 900), 1)],
+)
+def test_the_cut_lies_on_squares_that_a_halved_photograph_has_too(size, cell):
+    height, width = size
+    boxes = []
+    for seed in range(3):
+        centre = height // 2 + 13 * seed, width // 2 - 29 * seed
+        boxes.append(box_of(photograph(height, width, int(0.4 * height) - seed, centre)))
+    assert not (np.array(boxes) % cell).any()
+    assert (np.array(boxes) % (2 * cell)).any()
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_disc_of_a_reduced_photograph_is_cut_at_the_same_place(scale):
+    same = 0
+    for seed in range(8):
+        image = photograph(1024, 2048, 400 + 7 * seed, (512 + 3 * seed, 900 + 11 * seed))
+        parts = image.reshape(1024 // scale, scale, 2048 // scale, scale, 3)
+        whole, less = box_of(image), box_of(parts.mean(axis=(1, 3)).round().astype(np.uint8))
+        off = np.abs(np.array(whole) - scale * np.array(less))
+        assert off.max() <= 4  # one square: a line at the rim that is lit just enough, or not
+        same += (off == 0).sum()
+    assert same >= 28
 
 
 @pytest.mark.parametrize(
@@ -262,3 +289,24 @@ def test_grey_is_pillows_luma(channels):
 def test_grey_of_grey_is_the_same():
     image = picture(9, 9, channels=1)
     assert torch.equal(Grayscale(channels=3).apply(image), image.repeat(3, 1, 1))
+
+
+# --- what each needs
+
+
+def test_a_resize_needs_its_own_size_whatever_follows():
+    for fit in ("stretch", "pad", "cover"):
+        component = Resize(size=(30, 40), fit=fit)
+        assert component.needs(None) == component.needs((7, 9)) == (30, 40)
+
+
+def test_what_counts_pixels_needs_them_all():
+    assert CenterCrop(size=5).needs((5, 5)) is None
+    assert CropToFundus().needs(None) is None
+    assert Grayscale().needs(None) is None
+
+
+def test_a_disc_may_fill_but_half_of_a_side():
+    assert CropToFundus().needs((400, 301)) == (800, 602)
+    assert CropToFundus().needs((9, 9)) == (512, 512)
+    assert Grayscale().needs((9, 7)) == (9, 7)

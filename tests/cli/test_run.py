@@ -24,7 +24,7 @@ def test_piped_output_is_plain_lines_one_an_epoch(
     assert sightx_main("run", str(spec), "--runs", str(tmp_path / "runs")) == 0
     out, err = capsys.readouterr()
     (directory,) = (tmp_path / "runs").iterdir()
-    assert err == ""
+    assert err.startswith("pixels: memory (") and err.count("\n") == 1
     assert "\x1b" not in out
     assert "\r" not in out
     rows = [line for line in out.splitlines() if re.match(r"\s+[12]  ", line)]
@@ -52,6 +52,26 @@ def test_quiet_prints_the_directory_alone(
     assert sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"), "--quiet") == 0
     (directory,) = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().out == f"{directory}\n"
+
+
+def test_a_profile_shows_where_the_time_of_steps_went(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    words = ["--set", "training.batch_size=2", "--profile"]
+    assert sightx_main("run", str(spec), *runs, *words) == 0
+    (directory,) = (tmp_path / "runs").iterdir()
+    trace = directory / "profile" / "trace.json"
+    assert json.loads(trace.read_text())["traceEvents"]
+    lines = capsys.readouterr().out.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("profile of "))
+    assert re.fullmatch(rf"profile of \d+ steps, [\d.]+ ms each: {trace}", lines[start])
+    parts = {line.split()[0]: float(line.split()[1][:-1]) for line in lines[start + 1 : start + 5]}
+    assert list(parts) == ["data", "forward", "backward", "optimizer"]
+    assert 0 < sum(parts.values()) <= 100.5
+    assert "most time of their own on cpu" in lines[start + 6]
+    assert any(line.startswith("  aten::") for line in lines[start + 7 :])
+    assert all(len(line) <= 84 for line in lines[start + 1 :])
 
 
 def test_predict_prints_class_and_probabilities(

@@ -4,9 +4,9 @@ import _thread
 import hashlib
 import os
 import signal
-import tempfile
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,19 @@ import pytest
 import torch
 
 from sightx.builtin.prepare import CenterCrop, Grayscale, Resize
-from sightx.data import pixels
-from sightx.data.pixels import absent, apply, fill, output_shape
+from sightx.data.known import files as look
+from sightx.data.pixels import Maker, apply, output_shape, workers
+from sightx.data.preparation import Source, Storage, obtain
 from sightx.data.table import ImageTable, file_reader
-from sightx.errors import PluginError, ResourceError, SpecError
+from sightx.errors import PluginError, SpecError
 from sightx.registry.components import Shape
 from sightx.registry.kinds import Prepare
 
 CHAIN = (Resize(size=(6, 5)),)
+
+
+def fill(table, chain, threads=0, progress=None, where="disk"):
+    return obtain(Source(table, look(table), chain), Storage(where), threads, progress)
 
 
 def memory_table(count, read=None, side=12):
@@ -48,8 +53,12 @@ def test_the_number_of_threads_changes_nothing(files, threads):
     for index in range(48):
         if index != 7:
             expected[index] = apply(files.read(index), CHAIN)
-    assert torch.equal(found.rows.gather(np.arange(48)), expected)
-    assert found.digests == [hashlib.sha256(files.read(i)).hexdigest() for i in range(48)]
+    whole = np.delete(np.arange(48), 7)
+    assert torch.equal(found.rows.gather(whole), expected[whole])
+    assert found.rows.index[7] == -1
+    assert list(found.digests) == [
+        hashlib.sha256(files.read(i)).hexdigest() if i != 7 else "" for i in range(48)
+    ]
     assert found.bad == {7: "not an image"}
 
 
@@ -65,9 +74,9 @@ def test_pixels_of_arrays_are_read_and_left_alone():
 
     found = fill(table, (Darken(), CenterCrop(size=12)))
 
-    assert np.array_equal(found.rows.pixels.tensor.numpy(), before.transpose(0, 3, 1, 2) // 2)
+    rows = found.rows.gather(np.arange(3))
+    assert np.array_equal(rows.numpy(), before.transpose(0, 3, 1, 2) // 2)
     assert np.array_equal(np.stack([table.read(index) for index in range(3)]), before)
-    assert found.rows.pixels.tensor.is_contiguous()
 
 
 def test_digests_tell_shapes_apart():
@@ -101,8 +110,10 @@ def test_progress_is_told_by_the_calling_thread_up_to_the_end_once():
 def test_torch_has_its_threads_again():
     before = torch.get_num_threads()
 
-    fill(memory_table(2), CHAIN)
+    with workers(3) as pool:
+        inside = {pool.submit(torch.get_num_threads) for _ in range(20)}
 
+    assert {one.result() for one in inside} == {1}
     assert torch.get_num_threads() == before
 
 
@@ -140,6 +151,42 @@ def test_a_failure_of_progress_does_not_wait_for_the_rest():
         fill(memory_table(2000, slow), CHAIN, threads=2, progress=broken)
 
     assert len(read) < 200
+
+
+def test_few_images_are_made_before_they_are_asked_for():
+    read = []
+
+    def remember(index):
+        read.append(index)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    with closing(Maker(memory_table(5000, remember), CHAIN).all(np.arange(5000), 2)) as images:
+        assert [next(images).index for _ in range(3)] == [0, 1, 2]
+
+    assert len(read) < 500
+
+
+def test_what_is_not_wanted_is_read_and_not_decoded():
+    table = memory_table(3, lambda index: b"no image")
+    digest = hashlib.sha256(b"no image").digest()
+
+    found = list(Maker(table, CHAIN, wanted=lambda known: known != digest).all(np.arange(3), 1))
+
+    assert [(made.digest, made.row, made.reason) for made in found] == [(digest, None, "")] * 3
+
+
+def test_content_that_a_dataset_knows_is_compared():
+    table = memory_table(3, lambda index: b"no image")
+    good, other = hashlib.sha256(b"no image").hexdigest(), hashlib.sha256(b"").hexdigest()
+    table = table.with_frame(table.frame.assign(digest=[good, other, ""]))
+
+    found = fill(table, CHAIN)
+
+    assert found.bad == {
+        0: "not an image",
+        1: "its content is not what the dataset's index says",
+        2: "not an image",
+    }
 
 
 # Components that fail
@@ -213,10 +260,15 @@ def test_a_chain_ends_in_one_size():
             output_shape(chain)
 
 
+def test_a_chain_may_begin_with_images_of_one_size():
+    assert output_shape((), (3, 8, 9)) == (3, 8, 9)
+    assert output_shape((Grayscale(channels=1),), (3, 8, 9)) == (1, 8, 9)
+
+
 def test_one_channel_is_kept():
     found = fill(memory_table(2), (*CHAIN, Grayscale(channels=1)))
 
-    assert tuple(found.rows.pixels.tensor.shape) == (2, 1, 6, 5)
+    assert found.rows.gather(np.arange(2)).shape == (2, 1, 6, 5)
     assert Grayscale(channels=1).shape(Shape(3, 6, 5)) == (1, 6, 5)
 
 
@@ -233,7 +285,7 @@ def test_absent_files_are_found_without_opening_any(files, tmp_path):
     os.mkfifo(files.root / names[4])
     (files.root / names[5]).write_bytes(b"")  # only reading tells
 
-    found = absent(files)
+    found = look(files).absent
 
     reasons = ["missing", "not a file", "leads out of the folder of images", "not a file"]
     assert found == dict(enumerate(reasons, start=1))
@@ -241,36 +293,4 @@ def test_absent_files_are_found_without_opening_any(files, tmp_path):
 
 
 def test_a_table_without_files_has_none_absent():
-    assert absent(memory_table(3)) == {}
-
-
-# Where pixels live
-
-
-def test_many_pixels_live_in_a_file_without_a_name(monkeypatch, tmp_path):
-    expected = fill(memory_table(4), CHAIN).rows.pixels.tensor
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(pixels, "_memory", lambda: 4 * 3 * 6 * 5)
-
-    found = fill(memory_table(4), CHAIN).rows.pixels.tensor
-
-    assert torch.equal(found, expected)
-    assert found.untyped_storage().filename is not None
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_is_too_small_is_named_before_anything_is_written(monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(ResourceError, match=r"disk-full.*GB.*TMPDIR"):
-        pixels._room((1 << 30, 1 << 20))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_memory_is_that_of_the_container(monkeypatch, tmp_path):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(pixels, "_LIMIT", limit)
-    host = pixels._memory()
-    limit.write_text("max\n")
-    assert pixels._memory() == host
-    limit.write_text("1048576\n")
-    assert pixels._memory() == 1048576
+    assert look(memory_table(3)).absent == {}

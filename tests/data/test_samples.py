@@ -179,7 +179,7 @@ def test_skip_is_capped(damaged, get):
 def test_too_many_missing_files_are_not_decoded_first(labels, get, folders, monkeypatch):
     for path in labels[:10]:
         (folders / path).unlink()
-    monkeypatch.setattr("sightx.data.samples.fill", None)
+    monkeypatch.setattr("sightx.data.samples.obtain", None)
 
     assert "10 of 48 images are missing" in problem(get, on_bad_image="skip").message
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FakeData
 
 from sightx.data.images import BadImage
+from sightx.data.rows import Rows
 from sightx.data.table import ImageTable, file_reader, locate
 from sightx.errors import DataError
 
@@ -64,6 +66,22 @@ def test_without_remembers_why(table):
     assert np.array_equal(left.read(1), IMAGES[3])
     assert left.skipped == {"a": "blurred", "c": "cut"}
     assert table.skipped == {}
+
+
+def test_pixels_that_were_prepared_go_with_their_rows(table):
+    rows = Rows.of(torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+    hashes = [f"{number:064x}" for number in range(1, 5)]
+    named = table.with_frame(FRAME.assign(digest=hashes))
+    packed = replace(named, prepared=rows, chain=({"use": "resize"},))
+
+    left = packed.without({"b": "blurred"}).take(np.array([2, 0]))
+
+    assert left.shape == (3, 5, 6)
+    assert torch.equal(left.prepared.gather(np.arange(2)), rows.gather(np.array([3, 0])))
+    assert list(named.contents) == hashes
+    assert packed.contents is table.contents is None  # what was read is not what was hashed
+    assert table.shape is None
+    assert table.without({}) is table
 
 
 # Files

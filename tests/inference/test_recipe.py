@@ -20,6 +20,11 @@ def test_a_recipe_comes_back_from_its_checkpoint(spec: Path, tmp_path: Path) -> 
     assert recipe.shape == (3, 8, 8)
     assert recipe.decisions[0]["temperature"] > 0
     assert len(recipe.mean) == 3
+    assert (recipe.decode, recipe.least) == ("scaled", (14, 14))
+
+    older = {key: value for key, value in json.loads(content).items() if key != "decode"}
+    exact = Recipe.read(json.dumps(older).encode(), plugins.load(project.find(tmp_path)), "")
+    assert exact.least is None  # every image was decoded whole then
 
 
 SPEC = """

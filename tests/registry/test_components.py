@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -174,6 +175,34 @@ def test_call_offers_just_what_a_function_declares() -> None:
     assert call(lambda: "none", seed=2) == "none"
     with pytest.raises(TypeError, match="seed"):
         call(two, 1, size=3)
+
+
+def test_call_knows_methods_functions_and_other_callables() -> None:
+    class Thing:
+        def method(self, seed: int) -> int:
+            return seed
+
+        @classmethod
+        def of_class(cls, seed: int) -> tuple[str, int]:
+            return cls.__name__, seed
+
+        @staticmethod
+        def static(seed: int) -> int:
+            return seed
+
+        def __call__(self, size: int) -> int:
+            return size
+
+        __hash__ = None  # type: ignore[assignment]
+
+    thing = Thing()
+    for _ in range(2):  # the second time from memory
+        assert call(thing.method, seed=2, size=3) == 2
+        assert call(Thing.method, thing, seed=2, size=3) == 2
+        assert call(thing.of_class, seed=2, size=3) == ("Thing", 2)
+        assert call(thing.static, seed=2, size=3) == 2
+        assert call(thing, seed=2, size=3) == 3
+        assert call(partial(thing.method, 5), size=3) == 5
 
 
 def test_every_kind_is_a_component_without_a_name() -> None:

@@ -47,13 +47,34 @@ def test_an_ambiguous_prefix_lists_what_it_begins(root: Path) -> None:
         find(root, "2026")
 
 
-@pytest.mark.parametrize("text", ["nothing", "../no-run", "no-run"])
+@pytest.mark.parametrize("text", ["nothing", "no-run"])
 def test_what_is_no_run_is_exit_5(root: Path, text: str) -> None:
     with pytest.raises(RunError):
         find(root, text)
 
 
-@pytest.mark.parametrize("text", ["", "\0", "x" * 300])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "../x", "a/b", "./", "a\0b", "x" * 300, "@best", "../no-run", "/etc"]
+)
 def test_what_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None:
-    with pytest.raises(SpecError):
+    with pytest.raises(SpecError) as caught:
         find(root, text)
+    assert caught.value.exit_code == 2
+    assert "names no run" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_out_of_the_folder_is_no_run_of_it(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside" / "20260104-000000-c-333333"
+    outside.mkdir(parents=True)
+    (outside / "experiment.toml").write_text("")
+    (root / outside.name).symlink_to(outside)
+    for text in ("20260104", "last", outside.name):
+        with pytest.raises(SpecError, match=r"leads out of .*: give its path"):
+            find(root, text)
+    assert find(root, str(outside))[0].directory == outside
+
+
+def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    assert find(tmp_path / "link", "20260101")[0].id.startswith("20260101")

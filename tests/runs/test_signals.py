@@ -51,3 +51,43 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
 def test_an_interruption_is_no_exception_that_a_plugin_could_swallow() -> None:
     assert not issubclass(Interrupted, Exception)
     assert Interrupted(15).number == 15
+
+
+def test_a_second_signal_needs_no_python_to_be_running() -> None:
+    script = (
+        "import hashlib, signal\n"
+        "from sightx.runs.signals import listening\n"
+        "with listening():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('busy', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)\n"  # minutes in one call
+    )
+    busy = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert busy.stdout is not None
+    with busy.stdout:
+        assert busy.stdout.readline() == b"busy\n"
+    busy.terminate()
+    assert busy.wait(30) == -signal.SIGTERM
+
+
+def test_a_launcher_that_passes_a_signal_on_does_not_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with listening() as asked:
+        for _ in range(3):  # the process group hears it, and each launcher repeats it
+            signal.raise_signal(signal.SIGTERM)
+        assert asked.number == signal.SIGTERM
+
+
+def test_a_launched_process_too_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    script = (
+        "import signal, time\n"
+        "from sightx.runs import signals\n"
+        "signals.ECHO = 0.05\n"
+        "with signals.listening():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    time.sleep(0.1)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert done.returncode == -signal.SIGTERM

@@ -138,5 +138,5 @@ def test_check_lists_all_that_fails() -> None:
     head, *lines = str(caught.value).splitlines()
     assert head == "prepare 'Faulty_One' breaks its contract:"
     assert [line.partition(":")[0] for line in lines] == [
-        "name", "docstring", "uint8-in-and-out", "shape-tells-the-truth",
+        "name", "docstring", "uint8-in-and-out", "shape-tells-the-truth", "needs-suffice",
     ]  # fmt: skip

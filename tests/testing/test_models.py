@@ -149,6 +149,26 @@ class ZeroHead(M):
         return net
 
 
+class Skipping(M):
+    def stages(self, module):
+        return [nn.Flatten(), module.hidden, module.head]
+
+
+class Copying(M):
+    def stages(self, module):
+        return [nn.Flatten(), nn.Linear(8, 8), module.head]
+
+
+class Calling(M):
+    def stages(self, module):
+        return [module.hidden, torch.tanh, module.head]
+
+
+class Staged(M):
+    def stages(self, module):
+        return [nn.Flatten(), module.hidden, nn.Tanh(), module.head]
+
+
 def rooted(self, x):
     return (Net.forward(self, x) * 0).abs().sqrt()
 
@@ -180,6 +200,9 @@ BROKEN = [
         changed(__init__=secret, forward=scaled)(),
         "keep all state in parameters and buffers",
     ),
+    (models.stages_are_the_network, Skipping(), "differ from the network; return None"),
+    (models.stages_are_the_network, Copying(), "gives weights that the network does not have"),
+    (models.stages_are_the_network, Calling(), "stages() gives builtin_function_or_method"),
     (models.normalization_is_usable, Negative(), "these above 0"),
 ]
 
@@ -210,6 +233,10 @@ class Large(M):
 
 def test_a_head_may_begin_at_zero() -> None:
     models.every_weight_learns(ZeroHead())
+
+
+def test_a_network_may_name_its_stages() -> None:
+    models.stages_are_the_network(Staged())
 
 
 def test_a_network_may_want_large_images() -> None:

@@ -4,49 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sightx import Augment, Normalize, Prepare, Problem, Shape, SpecError
+from sightx import Augment, Normalize, Problem, SpecError
 from sightx.builtin.augment import ColorJitter
 from sightx.testing import pixels
 from sightx.testing.demands import find
-
-
-class P(Prepare):
-    """Do what a test says."""
-
-    name = "p"
-
-
-class Floating(P):
-    def apply(self, image):
-        return image.float()
-
-
-class Squeezing(P):
-    def apply(self, image):
-        return image[0]
-
-
-class Rolling(P):
-    def apply(self, image):
-        return image.roll(int(torch.randint(0, 8, ())), 2)
-
-
-class Writing(P):
-    def apply(self, image):
-        return image.fill_(7)
-
-
-class Turning(P):
-    def apply(self, image):
-        return image.transpose(1, 2)
-
-
-class Forgetting(P):
-    def apply(self, image):
-        return image[:, :8, :8]
-
-    def shape(self, shape):
-        return Shape(shape.channels, shape.height or 1, 8)
 
 
 class N(Normalize):
@@ -188,12 +149,6 @@ class Idle(A):
 
 
 BROKEN = [
-    (pixels.uint8_in_and_out, Floating(), "gives torch.float32"),
-    (pixels.uint8_in_and_out, Squeezing(), "gives torch.uint8 (40, 60); return uint8 (C, H, W)"),
-    (pixels.prepare_repeats, Rolling(), "belongs into an augment"),
-    (pixels.input_stays, Writing(), "work on a copy"),
-    (pixels.shape_tells_the_truth, Turning(), "shape((3, 40, 60)) says (3, 40, 60), but apply()"),
-    (pixels.shape_tells_the_truth, Forgetting(), "says (3, 40, 8)"),
     (pixels.one_number_a_channel, ThreeOnly(), "one float for each of 1 channels"),
     (pixels.one_number_a_channel, Measuring(), "pixels are divided by them"),
     (pixels.one_number_a_channel, NotANumber(), "they must be finite"),
@@ -225,7 +180,7 @@ def test_a_broken_promise_is_found(caught, check, broken, words) -> None:
 
 
 def test_the_table_of_broken_components_is_whole() -> None:
-    every = {*pixels.PREPARE, *pixels.NORMALIZE, *pixels.AUGMENT}
+    every = {*pixels.NORMALIZE, *pixels.AUGMENT}
     assert {row[0] for row in BROKEN} == every
 
 

@@ -102,3 +102,50 @@ def test_a_group_without_weights_is_refused_and_frozen_weights_are_in_none() -> 
     assert len(weights) == 2
     with pytest.raises(SpecError, match="block1"):
         build.groups(module, optimizers.Adam(group=(Group(match=("block1",), lr=0.1),)))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "last"),
+    [("cpu", "fp32", True), ("cpu", "bf16", True), ("meta", "bf16", False)],
+)
+def test_convolutions_lie_where_they_compute_fastest(
+    device: str, precision: str, last: bool
+) -> None:
+    module = SimpleCnn().build(channels=3, outputs=2, size=(16, 16)).to(device)
+    shapes = [weight.shape for weight in module.parameters()]
+    build.lay_out(module, torch.device(device), precision)
+    wide = [w for w in module.parameters() if w.ndim == 4]
+    assert all(w.is_contiguous(memory_format=torch.channels_last) == last for w in wide)
+    assert [weight.shape for weight in module.parameters()] == shapes
+
+
+class Viewing(nn.Sequential):
+    """Flatten as many networks do, which channels last would break."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = super().forward(images)
+        return found.view(len(found), -1)
+
+
+def test_a_strangers_network_keeps_its_order_in_memory() -> None:
+    module = Viewing(nn.Conv2d(3, 4, 3))
+    build.lay_out(module, torch.device("cpu"), "bf16")
+    assert module(torch.ones(2, 3, 6, 6)).shape == (2, 64)
+
+
+class Noisy(nn.Linear):
+    """Add noise, which its name does not tell."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) + torch.rand(1)
+
+
+def test_a_network_may_draw_unless_all_its_parts_are_known() -> None:
+    still = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.GELU(), nn.AdaptiveAvgPool2d(1))
+    assert not build.may_draw(still)
+    assert not build.may_draw(SimpleNet().build(channels=1, outputs=2, size=(2, 2)))
+    assert build.may_draw(network())  # it has dropout
+    for part in (nn.RReLU(), nn.FractionalMaxPool2d(2, 1), nn.Dropout(), Noisy(1, 1), nn.GRU(1, 1)):
+        assert build.may_draw(nn.Sequential(still, part))
+    still[0].register_forward_hook(lambda _, __, out: out + torch.rand(1))
+    assert build.may_draw(still)

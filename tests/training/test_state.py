@@ -39,6 +39,33 @@ def test_a_packed_optimizer_goes_on_as_if_nothing_had_been(name: str) -> None:
         assert torch.equal(one, other)
 
 
+def test_moments_lie_in_memory_as_their_weight_does() -> None:
+    def world(last: bool, fused: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        module = nn.Conv2d(3, 4, 3)
+        if last:
+            module.to(memory_format=torch.channels_last)
+        return module, torch.optim.Adam(module.parameters(), lr=0.1, fused=fused)
+
+    def step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        images = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+        module(images).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    plain, optimizer = world(last=False, fused=False)
+    step(plain, optimizer)
+    tensors, record = state.pack(optimizer)
+    other, fused = world(last=True, fused=True)
+    other.load_state_dict(plain.state_dict())
+    state.unpack(fused, {key: value.clone() for key, value in tensors.items()}, record)
+    assert fused.param_groups[0]["fused"] is True  # how, not what
+    step(plain, optimizer)
+    step(other, fused)
+    for one, two in zip(plain.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
 def test_figures_survive_json_with_what_is_not_finite_as_nan() -> None:
     text = json.dumps(state.to_json({"a": 0.1, "b": math.nan, "c": math.inf}), allow_nan=False)
     back = state.from_json(json.loads(text))

@@ -9,7 +9,7 @@ from torch import nn
 
 from sightx import ResourceError, RunError
 from sightx.builtin.models.simplenet import SimpleNet
-from sightx.training.weights import initialise
+from sightx.training.weights import fit, initialise
 
 MODEL = SimpleNet(hidden=(3,))
 
@@ -66,8 +66,33 @@ def test_what_would_run_code_is_refused_in_our_words(tmp_path: Path, suffix: str
 def test_another_networks_weights_name_a_tensor(tmp_path: Path) -> None:
     other = SimpleNet(hidden=(4,)).build(channels=1, outputs=2, size=(2, 2))
     save_file(other.state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(RunError, match="size mismatch for"):
+    with pytest.raises(RunError) as caught:
         initialise(MODEL, network(), str(tmp_path / "w.safetensors"))
+    first = next(iter(network().state_dict()))
+    assert f"{first}: expected 3x4, got 4x4; they were saved from" in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+def test_the_first_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 5))
+    good = {name: torch.ones_like(tensor) for name, tensor in module.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    less = {name: tensor for name, tensor in good.items() if name != "1.bias"}
+    for wrong, said in [
+        ({**good, "2.weight": torch.ones(2, 3), "2.bias": torch.ones(2)},
+         "2.weight: expected 5x3, got 2x3"),
+        ({**good, "1.num_batches_tracked": torch.ones(2)},
+         "1.num_batches_tracked: expected one number, got 2"),
+        (less, "1.bias: expected 3, got no such tensor"),
+        ({**good, "3.weight": torch.ones(1)}, "3.weight: the network has none"),
+    ]:  # fmt: skip
+        with pytest.raises(RunError) as caught:
+            fit(module, wrong, file="runs/a/checkpoints/step-00000001")
+        assert f": error[weights-shape] {said}; " in str(caught.value)
+        assert str(caught.value).startswith("runs/a/checkpoints/step-00000001: ")
+        assert all(torch.equal(before[n], tensor) for n, tensor in module.state_dict().items())
+    fit(module, good, file="")
+    assert all(torch.equal(good[n], tensor) for n, tensor in module.state_dict().items())
 
 
 def test_a_file_that_holds_no_table_of_weights_is_said(tmp_path: Path) -> None:

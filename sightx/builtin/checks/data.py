@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from sightx import Experiment, ImageTable
 
+_BF16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")  # torch's names; the last is ARM's
+
 
 def large_batch(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
     """Find a batch that the training side cannot fill."""
@@ -44,11 +46,22 @@ def empty_class(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
 def bf16_missing(experiment: Experiment, device: torch.device) -> Iterator[Finding]:
     """Find bf16 where the device does not have it."""
     if experiment.training.precision != "bf16" or device.type != "cuda":
-        return  # on the processor torch computes it everywhere; so does mps from macOS 14 on
+        return  # see slow_bf16 for the processor; mps computes it from macOS 14 on
     from torch import cuda
 
     if not cuda.is_bf16_supported(including_emulation=False):
         message = f"{cuda.get_device_name(device)} has no bf16"
+        yield Finding("training.precision", message, 'training.precision = "fp32"')
+
+
+def slow_bf16(experiment: Experiment, device: torch.device) -> Iterator[Finding]:
+    """Find bf16 on a processor that has no instructions for it."""
+    if experiment.training.precision != "bf16" or device.type != "cpu":
+        return
+    from torch import cpu
+
+    if not any(cpu.get_capabilities().get(name) for name in _BF16):
+        message = "this processor has no bf16 instructions: it is slower than fp32"
         yield Finding("training.precision", message, 'training.precision = "fp32"')
 
 
@@ -57,4 +70,5 @@ CHECKS = [
     Check("group-leak", "the test would know its patients", group_leak, "data"),
     Check("empty-class", "nothing can be learned about it", empty_class, "data", "warning"),
     Check("bf16-missing", "the device would emulate it slowly or fail", bf16_missing, "device"),
+    Check("slow-bf16", "the processor emulates it", slow_bf16, "device", "warning"),
 ]

@@ -94,7 +94,7 @@ def double_balance(experiment: Experiment) -> Iterator[Finding]:
 
 def no_size(experiment: Experiment) -> Iterator[Finding]:
     """Find a chain whose images come out in different sizes."""
-    shape = Shape(3, None, None)
+    shape = Shape(*(experiment.dataset.traits().shape or (3, None, None)))
     for prepare in experiment.prepare:
         shape = prepare.shape(shape)
     if shape.height is None or shape.width is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ class TorchvisionModel(SourcedModel):
     """
 
     name = "torchvision"
+    capturable = True
     sources = ("imagenet",)
 
     arch: str
@@ -97,6 +99,35 @@ class TorchvisionModel(SourcedModel):
         if self.arch.startswith("vit_"):
             return {"image_size": size[0]}
         return {"input_size": size} if self.arch.startswith("maxvit_") else {}
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module] | None:
+        """Return the blocks, what joins them to the head, and the head; None for no such chain."""
+        from torch import nn
+
+        parts, flat = dict(module.named_children()), nn.Flatten()
+        match list(parts):
+            case ["conv1", "bn1", "relu", "maxpool", *layers, "avgpool", "fc"]:
+                stem = nn.Sequential(*(parts[name] for name in ("conv1", "bn1", "relu", "maxpool")))
+                chain = [stem, *(parts[name] for name in layers), parts["avgpool"], flat]
+            case ["stem", "trunk_output", "avgpool", "fc"]:
+                chain = [parts["stem"], *parts["trunk_output"].children(), parts["avgpool"], flat]
+            case ["features", "avgpool", "classifier"]:
+                flattens = any(
+                    isinstance(part, nn.Flatten) for part in parts["classifier"].children()
+                )
+                chain = [
+                    *parts["features"].children(),
+                    parts["avgpool"],
+                    *([] if flattens else [flat]),
+                ]
+            case ["features", *joint, "flatten", "head"]:
+                chain = [*parts["features"].children(), *(parts[name] for name in joint), flat]
+            case ["features", "classifier"] if self.arch.startswith(("densenet", "mobilenet_v2")):
+                last = [nn.ReLU()] if self.arch.startswith("densenet") else []
+                chain = [*parts["features"].children(), *last, nn.AdaptiveAvgPool2d(1), flat]
+            case _:
+                return None
+        return [*chain, list(parts.values())[-1]]
 
     def initialise(self, module: nn.Module) -> None:
         """Load the best ImageNet weights that torchvision has; the last layer stays."""

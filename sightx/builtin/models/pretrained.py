@@ -6,7 +6,9 @@ import hashlib
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from sightx import Model, Problem, ResourceError, SpecError
+from sightx import Model, Problem, ResourceError, RunError, SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,12 +54,17 @@ def load(
 ) -> None:
     """Load what one of torchvision's weight entries holds, less the names that begin as `dropped`.
 
-    Only weights under `head` may stay as they are. Raises ResourceError, SpecError.
+    Only weights under `head` may stay as they are. Raises ResourceError, RunError,
+    SpecError.
     """
     import torch
 
     path = fetch(entry.url, entry.meta["_file_size"])
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's own text advises weights_only=False: it is never shown
+        message = f"{path} holds no weights that can be read without running code"
+        raise RunError(Problem("bad-weights", message, path="model.weights")) from error
     for name in list(state):  # in place: the mapping carries the versions of its modules
         value = state.pop(name)
         if not name.startswith(dropped):
@@ -80,16 +87,20 @@ def _misfit(module: nn.Module, state: dict[str, Tensor], head: str) -> str:
 def fetch(url: str, megabytes: float) -> Path:
     """Return the file that a URL names in torch's cache, downloaded if it is not there.
 
-    The name ends in the first digits of the content's sha256. Raises ResourceError.
+    Its sha256 is compared with the one in `pretrained.sha256`; for a file that is not listed, with
+    the first digits in the name. Processes that want one file at once wait for the one that
+    downloads it. Raises ResourceError.
     """
     import torch
 
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     try:
-        if path.exists():
-            _verify(path, f"delete {path} to have it downloaded again")
-        else:
-            _download(url, path, megabytes)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(path):
+                if not path.exists():
+                    _download(url, path, megabytes)
+        _verify(path, f"delete {path} to have it downloaded again")
     except (OSError, HTTPException) as error:
         message = f"cannot get {url}: {error}"
         hint = f'put the file at {path}, or let model.weights be a "path.pth" or "none"'
@@ -104,7 +115,6 @@ def _download(url: str, path: Path, megabytes: float) -> None:
     import torch
 
     _log.info("downloading %s (%.0f MB) to %s", url, megabytes, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder, path.name)
         torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
@@ -112,11 +122,41 @@ def _download(url: str, path: Path, megabytes: float) -> None:
         part.replace(path)
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time pass, as far as the file system knows locks."""
+    import fcntl
+
+    lock = path.with_name(f".{path.name}.lock")
+    with lock.open("w") as file:
+        with suppress(OSError):  # without a lock the file is downloaded twice, and whole
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # who waits for it finds the file there
+
+
 def _verify(path: Path, hint: str) -> None:
-    found = re.search(r"-([0-9a-f]{8,64})\.", path.name)
-    expected = found[1] if found else ""
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()[: len(expected)]
-    if got != expected:
-        message = f"the sha256 of {path.name} begins with {got}, expected {expected}"
+    expected = _pinned().get(path.name) or _digits(path.name)
+    if not expected:
+        message = f"no sha256 is known of {path.name}"
         raise ResourceError(Problem("weights-hash", message, hint, path="model.weights"))
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if not got.startswith(expected):
+        message = f"the sha256 of {path.name} begins with {got[:8]}, expected {expected[:16]}"
+        raise ResourceError(Problem("weights-hash", message, hint, path="model.weights"))
+
+
+@cache
+def _pinned() -> dict[str, str]:
+    """Return the sha256 of published files, by name."""
+    text = Path(__file__).with_suffix(".sha256").read_text()
+    return {name: digest for digest, name in map(str.split, text.splitlines())}
+
+
+def _digits(name: str) -> str:
+    """Return the first digits of the sha256, where their publisher has put them into the name."""
+    found = re.search(r"-([0-9a-f]{8,64})\.", name)
+    return found[1] if found else ""

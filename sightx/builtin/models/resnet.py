@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveInt
@@ -27,6 +28,7 @@ class ResNet50(SourcedModel):
     """
 
     name = "resnet50"
+    capturable = True
     sources = ("imagenet", "imagenet-v1")
 
     hidden: tuple[PositiveInt, ...] = (512,)
@@ -61,6 +63,13 @@ class ResNet50(SourcedModel):
         layers = hidden_layers(_FEATURES, self.hidden, self.dropout)
         layers["output"] = nn.Linear((_FEATURES, *self.hidden)[-1], outputs)
         return nn.Sequential(layers)
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module]:
+        """Return the stem, the four layers, the pool and the head."""
+        from torch import nn
+
+        parts = list(module.children())
+        return [nn.Sequential(*parts[:4]), *parts[4:8], nn.Sequential(*parts[8:10]), parts[10]]
 
     def initialise(self, module: nn.Module) -> None:
         """Load torchvision's ImageNet weights, "imagenet" the better second set; the head stays."""

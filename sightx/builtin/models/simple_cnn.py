@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ class SimpleCnn(SourcedModel):
     """
 
     name = "simple-cnn"
+    capturable = True
 
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128)
     """Channels that each block gives."""
@@ -63,6 +65,10 @@ class SimpleCnn(SourcedModel):
         parts.update(hidden_layers(inputs, self.hidden, self.dropout))
         parts["head"] = nn.Linear((inputs, *self.hidden)[-1], outputs)
         return nn.Sequential(parts)
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module]:
+        """Return the blocks and the layers, one by one."""
+        return list(module.children())
 
 
 def _block(channels: int, width: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
@@ -21,6 +22,7 @@ class SimpleNet(SourcedModel):
     """
 
     name = "simplenet"
+    capturable = True
 
     hidden: tuple[PositiveInt, ...] = (84, 50)
     """Widths of the hidden layers, in order."""
@@ -42,3 +44,7 @@ class SimpleNet(SourcedModel):
         layers["flatten"] = nn.Flatten()
         layers.move_to_end("flatten", last=False)
         return nn.Sequential(layers)
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module]:
+        """Return the layers, one by one."""
+        return list(module.children())

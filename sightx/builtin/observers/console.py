@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sightx import Epoch, Experiment, Run, Step
 
 _PLAIN_WIDTH = 120  # columns where there is no terminal to ask
+_WIDTH_WITH_PACE = 100  # columns from which a row has room for images/s
 
 
 class Console(Observer):
@@ -35,6 +36,7 @@ class Screen:
     def __init__(self, run: Run, terminal: Any) -> None:
         self.terminal = terminal
         self._log = run.directory / "console.log"
+        self._pace = terminal.width >= _WIDTH_WITH_PACE
         self._block = "█" if "utf" in terminal.encoding.lower() else "#"
 
     @hookimpl
@@ -55,14 +57,16 @@ class Screen:
         )
         if data["skipped"]:
             self.print(f"{len(data['skipped'])} images are left out: see data.json")
-        self.print("", tables.header(experiment.training.monitor))
+        if resumes := run.environment.get("resumes"):
+            self.print(f"goes on after step {resumes[-1]['step']:,}")
+        self.print("", tables.header(experiment.training.monitor, pace=self._pace))
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
         """Print one row."""
         from sightx.builtin.observers import tables
 
-        self.print(tables.row(epoch))
+        self.print(tables.row(epoch, pace=self._pace))
 
     @hookimpl
     def sightx_run_finished(self, run: Run, result: dict[str, Any]) -> None:
@@ -80,9 +84,11 @@ class Screen:
             self.print(tables.figures(result[side]))
         end = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"
         self.print("", escape(end))
-        if run.checkpoints and result["status"] != "failed":
-            saved = "saved; " if result["status"] == "interrupted" else ""
-            self.print(escape(f"{saved}next: sightx predict {run.id} IMAGE"))
+        if result["status"] == "interrupted":
+            saved = "saved; " if run.checkpoints else ""
+            self.print(escape(f"{saved}next: sightx resume {run.id}"))
+        elif run.checkpoints and result["status"] != "failed":
+            self.print(escape(f"next: sightx predict {run.id} IMAGE"))
 
     def print(self, *lines: RenderableType) -> None:
         """Print on the terminal and into the log."""

@@ -47,17 +47,21 @@ def baseline(data: Mapping[str, Any]) -> str:
     return f"always answering {data['classes'][largest]!r} is right for {reached or 'no side'}"
 
 
-def header(monitor: str) -> str:
+def header(monitor: str, *, pace: bool = False) -> str:
     """Return the heads of the columns of `row`."""
     names = ("epoch", "train loss", "val. loss", "train acc", "val. acc", "gap")
     name = monitor.rpartition("/")[2]
     short = {"balanced-accuracy": "bal. acc"}.get(name, name[:8])
     extra = "" if monitor == "validation/accuracy" else f" {short:>8}"
-    return f"[bold]{_COLUMNS.format(*names)}{escape(extra)} {'rate':>7} {'time':>6}[/bold]"
+    extra += f" {'rate':>7} {'time':>6}" + (f" {'images/s':>9} {'wait':>5}" if pace else "")
+    return f"[bold]{_COLUMNS.format(*names)}{escape(extra)}[/bold]"
 
 
-def row(epoch: Epoch) -> str:
-    """Return one epoch as a line: losses, accuracies, their gap, the monitored figure."""
+def row(epoch: Epoch, *, pace: bool = False) -> str:
+    """Return one epoch as a line: losses, accuracies, their gap, the monitored figure.
+
+    With `pace`, which takes 16 more columns, how fast training was and how much it waited for data.
+    """
     value = epoch.metrics
     train, validation = (
         value.get(f"{side}/accuracy", math.nan) for side in ("train", "validation")
@@ -72,8 +76,10 @@ def row(epoch: Epoch) -> str:
     )
     if epoch.monitor != "validation/accuracy":
         cells += f" {_number(value.get(epoch.monitor, math.nan)):>8}"
-    best = " [green]best[/green]" if epoch.best else ""
-    return f"{cells} {epoch.rate:>7.2g} {epoch.seconds:>5.1f}s{best}"
+    cells += f" {epoch.rate:>7.2g} {epoch.seconds:>5.1f}s"
+    if pace:
+        cells += f" {epoch.images_per_second:>9,.0f} {epoch.waiting:>5.0%}"
+    return cells + (" [green]best[/green]" if epoch.best else "")
 
 
 def per_class(predictions: Predictions) -> Table:

@@ -7,80 +7,113 @@ class on no side, and takes 3.4 s for the 35,126 photographs of EyePACS, where t
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
 
 Counts = Counter[tuple[str, int]]  # samples on a side of a class
 
 
-class Member(NamedTuple):
-    """Say to which group and class a row of a table belongs."""
-
-    row: int
-    group: str
-    label: int
-
-
 def deal(
-    members: Iterable[Member],
+    groups: Iterable[str],
+    labels: Array,
     shares: Mapping[str, float],
     seed: int,
     held: Counts | None = None,
-) -> dict[int, str]:
-    """Return the side of each row; no group is on two sides.
+) -> list[str]:
+    """Return the side of each sample, of which groups and classes are given; no group is on two.
 
     Groups come in the order of their rarest class, alike ones together, and the turn goes round as
     Sainte-Laguë shares out seats: so each side gets its share of every kind of group. When a class
     has no more groups left than there are sides without it, only these are served. The order of
-    the rows has no influence.
+    the samples has no influence.
     """
-    rows: dict[str, list[int]] = defaultdict(list)
-    contents: dict[str, Counter[int]] = defaultdict(Counter)
-    for row, group, label in members:
-        rows[group].append(row)
-        contents[group][label] += 1
-    left = Counter(label for content in contents.values() for label in content)
-    rarity = {label: place for place, label in enumerate(sorted(left, key=lambda c: (left[c], c)))}
+    import numpy as np
+    import pandas as pd
+
+    codes, names = pd.factorize(np.array(list(groups), object))
+    samples, where, what = _contents(codes, labels)
+    left = Counter(dict(enumerate(np.bincount(what).tolist())))
+    rarity = np.zeros(len(left), int)
+    rarity[sorted(left, key=lambda label: (left[label], label))] = np.arange(len(left))
+    kinds, kind_of = _kinds(samples, where, what, rarity, len(names))
     counts: Counts = Counter(held)
-    sides: dict[int, str] = {}
-    for group in _turns(contents, rarity, seed):
-        content = contents[group]
-        classes = sorted(content, key=rarity.__getitem__)
-        side = _neediest(content, classes, _open(classes, left, counts, shares), counts)
+    homes = np.empty(len(names), object)
+    for group in _turns(kind_of, names, seed).tolist():
+        content = kinds[kind_of[group]]
+        side = _neediest(content, _open(content, left, counts, shares), counts)
         for label, count in content.items():
             counts[side, label] += count
             left[label] -= 1
-        sides.update(dict.fromkeys(rows[group], side))
+        homes[group] = side
+    sides: list[str] = homes[codes].tolist()
     return sides
 
 
-def _turns(contents: Mapping[str, Counter[int]], rarity: Mapping[int, int], seed: int) -> list[str]:
-    """Return the groups: by rarest class, the largest first, alike ones shuffled by the seed."""
+def _contents(codes: Array, labels: Array) -> tuple[Array, Array, Array]:
+    """Return how many samples there are of each group and class that meet, with both."""
+    import numpy as np
+
+    classes = int(labels.max(initial=0)) + 1
+    pairs, samples = np.unique(codes.astype(np.int64) * classes + labels, return_counts=True)
+    return samples, pairs // classes, pairs % classes
+
+
+def _kinds(
+    samples: Array, where: Array, what: Array, rarity: Array, groups: int
+) -> tuple[list[dict[int, int]], Array]:
+    """Return the kinds of groups, and the kind of each: by rarest class, the largest first.
+
+    A kind is the number of samples of each class, the rarest first. Few groups of a million
+    differ, so that each kind is there once.
+    """
+    import numpy as np
+
+    order = np.lexsort((rarity[what], where))
+    ends = np.searchsorted(where[order], np.arange(groups), side="right").tolist()
+    rare, many = rarity[what[order]].tolist(), (-samples[order]).tolist()
+    found: dict[tuple[tuple[int, int], ...], int] = {}
+    numbers, start = np.empty(groups, int), 0
+    for group, end in enumerate(ends):
+        kind = tuple(zip(rare[start:end], many[start:end], strict=True))
+        numbers[group], start = found.setdefault(kind, len(found)), end
+    ranked = sorted(found)
+    ranks = np.empty(len(found), int)
+    ranks[[found[kind] for kind in ranked]] = np.arange(len(found))
+    names = np.argsort(rarity).tolist()
+    return [{names[rank]: -count for rank, count in kind} for kind in ranked], ranks[numbers]
+
+
+def _turns(kind_of: Array, names: Array, seed: int) -> Array:
+    """Return the groups by kind, alike ones shuffled by the seed."""
+    import numpy as np
+
     from sightx import seed_of
 
-    def turn(group: str) -> tuple[object, ...]:
-        kind = sorted((rarity[label], -count) for label, count in contents[group].items())
-        return kind, seed_of(seed, "split", group), group
-
-    return sorted(contents, key=turn)
+    shuffled = (seed_of(seed, "split", name) for name in names)
+    return np.lexsort((np.fromiter(shuffled, np.uint64, len(names)), kind_of))
 
 
 def _open(
-    classes: list[int], left: Counter[int], counts: Counts, shares: Mapping[str, float]
+    content: Mapping[int, int], left: Counter[int], counts: Counts, shares: Mapping[str, float]
 ) -> dict[str, float]:
     """Return the sides that may have the next group: those that would else miss a class of it."""
     sides = dict(shares)
-    for label in classes:
+    for label in content:
+        if left[label] > len(shares):
+            continue
         lacking = {side for side in shares if not counts[side, label]}
         if len(lacking) >= left[label]:
             sides = {side: share for side, share in sides.items() if side in lacking} or sides
     return sides
 
 
-def _neediest(
-    content: Counter[int], classes: list[int], sides: Mapping[str, float], counts: Counts
-) -> str:
+def _neediest(content: Mapping[int, int], sides: Mapping[str, float], counts: Counts) -> str:
     """Return the side that has least of the rarest class for its share, half the group counted."""
-    rarest = classes[0]
-    return min(sides, key=lambda s: (counts[s, rarest] + content[rarest] / 2) / sides[s])
+    rarest, number = next(iter(content.items()))
+    return min(sides, key=lambda s: (counts[s, rarest] + number / 2) / sides[s])

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from sightx import DataError, Problem, Split
 
-from .dealing import Member, deal
+from .dealing import deal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,8 @@ class Given(Split):
         if self.validation and "validation" not in sides:
             training = [row for row, side in enumerate(sides) if side == "train"]
             shares = {"train": 1 - self.validation, "validation": self.validation}
-            found = members(table, table.groups, training)
-            for row, side in _deal_all(table, found, shares, self.seed).items():
+            dealt = _deal_all(table, table.groups[training], training, shares, self.seed)
+            for row, side in zip(training, dealt, strict=True):
                 sides[row] = side
         return series(table, sides)
 
@@ -79,9 +79,8 @@ class Shares(Split):
 
     def _assign(self, table: ImageTable, groups: Iterable[str]) -> pd.Series[str]:
         refuse_empty(table)
-        found = members(table, groups, range(len(table)))
-        sides = _deal_all(table, found, self._shares, self.seed)
-        return series(table, [sides[row] for row in range(len(table))])
+        rows = slice(None)  # all
+        return series(table, _deal_all(table, groups, rows, self._shares, self.seed))
 
 
 class Stratified(Shares):
@@ -111,15 +110,20 @@ class Grouped(Shares):
 
 
 def _deal_all(
-    table: ImageTable, members: list[Member], shares: Mapping[str, float], seed: int
-) -> dict[int, str]:
-    """Return the side of each row. Raises DataError if a class is not on every side."""
-    sides = deal(members, shares, seed)
-    found = {(member.label, sides[member.row]) for member in members}
+    table: ImageTable,
+    groups: Iterable[str],
+    rows: slice | list[int],
+    shares: Mapping[str, float],
+    seed: int,
+) -> list[str]:
+    """Return the sides of rows of these groups. Raises DataError if a class is not on every one."""
+    groups, labels = list(groups), table.labels[rows]
+    sides = deal(groups, labels, shares, seed)
+    found = set(zip(labels.tolist(), sides, strict=True))
     for label, name in enumerate(table.classes):
         if any((label, side) not in found for side in shares):
-            groups = [member.group for member in members if member.label == label]
-            have = f"{_count(len(groups), 'sample')} in {_count(len(set(groups)), 'group')}"
+            alike = [group for group, its in zip(groups, labels, strict=True) if its == label]
+            have = f"{_count(len(alike), 'sample')} in {_count(len(set(alike)), 'group')}"
             message = f"class {name!r} has {have}: too few for {', '.join(shares)}"
             hint = "add some, or leave out the class or a side"
             raise DataError(Problem("rare-class", message, hint).at(table.source))
@@ -128,12 +132,6 @@ def _deal_all(
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
-
-
-def members(table: ImageTable, groups: Iterable[str], rows: Iterable[int]) -> list[Member]:
-    """Return some rows of a table, `groups` being those of all."""
-    names, labels = list(groups), table.labels.tolist()
-    return [Member(row, str(names[row]), labels[row]) for row in rows]
 
 
 def series(table: ImageTable, sides: list[str]) -> pd.Series[str]:

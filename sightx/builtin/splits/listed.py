@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sightx import DataError, File, Problem
 
 from .dealing import Counts, deal
-from .fresh import SIDES, Shares, members, refuse_empty, series, unknown_side
+from .fresh import SIDES, Shares, refuse_empty, series, unknown_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,9 @@ class Listed(Shares):
         new = [row for row in range(len(table)) if row not in sides]
         labels = table.labels.tolist()
         held = Counts((side, labels[row]) for row, side in sides.items())
-        sides |= deal(members(table, groups, new), self._shares, self.seed, held)
+        known = [groups[row] for row in new]
+        dealt = deal(known, table.labels[new], self._shares, self.seed, held)
+        sides |= dict(zip(new, dealt, strict=True))
         return series(table, [sides[row] for row in range(len(table))])
 
 

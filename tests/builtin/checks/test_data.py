@@ -75,6 +75,19 @@ def test_precision_that_the_device_lacks(listed: Path, monkeypatch: pytest.Monke
     assert not list(data.bf16_missing(sightx.load(listed), torch.device("cuda")))
 
 
+def test_precision_that_the_processor_emulates(
+    listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, experiment = torch.device("cpu"), sightx.load(listed, ["training.precision=bf16"])
+    for known, slow in [("avx2", 1), ("avx512_bf16", 0), ("amx_bf16", 0), ("bf16", 0)]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: {known: True})
+        assert len(list(data.slow_bf16(experiment, cpu))) == slow
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert [finding.path for finding in data.slow_bf16(experiment, cpu)] == ["training.precision"]
+    assert not list(data.slow_bf16(experiment, torch.device("cuda")))
+    assert not list(data.slow_bf16(sightx.load(listed), cpu))
+
+
 def test_every_rule_has_a_test_here() -> None:
     text = Path(__file__).read_text()
     assert all(check.code in text or check.find.__name__ in text for check in data.CHECKS)

@@ -52,6 +52,36 @@ def test_one_of_a_family_builds_without_memory(arch: str) -> None:
     assert network.train()(torch.empty(2, 3, *size, device="meta")).shape == (2, 7)
 
 
+FAMILIES = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "mobilenet_v2",
+    "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "swin_t", "swin_v2_t", "vgg11_bn",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_stages_do_what_the_network_does(arch: str) -> None:
+    model, size = TorchvisionModel(arch=arch), size_for(arch)
+    torch.manual_seed(0)
+    network = model.build(channels=3, outputs=7, size=size).eval()
+    images = torch.rand(2, 3, *size)
+    stages = model.stages(network)
+    assert stages is not None
+    with torch.no_grad():
+        outputs = images
+        for stage in stages:
+            outputs = stage(outputs)
+        assert torch.equal(outputs, network(images))
+    weights = {id(weight) for stage in stages for weight in stage.parameters()}
+    assert weights == {id(weight) for weight in network.parameters()}
+
+
+def test_a_network_that_is_no_chain_has_no_stages() -> None:
+    model = TorchvisionModel(arch="googlenet")
+    with torch.device("meta"):
+        network = model.build(channels=3, outputs=7, size=(64, 64))
+    assert model.stages(network) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", NAMES)
 def test_every_network_builds(arch: str) -> None:

@@ -66,3 +66,30 @@ def test_build_is_a_function_of_the_seed(
         torch.manual_seed(3)
         states.append(model.build(channels=channels, outputs=5, size=size).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(("model", "channels", "size"), NETWORKS)
+def test_stages_do_what_the_network_does(
+    model: Model, channels: int, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    network = model.build(channels=channels, outputs=5, size=size).eval()
+    images = torch.randn(3, channels, *size)
+    stages = model.stages(network)
+    assert stages is not None
+    with torch.no_grad():
+        assert torch.equal(nn.Sequential(*stages)(images), network(images))
+    learning = {id(weight) for stage in stages for weight in stage.parameters()}
+    assert learning == {id(weight) for weight in network.parameters()}
+
+
+def test_the_stages_of_resnet50_are_those_that_trainable_names() -> None:
+    model = ResNet50()
+    with torch.device("meta"):
+        network = model.build(channels=3, outputs=5, size=(32, 32))
+    stem, *layers, pool, head = model.stages(network)
+    named = dict(network.named_children())
+    assert list(stem) == [named[name] for name in ("conv1", "bn1", "relu", "maxpool")]
+    assert layers == [named[f"layer{number}"] for number in (1, 2, 3, 4)]
+    assert list(pool) == [named["avgpool"], named["flatten"]]
+    assert head is named["head"]

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import re
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -11,8 +15,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torchvision import models
 
-from sightx import ResourceError, SpecError
+from sightx import ResourceError, RunError, SpecError
+from sightx.builtin.models import pretrained
 from sightx.builtin.models.pretrained import fetch, load
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simplenet import SimpleNet
@@ -123,14 +129,83 @@ def test_only_the_head_may_stay_fresh(cache, tmp_path) -> None:
             load(network, published(tmp_path, state), head="head.", dropped=("fc.",))
 
 
-def test_pickled_code_is_not_run(cache, tmp_path) -> None:
+def test_pickled_code_is_not_run(cache, tmp_path, capsys) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (print, ("code ran",))
 
     entry = published(tmp_path, {"body.weight": Trap()})  # type: ignore[dict-item]
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(RunError) as error:
         load(nn.Linear(1, 1), entry, head="head.", dropped=("fc.",))
+    assert "holds no weights that can be read without running code" in line(error)
+    assert "weights_only" not in line(error)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_two_processes_download_a_file_once(cache, tmp_path) -> None:
+    content, asked = b"weights" * 1000, []
+    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            time.sleep(0.5)  # both have asked for the file by now
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    script = (
+        "import sys; from sightx.builtin.models.pretrained import fetch; fetch(sys.argv[1], 1.0)"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        both = [subprocess.Popen([sys.executable, "-c", script, url]) for _ in range(2)]
+        assert [process.wait(60) for process in both] == [0, 0]
+        server.shutdown()
+        thread.join()
+    assert asked == [f"/{name}"]
+    assert [path.name for path in cache.iterdir()] == [name]
+    assert (cache / name).read_bytes() == content
+
+
+def test_the_whole_hash_counts_where_it_is_known(cache, tmp_path, monkeypatch) -> None:
+    entry = published(tmp_path, {"weight": torch.ones(2)})
+    digest = hashlib.sha256(entry.file.read_bytes()).hexdigest()
+    monkeypatch.setattr(pretrained, "_pinned", lambda: {entry.file.name: digest[:8] + "0" * 56})
+    with pytest.raises(ResourceError, match="weights-hash"):
+        fetch(entry.url, 1.5)
+    assert list(cache.iterdir()) == []
+    monkeypatch.setattr(pretrained, "_pinned", lambda: {entry.file.name: digest})
+    assert fetch(entry.url, 1.5).read_bytes() == entry.file.read_bytes()
+
+
+def test_a_file_of_which_no_hash_is_known_is_refused(cache, tmp_path) -> None:
+    (tmp_path / "net.pth").write_bytes(b"anything")
+    with pytest.raises(ResourceError, match=r"no sha256 is known of net\.pth"):
+        fetch((tmp_path / "net.pth").as_uri(), 1)
+    assert list(cache.iterdir()) == []
+
+
+def test_every_published_file_has_a_hash_and_both_agree() -> None:
+    urls = {
+        entry.url
+        for name in models.list_models(module=models)
+        for entry in models.get_model_weights(name)
+    }
+    names = {url.rpartition("/")[2] for url in urls}
+    assert len(names) > 100
+    assert all(re.fullmatch("[0-9a-f]{8,10}", pretrained._digits(name)) for name in names)
+    pinned = pretrained._pinned()
+    assert {"resnet50-11ad3fa6.pth", "resnet50-0676ba61.pth"} <= set(pinned) <= names
+    for name, digest in pinned.items():
+        assert re.fullmatch("[0-9a-f]{64}", digest)
+        assert digest.startswith(pretrained._digits(name))
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet", "imagenet-v1", "run:3f9a", "a/b.pt"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from rich.console import Console as Terminal
 
 import sightx
 from sightx import Epoch, Observer, Run, Step
+from sightx.builtin.observers import tables
 from sightx.builtin.observers.console import Console, Live, Screen
 
 
 def epoch(number: int = 2, **figures: float) -> Epoch:
     metrics = {"train/loss": 0.5, "train/accuracy": 0.9, "validation/loss": 0.75,
                "validation/accuracy": 0.8, **figures}  # fmt: skip
-    return Epoch(number, 3, 10, metrics, 12.34, 1e-4, "validation/accuracy", best=True)
+    return Epoch(number, 3, 10, metrics, 12.34, 1e-4, "validation/accuracy", best=True,
+                 images_per_second=12345.6, waiting=0.034)  # fmt: skip
 
 
 @pytest.fixture
@@ -24,16 +27,30 @@ def run(spec: Path, tmp_path: Path) -> Run:
     return sightx.run(sightx.load(spec), runs=tmp_path / "runs")
 
 
-def screen(run: Run, terminal: bool = False) -> tuple[Screen, io.StringIO]:
+def screen(run: Run, terminal: bool = False, width: int = 120) -> tuple[Screen, io.StringIO]:
     out = io.StringIO()
-    return Screen(run, Terminal(file=out, force_terminal=terminal, width=120, highlight=False)), out
+    made = Terminal(file=out, force_terminal=terminal, width=width, highlight=False)
+    return Screen(run, made), out
 
 
 def test_a_row_has_losses_accuracies_their_gap_rate_and_the_mark(run: Run) -> None:
     made, out = screen(run)
     made.sightx_epoch_finished(epoch())
     cells = out.getvalue().split()
-    assert cells == ["2", "0.5000", "0.7500", "90.0%", "80.0%", "+10.0", "0.0001", "12.3s", "best"]
+    figures = ["2", "0.5000", "0.7500", "90.0%", "80.0%", "+10.0", "0.0001", "12.3s"]
+    assert cells == [*figures, "12,346", "3%", "best"]
+
+
+@pytest.mark.parametrize("monitor", ["validation/accuracy", "validation/qwk"])
+def test_eighty_columns_hold_a_row_without_its_pace(run: Run, monitor: str) -> None:
+    shown = replace(epoch(), monitor=monitor)
+    for width, wide in ((80, False), (100, True)):
+        made, out = screen(run, width=width)
+        made.print(tables.header(monitor, pace=made._pace))
+        made.sightx_epoch_finished(shown)
+        head, row = out.getvalue().splitlines()
+        assert len(head) < len(row) <= width
+        assert ("12,346" in row) == ("images/s" in head) == wide
 
 
 def test_what_is_nan_or_missing_is_a_dash(run: Run) -> None:
@@ -41,7 +58,7 @@ def test_what_is_nan_or_missing_is_a_dash(run: Run) -> None:
     only = Epoch(1, 3, 5, {"train/loss": float("nan"), "train/accuracy": 0.5}, 1.0, 0.1,
                  "validation/qwk", best=False)  # fmt: skip
     made.sightx_epoch_finished(only)
-    assert out.getvalue().split() == ["1", "-", "-", "50.0%", "-", "-", "0.1", "1.0s"]
+    assert out.getvalue().split() == ["1", "-", "-", "50.0%", "-", "-", "0.1", "1.0s", "0", "0%"]
 
 
 def test_the_end_names_class_rows_checkpoint_and_directory(run: Run) -> None:

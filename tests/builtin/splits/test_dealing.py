@@ -2,16 +2,31 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx.builtin.splits.dealing import Member, deal
+from sightx.builtin.splits import dealing
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 groups = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=40)
+
+
+class Member(NamedTuple):
+    row: int
+    group: str
+    label: int
+
+
+def deal(members, shares, seed, held=None) -> dict[int, str]:
+    """Return the side of each row."""
+    labels = np.array([member.label for member in members])
+    sides = dealing.deal([member.group for member in members], labels, shares, seed, held)
+    return {member.row: side for member, side in zip(members, sides, strict=True)}
 
 
 def members_of(contents: list[list[int]]) -> list[Member]:

@@ -1,0 +1,178 @@
+"""Time the epochs after the first, when pixels are prepared, against ImageFolder and DataLoader.
+
+    python benchmarks/later_epochs.py [--rounds 5] [--case disk|simplenet]
+
+disk: 512 px rows read from the store on disk, shuffled, in batches of 32, each row's checksum
+verified. The peer reads JPEGs that were resized to 512 px before (quality 90), by torchvision's
+ImageFolder and a DataLoader with two persistent workers. Nothing is trained. Bar: 8 times.
+
+simplenet: whole epochs of training SimpleNet (12288-84-50-2, Adam, batches of 64) on 64x64 PNG
+files, from the store where `auto` puts it. The peer is a plain loop over ImageFolder behind a
+DataLoader with two persistent workers. Bar: 3.5 times the images a second.
+
+All files are in the system's cache, as they are after a first epoch; torch has one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from PIL import Image
+from rounds import medians, table
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+import sightx
+from sightx.data.batches import Batches
+from sightx.data.digests import Digests
+from sightx.data.preparation import Storage
+from sightx.data.rows import Rows
+from sightx.data.samples import prepare
+from sightx.data.shelf import Shelf
+from sightx.training.build import build_module
+from sightx.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+PEER = "ImageFolder, DataLoader"
+SPEC = """
+name = "later"
+[dataset]
+use = "image-folder"
+root = "{root}"
+[[prepare]]
+use = "resize"
+size = 64
+[normalize]
+use = "imagenet"
+[model]
+use = "simplenet"
+[training]
+epochs = 10000
+batch_size = 64
+"""
+
+
+def photograph(rng: np.random.Generator, side: int) -> Image.Image:
+    """Return smooth colours with some noise: as a JPEG about as large as a photograph."""
+    coarse = rng.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+    noisy = np.asarray(smooth, np.float32) + rng.normal(0, 2, (side, side, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def write(folder: Path, count: int, side: int, suffix: str) -> list[Path]:
+    """Write images of two classes into folders `a` and `b`."""
+    rng, paths = np.random.default_rng(0), []
+    for number in range(count):
+        path = folder / "ab"[number % 2] / f"{number:05}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photograph(rng, side).save(path, **({"quality": 90} if suffix == ".jpg" else {}))
+        paths.append(path)
+    return paths
+
+
+def loader(folder: Path, batch: int, *change: object) -> DataLoader:
+    """Return the peer's way to images."""
+    images = ImageFolder(folder, transforms.Compose(list(change)))
+    return DataLoader(images, batch, shuffle=True, num_workers=2, persistent_workers=True)
+
+
+def rate(count: int, work: Iterator[object]) -> float:
+    """Return the images a second of one more epoch."""
+    started = perf_counter()
+    next(work)
+    return count / (perf_counter() - started)
+
+
+def disk(folder: Path, rounds: int) -> dict[str, float]:
+    """Return images/s of both ways to read shuffled 512 px images."""
+    count = 1024
+    paths = write(folder / "jpeg", count, 512, ".jpg")
+    shelf = Shelf.create(folder / "shelf", {"shape": [3, 512, 512]})
+    digests = Digests.of(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    with shelf.filling() as filling:
+        for digest, path in zip(digests, paths, strict=True):
+            pixels = np.asarray(Image.open(path)).transpose(2, 0, 1)
+            filling.append(bytes.fromhex(digest), pixels)
+    shelf = Shelf.open(shelf.folder)
+    rows = Rows(shelf.pixels(), shelf.rows(digests))
+    batches = Batches(rows, np.zeros(count, int), ((0.0,) * 3, (1.0,) * 3), CPU)
+    jpegs = loader(folder / "jpeg", 32, transforms.PILToTensor())
+
+    def theirs() -> Iterator[int]:
+        while True:
+            yield sum(len(images) for images, _ in jpegs)
+
+    def ours() -> Iterator[int]:
+        rng = np.random.default_rng(0)
+        while True:
+            parts = np.split(rng.permutation(count), count // 32)
+            yield sum(len(batch.pixels) for batch in batches.stream(parts))
+
+    cases = {PEER: theirs(), "SightX, disk, checksums": ours()}
+    return medians({name: partial(rate, count, work) for name, work in cases.items()}, rounds)
+
+
+def simplenet(folder: Path, rounds: int) -> dict[str, float]:
+    """Return images/s of both ways to train a small network."""
+    count = 2048
+    write(folder / "files" / "train", count, 64, ".png")
+    write(folder / "files" / "val", 8, 64, ".png")
+    os.environ["SIGHTX_STORE"] = str(folder / "store")
+    (folder / "spec.toml").write_text(SPEC.format(root=folder / "files"))
+    experiment = sightx.load(folder / "spec.toml")
+    opened = sightx.table(experiment)
+    storage, faults = Storage.of(experiment, CPU), folder / "faults.csv"
+    samples = prepare(
+        opened, experiment.dataset, experiment.prepare, storage=storage, faults=faults
+    )
+
+    def network() -> nn.Module:
+        return build_module(experiment.model, experiment.loss, 2, (3, 64, 64), 0)
+
+    def theirs() -> Iterator[float]:
+        mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+        change = [transforms.ToTensor(), transforms.Normalize(mean, deviation)]
+        files, net = loader(folder / "files" / "train", 64, *change), network()
+        criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters())
+        while True:
+            total = 0.0
+            for images, targets in files:
+                optimizer.zero_grad()
+                loss = criterion(net(images), targets)
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+            yield total
+
+    ours = Trainer(experiment, samples, network(), CPU).epochs()
+    cases = {PEER: theirs(), f"SightX, {samples.residence}": ours}
+    return medians({name: partial(rate, count, work) for name, work in cases.items()}, rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--case", choices=["disk", "simplenet"])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for name, case in {"disk": disk, "simplenet": simplenet}.items():
+        if given.case in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                figures = case(Path(folder), given.rounds)
+            print(f"{name}\n{table(figures, PEER, 'images/s', more_is_better=True)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Time an epoch of a ResNet50 behind a frozen prefix, with its features stored and without.
+
+    python benchmarks/prefix.py [--rounds 3] [--images 48] [--size 224] [--precision fp32]
+
+No augmentation, batch 8; the epochs after the first, on the processor or on the GPU where there is
+one. The peer is the same run with `execution.features = "off"`. Bar: 3 times as fast where the head
+alone learns; with layer4 the part that is trained costs more, and less can be saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+from functools import partial
+
+import torch
+from rounds import Case, medians, table
+from step import World
+
+from sightx import Epoch, Experiment
+from sightx.builtin import optimizers
+from sightx.builtin.models.resnet import ResNet50
+from sightx.spec.experiment import Execution
+from sightx.training.trainer import Trainer
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BATCH = 8
+LEARNING = {"only the head": ("head",), "layer4 and the head": ("layer4", "head")}
+
+
+def experiment(world: World, features: str, epochs: int = 3) -> Experiment:
+    """Return the world's experiment over some epochs, with features stored or not."""
+    training = world.experiment.training.model_copy(update={"epochs": epochs})
+    execution = Execution.model_validate({"features": features})
+    return world.experiment.model_copy(update={"training": training, "execution": execution})
+
+
+def epoch(world: World, features: str) -> float:
+    """Return the seconds of an epoch after the first."""
+    trainer = Trainer(experiment(world, features), world.samples, world.module(), DEVICE)
+    seconds = [event.seconds for event in trainer.events() if isinstance(event, Epoch)]
+    return statistics.median(seconds[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    asked = parser.parse_args()
+    steps = asked.images // BATCH
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name, trainable in LEARNING.items():
+        model = ResNet50(trainable=trainable)
+        world = World(model, optimizers.Adam(), asked.size, BATCH, steps, asked.precision)
+        cases: dict[str, Case] = {
+            'features = "off"': partial(epoch, world, "off"),
+            'features = "auto"': partial(epoch, world, "auto"),
+        }
+        figures = {case: steps * BATCH / s for case, s in medians(cases, asked.rounds).items()}
+        print(f"\nResNet50, {name}, {asked.size} px, {asked.precision}, {DEVICE.type}")
+        print(table(figures, 'features = "off"', "images/s", more_is_better=True))
+
+
+if __name__ == "__main__":
+    main()

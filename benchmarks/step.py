@@ -1,0 +1,238 @@
+"""Time a step against a bare loop in plain torch, and against Lightning, in the same run.
+
+    python benchmarks/step.py [--rounds 9] [--steps 1500] [--only overhead|resnet50]
+
+`overhead`: a 48-84-50-2 perceptron, batch 32, all in memory. The bare loop takes ready float
+batches from a list and steps torch's fused Adam; SightX gathers uint8 rows, normalises, watches the
+loss and counts right answers. Lightning's `barebones` trainer takes the bare loop's batches and
+Adam; it is left out where it is not installed (`pip install "sightx[bench]"`). Bars: at most 30 us
+over the bare loop, and at most 0.55 times Lightning's step.
+
+`resnet50`: a training step in bf16 on the processor, images of 224 px, batch 8, against a plain
+fp32 loop over the same network with torch's Adam. Bar: 1.8 times as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from functools import partial
+from importlib.util import find_spec
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rounds import Case, medians, table
+from torch import nn
+
+from sightx import Experiment, ImageTable, Model, Optimizer, Step
+from sightx.builtin import (
+    checkpoints,
+    losses,
+    metrics,
+    normalize,
+    optimizers,
+    prepare,
+    samplers,
+    schedulers,
+    splits,
+    stopping,
+)
+from sightx.builtin.datasets.synthetic import SyntheticFundus
+from sightx.builtin.models.resnet import ResNet50
+from sightx.builtin.models.simplenet import SimpleNet
+from sightx.data.rows import Rows
+from sightx.data.samples import Samples
+from sightx.spec.experiment import Training
+from sightx.training.build import build_module
+from sightx.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+BARE, SIGHTX, LIGHTNING = "bare loop, fused Adam", "SightX", "Lightning barebones"
+PLAIN = "plain fp32 loop"
+
+
+class World:
+    """Random images of two classes in memory, an experiment over them, and ready batches."""
+
+    def __init__(
+        self, model: Model, optimizer: Optimizer, size: int, batch: int, steps: int, precision: Any
+    ) -> None:
+        self.steps, count = steps, batch * steps
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 2, count)
+        pixels = torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
+        frame = pd.DataFrame({"path": labels.astype(str), "label": labels, "group": ""})
+        nobody = np.arange(0)
+        self.samples = Samples(
+            table=ImageTable(frame, ("a", "b"), lambda _: b""),
+            rows=Rows.of(pixels),
+            sides={"train": np.arange(count), "validation": nobody, "test": nobody},
+            id="",
+        )
+        self.experiment = Experiment(
+            name="step",
+            dataset=SyntheticFundus(),
+            split=splits.Stratified(),
+            prepare=(prepare.Resize(size=size),),
+            normalize=normalize.ImageNet(),
+            sampler=samplers.Shuffle(),
+            model=model,
+            loss=losses.CrossEntropy(),
+            optimizer=optimizer,
+            scheduler=schedulers.Constant(),
+            metric=(metrics.Accuracy(),),
+            checkpoint=(checkpoints.Last(),),
+            stopping=stopping.Never(),
+            training=Training(
+                epochs=1, batch_size=batch, monitor="train/loss", precision=precision
+            ),
+        )
+        chosen = slice(0, min(count, 100 * batch))  # enough to go round
+        images = (pixels[chosen].float() / 255 - 0.45) / 0.225
+        targets = torch.from_numpy(labels[chosen])
+        self.batches = list(zip(images.split(batch), targets.split(batch), strict=True))
+
+    def module(self) -> nn.Module:
+        """Return the network with fresh weights."""
+        shape = self.samples.rows.shape
+        return build_module(self.experiment.model, self.experiment.loss, 2, shape, 0)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield a ready batch for every step."""
+        for step in range(self.steps):
+            yield self.batches[step % len(self.batches)]
+
+
+def between(moments: list[float]) -> float:
+    """Return the seconds of a step: the median over stretches of 50 steps, or of single ones."""
+    stretch = 50 if len(moments) > 500 else 1
+    return float(np.median(np.diff(moments[::stretch]))) / stretch
+
+
+def ours(world: World) -> float:
+    trainer = Trainer(world.experiment, world.samples, world.module(), CPU)
+    return between([time.perf_counter() for e in trainer.events() if isinstance(e, Step)])
+
+
+def bare(world: World, fused: bool) -> float:
+    module, loss_of, moments = world.module(), nn.CrossEntropyLoss(), []
+    module.train()
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=fused)
+    for images, targets in world:
+        optimizer.zero_grad()
+        loss = loss_of(module(images), targets)
+        loss.backward()
+        optimizer.step()
+        moments.append(time.perf_counter())
+    return between(moments)
+
+
+def lightning(world: World) -> float:
+    import lightning as pl
+
+    moments: list[float] = []
+
+    class Net(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.loss_of = world.module(), nn.CrossEntropyLoss()
+
+        def training_step(self, batch: Any) -> torch.Tensor:
+            moments.append(time.perf_counter())
+            return self.loss_of(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3, fused=True)
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings(action="ignore"), redirect_stderr(StringIO()):
+        trainer = pl.Trainer(barebones=True, max_epochs=1, accelerator="cpu")
+        trainer.fit(Net(), world)
+    return between(moments)
+
+
+def serve(case: str, steps: int) -> None:
+    """Answer every line on standard input with the seconds of a step."""
+    world = World(SimpleNet(hidden=(84, 50)), optimizers.Adam(), 4, 32, steps, "fp32")
+    cases: dict[str, Case] = {
+        BARE: partial(bare, world, True),
+        SIGHTX: partial(ours, world),
+        LIGHTNING: partial(lightning, world),
+    }
+    for _ in sys.stdin:
+        print(cases[case](), flush=True)
+
+
+@contextmanager
+def served(case: str, steps: int) -> Iterator[Case]:
+    """Serve a case in a process of its own: Lightning slows torch down for a whole process."""
+    command = [sys.executable, __file__, "--serve", case, "--steps", str(steps)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+
+        def ask() -> float:
+            assert process.stdin
+            assert process.stdout
+            print(file=process.stdin, flush=True)
+            return float(process.stdout.readline())
+
+        yield ask
+
+
+def overhead(rounds: int, steps: int) -> None:
+    names = [BARE, SIGHTX, *([LIGHTNING] if find_spec("lightning") else [])]
+    with ExitStack() as stack:
+        cases = {name: stack.enter_context(served(name, steps)) for name in names}
+        figures = {name: 1e6 * value for name, value in medians(cases, rounds).items()}
+    print("a step of a 48-84-50-2 perceptron, batch 32, all in memory")
+    print(table(figures, BARE, "us a step", more_is_better=False))
+    print(f"SightX adds {figures[SIGHTX] - figures[BARE]:.1f} us (bar: 30)")
+    if LIGHTNING in figures:
+        share = figures[SIGHTX] / figures[LIGHTNING]
+        print(f"SightX takes {share:.3f} of Lightning barebones (bar: 0.55)")
+    else:
+        print("Lightning is not installed: skipped")
+
+
+def resnet50(rounds: int) -> None:
+    def world(precision: str) -> World:
+        return World(ResNet50(), optimizers.Adam(), 224, 8, 4, precision)
+
+    slow, fast = world("fp32"), world("bf16")
+    cases: dict[str, Case] = {
+        PLAIN: partial(bare, slow, False),
+        "SightX fp32": partial(ours, slow),
+        "SightX bf16": partial(ours, fast),
+    }
+    figures = {name: 8 / value for name, value in medians(cases, rounds).items()}
+    print(f"ResNet50, batch 8, {torch.get_num_threads()} threads")
+    print(table(figures, PLAIN, "images/s", more_is_better=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--only", choices=["overhead", "resnet50"])
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.serve:
+        serve(asked.serve, asked.steps)
+        return
+    if asked.only != "resnet50":
+        overhead(asked.rounds, asked.steps)
+    if asked.only != "overhead":
+        resnet50(max(asked.rounds // 3, 1))
+
+
+if __name__ == "__main__":
+    main()

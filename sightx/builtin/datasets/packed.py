@@ -1,0 +1,38 @@
+"""Prepared pixels as a dataset of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import PositiveInt
+
+from sightx import Place, Traits
+from sightx.builtin.datasets.written import Written
+
+if TYPE_CHECKING:
+    from sightx import ImageTable
+
+
+class Packed(Written):
+    """Read pixels that `sightx prepare --pack` wrote; the original images are not needed.
+
+    A chain of `prepare` goes on from these pixels; left out, they are used as they are.
+    """
+
+    name = "packed"
+
+    root: Place
+    """The folder that was written."""
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """The channels, height and width of the pixels."""
+
+    def traits(self) -> Traits:
+        """Return what the settings say."""
+        return replace(super().traits(), shape=self.shape)
+
+    def table(self) -> ImageTable:
+        """Return a row for each image that was packed."""
+        from sightx import table_from_pack
+
+        return table_from_pack(self.root, self.traits())

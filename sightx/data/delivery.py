@@ -1,0 +1,111 @@
+"""What a dataset that SightX writes has beside its images: a whole folder, a spec that reads it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightx.data.table import ImageTable
+from sightx.document import Key, Position
+from sightx.errors import Problem, SpecError
+from sightx.registry.project import LOCAL
+from sightx.spec import whole
+from sightx.spec.experiment import Experiment
+
+SPEC = "spec.toml"
+_WRITING = ".writing"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Say what was written, in bytes; `dataset` is the table that names it, from its folder."""
+
+    samples: int
+    size: int
+    dataset: dict[str, Any]
+
+
+@contextmanager
+def delivered(folder: Path, last: str) -> Iterator[Path]:
+    """Yield a folder to write files in; without an error they move to `folder`, `last` as the last.
+
+    So `last` is there only when all is. What a process that was killed has left is removed. Raises
+    SpecError where the folder holds anything else.
+    """
+    others = sorted(path.name for path in folder.glob("*") if path.name != _WRITING)
+    if others:
+        message = f"{folder} is not empty: it holds {', '.join(others[:3])}"
+        raise SpecError(Problem("exists", message, "give a new folder, or remove it first"))
+    writing = folder / _WRITING
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir(parents=True)
+    try:
+        yield writing
+        names = sorted(path.name for path in writing.iterdir() if path.name != last)
+        for name in (*names, last):
+            _sync(writing / name)
+            (writing / name).rename(folder / name)
+        _sync(folder)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def said_of(experiment: Experiment, table: ImageTable, use: str) -> dict[str, Any]:
+    """Return the [dataset] table by which a spec names what was written of a table."""
+    traits = experiment.dataset.traits()
+    facts = {
+        "ordered": table.ordered,
+        "handed": traits.handed,
+        "groups": bool((table.frame["group"] != "").any()),
+        "split": "split" in table.frame,
+    }
+    said = {key: True for key, value in facts.items() if value}
+    return {"use": use, "root": ".", "classes": list(table.classes), **said}
+
+
+def spec(experiment: Experiment, dataset: Mapping[str, Any], *, prepared: bool = False) -> str:
+    """Return the experiment's spec with another dataset, as its author wrote it but for comments.
+
+    What it extends and `--set` are laid in, and paths are absolute. With `prepared` its chain of
+    `prepare` is left out.
+    """
+    origin = experiment.origin
+    said = experiment.tables()
+    if origin:
+        said = _said(origin.document.data, origin.document.positions, ())
+    left = {key: value for key, value in said.items() if key not in ("dataset", "extends")}
+    if prepared:
+        left.pop("prepare", None)
+    return whole.written({"name": experiment.name, "dataset": dict(dataset), **left})
+
+
+def _said(data: Any, positions: Mapping[Key, Position], key: Key) -> Any:
+    """Return what of some data a file or an option has said; not what is a default."""
+    if isinstance(data, dict):
+        pairs = {name: (*key, name) for name in data}
+        kept = [name for name, here in pairs.items() if _is_said(here, positions)]
+        return {name: _said(data[name], positions, pairs[name]) for name in kept or data}
+    if isinstance(data, list) and any(isinstance(item, dict) for item in data):
+        places = [(*key, number) for number in range(len(data))]
+        kept_items = [number for number, here in enumerate(places) if _is_said(here, positions)]
+        return [_said(data[number], positions, places[number]) for number in kept_items or
+                range(len(data))]  # fmt: skip
+    return data
+
+
+def _is_said(key: Key, positions: Mapping[Key, Position]) -> bool:
+    return key in positions and Path(positions[key].file).name != LOCAL

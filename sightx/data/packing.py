@@ -1,0 +1,93 @@
+"""Write an experiment's prepared pixels as a dataset of its own: a pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sightx.data.delivery import SPEC, Written, delivered, said_of, spec
+from sightx.data.indexes import INDEX, write_index
+from sightx.data.packs import DESCRIPTION, PIXELS, Pack
+from sightx.data.pixels import Progress
+from sightx.data.preparation import Storage
+from sightx.data.rows import Rows
+from sightx.data.samples import Samples, open_rows, prepare
+from sightx.data.shelf import Shelf
+from sightx.data.table import Decoded, ImageTable
+from sightx.registry import provenance
+from sightx.spec.experiment import Experiment, table
+
+_TOGETHER = 256  # rows that are copied at once
+
+
+def write(
+    experiment: Experiment, folder: Path, faults: Path, *, progress: Progress | None = None
+) -> Written:
+    """Write the prepared pixels of every image of the dataset, and a spec that trains on them.
+
+    What is bad is listed in the file `faults`, and dealt with as the dataset says. `progress`
+    hears (done, of) while images are prepared. Raises DataError, and SpecError where the folder
+    is not empty.
+    """
+    with delivered(folder, DESCRIPTION) as writing:
+        rows = open_rows(experiment.dataset)
+        data = _prepared(experiment, rows, faults, progress)
+        kept = rows.without(data.table.skipped)
+        # What was packed before goes on under the hash of what it was made of.
+        digests = list(kept.frame["digest"] if kept.chain else data.digests)
+        size = _copy(data.rows, digests, writing / PIXELS)
+        write_index(writing / INDEX, kept, pd.DataFrame({"sha256": digests}))
+        said = {**said_of(experiment, kept, "packed"), "shape": list(data.rows.shape)}
+        text = spec(experiment, said, prepared=True)
+        (writing / SPEC).write_text(text, encoding="utf-8")
+        described = _describe(experiment, kept)
+        (writing / DESCRIPTION).write_text(described.model_dump_json(indent=1) + "\n")
+    return Written(len(kept), size, said)
+
+
+def _prepared(
+    experiment: Experiment, rows: ImageTable, faults: Path, progress: Progress | None
+) -> Samples:
+    """Return the samples with their pixels; on which side each is matters to nobody here."""
+    frame = rows.frame if "split" in rows.frame else rows.frame.assign(split="")
+    return prepare(
+        rows.with_frame(frame),
+        experiment.dataset,
+        experiment.prepare,
+        storage=Storage.of(experiment),
+        threads=experiment.execution.threads,
+        progress=progress,
+        faults=faults,
+    )
+
+
+def _copy(rows: Rows, digests: list[str], folder: Path) -> int:
+    """Write the row of each content once; return how many bytes they have."""
+    firsts = np.sort(np.unique(digests, return_index=True)[1])
+    shelf = Shelf.create(folder, {"shape": list(rows.shape)})
+    with shelf.filling() as filling:
+        for start in range(0, len(firsts), _TOGETHER):
+            some = firsts[start : start + _TOGETHER]
+            for position, row in zip(some, rows.gather(some).cpu(), strict=True):
+                filling.append(bytes.fromhex(digests[position]), row)
+    return len(firsts) * shelf.size
+
+
+def _describe(experiment: Experiment, kept: ImageTable) -> Pack:
+    registry = experiment.origin.registry if experiment.origin else None
+    own = [
+        {"prepare": table(each), "origin": provenance.describe(each, registry)}
+        for each in experiment.prepare
+    ]
+    decoded = kept.decoded if kept.chain else Decoded(experiment.dataset.decode, len(own))
+    return Pack(
+        classes=kept.classes,
+        ordered=kept.ordered,
+        samples=len(kept),
+        chain=(*kept.chain, *own),
+        decode=decoded.mode,
+        decoded_for=decoded.steps or 0,
+        source={"name": experiment.name, "dataset": experiment.dataset.use, "id": experiment.id},
+    )

@@ -1,0 +1,184 @@
+"""The ways in: what a run needs is opened and checked before its directory is made."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightx.data import pixels, samples
+from sightx.data.table import ImageTable
+from sightx.runner.execution import Execution, Start
+from sightx.runner.following import begin, finish, follow, together
+from sightx.runner.resuming import Resumption, experiment_of, over, recorded
+from sightx.runs import directory, environment, index, lock
+from sightx.runs.directory import Run, open_run
+from sightx.runs.signals import listening
+from sightx.spec import checks
+from sightx.spec.experiment import Experiment
+from sightx.training.build import choose_device
+from sightx.training.distributed import Ranks, own_device
+
+Watching = Mapping[str, Any]
+
+_log = logging.getLogger("sightx")
+_TURNS = threading.Lock()  # torch seeds and counts threads for the whole process
+
+
+def table(experiment: Experiment) -> ImageTable:
+    """Return an experiment's samples, excluded rows left out, each row dealt to a side.
+
+    Raises DataError.
+    """
+    return samples.open_table(experiment.dataset, experiment.split)
+
+
+def run(
+    experiment: Experiment,
+    *,
+    observers: Watching | None = None,
+    runs: Path | None = None,
+    progress: pixels.Progress | None = None,
+    unfinished: bool = False,
+    profile: bool = False,
+) -> Run:
+    """Execute an experiment and return its run.
+
+    `observers` are components that watch beside those of the spec, by name; `runs` is the folder
+    of runs; `progress` hears (done, of) while images are prepared. With `unfinished`, the newest
+    run of this experiment goes on, if there is one; with `profile`, some steps are traced. Runs of
+    one process take turns. Raises SightXError; whatever happens after the directory is made is
+    recorded there.
+    """
+    root = runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
+    with _TURNS, together(experiment) as ranks:
+        if not ranks.lead:
+            return follow(experiment, ranks)
+        if unfinished and (found := _newest(root, experiment)):
+            return _resumed(
+                found, experiment, ranks, observers=observers, progress=progress, profile=profile
+            )
+        return _begun(experiment, root, ranks, observers, progress, profile)
+
+
+def _begun(
+    experiment: Experiment,
+    root: Path,
+    ranks: Ranks,
+    observers: Watching | None,
+    progress: pixels.Progress | None,
+    profile: bool,
+) -> Run:
+    with _left_as_found(experiment):
+        device = choose_device(own_device(experiment.execution.device))
+        opened = _opened(experiment, device)
+        weights = _source(root, experiment.model.weights)
+        described = {**environment.describe(experiment, device), "weights": weights}
+        made = directory.create(root, experiment, described)
+        with lock.held(made.directory):
+            execution = Execution(experiment, made, device, observers or {}, ranks)
+            with execution.recorded(), listening() as asked:
+                begin(ranks, made)
+                execution.go(Start(opened, weights, profile=profile), progress, asked)
+    return finish(ranks, made)
+
+
+def resume(
+    run: Run | str | Path,
+    *,
+    experiment: Experiment | None = None,
+    changes: Sequence[str] = (),
+    allow_data_change: bool = False,
+    allow_plugin_change: bool = False,
+    observers: Watching | None = None,
+    progress: pixels.Progress | None = None,
+) -> Run:
+    """Let a run go on where it stopped, as if it never had, and return it.
+
+    One that has finished is left as it is. The run's own experiment holds, with `changes`
+    (`key=value`); or `experiment`, where one is given. Whatever is not as it was is logged and
+    recorded; `allow_...` lets in what is refused otherwise. Raises DriftError, a RunError, for
+    what is refused, RunError where the run is in use or no state of it is whole.
+    """
+    found = run if isinstance(run, Run) else open_run(run)
+    wanted = experiment or experiment_of(found, changes)
+    with _TURNS, together(wanted) as ranks:
+        if not ranks.lead:
+            return follow(wanted, ranks)
+        allowed = (allow_data_change, allow_plugin_change)
+        return _resumed(found, wanted, ranks, tuple(changes), allowed, observers, progress)
+
+
+def _resumed(
+    found: Run,
+    wanted: Experiment,
+    ranks: Ranks,
+    changes: tuple[str, ...] = (),
+    allowed: tuple[bool, bool] = (False, False),
+    observers: Watching | None = None,
+    progress: pixels.Progress | None = None,
+    profile: bool = False,
+) -> Run:
+    if over(found, wanted):
+        _log.info("%s is %s", found.id, found.result["status"])
+        begin(ranks, found, over=True)
+        return finish(ranks, found)
+    with lock.held(found.directory), _left_as_found(wanted):
+        device = choose_device(own_device(wanted.execution.device))
+        resumption = Resumption(found, wanted, device, changes, *allowed)
+        resumption.open()
+        opened = resumption.table(_opened(wanted, device))
+        weights = recorded(found)["weights"]
+        start = Start(opened, weights, resumption.saved, resumption.judge, profile)
+        execution = Execution(wanted, found, device, observers or {}, ranks)
+        with execution.recorded(), listening() as asked:
+            begin(ranks, found, resumed=True)
+            execution.go(start, progress, asked)
+    return finish(ranks, found)
+
+
+def _opened(experiment: Experiment, device: torch.device) -> ImageTable:
+    """Return the samples, once the checks of device and data have passed."""
+    checks.enforce(experiment, "device", device=device)
+    opened = table(experiment)
+    checks.enforce(experiment, "data", table=opened)
+    return opened
+
+
+def _newest(root: Path, experiment: Experiment) -> Run | None:
+    """Return the newest run of an experiment, by its name and its id."""
+    for found in reversed(index.runs(root)):
+        if f"-{experiment.name}-" in found.id and found.environment.get("id") == experiment.id:
+            return found
+    return None
+
+
+def _source(root: Path, weights: str) -> str:
+    """Return where weights come from; `run:ID` is the file of that run's best checkpoint."""
+    if not weights.startswith("run:"):
+        return weights
+    found, name = index.find(root, weights.removeprefix("run:"))
+    return str(found.checkpoint(name) / "model.safetensors")
+
+
+@contextmanager
+def _left_as_found(experiment: Experiment) -> Iterator[None]:
+    """Give a caller back what torch keeps for the whole process: draws, and the flag."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        _deterministic(experiment.execution.deterministic)
+        try:
+            yield
+        finally:
+            _deterministic(deterministic)
+
+
+def _deterministic(wanted: bool) -> None:
+    """Set torch's flag where it is another: setting it imports all that compiles."""
+    if torch.are_deterministic_algorithms_enabled() != wanted:
+        torch.use_deterministic_algorithms(wanted)

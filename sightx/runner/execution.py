@@ -1,0 +1,271 @@
+"""One experiment carried through, from its data to its figures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightx.data import pixels, samples
+from sightx.data.preparation import Storage
+from sightx.data.samples import Samples
+from sightx.data.table import SPLITS, ImageTable
+from sightx.errors import Problem, ResourceError
+from sightx.evaluation import figures
+from sightx.registry.observers import Observers
+from sightx.runner.following import notes, scored
+from sightx.runner.outcome import Outcome
+from sightx.runner.saving import Saving
+from sightx.runner.verdict import settled
+from sightx.runs import checkpoints
+from sightx.runs.directory import Run
+from sightx.runs.signals import Asked, Interrupted
+from sightx.runs.writer import Writer
+from sightx.spec.experiment import Experiment
+from sightx.training.build import build_module
+from sightx.training.distributed import Ranks
+from sightx.training.events import Epoch, Event, Step
+from sightx.training.profile import FOLDER, profiled
+from sightx.training.shared import from_first
+from sightx.training.state import State
+from sightx.training.trainer import Trainer
+from sightx.training.weights import initialise
+
+_log = logging.getLogger("sightx")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Say what an execution begins with.
+
+    `weights` is where a fresh network's come from; with `saved` it goes on from there. `judge`
+    hears the trainer before it has taken a state and before the run is changed, and may raise. With
+    `profile`, some steps are traced.
+    """
+
+    table: ImageTable
+    weights: str
+    saved: State | None = None
+    judge: Callable[[Trainer], None] | None = None
+    profile: bool = False
+
+
+class Execution:
+    """Carry one experiment through: data, training, evaluation."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        made: Run,
+        device: torch.device,
+        watching: Mapping[str, Any],
+        ranks: Ranks,
+    ) -> None:
+        self.experiment, self.run, self.device, self._ranks = experiment, made, device, ranks
+        self._watching = {item.name: item for item in experiment.observer} | dict(watching)
+        self.observers = Observers({}, self._warn)
+        self._registry = experiment.origin.registry if experiment.origin else None
+        self._outcome = Outcome(made, self._registry, self._told)
+        self.result = self._outcome.result
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write the result, whatever happens."""
+        with self._outcome.recorded(), settled(self._registry):
+            yield
+
+    def _told(self, result: Mapping[str, Any]) -> None:
+        self.observers.tell("sightx_run_finished", run=self.run, result=result)
+
+    def go(self, start: Start, progress: pixels.Progress | None, asked: Asked) -> None:
+        """Do everything between the directory and its result."""
+        # 1. The network, with fresh or given weights: what is wrong with it is said at once.
+        self.observers = Observers(self._built(), self._warn)
+        module = self._module(start)
+        # 2. Every image is read and prepared before the first step.
+        data = self._prepare(start.table, _until(asked, progress))
+        self._ranks.meet()
+        trainer = Trainer(self.experiment, data, module, self.device, self._ranks)
+        self._ranks.say(data.id)
+        if start.judge:
+            start.judge(trainer)
+        self._describe(data, module)
+        if self._ranks.say(start.saved is not None):
+            trainer.restore(from_first(self._ranks, start.saved))
+        # 3. The loop, until it ends or somebody asks it to.
+        with Writer(self.run.directory / "checkpoints") as writer:
+            saving = Saving(self.run, trainer, writer, self._written)
+            if start.saved:  # its names may not have been moved before the run stopped
+                ended = start.saved.whole and trainer.history.epochs
+                saving.save(saving.names() if ended else {"last"})
+            self.observers.tell("sightx_run_started", experiment=self.experiment, run=self.run)
+            for note in notes(self.experiment, module, self._ranks):
+                self._warn(note)
+            self._ranks.meet()
+            events = trainer.events()
+            if start.profile:
+                events = profiled(events, self.run.directory / FOLDER)
+            self._train(trainer, self._expected(trainer, events), saving, asked)
+        # 4. The figures that count, from the best weights.
+        self._ranks.meet()
+        self._evaluate(trainer, asked)
+
+    def _built(self) -> dict[str, object]:
+        """Return what observers build; one that fails to is dropped with a warning."""
+        built = {}
+        for name, observer in self._watching.items():
+            try:
+                built[name] = observer.build(self.run)
+            except Exception as error:
+                self._warn(f"observer {name} is dropped: {type(error).__name__}: {error}")
+        return built
+
+    def _warn(self, text: str) -> None:
+        with suppress(ResourceError):  # the next save says that the disk refuses
+            self.run.log("console.log", text + "\n")
+        _log.warning("%s", text)
+
+    def _prepare(self, opened: ImageTable, progress: pixels.Progress) -> Samples:
+        return samples.prepare(
+            opened,
+            self.experiment.dataset,
+            self.experiment.prepare,
+            storage=Storage.of(self.experiment, self.device),
+            threads=self.experiment.execution.threads,
+            progress=progress,
+            faults=self.run.directory / "bad-images.csv",
+        )
+
+    def _module(self, start: Start) -> nn.Module:
+        model, loss = self.experiment.model, self.experiment.loss
+        shape = pixels.output_shape(self.experiment.prepare, start.table.shape)
+        module = build_module(model, loss, len(start.table.classes), shape, self.experiment.seed)
+        if start.saved is None:
+            initialise(model, module, start.weights)
+        return module
+
+    def _describe(self, data: Samples, module: nn.Module) -> None:
+        """Record what the data are and how large the network is."""
+        self.run.write_split(data.table.frame, data.digests)
+        weights = list(module.parameters())
+        self.run.write_json(
+            "data.json",
+            {
+                "id": data.id,
+                "source": Path(data.table.source).name,
+                "classes": data.table.classes,
+                "ordered": data.table.ordered,
+                "samples": len(data.table),
+                "counts": {side: data.counts(side) for side in SPLITS},
+                "skipped": data.table.skipped,
+                "store": data.residence._asdict() if data.residence else {},
+                "weights": sum(weight.numel() for weight in weights),
+                "trainable": sum(w.numel() for w in weights if w.requires_grad),
+            },
+        )
+
+    def _train(
+        self, trainer: Trainer, events: Iterator[Event], saving: Saving, asked: Asked
+    ) -> None:
+        steps, epoch = self.observers.listens("sightx_step_finished"), 0
+        for event in events:
+            if isinstance(event, Step):
+                if event.epoch != epoch:
+                    epoch = event.epoch
+                    self.observers.tell("sightx_epoch_started", run=self.run, epoch=epoch)
+                if steps:
+                    self.observers.tell("sightx_step_finished", run=self.run, step=event)
+                saving.step(event.step)
+            elif isinstance(event, Epoch):
+                self._epoch(saving, event)
+            if number := self._ranks.agree(asked.number):
+                saving.save({"last"})
+                saving.wait()
+                raise Interrupted(number)
+        self.result["status"] = "stopped" if "reason" in self.result else "finished"
+
+    def _expected(self, trainer: Trainer, events: Iterator[Event]) -> Iterator[Event]:
+        """Yield what training does; nothing, where the stopping policy has had its reason."""
+        history = trainer.history
+        if history.epochs and (reason := self.experiment.stopping.reason(history)):
+            self.result["reason"] = reason
+            return
+        step = trainer.state().record["step"]
+        while True:
+            with _named(step + 1, self.experiment.training.batch_size):
+                event = next(events, None)
+            if event is None:
+                return
+            step = event.step if isinstance(event, Step) else step
+            yield event
+
+    def _epoch(self, saving: Saving, epoch: Epoch) -> None:
+        names = saving.names()
+        if any(policy.name == "best" for policy in self.experiment.checkpoint):
+            epoch = replace(epoch, best="best" in names)  # it may follow another figure
+        row = {
+            "epoch": epoch.number,
+            "step": epoch.step,
+            "rate": epoch.rate,
+            "seconds": round(epoch.seconds, 3),
+            "images_per_second": round(epoch.images_per_second, 1),
+            "waiting": round(epoch.waiting, 4),
+        }
+        self.run.write_epoch({**row, **epoch.metrics})
+        self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
+        saving.save(names)
+        if epoch.stop:
+            self.result["reason"] = epoch.stop
+
+    def _written(self, checkpoint: str) -> None:
+        self.observers.tell("sightx_checkpoint_written", run=self.run, checkpoint=checkpoint)
+
+    def _evaluate(self, trainer: Trainer, asked: Asked) -> None:
+        """Score validation and test with the best checkpoint, or with the last without one."""
+        name = "best" if "best" in self.run.checkpoints else "last"
+        saved = checkpoints.load(self.run.checkpoint(name))
+        trainer.use(from_first(self._ranks, saved))
+        self.result |= {"checkpoint": name, "epoch": len(saved.record["history"])}
+        for side in scored(self.experiment, trainer.samples):
+            predictions, loss = trainer.predict(side, self._obeying(asked))
+            self.run.write_predictions(side, predictions)
+            found = figures.figures(predictions, self.experiment.metric, side)
+            self.result[side] = {f"{side}/loss": loss, **found}
+
+    def _obeying(self, asked: Asked) -> Callable[[], None]:
+        """Return what ends an evaluation at a signal, once all processes have heard it."""
+
+        def obey() -> None:
+            if number := self._ranks.agree(asked.number):
+                raise Interrupted(number)
+
+        return obey
+
+
+@contextmanager
+def _named(step: int, size: int) -> Iterator[None]:
+    """Say at which step and with how many samples the memory was too small."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        message = f"out of memory at step {step}, batch {size}"
+        hint = f"training.micro_batch = {max(1, size // 2)} needs less, and so does a smaller size"
+        raise ResourceError(Problem("out-of-memory", message, hint)) from error
+
+
+def _until(asked: Asked, progress: pixels.Progress | None) -> pixels.Progress:
+    """Return a report of progress that a signal ends."""
+
+    def report(done: int, of: int) -> None:
+        if progress:
+            progress(done, of)
+        if asked.number:
+            raise Interrupted(asked.number)
+
+    return report

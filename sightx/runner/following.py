@@ -1,0 +1,170 @@
+"""A run as the processes behind the first one see it: they compute, and write and say nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sightx.data import pixels, samples
+from sightx.data.preparation import Storage
+from sightx.data.samples import Samples
+from sightx.data.table import ImageTable
+from sightx.errors import DataError, Problem
+from sightx.runner.resuming import Resumption
+from sightx.runner.verdict import lost_ranks, settled
+from sightx.runs.directory import Run
+from sightx.runs.signals import Asked, Interrupted, listening
+from sightx.spec.experiment import Experiment
+from sightx.training import board
+from sightx.training.build import build_module, choose_device
+from sightx.training.distributed import Ranks, joined, own_device, refuse_idle
+from sightx.training.history import History
+from sightx.training.shared import from_first
+from sightx.training.trainer import Trainer
+
+
+class Followed(Run):
+    """Name the run of the first process, whose directory need not be on this host."""
+
+    def __init__(self, directory: Path, result: Mapping[str, Any]) -> None:
+        super().__init__(directory)
+        self._result = dict(result)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Return status and final figures."""
+        return self._result
+
+
+@contextmanager
+def together(experiment: Experiment) -> Iterator[Ranks]:
+    """Be one of the processes of a run; whatever ends one ends all, with one reason.
+
+    Raises SpecError where a process would have nothing to do.
+    """
+    execution, origin = experiment.execution, experiment.origin
+    device = choose_device(own_device(execution.device))
+    with (
+        joined(device, execution.group_timeout) as ranks,
+        settled(origin.registry if origin else None),
+    ):
+        refuse_idle(experiment.training, ranks.size)
+        yield ranks
+
+
+def begin(ranks: Ranks, run: Run, *, resumed: bool = False, over: bool = False) -> None:
+    """Tell the other processes what they are about to do."""
+    ranks.meet()  # the first has read its tables, however long that took
+    ranks.say({"run": str(run.directory), "resumed": resumed, "over": over})
+
+
+def finish(ranks: Ranks, run: Run) -> Run:
+    """Let the other processes go, now that everything is written, and return the run."""
+    if ranks.size > 1:
+        board.publish(run.result)
+    return run
+
+
+def notes(experiment: Experiment, module: nn.Module, ranks: Ranks) -> Iterator[str]:
+    """Yield what several processes do otherwise than one."""
+    if ranks.size == 1:
+        return
+    if any(hasattr(part, "running_mean") for part in module.modules()):
+        yield "batch normalisation: running statistics are those of rank 0's micro-batches"
+    if experiment.execution.compile:
+        yield "execution.compile: with several processes the network is not compiled"
+
+
+def follow(experiment: Experiment, ranks: Ranks) -> Run:
+    """Do the part of a process that is not the first; it ends after that one has written all.
+
+    Raises ResourceError where that one has ended otherwise.
+    """
+    ranks.meet()
+    heard: dict[str, Any] = ranks.say({})
+    run = Run(Path(heard["run"]))
+    if not heard["over"]:
+        with suppress(_Agreed), listening() as asked:
+            _Following(experiment, run, ranks, asked).go(resumed=heard["resumed"])
+    if (result := board.result()) is None:
+        raise lost_ranks([0])
+    return Followed(run.directory, result)
+
+
+class _Agreed(Interrupted):
+    """Say that all processes have heard a signal, and end after one and the same step."""
+
+
+class _Following:
+    """Carry an experiment through in step with the first process."""
+
+    def __init__(self, experiment: Experiment, run: Run, ranks: Ranks, asked: Asked) -> None:
+        self._experiment, self._run, self._ranks, self._asked = experiment, run, ranks, asked
+        self._device = choose_device(own_device(experiment.execution.device))
+
+    def go(self, *, resumed: bool) -> None:
+        """Do what the first process does between directory and result."""
+        table = samples.open_table(self._experiment.dataset, self._experiment.split)
+        if resumed:
+            table = Resumption(self._run, self._experiment, self._device).table(table)
+        module, data = self._module(table), self._prepare(table)
+        self._ranks.meet()
+        trainer = Trainer(self._experiment, data, module, self._device, self._ranks)
+        self._refuse_other(data)
+        if self._ranks.say(False):
+            trainer.restore(from_first(self._ranks, None))
+        self._ranks.meet()  # the first writes and tells here, and again after the loop
+        if not self._reason(trainer.history):
+            for _ in trainer.events():
+                self._heed()
+        self._ranks.meet()
+        trainer.use(from_first(self._ranks, None))
+        for side in scored(self._experiment, data):
+            for _ in trainer.scores(side):
+                self._heed()
+
+    def _module(self, table: ImageTable) -> nn.Module:
+        model, loss = self._experiment.model, self._experiment.loss
+        shape = pixels.output_shape(self._experiment.prepare, table.shape)
+        return build_module(model, loss, len(table.classes), shape, self._experiment.seed)
+
+    def _prepare(self, table: ImageTable) -> Samples:
+        here = self._run.directory.is_dir()
+        faults = self._run.directory if here else Path(tempfile.gettempdir())
+        return samples.prepare(
+            table,
+            self._experiment.dataset,
+            self._experiment.prepare,
+            storage=Storage.of(self._experiment, self._device),
+            threads=self._experiment.execution.threads,
+            progress=self._progress,
+            faults=faults / "bad-images.csv",
+        )
+
+    def _progress(self, done: int, of: int) -> None:
+        if self._asked.number:
+            raise Interrupted(self._asked.number)
+
+    def _refuse_other(self, data: Samples) -> None:
+        """Raise DataError where this process does not see what the first one sees."""
+        if self._ranks.say("") != data.id:
+            message = "its images or labels are not those of rank 0"
+            raise DataError(Problem("other-data", message, "give all hosts the same data"))
+
+    def _reason(self, history: History) -> str | None:
+        return self._experiment.stopping.reason(history) if history.epochs else None
+
+    def _heed(self) -> None:
+        if number := self._ranks.agree(self._asked.number):
+            raise _Agreed(number)
+
+
+def scored(experiment: Experiment, data: Samples) -> list[str]:
+    """Return the sides that are scored at the end."""
+    sides = ["validation", *(["test"] if experiment.evaluation.test == "end" else [])]
+    return [side for side in sides if len(data.sides[side])]

@@ -1,0 +1,196 @@
+"""What a run needs to go on: its experiment, its data in its own order, and no drift."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sightx.data.samples import Samples
+from sightx.data.table import ImageTable
+from sightx.errors import PluginError, Problem, RunError, SpecError
+from sightx.evaluation import figures
+from sightx.registry import project
+from sightx.registry.project import Project
+from sightx.runs import checkpoints, drift, environment
+from sightx.runs.directory import Run
+from sightx.runs.drift import Difference
+from sightx.spec.experiment import Experiment
+from sightx.spec.resolve import examine
+from sightx.training.history import History
+from sightx.training.state import State, from_json
+from sightx.training.trainer import Trainer
+
+_OVER = ("finished", "stopped")
+_LATE = "came after the run began"
+_log = logging.getLogger("sightx")
+
+
+def experiment_of(run: Run, changes: Sequence[str] = (), home: Project | None = None) -> Experiment:
+    """Return a run's experiment with overrides; rules that came after it do not judge it.
+
+    `home` is its project, if that is known. Raises PluginError where a component is not
+    installed, SpecError for an override.
+    """
+    examined = examine(run.directory / "experiment.toml", changes, home or _home(run))
+    if examined.experiment is None:
+        missing = [each for each in examined.problems if each.code == "unknown-name"]
+        if missing:
+            raise PluginError(*(_remembered(problem, run) for problem in missing))
+        raise examined.failure or SpecError(*examined.problems)
+    return examined.experiment
+
+
+def over(run: Run, experiment: Experiment) -> bool:
+    """Say whether an experiment is what a run has finished."""
+    return run.result.get("status") in _OVER and recorded(run)["experiment"] == _plain(experiment)
+
+
+def recorded(run: Run) -> dict[str, Any]:
+    """Return a run's environment. Raises RunError where it is missing or says nothing."""
+    found = run.environment
+    if not {"experiment", "components", "weights"} <= set(found):
+        message = "environment.json does not say what the run was made with"
+        raise RunError(Problem("no-run", message, "sightx run begins a new one", str(run.id)))
+    return found
+
+
+@dataclass
+class Resumption:
+    """Compare a run with what is there now, then let it go on where it stopped.
+
+    `saved` is None for a run that stopped before its first state; it begins again.
+    """
+
+    run: Run
+    experiment: Experiment
+    device: torch.device
+    changes: tuple[str, ...] = ()
+    allow_data: bool = False
+    allow_code: bool = False
+    saved: State | None = None
+    differences: list[Difference] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Compare settings, code and machine, and read the newest state.
+
+        Raises DriftError, or RunError where no state is whole. Nothing is changed yet.
+        """
+        before, now = recorded(self.run), environment.describe(self.experiment, self.device)
+        identity = drift.of_experiment(before["experiment"], now["experiment"])
+        judged = {drift.EPOCHS, *(each.key for each in identity)}
+        self._found(
+            *identity,
+            *drift.of_settings(self.run.tables, self.experiment.tables(), judged),
+            *drift.of_code(before["components"], now["components"], allowed=self.allow_code),
+            *drift.of_machine(before, now),
+        )
+        folder = self.run.directory / "checkpoints"
+        if checkpoints.states(folder):
+            self.saved = checkpoints.latest(folder)[1]
+
+    def table(self, opened: ImageTable) -> ImageTable:
+        """Return the samples that the run knows, in its order and on its sides.
+
+        What came later is left out, and remembered as left out.
+        """
+        known = self.run.samples
+        if known is None:
+            return opened
+        rows = {path: row for row, path in enumerate(opened.frame["path"])}
+        here = known[known["path"].isin(rows.keys())]
+        taken = opened.take(np.array([rows[path] for path in here["path"]], dtype=int))
+        taken = taken.with_frame(taken.frame.assign(split=here["split"].to_numpy()))
+        before = self.run.data.get("skipped", {})
+        late = {path: before.get(path, _LATE) for path in rows if path not in set(here["path"])}
+        return replace(taken, skipped={**opened.skipped, **late})
+
+    def judge(self, trainer: Trainer) -> None:
+        """Compare data and epochs, once the data are read; say what differs, and record it.
+
+        Raises DriftError; from here on the run goes on.
+        """
+        self._found(*self._data(trainer.samples), *self._epochs(trainer))
+        for each in self.differences:
+            _log.warning("%s: %s", self.run.id, each)
+        done = len(self.saved.record["history"]) if self.saved else 0
+        before, now = recorded(self.run), environment.describe(self.experiment, self.device)
+        kept = {key: before[key] for key in ("started", "overrides", "weights")}
+        resumed = {
+            "time": environment.now(),
+            "step": self.saved.record["step"] if self.saved else 0,
+            "epoch": done,
+            "overrides": list(self.changes),
+            "differences": [str(each) for each in self.differences],
+        }
+        resumes = [*before.get("resumes", []), resumed]
+        self.run.forget_result()
+        self.run.cut_metrics(done)
+        self.run.write_experiment(self.experiment)
+        self.run.write_json("environment.json", {**now, **kept, "resumes": resumes})
+
+    def _found(self, *differences: Difference) -> None:
+        drift.refuse(differences)
+        self.differences += differences
+
+    def _data(self, data: Samples) -> list[Difference]:
+        known = self.run.samples
+        if known is None:
+            return []
+        frame = data.table.frame[["path", "label"]].astype(str).assign(sha256=list(data.digests))
+        before = self.run.data.get("skipped", {})
+        new = [path for path in data.table.skipped if path not in before]
+        classes = self.run.data.get("classes", data.table.classes)
+        return [
+            *drift.of_classes(classes, data.table.classes),
+            *drift.of_data(known, frame, new, allowed=self.allow_data),
+        ]
+
+    def _epochs(self, trainer: Trainer) -> list[Difference]:
+        if self.saved is None:
+            return []
+        record, training = self.saved.record, self.experiment.training
+        classes = trainer.samples.table.classes
+        history = History(training.monitor, figures.directions(self.experiment.metric, classes))
+        for epoch in record["history"]:
+            history = history.add(from_json(epoch))
+        labels = trainer.samples.table.labels[trainer.samples.sides["train"]]
+        order = self.experiment.sampler.order(labels, epoch=0, seed=self.experiment.seed)
+        return drift.of_epochs(
+            recorded(self.run)["experiment"]["training"]["epochs"],
+            training.epochs,
+            self.experiment.scheduler,
+            history,
+            record["step"],
+            math.ceil(len(order) / training.batch_size),
+        )
+
+
+def _home(run: Run) -> Project:
+    """Return a run's project: it lies there, or was begun there, or we are in it."""
+    above = project.find(run.directory)
+    place = Path(run.environment.get("project", ""))
+    return above if above.plugins else project.find(place if place.is_dir() else Path.cwd())
+
+
+def _remembered(problem: Problem, run: Run) -> Problem:
+    """Add who brought a component that is not there now."""
+    for each in run.environment.get("components", ()):
+        if repr(each["name"]) in problem.message:
+            owner = f"{each['distribution']} {each['version']}".strip()
+            hint = f"the run had it from {owner or 'the plugin ' + each['plugin']}: install it"
+            return replace(problem, hint=hint)
+    return problem
+
+
+def _plain(experiment: Experiment) -> Mapping[str, Any]:
+    """Return an experiment's identity as JSON gives it back."""
+    found: Mapping[str, Any] = json.loads(json.dumps(experiment.identity))
+    return found

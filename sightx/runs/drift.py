@@ -1,0 +1,234 @@
+"""What differs between a run as it began and as it would go on, and what each difference means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sightx.errors import Problem, RunError
+from sightx.registry.kinds import Scheduler
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sightx.training.history import History
+
+Verdict = Literal["harmless", "changes results", "refused"]
+Tables = Mapping[str, Any]
+
+EPOCHS = "training.epochs"
+_NUMERIC = {"device", "deterministic", "compile"}  # of [execution]: what may change last digits
+_MACHINE: Mapping[str, Verdict] = {
+    "python": "harmless",
+    "platform": "changes results",
+    "packages": "changes results",
+    "packages.pandas": "harmless",
+    "device": "changes results",
+    "processes": "changes results",
+    "numerics": "changes results",
+    "commit": "harmless",
+}
+_PROCESSES = "same order and draws, equal to rounding; running statistics are those of rank 0"
+_CODES = {"data": "data-changed", "plugin": "code-changed"}  # any other key is a setting's
+_DRIFT = "drift"
+_SHOWN = 3  # names that a line holds
+
+
+class DriftError(RunError):
+    """Say that a run must not go on as asked; nothing of it has been touched."""
+
+
+def refused(error: BaseException) -> bool:
+    """Say whether an error is a DriftError, or stands for that of another process."""
+    return isinstance(error, RunError) and error.problems[0].code in {*_CODES.values(), _DRIFT}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Say what was otherwise when the run began; `way` allows a refused one, or explains."""
+
+    key: str
+    said: str
+    verdict: Verdict
+    way: str = ""
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return f"{self.key}: {self.said} ({self.verdict}{f': {self.way}' if self.way else ''})"
+
+
+def refuse(differences: Iterable[Difference]) -> None:
+    """Raise DriftError with a line for each difference that no run survives."""
+    found = [each for each in differences if each.verdict == "refused"]
+    if found:
+        raise DriftError(*map(_problem, found))
+
+
+def _problem(difference: Difference) -> Problem:
+    key, said, way = difference.key, difference.said, difference.way
+    if code := _CODES.get(key):
+        return Problem(code, said, way)
+    return Problem(_DRIFT, said, way, key)
+
+
+def of_experiment(before: Tables, now: Tables) -> list[Difference]:
+    """Compare the identities of two experiments, but for the number of epochs."""
+    return [
+        Difference(key, said, "refused", "it is another experiment: sightx run begins it")
+        for key, said in _changes(before, now)
+        if key != EPOCHS
+    ]
+
+
+def of_settings(before: Tables, now: Tables, judged: Collection[str]) -> list[Difference]:
+    """Compare whole experiments, but for the keys that were `judged` as part of the identity."""
+
+    def verdict(key: str) -> Verdict:
+        section, _, name = key.partition(".")
+        return "changes results" if section == "execution" and name in _NUMERIC else "harmless"
+
+    return [
+        Difference(key, said, verdict(key))
+        for key, said in _changes(before, now)
+        if key not in judged
+    ]
+
+
+def of_epochs(
+    before: int, now: int, scheduler: Scheduler, history: History, steps: int, per_epoch: int
+) -> list[Difference]:
+    """Judge another number of epochs, after so many `steps` of `per_epoch` each.
+
+    More are the same run, only longer, where the learning rates so far are what they would have
+    been had the number been known from the start.
+    """
+    key, said = EPOCHS, f"{before} then, {now} now"
+    if before == now:
+        return []
+    if now * per_epoch < steps:
+        return [Difference(key, said, "refused", f"{steps} steps of {per_epoch} an epoch are done")]
+    if not _same_rates(before, now, scheduler, history, steps, per_epoch):
+        way = f"the learning rates of {scheduler.name} so far depend on it"
+        return [Difference(key, said, "refused", way)]
+    return [Difference(key, said, "harmless", "the learning rates so far do not depend on it")]
+
+
+def _same_rates(
+    before: int, now: int, scheduler: Scheduler, history: History, steps: int, per_epoch: int
+) -> bool:
+    from sightx.training.history import History
+
+    def rate(step: int, epochs: int) -> float:
+        past = History(history.monitor, history.directions, history.epochs[: step // per_epoch])
+        return scheduler.multiplier(
+            step, steps=epochs * per_epoch, steps_per_epoch=per_epoch, history=past
+        )
+
+    stride = max(1, steps // 10_000)  # of a long run, ten thousand places tell
+    return all(rate(step, before) == rate(step, now) for step in range(0, steps, stride))
+
+
+def of_code(before: Sequence[Tables], now: Sequence[Tables], *, allowed: bool) -> list[Difference]:
+    """Compare who brought the components: of what ships with SightX only the revision counts."""
+    known = {(each["kind"], each["name"]): each for each in before}
+    found = {}
+    for each in now:
+        was = known.get((each["kind"], each["name"]), each)
+        compared = (
+            ("revision",) if each["plugin"] == "builtin" else ("revision", "version", "sha256")
+        )
+        if changed := [key for key in compared if was[key] != each[key]]:
+            found[each["kind"], each["name"]] = _code(was, each, changed, allowed)
+    return list(found.values())
+
+
+def _code(was: Tables, each: Tables, changed: list[str], allowed: bool) -> Difference:
+    said = [
+        f"{key} {was[key] or '-'} then, {each[key] or '-'} now"
+        for key in changed
+        if key != "sha256"
+    ]
+    what = ", ".join(said) or "its source is another"
+    text = f"the {each['kind']} {each['name']!r} of {each['plugin']} has changed: {what}"
+    if allowed:
+        return Difference("plugin", text, "changes results", "allowed")
+    return Difference("plugin", text, "refused", "--allow-plugin-change goes on with it")
+
+
+def of_machine(before: Tables, now: Tables) -> list[Difference]:
+    """Compare what two environments say of versions, machine and numerics."""
+    compared = [key for key in _MACHINE if "." not in key]
+
+    def verdict(key: str) -> Verdict:
+        return _MACHINE.get(key) or _MACHINE[key.partition(".")[0]]
+
+    some = [{key: each.get(key) for key in compared} for each in (before, now)]
+    ways = {"processes": _PROCESSES}
+    return [Difference(key, said, verdict(key), ways.get(key, "")) for key, said in _changes(*some)]
+
+
+def of_data(
+    before: pd.DataFrame, now: pd.DataFrame, new: Collection[str], *, allowed: bool
+) -> list[Difference]:
+    """Compare samples: `path`, `label` and `sha256` of the content, as strings.
+
+    `new` names samples that came after the run began; it goes on without them.
+    """
+    was = before.set_index("path")
+    are = now.set_index("path").reindex(was.index)
+    gone = are["sha256"].isna()
+    changed = {
+        "file": list(was.index[~gone & (was["sha256"] != are["sha256"])]),
+        "label": list(was.index[~gone & (was["label"] != are["label"])]),
+        "gone sample": list(was.index[gone]),
+        "new sample": sorted(new),
+    }
+    said = [
+        f"{len(paths)} {what}{'s' if len(paths) > 1 else ''}: {_some(paths)}"
+        for what, paths in changed.items()
+        if paths
+    ]
+    if not said:
+        return []
+    text = f"dataset fingerprint changed ({'; '.join(said)})"
+    if gone.any():  # the order of the samples, and so every step, is a function of their number
+        return [Difference("data", text, "refused", "put back what is gone, or begin a new run")]
+    if allowed:
+        return [Difference("data", text, "changes results", "allowed")]
+    return [Difference("data", text, "refused", "--allow-data-change goes on with it")]
+
+
+def of_classes(before: Sequence[str], now: Sequence[str]) -> list[Difference]:
+    """Compare the classes: what each output of the network means."""
+    if list(before) == list(now):
+        return []
+    text = f"the classes were {_some(before)}, and are {_some(now)}"
+    return [Difference("data", text, "refused", "begin a new run")]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _changes(before: Tables, now: Tables) -> list[tuple[str, str]]:
+    """Return each dotted key that differs, and what it was and is."""
+    was, are = dict(_flat(before)), dict(_flat(now))
+    return [
+        (key, f"{was.get(key, 'nothing')} then, {are.get(key, 'nothing')} now")
+        for key in {**was, **are}
+        if was.get(key) != are.get(key)
+    ]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every plain value in tables and arrays of tables, by its dotted key."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        items = enumerate(value)
+    else:
+        yield key, list(value) if isinstance(value, tuple) else value
+        return
+    for name, item in items:
+        yield from _flat(item, f"{key}.{name}" if key else str(name))

@@ -1,0 +1,194 @@
+"""The dataset `packed`: trained from, gone on from, and predicted with."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sightx
+from sightx import DataError, PluginError, Predictor, Traits
+from sightx.builtin.datasets.packed import Packed
+from sightx.data import packing
+from sightx.inference.scoring import evaluate
+
+SPEC = """
+name = "photographs"
+[dataset]
+use = "csv"
+root = "photographs"
+group = "patient"
+[split]
+use = "grouped"
+test = 0.25
+validation = 0.25
+[[prepare]]
+use = "grayscale"
+[[prepare]]
+use = "resize"
+size = 24
+[normalize]
+use = "dataset"
+[model]
+use = "simplenet"
+hidden = [6]
+[training]
+epochs = 2
+batch_size = 8
+[execution]
+device = "cpu"
+"""
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Write 32 photographs that a JPEG decoder may reduce, of two classes and 16 patients."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    lines = ["image,label,patient"]
+    for number in range(32):
+        size = (200 + number, 180)
+        level = 60 + 120 * (number // 2 % 2)
+        pixels = rng.normal(level, 40, (size[1] // 4, size[0] // 4, 3)).clip(0, 255)
+        image = Image.fromarray(pixels.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.jpg", quality=95)
+        lines.append(f"{number}.jpg,{'dark' if level < 100 else 'light'},p{number // 2}")
+    (folder / "labels.csv").write_text("\n".join([*lines, ""]))
+    return folder
+
+
+@pytest.fixture
+def original(photographs, write_spec):
+    return sightx.load(write_spec(SPEC))
+
+
+@pytest.fixture
+def pack(original, tmp_path):
+    packing.write(original, tmp_path / "pack", tmp_path / "bad")
+    return tmp_path / "pack"
+
+
+def outcome(run):
+    """Return what must not depend on where images lie."""
+    times = [name for name in run.metrics if name.startswith(("seconds", "images", "waiting"))]
+    result = {key: value for key, value in run.result.items() if key != "seconds"}
+    return (
+        (run.checkpoint() / "model.safetensors").read_bytes(),
+        result,
+        run.metrics.drop(columns=times).to_dict("list"),
+        run.predictions("test").to_dict("list"),
+        run.data["id"],
+    )
+
+
+def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photographs, tmp_path):
+    files = sorted(photographs.glob("*.jpg"))
+    before = sightx.run(original, runs=tmp_path / "runs")
+    photographs.rename(tmp_path / "elsewhere")  # nobody needs them now
+    experiment = sightx.load(pack / "spec.toml")
+    assert experiment.prepare == ()
+    assert experiment.id != original.id
+    after = sightx.run(experiment, runs=tmp_path / "runs")
+    assert outcome(after) == outcome(before)
+
+    (tmp_path / "elsewhere").rename(photographs)
+    scored = evaluate(after, "test")
+    assert scored == pytest.approx(before.result["test"])
+    one, two = (Predictor.load(run.directory, "cpu") for run in (before, after))
+    assert one.recipe.least == two.recipe.least == (42, 42)
+    assert one.predict_all(files) == two.predict_all(files)
+
+
+def test_the_pixels_are_those_of_the_chain(original, pack, photographs):
+    from sightx.data.pixels import apply
+    from sightx.data.scaling import least
+
+    table = sightx.load(pack / "spec.toml").dataset.table()
+    assert table.shape == (3, 24, 24)
+    for index in (0, 17, 31):
+        data = (photographs / table.frame["path"].iat[index]).read_bytes()
+        wanted = apply(data, original.prepare, least(original.prepare, "scaled"))
+        assert (table.read(index) == wanted.movedim(0, -1).numpy()).all()
+    assert table.frame["group"].tolist() == [f"p{n // 2}" for n in range(32)]
+
+
+@pytest.mark.parametrize("decode", ["scaled", "exact"])
+def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
+    origin = sightx.load(original.origin.path, [f'dataset.decode="{decode}"'])
+    packing.write(origin, tmp_path / "pack", tmp_path / "bad")
+    options = ['prepare=[{ use = "grayscale", channels = 1 }, { use = "resize", size = 8 }]']
+    further = sightx.load(tmp_path / "pack" / "spec.toml", options)
+    run = sightx.run(further, runs=tmp_path / "runs")
+    predictor = Predictor.load(run.directory, "cpu")
+    assert [each.name for each in predictor.recipe.prepare] == [
+        "grayscale", "resize", "grayscale", "resize",
+    ]  # fmt: skip
+    assert predictor.recipe.shape == (1, 8, 8)
+    assert predictor.recipe.least == ((42, 42) if decode == "scaled" else None)
+
+    listed = run.predictions("test")
+    stored = run.predictions_of("test").probabilities
+    for path, row in zip(listed["path"], stored, strict=True):
+        found = predictor.predict(original.dataset.root / path)
+        assert list(found.probabilities.values()) == pytest.approx(row.tolist(), abs=1e-6)
+
+
+def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
+    options = ['prepare=[{ use = "grayscale", channels = 1 }]']
+    packing.write(sightx.load(pack / "spec.toml", options), tmp_path / "second", tmp_path / "bad")
+    first = sightx.load(pack / "spec.toml").dataset.table()
+    second = sightx.load(tmp_path / "second" / "spec.toml").dataset.table()
+    assert [step["prepare"]["use"] for step in second.chain] == [
+        "grayscale", "resize", "grayscale",
+    ]  # fmt: skip
+    assert second.decoded == first.decoded == ("scaled", 2)
+    assert second.frame["digest"].tolist() == first.frame["digest"].tolist()
+    assert second.shape == (1, 24, 24)
+    grey = sightx.load(
+        tmp_path / "second" / "spec.toml", ['prepare=[{ use = "resize", size = 8 }]']
+    )
+    assert sightx.run(grey, runs=tmp_path / "runs").result["status"] == "finished"
+
+
+def test_its_default_chain_is_empty(write_spec):
+    written = 'name = "a"\n[dataset]\nuse = "packed"\nroot = "x"\nshape = [3, 8, 8]\n[model]\n'
+    experiment = sightx.load(write_spec(written + 'use = "simplenet"\n'))
+    assert experiment.prepare == ()
+    assert experiment.dataset.traits() == Traits(shape=(3, 8, 8))
+
+
+def test_what_a_spec_must_say(pack):
+    classes = ("dark", "light")
+    assert len(Packed(root=pack, groups=True, shape=(3, 24, 24)).table()) == 32
+    for settings, path in (
+        ({"shape": (3, 24, 25)}, "dataset.shape"),
+        ({"shape": (3, 24, 24), "ordered": True}, "dataset.ordered"),
+        ({"shape": (3, 24, 24), "classes": classes[::-1]}, "dataset.classes"),
+    ):
+        with pytest.raises(DataError) as caught:
+            Packed(root=pack, groups=True, **settings).table()
+        assert caught.value.problems[0].path == path
+
+
+def test_a_missing_component_is_named_before_training(pack, tmp_path):
+    described = json.loads((pack / "pack.json").read_text())
+    step = described["chain"][0]
+    step["prepare"]["use"] = step["origin"]["name"] = "unheard-of"
+    step["origin"] |= {"distribution": "fundi", "version": "3.1"}
+    (pack / "pack.json").write_text(json.dumps(described))
+    with pytest.raises(PluginError, match=r"unheard-of.*the run had it from fundi 3\.1"):
+        sightx.run(sightx.load(pack / "spec.toml"), runs=tmp_path / "runs")
+
+
+def test_a_changed_component_is_a_warning_at_prediction(pack, tmp_path, caplog):
+    described = json.loads((pack / "pack.json").read_text())
+    described["chain"][1]["origin"]["revision"] = -1
+    (pack / "pack.json").write_text(json.dumps(described))
+    run = sightx.run(sightx.load(pack / "spec.toml"), runs=tmp_path / "runs")
+    with caplog.at_level(logging.WARNING):
+        Predictor.load(run.directory, "cpu")
+    assert "the prepare 'resize' of builtin has changed: revision -1 then" in caplog.text

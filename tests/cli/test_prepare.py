@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def prepare(sightx, spec, *words):
+    done = sightx("prepare", str(spec), *words)
+    assert done.err == ""
+    return done.out.splitlines()
+
+
+def shelf(store):
+    (found,) = (store / "shelves").iterdir()
+    return found
+
+
+def test_everything_is_prepared_before_a_run(sightx, spec, store):
+    images, made, seconds, _ = prepare(sightx, spec)
+
+    assert images == "48 images; 48 rows, 9.2 kB"
+    assert made == "48 made, 0 were there and are whole"
+    assert "images/s" in seconds
+    assert seconds.endswith(str(store))
+    before = (shelf(store) / "index.bin").stat().st_size
+
+    done = sightx("run", str(spec), "--quiet", "--set", "training.epochs=1")
+
+    assert done.code == 0
+    assert (shelf(store) / "index.bin").stat().st_size == before == 48 * 36
+
+
+def test_damaged_rows_are_made_again(sightx, spec, store):
+    prepare(sightx, spec)
+    with (shelf(store) / "rows.bin").open("r+b") as file:
+        file.seek(192 * 3)
+        file.write(b"damaged")
+    os.truncate(shelf(store) / "index.bin", 36 * 47)
+
+    _, made, *_ = prepare(sightx, spec)
+
+    assert made == "2 made (1 were damaged), 46 were there and are whole"
+    assert prepare(sightx, spec)[1] == "0 made, 48 were there and are whole"
+
+
+@pytest.mark.parametrize(
+    ("decode", "word"),
+    [("scaled", "a JPEG keeps 14 x 14 pixels or more when it is decoded"), ("exact", None)],
+)
+def test_how_large_an_image_must_be_is_said(sightx, spec, decode, word):
+    lines = prepare(sightx, spec, "--set", f"dataset.decode={decode}")
+
+    assert lines[3:] == ([word] if word else [])
+
+
+def test_the_store_is_filled_even_where_a_run_would_not(sightx, spec, store):
+    prepare(sightx, spec, "--set", "execution.store=off", "--quiet")
+
+    assert (shelf(store) / "rows.bin").stat().st_size == 48 * 192
+
+
+def test_bad_images_are_listed_where_it_is_said(sightx, spec, here, folders):
+    (folders / "train" / "dark" / "3.png").write_bytes(b"")
+
+    done = sightx("prepare", str(spec))
+
+    assert done.code == 3
+    assert "1 of 48 images cannot be read; first: train/dark/3.png (empty file)" in done.err
+    assert (here / "bad-images.csv").read_text().splitlines()[1].startswith("train/dark/3.png,")
+    skip = ["--set", "dataset.on_bad_image=skip", "--set", "dataset.bad_images_at_most=0.1"]
+    done = sightx("prepare", str(spec), "--faults", "list.csv", *skip)
+    assert done.out.startswith("48 images, 1 cannot be read; 47 rows")
+    assert (here / "list.csv").is_file()

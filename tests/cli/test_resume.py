@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sightx.cli.main import main
+from sightx.runs import index
+
+
+def sightx_main(*words: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    return int(caught.value.code or 0)
+
+
+STOP = '''
+import signal
+from sightx import Observer, hookimpl
+
+class Stop(Observer):
+    """Send a signal after a step of the first run."""
+
+    name = "test-stop"
+    step: int
+
+    def build(self, run):
+        return self if not run.environment.get("resumes") else Silent()
+
+    @hookimpl
+    def sightx_step_finished(self, step):
+        if step.step == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+class Silent:
+    @hookimpl
+    def sightx_run_finished(self):
+        pass
+
+@hookimpl
+def sightx_components():
+    return [Stop]
+'''
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stop")
+    (folder / "test_stop_observer.py").write_text(STOP)
+    return folder
+
+
+@pytest.fixture
+def stopping(spec: Path, plugin: Path, tmp_path: Path) -> list[str]:
+    """The words after `run` or `resume`: a project whose runs stop after step 4."""
+    (tmp_path / "pyproject.toml").write_text(f'[tool.sightx]\nplugins = ["{plugin}"]\n')
+    stop = 'observer=[{use="test-stop", step=4}]'
+    return ["--runs", str(tmp_path / "runs"), "--set", stop]
+
+
+def test_a_stopped_run_says_how_to_go_on_and_does(
+    spec: Path, stopping: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("run", str(spec), *stopping) == 143
+    out = capsys.readouterr().out
+    (run,) = index.runs(Path(stopping[1]))
+    assert (run.result["status"], run.result["exit"]) == ("interrupted", 143)
+    assert out.rstrip().endswith(f"saved; next: sightx resume {run.id}")
+    assert sightx_main("resume", run.id[:20], *stopping[:2]) == 0
+    out, err = capsys.readouterr()
+    assert "goes on after step 4" in out
+    assert not re.search(r"^\s+1  ", out, re.MULTILINE)  # the first epoch was over
+    assert re.search(r"^\s+2  ", out, re.MULTILINE)
+    assert [line for line in err.splitlines() if not line.startswith("pixels:")] == []
+    assert sightx_main("resume", "last", *stopping[:2], "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"{run.directory}\n", f"{run.id} is finished\n")
+
+
+def test_what_differs_is_a_line_and_what_must_not_is_exit_5(
+    spec: Path, stopping: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sightx_main("run", str(spec), *stopping)
+    capsys.readouterr()
+    last = ["resume", "last", *stopping[:2], "--set"]
+    assert sightx_main(*last, "optimizer.lr=0.5") == 5
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error[drift] optimizer.lr: 0.001 then, 0.5 now; "
+        "it is another experiment: sightx run begins it"
+    ]
+    assert sightx_main(*last, "execution.threads=2") == 0
+    (run,) = index.runs(Path(stopping[1]))
+    assert f"{run.id}: execution.threads: 0 then, 2 now (harmless)" in capsys.readouterr().err
+
+
+def test_continue_is_what_a_requeued_job_calls(
+    spec: Path, stopping: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", str(spec), *stopping, "--continue", "--quiet"]
+    assert [sightx_main(*words) for _ in range(3)] == [143, 0, 0]
+    out, err = capsys.readouterr()
+    assert len(set(out.splitlines())) == 1
+    assert "is finished" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["resume", "last"], 5, "no run 'last'"),
+        (["resume", "x", "--steps", "2"], 2, "--steps"),
+        (["resume", "nowhere.toml", "--prove"], 5, "no run 'nowhere.toml'"),
+    ],
+)
+def test_what_cannot_go_on_is_one_line(
+    words: list[str], code: int, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main(*words, "--runs", str(tmp_path)) == code
+    (said,) = capsys.readouterr().err.splitlines()
+    assert line in said

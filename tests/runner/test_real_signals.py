@@ -1,0 +1,122 @@
+"""Real processes and real signals: whenever they come, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sightx
+from sightx import Run
+from sightx.runs import index
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
+Fingerprint = Callable[[Run], dict[str, str]]
+COMMAND = [sys.executable, "-m", "sightx"]
+
+
+def holder(runs: Path) -> int:
+    """Return the process that holds a run below a folder, 0 if there is none yet."""
+    for path in runs.glob("*/lock.json"):
+        try:
+            return int(json.loads(path.read_text())["pid"])
+        except (ValueError, KeyError):
+            continue
+    return 0
+
+
+def waited(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code as a shell gives it: a signal that ends a process is 128 + n."""
+    code = process.wait(120)
+    return code if code >= 0 else 128 - code
+
+
+def test_the_batch_script_of_the_documentation(
+    exact: Path, tmp_path: Path, fingerprint: Fingerprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's time is up twice; each time the step gets SIGTERM, and the job comes again."""
+    (script,) = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    tools = {
+        "job": script,
+        "srun": '#!/bin/bash\nexec "$@"\n',
+        "scontrol": f'#!/bin/bash\necho "$@" >> {tmp_path}/requeued\n',
+        "sightx": f'#!/bin/bash\nexec {sys.executable} -m sightx "$@"\n',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in tools.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 300"))
+    codes = []
+    while 0 not in codes and len(codes) < 9:
+        with subprocess.Popen(["job", str(exact)], cwd=tmp_path) as job:
+            if len(codes) < 2:
+                os.kill(begun(tmp_path / "runs", job), signal.SIGTERM)
+            codes.append(waited(job))
+    assert codes == [143, 143, 0]
+    assert (tmp_path / "requeued").read_text().splitlines() == ["requeue 17"] * 2
+    (run,) = index.runs(tmp_path / "runs")
+    straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
+    assert fingerprint(run) == fingerprint(straight)
+
+
+def begun(runs: Path, process: subprocess.Popen[bytes]) -> int:
+    """Wait until a run has made an epoch more; return the process that holds it."""
+    before = epochs(runs)
+    while epochs(runs) <= before and process.poll() is None:
+        time.sleep(0.01)
+    return holder(runs)
+
+
+def epochs(runs: Path) -> int:
+    return sum(path.read_text().count("\n") for path in runs.glob("*/metrics.jsonl"))
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_sigterm_at_any_moment_loses_nothing(  # T09, T10
+    exact: Path, tmp_path: Path, fingerprint: Fingerprint, group: bool
+) -> None:
+    """Ten signals at random moments, to the process or to its group, as often as it takes."""
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 40"))
+    expected = fingerprint(sightx.run(sightx.load(exact), runs=tmp_path / "straight"))
+    random.seed(7 + group)
+    signals = saved = 0
+    for attempt in range(11):
+        runs = tmp_path / f"runs-{attempt}"
+        while True:
+            words = ["run", str(exact), "--continue", "--quiet", "--runs", str(runs)]
+            if group:
+                words += ["--set", "execution.threads=2"]
+            silent = {"stdout": subprocess.DEVNULL, "start_new_session": True}
+            with subprocess.Popen([*COMMAND, *words], **silent) as process:
+                if signals < 10:
+                    while signals % 5 and not holder(runs) and process.poll() is None:
+                        time.sleep(0.01)  # one of five may come while the command starts
+                    time.sleep(random.uniform(0.0, 2.0))
+                    if process.poll() is None:
+                        (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
+                        signals += 1
+                code = waited(process)
+            if code == 0:
+                break
+            assert code == 143
+            results = [run.result.get("status") for run in index.runs(runs)]
+            saved += results.count("interrupted")
+        (run,) = index.runs(runs)
+        assert fingerprint(run) == expected
+        if signals >= 10:
+            break
+    assert saved

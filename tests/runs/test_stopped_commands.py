@@ -1,0 +1,125 @@
+"""The real command, killed or asked to end at random moments, and run again each time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sightx.runs import checkpoints
+
+# Forks the command from a process that has imported everything, lets it work for a random time,
+# sends it a signal, and prints what came of it. The first time it waits for a state, to learn how
+# long that takes on this machine.
+SCRIPT = """
+import os, random, signal, sys, time
+from pathlib import Path
+import sightx, sightx.console, sightx.runner.entry, sightx.runner.resuming  # noqa
+from sightx import Predictor, load
+from sightx.cli.main import main
+
+spec, runs, number, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+rng, pace = random.Random(number), 0.0
+for _ in range(rounds):
+    started = time.monotonic()
+    child = os.fork()
+    if not child:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 70
+        try:
+            main(["run", spec, "--continue", "--runs", runs, "--quiet"])
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+        finally:
+            os._exit(code)
+    if pace:
+        time.sleep(pace * rng.uniform(0.2, 1.2))
+    while not pace:
+        time.sleep(0.01)
+        if list(Path(runs).glob("*/checkpoints/step-*")):
+            pace = time.monotonic() - started
+        elif os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            sys.exit("the command ended without a state")
+    os.kill(child, number)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+LONG = """
+[[checkpoint]]
+use = "best"
+[execution]
+save_every_steps = 1
+threads = 1
+device = "cpu"
+"""
+
+
+@pytest.fixture
+def long(spec: Path) -> Path:
+    text = spec.read_text().replace("epochs = 2", "epochs = 60")
+    spec.write_text(text + LONG)
+    return spec
+
+
+def command(spec: Path, runs: Path) -> Path:
+    words = ["run", str(spec), "--continue", "--runs", str(runs), "--quiet"]
+    done = subprocess.run([sys.executable, "-m", "sightx", *words], check=False, timeout=300)
+    assert done.returncode == 0
+    (run,) = (path for path in runs.iterdir() if not path.name.startswith("."))
+    return run
+
+
+def rounds(spec: Path, runs: Path, number: int, count: int) -> list[int]:
+    words = [str(spec), str(runs), str(number), str(count)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], env=environment, check=True,
+                          stdout=subprocess.PIPE, text=True, timeout=600)  # fmt: skip
+    return [int(line) for line in done.stdout.split()]
+
+
+def same(one: Path, other: Path) -> None:
+    """Two runs have ended with the same weights, optimizer, metrics and predictions."""
+    name = checkpoints.read_names(one / "checkpoints")["last"]
+    assert checkpoints.read_names(other / "checkpoints")["last"] == name
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        path = Path("checkpoints", name, file)
+        assert (one / path).read_bytes() == (other / path).read_bytes()
+    times = {"seconds", "images_per_second", "waiting"}
+    rows = [
+        [
+            {key: value for key, value in json.loads(line).items() if key not in times}
+            for line in (run / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in (one, other)
+    ]
+    assert rows[0] == rows[1]
+    for file in ("validation.csv", "validation.outputs.npy"):
+        assert (one / "predictions" / file).read_bytes() == (
+            other / "predictions" / file
+        ).read_bytes()
+
+
+@pytest.mark.slow
+def test_forty_kills_of_the_command_lose_nothing(long: Path, tmp_path: Path) -> None:
+    statuses = rounds(long, tmp_path / "killed", 9, 40)
+    assert set(statuses) <= {-9, 0}
+    assert statuses.count(-9) >= 20
+    same(command(long, tmp_path / "killed"), command(long, tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [15, 2])
+def test_twenty_stops_of_the_command_save_and_say_so(
+    long: Path, tmp_path: Path, number: int
+) -> None:
+    statuses = rounds(long, tmp_path / "stopped", number, 20)
+    # Before a run has begun to listen a signal just ends the process; a run that is over is 0.
+    assert set(statuses) <= {128 + number, -number, 0}
+    assert statuses.count(128 + number) >= 5
+    same(command(long, tmp_path / "stopped"), command(long, tmp_path / "whole"))

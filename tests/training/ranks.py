@@ -1,0 +1,135 @@
+"""What one of several processes does in test_distributed.py; it writes what it found to a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sightx.builtin import augment, losses
+from sightx.training.distributed import Ranks, joined
+from sightx.training.events import Step
+from sightx.training.shared import from_first
+from sightx.training.state import State
+from sightx.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+class Net(nn.Module):
+    """A network with draws and with weights that no output depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(108, 16), nn.Linear(16, 3)
+        self.drop, self.unused = nn.Dropout(0.3), nn.Linear(2, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, 3)."""
+        return self.head(self.drop(torch.relu(self.body(images.flatten(1)))))
+
+
+def normed() -> nn.Module:
+    """A network with batch statistics."""
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(108), nn.Linear(108, 3))
+
+
+def digest(tensors: list[torch.Tensor]) -> str:
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
+
+
+def trained(
+    ranks: Ranks, make: Callable[[], nn.Module], world: Any, train: int = 60, **training: Any
+) -> dict[str, Any]:
+    """Train on the little world of conftest.py; return what came of it."""
+    torch.manual_seed(ranks.rank)  # other weights on each: the first one's count
+    module = make()
+    batch = {"batch_size": 14, "micro_batch": 3, **training}
+    samples = world.samples.__wrapped__()
+    samples.sides["train"] = np.arange(train)
+    experiment = world.experiment.__wrapped__()(
+        training=batch,
+        loss=losses.InverseFrequencyCrossEntropy(),
+        augment=(augment.Flip(), augment.Rotate(degrees=30.0)),
+    )
+    trainer = Trainer(experiment, samples, module, CPU, ranks)
+    steps = [float(event.loss) for event in trainer.events() if isinstance(event, Step)]
+    found: dict[str, Any] = {"losses": steps, "history": trainer.history.epochs}
+    found["state"] = digest(list(module.state_dict().values()))
+    scores = trainer.scores("validation")
+    found["turns"] = list(scores)
+    found["weights"] = {name: value.tolist() for name, value in module.named_parameters()}
+    if ranks.lead:
+        predictions = scores.predictions(trainer.samples.table)
+        found["keys"], found["outputs"] = predictions.keys, predictions.outputs.tolist()
+        found["loss"] = scores.loss
+    return found
+
+
+def evaluated(ranks: Ranks, world: Any) -> dict[str, Any]:
+    """Predict 21 samples in batches of 4 with one and the same network (T08)."""
+    torch.manual_seed(3)
+    experiment = world.experiment.__wrapped__()(training={"batch_size": 4, "micro_batch": 2})
+    samples = world.samples.__wrapped__()
+    samples.sides["validation"] = np.arange(60, 81)
+    trainer = Trainer(experiment, samples, normed(), CPU, ranks)
+    scores = trainer.scores("validation")
+    turns = list(scores)
+    if not ranks.lead:
+        return {"turns": turns}
+    predictions = scores.predictions(trainer.samples.table)
+    bits = digest([torch.from_numpy(predictions.outputs), torch.tensor(scores.loss)])
+    return {"turns": turns, "keys": predictions.keys, "bits": bits}
+
+
+def talk(ranks: Ranks) -> dict[str, Any]:
+    """Use everything that ranks say to one another."""
+    here = torch.full((2, 3), float(ranks.rank), dtype=torch.bfloat16)
+    flag = torch.tensor(ranks.rank == 0)
+    ranks.share([here, flag])
+    first = State({"w": torch.arange(3)}, {"0.m": torch.tensor(0.5)}, {"step": 7, "nan": [0.1]})
+    heard = from_first(ranks, first if ranks.lead else None)
+    ranks.meet()
+    own = ranks.own(np.arange(7), 2)
+    return {
+        "sum": ranks.sum(torch.tensor([1.0, ranks.rank])).tolist(),
+        "agree": ranks.agree(15 if ranks.rank == 1 else 0),
+        "say": ranks.say({"pi": 3.141592653589793, "text": "é" * (1 + ranks.rank)}),
+        "share": [here.tolist(), bool(flag)],
+        "state": [heard.weights["w"].tolist(), float(heard.optimizer["0.m"]), heard.record],
+        "own": own.tolist(),
+        "idle": ranks.own(np.arange(2), 2).tolist(),
+        "turns": [list(ranks.turns(7, 2)), list(ranks.turns(2, 2))],
+    }
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """Return what this process finds, alone or as one of several."""
+    torch.set_num_threads(1)
+    source = util.spec_from_file_location("world", Path(__file__).with_name("conftest.py"))
+    assert source is not None
+    assert source.loader is not None
+    world = util.module_from_spec(source)
+    source.loader.exec_module(world)
+    with joined(CPU, 60.0) as ranks:
+        found = {
+            "talk": talk(ranks),
+            "plain": trained(ranks, Net, world, clip=0.5),
+            "again": trained(ranks, normed, world, batch_size=20, micro_batch=5),
+            "idle": trained(ranks, Net, world, train=21, batch_size=20, micro_batch=10),
+            "evaluated": evaluated(ranks, world),
+        }
+        (folder / f"{ranks.size}-{ranks.rank}.json").write_text(json.dumps(found))
+    return found
+
+
+if __name__ == "__main__":
+    everything(Path(sys.argv[1]))

@@ -1,0 +1,153 @@
+"""Two real processes, over gloo, against one (T08, and issue 5's "Several processes")."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sightx import SpecError
+from sightx.spec.experiment import Experiment, Training
+from sightx.training.distributed import Ranks, own_device, refuse_idle
+
+Found = dict[str, Any]
+WORKER = Path(__file__).with_name("ranks.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def start(processes: int, folder: Path) -> None:
+    command = [sys.executable] if processes == 1 else [*TORCHRUN, str(processes)]
+    done = subprocess.run(
+        [*command, str(WORKER), str(folder)],
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TORCH_CPP_LOG_LEVEL": "ERROR",
+            "TMPDIR": str(folder),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
+    """What one process found, and each of two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    start(1, folder)
+    start(2, folder)
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+def test_ranks_hear_what_the_others_say(found: dict[str, Found]) -> None:
+    first, second = found["2-0"]["talk"], found["2-1"]["talk"]
+    for each in (first, second):
+        assert each["sum"] == [2.0, 1.0]
+        assert each["agree"] == 15
+        assert each["say"] == {"pi": 3.141592653589793, "text": "é"}
+        assert each["share"] == [[[0.0] * 3] * 2, True]
+        assert each["state"] == [[0, 1, 2], 0.5, {"step": 7, "nan": [0.1]}]
+    # 7 samples in micro-batches of 2: 0 1 | 2 3 | 4 5 | 6
+    assert (first["own"], second["own"]) == ([0, 1, 4, 5], [2, 3, 6])
+    assert (first["turns"], second["turns"]) == ([[0, 2], [0]], [[1, 3], []])
+    assert second["idle"] == [0, 1]  # it reads what another one counts
+
+
+def test_one_process_is_a_group_of_one(found: dict[str, Found]) -> None:
+    alone = found["1-0"]["talk"]
+    assert alone["own"] == list(range(7))
+    assert alone["turns"] == [[0, 1, 2, 3], [0]]
+    assert alone["sum"] == [1.0, 0.0]
+
+
+def test_two_processes_train_as_one_does(found: dict[str, Found]) -> None:
+    """Weighted loss, dropout, augmentation, clipping, a rank without work in a ragged batch."""
+    one, two = found["1-0"]["plain"], found["2-0"]["plain"]
+    # 60 samples, batches of 14: the last has 4 samples, micro-batches of 3 and 1.
+    assert len(one["losses"]) == 15
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
+    for name, weight in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][name], weight, rtol=1e-3, atol=1e-5)
+    assert [epoch["train/accuracy"] for epoch in two["history"]] == [
+        epoch["train/accuracy"] for epoch in one["history"]
+    ]
+    assert one["losses"][0] != one["losses"][1]
+
+
+def test_all_ranks_hold_the_same_weights_and_history(found: dict[str, Found]) -> None:
+    for kind in ("plain", "again"):
+        first, second = found["2-0"][kind], found["2-1"][kind]
+        assert second["history"] == first["history"]
+        assert second["losses"] == first["losses"]
+        assert second["state"] == first["state"]  # running statistics are the first rank's
+
+
+def test_a_rank_without_a_micro_batch_does_not_count(found: dict[str, Found]) -> None:
+    """21 samples in batches of 20: the last has one, and rank 1 nothing."""
+    one, two = found["1-0"]["idle"], found["2-0"]["idle"]
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
+
+
+def test_every_sample_is_scored_once_and_to_the_bit(found: dict[str, Found]) -> None:
+    one, two = found["1-0"]["evaluated"], found["2-0"]["evaluated"]
+    assert two["keys"] == one["keys"] == [f"{number}.png" for number in range(60, 81)]
+    assert two["bits"] == one["bits"]
+    assert one["turns"] == [4, 8, 12, 16, 20, 21]
+    assert two["turns"] == found["2-1"]["evaluated"]["turns"] == [8, 16, 21]
+
+
+@pytest.mark.slow
+def test_three_processes_train_as_one_does(tmp_path: Path, found: dict[str, Found]) -> None:
+    start(3, tmp_path)
+    three = json.loads((tmp_path / "3-0.json").read_text())
+    assert three["evaluated"]["bits"] == found["1-0"]["evaluated"]["bits"]
+    for kind in ("plain", "idle"):
+        np.testing.assert_allclose(three[kind]["losses"], found["1-0"][kind]["losses"], rtol=2e-5)
+
+
+def test_a_process_without_work_is_refused(experiment: Callable[..., Experiment]) -> None:
+    fine = [(32, 8, 4), (32, 32, 1), (33, 32, 2), (32, None, 1)]
+    for batch, micro, size in fine:
+        refuse_idle(Training(batch_size=batch, micro_batch=micro), size)
+    with pytest.raises(SpecError, match=r"training\.micro_batch: .* set it to 16 or less"):
+        refuse_idle(Training(batch_size=32), 2)
+    with pytest.raises(SpecError, match="3 processes; set it to 10 or less"):
+        refuse_idle(Training(batch_size=32, micro_batch=16), 3)
+    with pytest.raises(SpecError, match=r"raise training\.batch_size to 4"):
+        refuse_idle(Training(batch_size=2), 4)
+
+
+def test_each_process_of_a_host_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_device("auto") == "auto"
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert [own_device(name) for name in ("auto", "cuda", "cuda:2", "cpu")] == [
+        "cuda:1", "cuda:1", "cuda:2", "cpu",
+    ]  # fmt: skip
+
+
+def test_alone_nothing_is_said_and_nothing_is_copied() -> None:
+    ranks, tensor = Ranks(), torch.zeros(2)
+    assert ranks.sum(tensor) is tensor
+    assert ranks.say(ranks) is ranks
+    assert (ranks.agree(3), ranks.lead) == (3, True)
+    parts = [tensor]
+    assert ranks.collect(parts, [2]) is parts
+    positions = np.arange(3)
+    assert ranks.own(positions, 1) is positions
+    module = torch.nn.Linear(1, 1)
+    assert ranks.wrap(module) is module
