@@ -27,12 +27,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Ratios against named peers; a quiet machine is needed. Lightning is a peer: `pip install .[bench]`.
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/prefix.py
-	$(BIN)/python benchmarks/first_epoch.py
-	$(BIN)/python benchmarks/later_epochs.py
-	$(BIN)/python benchmarks/growth.py
+	for name in startup command step first_epoch later_epochs prefix growth save; do \
+	  $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Files that are written by the code: after a change to a component or a check.
 generated: $(VENV)/ready

@@ -186,8 +186,12 @@ def workers(threads: int = 0) -> ThreadPoolExecutor:
     """Return a pool of so many threads, 0 for one a core; torch starts none inside of them."""
     import torch
 
+    def alone() -> None:
+        torch.get_num_threads()  # a thread that torch has not met would forget what is set
+        torch.set_num_threads(1)
+
     count, mine = threads or machine.cores(), torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "sightx", torch.set_num_threads, (1,))
+    pool = ThreadPoolExecutor(count, "sightx", alone)
     ready = threading.Barrier(count + 1)
     for _ in range(count):
         pool.submit(ready.wait)  # all have begun, before this thread counts again as it did

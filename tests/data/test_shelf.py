@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -155,18 +156,20 @@ with Shelf.create(Path({str(tmp_path / "shelf")!r}), {ABOUT!r}).filling() as fil
     assert len(Shelf.open(tmp_path / "shelf")) == 30
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """Let no file grow beyond 1,000 bytes, as a full disk would."""
+    """Let no file grow beyond 1,000 bytes, as a full disk would; pytest's own output is a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     deaf = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, deaf)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, deaf)
 
 
-def test_a_disk_that_is_full_keeps_what_it_has(tmp_path, small_files):
+def test_a_disk_that_is_full_keeps_what_it_has(tmp_path):
     shelf = Shelf.create(tmp_path / "shelf", ABOUT)
 
     def fill():
@@ -174,7 +177,8 @@ def test_a_disk_that_is_full_keeps_what_it_has(tmp_path, small_files):
             for content, row in zip(CONTENTS, ROWS, strict=True):
                 filling.append(content, row)
 
-    with pytest.raises(ResourceError, match=r"\[disk-full\].*free; let SIGHTX_STORE"):
+    refused = pytest.raises(ResourceError, match=r"\[disk-full\].*free; let SIGHTX_STORE")
+    with refused, small_files():
         fill()
 
     kept = Shelf.open(shelf.folder)

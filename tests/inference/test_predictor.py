@@ -129,5 +129,5 @@ def test_a_component_that_is_not_installed_is_exit_4(run: Run) -> None:
 def test_weights_of_another_shape_name_the_tensor(run: Run, spec: Path, tmp_path: Path) -> None:
     other = sightx.run(sightx.load(spec, ["model.hidden=[7]"]), runs=tmp_path / "runs")
     weights = other.checkpoint() / "model.safetensors"
-    with pytest.raises(RunError, match="hidden1.weight: expected 6x192, got 7x192"):
+    with pytest.raises(RunError, match=r"hidden1\.weight: expected 6x192, got 7x192"):
         sightx.run(sightx.load(spec, [f"model.weights={weights}"]), runs=tmp_path / "runs")
