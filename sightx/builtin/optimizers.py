@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from inspect import unwrap
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 _FUSED = ("cpu", "cuda", "mps")
+_WRAPPED = ("add_param_group", "state_dict", "load_state_dict")
 
 
 class _TorchOptimizer(Optimizer):
@@ -20,6 +24,21 @@ class _TorchOptimizer(Optimizer):
 
     def _arguments(self) -> dict[str, Any]:
         return self.model_dump(exclude={"group"})
+
+
+@cache
+def _lean(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Return torch's optimizer without what torch.compile alone needs of it.
+
+    Torch wraps these methods so that compiled code steps over them, and imports torch._dynamo when
+    one is first called: as long as importing torch itself. What is wrapped is left as it is.
+    """
+    import torch
+
+    kept = {name: unwrap(getattr(optimizer, name)) for name in _WRAPPED}
+    step = torch.no_grad()(unwrap(optimizer.step))
+    body = {"__module__": optimizer.__module__, "__doc__": optimizer.__doc__, "step": step}
+    return type(optimizer.__name__, (optimizer,), body | kept)
 
 
 def _fused(groups: list[dict[str, Any]]) -> bool:
@@ -54,7 +73,7 @@ class Sgd(_TorchOptimizer):
         """Return torch's SGD."""
         import torch
 
-        return torch.optim.SGD(groups, **self._arguments(), fused=_fused(groups))
+        return _lean(torch.optim.SGD)(groups, **self._arguments(), fused=_fused(groups))
 
 
 class Adam(_TorchOptimizer):
@@ -79,7 +98,7 @@ class Adam(_TorchOptimizer):
         """Return torch's Adam."""
         import torch
 
-        return torch.optim.Adam(groups, **self._arguments(), fused=_fused(groups))
+        return _lean(torch.optim.Adam)(groups, **self._arguments(), fused=_fused(groups))
 
 
 class AdamW(Adam):
@@ -97,7 +116,7 @@ class AdamW(Adam):
         """Return torch's AdamW."""
         import torch
 
-        return torch.optim.AdamW(groups, **self._arguments(), fused=_fused(groups))
+        return _lean(torch.optim.AdamW)(groups, **self._arguments(), fused=_fused(groups))
 
 
 class RmsProp(_TorchOptimizer):
@@ -123,4 +142,4 @@ class RmsProp(_TorchOptimizer):
         """Return torch's RMSprop."""
         import torch
 
-        return torch.optim.RMSprop(groups, **self._arguments())
+        return _lean(torch.optim.RMSprop)(groups, **self._arguments())

@@ -92,7 +92,7 @@ def _figure(width: float, height: float) -> Figure:
 def _write(figure: Figure, path: Path) -> None:
     """Write a PNG that holds nothing but the picture, so that equal figures are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _panels(monitor: str) -> list[tuple[str, list[str]]]:

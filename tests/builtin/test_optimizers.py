@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -67,7 +69,7 @@ def test_training_is_torchs(
         {"params": list(network[0].parameters()), "lr": component.lr, "name": "rest"},
     ]
     built = component.build(groups)
-    assert type(built) is cls
+    assert isinstance(built, cls)
     assert [group["name"] for group in built.param_groups] == ["0", "rest"]
     theirs = cls(
         [
@@ -124,3 +126,19 @@ def test_kernels_are_fused_where_torch_has_them(component: Optimizer) -> None:
         weight = nn.Parameter(torch.zeros(3, device=device))
         (group,) = component.build([{"params": [weight]}]).param_groups
         assert group.get("fused", fused) is fused
+
+
+def test_training_imports_no_compiler() -> None:
+    code = """
+import sys, torch
+from sightx.builtin.optimizers import Adam, AdamW, RmsProp, Sgd
+for component in (Adam(), AdamW(), RmsProp(), Sgd(momentum=0.9)):
+    network = torch.nn.Linear(3, 2)
+    optimizer = component.build([{"params": list(network.parameters()), "lr": 0.1}])
+    network(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

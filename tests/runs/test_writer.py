@@ -146,6 +146,7 @@ def test_a_forked_child_neither_waits_nor_writes(tmp_path: Path, slow: Event) ->
 
 
 def _goes_on_for_ever(folder: Path) -> None:
+    torch.set_num_threads(1)  # OpenMP's threads, where the suite has started any, outlive no fork
     first = checkpoints.latest(folder)[1].record["step"] if folder.is_dir() else 0
 
     def told(path: Path) -> None:

@@ -62,7 +62,7 @@ BAD = [
     HEAD + REST + "[[augment]]\nuse = 'flip'\ndegrees = 3\n",
     HEAD + REST + "[traning]\nepochs = 3\n",
     HEAD + REST + "[[optimizer.group]]\nmatch = ['a']\nlr = 1\nx = 1\n[optimizer]\nuse = 'adam'\n",
-    HEAD + REST + "[execution]\nstore = 'auto'\n",
+    HEAD + REST + "[execution]\nshop = 'auto'\n",
     HEAD + REST + "[training]\nepochs = true\n",  # wrong types
     HEAD + REST + "[training]\nepochs = '3'\n",
     HEAD + REST + "[training]\nepochs = 3.5\n",
