@@ -47,6 +47,7 @@ from sightx.registry.kinds import (
 )
 
 if TYPE_CHECKING:
+    from sightx.data.augmentation import to_device
     from sightx.data.labels import labelled_folder, table_from_csv
     from sightx.data.packs import table_from_pack
     from sightx.data.rows import Rows
@@ -91,6 +92,7 @@ _LAZY = {
     "table_from_csv": "sightx.data.labels",
     "table_from_pack": "sightx.data.packs",
     "table_from_shards": "sightx.data.shards",
+    "to_device": "sightx.data.augmentation",
 }
 
 __all__ = [
@@ -154,6 +156,7 @@ __all__ = [
     "table_from_csv",
     "table_from_pack",
     "table_from_shards",
+    "to_device",
 ]
 
 

@@ -141,7 +141,8 @@ def show_figures(run: Run, side: str, figures: Mapping[str, float]) -> None:
     for name, value in figures.items():
         console.print(f"{name:<32} {value:.4f}", soft_wrap=True, markup=False)
     path = run.directory / "predictions" / f"{side}.csv"
-    console.print(f"predictions: {path}", soft_wrap=True, markup=False)
+    if path.is_file():  # not in a run that cannot be written
+        console.print(f"predictions: {path}", soft_wrap=True, markup=False)
 
 
 def show_profile(run: Run) -> None:

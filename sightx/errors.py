@@ -56,6 +56,11 @@ class Problem:
         return _one_line(head, self.message, tail)
 
 
+def one_line(text: str) -> str:
+    """Return a text as one line of at most `LINE_LIMIT` characters, control characters escaped."""
+    return _one_line("", text, "")
+
+
 def _one_line(head: str, message: str, tail: str) -> str:
     """Join the parts; when too long, shorten the message first: the place and the way out stay."""
     head, message, tail = (_printable(part) for part in (head, message, tail))

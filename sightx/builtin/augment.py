@@ -201,7 +201,9 @@ def _beside(images: Tensor, drawn: Array) -> Tensor:
     """Return one number a sample, (n, 1, 1, 1), where the images are."""
     import torch
 
-    return torch.from_numpy(drawn).to(images.dtype).to(images.device).view(-1, 1, 1, 1)
+    from sightx import to_device
+
+    return to_device(torch.from_numpy(drawn).to(images.dtype), images.device).view(-1, 1, 1, 1)
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
+from sightx.runs.signals import Interrupted
 from sightx.training import board
 
 if TYPE_CHECKING:
@@ -92,9 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with _warnings_shown():
             code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (click.exceptions.Abort, KeyboardInterrupt, Interrupted) as asked:
+        if isinstance(asked, Interrupted) and board.launched() > 1:
+            _leave(asked)
         click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
-        sys.exit(130)
+        sys.exit(128 + getattr(asked, "number", signal.SIGINT))
     except BaseException as error:  # a plugin may call sys.exit: that is no success
         if "--debug" in words:
             traceback.print_exc()
@@ -103,13 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         failure = _expected(error)
         click.echo(str(failure), err=True)
         sys.exit(failure.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    board.tell(code)
+    sys.exit(code)
 
 
 def _leave(error: BaseException) -> NoReturn:
     """End as one of several processes: the one that failed first shows why."""
     from sightx.runner.verdict import settle, severed
-    from sightx.runs.signals import Interrupted
 
     known = isinstance(error, Interrupted) or severed(error)
     ended = settle(error if known else _expected(error))
@@ -119,6 +124,7 @@ def _leave(error: BaseException) -> NoReturn:
         code = ended.exit_code
         if not ended.told:
             click.echo(str(ended), err=True)
+    board.tell(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of the group may wait for ever for a peer that has gone

@@ -44,18 +44,18 @@ def command(
     With --prove RUN may be a spec, too, and is left alone: its experiment is trained twice in a
     temporary folder, on few samples, once with stops, and compared to the bit.
     """
+    _refuse_useless(prove, steps, processes)
     if prove:
         return _prove(run, overrides, runs, steps or 50, quiet)
     if (code := launched(processes)) is not None:
         return code
-    import sightx
-    from sightx import console
+    from sightx import console, resume
     from sightx.runner.resuming import experiment_of
 
     found = _found(run, runs)
     experiment = experiment_of(found, overrides)
     with console.preparing(quiet or board.own_rank() > 0) as progress:
-        sightx.resume(
+        resume(
             found,
             experiment=experiment,
             changes=overrides,
@@ -65,6 +65,14 @@ def command(
             progress=progress,
         )
     return report(found, quiet)
+
+
+def _refuse_useless(prove: bool, steps: int | None, processes: int) -> None:
+    """Raise UsageError for an option that would change nothing."""
+    if steps and not prove:
+        raise click.UsageError("--steps says how many steps --prove trains, and needs it")
+    if prove and processes > 1:
+        raise click.UsageError("--prove trains in one process: leave --processes out")
 
 
 def _found(run: str, runs: Path | None) -> Run:
@@ -88,7 +96,7 @@ def _prove(run: str, overrides: tuple[str, ...], runs: Path | None, steps: int, 
     else:
         experiment = experiment_of(_found(run, runs), overrides)
     told = (lambda said: None) if quiet else (lambda said: click.echo(said, err=True))
-    proof = prove(experiment, steps, told)
+    proof = prove(experiment, steps, told, runs)
     if not quiet:
         what = "weights, optimizer, metrics and predictions are equal to the bit"
         click.echo(f"proved: {proof.steps} states, {len(proof.stops)} stops: {what}")

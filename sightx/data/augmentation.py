@@ -10,6 +10,7 @@ from sightx.registry.components import call
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
     from sightx.registry.kinds import Augment
@@ -32,6 +33,13 @@ def augment(
     for component, params in drawn:
         images, targets = call(component.apply, images=images, targets=targets, params=params)
     return images, targets
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device; on CUDA nobody waits for the copy."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def compose(matrices: Sequence[Tensor]) -> Tensor:
@@ -70,7 +78,7 @@ def _flipped(images: Tensor, mirrored: Tensor) -> Tensor:
     """Return images with the axes x and y mirrored that `mirrored` (n, 2) names."""
     for axis, chosen in zip((-1, -2), mirrored.unbind(dim=1), strict=True):
         if chosen.any():
-            here = chosen.to(images.device).view(-1, 1, 1, 1)
+            here = to_device(chosen, images.device).view(-1, 1, 1, 1)
             images = images.flip(axis).where(here, images)
     return images
 
@@ -86,7 +94,7 @@ def _grid(images: Tensor, matrices: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     # Input points count in half sizes, output points in pixels from the centre.
-    table = (matrices / half[:, None]).float().to(images.device)
+    table = to_device((matrices / half[:, None]).float(), images.device)
     x, y = (
         torch.arange(length, device=images.device, dtype=torch.float32) - (length - 1) / 2
         for length in (width, height)

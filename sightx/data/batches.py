@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sightx.data import ahead
-from sightx.data.augmentation import augment
+from sightx.data.augmentation import augment, to_device
 from sightx.data.rows import Positions, Rows
 from sightx.registry.kinds import Augment, Statistics
 from sightx.seeds import generator
@@ -97,7 +97,7 @@ class Batches:
         return images.mul(scale * 255).add_(shift), targets
 
     def _targets(self, positions: Positions) -> Tensor:
-        return torch.from_numpy(self.labels[positions]).to(self.device)
+        return to_device(torch.from_numpy(self.labels[positions]), self.device)
 
     @cached_property
     def _affine(self) -> tuple[Tensor, Tensor]:

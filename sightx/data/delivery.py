@@ -6,19 +6,21 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sightx.data import locks
 from sightx.data.table import ImageTable
 from sightx.document import Key, Position
-from sightx.errors import Problem, SpecError
+from sightx.errors import Problem, ResourceError, SpecError
+from sightx.registry.kinds import Dataset
 from sightx.registry.project import LOCAL
 from sightx.spec import whole
 from sightx.spec.experiment import Experiment
 
 SPEC = "spec.toml"
-_WRITING = ".writing"
+_WRITING, _LOCK = ".writing", ".writing.lock"
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,52 @@ def delivered(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder to write files in; without an error they move to `folder`, `last` as the last.
 
     So `last` is there only when all is. What a process that was killed has left is removed. Raises
-    SpecError where the folder holds anything else.
+    SpecError where the folder holds anything else, or another process writes it.
     """
-    others = sorted(path.name for path in folder.glob("*") if path.name != _WRITING)
-    if others:
-        message = f"{folder} is not empty: it holds {', '.join(others[:3])}"
-        raise SpecError(Problem("exists", message, "give a new folder, or remove it first"))
     writing = folder / _WRITING
-    shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir(parents=True)
-    try:
-        yield writing
-        names = sorted(path.name for path in writing.iterdir() if path.name != last)
-        for name in (*names, last):
-            _sync(writing / name)
-            (writing / name).rename(folder / name)
-        _sync(folder)
-    finally:
+    with _alone(folder):
         shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir()
+        try:
+            yield writing
+            names = sorted(path.name for path in writing.iterdir() if path.name != last)
+            for name in (*names, last):
+                _sync(writing / name)
+                (writing / name).rename(folder / name)
+            _sync(folder)
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the one process that writes a folder, which is empty but for what a dead one has left."""
+    _refuse_others(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / _LOCK
+    try:
+        lock = locks.alone(file, create=True)
+    except ResourceError as error:
+        file.unlink(missing_ok=True)
+        problems = (replace(each, hint="give a folder on another disk") for each in error.problems)
+        raise ResourceError(*problems) from error
+    if lock is None:
+        message, hint = f"{locks.holder(file)} is writing {folder}", "give another folder, or wait"
+        raise SpecError(Problem("exists", message, hint))
+    try:
+        lock.sign()
+        _refuse_others(folder)  # it may have been written since
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.close()
+
+
+def _refuse_others(folder: Path) -> None:
+    others = {path.name for path in folder.glob("*")} - {_WRITING, _LOCK}
+    if others:
+        message = f"{folder} is not empty: it holds {', '.join(sorted(others)[:3])}"
+        raise SpecError(Problem("exists", message, "give a new folder, or remove it first"))
 
 
 def _sync(path: Path) -> None:
@@ -65,7 +95,10 @@ def _sync(path: Path) -> None:
 
 
 def said_of(experiment: Experiment, table: ImageTable, use: str) -> dict[str, Any]:
-    """Return the [dataset] table by which a spec names what was written of a table."""
+    """Return the [dataset] table by which a spec names what was written of a table.
+
+    It says of bad images what the experiment says, and of shards how they are decoded.
+    """
     traits = experiment.dataset.traits()
     facts = {
         "ordered": table.ordered,
@@ -73,7 +106,11 @@ def said_of(experiment: Experiment, table: ImageTable, use: str) -> dict[str, An
         "groups": bool((table.frame["group"] != "").any()),
         "split": "split" in table.frame,
     }
-    said = {key: True for key, value in facts.items() if value}
+    said: dict[str, Any] = {key: True for key, value in facts.items() if value}
+    dataset, kept = experiment.dataset, ("on_bad_image", "bad_images_at_most", "decode")
+    for key in kept[: 2 if use == "packed" else 3]:  # what was packed is not decoded again
+        if (value := getattr(dataset, key)) != Dataset.model_fields[key].default:
+            said[key] = value
     return {"use": use, "root": ".", "classes": list(table.classes), **said}
 
 

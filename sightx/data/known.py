@@ -28,7 +28,7 @@ _MANY = 4096  # records that are written at once
 class Files(NamedTuple):
     """Say in what state a table's files are, (N,), and why some rows have none.
 
-    `seen` is when that was, in nanoseconds. A table without files has no states.
+    `seen` is when that was, in nanoseconds. A table has no states whose reader is not one of files.
     """
 
     states: np.ndarray[Any, Any]
@@ -38,10 +38,11 @@ class Files(NamedTuple):
 
 def files(table: ImageTable) -> Files:
     """Look at every file of a table; none is opened."""
-    found = Files(np.zeros(len(table) if table.root else 0, _STATE), {}, time.time_ns())
-    if table.root is None:
+    reader = table.files
+    found = Files(np.zeros(len(table) if reader else 0, _STATE), {}, time.time_ns())
+    if reader is None:
         return found
-    find, paths = Finder(table.root), table.frame["path"].to_numpy(object)
+    find, paths = Finder(Path(reader.home)), np.asarray(reader.paths, object)
     found.states["path"] = pd.util.hash_array(paths, categorize=False)
     sizes, times, inodes = (found.states[key] for key in ("size", "time", "inode"))
     for index, path in enumerate(paths):
@@ -62,9 +63,10 @@ class Known:
     """
 
     def __init__(self, folder: Path, table: ImageTable, files: Files) -> None:
-        self._table, self._files = table, files
-        name = hashlib.sha256(os.path.realpath(table.root or "").encode()).hexdigest()[:16]
-        self._file = folder / f"{name}.bin"
+        self._table, self._files, there = table, files, table.files
+        self._home, paths = (there.home, there.paths) if there else ("", ())
+        self._paths = np.asarray(paths, object)
+        self._file = folder / f"{hashlib.sha256(self._home.encode()).hexdigest()[:16]}.bin"
         self._new: list[tuple[int, bytes]] = []
 
     def digests(self) -> Digests:
@@ -93,7 +95,7 @@ class Known:
         if changed > self._files.seen - _YOUNG:
             return
         with suppress(OSError):
-            now = Path(self._table.root or "", str(self._table.frame["path"].iat[index])).stat()
+            now = Path(self._home, self._paths[index]).stat()
             if (now.st_size, now.st_mtime_ns, now.st_ino) == (size, changed, inode):
                 self._new.append((index, digest))
         if len(self._new) >= _MANY:
@@ -112,8 +114,8 @@ class Known:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                torn = file.tell() % _RECORD.itemsize  # a writer was killed
-                file.truncate(file.tell() - torn)
+                size = file.seek(0, os.SEEK_END)  # another may have written since it was opened
+                file.truncate(size - size % _RECORD.itemsize)  # or was killed while it did
                 file.write(records.tobytes())
 
     def _records(self) -> np.ndarray[Any, Any]:

@@ -8,16 +8,20 @@ import numpy as np
 import pandas as pd
 
 from sightx.data.delivery import SPEC, Written, delivered, said_of, spec
+from sightx.data.digests import Digests
+from sightx.data.filling import Prepared
 from sightx.data.indexes import INDEX, write_index
+from sightx.data.known import files
 from sightx.data.packs import DESCRIPTION, PIXELS, Pack
 from sightx.data.pixels import Progress
-from sightx.data.preparation import Storage
+from sightx.data.preparation import Source, Storage
 from sightx.data.rows import Rows
-from sightx.data.samples import Samples, open_rows, prepare
+from sightx.data.samples import judged, open_rows
 from sightx.data.shelf import Shelf
 from sightx.data.table import Decoded, ImageTable
 from sightx.registry import provenance
-from sightx.spec.experiment import Experiment, table
+from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import table as table_of
 
 _TOGETHER = 256  # rows that are copied at once
 
@@ -32,14 +36,16 @@ def write(
     is not empty.
     """
     with delivered(folder, DESCRIPTION) as writing:
-        rows = open_rows(experiment.dataset)
-        data = _prepared(experiment, rows, faults, progress)
-        kept = rows.without(data.table.skipped)
+        table = open_rows(experiment.dataset)
+        prepared = _prepared(experiment, table, faults, progress)
+        good = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
+        kept, rows = table.take(good), prepared.rows.take(good)
         # What was packed before goes on under the hash of what it was made of.
-        digests = list(kept.frame["digest"] if kept.chain else data.digests)
-        size = _copy(data.rows, digests, writing / PIXELS)
-        write_index(writing / INDEX, kept, pd.DataFrame({"sha256": digests}))
-        said = {**said_of(experiment, kept, "packed"), "shape": list(data.rows.shape)}
+        before = Digests.from_hex(kept.frame["digest"]) if kept.chain else None
+        digests = before or prepared.digests.take(good)
+        size = _copy(rows, digests, writing / PIXELS)
+        write_index(writing / INDEX, kept, pd.DataFrame({"sha256": list(digests)}))
+        said = {**said_of(experiment, kept, "packed"), "shape": list(rows.shape)}
         text = spec(experiment, said, prepared=True)
         (writing / SPEC).write_text(text, encoding="utf-8")
         described = _describe(experiment, kept)
@@ -48,29 +54,28 @@ def write(
 
 
 def _prepared(
-    experiment: Experiment, rows: ImageTable, faults: Path, progress: Progress | None
-) -> Samples:
-    """Return the samples with their pixels; on which side each is matters to nobody here."""
-    frame = rows.frame if "split" in rows.frame else rows.frame.assign(split="")
-    return prepare(
-        rows.with_frame(frame),
-        experiment.dataset,
-        experiment.prepare,
-        storage=Storage.of(experiment),
+    experiment: Experiment, table: ImageTable, faults: Path, progress: Progress | None
+) -> Prepared:
+    """Return the pixels of all images, to be read from the store: they may not fit in memory."""
+    dataset = experiment.dataset
+    return judged(
+        Source(table, files(table), experiment.prepare, dataset.decode),
+        dataset,
+        Storage.of(experiment),
         threads=experiment.execution.threads,
         progress=progress,
         faults=faults,
     )
 
 
-def _copy(rows: Rows, digests: list[str], folder: Path) -> int:
+def _copy(rows: Rows, digests: Digests, folder: Path) -> int:
     """Write the row of each content once; return how many bytes they have."""
-    firsts = np.sort(np.unique(digests, return_index=True)[1])
+    firsts = np.sort(np.unique(digests.raw, return_index=True)[1])
     shelf = Shelf.create(folder, {"shape": list(rows.shape)})
     with shelf.filling() as filling:
         for start in range(0, len(firsts), _TOGETHER):
             some = firsts[start : start + _TOGETHER]
-            for position, row in zip(some, rows.gather(some).cpu(), strict=True):
+            for position, row in zip(some, rows.gather(some), strict=True):
                 filling.append(bytes.fromhex(digests[position]), row)
     return len(firsts) * shelf.size
 
@@ -78,7 +83,7 @@ def _copy(rows: Rows, digests: list[str], folder: Path) -> int:
 def _describe(experiment: Experiment, kept: ImageTable) -> Pack:
     registry = experiment.origin.registry if experiment.origin else None
     own = [
-        {"prepare": table(each), "origin": provenance.describe(each, registry)}
+        {"prepare": table_of(each), "origin": provenance.describe(each, registry)}
         for each in experiment.prepare
     ]
     decoded = kept.decoded if kept.chain else Decoded(experiment.dataset.decode, len(own))

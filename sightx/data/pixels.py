@@ -193,9 +193,14 @@ def workers(threads: int = 0) -> ThreadPoolExecutor:
     count, mine = threads or machine.cores(), torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "sightx", alone)
     ready = threading.Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(ready.wait)  # all have begun, before this thread counts again as it did
-    ready.wait()
+    try:
+        for _ in range(count):
+            pool.submit(ready.wait)  # all have begun, before this thread counts again as it did
+        ready.wait()
+    except BaseException:  # a thread cannot start, or somebody does not want to wait
+        ready.abort()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
     torch.set_num_threads(mine)
     return pool
 

@@ -27,15 +27,16 @@ from sightx.registry.kinds import Dataset, Prepare, Split
 Sides = Mapping[str, np.ndarray[Any, Any]]
 
 _log = logging.getLogger("sightx")
+_NOWHERE = np.iinfo(np.int64).max  # where the pixels lie of a row that is on no side
 
 
 @dataclass(frozen=True)
 class Samples:
     """Hold everything that training and evaluation read.
 
-    `rows` follow the table; `sides` maps train, validation and test to positions in it; `id` is
-    the hash of the content of all images and their labels; `digests` has each image's own.
-    `residence` says where the rows are read from.
+    `rows` follow the table, and can be read for those on a side; `sides` maps train, validation and
+    test to positions in it; `id` is the hash of the content of all images and their labels;
+    `digests` has each image's own. `residence` says where the rows are read from.
     """
 
     table: ImageTable
@@ -44,6 +45,12 @@ class Samples:
     id: str
     digests: Sequence[str] = ()
     residence: Residence | None = None
+
+    @property
+    def packed(self) -> dict[str, Any]:
+        """Return how images were decoded and prepared before, as JSON holds it; {} without."""
+        table = self.table
+        return {"decoded": list(table.decoded), "chain": list(table.chain)} if table.chain else {}
 
     def counts(self, side: str) -> list[int]:
         """Return the number of samples of each class on a side."""
@@ -93,12 +100,27 @@ def prepare(
     Raises DataError where the dataset says that they fail the run, or there are too many to skip,
     ResourceError where the pixels do not fit where `storage` wants them.
     """
-    storage, seen = storage or Storage(), files(table)
-    judge(table, seen.absent, dataset, faults)
-    source = Source(table, seen, chain, dataset.decode)
-    prepared = obtain(source, storage, threads, progress)
-    judge(table, prepared.bad, dataset, faults)
+    storage = storage or Storage()
+    source = Source(table, files(table), chain, dataset.decode)
+    prepared = judged(source, dataset, storage, threads=threads, progress=progress, faults=faults)
     return _samples(table, prepared, storage)
+
+
+def judged(
+    source: Source,
+    dataset: Dataset,
+    storage: Storage,
+    *,
+    threads: int = 0,
+    progress: Progress | None = None,
+    verify: bool = False,
+    faults: Path,
+) -> Prepared:
+    """Return the pixels of all images where `obtain` keeps them; bad ones are dealt with."""
+    judge(source.table, source.files.absent, dataset, faults)
+    prepared = obtain(source, storage, threads, progress, verify=verify)
+    judge(source.table, prepared.bad, dataset, faults)
+    return prepared
 
 
 def refuse_missing(table: ImageTable, dataset: Dataset) -> None:
@@ -113,8 +135,12 @@ def _samples(table: ImageTable, prepared: Prepared, storage: Storage) -> Samples
     split = kept_table.frame["split"].to_numpy()
     sides = {side: np.flatnonzero(split == side) for side in SPLITS}
     digests = prepared.digests.take(kept)
-    rows, residence = settle(prepared.rows.take(kept), storage.where, storage.device)
+    used = np.sort(np.concatenate(list(sides.values())))
+    some, residence = settle(prepared.rows.take(kept[used]), storage.where, storage.device)
     _log.info("%s", residence)
+    index = np.full(len(kept), _NOWHERE)
+    index[used] = some.index
+    rows = Rows(some.pixels, index)
     return Samples(kept_table, rows, sides, _data_id(kept_table, digests), digests, residence)
 
 

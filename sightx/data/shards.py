@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
+from sightx.data import machine
 from sightx.data.images import BadImage
 from sightx.data.indexes import (
     INDEX,
@@ -33,7 +35,7 @@ from sightx.data.indexes import (
     refuse,
 )
 from sightx.data.labels import labelled_folder
-from sightx.data.table import ImageTable
+from sightx.data.table import ImageTable, locate
 from sightx.errors import DataError, Problem
 from sightx.registry.components import Settings, Traits
 
@@ -43,13 +45,16 @@ COLUMNS = ("shard", "key", "offset", "size")
 _PAUSES = (0.2, 1.0, 4.0)  # seconds before a request is made again
 _PASSING = (408, 425, 429)  # what HTTP servers say that are busy; and everything from 500 on
 _WRITTEN = "sightx prepare SPEC --shards DIR writes them"
+_SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
+_LARGEST = {DESCRIPTION: 16_000_000, INDEX: 2_000_000_000}  # bytes that are taken of a URL
+_PIECE = 1_000_000
 
 
 class Shard(Settings):
     """Name one tar file, and say how many bytes it has."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*\.tar$")]
-    size: NonNegativeInt
+    size: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Shards(Description):
@@ -64,9 +69,12 @@ def table_from_shards(root: str, traits: Traits) -> ImageTable:
     An image is read by its offset and compared with its hash. `traits` are what the spec says,
     and must be true of what was written. Raises DataError.
     """
-    if "://" not in root:
+    if "://" in root:
+        _refuse_strange(root)
+        get: _Get = partial(_fetch, root)
+    else:
         root = str(labelled_folder(Path(root), "dataset.root", _WRITTEN))
-    get = partial(_fetch, root) if "://" in root else partial(_read, root)
+        get = partial(_read, os.path.realpath(root))
     described = read_description(Shards, _whole(get, root, DESCRIPTION), f"{root}/{DESCRIPTION}")
     source = f"{root}/{INDEX}"
     cells = read_index(_whole(get, root, INDEX), described, COLUMNS, source)
@@ -80,6 +88,24 @@ def table_from_shards(root: str, traits: Traits) -> ImageTable:
     )  # fmt: skip
     table = ImageTable(frame_of(cells), described.classes, members, described.ordered, source)
     return agreed(table, traits)
+
+
+def _refuse_strange(url: str) -> None:
+    """Raise DataError for a URL that is no plain name of a folder; secrets in it are not told."""
+    scheme, _, rest = url.partition("://")
+    user = rest.partition("/")[0].rpartition("@")[0]
+    if "::" in url or not re.fullmatch(r"[a-z0-9]+", scheme):
+        reason = "a URL that leads through another is not followed"
+    elif scheme not in _SCHEMES:
+        reason = f"{scheme}:// is none of {', '.join(_SCHEMES[:-1])}"
+    elif ":" in user or (user and scheme in ("http", "https")):
+        reason = "a URL must hold no user and no password"
+    elif "?" in url or "#" in url:
+        reason = "a URL must name a folder, without ? and #"
+    else:
+        return
+    hint = "write a folder as a path; credentials belong in the environment"
+    raise DataError(Problem("bad-url", reason, hint, "dataset.root"))
 
 
 def _whole(get: _Get, root: str, name: str) -> bytes:
@@ -100,7 +126,7 @@ def _check_sizes(root: str, shards: Sequence[Shard]) -> None:
     for shard in shards:
         path = Path(root, shard.name)
         try:
-            size = path.stat().st_size
+            size = Path(locate(os.path.realpath(root), shard.name)).stat().st_size
         except OSError as error:
             damaged(str(path), f"cannot be read: {error.strerror}")
         if size != shard.size:
@@ -112,8 +138,8 @@ def _check_bounds(
 ) -> None:
     """Refuse members that do not lie in a shard that there is."""
     sizes = np.array([shard.size for shard in shards] + [0])  # the last for what is in no shard
-    ends = cells["offset"] + cells["size"]
-    wrong = (place < 0) | (cells["offset"] < 0) | (cells["size"] < 0) | (ends > sizes[place])
+    latest = sizes[place] - cells["size"]  # a sum of two large numbers would be a negative one
+    wrong = (place < 0) | (cells["offset"] < 0) | (cells["size"] < 0) | (cells["offset"] > latest)
     refuse(cells, wrong, file, "lies outside the shards")
 
 
@@ -154,8 +180,8 @@ class _Members:
 
 
 def _read(root: str, name: str, part: _Range | None) -> bytes:
-    """Return a file on disk, or a part of one."""
-    file = os.open(f"{root}/{name}", os.O_RDONLY)
+    """Return a file of a folder, or a part of one; a link that leads out of it is not followed."""
+    file = os.open(locate(root, name), os.O_RDONLY)
     try:
         size, start = (part.size, part.start) if part else (os.fstat(file).st_size, 0)
         return os.pread(file, size, start)
@@ -180,8 +206,12 @@ def _request(url: str, part: _Range | None) -> bytes:
     from fsspec.core import url_to_fs  # torch needs it, too; it keeps one system a process
 
     system, path = url_to_fs(url)
+    content: bytes
     if part is None:
-        content: bytes = system.cat_file(path)
+        # So a server that lies about the size, or tells none, is heard no longer than others.
+        streamed = {"block_size": 0, "size": 1} if "http" in system.protocol else {}
+        with system.open(path, **streamed) as file:
+            content = _at_most(_LARGEST[url.rpartition("/")[2]], file)
     elif "http" in system.protocol:
         # Other than cat_file, a file refuses a server that would send the whole shard.
         with system.open(path, size=part.of, cache_type="none") as file:
@@ -190,6 +220,16 @@ def _request(url: str, part: _Range | None) -> bytes:
     else:
         content = system.cat_file(path, start=part.start, end=part.start + part.size)
     return content
+
+
+def _at_most(limit: int, file: Any) -> bytes:
+    """Return what a file holds. Raises ValueError where that is more than so many bytes."""
+    content = bytearray()
+    while piece := file.read(_PIECE):
+        content += piece
+        if len(content) > limit:
+            raise ValueError(f"has more than {machine.size(limit)}")
+    return bytes(content)
 
 
 def _passing(error: Exception) -> bool:

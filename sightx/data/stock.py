@@ -10,8 +10,8 @@ import numpy as np
 
 from sightx.data.known import files
 from sightx.data.pixels import Progress
-from sightx.data.preparation import Source, Storage, obtain
-from sightx.data.samples import judge, open_rows
+from sightx.data.preparation import Source, Storage
+from sightx.data.samples import judged, open_rows
 from sightx.spec.experiment import Experiment
 
 
@@ -42,13 +42,12 @@ def lay_in(experiment: Experiment, faults: Path, progress: Progress | None = Non
     """
     started, dataset = time.perf_counter(), experiment.dataset
     table = open_rows(dataset)
-    seen = files(table)
-    judge(table, seen.absent, dataset, faults)
-    source = Source(table, seen, experiment.prepare, dataset.decode)
+    source = Source(table, files(table), experiment.prepare, dataset.decode)
     storage = Storage.of(experiment).insisting()
-    threads = experiment.execution.threads
-    prepared = obtain(source, storage, threads, progress, verify=True)
-    judge(table, prepared.bad, dataset, faults)
+    prepared = judged(
+        source, dataset, storage, threads=experiment.execution.threads, progress=progress,
+        verify=True, faults=faults,
+    )  # fmt: skip
     rows = len(np.unique(prepared.rows.index[prepared.rows.index >= 0]))
     return Stock(
         samples=len(table),

@@ -19,15 +19,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sightx.data import locks
 from sightx.data.images import DECODER
 from sightx.data.locks import Lock
+from sightx.data.scaling import least
 from sightx.data.shelf import ABOUT, FORMAT, INDEX, RECORD, Shelf, refused
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.registry import provenance
-from sightx.registry.components import Component
+from sightx.registry.components import Component, Settings
 from sightx.registry.kinds import Prepare
 from sightx.registry.project import Project, home
 from sightx.registry.registry import Registry
@@ -58,12 +59,31 @@ def folder(project: Project | None = None) -> Path:
 def describe(
     chain: Sequence[Prepare],
     shape: tuple[int, int, int],
-    decode: str,
+    decode: Literal["scaled", "exact"],
     registry: Registry | None = None,
 ) -> dict[str, Any]:
-    """Return all that pixels depend on beside the content of their image."""
-    steps = [_step(part, registry) for prepare in chain for part in _nested(prepare)]
-    return {"shape": list(shape), "decoder": DECODER, "decode": decode, "prepare": steps}
+    """Return all that is known here of what pixels depend on beside the content of their image."""
+    return {
+        "shape": list(shape),
+        "decoder": DECODER,
+        "decode": decode,
+        "least": least(chain, decode),
+        "libraries": _libraries(),
+        "prepare": [_step(part, registry) for prepare in chain for part in _nested(prepare)],
+    }
+
+
+def _libraries() -> dict[str, str]:
+    """Return the releases of what decodes and resizes.
+
+    All of the number counts: a patch release may mend pixels. A build's label (`+cu126`) does not.
+    """
+    import PIL
+    import simplejpeg
+    import torch
+
+    found = {"pillow": PIL, "simplejpeg": simplejpeg, "torch": torch}
+    return {name: str(each.__version__).partition("+")[0] for name, each in found.items()}
 
 
 def _nested(component: Component) -> Iterator[Component]:
@@ -73,10 +93,7 @@ def _nested(component: Component) -> Iterator[Component]:
 
 def _step(component: Component, registry: Registry | None) -> dict[str, Any]:
     """Return a component as it is named, with its revision, its files and, of plugins, its code."""
-    step = {**table(component, identity=True), "revision": component.revision}
-    for key, info in type(component).model_fields.items():
-        if anchor_of(info):
-            step[key] = _contents(getattr(component, key))
+    step = {**_settings(component), "revision": component.revision}
     cls = type(component)
     if not cls.__module__.startswith("sightx."):
         name, code = f"{cls.__module__}.{cls.__qualname__}", _code(component, registry)
@@ -84,12 +101,35 @@ def _step(component: Component, registry: Registry | None) -> dict[str, Any]:
     return step
 
 
+def _settings(settings: Settings) -> dict[str, Any]:
+    """Return settings with hashes in place of paths."""
+    found = table(settings, identity=True)
+    for key, info in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if anchor_of(info):
+            found[key] = _contents(value)
+        elif isinstance(value, Settings):
+            found[key] = _settings(value)
+        elif isinstance(value, tuple) and any(isinstance(item, Settings) for item in value):
+            found[key] = [_settings(item) for item in value]
+    return found
+
+
 def _contents(value: Any) -> Any:
-    """Return hashes in place of paths: what a file holds counts, wherever it lies."""
+    """Return hashes in place of paths: what a file or a folder holds counts, wherever it lies."""
     if isinstance(value, tuple):
         return [_contents(item) for item in value]
-    there = value and Path(value).is_file()
-    return hashlib.sha256(Path(value).read_bytes()).hexdigest() if there else str(value)
+    path = Path(str(value))
+    if not path.is_dir():
+        return _hash(path) if path.is_file() else str(value)
+    below = (Path(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
+    held = sorted((file.relative_to(path).as_posix(), _hash(file)) for file in below)
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _code(component: Component, registry: Registry | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,11 +41,11 @@ class ImageTable:
     `classes`), `group` ("" where samples stand alone), and may have `split`, `line` (the row in
     the file that told of the sample) and `digest` (the SHA-256 of the image's content, in
     hexadecimal, where the dataset knows it). `read(index)` returns row `index`'s image as encoded
-    bytes, or as uint8 pixels (H, W, 3) where there are no files. `source` names the file of the
-    labels, `root` the folder that the paths are below, None without files; `skipped` maps the
-    paths of rows that were left out to the reason. `prepared` are the samples' pixels where they
-    were prepared before, by the components that `chain` describes; `read` then returns those, and
-    `decoded` says how the images were decoded for them.
+    bytes, or as uint8 pixels (H, W, 3) where there are no files; it is called from several threads
+    at once. `source` names the file of the labels, `root` the folder that the paths are below, None
+    without files; `skipped` maps the paths of rows that were left out to the reason. `prepared` are
+    the samples' pixels where they were prepared before, by the components that `chain` describes;
+    `read` then returns those, and `decoded` says how the images were decoded for them.
     """
 
     frame: pd.DataFrame
@@ -82,6 +83,16 @@ class ImageTable:
         """
         known = "digest" in self.frame and not self.chain
         return Digests.from_hex(self.frame["digest"]) if known else None
+
+    @property
+    def files(self) -> FileReader | None:
+        """Return which file each row is, where `read` is a `file_reader` and nothing else.
+
+        Only then a file that is the same as before says that the image is: any other reader may
+        depend on more.
+        """
+        found = _file_reader(self.read)
+        return found if found and len(found.paths) == len(self) else None
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
@@ -144,7 +155,7 @@ class ImageTable:
 
 def file_reader(root: Path, paths: Sequence[str]) -> Callable[[int], bytes]:
     """Return a reader of files below a folder; a link that leads out of it is not followed."""
-    return _Files(os.path.realpath(root), paths)
+    return FileReader(os.path.realpath(root), paths)
 
 
 def locate(home: str, path: str) -> str:
@@ -187,11 +198,14 @@ class Finder:
 
 # Readers are objects, not closures, so that they reach the worker processes of a DataLoader.
 @dataclass(frozen=True)
-class _Files:
+class FileReader:
+    """Read files below a folder, itself without links, by their positions in `paths`."""
+
     home: str
     paths: Sequence[str]
 
     def __call__(self, index: int) -> bytes:
+        """Return what a file holds. Raises OSError."""
         return Path(locate(self.home, self.paths[index])).read_bytes()
 
 
@@ -204,22 +218,39 @@ class _Taken:
         return self.read(int(self.positions[index]))
 
 
-@dataclass(frozen=True)
+def _file_reader(read: Callable[[int], Any]) -> FileReader | None:
+    """Return the reader that one is, in the order of its rows; one that was derived is another."""
+    if type(read) is FileReader:
+        return read
+    if type(read) is _Taken and (inner := _file_reader(read.read)):
+        return FileReader(inner.home, np.asarray(inner.paths, object)[read.positions].tolist())
+    return None
+
+
 class _Items:
-    dataset: Dataset[Any]
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self._dataset, self._lock = dataset, threading.Lock()
+
+    def __reduce__(self) -> tuple[type[_Items], tuple[Any, ...]]:
+        return _Items, (self._dataset,)
 
     def __call__(self, index: int) -> np.ndarray[Any, Any]:
+        # Torch promises no dataset that it is asked by one thread at a time; it may hold one open
+        # file, give images that are read from it only when they are used, or fill one buffer.
+        with self._lock:
+            return self._pixels(self._dataset[index][0])
+
+    def _pixels(self, image: Any) -> np.ndarray[Any, Any]:
         import torch
         from PIL.Image import Image
 
         from sightx.data.images import from_pil
 
-        image = self.dataset[index][0]
         if isinstance(image, Image):
             return from_pil(image)
         array = image.movedim(0, -1).numpy() if torch.is_tensor(image) else np.asarray(image)
         grey = array[..., None] if array.ndim == 2 else array
-        return np.repeat(grey, 3, axis=2) if grey.ndim == 3 and grey.shape[2] == 1 else array
+        return np.repeat(grey, 3 if grey.ndim == 3 and grey.shape[2] == 1 else 1, axis=-1)
 
 
 class _TorchView:

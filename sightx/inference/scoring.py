@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
 import numpy as np
 
 from sightx.data import samples
@@ -12,12 +18,16 @@ from sightx.data.preparation import Storage
 from sightx.data.samples import Samples
 from sightx.errors import DataError, Problem, SpecError
 from sightx.evaluation import figures
+from sightx.evaluation.predictions import Predictions
 from sightx.inference.predictor import Predictor
+from sightx.runs import lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 from sightx.spec.resolve import examine
 from sightx.training.evaluate import Scores
 from sightx.training.objective import Objective
+
+_log = logging.getLogger("sightx")
 
 
 def evaluate(
@@ -25,24 +35,39 @@ def evaluate(
 ) -> dict[str, float]:
     """Predict a side of a run's own split, write the predictions, and return the figures.
 
-    Raises DataError where the data are not what the run was trained on.
+    Of a run that cannot be written only the figures are had, and a warning says so. Raises
+    DataError where the data are not what the run was trained on, RunError where it is in use.
     """
+    writable = os.access(run.directory, os.W_OK)
+    with lock.held(run.directory) if writable else nullcontext():
+        faults = (run.directory if writable else Path(tempfile.gettempdir())) / "bad-images.csv"
+        predictions, found = _scored(run, side, checkpoint, progress, faults)
+        if writable:
+            run.write_predictions(side, predictions)
+        else:
+            _log.warning("%s cannot be written: these predictions are not kept", run.id)
+    return found
+
+
+def _scored(
+    run: Run, side: str, checkpoint: str, progress: Progress | None, faults: Path
+) -> tuple[Predictions, dict[str, float]]:
     experiment = _stored(run)
     predictor = Predictor.load(run.checkpoint(checkpoint), experiment.execution.device)
-    data = _side(run, experiment, side, progress)
+    data = _side(run, experiment, side, progress, faults)
     recipe = predictor.recipe
     objective = Objective(experiment.loss, run.data["counts"]["train"], predictor.device)
     batches = Batches(
-        data.rows, data.table.labels, (recipe.mean, recipe.deviation), predictor.device
-    )
+        data.rows, data.table.labels, (recipe.mean, recipe.deviation), predictor.device,
+        seed=experiment.seed,
+    )  # fmt: skip
     scores = Scores(predictor.module, objective, batches, data.sides[side], experiment.training)
     for _ in scores:
         pass
     raw = scores.predictions(data.table)
     predictions = figures.apply(recipe.decide, list(recipe.decisions), raw)
-    run.write_predictions(side, predictions)
-    scored = figures.figures(predictions, experiment.metric, side)
-    return {f"{side}/loss": scores.loss, **scored}
+    found = figures.figures(predictions, experiment.metric, side)
+    return predictions, {f"{side}/loss": scores.loss, **found}
 
 
 def _stored(run: Run) -> Experiment:
@@ -53,7 +78,9 @@ def _stored(run: Run) -> Experiment:
     return examined.experiment
 
 
-def _side(run: Run, experiment: Experiment, side: str, progress: Progress | None) -> Samples:
+def _side(
+    run: Run, experiment: Experiment, side: str, progress: Progress | None, faults: Path
+) -> Samples:
     """Return the samples that the run had on a side, prepared; no other image is read."""
     listed = read_csv(run.directory / "split.csv", ["path", "split"])
     table = experiment.dataset.table()
@@ -71,5 +98,5 @@ def _side(run: Run, experiment: Experiment, side: str, progress: Progress | None
         storage=Storage.of(experiment),
         threads=experiment.execution.threads,
         progress=progress,
-        faults=run.directory / "bad-images.csv",
+        faults=faults,
     )

@@ -21,7 +21,7 @@ from typing import Any
 import pluggy
 
 from sightx.errors import Problem, SpecError
-from sightx.registry import hookspecs
+from sightx.registry import hookspecs, provenance
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin, Registry
 
@@ -67,6 +67,8 @@ def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]
     try:
         with redirect_stdout(sys.stderr):  # what it prints is no part of our answer
             hooks = _Hooks(plugin.name, load_module())
+            if plugin.place != BUILTIN:  # the runs of what ships are compared by revision
+                plugin = replace(plugin, sha256=provenance.hash_at_import(plugin))
             components, checks = hooks.ask("components"), hooks.ask("checks")
         registry.add(plugin, components, checks, hooks.ask)
     except KeyboardInterrupt:

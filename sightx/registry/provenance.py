@@ -1,7 +1,8 @@
 """Whose code a component is: plugin, distribution, version, and a hash over the source.
 
-The hash is over every `.py` file of the distribution, of a project's plugin folder or of its one
-file, by relative path: the same content gives the same hash wherever it lies.
+The hash is over every file of the distribution, or of a project's plugin and what beside it may be
+part of it, by relative path: the same content gives the same hash wherever it lies. A plugin's is
+taken when it is imported, since that is the code that runs, whatever becomes of the files.
 """
 
 from __future__ import annotations
@@ -9,16 +10,23 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sightx.registry.components import Component
 from sightx.registry.registry import Plugin, Registry
 
 Files = Mapping[str, Path]  # relative path: file
+
+_LARGE = 16_000_000  # bytes from which a file counts by its size and time: it is read at each start
+_LEFT = (".dist-info", ".egg-info", "__pycache__", ".pyc")  # ends of what tools leave there
+_at_import: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
 
 def describe(component: Component, registry: Registry | None) -> dict[str, Any]:
@@ -38,7 +46,7 @@ def describe(component: Component, registry: Registry | None) -> dict[str, Any]:
         "plugin": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
-        "sha256": source_hash(plugin),
+        "sha256": plugin.sha256 or source_hash(plugin),
     }
 
 
@@ -48,9 +56,34 @@ def source_hash(plugin: Plugin) -> str:
     files = _files(plugin)
     digest = hashlib.sha256()
     for name in sorted(files):
-        content = files[name].read_bytes()
+        content = _content(files[name])
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest() if files else ""
+
+
+def hash_at_import(plugin: Plugin) -> str:
+    """Return the hash of a plugin's source, as it was when its module was imported first.
+
+    It must be asked for just after an import, or have been.
+    """
+    local = Path(plugin.place).is_absolute()
+    module = sys.modules.get(plugin.name if local else plugin.place.partition(":")[0].strip())
+    if module is None:
+        return ""
+    if module not in _at_import:
+        _at_import[module] = source_hash.__wrapped__(plugin)
+    return _at_import[module]
+
+
+def _content(file: Path) -> bytes:
+    """Return what a file holds, or what stands for it."""
+    try:
+        state = file.stat()
+        if state.st_size > _LARGE:
+            return f"{state.st_size} {state.st_mtime_ns}".encode()
+        return file.read_bytes()
+    except OSError as error:
+        return str(error.strerror).encode()
 
 
 def _files(plugin: Plugin) -> Files:
@@ -63,9 +96,27 @@ def _files(plugin: Plugin) -> Files:
 
 
 def _local(place: Path) -> Files:
-    """Return a project's file or package, and the private files beside it that it may import."""
-    private = [path for path in place.parent.glob("_*") if path.name != "__pycache__"]
-    return _below(place.parent, [place, *private])
+    """Return a project's file or package with what beside it may be part of it.
+
+    That is everything but the other plugins and folders; of these, what any of it names.
+    """
+    folder = place.parent
+    others = {
+        path
+        for path in folder.glob("[!._]*")
+        if path != place and (path.suffix == ".py" or path.is_dir())
+    }
+    files = _below(folder, set(folder.iterdir()) - others)
+    while found := {path for path in others if _name(files, path)}:
+        others -= found
+        files = {**files, **_below(folder, found)}
+    return files
+
+
+def _name(files: Files, other: Path) -> bool:
+    """Say whether some files name another, as an import or a path does."""
+    word = re.compile(rb"\b" + re.escape(other.name.removesuffix(".py")).encode() + rb"\b")
+    return any(word.search(_content(file)) for file in files.values() if file.suffix == ".py")
 
 
 def _packages(distribution: str) -> set[str]:
@@ -113,26 +164,31 @@ def _file(module: str) -> str | None:
 
 
 def _recorded(distribution: str) -> Files:
-    """Return the Python files that an installer has recorded."""
+    """Return the files that an installer has recorded."""
     found = _distribution(distribution)
     paths = {path.as_posix(): Path(str(path.locate())) for path in (found and found.files) or ()}
     return {
         name: path
         for name, path in paths.items()
-        if path.suffix == ".py" and ".." not in name and not _shim(name) and path.is_file()
+        if ".." not in name and _counts(Path(name)) and not _shim(name) and path.is_file()
     }
 
 
 def _shim(name: str) -> bool:
     """Say whether a file is what an editable install puts in place of the source."""
-    return "/" not in name and name.startswith(("__editable__", "_editable_impl_", "_virtualenv"))
+    shims = ("__editable__", "_editable_impl_", "_virtualenv")
+    return "/" not in name and (name.startswith(shims) or name.endswith(".pth"))
 
 
 def _below(root: Path, places: Iterable[Path]) -> Files:
-    """Return every Python file in some places, by its path from the root."""
+    """Return every file in some places, by its path from the root; hidden ones are passed over."""
     return {
         path.relative_to(root).as_posix(): path
         for place in places
-        for path in (place.rglob("*.py") if place.is_dir() else [place])
-        if path.suffix == ".py" and path.is_file()
+        for path in (place.rglob("*") if place.is_dir() else [place])
+        if _counts(path.relative_to(root)) and path.is_file()
     }
+
+
+def _counts(path: Path) -> bool:
+    return not any(part.startswith(".") or part.endswith(_LEFT) for part in path.parts)

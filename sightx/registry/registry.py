@@ -26,7 +26,7 @@ class Plugin:
     `place` is a file, or what an entry point names; `distribution` and `version` are empty for a
     project's own files. `error` says in one line why a plugin is broken, disabled or shadowed (it
     can never be reached: something before it has its name); `cause` is there for `--debug`. `note`
-    is what is worth knowing of one that is loaded.
+    is what is worth knowing of one that is loaded, `sha256` the hash of the source that was.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Plugin:
     error: str = ""
     note: str = ""
     cause: BaseException | None = field(default=None, repr=False, compare=False)
+    sha256: str = field(default="", repr=False, compare=False)
 
     def failed(self, error: BaseException) -> Plugin:
         """Return the plugin as broken by an error."""

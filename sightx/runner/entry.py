@@ -55,7 +55,7 @@ def run(
     one process take turns. Raises SightXError; whatever happens after the directory is made is
     recorded there.
     """
-    root = runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
+    root = runs_of(experiment, runs)
     with _TURNS, together(experiment) as ranks:
         if not ranks.lead:
             return follow(experiment, ranks)
@@ -77,12 +77,12 @@ def _begun(
     with _left_as_found(experiment):
         device = choose_device(own_device(experiment.execution.device))
         opened = _opened(experiment, device)
-        weights = _source(root, experiment.model.weights)
+        weights = source(root, experiment.model.weights)
         described = {**environment.describe(experiment, device), "weights": weights}
         made = directory.create(root, experiment, described)
         with lock.held(made.directory):
             execution = Execution(experiment, made, device, observers or {}, ranks)
-            with execution.recorded(), listening() as asked:
+            with listening() as asked, execution.recorded():
                 begin(ranks, made)
                 execution.go(Start(opened, weights, profile=profile), progress, asked)
     return finish(ranks, made)
@@ -103,7 +103,8 @@ def resume(
     One that has finished is left as it is. The run's own experiment holds, with `changes`
     (`key=value`); or `experiment`, where one is given. Whatever is not as it was is logged and
     recorded; `allow_...` lets in what is refused otherwise. Raises DriftError, a RunError, for
-    what is refused, RunError where the run is in use or no state of it is whole.
+    what is refused, RunError where the run is in use or no state of it is whole. Until the run
+    goes on nothing of it changes: a signal that comes before raises Interrupted.
     """
     found = run if isinstance(run, Run) else open_run(run)
     wanted = experiment or experiment_of(found, changes)
@@ -124,21 +125,28 @@ def _resumed(
     progress: pixels.Progress | None = None,
     profile: bool = False,
 ) -> Run:
-    if over(found, wanted):
-        _log.info("%s is %s", found.id, found.result["status"])
-        begin(ranks, found, over=True)
-        return finish(ranks, found)
+    if over(found, wanted):  # which needs no lock, and no disk that can be written
+        return _left(found, ranks)
     with lock.held(found.directory), _left_as_found(wanted):
+        if over(found, wanted):  # whoever held it has just finished it
+            return _left(found, ranks)
         device = choose_device(own_device(wanted.execution.device))
         resumption = Resumption(found, wanted, device, changes, *allowed)
         resumption.open()
         opened = resumption.table(_opened(wanted, device))
         weights = recorded(found)["weights"]
         start = Start(opened, weights, resumption.saved, resumption.judge, profile)
-        execution = Execution(wanted, found, device, observers or {}, ranks)
-        with execution.recorded(), listening() as asked:
+        execution = Execution(wanted, found, device, observers or {}, ranks, begun=False)
+        with listening() as asked, execution.recorded():
             begin(ranks, found, resumed=True)
             execution.go(start, progress, asked)
+    return finish(ranks, found)
+
+
+def _left(found: Run, ranks: Ranks) -> Run:
+    """Return a run that is over, as it is."""
+    _log.info("%s is %s", found.id, found.result["status"])
+    begin(ranks, found, over=True)
     return finish(ranks, found)
 
 
@@ -151,14 +159,20 @@ def _opened(experiment: Experiment, device: torch.device) -> ImageTable:
 
 
 def _newest(root: Path, experiment: Experiment) -> Run | None:
-    """Return the newest run of an experiment, by its name and its id."""
+    """Return the newest run of an experiment, by its id and its name."""
     for found in reversed(index.runs(root)):
-        if f"-{experiment.name}-" in found.id and found.environment.get("id") == experiment.id:
+        same = found.environment.get("id") == experiment.id
+        if same and found.tables["name"] == experiment.name:
             return found
     return None
 
 
-def _source(root: Path, weights: str) -> str:
+def runs_of(experiment: Experiment, runs: Path | None) -> Path:
+    """Return the folder of runs: the one that is given, or that of the experiment's project."""
+    return runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
+
+
+def source(root: Path, weights: str) -> str:
     """Return where weights come from; `run:ID` is the file of that run's best checkpoint."""
     if not weights.startswith("run:"):
         return weights

@@ -16,10 +16,10 @@ from sightx.data import pixels, samples
 from sightx.data.preparation import Storage
 from sightx.data.samples import Samples
 from sightx.data.table import SPLITS, ImageTable
-from sightx.errors import Problem, ResourceError
+from sightx.errors import Problem, ResourceError, one_line
 from sightx.evaluation import figures
 from sightx.registry.observers import Observers
-from sightx.runner.following import notes, scored
+from sightx.runner.following import notes, refuse_others, scored
 from sightx.runner.outcome import Outcome
 from sightx.runner.saving import Saving
 from sightx.runner.verdict import settled
@@ -27,7 +27,7 @@ from sightx.runs import checkpoints
 from sightx.runs.directory import Run
 from sightx.runs.signals import Asked, Interrupted
 from sightx.runs.writer import Writer
-from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import Experiment, Training
 from sightx.training.build import build_module
 from sightx.training.distributed import Ranks
 from sightx.training.events import Epoch, Event, Step
@@ -66,12 +66,15 @@ class Execution:
         device: torch.device,
         watching: Mapping[str, Any],
         ranks: Ranks,
+        *,
+        begun: bool = True,
     ) -> None:
+        """Take a run that was made for it, or one that has not `begun` to go on."""
         self.experiment, self.run, self.device, self._ranks = experiment, made, device, ranks
         self._watching = {item.name: item for item in experiment.observer} | dict(watching)
         self.observers = Observers({}, self._warn)
         self._registry = experiment.origin.registry if experiment.origin else None
-        self._outcome = Outcome(made, self._registry, self._told)
+        self._outcome = Outcome(made, self._registry, self._told, begun=begun)
         self.result = self._outcome.result
 
     @contextmanager
@@ -92,9 +95,10 @@ class Execution:
         data = self._prepare(start.table, _until(asked, progress))
         self._ranks.meet()
         trainer = Trainer(self.experiment, data, module, self.device, self._ranks)
-        self._ranks.say(data.id)
+        refuse_others(self._ranks, data)
         if start.judge:
             start.judge(trainer)
+        self._outcome.begun = True
         self._describe(data, module)
         if self._ranks.say(start.saved is not None):
             trainer.restore(from_first(self._ranks, start.saved))
@@ -111,7 +115,11 @@ class Execution:
             events = trainer.events()
             if start.profile:
                 events = profiled(events, self.run.directory / FOLDER)
-            self._train(trainer, self._expected(trainer, events), saving, asked)
+            step = start.saved.record["step"] if start.saved else 0
+            self._train(_expected(events, step, self.experiment.training), saving, asked)
+            if reason := trainer.reason:
+                self.result["reason"] = reason
+            self.result["status"] = "stopped" if reason else "finished"
         # 4. The figures that count, from the best weights.
         self._ranks.meet()
         self._evaluate(trainer, asked)
@@ -127,9 +135,10 @@ class Execution:
         return built
 
     def _warn(self, text: str) -> None:
+        line = one_line(text)
         with suppress(ResourceError):  # the next save says that the disk refuses
-            self.run.log("console.log", text + "\n")
-        _log.warning("%s", text)
+            self.run.log("console.log", line + "\n")
+        _log.warning("%s", line)
 
     def _prepare(self, opened: ImageTable, progress: pixels.Progress) -> Samples:
         return samples.prepare(
@@ -164,15 +173,14 @@ class Execution:
                 "samples": len(data.table),
                 "counts": {side: data.counts(side) for side in SPLITS},
                 "skipped": data.table.skipped,
+                "packed": data.packed,
                 "store": data.residence._asdict() if data.residence else {},
                 "weights": sum(weight.numel() for weight in weights),
                 "trainable": sum(w.numel() for w in weights if w.requires_grad),
             },
         )
 
-    def _train(
-        self, trainer: Trainer, events: Iterator[Event], saving: Saving, asked: Asked
-    ) -> None:
+    def _train(self, events: Iterator[Event], saving: Saving, asked: Asked) -> None:
         steps, epoch = self.observers.listens("sightx_step_finished"), 0
         for event in events:
             if isinstance(event, Step):
@@ -188,22 +196,6 @@ class Execution:
                 saving.save({"last"})
                 saving.wait()
                 raise Interrupted(number)
-        self.result["status"] = "stopped" if "reason" in self.result else "finished"
-
-    def _expected(self, trainer: Trainer, events: Iterator[Event]) -> Iterator[Event]:
-        """Yield what training does; nothing, where the stopping policy has had its reason."""
-        history = trainer.history
-        if history.epochs and (reason := self.experiment.stopping.reason(history)):
-            self.result["reason"] = reason
-            return
-        step = trainer.state().record["step"]
-        while True:
-            with _named(step + 1, self.experiment.training.batch_size):
-                event = next(events, None)
-            if event is None:
-                return
-            step = event.step if isinstance(event, Step) else step
-            yield event
 
     def _epoch(self, saving: Saving, epoch: Epoch) -> None:
         names = saving.names()
@@ -220,8 +212,6 @@ class Execution:
         self.run.write_epoch({**row, **epoch.metrics})
         self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
         saving.save(names)
-        if epoch.stop:
-            self.result["reason"] = epoch.stop
 
     def _written(self, checkpoint: str) -> None:
         self.observers.tell("sightx_checkpoint_written", run=self.run, checkpoint=checkpoint)
@@ -233,7 +223,8 @@ class Execution:
         trainer.use(from_first(self._ranks, saved))
         self.result |= {"checkpoint": name, "epoch": len(saved.record["history"])}
         for side in scored(self.experiment, trainer.samples):
-            predictions, loss = trainer.predict(side, self._obeying(asked))
+            with _memory(f"evaluating {side}", "batch_size", self.experiment.training.batch_size):
+                predictions, loss = trainer.predict(side, self._obeying(asked))
             self.run.write_predictions(side, predictions)
             found = figures.figures(predictions, self.experiment.metric, side)
             self.result[side] = {f"{side}/loss": loss, **found}
@@ -248,14 +239,30 @@ class Execution:
         return obey
 
 
+def _expected(events: Iterator[Event], step: int, training: Training) -> Iterator[Event]:
+    """Yield what training does; say in which step or validation the memory was too small."""
+    size, ended = training.batch_size, False
+    while True:
+        at = (f"at step {step + 1}", "micro_batch", training.micro_batch or size)
+        with _memory(*(at if not ended else (f"validating after step {step}", "batch_size", size))):
+            event = next(events, None)
+        if event is None:
+            return
+        if isinstance(event, Step):
+            step, ended = event.step, event.step == event.epoch * event.of
+        ended = ended and not isinstance(event, Epoch)
+        yield event
+
+
 @contextmanager
-def _named(step: int, size: int) -> Iterator[None]:
-    """Say at which step and with how many samples the memory was too small."""
+def _memory(where: str, key: str, size: int) -> Iterator[None]:
+    """Say where and with how many samples at once the memory was too small."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        message = f"out of memory at step {step}, batch {size}"
-        hint = f"training.micro_batch = {max(1, size // 2)} needs less, and so does a smaller size"
+        message = f"out of memory {where}, batch {size}"
+        less = "smaller images need less"
+        hint = f"training.{key} = {size // 2} or {less}" if size > 1 else less
         raise ResourceError(Problem("out-of-memory", message, hint)) from error
 
 

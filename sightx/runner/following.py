@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,12 +20,11 @@ from sightx.errors import DataError, Problem
 from sightx.runner.resuming import Resumption
 from sightx.runner.verdict import lost_ranks, settled
 from sightx.runs.directory import Run
-from sightx.runs.signals import Asked, Interrupted, listening
+from sightx.runs.signals import Asked, Interrupted, handlers_kept, listening
 from sightx.spec.experiment import Experiment
 from sightx.training import board
 from sightx.training.build import build_module, choose_device
 from sightx.training.distributed import Ranks, joined, own_device, refuse_idle
-from sightx.training.history import History
 from sightx.training.shared import from_first
 from sightx.training.trainer import Trainer
 
@@ -50,6 +51,7 @@ def together(experiment: Experiment) -> Iterator[Ranks]:
     execution, origin = experiment.execution, experiment.origin
     device = choose_device(own_device(execution.device))
     with (
+        handlers_kept(),
         joined(device, execution.group_timeout) as ranks,
         settled(origin.registry if origin else None),
     ):
@@ -115,13 +117,12 @@ class _Following:
         module, data = self._module(table), self._prepare(table)
         self._ranks.meet()
         trainer = Trainer(self._experiment, data, module, self._device, self._ranks)
-        self._refuse_other(data)
+        refuse_others(self._ranks, data)
         if self._ranks.say(False):
             trainer.restore(from_first(self._ranks, None))
         self._ranks.meet()  # the first writes and tells here, and again after the loop
-        if not self._reason(trainer.history):
-            for _ in trainer.events():
-                self._heed()
+        for _ in trainer.events():
+            self._heed()
         self._ranks.meet()
         trainer.use(from_first(self._ranks, None))
         for side in scored(self._experiment, data):
@@ -150,18 +151,25 @@ class _Following:
         if self._asked.number:
             raise Interrupted(self._asked.number)
 
-    def _refuse_other(self, data: Samples) -> None:
-        """Raise DataError where this process does not see what the first one sees."""
-        if self._ranks.say("") != data.id:
-            message = "its images or labels are not those of rank 0"
-            raise DataError(Problem("other-data", message, "give all hosts the same data"))
-
-    def _reason(self, history: History) -> str | None:
-        return self._experiment.stopping.reason(history) if history.epochs else None
-
     def _heed(self) -> None:
         if number := self._ranks.agree(self._asked.number):
             raise _Agreed(number)
+
+
+def refuse_others(ranks: Ranks, data: Samples) -> None:
+    """Raise DataError where a process does not see what the first one sees, in its order."""
+    if ranks.size == 1:
+        return
+    digest = hashlib.sha256(json.dumps(data.table.classes).encode())
+    columns = (data.table.frame[name].astype(str) for name in ("path", "split", "label"))
+    for row in zip(*columns, data.digests, strict=True):
+        digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
+    here = digest.hexdigest()
+    if ranks.say(here) != here:
+        message = "its samples, their sides, labels or order are not those of rank 0"
+        hint = "give all hosts the same data, and a run that goes on its directory"
+        raise DataError(Problem("other-data", message, hint))
+    ranks.meet()  # the first changes the run only when nobody has objected
 
 
 def scored(experiment: Experiment, data: Samples) -> list[str]:

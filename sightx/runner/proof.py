@@ -27,7 +27,7 @@ from sightx.errors import Problem, RunError, SightXError
 from sightx.registry import project
 from sightx.registry.hookspecs import hookimpl
 from sightx.registry.kinds import Observer
-from sightx.runner.entry import resume, run
+from sightx.runner.entry import resume, run, runs_of, source
 from sightx.runner.resuming import experiment_of
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run
@@ -49,16 +49,20 @@ class Proof:
 
 
 def prove(
-    experiment: Experiment, steps: int = 50, told: Callable[[str], None] = lambda said: None
+    experiment: Experiment,
+    steps: int = 50,
+    told: Callable[[str], None] = lambda said: None,
+    runs: Path | None = None,
 ) -> Proof:
     """Train on about so many steps twice, once stopped and resumed, and compare.
 
-    `told` hears what is being done. Raises RunError at the first difference, naming it and its
-    likely cause; and what a run of the experiment raises.
+    `told` hears what is being done; in `runs` lie those whose weights it begins with. Raises
+    RunError at the first difference, naming it and its likely cause; and what a run of the
+    experiment raises.
     """
     with tempfile.TemporaryDirectory(prefix="sightx-proof-") as name:
         folder = Path(name)
-        per_epoch = _shrink(experiment, folder, steps)
+        per_epoch = _shrink(experiment, folder, steps, runs)
         home = experiment.origin.project.root if experiment.origin else Path.cwd()
         stops = _stops(per_epoch)
         told("training without a stop")
@@ -69,7 +73,7 @@ def prove(
         return Proof(len(_read(straight)), tuple(stops))
 
 
-def _shrink(experiment: Experiment, folder: Path, steps: int) -> int:
+def _shrink(experiment: Experiment, folder: Path, steps: int, runs: Path | None) -> int:
     """Write a spec of the same experiment on fewer samples; return its steps an epoch."""
     table = open_table(experiment.dataset, experiment.split)
     size = experiment.training.batch_size
@@ -88,6 +92,7 @@ def _shrink(experiment: Experiment, folder: Path, steps: int) -> int:
     tables = experiment.tables()
     tables["dataset"]["exclude"] = str(folder / "rest.csv")
     tables["split"] = {"use": "listed", "file": str(folder / "split.csv")}
+    tables["model"]["weights"] = source(runs_of(experiment, runs), experiment.model.weights)
     tables["training"]["epochs"] = EPOCHS
     tables["execution"]["save_every_steps"] = 1
     tables["observer"] = []
@@ -135,9 +140,11 @@ def _compare(straight: Run, stopped: Run, stops: list[Stop], per_epoch: int) -> 
     """Raise RunError at the first difference."""
     expected, found = _read(straight), _read(stopped)
     for name, parts in expected.items():
+        step = int(name.split("-")[1])
+        if name not in found:
+            raise _different(straight, f"the state after step {step} is missing", step, stops)
         differing = [part for part, digest in parts.items() if digest != found[name].get(part)]
         if differing:
-            step = int(name.split("-")[1])
             raise _different(straight, f"{differing[0]} differs after step {step}", step, stops)
     one, other = dict(_files(straight)), dict(_files(stopped))
     for name, content in one.items():

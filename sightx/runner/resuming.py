@@ -15,7 +15,7 @@ import torch
 
 from sightx.data.samples import Samples
 from sightx.data.table import ImageTable
-from sightx.errors import PluginError, Problem, RunError, SpecError
+from sightx.errors import PluginError, Problem, RunError, SpecError, one_line
 from sightx.evaluation import figures
 from sightx.registry import project
 from sightx.registry.project import Project
@@ -93,23 +93,30 @@ class Resumption:
             *drift.of_machine(before, now),
         )
         folder = self.run.directory / "checkpoints"
-        if checkpoints.states(folder):
-            self.saved = checkpoints.latest(folder)[1]
+        if not checkpoints.states(folder):
+            _log.warning("%s: it has no state, and begins again from the start", self.run.id)
+            return
+        self.saved = checkpoints.latest(folder)[1]
+        if self.run.samples is None:
+            message = "split.csv is gone: nothing says with which samples the run began"
+            hint = "put it back; sightx run begins a new one"
+            raise RunError(Problem("no-run", message, hint, str(self.run.id)))
 
     def table(self, opened: ImageTable) -> ImageTable:
         """Return the samples that the run knows, in its order and on its sides.
 
-        What came later is left out, and remembered as left out.
+        What came later is left out, and remembered as left out. Raises DriftError where some are
+        gone.
         """
         known = self.run.samples
         if known is None:
             return opened
         rows = {path: row for row, path in enumerate(opened.frame["path"])}
-        here = known[known["path"].isin(rows.keys())]
-        taken = opened.take(np.array([rows[path] for path in here["path"]], dtype=int))
-        taken = taken.with_frame(taken.frame.assign(split=here["split"].to_numpy()))
-        before = self.run.data.get("skipped", {})
-        late = {path: before.get(path, _LATE) for path in rows if path not in set(here["path"])}
+        drift.refuse(drift.of_gone([path for path in known["path"] if path not in rows]))
+        taken = opened.take(np.array([rows[path] for path in known["path"]], dtype=int))
+        taken = taken.with_frame(taken.frame.assign(split=known["split"].to_numpy()))
+        before, old = self.run.data.get("skipped", {}), set(known["path"])
+        late = {path: before.get(path, _LATE) for path in rows if path not in old}
         return replace(taken, skipped={**opened.skipped, **late})
 
     def judge(self, trainer: Trainer) -> None:
@@ -119,7 +126,7 @@ class Resumption:
         """
         self._found(*self._data(trainer.samples), *self._epochs(trainer))
         for each in self.differences:
-            _log.warning("%s: %s", self.run.id, each)
+            _log.warning("%s", one_line(f"{self.run.id}: {each}"))
         done = len(self.saved.record["history"]) if self.saved else 0
         before, now = recorded(self.run), environment.describe(self.experiment, self.device)
         kept = {key: before[key] for key in ("started", "overrides", "weights")}
@@ -148,9 +155,11 @@ class Resumption:
         before = self.run.data.get("skipped", {})
         new = [path for path in data.table.skipped if path not in before]
         classes = self.run.data.get("classes", data.table.classes)
+        packed = self.run.data.get("packed", data.packed)
         return [
             *drift.of_classes(classes, data.table.classes),
             *drift.of_data(known, frame, new, allowed=self.allow_data),
+            *drift.of_pack(packed, data.packed, allowed=self.allow_data),
         ]
 
     def _epochs(self, trainer: Trainer) -> list[Difference]:

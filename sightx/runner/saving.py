@@ -19,7 +19,8 @@ Told = Callable[[str], None]
 class Saving:
     """Save a trainer's states behind its back; `told` hears the name of each that is safe.
 
-    Raises ResourceError where the disk has no room for two states, or refuses a former one.
+    Raises ResourceError where the disk has no room for two states, or refuses a former one, and
+    PluginError where a component keeps what a state cannot hold.
     """
 
     def __init__(self, run: Run, trainer: Trainer, writer: Writer, told: Told) -> None:

@@ -36,10 +36,13 @@ def settled(registry: Registry | None) -> Iterator[None]:
 
 
 def settle(error: BaseException, registry: Registry | None = None) -> SightXError | Interrupted:
-    """Return what has ended all processes; `told` says whether another one shows it."""
+    """Return what has ended all processes; `told` says whether another one shows it.
+
+    From here on signals are ignored; whoever gave this process its part gives handlers back.
+    """
+    _ends_anyway()
     if isinstance(error, SightXError) and error.told is not None:
         return error
-    _ends_anyway()
     failure = expected(error) or blamed(error, registry)
     try:
         if failure is None and severed(error):

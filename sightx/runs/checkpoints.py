@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from safetensors import SafetensorError
 
-from sightx.errors import Problem, RunError
+from sightx.errors import PluginError, Problem, RunError
 from sightx.runs import durable
 from sightx.training.state import State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+FORMAT = 1
+"""The layout of state.json and of what lies beside it; a state of any other is refused."""
 MANIFEST = "manifest.json"
 NAMES = "names.json"
 KEPT = 2
@@ -38,18 +41,23 @@ _UNREADABLE = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)  
 _log = logging.getLogger("sightx")
 
 
+class FormatError(RunError):
+    """Say that a state is of a format that this SightX does not know."""
+
+
 def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collection[str]) -> Path:
     """Write a state under `folder` and let `names` point to it; return its directory.
 
     The last `KEPT` states stay, and those that a name needs. What lies after the new state is of
     a future that did not come about, since a run goes on from an earlier one: it is removed.
-    `recipe` is what a prediction needs beside the weights. Raises ResourceError where the disk
-    refuses: then no part of a state stays, and all that was there before does.
+    `recipe` is what a prediction needs beside the weights; a state that is there and whole keeps
+    its own. Raises ResourceError where the disk refuses: then no part of a state stays, and all
+    that was there before does. Raises PluginError for what a state cannot hold.
     """
     files = {
         _WEIGHTS: _tensors(state.weights),
         _OPTIMIZER: _tensors(state.optimizer),
-        _RECORD: _json(state.record),
+        _RECORD: _record(state.record),
         _RECIPE: _json(recipe),
     }
     files[MANIFEST] = _json({file: _hash(content) for file, content in files.items()})
@@ -57,7 +65,9 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     name = f"step-{state.record['step']:08}" + ("" if state.whole else "-running")
     need = sum(map(len, files.values()))
     with durable.refusals(folder, need):
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir()
+            durable.sync(folder.parent)
         durable.sweep(folder)
         _commit(folder / name, files, need)
         known = {**read_names(folder), **dict.fromkeys(names, name)}
@@ -70,12 +80,15 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
 def latest(folder: Path) -> tuple[Path, State]:
     """Return the newest state that is whole, and its directory.
 
-    Each one that is not is a warning in the log. Raises RunError where none is whole.
+    Each one that is not is a warning in the log. Raises RunError where none is whole, or the newest
+    that is whole is of another format.
     """
     found = states(folder)
     for name in reversed(found):
         try:
             return folder / name, load(folder / name)
+        except FormatError:
+            raise  # the state before it would be another future
         except RunError as error:
             hint = "the state before it is tried"
             _log.warning("%s", replace(error.problems[0], hint=hint, severity="warning"))
@@ -92,7 +105,10 @@ def states(folder: Path) -> list[str]:
 
 
 def load(path: Path) -> State:
-    """Read a checkpoint. Raises RunError where a file is missing, or not what was written."""
+    """Read a checkpoint.
+
+    Raises RunError where a file is missing, or not what was written, or of another format.
+    """
     files = verified(path)
     try:
         record = json.loads(files[_RECORD])
@@ -100,6 +116,10 @@ def load(path: Path) -> State:
         raise _damaged(path, f"{_RECORD}: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("step"), int):
         raise _damaged(path, f"{_RECORD} holds no state")
+    if (found := record.pop("format", 1)) != FORMAT:  # the first had no number for a while
+        message = f"{_RECORD} is of format {found!r}; this SightX knows format {FORMAT}"
+        hint = "use the SightX that wrote it"
+        raise FormatError(Problem("bad-checkpoint", message, hint, file=str(path)))
     return State(weights(files, path), _load(files, _OPTIMIZER, path), record)
 
 
@@ -135,7 +155,13 @@ def read_names(folder: Path) -> dict[str, str]:
 
 
 def require(folder: Path, state: State, times: int = 2) -> None:
-    """Raise ResourceError where the disk of a run does not hold a state so many times."""
+    """Raise ResourceError where the disk of a run does not hold a state so many times.
+
+    Raises PluginError where a network keeps beside its weights what is no tensor.
+    """
+    for name, value in state.weights.items():
+        if not hasattr(value, "element_size"):
+            raise _unstorable(name, value)
     tensors = [*state.weights.values(), *state.optimizer.values()]
     need = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     durable.require(folder, times * need)
@@ -157,7 +183,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _commit(path: Path, files: Mapping[str, bytes], need: int) -> None:
-    if path.exists() and _holds(path, files):
+    if path.exists() and _is_whole(path):
         return  # a checkpoint never changes once it is there
     durable.require(path.parent, need)
     with durable.directory(path) as temporary:
@@ -165,11 +191,12 @@ def _commit(path: Path, files: Mapping[str, bytes], need: int) -> None:
             durable.write(temporary / file, content)
 
 
-def _holds(path: Path, files: Mapping[str, bytes]) -> bool:
+def _is_whole(path: Path) -> bool:
     try:
-        return {**verified(path), MANIFEST: (path / MANIFEST).read_bytes()} == files
+        load(path)
     except RunError:
         return False
+    return True
 
 
 def _prune(folder: Path, saved: str, named: Collection[str]) -> None:
@@ -209,6 +236,37 @@ def _load(files: Mapping[str, bytes], name: str, path: Path) -> dict[str, Tensor
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _record(record: Mapping[str, Any]) -> bytes:
+    try:
+        return _json({"format": FORMAT, **record})
+    except (TypeError, ValueError):
+        for key, value in _leaves(record):
+            if not _storable(value):
+                raise _unstorable(key, value) from None
+        raise
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all that lies in mappings and lists, by its dotted key."""
+    if not isinstance(value, Mapping | list | tuple):
+        yield key, value
+        return
+    for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _leaves(item, f"{key}.{name}" if key else str(name))
+
+
+def _storable(value: object) -> bool:
+    finite = isinstance(value, float) and math.isfinite(value)
+    return finite or value is None or isinstance(value, str | int)
+
+
+def _unstorable(name: str, value: object) -> PluginError:
+    what = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
+    message = f"no state can hold {name}: it is {what}"
+    hint = "keep a tensor of its own for each value: in a network as a buffer"
+    return PluginError(Problem("broken-plugin", message, hint))
 
 
 def _json(value: object) -> bytes:

@@ -7,9 +7,11 @@ import json
 import math
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ MAKING = ".making-"
 _PREDICTIONS = "predictions"
 _METRICS = "metrics.jsonl"
 _ROWS = 10_000  # that are written at once
+_ABANDONED = 24 * 3600.0  # seconds after which nobody is making a run any more
 
 
 class Run:
@@ -157,9 +160,12 @@ class Run:
         odd = [key for key, value in figures.items() if _finite(value) is None]
         record = {**_finite(figures), **({"nonfinite": odd} if odd else {})}
         with self._written(), (self.directory / _METRICS).open("a") as file:
+            new = not file.tell()
             file.write(json.dumps(record, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())  # a state is never newer than its figures
+            if new:
+                durable.sync(self.directory)
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the rows of so many epochs; a torn line and what came after them goes."""
@@ -167,10 +173,14 @@ class Run:
         self._replace(_METRICS, "".join(line + "\n" for line in rows))
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
-        """Write a split's predictions."""
-        with self._written():
-            (self.directory / _PREDICTIONS).mkdir(exist_ok=True)  # not in a run that is gone
-            predictions.save(self.directory / _PREDICTIONS / split)
+        """Write a split's predictions, each file in one step."""
+        folder = self.directory / _PREDICTIONS
+        with self._written(), tempfile.TemporaryDirectory() as name:
+            predictions.save(Path(name) / split)
+            folder.mkdir(exist_ok=True)  # not in a run that is gone
+            for path in sorted(Path(name).iterdir()):
+                durable.replace(folder / path.name, path.read_bytes())
+            durable.sync(self.directory)
 
     def forget_result(self) -> None:
         """Remove the result of a run that goes on."""
@@ -206,18 +216,21 @@ class Run:
 def create(root: Path, experiment: Experiment, environment: Mapping[str, Any]) -> Run:
     """Make the directory of a new run, with everything that is known beforehand.
 
-    It gets its name when all of that is written: there is no run without its experiment. Raises
-    ResourceError where it cannot be made.
+    It gets its name when all of that is written: there is no run without its experiment. What a
+    crash has left of others is removed after a day. Raises ResourceError where it cannot be made.
     """
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
     try:
         making = root / f"{MAKING}{stem}-{secrets.token_hex(4)}"
         making.mkdir(parents=True)
+        _sweep(root)
         run, origin = Run(making), experiment.origin
         (making / "spec.toml").write_text(origin.text if origin else "")
         run.write_experiment(experiment)
         run.write_json("environment.json", environment)
-        return Run(_named(making, root / stem))
+        named = _named(making, root / stem)
+        durable.sync(root)
+        return Run(named)
     except OSError as error:
         message = f"cannot make a run below {root}: {error.strerror}"
         raise ResourceError(Problem("run-directory", message, "--runs FOLDER")) from error
@@ -229,6 +242,13 @@ def open_run(path: str | Path) -> Run:
     if not (directory / "experiment.toml").is_file():
         raise RunError(Problem("no-run", "is no run directory", file=str(path)))
     return Run(directory)
+
+
+def _sweep(root: Path) -> None:
+    for path in root.glob(f"{MAKING}*"):
+        with suppress(FileNotFoundError):  # another process sweeps too, or gives it its name
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _named(making: Path, wanted: Path) -> Path:

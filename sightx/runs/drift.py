@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightx.errors import Problem, RunError
+from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
 from sightx.registry.kinds import Scheduler
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ Verdict = Literal["harmless", "changes results", "refused"]
 Tables = Mapping[str, Any]
 
 EPOCHS = "training.epochs"
-_NUMERIC = {"device", "deterministic", "compile"}  # of [execution]: what may change last digits
+# Of [execution]: what may change last digits.
+_NUMERIC = {"device", "deterministic", "compile", "features"}
 _MACHINE: Mapping[str, Verdict] = {
     "python": "harmless",
     "platform": "changes results",
@@ -30,18 +31,12 @@ _MACHINE: Mapping[str, Verdict] = {
     "commit": "harmless",
 }
 _PROCESSES = "same order and draws, equal to rounding; running statistics are those of rank 0"
-_CODES = {"data": "data-changed", "plugin": "code-changed"}  # any other key is a setting's
-_DRIFT = "drift"
+_GONE = "gone sample"
 _SHOWN = 3  # names that a line holds
 
 
 class DriftError(RunError):
     """Say that a run must not go on as asked; nothing of it has been touched."""
-
-
-def refused(error: BaseException) -> bool:
-    """Say whether an error is a DriftError, or stands for that of another process."""
-    return isinstance(error, RunError) and error.problems[0].code in {*_CODES.values(), _DRIFT}
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,11 @@ class Difference:
     way: str = ""
 
     def __str__(self) -> str:
-        """Return one line."""
-        return f"{self.key}: {self.said} ({self.verdict}{f': {self.way}' if self.way else ''})"
+        """Return one line, of what is said the beginning where it is too long."""
+        tail = f" ({self.verdict}{f': {self.way}' if self.way else ''})"
+        room = LINE_LIMIT - len(f"{self.key}: {tail}")
+        said = self.said if len(self.said) <= room else f"{self.said[: room - 3]}..."
+        return one_line(f"{self.key}: {said}{tail}")
 
 
 def refuse(differences: Iterable[Difference]) -> None:
@@ -67,9 +65,11 @@ def refuse(differences: Iterable[Difference]) -> None:
 
 def _problem(difference: Difference) -> Problem:
     key, said, way = difference.key, difference.said, difference.way
-    if code := _CODES.get(key):
-        return Problem(code, said, way)
-    return Problem(_DRIFT, said, way, key)
+    if key == "data":
+        return Problem("data-changed", said, way)
+    if key == "plugin":
+        return Problem("code-changed", said, way)
+    return Problem("drift", said, way, key)
 
 
 def of_experiment(before: Tables, now: Tables) -> list[Difference]:
@@ -135,12 +135,13 @@ def of_code(before: Sequence[Tables], now: Sequence[Tables], *, allowed: bool) -
     found = {}
     for each in now:
         was = known.get((each["kind"], each["name"]), each)
-        compared = (
-            ("revision",) if each["plugin"] == "builtin" else ("revision", "version", "sha256")
-        )
-        if changed := [key for key in compared if was[key] != each[key]]:
+        if changed := [key for key in _compared(each) if was[key] != each[key]]:
             found[each["kind"], each["name"]] = _code(was, each, changed, allowed)
     return list(found.values())
+
+
+def _compared(origin: Tables) -> tuple[str, ...]:
+    return ("revision",) if origin["plugin"] == "builtin" else ("revision", "version", "sha256")
 
 
 def _code(was: Tables, each: Tables, changed: list[str], allowed: bool) -> Difference:
@@ -181,9 +182,18 @@ def of_data(
     changed = {
         "file": list(was.index[~gone & (was["sha256"] != are["sha256"])]),
         "label": list(was.index[~gone & (was["label"] != are["label"])]),
-        "gone sample": list(was.index[gone]),
+        _GONE: list(was.index[gone]),
         "new sample": sorted(new),
     }
+    return _fingerprint(changed, allowed=allowed)
+
+
+def of_gone(paths: Sequence[str]) -> list[Difference]:
+    """Judge samples of the run that are not there any more."""
+    return _fingerprint({_GONE: paths}, allowed=False)
+
+
+def _fingerprint(changed: Mapping[str, Sequence[str]], *, allowed: bool) -> list[Difference]:
     said = [
         f"{len(paths)} {what}{'s' if len(paths) > 1 else ''}: {_some(paths)}"
         for what, paths in changed.items()
@@ -192,11 +202,30 @@ def of_data(
     if not said:
         return []
     text = f"dataset fingerprint changed ({'; '.join(said)})"
-    if gone.any():  # the order of the samples, and so every step, is a function of their number
+    if changed[_GONE]:  # the order of the samples, and so every step, follows their number
         return [Difference("data", text, "refused", "put back what is gone, or begin a new run")]
     if allowed:
         return [Difference("data", text, "changes results", "allowed")]
     return [Difference("data", text, "refused", "--allow-data-change goes on with it")]
+
+
+def of_pack(before: Tables, now: Tables, *, allowed: bool) -> list[Difference]:
+    """Compare how images were decoded and prepared before they were packed: `decoded`, `chain`."""
+    changes = _changes(_packed(before), _packed(now))
+    if not changes:
+        return []
+    text = "the pack was prepared otherwise ({}: {})".format(*changes[0])
+    if allowed:
+        return [Difference("data", text, "changes results", "allowed")]
+    return [Difference("data", text, "refused", "--allow-data-change goes on with it")]
+
+
+def _packed(packed: Tables) -> Tables:
+    steps = [
+        {**step["prepare"], **{key: step["origin"][key] for key in _compared(step["origin"])}}
+        for step in packed.get("chain", ())
+    ]
+    return {"decoded": packed.get("decoded"), "prepare": steps}
 
 
 def of_classes(before: Sequence[str], now: Sequence[str]) -> list[Difference]:

@@ -43,27 +43,28 @@ def replace(path: Path, content: bytes | Iterable[bytes]) -> None:
 def directory(path: Path) -> Iterator[Path]:
     """Give a folder to write files into; when they are written it takes its place in one step.
 
-    What was there before goes. Where writing fails, nothing of it stays.
+    What was there before goes, and last. Where writing fails, nothing of the new one stays.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    temporary, old = path.with_name(f"{TEMPORARY}{path.name}"), _hidden(path)
     temporary.mkdir()
     try:
         yield temporary
         sync(temporary)
         if path.exists():
-            remove(path)
+            path.rename(old)
         temporary.rename(path)
     except OSError:
         _delete(temporary)
+        if old.exists():
+            old.rename(path)
         raise
     sync(path.parent)
+    _delete(old)
 
 
 def remove(path: Path) -> None:
     """Remove a directory; a crash never leaves a part of it under its name."""
-    hidden = path.with_name(f"{TEMPORARY}old-{path.name}")
-    path.rename(hidden)
-    shutil.rmtree(hidden)
+    shutil.rmtree(path.rename(_hidden(path)))
 
 
 def sweep(folder: Path) -> None:
@@ -97,8 +98,9 @@ def refusals(folder: Path, need: int = 0) -> Iterator[None]:
         if error.errno == errno.ENOENT and not folder.is_dir():
             message, hint = f"{folder} is gone", "it was moved or removed while a run wrote there"
         elif error.errno in _FULL:
-            free = _free(folder if folder.is_dir() else folder.parent)
-            message = f"disk full: need {size(need)}, {size(free)} free in {folder}"
+            free = size(_free(folder if folder.is_dir() else folder.parent))
+            wanted = f"need {size(need)}, " if need else ""
+            message = f"disk full: {wanted}{free} free in {folder}"
             hint = "free space, then sightx resume RUN"
         else:
             what = f"{size(need)} in {folder}" if need else f"in {folder}"
@@ -115,6 +117,11 @@ def _free(folder: Path) -> float:
     """Return the free bytes, or infinity where a file system does not count them."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize if disk.f_blocks else math.inf
+
+
+def _hidden(path: Path) -> Path:
+    """Return the name under which a directory is taken apart."""
+    return path.with_name(f"{TEMPORARY}old-{path.name}")
 
 
 def _delete(path: Path) -> None:

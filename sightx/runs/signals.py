@@ -49,12 +49,23 @@ class Asked:
 def listening() -> Iterator[Asked]:
     """Let SIGINT and SIGTERM end a run at its next safe point; only a main thread hears them."""
     asked = Asked()
-    if threading.current_thread() is not threading.main_thread():
+    with handlers_kept(unless=signal.SIG_IGN) as here:  # who ignores them is about to end
+        for number in NUMBERS if here else ():
+            signal.signal(number, asked)
         yield asked
-        return
-    before = {number: signal.signal(number, asked) for number in NUMBERS}
+
+
+@contextmanager
+def handlers_kept(unless: object = None) -> Iterator[bool]:
+    """Give back what heard SIGINT and SIGTERM before, where that is not `unless` now.
+
+    Yields whether this thread may change it: only a main thread may.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in NUMBERS if here}
     try:
-        yield asked
+        yield here
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) != unless:
+                signal.signal(number, handler)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -55,7 +56,7 @@ class Writer:
         except SightXError as failure:
             if error is None:
                 raise
-            _log.warning("%s", failure.problems[0].message)
+            _log.warning("%s", replace(failure.problems[0], severity="warning"))
 
     def save(
         self,

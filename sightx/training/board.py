@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ JOIN = timedelta(minutes=10)
 """In which time every process has to be there."""
 PULSE = 1.0
 """Seconds between two signs of life."""
+CODE = "SIGHTX_CODE"
+"""The variable that names the file in which a launcher finds an exit code."""
 
 _END, _RESULT, _HEARD = "end", "result", "heard"
 _FAREWELL = 5.0  # seconds that the first waits for others to hear the result
@@ -36,6 +39,12 @@ def launched() -> int:
 def own_rank() -> int:
     """Return this process's rank; 0 where there is no other."""
     return int(os.environ["RANK"]) if launched() > 1 else 0
+
+
+def tell(code: int) -> None:
+    """Leave the first process's exit code for a launcher that has asked for it."""
+    if (file := os.environ.get(CODE)) and not own_rank():
+        Path(file).write_text(str(code))
 
 
 def connect(prefix: str) -> Store:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sightx.errors import PluginError, Problem, ResourceError, SpecError
-from sightx.registry.components import call
+from sightx.registry.components import Component, call
 from sightx.registry.kinds import Loss, Model, Optimizer
 from sightx.seeds import seed_of
 
@@ -74,9 +74,13 @@ def lay_out(module: nn.Module, device: torch.device, precision: str) -> None:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
-def may_draw(module: nn.Module) -> bool:
-    """Say whether a forward pass may draw random numbers: not if all parts are known never to."""
-    return not all(_is_still(part) for part in module.modules())
+def may_draw(module: nn.Module, *components: Component) -> bool:
+    """Say whether a forward pass, or a component, may draw from torch's generators.
+
+    Not if all parts are known never to, and all components are SightX's own.
+    """
+    own = all(type(each).__module__.startswith("sightx.builtin.") for each in components)
+    return not (own and all(_is_still(part) for part in module.modules()))
 
 
 def _is_still(part: nn.Module) -> bool:

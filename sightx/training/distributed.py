@@ -111,9 +111,9 @@ class Group(Ranks):
             # A rank that is gone is noticed by gloo: nccl would end the process without a word.
             timeout=2 * patience if fast else patience,
         )
-        self._words, self._patient = _gloo(patience), _gloo(_PATIENCE)
-        if self.lead:
+        if self.lead:  # before the groups, for which all wait: nobody has left anything yet
             board.clear()
+        self._words, self._patient = _gloo(patience), _gloo(_PATIENCE)
 
     def own(self, positions: Positions, micro: int | None) -> Positions:
         """Return this rank's samples of a batch; those of micro-batch 0 where it has none."""
@@ -273,12 +273,20 @@ def joined(device: torch.device, timeout: float) -> Iterator[Ranks]:
 
 
 def own_device(name: str) -> str:
-    """Return the device of this process: with several on a host, each has its own GPU."""
+    """Return the device of this process: with several on a host, each has its own GPU.
+
+    Raises ResourceError for one on which several cannot add their gradients.
+    """
     import torch
 
-    several = board.launched() > 1 and torch.cuda.is_available()
-    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return own if several and name in ("auto", "cuda") else name
+    if board.launched() == 1:
+        return name
+    if name == "mps":
+        message = "several processes cannot train on mps together"
+        raise ResourceError(Problem("no-device", message, 'device = "cpu"', "execution.device"))
+    if torch.cuda.is_available() and name in ("auto", "cuda"):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu" if name == "auto" else name
 
 
 def refuse_idle(settings: Training, size: int) -> None:

@@ -15,10 +15,12 @@ from sightx.data.batches import Batches
 from sightx.data.rows import Positions
 from sightx.data.table import ImageTable
 from sightx.evaluation.predictions import Predictions
+from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
+from sightx.training import build
 from sightx.training.distributed import Ranks
 from sightx.training.objective import Objective
-from sightx.training.step import autocast
+from sightx.training.step import autocast, seeder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +31,8 @@ class Scores:
 
     Each turn yields how many samples are done; nothing waits for the device before the end. Of
     several processes each predicts its own batches, with the first one's running statistics; the
-    first has all answers in the end, the others only theirs.
+    first has all answers in the end, the others only theirs. A network that draws even now draws
+    the same for a batch whenever it is asked, so that figures can be had again.
     """
 
     def __init__(
@@ -52,11 +55,15 @@ class Scores:
         self._module.eval()
         self._ranks.share(list(self._module.buffers()))
         size, of, done = self._settings.batch_size, self._ranks.size, 0
+        draws = build.may_draw(self._module, self._objective.loss)
+        reseed, seed = seeder(self._batches.device), self._batches.seed
         starts = range(0, len(self._positions), size)
         parts = [self._positions[start : start + size] for start in starts]
         with closing(self._batches.stream(parts[self._ranks.rank :: of], plain=True)) as batches:
             for turn in range(0, len(parts), of):  # a batch of each rank
                 for _, images, targets in islice(batches, 1):
+                    if draws:
+                        reseed(seed_of(seed, "evaluation", turn + self._ranks.rank))
                     self._add(outputs(self._module, images, self._settings.precision), targets)
                 done += sum(map(len, parts[turn : turn + of]))
                 yield done

@@ -2,6 +2,9 @@
 
 A graph launches all kernels of a step at once: forward, loss, backward, clipping, optimizer. What
 the host draws or decides stays outside: random changes of images, seeds, learning rates.
+
+Which way is faster is timed anew in each session. So with `execution.deterministic` a graph must
+give the very bits of eager steps: then a run repeats, whichever way each of its steps went.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def fastest(experiment: Experiment, rule: StepRule, module: nn.Module) -> MakeSt
     if reason := obstacle(experiment, rule):
         _refuse(reason)
         return rule
-    return Replayed(rule, module, settings, OnCuda(rule.batches.device))
+    return Replayed(rule, module, experiment, OnCuda(rule.batches.device))
 
 
 def obstacle(experiment: Experiment, rule: StepRule) -> str:
@@ -69,10 +72,12 @@ class Replayed:
     """
 
     def __init__(
-        self, rule: StepRule, module: nn.Module, settings: Training, capture: Capture
+        self, rule: StepRule, module: nn.Module, experiment: Experiment, capture: Capture
     ) -> None:
         self._rule, self._module, self._capture = rule, module, capture
-        self._size, self._close = settings.batch_size, _CLOSE[settings.precision]
+        settings, exact = experiment.training, experiment.execution.deterministic
+        self._size = settings.batch_size
+        self._close, self._apart = (0.0, 0.0) if exact else (_CLOSE[settings.precision], _APART)
         self._seen = 0  # full batches
         self._replay: Callable[[], None] | None = None
         self._inputs: list[Tensor] = []  # what the graph reads
@@ -199,9 +204,9 @@ class Replayed:
                 math.isclose(one, other, rel_tol=self._close, abs_tol=self._close)
                 for one, other in zip(losses, others, strict=True)
             )
-            and _near(weights, other_weights, kept.weights)
+            and _near(weights, other_weights, kept.weights, self._apart)
             and all(
-                _near([one], [other], [start])
+                _near([one], [other], [start], self._apart)
                 for one, other, start in zip(buffers, other_buffers, kept.buffers, strict=True)
             )
         )
@@ -249,9 +254,11 @@ class _Kept:
             tensor.copy_(copy)
 
 
-def _near(one: Sequence[Tensor], other: Sequence[Tensor], start: Sequence[Tensor]) -> bool:
+def _near(
+    one: Sequence[Tensor], other: Sequence[Tensor], start: Sequence[Tensor], apart: float
+) -> bool:
     """Say whether two ends lie together, measured by the way to one of them."""
-    return _distance(one, other) <= _APART * _distance(one, start)
+    return _distance(one, other) <= apart * _distance(one, start)
 
 
 def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:

@@ -13,17 +13,20 @@ from sightx.registry.kinds import Direction
 class Series:
     """Follow one figure over the epochs.
 
-    `values` holds one number an epoch, NaN where there was none.
+    `values` holds one number an epoch, NaN where there was none or an infinite one.
     """
 
     values: tuple[float, ...]
     direction: Direction
 
     def better(self, value: float, than: float, margin: float = 0.0) -> bool:
-        """Say whether a value beats another by more than a margin; ties and NaN never win."""
-        if math.isnan(value):
+        """Say whether a value beats another by more than a margin.
+
+        Ties never win, nor does what is not finite: a ratio of nothing is no success.
+        """
+        if not math.isfinite(value):
             return False
-        if math.isnan(than):
+        if not math.isfinite(than):
             return True
         return value > than + margin if self.direction == "max" else value < than - margin
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,11 +15,13 @@ from torch import nn
 
 from sightx.data import machine
 from sightx.data.batches import Batches
+from sightx.data.preparation import Storage
 from sightx.data.rows import Held, Positions, Rows
 from sightx.data.samples import Samples
+from sightx.errors import PluginError, Problem
 from sightx.registry.components import call
 from sightx.spec.experiment import Experiment
-from sightx.training import build
+from sightx.training import build, room
 from sightx.training.events import FeatureBlock
 from sightx.training.step import autocast
 
@@ -33,15 +31,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sightx")
 _BLOCK = 32  # images at once, whatever the batch: so the bits depend on the table alone
 _SIDES = ("train", "validation")
-_SHARE = 3  # one part in so many of a memory is for features
-_DEVICE, _MEMORY, _FILE = "on the device", "in memory", "in a scratch file"
+_ROUNDING = 1e-2  # how far stages may be from the network, as a share of its outputs
 # How many floating-point operations a byte must stand for to be moved, not computed: at least
 # twice what a machine computes while a byte travels. A count, not a timing, decides: a resumed run
 # must decide alike.
 _WORTH = {
-    ("cuda", _DEVICE): 300, ("cuda", _MEMORY): 20_000, ("cuda", _FILE): 20_000,
-    ("mps", _MEMORY): 1_000, ("mps", _FILE): 5_000,
-    ("cpu", _MEMORY): 100, ("cpu", _FILE): 500,
+    ("cuda", room.DEVICE): 300, ("cuda", room.MEMORY): 20_000, ("cuda", room.FILE): 20_000,
+    ("mps", room.MEMORY): 1_000, ("mps", room.FILE): 5_000,
+    ("cpu", room.MEMORY): 100, ("cpu", room.FILE): 500,
 }  # fmt: skip
 # Modules of torch without weights that do the same in training and in evaluation mode.
 _STEADY = ("activation", "container", "flatten", "linear", "padding", "pooling")
@@ -57,8 +54,8 @@ class Split(NamedTuple):
 
 def split(experiment: Experiment, module: nn.Module) -> Split | None:
     """Return a network in two, where its first stages see and do the same in every epoch."""
-    once = experiment.training.epochs == 1
-    if once or experiment.augment or experiment.execution.features == "off":
+    # One epoch alone keeps them as well: it may become the first of several, to the same bits.
+    if experiment.augment or experiment.execution.features == "off":
         return None
     build.train_mode(module)
     stages: Sequence[nn.Module] = call(experiment.model.stages, module) or ()
@@ -96,12 +93,6 @@ class FeatureBatches(Batches):
         return features.movedim(-1, 1) if self.channels_last else features
 
 
-class _Scratch(Held):
-    """Hold rows in a file that has no name: reading them takes its time."""
-
-    instant = False
-
-
 class Features:
     """Compute what the fixed stages make of the images that training and validation see.
 
@@ -113,38 +104,46 @@ class Features:
         self, experiment: Experiment, module: nn.Module, samples: Samples, batches: Batches
     ) -> None:
         self.batches: FeatureBatches | None = None
+        self._experiment = experiment
         self._halves = split(experiment, module)
         self._module, self._images = module, batches
-        self._positions = np.unique(np.concatenate([samples.sides[side] for side in _SIDES]))
+        self._positions = {side: np.unique(samples.sides[side]) for side in _SIDES}
+        self._computed: list[str] = []  # sides
         self._precision = autocast(batches.device, experiment.training.precision)
         self._weights: list[Tensor] = []
 
     def route(self, side: str) -> tuple[nn.Module, Batches]:
         """Return what samples of a side go through: all of the network, or behind its prefix."""
-        if self._halves and self.batches and side in _SIDES:
+        if self._halves and self.batches and side in self._computed:
             return self._halves.rest, self.batches
         return self._module, self._images
 
-    def compute(self) -> Iterator[FeatureBlock]:
-        """Compute all features that are worth it, in the table's order; yield how far it came."""
-        if self.batches or not self._halves or not len(self._positions):
+    def compute(self, *sides: str) -> Iterator[FeatureBlock]:
+        """Compute the features of sides where that pays, once; yield how far it came.
+
+        Raises PluginError where the stages, one after another, are not the network.
+        """
+        sides = tuple(side for side in sides if side in _SIDES)
+        parts = [part for side in sides for part in _blocks(self._positions[side])]
+        if not self._halves or not parts or set(sides) <= set(self._computed):
             return
-        fixed = self._halves.fixed
-        first, work = self._tried(fixed, self._positions[:_BLOCK])
-        held = None if first is None else self._room(first, work, len(fixed))
+        fixed, positions = self._halves.fixed, np.concatenate(parts)
+        first, work = self._tried(self._halves, parts[0])
+        held = None if first is None else self._room(first, work, len(fixed), len(positions))
         if first is None or held is None:
+            self._halves = None  # asked again, it would be the same
             return
         made, last, done = held.tensor[:, 0, 0], _is_channels_last(first), 0
-        parts = np.split(self._positions, range(_BLOCK, len(self._positions), _BLOCK))
         with closing(self._images.stream(parts)) as blocks:
-            for positions, pixels, _ in blocks:
+            for part, pixels, _ in blocks:
                 block = _in_order(self._features(fixed, pixels), channels_last=last)
-                start, done = done, done + len(positions)
-                made[start:done] = block.view(len(positions), -1).view(torch.uint8)
-                yield FeatureBlock(done, len(self._positions))
+                start, done = done, done + len(part)
+                made[start:done] = block.view(len(part), -1).view(torch.uint8)
+                yield FeatureBlock(done, len(positions))
+        _log.info("features: those of %d images are there", done)
         index = np.full(len(self._images.labels), -1)
-        index[self._positions] = np.arange(len(self._positions))
-        self._weights = [value.clone() for value in _state(fixed)]
+        index[positions] = np.arange(len(positions))
+        self._weights, self._computed = [value.clone() for value in _state(fixed)], list(sides)
         self.batches = FeatureBatches(
             Rows(held, index), self._images.labels, self._images.statistics, self._images.device,
             seed=self._images.seed, form=tuple(_in_order(first, channels_last=last).shape[1:]),
@@ -154,7 +153,7 @@ class Features:
     def verify(self) -> None:
         """Forget the features where the weights that made them are not those of the network."""
         if self._halves and not all(map(torch.equal, self._weights, _state(self._halves.fixed))):
-            self.batches = None
+            self.batches, self._computed = None, []
 
     @torch.no_grad()
     def _features(self, fixed: nn.Module, pixels: Tensor) -> Tensor:
@@ -162,7 +161,7 @@ class Features:
             features: Tensor = fixed(self._images.normalised(pixels))
         return features
 
-    def _tried(self, fixed: nn.Module, positions: Positions) -> tuple[Tensor | None, float]:
+    def _tried(self, halves: Split, positions: Positions) -> tuple[Tensor | None, float]:
         """Return the features of some images, and the operations that each took.
 
         None where the stages give something else than a row an image, or never the same twice.
@@ -170,59 +169,80 @@ class Features:
         from torch.utils.flop_counter import FlopCounterMode
 
         pixels = self._images.rows.gather(positions).to(self._images.device)
+        self._refuse_others(halves, pixels)
         with FlopCounterMode(display=False) as counter:
-            once = self._features(fixed, pixels)
+            once = self._features(halves.fixed, pixels)
         work = counter.get_total_flops() / len(positions)
         if not isinstance(once, torch.Tensor) or once.shape[:1] != positions.shape:
             return None, work
-        again = self._features(fixed, pixels)
+        again = self._features(halves.fixed, pixels)
         steady = torch.allclose(once.float(), again.float(), rtol=1e-2, atol=1e-3)
         return once if steady else None, work
 
-    def _room(self, first: Tensor, work: float, stages: int) -> Held | None:
-        """Return room for all features, where keeping them pays; say so, or why not."""
+    def _refuse_others(self, halves: Split, pixels: Tensor) -> None:
+        """Raise PluginError where the stages, one after another, are not the network."""
+        chain = nn.Sequential(*halves)
+        expected = self._answers(self._module, pixels)
+        try:
+            reason = "" if _alike(self._answers(chain, pixels), expected) else "give other outputs"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of stages that do not fit together
+            reason = f"raise {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        for network in (chain, self._module):
+            build.train_mode(network)
+        if reason:
+            name = self._experiment.model.name
+            message = f"the stages of the model {name} are not its network: they {reason}"
+            hint = 'mend its stages(), or let execution.features be "off"'
+            raise PluginError(Problem("broken-plugin", message, hint, "model"))
+
+    @torch.no_grad()
+    def _answers(self, network: nn.Module, pixels: Tensor) -> Tensor:
+        """Return a network's outputs in evaluation mode, all its draws from one seed."""
+        network.eval()
+        devices = [pixels.device] if pixels.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._precision:
+            torch.manual_seed(0)
+            outputs: Tensor = network(self._images.normalised(pixels))
+        return outputs
+
+    def _room(self, first: Tensor, work: float, stages: int, count: int) -> Held | None:
+        """Return room for the features of some images, where keeping all pays; say what is done.
+
+        Whatever the sides that are asked for, both are counted: so all sessions decide alike.
+        """
         each = first[0].numel() * first.element_size()
-        shape = (len(self._positions), 1, 1, each)
-        place, held = _place(math.prod(shape), first.device), None
+        size = each * sum(map(len, self._positions.values()))
+        folder = Storage.of(self._experiment).store.root
+        place, held = room.place(size, first.device, self._images.rows, folder), None
         if place and work < each * _WORTH[first.device.type, place]:
             reason = "takes less to compute than to move"
-        elif place and (held := _hold(place, shape, first.device)):
+        elif place and (held := room.hold(place, (count, 1, 1, each), first.device, folder)):
             reason = f"is computed once and kept {place}"
         else:
             reason = "has no room"
-        what = f"what {stages} frozen stages give, {machine.size(math.prod(shape))},"
+        what = f"what {stages} frozen stages give, {machine.size(size)},"
         _log.info("features: %s %s", what, reason)
         return held
 
 
+def _blocks(positions: Positions) -> list[Positions]:
+    """Return a side's rows in blocks, none with another side's: so its bits are its own."""
+    return [positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK)]
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Say whether two networks gave the same, but for rounding."""
+    if one.shape != other.shape:
+        return False
+    one, other = one.float(), other.float()
+    near = _ROUNDING * float(other.nan_to_num().abs().max())
+    return torch.allclose(one, other, rtol=_ROUNDING, atol=near, equal_nan=True)
+
+
 def _state(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-def _place(size: int, device: torch.device) -> str:
-    """Return where so many bytes have room; nowhere is empty."""
-    cuda = device.type == "cuda"
-    if cuda and size < torch.cuda.get_device_properties(device).total_memory // _SHARE:
-        return _DEVICE
-    if size < machine.memory() // _SHARE:
-        return _MEMORY
-    return _FILE if size < machine.free(Path(tempfile.gettempdir())) // _SHARE else ""
-
-
-def _hold(place: str, shape: tuple[int, ...], device: torch.device) -> Held | None:
-    """Return empty rows in a place; None where it is full after all."""
-    with suppress(torch.OutOfMemoryError, MemoryError, OSError):
-        if place != _FILE:
-            where = device if place == _DEVICE else torch.device("cpu")
-            return Held(torch.empty(shape, dtype=torch.uint8, device=where))
-        with tempfile.NamedTemporaryFile(prefix="sightx-") as file:
-            size = math.prod(shape)
-            file.truncate(size)
-            if hasattr(os, "posix_fallocate"):  # a disk that is full later would end the process
-                os.posix_fallocate(file.fileno(), 0, size)
-            mapped = torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
-        return _Scratch(mapped.view(shape))
-    return None
 
 
 def _is_channels_last(features: Tensor) -> bool:

@@ -20,7 +20,7 @@ _KERNELS = ("fused", "foreach", "capturable")  # settings of torch's optimizers:
 class State:
     """Hold a trainer's state between two events.
 
-    `record` has stage, epoch, step, totals, history, decide and the optimizer's plain values.
+    `record` has stage, step, totals, history, decisions and the optimizer's plain values.
     """
 
     weights: Mapping[str, Tensor]

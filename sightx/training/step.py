@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,11 +48,8 @@ class StepRule:
         self.weights = [w for group in optimizer.param_groups for w in group["params"]]
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._precision = autocast(batches.device, settings.precision)
-        self.draws = build.may_draw(module) or not all(
-            type(component).__module__.startswith("sightx.builtin.")
-            for component in (objective.loss, *batches.augments)
-        )
-        self._reseed = _seeder(batches.device)
+        self.draws = build.may_draw(module, objective.loss, *batches.augments)
+        self._reseed = seeder(batches.device)
         self._shares: dict[tuple[torch.Size, float], Tensor] = {}
 
     def __call__(self, batch: Batch, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
@@ -76,12 +74,17 @@ class StepRule:
             weight.grad = None
 
     def rate(self, multiplier: float) -> None:
-        """Set the groups' learning rates."""
+        """Set the groups' learning rates; on CUDA to what float32 can hold.
+
+        A graph reads them so, and steps must not depend on who makes them.
+        """
+        cuda = self.batches.device.type == "cuda"
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * multiplier
+            now = rate * multiplier
+            group["lr"] = float(np.float32(now)) if cuda else now
 
     def seed(self, step: int, part: int) -> None:
-        """Set what dropout draws from, for a micro-batch of a step."""
+        """Set what dropout and plugins draw from, for a micro-batch of a step."""
         if self.draws:
             self._reseed(seed_of(self.batches.seed, "draws", step, part))
 
@@ -96,10 +99,10 @@ class StepRule:
         for turn, (pixels, targets) in enumerate(parts):
             number = self.ranks.rank + turn * self.ranks.size
             part = pixels, targets
+            self.seed(step, number)
             if self.batches.augments:
                 with span("augment"):
                     part = self.batches.augmented(pixels, targets, step, number)
-            self.seed(step, number)
             yield part
 
     def _cut(self, batch: Batch) -> Iterable[tuple[Tensor, Tensor]]:
@@ -131,11 +134,12 @@ class StepRule:
                 outputs = self.network(images)
             losses, weights = self._objective.each(outputs, targets)
         with span("backward"):
-            # The gradient begins with each sample's share: autograd neither sums nor divides.
+            # One product weighs and divides. (A gradient given to torch makes it import sympy.)
             shares = self._equal(losses, of) if weights is None else weights.to(losses.dtype) / of
-            torch.autograd.backward(losses, shares)
-        loss, right = losses.detach().dot(shares), self.count(outputs, targets)
-        return loss, right, None if weights is None else weights.sum()
+            loss = losses.dot(shares)
+            torch.autograd.backward(loss)
+        right = self.count(outputs, targets)
+        return loss.detach(), right, None if weights is None else weights.sum()
 
     def _equal(self, losses: Tensor, of: float) -> Tensor:
         """Return the share of each of some samples that all weigh one, made once."""
@@ -165,8 +169,8 @@ def total(numbers: Sequence[Any]) -> Any:
     return numbers[0] if few else torch.stack(tuple(numbers)).sum()
 
 
-def _seeder(device: torch.device) -> Callable[[int], None]:
-    """Return what sets the generators that dropout draws from, here and on the device."""
+def seeder(device: torch.device) -> Callable[[int], None]:
+    """Return what sets the generators that networks draw from, here and on the device."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from torch import nn
 from sightx.data.batches import Batch, Batches
 from sightx.data.rows import Positions
 from sightx.data.samples import Samples
-from sightx.errors import NonFiniteError, Problem
+from sightx.errors import NonFiniteError, PluginError, Problem
 from sightx.evaluation import figures
 from sightx.evaluation.predictions import Predictions
 from sightx.registry.components import call
@@ -84,20 +84,25 @@ class Trainer:
         self.history = History(experiment.training.monitor, directions)
         self.decisions: figures.States = []
         self.validation: Predictions | None = None
-        self._step = 0  # steps done in the whole run
+        self._step = self._drawn = 0  # steps done in the whole run, samples of an epoch
         self._totals = Totals()  # of the running epoch
         self._pace = Pace()
-        self._per_epoch = math.ceil(len(self._order(0)) / experiment.training.batch_size)
+        self._drawn = len(self._order(0))
+        self._per_epoch = math.ceil(self._drawn / experiment.training.batch_size)
 
     def epochs(self, count: int | None = None) -> Iterator[Epoch]:
         """Yield the ends of epochs only."""
         return islice((event for event in self.events() if isinstance(event, Epoch)), count)
 
+    @property
+    def reason(self) -> str | None:
+        """Return why the stopping policy ends training here, if it does."""
+        return self.experiment.stopping.reason(self.history) if self.history.epochs else None
+
     def events(self) -> Iterator[Event]:
         """Train until the last epoch or until the stopping policy has a reason."""
-        settings = self.experiment.training
         yield from self._get_ready()
-        while len(self.history.epochs) < settings.epochs:
+        while len(self.history.epochs) < self.experiment.training.epochs and not self.reason:
             started = time.perf_counter()
             # 1. Every training sample once, in an order that only seed and epoch decide.
             yield from self._train()
@@ -106,15 +111,14 @@ class Trainer:
             # 2. The validation side; decisions are fitted on it.
             loss = yield from self._validate()
             # 3. The epoch becomes history, and policies are asked about it.
-            epoch = self._finish(loss, time.perf_counter() - started)
-            yield epoch
-            if epoch.stop:
-                return
+            yield self._finish(loss, time.perf_counter() - started)
 
     def _get_ready(self) -> Iterator[FeatureBlock]:
-        """Compute what is computed once, and choose how steps are made."""
-        if self.ranks.size == 1:
-            yield from self._features.compute()
+        """Compute what is computed once, and choose how steps are made, where one is to come."""
+        epochs = self.experiment.training.epochs
+        if self.ranks.size == 1 and len(self.history.epochs) < epochs:
+            trains = self._step < epochs * self._per_epoch
+            yield from self._features.compute(*["train"] * trains, "validation")
             self._step_rule.network, self._step_rule.batches = self._features.route("train")
             self._make_step = fastest(self.experiment, self._step_rule, self.module)
             if self.device.type == "cpu":  # elsewhere a graph may replay, which counts by itself
@@ -183,7 +187,7 @@ class Trainer:
             metrics["validation/loss"] = loss
             metrics |= figures.figures(self.validation, self.experiment.metric, "validation")
         metrics = self.ranks.say(metrics)  # so that all go the same way
-        self.history = self.history.add(metrics)
+        self.history = self.history.add(from_json(to_json(metrics)))  # as a resumed run has it
         self._totals = Totals()
         number = len(self.history.epochs)
         return Epoch(
@@ -195,7 +199,7 @@ class Trainer:
             rate=self._rate(),
             monitor=self.history.monitor,
             best=self.history.series().best == number - 1,
-            stop=self.experiment.stopping.reason(self.history),
+            stop=self.reason,
             images_per_second=self._pace.images_per_second,
             waiting=self._pace.waiting,
         )
@@ -207,6 +211,9 @@ class Trainer:
 
         `heard` is called after each batch, and may raise.
         """
+        if self.ranks.size == 1:  # a run that goes on here has computed none of them yet
+            for _ in self._features.compute(side):
+                heard()
         scores = self.scores(side)
         for _ in scores:
             heard()
@@ -216,9 +223,9 @@ class Trainer:
     def state(self) -> State:
         """Return everything that is needed to go on from here; valid at every event.
 
-        Raises NonFiniteError where a loss was not finite, so that no state of that is ever saved.
+        Raises NonFiniteError where a loss or a weight is not finite: no such state is ever saved.
         """
-        self._settle()
+        self._refuse_nonfinite()
         tensors, optimizer = pack(self._optimizer)
         losses, rights, seen = self._totals
         record = {
@@ -249,19 +256,21 @@ class Trainer:
         """Return what predicts a side's samples, batch by batch."""
         network, batches = self._features.route(side)
         return Scores(
-            network,
-            self.objective,
-            batches,
-            self.samples.sides[side],
-            self.experiment.training,
-            self.ranks,
-        )
+            network, self.objective, batches, self.samples.sides[side],
+            self.experiment.training, self.ranks,
+        )  # fmt: skip
 
     def _order(self, epoch: int) -> Positions:
         train = self.samples.sides["train"]
         labels = self.samples.table.labels[train]
-        order = self.experiment.sampler.order(labels, epoch=epoch, seed=self.experiment.seed)
-        return np.asarray(train[order])
+        sampler = self.experiment.sampler
+        order = np.asarray(train[sampler.order(labels, epoch=epoch, seed=self.experiment.seed)])
+        if not 0 < len(order) == (self._drawn or len(order)):
+            wanted = f"not {self._drawn or 'some'}"
+            message = f"{sampler.name} gives {len(order)} samples in epoch {epoch + 1}, {wanted}"
+            hint = "order() must give as many in every epoch"
+            raise PluginError(Problem("broken-plugin", message, hint, "sampler.use"))
+        return order
 
     def _blame(self, step: int, positions: Positions) -> NonFiniteError:
         """Name the step and the rows of the table that a loss which is not finite is of."""

@@ -110,6 +110,8 @@ def test_continue_is_what_a_requeued_job_calls(
     [
         (["resume", "last"], 5, "no run 'last'"),
         (["resume", "x", "--steps", "2"], 2, "--steps"),
+        (["resume", "x", "--steps", "20"], 2, "--steps says how many steps --prove trains"),
+        (["resume", "x", "--prove", "--processes", "2"], 2, "leave --processes out"),
         (["resume", "nowhere.toml", "--prove"], 5, "no run 'nowhere.toml'"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import sightx
 from sightx import Augment
 from sightx.builtin.augment import ColorJitter, Crop, Flip, Rotate, Shift
 from sightx.data.augmentation import augment, compose, transform
@@ -174,3 +175,21 @@ def test_an_accelerator_gives_what_the_host_gives():
         found, _ = augment(images.to(device), targets.to(device), chain, rng())
         assert found.device.type == device
         assert (found.cpu() - wanted).abs().max() < 2e-3
+
+
+def test_what_was_drawn_goes_to_a_device_as_it_is():
+    values = torch.rand(3, 2).T
+    sent = sightx.to_device(values, torch.device("cpu"))
+    assert torch.equal(sent, values)
+    assert sent.dtype == values.dtype
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_nobody_waits_for_what_was_drawn():
+    images, targets = pictures(16).cuda(), torch.arange(16).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for chain in (CHAIN, [Flip()]):
+            augment(images, targets, chain, rng())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

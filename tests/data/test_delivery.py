@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import pytest
@@ -40,6 +41,27 @@ def test_an_error_leaves_nothing(tmp_path):
     assert list((tmp_path / "a").iterdir()) == []
 
 
+def test_two_do_not_write_one_folder(tmp_path):
+    folder = tmp_path / "a"
+    with delivered(folder, "last") as writing:
+        (writing / "last").write_text("of the first")
+        with (
+            pytest.raises(SpecError, match=rf"exists\] pid {os.getpid()} .* is writing {folder}"),
+            delivered(folder, "last"),
+        ):
+            pytest.fail("it was opened")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"last": "of the first"}
+
+
+def test_what_a_dead_process_has_left_is_removed(tmp_path):
+    (tmp_path / ".writing").mkdir()
+    (tmp_path / ".writing" / "half").touch()
+    (tmp_path / ".writing.lock").write_text("")
+    with delivered(tmp_path, "last") as writing:
+        (writing / "last").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SpecError, match=r"mine.txt"), delivered(tmp_path, "last"):
@@ -65,6 +87,16 @@ def test_the_spec_is_its_authors_with_another_dataset(spec, folders, write_spec,
     prepared = delivery.spec(before, {"use": "image-folder", "root": "x"}, prepared=True)
     assert "prepare" in text
     assert "prepare" not in prepared
+
+
+def test_what_is_said_of_bad_images_goes_on(spec, folders):
+    plain = sightx.load(spec)
+    words = ('decode="exact"', 'on_bad_image="skip"', "bad_images_at_most=0.5")
+    said = sightx.load(spec, [f"dataset.{word}" for word in words])
+    shared = {"on_bad_image": "skip", "bad_images_at_most": 0.5}
+    for use, more in (("shards", {"decode": "exact"}), ("packed", {})):  # a pack is decoded already
+        before = delivery.said_of(plain, plain.dataset.table(), use)
+        assert delivery.said_of(said, said.dataset.table(), use) == {**before, **shared, **more}
 
 
 def test_what_a_machine_says_for_itself_stays_there(spec, folders, tmp_path):

@@ -37,17 +37,24 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
+class Paths(list):
+    """Name files, and remember which were asked for by their positions."""
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return super().__getitem__(index)
+
+
 class Reader:
     """Read files, and remember which."""
 
     def __init__(self, folder):
-        paths = sorted(path.name for path in folder.iterdir())
-        self.read, self.seen = file_reader(folder, paths), []
-        frame = pd.DataFrame({"path": paths, "label": 0, "group": ""})
-        self.table = ImageTable(frame, ("a",), self, root=folder)
+        paths = Paths(sorted(path.name for path in folder.iterdir()))
+        frame = pd.DataFrame({"path": list(paths), "label": 0, "group": ""})
+        self.seen, self.read = [], file_reader(folder, paths)
+        self.table, paths.seen = ImageTable(frame, ("a",), self.read, root=folder), self.seen
 
     def __call__(self, index):
-        self.seen.append(index)
         return self.read(index)
 
 
@@ -106,6 +113,26 @@ def test_one_changed_image_costs_one_row(folder, store):
     assert (reader.seen, prepared.made) == ([11], 1)
     assert torch.equal(all_rows(prepared), truth(folder))
     assert (shelf_of(store) / "rows.bin").stat().st_size == 31 * SIZE
+
+
+class Drawn:
+    """Read as a dataset does that has a setting of its own."""
+
+    def __init__(self, level):
+        self.level = level
+
+    def __call__(self, index):
+        return np.full((9, 8, 3), self.level, np.uint8)
+
+
+def test_a_reader_that_does_more_than_read_files_is_asked_each_time(folder, store):
+    """The state of a file says nothing of what such a one makes of it."""
+    paths = sorted(path.name for path in folder.iterdir())
+    frame = pd.DataFrame({"path": paths, "label": 0, "group": ""})
+    for level in (10, 20, 10):
+        table = ImageTable(frame, ("a",), Drawn(level), root=folder).take(np.arange(30)[::-1])
+        prepared = obtain(Source(table, look(table), CHAIN), Storage("disk"))
+        assert all_rows(prepared).unique().tolist() == [level]
 
 
 def test_a_file_that_moved_or_aged_costs_no_row(folder, store):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import time
@@ -114,6 +115,24 @@ def test_a_torn_record_harms_no_other(folder, store):
 
     assert recall(folder, store) == truth(folder)
     assert file.stat().st_size == 64 * 25
+
+
+def test_two_processes_that_write_at_once_lose_nothing(folder, store, monkeypatch):
+    """The second has opened the file when the first appends to it."""
+    flock, table = fcntl.flock, table_of(folder)
+    first, second = (Known(store, table, files(table)) for _ in range(2))
+    for index in range(20):
+        (first if index < 12 else second).note(index, digest(table.read(index)))
+
+    def late(file, kind):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.write()
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second.write()
+
+    assert recall(folder, store) == truth(folder)
 
 
 def test_where_nothing_can_be_remembered_nothing_is_known(folder, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 import sightx
 from sightx import DataError, Traits, table_from_pack
-from sightx.data import packing
+from sightx.data import machine, packing
 
 GIVEN = Traits(("dark", "light"), has_split=True, shape=(3, 8, 8))
 
@@ -97,3 +97,10 @@ def test_a_spec_must_say_the_truth(pack):
     found = problem(pack, Traits(("dark", "light"), has_split=True, shape=(1, 8, 8)))
     assert (found.code, found.path) == ("other-traits", "dataset.shape")
     assert found.hint == "shape = [3, 8, 8]"
+
+
+def test_pixels_that_no_memory_holds_are_packed_from_the_disk(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: 1000)
+    experiment = sightx.load(spec, ['execution.store="memory"'])
+    packing.write(experiment, tmp_path / "large", tmp_path / "bad.csv")
+    assert len(table_from_pack(tmp_path / "large", GIVEN)) == 48

@@ -4,6 +4,8 @@ import _thread
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -115,6 +117,31 @@ def test_torch_has_its_threads_again():
 
     assert {one.result() for one in inside} == {1}
     assert torch.get_num_threads() == before
+
+
+HUNGRY = """
+import threading
+from sightx.data.pixels import workers
+start, started = threading.Thread.start, []
+def refuse(thread):
+    started.append(thread)
+    if len(started) == 3:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = refuse
+try:
+    workers(4)
+except RuntimeError as error:
+    print(error, flush=True)
+"""
+
+
+def test_a_machine_without_threads_ends_the_process():
+    """It would wait for ever at its exit, for threads that wait for one that never came."""
+    done = subprocess.run(
+        [sys.executable, "-c", HUNGRY], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("can't start new thread\n", "")
 
 
 def test_an_interrupt_does_not_wait_for_the_rest(request):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sightx.builtin.datasets.csv import CsvDataset
 from sightx.builtin.datasets.folder import ImageFolder
@@ -81,6 +82,22 @@ def test_the_id_tells_content_and_labels_but_not_order_or_place(labels, get, fol
     other = get().id
     shutil.copy(folders / labels[1], folders / labels[0])
     assert len({first, other, get().id}) == 3
+
+
+def test_rows_on_no_side_take_no_memory(labels, get, folders):
+    text = (folders / "labels.csv").read_text()
+    whole = get()
+    (folders / "labels.csv").write_text(text.replace(",test\n", ",\n"))
+
+    data = get()
+
+    assert len(data.rows.pixels.tensor) == 36
+    assert (len(data.rows), len(data.table), data.id) == (48, 48, whole.id)
+    for side in ("train", "validation"):
+        rows = data.sides[side]
+        assert torch.equal(data.rows.gather(rows), whole.rows.gather(rows))
+    with pytest.raises(IndexError):
+        data.rows.gather(whole.sides["test"])
 
 
 # D03: files that are not there

@@ -125,6 +125,7 @@ def test_a_cut_index(shards):
         ("label", "grey", "'train/dark/10.png' has a label that is no class"),
         ("shard", "other.tar", "'train/dark/10.png' lies outside the shards"),
         ("offset", 99_999_999, "'train/dark/10.png' lies outside the shards"),
+        ("offset", 2**63 - 1, "'train/dark/10.png' lies outside the shards"),  # with its size: < 0
         ("size", -1, "'train/dark/10.png' lies outside the shards"),
         ("split", "somewhere", "'train/dark/10.png' is on no side that there is"),
         ("path", "train/dark/0.png", "'train/dark/0.png' stands twice"),
@@ -186,5 +187,40 @@ def test_a_store_whose_package_is_missing(monkeypatch):
     line = str(caught.value)
     assert line.startswith("error[missing-package] dataset.root: s3:// needs a package")
     assert "s3fs" in line
-    with pytest.raises(DataError, match=r"unreachable.*nosuch"):
-        table_from_shards("nosuch://bucket/shards", GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("nosuch://bucket/shards", "nosuch:// is none of http, https, s3"),
+        ("file:///etc", "file:// is none of"),
+        ("simplecache::https://a.org/b", "leads through another"),
+        ("zip://a.zip::https://me:word@a.org/b", "leads through another"),
+        ("https://me:word@a.org/b", "no user and no password"),
+        ("https://word@a.org/b", "no user and no password"),
+        ("s3://me:word@bucket/b", "no user and no password"),
+        ("https://a.org/b?token=word", r"without \? and #"),
+        ("https://a.org/b#word", r"without \? and #"),
+    ],
+)
+def test_a_url_is_no_more_than_a_place(url, why):
+    with pytest.raises(DataError, match=rf"bad-url\] dataset.root: .*{why}") as caught:
+        table_from_shards(url, GIVEN)
+    assert "word@" not in str(caught.value)
+    assert "token" not in str(caught.value)
+
+
+def test_a_shard_that_leads_out_of_its_folder_is_not_read(shards, tmp_path):
+    table = table_from_shards(str(shards), GIVEN)
+    first = shards / "shard-000000.tar"
+    first.rename(tmp_path / "elsewhere.tar")
+    first.symlink_to(tmp_path / "elsewhere.tar")
+    assert "leads out of the folder" in problem(shards).message
+    with pytest.raises(DataError, match="leads out of the folder"):
+        table.read(0)
+    (tmp_path / "door").symlink_to(shards)
+    first.unlink()
+    (shards / "inner").mkdir()
+    (tmp_path / "elsewhere.tar").rename(shards / "inner" / "moved.tar")
+    first.symlink_to("inner/moved.tar")  # links inside are followed, and the folder may be one
+    assert table_from_shards(str(tmp_path / "door"), GIVEN).read(0)

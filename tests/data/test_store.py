@@ -16,7 +16,7 @@ from sightx.data.digests import Digests
 from sightx.data.store import Store, describe, folder
 from sightx.errors import DataError, ResourceError, SpecError
 from sightx.registry import plugins, project
-from sightx.registry.components import File
+from sightx.registry.components import File, Place, Settings
 from sightx.registry.kinds import Prepare
 
 SHAPE = (3, 4, 4)
@@ -82,6 +82,28 @@ def test_all_that_changes_pixels_is_described(monkeypatch):
     assert all(one not in descriptions[:number] for number, one in enumerate(descriptions))
 
 
+def test_how_far_images_are_reduced_counts(monkeypatch):
+    before = described(Resize(size=4))
+
+    monkeypatch.setattr("sightx.data.scaling.MARGIN", 2)
+    wider = described(Resize(size=4))
+    monkeypatch.setattr(Resize, "needs", lambda self, size: (3, 3))
+    other = described(Resize(size=4))
+
+    assert len({str(each) for each in (before, wider, other)}) == 3
+
+
+@pytest.mark.parametrize("library", ["PIL", "simplejpeg", "torch"])
+def test_the_libraries_count_by_their_release(monkeypatch, library):
+    before = described(Resize(size=4))
+    version = sys.modules[library].__version__.partition("+")[0]
+
+    monkeypatch.setattr(f"{library}.__version__", f"{version}+cu999")
+    assert described(Resize(size=4)) == before
+    monkeypatch.setattr(f"{library}.__version__", f"{version}.1")
+    assert described(Resize(size=4)) != before
+
+
 def test_files_count_by_what_they_hold(tmp_path):
     class Curve(Prepare):
         name = "curve"
@@ -92,6 +114,33 @@ def test_files_count_by_what_they_hold(tmp_path):
     one, same, other = (described(Curve(table=tmp_path / name)) for name in "abc")
 
     assert one == same != other
+
+
+def test_folders_and_paths_deeper_in_the_settings_count_by_what_they_hold(tmp_path):
+    class Where(Settings):
+        place: Place
+
+    class Tables(Prepare):
+        name = "tables"
+        folder: Place
+        inner: Where
+        more: tuple[Where, ...] = ()
+
+    def chain(name):
+        where = Where(place=tmp_path / name)
+        return described(Tables(folder=tmp_path / "a", inner=where, more=(where,)))
+
+    for name in "ab":
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "curve").write_bytes(b"1")
+    one = chain("a")
+
+    assert chain("b") == one
+    (tmp_path / "b" / "deep" / "curve").write_bytes(b"2")
+    other = chain("b")
+    assert other != one
+    (tmp_path / "a" / "deep" / "curve").rename(tmp_path / "a" / "curve")
+    assert chain("b") != other
 
 
 def test_the_code_of_plugins_counts_and_ours_does_not(tmp_path):

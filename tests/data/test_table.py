@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +142,16 @@ def test_only_regular_files_are_opened(tmp_path):
         locate(os.path.realpath(tmp_path), "nothing")
 
 
+def test_a_table_knows_its_files_where_they_are_read_as_they_are(tmp_path):
+    table = ImageTable(FRAME, ("x", "y", "z"), file_reader(tmp_path, ["d", "c", "b", "a"]))
+
+    taken = table.take(np.array([3, 0, 1])).take(np.array([2, 0]))
+
+    assert (taken.files.home, list(taken.files.paths)) == (os.path.realpath(tmp_path), ["c", "a"])
+    assert replace(table, read=IMAGES.__getitem__).files is None
+    assert replace(table, frame=FRAME[:3]).files is None
+
+
 # Torch
 
 
@@ -152,6 +164,32 @@ def test_a_dataset_of_pil_images_makes_a_table():
         image, label = dataset[index]
         assert np.array_equal(table.read(index), np.asarray(image))
         assert table.labels[index] == int(label)
+
+
+class OneHandle:
+    """Read as from one open file: seek, then read."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, index):
+        self.at = index
+        time.sleep(0.001)
+        return IMAGES[self.at], 0
+
+
+def test_a_dataset_is_asked_by_one_thread_at_a_time():
+    table = ImageTable.from_torch(OneHandle(), ("a", "b"))
+    table = pickle.loads(pickle.dumps(table))
+    wanted = [0, 1, 2, 3] * 10
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(table.read, wanted))
+
+    assert all(np.array_equal(image, IMAGES[n]) for image, n in zip(found, wanted, strict=True))
 
 
 def test_a_dataset_of_tensors_goes_round_through_a_data_loader():

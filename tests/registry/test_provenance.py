@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -34,7 +36,12 @@ def local(folder: Path, name: str) -> Plugin:
 
 def test_the_built_ins_are_hashed_over_all_of_sightx() -> None:
     builtin = plugins.load(Project(ROOT)).plugins[0]
-    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "sightx").rglob("*.py")]
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "sightx").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+    assert "sightx/spec/codes.toml" in files
     assert fresh(builtin) == by_hand(ROOT, *files)
     assert provenance.source_hash(builtin) == provenance.source_hash(builtin)
 
@@ -55,6 +62,51 @@ def test_a_projects_file_counts_with_what_is_private_beside_it(tmp_path: Path) -
     assert fresh(local(folder, "mine.py")) not in (before, helped)
 
 
+def test_what_a_projects_file_names_and_data_beside_it_count(tmp_path: Path) -> None:
+    write = {
+        "mine.py": "def apply(image):\n    from other import f\n",
+        "other.py": "import deep.net\n",
+        "deep/net.py": "",
+        "alone.py": "import mine\n",
+        "unnamed/big.bin": "",
+        "curve.csv": "1",
+    }
+    for name, text in write.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    mine = ["mine.py", "other.py", "deep/net.py", "curve.csv"]
+    assert fresh(local(tmp_path, "mine.py")) == by_hand(tmp_path, *mine)
+    assert fresh(local(tmp_path, "alone.py")) == by_hand(tmp_path, "alone.py", *mine)
+
+
+def test_a_large_file_counts_by_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "weights.bin").write_bytes(b"1" * 11)
+    monkeypatch.setattr(provenance, "_LARGE", 10)
+    before = fresh(local(tmp_path, "mine.py"))
+    os.utime(tmp_path / "weights.bin", (1, 1))
+    assert fresh(local(tmp_path, "mine.py")) != before
+
+
+def test_the_hash_is_of_the_code_that_was_imported(tmp_path: Path) -> None:
+    """Who edits a plugin while a process runs does not change what the process does."""
+    file = tmp_path / "sightx_test_edited.py"
+    file.write_text(LOSS)
+    project, imported = Project(tmp_path, plugins=(tmp_path,)), by_hand(tmp_path, file.name)
+    first = plugins.load(project)
+    file.write_text(LOSS + "# another\n")
+    for registry in (first, plugins.load(project)):
+        mine = registry.find("loss", "sx-mine")()
+        assert provenance.describe(mine, registry)["sha256"] == imported
+    assert imported != by_hand(tmp_path, file.name)
+    del sys.modules["sightx_test_edited"]
+    importlib.invalidate_caches()
+    again = plugins.load(project)
+    found = provenance.describe(again.find("loss", "sx-mine")(), again)["sha256"]
+    assert found == by_hand(tmp_path, file.name)
+    del sys.modules["sightx_test_edited"]
+
+
 def test_the_same_content_elsewhere_is_the_same_and_one_byte_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "one"
     (folder / "pack" / "deep").mkdir(parents=True)
@@ -63,9 +115,16 @@ def test_the_same_content_elsewhere_is_the_same_and_one_byte_is_not(tmp_path: Pa
     (folder / "pack" / "notes.txt").write_text("no code\n")
     shutil.copytree(folder, tmp_path / "two")
     one, two = (fresh(local(tmp_path / name, "pack")) for name in ("one", "two"))
-    assert one == two == by_hand(folder, "pack/__init__.py", "pack/deep/net.py")
+    assert one == two == by_hand(folder, "pack/__init__.py", "pack/deep/net.py", "pack/notes.txt")
 
-    (tmp_path / "two" / "pack" / "notes.txt").write_text("still no code\n")
+    for name in (".hidden", "__pycache__/net.pyc", "pack.egg-info/PKG-INFO"):
+        (tmp_path / "two" / "pack" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "two" / "pack" / name).write_text("left by a tool")
+    assert fresh(local(tmp_path / "two", "pack")) == one
+    (tmp_path / "two" / "pack" / "notes.txt").write_text("a curve\n")
+    other = fresh(local(tmp_path / "two", "pack"))
+    assert other != one
+    (tmp_path / "two" / "pack" / "notes.txt").write_text("no code\n")
     assert fresh(local(tmp_path / "two", "pack")) == one
     (tmp_path / "two" / "pack" / "deep" / "net.py").write_text("width = 2\n")
     assert fresh(local(tmp_path / "two", "pack")) != one

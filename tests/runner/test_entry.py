@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,47 @@ def test_continue_begins_then_goes_on_then_is_over(
     assert f"{half.id} is finished" in caplog.text
     assert (done.directory / "result.json").stat().st_mtime_ns == before
     assert sightx.run(sightx.load(exact, ["name=other"]), **options).id != half.id
+
+
+def test_continue_takes_no_run_of_another_name(
+    exact: Path, tmp_path: Path, stopped: Callable[..., Run]
+) -> None:
+    other = stopped(exact, 2, "name=an-exact-one")
+    mine = sightx.run(sightx.load(exact), runs=tmp_path / "runs", unfinished=True)
+    assert mine.id != other.id
+    assert other.result["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_finishes_meanwhile_is_left(
+    exact: Path, tmp_path: Path, stopped: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, held = stopped(exact, 2), lock.held
+
+    def late(directory: Path) -> AbstractContextManager[None]:
+        command = [sys.executable, "-m", "sightx", "resume", str(directory), "--quiet"]
+        subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+        return held(directory)
+
+    monkeypatch.setattr(lock, "held", late)
+    assert sightx.resume(run).result["status"] == "finished"
+    assert len(run.environment["resumes"]) == 1
+
+
+def test_a_signal_while_the_last_words_are_written_ends_nothing(
+    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.Observer]]
+) -> None:
+    class Impatient:
+        @sightx.hookimpl
+        def sightx_run_finished(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    run = sightx.run(
+        sightx.load(exact, ["training.epochs=1"]),
+        observers=watching(Impatient()),
+        runs=tmp_path / "runs",
+    )
+    assert run.result["status"] == "finished"
 
 
 def test_continue_takes_the_newest_run_alone(exact: Path, tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ class Odd(Loss):
 
     name = "test-odd"
     memory: bool = False
+    late: bool = False
 
     def build(self, *, class_counts):
         import torch
 
-        memory = self.memory
+        memory, late = self.memory, self.late
 
         class Module(torch.nn.CrossEntropyLoss):
             seen = 0
@@ -37,6 +38,8 @@ class Odd(Loss):
             def forward(self, outputs, targets):
                 self.seen += outputs.requires_grad
                 loss = super().forward(outputs, targets)
+                if late and not outputs.requires_grad:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
                 if self.seen == 7 and outputs.requires_grad:
                     if memory:
                         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -106,6 +109,38 @@ def test_memory_that_runs_out(failing: Path, tmp_path: Path) -> None:  # T03
         sightx.run(sightx.load(failing, sets), runs=tmp_path / "runs")
     assert caught.value.exit_code == 7
     assert only(tmp_path / "runs").checkpoints["last"] == "step-00000006"
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        (["loss={use='test-odd', memory=true}", "training.micro_batch=2"],
+         r"out of memory at step 4, batch 2; training.micro_batch = 1 or smaller images"),
+        (["loss={use='test-odd', late=true}"],
+         r"out of memory validating after step 6, batch 4; training.batch_size = 2 or"),
+    ],
+)  # fmt: skip
+def test_where_memory_ran_out_and_what_needs_less_is_said(
+    failing: Path, tmp_path: Path, sets: list[str], line: str
+) -> None:
+    with pytest.raises(ResourceError, match=line):
+        sightx.run(sightx.load(failing, sets), runs=tmp_path / "runs")
+
+
+def test_a_warning_is_one_line(
+    exact: Path, tmp_path: Path, watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Loud:
+        @hookimpl
+        def sightx_run_started(self) -> None:
+            raise RuntimeError("no\n" * 500)
+
+    experiment = sightx.load(exact, ["training.epochs=1"])
+    sightx.run(experiment, observers=watching(Loud()), runs=tmp_path / "runs")
+    (line,) = [each for each in caplog.messages if "failed and is dropped" in each]
+    assert "\n" not in line
+    assert len(line) <= 300
+    assert line in (only(tmp_path / "runs").directory / "console.log").read_text().splitlines()
 
 
 def test_memory_that_runs_out_elsewhere_is_expected_too() -> None:

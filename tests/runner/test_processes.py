@@ -27,6 +27,7 @@ PLUGIN = '''
 import dataclasses
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -57,6 +58,9 @@ class Trap(Augment):
         for name in ("SIGTERM", "SIGINT"):
             if trapped(name):
                 os.kill(os.getppid(), getattr(signal, name))
+        if trapped("doomed"):  # the run goes away, and then somebody asks it to end
+            Path(sys.argv[-1]).rename(sys.argv[-1] + "-gone")
+            os.kill(os.getppid(), signal.SIGTERM)
         if trapped("exit"):
             os._exit(0)
         if trapped("crash"):
@@ -85,8 +89,9 @@ class Data(Dataset):
 
     def table(self):
         home = Path(__file__).parents[1] / "data"
+        labels = "turned.csv" if trapped("turned") else "labels.csv"
         table = table_from_csv(
-            home / "labels.csv", root=home, image="image", label="label", split="split"
+            home / labels, root=home, image="image", label="label", split="split"
         )
         return dataclasses.replace(table, read=Spoiled(table.read))
 
@@ -172,6 +177,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels.astype(np.uint8)).save(home / "data" / f"{number}.png")
         rows.append(f"{number}.png,{name},{side}")
     (home / "data" / "labels.csv").write_text("\n".join(rows) + "\n")
+    turned = [rows[0], *reversed(rows[1:])]
+    (home / "data" / "turned.csv").write_text("\n".join(turned) + "\n")
     return home
 
 
@@ -312,6 +319,26 @@ def test_the_command_ends_with_the_code_of_the_rank_that_failed(
     assert not (tmp_path / "c").exists()
     typo = command(tmp_path / "d", *words, "--set", "training.epoch=8")
     assert (typo.code, len(typo.lines)) == (2, 1)
+
+
+@pytest.mark.slow
+def test_a_process_that_sees_other_rows_ends_the_run_before_its_first_step(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = command(tmp_path, "run", "spec.toml", "--processes", "2", trap="1:0:turned")
+    assert done.code == 3
+    [line] = done.lines
+    assert "error[other-data] rank 1: its samples, their sides, labels or order" in line
+    assert not (done.run.directory / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_save_that_fails_after_a_signal_is_no_clean_stop(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = command(tmp_path / "runs", "run", "spec.toml", "--processes", "2", trap="0:3:doomed")
+    assert done.code == 7, done.err
+    assert "is gone" in done.err
 
 
 @pytest.mark.slow

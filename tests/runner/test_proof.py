@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sightx
-from sightx import RunError
+from sightx import RunError, document
 from sightx.runner import proof
 
 FORGETFUL = '''
@@ -59,6 +60,28 @@ def test_the_first_difference_and_its_cause_are_named(
     with pytest.raises(RunError, match=line) as caught:
         proof.prove(sightx.load(exact, ["model={use='test-forgetful'}"]), 6)
     assert caught.value.exit_code == 5
+
+
+def test_weights_of_a_run_are_those_of_the_projects_runs(exact: Path, tmp_path: Path) -> None:
+    experiment = sightx.load(exact, ["training.epochs=1"])
+    before = sightx.run(experiment, runs=tmp_path / "elsewhere")
+    wanted = sightx.load(exact, [f"model.weights=run:{before.id}"])
+    (tmp_path / "proof").mkdir()
+    proof._shrink(wanted, tmp_path / "proof", 6, tmp_path / "elsewhere")
+    weights = document.read(tmp_path / "proof" / "experiment.toml").data["model"]["weights"]
+    assert weights == str(before.checkpoint() / "model.safetensors")
+
+
+def test_a_state_that_is_missing_is_a_difference(tmp_path: Path) -> None:
+    runs = []
+    for name, states in {"straight": (1, 2), "stopped": (1,)}.items():
+        runs.append(sightx.Run(tmp_path / name / "runs" / "id"))
+        runs[-1].directory.mkdir(parents=True)
+        runs[-1].write_json("environment.json", {"device": {"name": "cpu"}})
+        lines = [json.dumps({f"step-{step:08}": {"weight a": "0"}}) for step in states]
+        (tmp_path / name / "digests.jsonl").write_text("\n".join(lines))
+    with pytest.raises(RunError, match="the state after step 2 is missing; stopped after step 1"):
+        proof._compare(*runs, [("step", 1)], 2)
 
 
 def test_the_stops_are_inside_and_between_epochs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 
 import sightx
-from sightx import DataError, PluginError, Run, RunError
+from sightx import DataError, Epoch, Observer, PluginError, Run, RunError, Step, hookimpl
 from sightx.runs.drift import DriftError
+from sightx.runs.signals import Interrupted
 
 Stopped = Callable[..., Run]
 GoOn = Callable[..., Run]
@@ -66,15 +68,82 @@ def test_a_stop_at_any_step_changes_nothing(
         assert fingerprint(go_on(stopped(exact, step, *CASES[case]))) == expected, step
 
 
-def test_other_threads_after_a_stop_change_nothing(
-    exact: Path, tmp_path: Path, stopped: Stopped, fingerprint: Fingerprint
+class StopAfter:
+    """Ask the run to end after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    @hookimpl
+    def sightx_step_finished(self, step: Step) -> None:
+        if step.step == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_other_threads_after_each_stop_change_nothing(  # C07
+    exact: Path,
+    tmp_path: Path,
+    stopped: Stopped,
+    watching: Callable[[object], dict[str, Observer]],
+    fingerprint: Fingerprint,
 ) -> None:
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     run = stopped(exact, 8, "execution.threads=0")
-    sightx.resume(run, changes=["execution.threads=2"])
+    halfway = watching(StopAfter(15))
+    sightx.resume(run, changes=["execution.threads=2"], observers=halfway)
+    sightx.resume(run, changes=["execution.threads=1"])
     assert fingerprint(run) == fingerprint(straight)
-    (resumed,) = run.environment["resumes"]
-    assert "execution.threads: 0 then, 2 now (harmless)" in resumed["differences"]
+    said = [each["differences"] for each in run.environment["resumes"]]
+    assert "execution.threads: 0 then, 2 now (harmless)" in said[0]
+    assert "execution.threads: 2 then, 1 now (harmless)" in said[1]
+
+
+def test_five_stops_in_one_epoch_change_nothing(  # C07
+    exact: Path, tmp_path: Path, stopped: Stopped, go_on: GoOn, fingerprint: Fingerprint
+) -> None:
+    straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
+    run = go_on(stopped(exact, 7), [8, 9, 10, 11])
+    assert [each["step"] for each in run.environment["resumes"]] == [7, 8, 9, 10, 11]
+    assert fingerprint(run) == fingerprint(straight)
+
+
+class StopAtTheEnd:
+    """Ask the run to end after the epoch with which its stopping policy is content."""
+
+    @hookimpl
+    def sightx_epoch_finished(self, epoch: Epoch) -> None:
+        if epoch.stop:
+            signal.raise_signal(signal.SIGTERM)
+
+
+EARLY = ["stopping={use='early', patience=1}", "optimizer.lr=1e-12", "training.epochs=9"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        pytest.param(
+            ["model={use='resnet50', weights='none', trainable=['layer4', 'head']}",
+             "prepare=[{use='resize', size=64}]", "augment=[]"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_a_stop_after_the_stopping_reason_changes_nothing(
+    exact: Path,
+    tmp_path: Path,
+    watching: Callable[[object], dict[str, Observer]],
+    fingerprint: Fingerprint,
+    more: list[str],
+) -> None:
+    experiment = sightx.load(exact, [*EARLY, *more])
+    straight = sightx.run(experiment, runs=tmp_path / "straight")
+    run = sightx.run(experiment, observers=watching(StopAtTheEnd()), runs=tmp_path / "runs")
+    assert run.result["status"] == "interrupted"
+    sightx.resume(run)
+    assert run.result["status"] == straight.result["status"] == "stopped"
+    assert fingerprint(run) == fingerprint(straight)
 
 
 def test_a_finished_run_is_left_as_it_is(exact: Path, tmp_path: Path) -> None:  # C17
@@ -85,7 +154,7 @@ def test_a_finished_run_is_left_as_it_is(exact: Path, tmp_path: Path) -> None:  
 
 
 def test_a_run_without_a_state_begins_again_in_its_directory(
-    exact: Path, tmp_path: Path, fingerprint: Fingerprint
+    exact: Path, tmp_path: Path, fingerprint: Fingerprint, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = tmp_path / "data" / "train" / "dark" / "0.png"
     content = bad.read_bytes()
@@ -95,6 +164,7 @@ def test_a_run_without_a_state_begins_again_in_its_directory(
     bad.write_bytes(content)
     (directory,) = (tmp_path / "runs").iterdir()
     run = sightx.resume(directory)
+    assert "it has no state, and begins again from the start" in caplog.text
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     assert fingerprint(run) == fingerprint(straight)
 
@@ -261,3 +331,46 @@ def test_a_directory_without_a_state_that_is_whole_is_exit_5(exact: Path, stoppe
     with pytest.raises(RunError, match="bad-checkpoint"):
         sightx.resume(run)
     assert run.result["status"] == "interrupted"
+
+
+def test_all_samples_gone_are_refused_before_any_is_read(
+    exact: Path, tmp_path: Path, stopped: Stopped
+) -> None:
+    run = stopped(exact, 8)
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.rename(path.with_name(f"new-{path.name}"))
+    with pytest.raises(DriftError, match=r"\d\d gone samples: .*put back what is gone"):
+        sightx.resume(run, allow_data_change=True)
+
+
+def test_a_run_that_does_not_say_its_samples_does_not_go_on(exact: Path, stopped: Stopped) -> None:
+    run = stopped(exact, 8)
+    (run.directory / "split.csv").unlink()
+    with pytest.raises(RunError, match=r"split\.csv is gone"):
+        sightx.resume(run)
+    assert run.result["status"] == "interrupted"
+
+
+def test_a_finished_run_that_cannot_go_on_stays_finished(exact: Path, tmp_path: Path) -> None:
+    run = sightx.run(sightx.load(exact, ["training.epochs=1"]), runs=tmp_path / "runs")
+    before = {path: path.read_bytes() for path in run.directory.glob("*.*")}
+    (tmp_path / "data" / "train" / "dark" / "0.png").write_bytes(b"")
+    with pytest.raises(DataError):
+        sightx.resume(run, changes=["training.epochs=2"])
+    after = {path: path.read_bytes() for path in run.directory.glob("*.*")}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed <= {"lock.json", "bad-images.csv"}
+
+
+def test_a_signal_before_a_finished_run_goes_on_leaves_it_finished(
+    exact: Path, tmp_path: Path
+) -> None:
+    run = sightx.run(sightx.load(exact, ["training.epochs=1"]), runs=tmp_path / "runs")
+    before = run.result
+
+    def ask(done: int, of: int) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        sightx.resume(run, changes=["training.epochs=2", "execution.store=off"], progress=ask)
+    assert run.result == before

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from sightx import ResourceError, RunError
+from sightx import PluginError, Predictor, ResourceError, RunError
 from sightx.runs import checkpoints
 from sightx.runs.writer import Writer
 from sightx.training.state import State
 
 Faulty = Callable[[Callable[[], object], int, str], int]
+FIXTURES = Path(__file__).parent / "fixtures"
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "recipe.json", "manifest.json")
 
 
@@ -127,6 +129,106 @@ def test_a_damaged_state_is_replaced_by_one_that_is_saved_again(tmp_path: Path) 
     damage(path / "model.safetensors", "50")
     save(tmp_path, 2, "last")
     assert whole(tmp_path) == [1, 2]
+
+
+def test_a_state_that_is_whole_keeps_its_recipe(tmp_path: Path) -> None:
+    path = save(tmp_path, 2, "last")
+    before = {p.name: (p.read_bytes(), p.stat().st_ino) for p in path.iterdir()}
+    checkpoints.save(tmp_path, state(2), {"classes": ["of", "another", "plugin"]}, ["last"])
+    assert before == {p.name: (p.read_bytes(), p.stat().st_ino) for p in path.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("how", ["die", "die after", "ENOSPC"])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_fault_while_the_only_state_is_saved_again_loses_it_never(
+    tmp_path: Path, how: str, damaged: bool, faulty: Faulty
+) -> None:
+    """A run that goes on saves its state once more, perhaps with the recipe of newer code."""
+    before = save(tmp_path / "before", 2, "last").parent
+    if damaged:  # and then there is one before it, from which the run has come here again
+        save(before, 3, "last")
+        damage(before / "step-00000003" / "model.safetensors", "flip")
+    step, points, status = 2 + damaged, 0, -1
+    while status:
+        points += 1
+        folder = Path(shutil.copytree(before, tmp_path / str(points)))
+        again = partial(checkpoints.save, folder, state(step), {"a": "b"}, ["last"])
+        status = faulty(again, points, how)
+        expected = [{"step": 2}, *[{"step": 3}] * damaged]
+        assert checkpoints.latest(folder)[1].record in expected
+        again()
+        assert checkpoints.latest(folder)[1].record == {"step": step}
+        assert not list(folder.glob(".writing-*"))
+    assert points > (13 if damaged else 3)
+
+
+def test_a_state_of_format_1_is_read_for_ever(tmp_path: Path) -> None:  # C18
+    """The fixture was written by the code of format 1; nobody writes it again."""
+    folder = Path(shutil.copytree(FIXTURES / "format-1", tmp_path / "checkpoints"))
+    taken, loaded = checkpoints.latest(folder)
+    assert taken.name == checkpoints.read_names(folder)["last"] == "step-00000003"
+    assert loaded.record["step"] == 3
+    assert set(loaded.record) >= {"totals", "history", "decisions", "optimizer"}
+    assert loaded.whole
+    assert {name: tuple(weight.shape) for name, weight in loaded.weights.items()} == {
+        "hidden1.weight": (2, 12),
+        "hidden1.bias": (2,),
+        "head.weight": (2, 2),
+        "head.bias": (2,),
+    }
+    moments = ("step", "exp_avg", "exp_avg_sq")
+    assert set(loaded.optimizer) == {f"{n}.{key}" for n in range(4) for key in moments}
+    predictor = Predictor.load(taken, "cpu")
+    assert predictor.predict(Image.new("RGB", (4, 4))).decision in ("dark", "light")
+
+
+@pytest.mark.parametrize("found", [2, "1", None])
+def test_another_format_is_refused_and_nothing_else_taken(tmp_path: Path, found: object) -> None:
+    save(tmp_path, 1)
+    path = save(tmp_path, 2, "last")
+    rewrite(path, {"format": found, "step": 2})
+    with pytest.raises(RunError, match=rf"is of format {found!r}; .* knows format 1") as caught:
+        checkpoints.latest(tmp_path)
+    assert caught.value.exit_code == 5
+
+
+def test_a_state_says_its_format(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    assert json.loads((path / "state.json").read_text()) == {"format": 1, "step": 1}
+    rewrite(path, {"step": 1})  # as the first ones were written
+    assert checkpoints.load(path).record == {"step": 1}
+
+
+def rewrite(path: Path, record: dict[str, object]) -> None:
+    """Change a state's record, and the manifest with it."""
+    content = json.dumps(record).encode()
+    (path / "state.json").write_bytes(content)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["state.json"] = hashlib.sha256(content).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [([torch.zeros(2)], r"optimizer\.plain\.0\.old\.0: it is a Tensor"),
+     ({1}, r"optimizer\.plain\.0\.old: it is a set"),
+     (float("inf"), r"optimizer\.plain\.0\.old: it is inf")],
+)  # fmt: skip
+def test_what_a_state_cannot_hold_is_named(tmp_path: Path, value: object, said: str) -> None:
+    record = {"step": 1, "optimizer": {"plain": {"0.old": value}, "groups": []}}
+    with pytest.raises(PluginError, match=f"no state can hold {said}") as caught:
+        checkpoints.save(tmp_path, State({}, {}, record), {}, [])
+    assert "\n" not in str(caught.value)
+    assert checkpoints.states(tmp_path) == []
+
+
+def test_what_a_network_keeps_that_is_no_tensor_is_named_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    kept = {"head._extra_state": {"seen": 3}}
+    with pytest.raises(PluginError, match=r"no state can hold head\._extra_state: it is a dict"):
+        checkpoints.require(tmp_path, State(kept, {}, {"step": 0}))  # type: ignore[arg-type]
 
 
 def test_a_future_that_did_not_come_about_goes(tmp_path: Path) -> None:

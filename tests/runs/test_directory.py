@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,6 +75,65 @@ def test_predictions_come_back_as_they_were(run: directory.Run) -> None:
     assert run.predictions_of("validation") is None
     with pytest.raises(RunError, match="no predictions"):
         run.predictions("validation")
+
+
+def predictions_of(number: int) -> Predictions:
+    values = np.full((3, 2), float(number))
+    return Predictions(
+        keys=("a", "b", "c"),
+        groups=("a", "b", "c"),
+        labels=np.array([0, 1, 0]),
+        outputs=values,
+        probabilities=values,
+        decisions=np.array([0, 0, 0]),
+        classes=("x", "y"),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_crash_tears_no_file_of_predictions(
+    run: directory.Run, faulty: Callable[..., int]
+) -> None:
+    folder = run.directory / "predictions"
+    points, status = 0, -1
+    while status:
+        run.write_predictions("test", predictions_of(1))
+        points += 1
+        status = faulty(lambda: run.write_predictions("test", predictions_of(2)), points, "die")
+        for kind in ("outputs", "probabilities"):
+            assert float(np.load(folder / f"test.{kind}.npy")[0, 0]) in (1.0, 2.0)
+        assert len(run.predictions("test")) == 3
+    assert points > 12
+
+
+def test_the_names_of_metrics_and_predictions_reach_the_disk(
+    run: directory.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    here, metrics = run.directory.stat().st_ino, run.directory / "metrics.jsonl"
+    run.write_epoch({"epoch": 1})
+    assert synced == [metrics.stat().st_ino, here]
+    run.write_epoch({"epoch": 2})
+    assert synced[2:] == [metrics.stat().st_ino]  # the name is there already
+    run.write_predictions("test", predictions_of(1))
+    assert synced[-1] == here
+
+
+def test_what_a_crash_has_left_half_made_is_swept_after_a_day(
+    spec: Path, tmp_path: Path
+) -> None:  # R09
+    root = tmp_path / "runs"
+    for name, age in {"old": 25 * 3600, "new": 3600}.items():
+        (root / f".making-{name}" / "x").mkdir(parents=True)
+        os.utime(root / f".making-{name}", (time.time() - age,) * 2)
+    directory.create(root, load(spec), {})
+    assert [path.name for path in root.glob(".making-*")] == [".making-new"]
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_how_is_judged_apart_from_what() -> None:
     assert drift.of_settings(before, now, verdicts) == []
 
 
+def test_other_features_may_change_the_last_digits() -> None:
+    before, now = ({"execution": {"features": said}} for said in ("auto", "off"))
+    (found,) = drift.of_settings(before, now, ())
+    assert (found.key, found.verdict) == ("execution.features", "changes results")
+
+
 @pytest.mark.parametrize(
     ("scheduler", "verdict"),
     [
@@ -129,6 +135,25 @@ def test_data() -> None:
     assert gone.verdict == "refused"
 
 
+def test_how_a_pack_was_prepared() -> None:
+    step = {"prepare": {"use": "resize", "size": 4}, "origin": {**BUILTIN, "kind": "prepare"}}
+    before = {"decoded": ["scaled", 1], "chain": [step]}
+    assert drift.of_pack({}, {}, allowed=False) == []
+    larger = {**step, "prepare": {"use": "resize", "size": 5}}
+    revised = {**step, "origin": {**step["origin"], "revision": 2}}
+    moved = {**step, "origin": {**step["origin"], "sha256": "other"}}
+    assert drift.of_pack(before, {**before, "chain": [moved]}, allowed=False) == []
+    for change, said in (
+        ({"decoded": ["exact", 1]}, "decoded: ['scaled', 1] then, ['exact', 1] now"),
+        ({"chain": [larger]}, "prepare.0.size: 4 then, 5 now"),
+        ({"chain": [revised]}, "prepare.0.revision: 1 then, 2 now"),
+    ):
+        for allowed, verdict in ((False, "refused"), (True, "changes results")):
+            (found,) = drift.of_pack(before, {**before, **change}, allowed=allowed)
+            assert (found.key, found.verdict) == ("data", verdict)
+            assert found.said == f"the pack was prepared otherwise ({said})"
+
+
 def test_classes_mean_what_outputs_mean() -> None:
     assert drift.of_classes(["a", "b"], ("a", "b")) == []
     assert drift.of_classes(["a", "b"], ("b", "a"))[0].verdict == "refused"
@@ -146,5 +171,15 @@ def test_every_refusal_is_a_line() -> None:
         "error[drift] seed: 0 then, 1 now; hint",
         "error[data-changed] changed; way",
     ]
-    assert drift.refused(caught.value)
     drift.refuse(found[2:])
+
+
+def test_a_difference_is_one_line_that_keeps_its_verdict() -> None:
+    line = str(drift.Difference("model.files", "a\n" * 900, "harmless"))
+    assert "\n" not in line
+    assert len(line) <= 300
+    assert (
+        drift.Difference("seed", "x" * 900, "refused", "begin")
+        .__str__()
+        .endswith("... (refused: begin)")
+    )

@@ -52,6 +52,30 @@ def test_what_a_disk_refuses_is_one_line_with_its_place(
     assert caught.value.exit_code == 7
 
 
+def test_an_unknown_need_is_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"disk full: \d+ [kM]B free in"):  # noqa: SIM117
+        with durable.refusals(tmp_path):
+            raise OSError(errno.ENOSPC, "full")
+
+
+def test_a_directory_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.name == ".writing-a":
+            raise OSError(errno.EIO, "no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="no"), durable.directory(tmp_path / "a") as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "old"]
+
+
 def test_what_cannot_be_held_is_said_before_anything_is_written(tmp_path: Path) -> None:
     durable.require(tmp_path, 1)
     with pytest.raises(ResourceError, match=r"disk full: need 1000000000000 MB, .* free in"):

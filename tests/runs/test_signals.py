@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sightx.runs.signals import Interrupted, listening
+from sightx.runs.signals import Interrupted, handlers_kept, listening
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -18,6 +18,15 @@ def test_a_signal_is_remembered_and_handlers_are_given_back(number: signal.Signa
         signal.raise_signal(number)
         assert asked.number == number
     assert signal.getsignal(number) is before
+
+
+def test_who_ignores_signals_to_end_in_peace_gives_handlers_back_at_last() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with handlers_kept():
+        with listening():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_thread_hears_nothing_and_changes_nothing() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Group, ResourceError, SpecError
-from sightx.builtin import losses, optimizers
+from sightx import Augment, Group, ResourceError, SpecError
+from sightx.builtin import augment, losses, optimizers
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.training import build
@@ -140,6 +140,12 @@ class Noisy(nn.Linear):
         return super().forward(images) + torch.rand(1)
 
 
+class Strange(Augment):
+    """Come from elsewhere: nobody knows what it draws."""
+
+    name = "test-strange"
+
+
 def test_a_network_may_draw_unless_all_its_parts_are_known() -> None:
     still = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.GELU(), nn.AdaptiveAvgPool2d(1))
     assert not build.may_draw(still)
@@ -147,5 +153,7 @@ def test_a_network_may_draw_unless_all_its_parts_are_known() -> None:
     assert build.may_draw(network())  # it has dropout
     for part in (nn.RReLU(), nn.FractionalMaxPool2d(2, 1), nn.Dropout(), Noisy(1, 1), nn.GRU(1, 1)):
         assert build.may_draw(nn.Sequential(still, part))
+    assert not build.may_draw(still, losses.CrossEntropy(), augment.Flip())
+    assert build.may_draw(still, losses.CrossEntropy(), Strange())
     still[0].register_forward_hook(lambda _, __, out: out + torch.rand(1))
     assert build.may_draw(still)

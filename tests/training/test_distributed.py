@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightx import SpecError
+from sightx import ResourceError, SpecError
 from sightx.spec.experiment import Experiment, Training
 from sightx.training.distributed import Ranks, own_device, refuse_idle
 
@@ -138,6 +138,19 @@ def test_each_process_of_a_host_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch)
     assert [own_device(name) for name in ("auto", "cuda", "cuda:2", "cpu")] == [
         "cuda:1", "cuda:1", "cuda:2", "cpu",
     ]  # fmt: skip
+
+
+def test_several_processes_do_not_take_a_mac_s_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert own_device("mps") == "mps"
+    for name in ("RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    assert own_device("auto") == "cpu"
+    with pytest.raises(ResourceError, match=r"execution.device: several .* on mps .*cpu"):
+        own_device("mps")
 
 
 def test_alone_nothing_is_said_and_nothing_is_copied() -> None:

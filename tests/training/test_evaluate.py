@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,35 @@ def test_the_loss_is_torchs_weighted_mean_over_all_samples(samples: Samples) -> 
     assert made.loss == pytest.approx(expected.item(), rel=1e-5)
     np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
     np.testing.assert_array_equal(found.decisions, found.outputs.argmax(1))
+
+
+class Always(nn.Module):
+    """Dropout that evaluation does not end."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(values, 0.5, training=True)
+
+
+def test_draws_depend_on_seed_and_batch_alone(samples: Samples) -> None:
+    found = []
+    for generator, seed in ((1, 5), (2, 5), (2, 6)):
+        made = scores(samples, 8)
+        made._module = nn.Sequential(made._module, Always())
+        made._batches = replace(made._batches, seed=seed)
+        torch.manual_seed(generator)
+        list(made)
+        found.append(made.predictions(samples.table).outputs == 0)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()
+    assert (found[0][:8] != found[0][8:16]).any()  # each batch has draws of its own
+
+
+def test_what_never_draws_leaves_the_generator_alone(samples: Samples) -> None:
+    made = scores(samples, 8)
+    made._module = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    before = torch.get_rng_state()
+    list(made)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_outputs_are_floats_without_a_graph() -> None:

@@ -22,6 +22,7 @@ from sightx.training import graph
 from sightx.training.build import build_module
 from sightx.training.gate import Gate
 from sightx.training.graph import Replayed, obstacle
+from sightx.training.step import StepRule
 from sightx.training.trainer import Trainer
 
 Make = Callable[..., Experiment]
@@ -83,7 +84,7 @@ def replaying(capture: Called) -> Iterator[None]:
 
     def replayed(experiment: Experiment, rule: Any, module: nn.Module) -> Replayed:
         rule.gate = Gate(rule.optimizer, CPU, rule.gate._blame, deferred=True)
-        return Replayed(rule, module, experiment.training, capture)
+        return Replayed(rule, module, experiment, capture)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sightx.training.trainer.fastest", replayed)
@@ -139,21 +140,63 @@ def test_a_resumed_training_replays_to_the_same_bytes(experiment: Make, samples:
         assert torch.equal(second.module.state_dict()[name], value), name
 
 
-def baked_rate(body: Callable[[], None]) -> None:
-    """Move at the rate that the capture saw, as a graph that holds a number does."""
+def moving(body: Callable[[], None], rate: Callable[[float], float]) -> None:
+    """Move the weights at another rate."""
+
+    def other(self: StepRule) -> None:
+        (group,) = self.optimizer.param_groups
+        before, group["lr"] = group["lr"], rate(group["lr"])
+        move(self)
+        group["lr"] = before
+
+    move = StepRule.move
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", _at_one_rate(torch.optim.Adam.step))
+        patch.setattr(StepRule, "move", other)
         body()
 
 
-def _at_one_rate(step: Callable[..., Any]) -> Callable[..., Any]:
-    def at_one_rate(self: torch.optim.Adam) -> None:
-        rate = self.param_groups[0]["lr"]
-        self.param_groups[0]["lr"] = 1e-2
-        step(self)
-        self.param_groups[0]["lr"] = rate
+def nearly(body: Callable[[], None]) -> None:
+    """Do the same but for rounding, as another kernel does."""
+    moving(body, lambda rate: rate * (1 + 1e-5))
 
-    return at_one_rate
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.usefixtures("faster")
+def test_with_deterministic_a_graph_gives_the_bits_of_eager_steps_or_is_refused(
+    experiment: Make, samples: Samples, deterministic: bool
+) -> None:
+    made = experiment(model=Net(), execution=Execution(deterministic=deterministic))
+    capture = Called(nearly)
+    with replaying(capture):
+        whole = trainer(made, samples)
+        steps_of(whole)
+        first = trainer(made, samples)
+        events = first.events()
+        for _ in range(7):
+            next(events)
+        second = trainer(made, samples)
+        second.restore(copy.deepcopy(first.state()))
+        steps_of(second)
+    ends = (list(each.module.state_dict().values()) for each in (whole, second))
+    # Three steps after the resume are eager: where graphs compute otherwise, that can be seen.
+    assert all(map(torch.equal, *ends)) == deterministic
+    assert (capture.replays > 3 * capture.captures) != deterministic
+
+
+@pytest.mark.usefixtures("faster")
+def test_with_deterministic_a_graph_that_gives_the_same_bits_is_replayed(
+    experiment: Make, samples: Samples
+) -> None:
+    capture = Called()
+    with replaying(capture):
+        made = experiment(model=Net(), execution=Execution(deterministic=True))
+        steps_of(trainer(made, samples))
+    assert capture.replays == 9 - 3 + 3
+
+
+def baked_rate(body: Callable[[], None]) -> None:
+    """Move at the rate that the capture saw, as a graph that holds a number does."""
+    moving(body, lambda _: 1e-2)
 
 
 def same_draws(body: Callable[[], None]) -> None:
@@ -386,3 +429,30 @@ def test_on_a_gpu_what_waits_for_the_device_is_refused_and_draws_go_on(
         patch.setattr("sightx.training.trainer.fastest", lambda _, rule, __: rule)
         eager = steps_of(trainer(experiment(model=Asking()), samples, device))
     np.testing.assert_allclose(found, eager, rtol=1e-3)
+
+
+@needs_gpu
+def test_on_a_gpu_a_deterministic_run_that_is_resumed_ends_with_the_same_bytes(
+    experiment: Make, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        made = experiment(
+            model=Net(),
+            scheduler=schedulers.Step(step_size=1, gamma=0.3),
+            execution=Execution(deterministic=True),
+        )
+        whole = trainer(made, samples, torch.device("cuda"))
+        steps_of(whole)
+        first = trainer(made, samples, torch.device("cuda"))
+        events = first.events()
+        for _ in range(7):
+            next(events)
+        second = trainer(made, samples, torch.device("cuda"))
+        second.restore(copy.deepcopy(first.state()))
+        steps_of(second)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(second.module.state_dict()[name], value), name

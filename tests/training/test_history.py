@@ -19,9 +19,12 @@ NAN = math.nan
         ((NAN, NAN), "min", None),
         ((), "max", None),
         ((math.inf, 5.0), "min", 1),
+        ((5.0, math.inf), "max", 0),
+        ((5.0, -math.inf), "min", 0),
+        ((math.inf,), "max", None),
     ],
 )
-def test_the_best_is_the_earliest_and_nan_never_wins(
+def test_the_best_is_the_earliest_finite_one(
     values: tuple[float, ...], direction: str, best: int | None
 ) -> None:
     assert Series(values, direction).best == best  # type: ignore[arg-type]
@@ -33,6 +36,8 @@ def test_a_margin_must_be_exceeded() -> None:
     assert not series.better(0.95, 1.0, 0.1)
     assert not series.better(NAN, 1.0)
     assert series.better(1.0, NAN)
+    assert not series.better(-math.inf, 1.0)
+    assert Series((), "max").better(1.0, math.inf)
 
 
 def test_a_history_follows_its_monitor_and_knows_directions() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Epoch, Experiment, Model, Step
+from sightx import Epoch, Experiment, Model, PluginError, Step
 from sightx.builtin import augment
 from sightx.data import machine
 from sightx.data.samples import Samples
@@ -116,10 +119,10 @@ def test_the_prefix_runs_once_for_each_image(staged: Make, all_sides: Samples) -
     made, seen = trainer(staged(), all_sides), []
     made.module[0].register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
     run(made)
-    # One block twice, to try it, then every image of training and validation.
-    assert seen == [32, 32, 32, 32, 16]
+    # One block four times, to try it, then every image of training and validation.
+    assert seen == [32, 32, 32, 32, 32, 18, 30]
     list(made.events())
-    assert len(seen) == 5
+    assert len(seen) == 7
 
 
 def test_the_bits_of_features_depend_on_the_table_alone(staged: Make, all_sides: Samples) -> None:
@@ -160,12 +163,26 @@ def test_a_resumed_training_ends_with_the_same_bytes(
         assert torch.equal(value, second.module.state_dict()[name]), name
 
 
+def test_one_epoch_that_becomes_two_ends_with_the_same_bytes(
+    staged: Make, all_sides: Samples
+) -> None:
+    whole, first, second = (
+        trainer(staged(training={"epochs": epochs}), all_sides) for epochs in (2, 1, 2)
+    )
+    run(whole)
+    _, _, blocks = run(first)
+    assert blocks == 3
+    second.restore(first.state())
+    run(second)
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, second.module.state_dict()[name]), name
+
+
 @pytest.mark.parametrize(
     "parts",
     [
         {"features": "off"},
         {"augment": (augment.Flip(),)},
-        {"training": {"epochs": 1}},
         {"model": Staged(trainable=())},
         {"model": Staged(trainable=("0", "4"))},
         {"model": Staged(trainable=("0.1", "4"))},
@@ -219,6 +236,107 @@ def test_what_does_not_fit_into_memory_goes_to_a_file(
     monkeypatch.setattr(machine, "free", lambda folder: 40_000)
     np.testing.assert_allclose(run(trainer(staged(), all_sides))[0], losses, atol=1e-6)
     assert "20.5 kB, has no room" in caplog.text
+
+
+def test_a_scratch_file_lies_in_the_store(
+    staged: Make,
+    all_sides: Samples,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "sightx")
+    monkeypatch.setattr(machine, "memory", lambda: 40_000)
+    made: list[Any] = []
+    plain = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **of: made.append(of) or plain(**of))
+    run(trainer(staged(), all_sides))
+    assert made == [{"dir": store}]
+    assert "kept in a scratch file" in caplog.text
+    assert "those of 80 images are there" in caplog.text
+
+
+class Short(Staged):
+    """A network that does more than its stages say."""
+
+    name = "test-short"
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module]:
+        one, two, _, *rest = module.children()
+        return [one, two, *rest]
+
+
+class Unfit(Staged):
+    """Stages in an order in which they do not fit."""
+
+    name = "test-unfit"
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module]:
+        one, two, *rest = module.children()
+        return [two, one, *rest]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [(Short(), "give other outputs"), (Unfit(), "raise RuntimeError: ")]
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stages_that_are_not_the_network_are_the_fault_of_the_model(
+    staged: Make, all_sides: Samples, model: Model, reason: str, precision: str
+) -> None:
+    made = trainer(staged(model=model, training={"precision": precision}), all_sides)
+    with pytest.raises(PluginError, match=f"the model {model.name} are not .* they {reason}"):
+        run(made)
+
+
+def test_a_head_that_draws_in_evaluation_is_no_lie(staged: Make, all_sides: Samples) -> None:
+    class Restless(Staged):
+        name = "test-restless"
+
+        def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+            module = super().build(channels=channels, outputs=outputs, size=size)
+            return nn.Sequential(*list(module.children())[:-1], nn.Sequential(Noise(), module[-1]))
+
+    before = torch.get_rng_state()
+    made = trainer(staged(model=Restless()), all_sides)
+    modes = {name: part.training for name, part in made.module.named_modules()}
+    next(made.events())
+    assert made._features._halves is not None
+    assert torch.equal(torch.get_rng_state(), before)
+    assert {name: part.training for name, part in made.module.named_modules()} == modes
+
+
+def test_a_run_that_goes_on_in_its_evaluation_computes_only_what_that_needs(
+    staged: Make, all_sides: Samples
+) -> None:
+    whole = trainer(staged(), all_sides)
+    run(whole)
+    resumed, seen = trainer(staged(), all_sides), []
+    resumed.restore(whole.state())
+    resumed.module[0].register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
+    assert list(resumed.events()) == []
+    assert seen == []
+    for side in ("validation", "test"):
+        (ours, loss), (theirs, expected) = resumed.predict(side), whole.predict(side)
+        np.testing.assert_array_equal(ours.outputs, theirs.outputs)
+        assert loss == expected
+    assert seen == [30] * 4 + [30] + [10]  # the try, validation, test
+
+
+def test_a_run_that_goes_on_in_its_last_validation_computes_no_training_features(
+    staged: Make, all_sides: Samples
+) -> None:
+    whole, steps = trainer(staged(), all_sides), 0
+    for event in whole.events():
+        steps += isinstance(event, Step)
+        if steps == 3 * 4:
+            break
+    resumed = trainer(staged(), all_sides)
+    resumed.restore(copy.deepcopy(whole.state()))
+    events = list(resumed.events())
+    assert [event.of for event in events if isinstance(event, FeatureBlock)] == [30]
+    assert not any(isinstance(event, Step) for event in events)
+    uninterrupted = trainer(staged(), all_sides)
+    assert run(uninterrupted)[1][-1].metrics == events[-1].metrics  # type: ignore[union-attr]
 
 
 def test_what_is_cheap_to_compute_is_computed_again(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_the_multiplier_scales_the_move() -> None:
     for name, weight in full.module.state_dict().items():
         moved = weight - start[name]
         torch.testing.assert_close(half.module.state_dict()[name] - start[name], moved / 2)
+
+
+@pytest.mark.parametrize(
+    ("device", "exact"), [("cpu", 0.5 * 0.3), ("cuda", float(np.float32(0.5 * 0.3)))]
+)
+def test_a_rate_on_cuda_is_what_a_graph_can_read(device: str, exact: float) -> None:
+    world = World()
+    world.rule.batches = replace(world.batches, device=torch.device(device))
+    world.rule.rate(0.3)
+    (group,) = world.optimizer.param_groups
+    assert isinstance(group["lr"], float)
+    assert group["lr"] == exact
 
 
 def test_right_answers_are_counted_before_the_move() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sightx import DataError, PluginError, Predictor, Traits
 from sightx.builtin.datasets.packed import Packed
 from sightx.data import packing
 from sightx.inference.scoring import evaluate
+from sightx.runs.drift import DriftError
 
 SPEC = """
 name = "photographs"
@@ -152,6 +154,22 @@ def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
         tmp_path / "second" / "spec.toml", ['prepare=[{ use = "resize", size = 8 }]']
     )
     assert sightx.run(grey, runs=tmp_path / "runs").result["status"] == "finished"
+
+
+@pytest.mark.parametrize("change", ['dataset.decode="exact"', 'prepare=[{use="resize", size=24}]'])
+def test_a_run_does_not_go_on_with_another_pack(original, pack, tmp_path, change):
+    again = sightx.load(original.origin.path)
+    run = sightx.run(sightx.load(pack / "spec.toml", ["training.epochs=1"]), runs=tmp_path / "runs")
+    longer = ["training.epochs=2"]
+    for experiment in (again, sightx.load(original.origin.path, [change])):
+        shutil.rmtree(pack)
+        packing.write(experiment, pack, tmp_path / "bad")
+        if experiment is again:  # the same chain again is the same pack
+            sightx.resume(run, changes=longer)
+    longer = ["training.epochs=3"]
+    with pytest.raises(DriftError, match=r"data-changed\] the pack was prepared otherwise"):
+        sightx.resume(run, changes=longer)
+    assert sightx.resume(run, changes=longer, allow_data_change=True).result["epoch"] >= 1
 
 
 def test_its_default_chain_is_empty(write_spec):

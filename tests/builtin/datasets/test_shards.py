@@ -175,6 +175,17 @@ def test_no_shards_and_no_server(server, written):
         opened("http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize("name", ["shards.json", "index.csv"])
+def test_a_server_may_not_fill_the_memory(server, written, monkeypatch, name):
+    limit = (written / name).stat().st_size
+    monkeypatch.setitem(shards._LARGEST, name, limit)
+    assert len(opened(server.url)) == 48
+    monkeypatch.setitem(shards._LARGEST, name, limit - 1)
+    with pytest.raises(DataError, match=rf"{name} cannot be read: has more than"):
+        opened(server.url)
+    assert server.asked[name] == 2  # a file does not shrink
+
+
 def test_another_store_is_read_by_parts(spec, written):
     from fsspec.implementations.memory import MemoryFileSystem
 
