@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_store_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep fixtures that serve many tests, which come before `store`, from the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTX_STORE", str(tmp_path_factory.mktemp("shared-store")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of prepared pixels: each test has its own, and none touches the user's."""

@@ -207,7 +207,7 @@ def test_plateau_takes_a_figure_below_zero_that_falls_for_no_improvement() -> No
 
 def test_a_plateau_of_infinite_losses_is_left_by_a_finite_one() -> None:
     losses = tuple({"loss": loss} for loss in (math.inf, math.inf, 3.0, 2.0, 1.0))
-    assert plateau_factors(Plateau(patience=1), History("loss", {"loss": "min"}, losses))[-1] == 1
+    assert plateau_factors(Plateau(patience=2), History("loss", {"loss": "min"}, losses))[-1] == 1
 
 
 @pytest.mark.parametrize(
