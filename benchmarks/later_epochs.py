@@ -10,8 +10,8 @@ simplenet: whole epochs of training SimpleNet (12288-84-50-2, Adam, batches of 6
 files, from the store where `auto` puts it. The peer is a plain loop over ImageFolder behind a
 DataLoader with two persistent workers. Bar: 3.5 times the images a second.
 
-All files are in the system's cache, as they are after a first epoch. Torch takes the threads that it
-takes by itself, one a core, for which the peer's workers compete; `--threads 1` gives it one.
+All files are in the system's cache, as they are after a first epoch. Torch takes the threads that
+it takes by itself, one a core, for which the peer's workers compete; `--threads 1` gives it one.
 """
 
 from __future__ import annotations
