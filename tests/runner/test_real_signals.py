@@ -90,7 +90,7 @@ def test_sigterm_at_any_moment_loses_nothing(  # T09, T10
     exact: Path, tmp_path: Path, fingerprint: Fingerprint, group: bool
 ) -> None:
     """Ten signals at random moments, to the process or to its group, as often as it takes."""
-    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 40"))
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 200"))
     expected = fingerprint(sightx.run(sightx.load(exact), runs=tmp_path / "straight"))
     random.seed(7 + group)
     signals = saved = 0
