@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, ValidationError
@@ -28,19 +27,10 @@ def _components(parts: Experiment | Recipe) -> tuple[Component, ...]:
     return (*parts.prepare, parts.model, parts.loss, *parts.decide)
 
 
-def _compared(origin: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("revision",) if origin["plugin"] == "builtin" else ("revision", "version", "sha256")
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Problem:
-    said = [
-        f"{key} {before[key] or '-'} then, {after[key] or '-'} now"
-        for key in ("revision", "version")
-        if before[key] != after[key]
-    ]
-    what = ", ".join(said) or "its source is another"
-    message = f"the {after['kind']} {after['name']!r} of {after['plugin']} has changed: {what}"
+def _warning(before: Mapping[str, Any], now: Mapping[str, Any]) -> Problem:
+    keys = [key for key in ("revision", "version") if before[key] != now[key]]
     hint = "predictions may differ from the run's"
+    message = provenance.change(before, now, keys)
     return Problem("plugin-changed", message, hint, severity="warning")
 
 
@@ -49,20 +39,10 @@ def _refused(
 ) -> SightXError:
     """Return the failure of stored settings that are not valid here; `name` is their file."""
     found = problems(error, lambda key: Position(name), lambda key: None)
-    found = [_remembered(problem, origins) for problem in found]
+    found = [provenance.remembered(problem, origins) for problem in found]
     if any(problem.code == "unknown-name" for problem in found):
         return PluginError(*found)
     return failure(found)
-
-
-def _remembered(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:
-    """Add who brought a component that is not there now, as far as it was recorded."""
-    for origin in origins:
-        if problem.code == "unknown-name" and repr(origin["name"]) in problem.message:
-            owner = " ".join(filter(None, (origin["distribution"], origin["version"])))
-            hint = f"the run had it from {owner or 'the plugin ' + origin['plugin']}: install it"
-            return replace(problem, hint=hint)
-    return problem
 
 
 class _Before(Settings):
@@ -166,9 +146,9 @@ class Recipe(Settings):
         """
         now = [provenance.describe(component, registry) for component in _components(self)]
         return [
-            _changed(before, after)
+            _warning(before, after)
             for before, after in zip(self.origins, now, strict=False)
-            if any(before[key] != after[key] for key in _compared(after))
+            if provenance.changed(before, after)
         ]
 
     def tables(self) -> dict[str, Any]:

@@ -12,13 +12,15 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from sightx.errors import Problem
 from sightx.registry.components import Component
 from sightx.registry.registry import Plugin, Registry
 
@@ -48,6 +50,38 @@ def describe(component: Component, registry: Registry | None) -> dict[str, Any]:
         "version": plugin.version,
         "sha256": plugin.sha256 or source_hash(plugin),
     }
+
+
+def compared(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what of a component's record tells whether its results may be others.
+
+    Of what ships with SightX only the revision: its author raises it with the results.
+    """
+    return ("revision",) if record["plugin"] == "builtin" else ("revision", "version", "sha256")
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what of the compared two records of a component differ in."""
+    return [key for key in compared(now) if before[key] != now[key]]
+
+
+def change(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Say how two records of a component differ in some keys; hashes are not shown."""
+    said = [
+        f"{key} {before[key] or '-'} then, {now[key] or '-'} now" for key in keys if key != "sha256"
+    ]
+    what = ", ".join(said) or "its source is another"
+    return f"the {now['kind']} {now['name']!r} of {now['plugin']} has changed: {what}"
+
+
+def remembered(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:
+    """Add who brought a component that is not there now, as far as it was recorded."""
+    for origin in origins:
+        if problem.code == "unknown-name" and repr(origin["name"]) in problem.message:
+            owner = " ".join(filter(None, (origin["distribution"], origin["version"])))
+            hint = f"the run had it from {owner or 'the plugin ' + origin['plugin']}: install it"
+            return replace(problem, hint=hint)
+    return problem
 
 
 @cache

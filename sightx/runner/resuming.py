@@ -17,7 +17,7 @@ from sightx.data.samples import Samples
 from sightx.data.table import ImageTable
 from sightx.errors import PluginError, Problem, RunError, SpecError, one_line
 from sightx.evaluation import figures
-from sightx.registry import project
+from sightx.registry import project, provenance
 from sightx.registry.project import Project
 from sightx.runs import checkpoints, drift, environment
 from sightx.runs.directory import Run
@@ -43,7 +43,8 @@ def experiment_of(run: Run, changes: Sequence[str] = (), home: Project | None = 
     if examined.experiment is None:
         missing = [each for each in examined.problems if each.code == "unknown-name"]
         if missing:
-            raise PluginError(*(_remembered(problem, run) for problem in missing))
+            origins = run.environment.get("components", ())
+            raise PluginError(*(provenance.remembered(problem, origins) for problem in missing))
         raise examined.failure or SpecError(*examined.problems)
     return examined.experiment
 
@@ -187,16 +188,6 @@ def _home(run: Run) -> Project:
     above = project.find(run.directory)
     place = Path(run.environment.get("project", ""))
     return above if above.plugins else project.find(place if place.is_dir() else Path.cwd())
-
-
-def _remembered(problem: Problem, run: Run) -> Problem:
-    """Add who brought a component that is not there now."""
-    for each in run.environment.get("components", ()):
-        if repr(each["name"]) in problem.message:
-            owner = f"{each['distribution']} {each['version']}".strip()
-            hint = f"the run had it from {owner or 'the plugin ' + each['plugin']}: install it"
-            return replace(problem, hint=hint)
-    return problem
 
 
 def _plain(experiment: Experiment) -> Mapping[str, Any]:

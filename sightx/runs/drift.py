@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
+from sightx.registry import provenance
 from sightx.registry.kinds import Scheduler
 
 if TYPE_CHECKING:
@@ -135,23 +136,13 @@ def of_code(before: Sequence[Tables], now: Sequence[Tables], *, allowed: bool) -
     found = {}
     for each in now:
         was = known.get((each["kind"], each["name"]), each)
-        if changed := [key for key in _compared(each) if was[key] != each[key]]:
-            found[each["kind"], each["name"]] = _code(was, each, changed, allowed)
+        if keys := provenance.changed(was, each):
+            text = provenance.change(was, each, keys)
+            found[each["kind"], each["name"]] = _code(text, allowed)
     return list(found.values())
 
 
-def _compared(origin: Tables) -> tuple[str, ...]:
-    return ("revision",) if origin["plugin"] == "builtin" else ("revision", "version", "sha256")
-
-
-def _code(was: Tables, each: Tables, changed: list[str], allowed: bool) -> Difference:
-    said = [
-        f"{key} {was[key] or '-'} then, {each[key] or '-'} now"
-        for key in changed
-        if key != "sha256"
-    ]
-    what = ", ".join(said) or "its source is another"
-    text = f"the {each['kind']} {each['name']!r} of {each['plugin']} has changed: {what}"
+def _code(text: str, allowed: bool) -> Difference:
     if allowed:
         return Difference("plugin", text, "changes results", "allowed")
     return Difference("plugin", text, "refused", "--allow-plugin-change goes on with it")
@@ -222,7 +213,10 @@ def of_pack(before: Tables, now: Tables, *, allowed: bool) -> list[Difference]:
 
 def _packed(packed: Tables) -> Tables:
     steps = [
-        {**step["prepare"], **{key: step["origin"][key] for key in _compared(step["origin"])}}
+        {
+            **step["prepare"],
+            **{key: step["origin"][key] for key in provenance.compared(step["origin"])},
+        }
         for step in packed.get("chain", ())
     ]
     return {"decoded": packed.get("decoded"), "prepare": steps}
