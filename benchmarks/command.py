@@ -10,18 +10,15 @@ as in a first run, and with a full one, as in every later run. Bar: 2 times as f
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rounds import medians, table
+from rounds import medians, table, wall
 
 HERE = Path(__file__).parent
 PEER = "plain script"
@@ -41,15 +38,11 @@ def drawn(folder: Path) -> Path:
     return folder
 
 
-def wall(command: list[str], store: Path, folder: Path, *, clear: bool) -> float:
+def run(command: list[str], store: Path, folder: Path, *, clear: bool) -> float:
     """Return the wall seconds of a command in a folder of its own."""
     if clear:
         shutil.rmtree(store, ignore_errors=True)
-    environment = {**os.environ, "SIGHTX_STORE": str(store), "PYTHONPATH": str(HERE.parent)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed, nothing is compiled again
-    started = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-    return time.perf_counter() - started
+    return wall(command, folder, SIGHTX_STORE=str(store))
 
 
 def main() -> None:
@@ -62,12 +55,12 @@ def main() -> None:
         root = (arguments.root or drawn(folder / "data")).resolve()
         plain = [sys.executable, str(HERE / "plain_catfish.py"), str(root)]
         spec = str(HERE.parent / "specs" / "catfish_simplenet.toml")
-        run = [sys.executable, "-m", "sightx", "run", spec, "--set", f"dataset.root={root}"]
-        time_of = partial(wall, store=folder / "store", folder=folder)
+        ours = [sys.executable, "-m", "sightx", "run", spec, "--set", f"dataset.root={root}"]
+        time_of = partial(run, store=folder / "store", folder=folder)
         cases = {
             PEER: partial(time_of, plain, clear=False),
-            "sightx run, empty store": partial(time_of, run, clear=True),
-            "sightx run, full store": partial(time_of, run, clear=False),
+            "sightx run, empty store": partial(time_of, ours, clear=True),
+            "sightx run, full store": partial(time_of, ours, clear=False),
         }
         figures = medians(cases, arguments.rounds)
     print(table(figures, PEER, "seconds", more_is_better=False))

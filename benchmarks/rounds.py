@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Callable, Mapping
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 Case = Callable[[], float]
 
@@ -20,6 +26,15 @@ def medians(cases: Mapping[str, Case], rounds: int) -> dict[str, float]:
             if number:
                 found[name].append(value)
     return {name: statistics.median(values) for name, values in found.items()}
+
+
+def wall(command: Sequence[str], folder: Path = ROOT, **variables: str) -> float:
+    """Return the wall seconds of a command in a folder, with this checkout's package."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed, nothing is compiled again
+    started = time.perf_counter()
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 def table(figures: Mapping[str, float], peer: str, unit: str, *, more_is_better: bool) -> str:

@@ -10,16 +10,11 @@ list-plugins 6 times.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-import time
 from functools import partial
-from pathlib import Path
 
-from rounds import medians, table
+from rounds import medians, table, wall
 
-ROOT = Path(__file__).parents[1]
 PEER = "import torch"
 SIGHTX = [sys.executable, "-m", "sightx"]
 COMMANDS = {
@@ -32,15 +27,6 @@ COMMANDS = {
     "import sightx": [sys.executable, "-c", "import sightx"],
     "python alone": [sys.executable, "-c", "pass"],
 }
-
-
-def wall(command: list[str]) -> float:
-    """Return the wall seconds of a command."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed, nothing is compiled again
-    started = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return time.perf_counter() - started
 
 
 def main() -> None:

@@ -14,15 +14,14 @@ import torch
 from sightx.data import pixels, samples
 from sightx.data.table import ImageTable
 from sightx.runner.execution import Execution, Start
-from sightx.runner.following import begin, finish, follow, together
+from sightx.runner.following import begin, device_of, finish, follow, together
 from sightx.runner.resuming import Resumption, experiment_of, over, recorded
 from sightx.runs import directory, environment, index, lock
 from sightx.runs.directory import Run, open_run
 from sightx.runs.signals import listening
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment
-from sightx.training.build import choose_device
-from sightx.training.distributed import Ranks, own_device
+from sightx.training.distributed import Ranks
 
 Watching = Mapping[str, Any]
 
@@ -75,7 +74,7 @@ def _begun(
     profile: bool,
 ) -> Run:
     with _left_as_found(experiment):
-        device = choose_device(own_device(experiment.execution.device))
+        device = device_of(experiment)
         opened = _opened(experiment, device)
         weights = source(root, experiment.model.weights)
         described = {**environment.describe(experiment, device), "weights": weights}
@@ -130,7 +129,7 @@ def _resumed(
     with lock.held(found.directory), _left_as_found(wanted):
         if over(found, wanted):  # whoever held it has just finished it
             return _left(found, ranks)
-        device = choose_device(own_device(wanted.execution.device))
+        device = device_of(wanted)
         resumption = Resumption(found, wanted, device, changes, *allowed)
         resumption.open()
         opened = resumption.table(_opened(wanted, device))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sightx.data import pixels, samples
@@ -42,17 +43,21 @@ class Followed(Run):
         return self._result
 
 
+def device_of(experiment: Experiment) -> torch.device:
+    """Return the device of this process. Raises ResourceError where there is no such one."""
+    return choose_device(own_device(experiment.execution.device))
+
+
 @contextmanager
 def together(experiment: Experiment) -> Iterator[Ranks]:
     """Be one of the processes of a run; whatever ends one ends all, with one reason.
 
     Raises SpecError where a process would have nothing to do.
     """
-    execution, origin = experiment.execution, experiment.origin
-    device = choose_device(own_device(execution.device))
+    origin = experiment.origin
     with (
         handlers_kept(),
-        joined(device, execution.group_timeout) as ranks,
+        joined(device_of(experiment), experiment.execution.group_timeout) as ranks,
         settled(origin.registry if origin else None),
     ):
         refuse_idle(experiment.training, ranks.size)
@@ -107,7 +112,7 @@ class _Following:
 
     def __init__(self, experiment: Experiment, run: Run, ranks: Ranks, asked: Asked) -> None:
         self._experiment, self._run, self._ranks, self._asked = experiment, run, ranks, asked
-        self._device = choose_device(own_device(experiment.execution.device))
+        self._device = device_of(experiment)
 
     def go(self, *, resumed: bool) -> None:
         """Do what the first process does between directory and result."""
