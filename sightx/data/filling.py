@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from sightx.data import machine
 from sightx.data.digests import Digests
 from sightx.data.known import Known
-from sightx.data.pixels import Maker, Progress
+from sightx.data.pixels import Made, Maker, Progress
 from sightx.data.rows import Rows
 from sightx.data.shelf import Shelf
 from sightx.data.store import Store
@@ -105,33 +105,37 @@ class _Fill:
 
     def _make(self, missing: Array, threads: int, progress: Progress) -> None:
         maker, self._written = replace(self._maker, wanted=self._wanted), set()
-        with self._shelf.filling() as shelf, closing(maker.all(missing, threads)) as images:
+        read = self._read(maker, missing, threads, progress)
+        with self._shelf.filling() as shelf, closing(read):
+            for made in read:
+                if made.row is not None and made.digest not in self._written:
+                    shelf.append(made.digest, made.row, made.crc)
+                    self._written.add(made.digest)
+        self._made += len(self._written)
+
+    def _look(self, missing: Array, threads: int, progress: Progress) -> None:
+        """Find what is there in a store that cannot be written. Raises ResourceError."""
+        reader = replace(self._maker, wanted=lambda digest: False)
+        for _ in self._read(reader, missing, threads, progress):
+            pass
+        if lacking := len(set(self._missing().tolist()) - set(self._bad)):
+            message = f"{self._store.root} is read-only and lacks {lacking} prepared images"
+            hint = "let SIGHTX_STORE name a folder that can be written"
+            raise ResourceError(Problem("no-store", message, hint))
+
+    def _read(
+        self, maker: Maker, missing: Array, threads: int, progress: Progress
+    ) -> Generator[Made, None, None]:
+        """Yield what is made of images, in order; learn what each holds, or why it is bad."""
+        with closing(maker.all(missing, threads)) as images:
             for done, made in enumerate(images, start=1):
                 if made.reason:
                     self._bad[made.index] = made.reason
                 else:
                     self._digests.raw[made.index] = made.digest
                     self._known.note(made.index, made.digest)
-                if made.row is not None and made.digest not in self._written:
-                    shelf.append(made.digest, made.row, made.crc)
-                    self._written.add(made.digest)
+                yield made
                 progress(done, len(missing))
-        self._made += len(self._written)
-
-    def _look(self, missing: Array, threads: int, progress: Progress) -> None:
-        """Find what is there in a store that cannot be written. Raises ResourceError."""
-        reader = replace(self._maker, wanted=lambda digest: False)
-        with closing(reader.all(missing, threads)) as images:
-            for done, made in enumerate(images, start=1):
-                if made.reason:
-                    self._bad[made.index] = made.reason
-                else:
-                    self._digests.raw[made.index] = made.digest
-                progress(done, len(missing))
-        if lacking := len(set(self._missing().tolist()) - set(self._bad)):
-            message = f"{self._store.root} is read-only and lacks {lacking} prepared images"
-            hint = "let SIGHTX_STORE name a folder that can be written"
-            raise ResourceError(Problem("no-store", message, hint))
 
     def _wanted(self, digest: bytes) -> bool:
         row = self._shelf.rows(Digests.of([digest]))[0]

@@ -9,12 +9,17 @@ import os
 import socket
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sightx.errors import Problem, ResourceError
 
 _UNABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+
+
+class NoLocks(OSError):  # noqa: N818  caught inside, shown as a line of who wanted the lock
+    """Say that a file system knows no locks."""
 
 
 class Lock:
@@ -26,9 +31,33 @@ class Lock:
 
     def sign(self) -> None:
         """Write into the file who holds it."""
-        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(who).encode(), 0)
+        sign(self._descriptor)
+
+
+def take(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Try for the lock of an open file; say whether it is held now. Raises NoLocks."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _UNABLE:
+            raise NoLocks(error.errno, error.strerror) from error
+        raise
+    return True
+
+
+def sign(descriptor: int) -> None:
+    """Write into an open file who holds its lock."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(who).encode() + b"\n", 0)
+
+
+def said(who: Mapping[str, Any]) -> str:
+    """Return what a holder has written, in words."""
+    return "pid {pid} on host {host} since {since}".format(**who)
 
 
 def shared(file: Path) -> Lock | None:
@@ -47,8 +76,7 @@ def alone(file: Path, *, create: bool = False) -> Lock | None:
 def holder(file: Path) -> str:
     """Return who holds a lock, as far as its file says."""
     try:
-        who: dict[str, Any] = json.loads(file.read_bytes())
-        return "pid {pid} on host {host} since {since}".format(**who)
+        return said(json.loads(file.read_bytes()))
     except (OSError, ValueError, KeyError):  # it is just being written
         return "another process"
 
@@ -57,22 +85,18 @@ def _locked(file: Path, flags: int, kind: int) -> Lock | None:
     descriptor = os.open(file, flags | os.O_CLOEXEC, 0o644)
     lock = Lock(descriptor)
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         # Whoever had it before may have removed the file: then this is a lock on nothing.
-        if os.path.samestat(os.fstat(descriptor), file.stat()):
+        if take(descriptor, kind) and os.path.samestat(os.fstat(descriptor), file.stat()):
             return lock
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         pass
-    except OSError as error:
+    except NoLocks as error:
         lock.close()
-        if error.errno not in _UNABLE:
-            raise
         message = f"the file system of {file.parent} knows no locks ({error.strerror})"
         hint = "let SIGHTX_STORE name a folder on another disk, or execution.store be off"
         raise ResourceError(Problem("no-store", message, hint)) from error
+    except OSError:
+        lock.close()
+        raise
     lock.close()
     return None
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")

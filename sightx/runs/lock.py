@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -13,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sightx.data import locks
 from sightx.errors import Problem, RunError
 from sightx.runs import durable
 
@@ -20,7 +19,6 @@ FILE = "lock.json"
 PATIENCE = 10.0
 """Seconds to wait for a run whose holder is dead, while the system still keeps its lock."""
 
-_UNABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 _held: set[int] = set()
 
 
@@ -38,7 +36,7 @@ def held(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
     try:
         with durable.refusals(directory):
             _acquire(descriptor, directory, patience)
-            _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
+            locks.sign(descriptor)
         yield
     finally:
         if descriptor in _held:  # a forked child has closed its copy: the lock is its parent's
@@ -58,16 +56,11 @@ def _acquire(descriptor: int, directory: Path, patience: float) -> None:
 def _locked(descriptor: int, directory: Path) -> bool:
     """Try to take the lock. Raises RunError where the file system has none."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _UNABLE:
-            raise
+        return locks.take(descriptor)
+    except locks.NoLocks as error:
         message = f"the file system of {directory} knows no locks ({error.strerror})"
         hint = "put runs on a local disk with --runs FOLDER"
         raise RunError(Problem("no-lock", message, hint)) from error
-    return True
 
 
 def _lives(holder: dict[str, Any]) -> bool:
@@ -88,7 +81,7 @@ def _lives(holder: dict[str, Any]) -> bool:
 def _in_use(directory: Path, holder: dict[str, Any]) -> RunError:
     message = "run is in use"
     if holder:
-        message += " by pid {pid} on host {host} since {since}".format(**holder)
+        message += f" by {locks.said(holder)}"
         if not _lives(holder):
             message += "; it is dead, but a child of it still holds the run"
     hint = "wait until it has finished, or end it"
@@ -101,15 +94,6 @@ def _read(descriptor: int) -> dict[str, Any]:
     except ValueError:  # half written
         return {}
     return holder if isinstance(holder, dict) else {}
-
-
-def _write(descriptor: int, holder: dict[str, Any]) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _let_go() -> None:
