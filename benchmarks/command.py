@@ -42,7 +42,7 @@ def run(command: list[str], store: Path, folder: Path, *, clear: bool) -> float:
     """Return the wall seconds of a command in a folder of its own."""
     if clear:
         shutil.rmtree(store, ignore_errors=True)
-    return wall(command, folder, SIGHTX_STORE=str(store))
+    return wall(command, folder, SIGHTX_CACHE=str(store))
 
 
 def main() -> None:

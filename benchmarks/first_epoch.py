@@ -89,19 +89,19 @@ def ours(folder: Path, decode: str) -> float:
     import torch  # noqa: F401 - else the first image would import it, and the clock would see
 
     from sightx.builtin.datasets.folder import ImageFolder
-    from sightx.builtin.prepare import Resize
+    from sightx.builtin.preprocess import Resize
     from sightx.builtin.splits import Stratified
-    from sightx.data.preparation import Storage
-    from sightx.data.samples import open_table, prepare
+    from sightx.data.dataset import load_split_table, prepare_dataset
+    from sightx.data.preparation import CacheConfig
 
     dataset = ImageFolder(root=folder, layout="flat", decode=decode)
     with tempfile.TemporaryDirectory() as place:
-        storage = Storage("disk", Path(place) / "store")
-        samples = open_table(dataset, Stratified())
+        storage = CacheConfig("disk", Path(place) / "store")
+        samples = load_split_table(dataset, Stratified())
         chain = (Resize(size=SIZE),)
         faults = Path(place) / "faults.csv"
         started = time.perf_counter()
-        made = prepare(samples, dataset, chain, storage=storage, threads=2, faults=faults)
+        made = prepare_dataset(samples, dataset, chain, storage=storage, threads=2, faults=faults)
         seconds = time.perf_counter() - started
         assert made.rows.shape == (3, SIZE, SIZE)
         assert len(made.rows) == len(samples)
@@ -114,15 +114,15 @@ def stages(folder: Path) -> None:
 
     import torch
 
-    from sightx.builtin.prepare import Resize
-    from sightx.data.images import decode, to_tensor
-    from sightx.data.pixels import digest
-    from sightx.data.scaling import least
+    from sightx.builtin.preprocess import Resize
+    from sightx.data.decode.decoder import decode, to_tensor
+    from sightx.data.decode.scaling import min_decoded_size
+    from sightx.data.preprocess import content_hash
 
     torch.set_num_threads(1)
     chain = (Resize(size=SIZE),)
     for name in ("scaled", "exact"):
-        keep, spent = least(chain, name), {}
+        keep, spent = min_decoded_size(chain, name), {}
 
         def clocked(
             stage: str, call: Callable, *given: object, spent: dict = spent, **more: object
@@ -134,7 +134,7 @@ def stages(folder: Path) -> None:
 
         for path in sorted(folder.rglob("*.jpg")):
             data = clocked("read", path.read_bytes)
-            clocked("sha256", digest, data)
+            clocked("sha256", content_hash, data)
             pixels = clocked("decode", decode, data, least=keep)
             tensor = clocked("to tensor", to_tensor, pixels)
             row = clocked("resize", chain[0].apply, tensor)

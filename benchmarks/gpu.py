@@ -32,10 +32,10 @@ from sightx.builtin import optimizers
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
-from sightx.data.rows import Rows
-from sightx.data.samples import Samples
+from sightx.data.dataset import PreparedDataset
+from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Execution
-from sightx.training import build
+from sightx.training import setup
 from sightx.training.trainer import Trainer
 
 DISTINCT = 2048  # images; the table names each as often as the steps need
@@ -79,14 +79,14 @@ class Bench:
         self.world = World(task.model, adam, task.size, task.batch, few, task.precision)
         self.waiting: list[float] = []
 
-    def samples(self, *, on_device: bool) -> Samples:
+    def samples(self, *, on_device: bool) -> PreparedDataset:
         """Return as many rows as an epoch has, of the few images there are."""
         found = self.world.samples
         pixels = found.rows.gather(np.arange(len(found.rows)))
         index = np.arange(self.steps * self.task.batch) % len(pixels)
         labels = found.table.labels[index]
         frame = pd.DataFrame({"path": labels.astype(str), "label": labels, "group": ""})
-        rows = Rows.of(pixels.to(self.device) if on_device else pixels)
+        rows = PixelRows.of(pixels.to(self.device) if on_device else pixels)
         nobody = np.arange(0)
         return dataclasses.replace(
             found,
@@ -113,8 +113,8 @@ class Bench:
         """Return the images a second of a loop that repeats a batch."""
         bare = self.task.compiled_peer
         module = self.world.module().to(self.device)
-        build.freeze(module, self.task.model.trainable)
-        build.train_mode(module)
+        setup.freeze(module, self.task.model.trainable)
+        setup.train_mode(module)
         images, targets = (tensor.to(self.device) for tensor in self.world.batches[0])
         if bare:
             module = module.to(memory_format=torch.channels_last)

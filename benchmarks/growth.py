@@ -72,7 +72,7 @@ name = "growth"
 [dataset]
 use = "many"
 rows = 100
-[[prepare]]
+[[preprocess]]
 use = "center-crop"
 size = 4
 [normalize]
@@ -106,7 +106,7 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 
 def child(folder: Path, rows: int, *words: str) -> tuple[float, float]:
     """Return seconds and megabytes of a run."""
-    environment = {**os.environ, "SIGHTX_STORE": str(folder / "store")}
+    environment = {**os.environ, "SIGHTX_CACHE": str(folder / "store")}
     command = [sys.executable, "-c", CHILD, str(rows), *words]
     done = subprocess.run(
         command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True

@@ -35,13 +35,13 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 import sightx
-from sightx.data.batches import Batches
-from sightx.data.digests import Digests
-from sightx.data.preparation import Storage
-from sightx.data.rows import Rows
-from sightx.data.samples import prepare
-from sightx.data.shelf import Shelf
-from sightx.training.build import build_module
+from sightx.data.cache.row_file import RowFile
+from sightx.data.dataset import prepare_dataset
+from sightx.data.loader.loader import BatchLoader
+from sightx.data.preparation import CacheConfig
+from sightx.records.hashes import Hashes
+from sightx.records.pixels import PixelRows
+from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ name = "later"
 [dataset]
 use = "image-folder"
 root = "{root}"
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 64
 [normalize]
@@ -100,15 +100,15 @@ def disk(folder: Path, rounds: int) -> dict[str, float]:
     """Return images/s of both ways to read shuffled 512 px images."""
     count = 1024
     paths = write(folder / "jpeg", count, 512, ".jpg")
-    shelf = Shelf.create(folder / "shelf", {"shape": [3, 512, 512]})
-    digests = Digests.of(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    shelf = RowFile.create(folder / "shelf", {"shape": [3, 512, 512]})
+    digests = Hashes.of(hashlib.sha256(path.read_bytes()).digest() for path in paths)
     with shelf.filling() as filling:
         for digest, path in zip(digests, paths, strict=True):
             pixels = np.asarray(Image.open(path)).transpose(2, 0, 1)
             filling.append(bytes.fromhex(digest), pixels)
-    shelf = Shelf.open(shelf.folder)
-    rows = Rows(shelf.pixels(), shelf.rows(digests))
-    batches = Batches(rows, np.zeros(count, int), ((0.0,) * 3, (1.0,) * 3), CPU)
+    shelf = RowFile.open(shelf.folder)
+    rows = PixelRows(shelf.pixels(), shelf.rows(digests))
+    batches = BatchLoader(rows, np.zeros(count, int), ((0.0,) * 3, (1.0,) * 3), CPU)
     jpegs = loader(folder / "jpeg", 32, transforms.PILToTensor())
 
     def theirs() -> Iterator[int]:
@@ -130,13 +130,13 @@ def simplenet(folder: Path, rounds: int) -> dict[str, float]:
     count = 2048
     write(folder / "files" / "train", count, 64, ".png")
     write(folder / "files" / "val", 8, 64, ".png")
-    os.environ["SIGHTX_STORE"] = str(folder / "store")
+    os.environ["SIGHTX_CACHE"] = str(folder / "store")
     (folder / "spec.toml").write_text(SPEC.format(root=folder / "files"))
     experiment = sightx.load(folder / "spec.toml")
     opened = sightx.table(experiment)
-    storage, faults = Storage.of(experiment, CPU), folder / "faults.csv"
-    samples = prepare(
-        opened, experiment.dataset, experiment.prepare, storage=storage, faults=faults
+    storage, faults = CacheConfig.of(experiment, CPU), folder / "faults.csv"
+    samples = prepare_dataset(
+        opened, experiment.dataset, experiment.preprocess, storage=storage, faults=faults
     )
 
     def network() -> nn.Module:

@@ -3,8 +3,8 @@
     python benchmarks/prefix.py [--rounds 3] [--images 48] [--size 224] [--precision fp32]
 
 No augmentation, batch 8; the epochs after the first, on the processor or on the GPU where there is
-one. The peer is the same run with `execution.features = "off"`. Bar: 3 times as fast where the head
-alone learns; with layer4 the part that is trained costs more, and less can be saved.
+one. The peer is the same run with `execution.cache_features = "off"`. Bar: 3 times as fast where
+the head alone learns; with layer4 the part that is trained costs more, and less can be saved.
 """
 
 from __future__ import annotations

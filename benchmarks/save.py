@@ -22,7 +22,7 @@ import torch
 from rounds import medians, table
 
 from sightx.runs import checkpoints
-from sightx.runs.writer import Writer
+from sightx.runs.async_checkpointer import AsyncCheckpointer
 from sightx.training.state import State
 
 PEER = "torch.save + fsync"
@@ -49,7 +49,7 @@ def steps() -> None:
 
 def cases(folder: Path, megabytes: int) -> dict[str, Callable[[], float]]:
     weights = {f"layer{i}": torch.randn(250_000) for i in range(megabytes)}
-    writer, numbers = Writer(folder / "checkpoints"), count(1)
+    writer, numbers = AsyncCheckpointer(folder / "checkpoints"), count(1)
 
     def state() -> State:
         return State(weights, {}, {"step": next(numbers)})

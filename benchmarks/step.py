@@ -40,7 +40,7 @@ from sightx.builtin import (
     metrics,
     normalize,
     optimizers,
-    prepare,
+    preprocess,
     samplers,
     schedulers,
     splits,
@@ -49,10 +49,10 @@ from sightx.builtin import (
 from sightx.builtin.datasets.synthetic import SyntheticFundus
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simplenet import SimpleNet
-from sightx.data.rows import Rows
-from sightx.data.samples import Samples
+from sightx.data.dataset import PreparedDataset
+from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Training
-from sightx.training.build import build_module
+from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -72,9 +72,9 @@ class World:
         pixels = torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
         frame = pd.DataFrame({"path": labels.astype(str), "label": labels, "group": ""})
         nobody = np.arange(0)
-        self.samples = Samples(
+        self.samples = PreparedDataset(
             table=ImageTable(frame, ("a", "b"), lambda _: b""),
-            rows=Rows.of(pixels),
+            rows=PixelRows.of(pixels),
             sides={"train": np.arange(count), "validation": nobody, "test": nobody},
             id="",
         )
@@ -82,7 +82,7 @@ class World:
             name="step",
             dataset=SyntheticFundus(),
             split=splits.Stratified(),
-            prepare=(prepare.Resize(size=size),),
+            preprocess=(preprocess.Resize(size=size),),
             normalize=normalize.ImageNet(),
             sampler=samplers.Shuffle(),
             model=model,

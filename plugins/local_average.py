@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveFloat
 
-from sightx import Component, Prepare, Shape, hookimpl
+from sightx import Component, Preprocess, Shape, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ _GREY = 128  # what equals the average around it, and what is not the eye
 _REACH = 3  # deviations after which the Gaussian ends
 
 
-class SubtractLocalAverage(Prepare):
+class SubtractLocalAverage(Preprocess):
     """Scale the eye to one radius and show each pixel against the average around it.
 
     The result is a square of 2 * rim * radius pixels around the middle of the photograph:

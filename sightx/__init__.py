@@ -19,27 +19,27 @@ from sightx.registry.checks import Check, Finding
 from sightx.registry.components import (
     Component,
     File,
-    Group,
     Location,
+    ParamGroup,
     Place,
     Settings,
     Shape,
     Traits,
     Weights,
 )
-from sightx.registry.hookspecs import hookimpl
+from sightx.registry.hooks import hookimpl
 from sightx.registry.kinds import (
     Augment,
     Checkpoint,
     Dataset,
-    Decide,
     Loss,
     Metric,
     Model,
     Normalize,
     Observer,
     Optimizer,
-    Prepare,
+    Postprocess,
+    Preprocess,
     Sampler,
     Scheduler,
     Split,
@@ -47,52 +47,52 @@ from sightx.registry.kinds import (
 )
 
 if TYPE_CHECKING:
-    from sightx.data.augmentation import to_device
-    from sightx.data.labels import labelled_folder, table_from_csv
-    from sightx.data.packs import table_from_pack
-    from sightx.data.rows import Rows
-    from sightx.data.shards import table_from_shards
-    from sightx.data.table import ImageTable, file_reader
+    from sightx.data.csv_labels import require_folder, table_from_csv
+    from sightx.data.loader.augment import to_device
     from sightx.evaluation.plots import confusion as confusion_plot
     from sightx.evaluation.plots import curves as curves_plot
-    from sightx.evaluation.predictions import Predictions
+    from sightx.export.pack import table_from_pack
+    from sightx.export.shard_reader import table_from_shards
     from sightx.inference.predictor import Predictor
+    from sightx.records.events import Epoch, Step, ValidationBatch
+    from sightx.records.history import History, Series
+    from sightx.records.pixels import PixelRows
+    from sightx.records.predictions import Predictions
+    from sightx.records.table import ImageTable, file_reader
     from sightx.runner import resume, run, table
     from sightx.runs.directory import Run, open_run
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
-    from sightx.spec.resolve import load
-    from sightx.training.events import Epoch, Step, ValidationBatch
-    from sightx.training.history import History, Series
+    from sightx.spec.load import load
 
 # Where each heavy name lives; `module:name` where it has another name there.
 _LAZY = {
-    "Epoch": "sightx.training.events",
+    "Epoch": "sightx.records.events",
     "Experiment": "sightx.spec.experiment",
-    "History": "sightx.training.history",
-    "ImageTable": "sightx.data.table",
-    "Predictions": "sightx.evaluation.predictions",
+    "History": "sightx.records.history",
+    "ImageTable": "sightx.records.table",
+    "Predictions": "sightx.records.predictions",
     "Predictor": "sightx.inference.predictor",
-    "Rows": "sightx.data.rows",
+    "PixelRows": "sightx.records.pixels",
     "Run": "sightx.runs.directory",
-    "Series": "sightx.training.history",
-    "Step": "sightx.training.events",
-    "ValidationBatch": "sightx.training.events",
+    "Series": "sightx.records.history",
+    "Step": "sightx.records.events",
+    "ValidationBatch": "sightx.records.events",
     "confusion_plot": "sightx.evaluation.plots:confusion",
     "curves_plot": "sightx.evaluation.plots:curves",
-    "file_reader": "sightx.data.table",
+    "file_reader": "sightx.records.table",
     "generator": "sightx.seeds",
-    "labelled_folder": "sightx.data.labels",
-    "load": "sightx.spec.resolve",
+    "require_folder": "sightx.data.csv_labels",
+    "load": "sightx.spec.load",
     "open_run": "sightx.runs.directory",
     "resume": "sightx.runner",
     "run": "sightx.runner",
     "seed_of": "sightx.seeds",
     "table": "sightx.runner",
-    "table_from_csv": "sightx.data.labels",
-    "table_from_pack": "sightx.data.packs",
-    "table_from_shards": "sightx.data.shards",
-    "to_device": "sightx.data.augmentation",
+    "table_from_csv": "sightx.data.csv_labels",
+    "table_from_pack": "sightx.export.pack",
+    "table_from_shards": "sightx.export.shard_reader",
+    "to_device": "sightx.data.loader.augment",
 }
 
 __all__ = [
@@ -102,12 +102,10 @@ __all__ = [
     "Component",
     "DataError",
     "Dataset",
-    "Decide",
     "Epoch",
     "Experiment",
     "File",
     "Finding",
-    "Group",
     "History",
     "ImageTable",
     "Location",
@@ -118,14 +116,16 @@ __all__ = [
     "Normalize",
     "Observer",
     "Optimizer",
+    "ParamGroup",
+    "PixelRows",
     "Place",
     "PluginError",
+    "Postprocess",
     "Predictions",
     "Predictor",
-    "Prepare",
+    "Preprocess",
     "Problem",
     "ResourceError",
-    "Rows",
     "Run",
     "RunError",
     "Sampler",
@@ -146,9 +146,9 @@ __all__ = [
     "file_reader",
     "generator",
     "hookimpl",
-    "labelled_folder",
     "load",
     "open_run",
+    "require_folder",
     "resume",
     "run",
     "seed_of",

@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightx.data import machine
+from sightx.io import system
 from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sightx.data.delivery import Written
-    from sightx.data.pixels import Progress as Report
-    from sightx.data.stock import Stock
-    from sightx.data.store import Entry as Stored
+    from sightx.data.cache.store import CacheEntry as Stored
+    from sightx.data.preprocess import ProgressCallback as Report
+    from sightx.data.stock import CacheReport
+    from sightx.export.delivery import ExportReport
     from sightx.inference.predictor import Prediction
     from sightx.runs.directory import Run
 
@@ -77,10 +77,10 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
         bar.stop()
 
 
-def show_stock(stock: Stock) -> None:
+def show_stock(stock: CacheReport) -> None:
     """Print what the store holds for an experiment, and what that took."""
     bad = f", {stock.bad} cannot be read" if stock.bad else ""
-    print(f"{stock.samples} images{bad}; {stock.rows} rows, {machine.size(stock.size)}")
+    print(f"{stock.samples} images{bad}; {stock.rows} rows, {system.format_bytes(stock.size)}")
     mended = f" ({stock.damaged} were damaged)" if stock.damaged else ""
     speed = f", {stock.made / stock.seconds:.0f} images/s" if stock.made else ""
     print(f"{stock.made} made{mended}, {stock.rows - stock.made} were there and are whole")
@@ -89,13 +89,17 @@ def show_stock(stock: Stock) -> None:
         print("a JPEG keeps {} x {} pixels or more when it is decoded".format(*stock.least))
 
 
-def show_written(written: Written, folder: Path) -> None:
+def show_written(written: ExportReport, folder: Path) -> None:
     """Print what a dataset that was written holds, and how a spec names it."""
-    from sightx.spec import whole
+    from sightx.spec import render
 
-    print(f"{written.samples} images, {machine.size(written.size)}, in {folder}")
+    print(f"{written.samples} images, {system.format_bytes(written.size)}, in {folder}")
     print(f"sightx run {folder / 'spec.toml'} trains on them; any other spec says\n")
-    print(whole.written({"dataset": {**written.dataset, "root": str(folder.absolute())}}).strip())
+    print(
+        render.render_plain(
+            {"dataset": {**written.dataset, "root": str(folder.absolute())}}
+        ).strip()
+    )
 
 
 def show_shelves(root: Path, entries: Sequence[Stored], *, removed: bool = False) -> None:
@@ -103,23 +107,23 @@ def show_shelves(root: Path, entries: Sequence[Stored], *, removed: bool = False
     rows = [("key", "rows", "size", "used", "what")]
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        size = machine.size(entry.size)
+        size = system.format_bytes(entry.size)
         rows.append((entry.key, str(entry.rows), size, used, _chain(entry.about)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if entries else []:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
-    total = machine.size(sum(entry.size for entry in entries))
+    total = system.format_bytes(sum(entry.size for entry in entries))
     print(f"{total} removed from {root}" if removed else f"{total} in {root}")
 
 
 def _chain(about: Mapping[str, Any]) -> str:
     """Return how a shelf's rows were prepared: resize(size=224), 3 x 224 x 224, scaled."""
-    if "prepare" not in about:
+    if "preprocess" not in about:
         return "damaged"
     steps = []
-    for step in about["prepare"]:
+    for step in about["preprocess"]:
         said = {key: value for key, value in step.items() if key not in _NO_SETTINGS}
         steps.append(f"{step['use']}({', '.join(f'{key}={said[key]}' for key in said)})")
     shape = " x ".join(map(str, about["shape"]))
@@ -147,7 +151,7 @@ def show_figures(run: Run, side: str, figures: Mapping[str, float]) -> None:
 
 def show_profile(run: Run) -> None:
     """Print where the time of the traced steps went, and where the trace lies."""
-    from sightx.training.profile import FOLDER, TRACE, Summary
+    from sightx.training.profiling import FOLDER, TRACE, Summary
 
     folder = run.directory / FOLDER
     if (summary := Summary.read(folder)) is None:

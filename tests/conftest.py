@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.faults import in_child
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -18,7 +20,7 @@ SHARED = ROOT.parent / "shared" / "data"
 def _no_store_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep fixtures that serve many tests, which come before `store`, from the user's folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIGHTX_STORE", str(tmp_path_factory.mktemp("shared-store")))
+        patch.setenv("SIGHTX_CACHE", str(tmp_path_factory.mktemp("shared-store")))
         yield
 
 
@@ -26,7 +28,7 @@ def _no_store_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of prepared pixels: each test has its own, and none touches the user's."""
     folder = tmp_path_factory.mktemp("store")
-    monkeypatch.setenv("SIGHTX_STORE", str(folder))
+    monkeypatch.setenv("SIGHTX_CACHE", str(folder))
     return folder
 
 
@@ -75,7 +77,7 @@ name = "little"
 use = "image-folder"
 root = "data"
 
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 8
 
@@ -115,3 +117,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     for name in set(sys.modules) - before:
         if name.startswith("sightx_test_"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def faulty() -> Callable[[Callable[[], object], int, str], int]:
+    """Run an action in a forked process whose n-th system call dies or is refused."""
+    return in_child

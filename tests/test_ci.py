@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sightx.cli.formats import FORMATS
 from sightx.cli.main import main
-from sightx.spec.report import FORMATS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "ci.md").read_text()

@@ -20,12 +20,12 @@ import pytest
 
 from sightx import Problem
 from sightx.cli.main import main
-from sightx.document import SIZE_LIMIT
-from sightx.registry import plugins
+from sightx.io.toml import SIZE_LIMIT
+from sightx.registry import loading
 from sightx.registry.project import Project
-from sightx.spec.codes import catalogue
-from sightx.spec.resolve import examine
-from sightx.spec.walk import tables
+from sightx.spec.error_codes import catalogue
+from sightx.spec.load import examine
+from sightx.spec.paths import iter_tables
 
 CORPUS = Path(__file__).with_name("corpus")
 WRONG = sorted(path.stem for path in (CORPUS / "wrong").glob("*.toml"))
@@ -40,13 +40,13 @@ ELSEWHERE = {
     "exists": "init and new-plugin",
     "idle-process": "several processes",
     "loss-shape": "the first step",
-    "no-shelf": "pruning the store",
+    "no-cache-entry": "pruning the store",
     "no-split": "opening the data",
     "normalize-channels": "opening the data",
     "not-ordered": "fitting a decision",
     "not-proved": "sightx resume --prove",
     "plugin-changed": "a prediction",
-    "prepare-failed": "preparing an image",
+    "preprocess-failed": "preparing an image",
     "read-failed": "reading a sample",
     "run-name": "a run's name",
     "weights-mismatch": "loading weights",
@@ -298,7 +298,7 @@ def test_what_is_made_is_said_exactly(
 
 
 def test_every_code_that_a_spec_can_cause_is_in_the_corpus() -> None:
-    registry = plugins.load(Project(CORPUS / "nowhere"))
+    registry = loading.load_registry(Project(CORPUS / "nowhere"))
     of_checks = {check.code for check, _ in registry.checks if check.stage == "spec"}
     of_others = {check.code for check, _ in registry.checks} - of_checks
     ours = {code.name for code in catalogue().values() if {0, 2, 4} & set(code.exits)}
@@ -325,13 +325,13 @@ def test_every_component_that_ships_is_in_a_good_spec(
         said = set(origin.origin.document.positions)
         used |= {
             (cls.kind, cls.name)
-            for key, cls, _ in tables(Experiment, written, registry)
+            for key, cls, _ in iter_tables(Experiment, written, registry)
             if hasattr(cls, "name") and (*key, "use") in said
         }
     ships = {
         (entry.component.kind, entry.component.name)
-        for entry in plugins.load(Project(CORPUS / "nowhere")).entries()
-        if entry.plugin.place == plugins.BUILTIN
+        for entry in loading.load_registry(Project(CORPUS / "nowhere")).entries()
+        if entry.plugin.place == loading.BUILTIN
     }
     assert used == ships
 

@@ -18,7 +18,7 @@ import pytest
 
 import sightx
 from sightx.cli.main import main
-from sightx.registry import hookspecs, plugins, project
+from sightx.registry import hooks, loading, project
 from sightx.registry.kinds import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -51,11 +51,11 @@ def executed(text: str) -> dict[str, Any]:
     return names
 
 
-def hooks() -> dict[str, list[str]]:
+def documented() -> dict[str, list[str]]:
     """Return every hook of the contract with its arguments."""
     members = [
         member
-        for owner in (hookspecs.PluginHooks, hookspecs.RunHooks)
+        for owner in (hooks.PluginHooks, hooks.RunHooks)
         for member in inspect.getmembers(owner, lambda item: hasattr(item, "sightx_spec"))
     ]
     return {name: list(inspect.signature(hook).parameters)[1:] for name, hook in members}
@@ -113,14 +113,14 @@ def test_the_guides_project_works(guided: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_guides_plugins_load_and_its_check_finds(guided: Path) -> None:
-    found = plugins.load(project.find(guided))
+    found = loading.load_registry(project.find_project(guided))
     states = {plugin.name: (plugin.state, plugin.error) for plugin in found.plugins}
     assert {name: states[name] for name in ("tiny", "rules", "count")} == dict.fromkeys(
         ("tiny", "rules", "count"), ("loaded", "")
     )
     (check,) = [check for check, _ in found.checks if check.code == "tiny-on-large-images"]
     small = sightx.load(guided / "specs" / "tiny.toml")
-    large = sightx.load(guided / "specs" / "tiny.toml", ["prepare.resize.size=300"])
+    large = sightx.load(guided / "specs" / "tiny.toml", ["preprocess.resize.size=300"])
     assert list(check.find(small)) == []
     ((path, message, hint),) = check.find(large)
     assert (path, message) == ("model.use", "sees little of 300 pixels")
@@ -140,7 +140,7 @@ def test_the_guides_package_enters_as_it_says(guided: Path) -> None:
     import tomllib
 
     said = tomllib.loads((guided / "sightx-tiny" / "pyproject.toml").read_text())
-    assert list(said["project"]["entry-points"]) == [plugins.GROUP]
+    assert list(said["project"]["entry-points"]) == [loading.GROUP]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -157,7 +157,7 @@ def test_every_hook_has_its_heading_with_its_arguments() -> None:
     headings = re.findall(r"^### (sightx_\w+)\((.*)\)$", GUIDE.read_text(), re.MULTILINE)
     written = {name: [word for word in given.split(", ") if word] for name, given in headings}
     assert len(written) == len(headings)
-    assert written == hooks()
+    assert written == documented()
 
 
 def test_every_kind_has_its_section_with_its_methods() -> None:

@@ -19,23 +19,24 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sightx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A module imports only from rooms to its left. `seeds` needs nothing but errors.
+# A module imports only from its own room and from rooms to its left, type-checking imports too.
 ROOMS = (
-    "errors", "seeds", "document", "registry", "spec", "data", "evaluation", "training", "runs",
-    "inference", "runner", "console", "cli", "__main__",
+    "errors", "seeds", "io", "records", "registry", "spec", "data", "evaluation", "distributed",
+    "training", "runs", "run_registry", "inference", "runner", "audit", "reporting", "export",
+    "serving", "init", "console", "cli", "__main__",
 )  # fmt: skip
-GUESTS = ("builtin", "testing")  # as strangers' plugins, they import only what sightx exports
+GUESTS = ("builtin", "testing")  # like other plugins, they import only what sightx exports
 DOORS = {
-    "click": ("cli/",),
-    "pluggy": ("registry/",),
+    "pluggy": ("registry/", "runner/observers.py"),
     "rich": ("console.py", "builtin/observers/"),
-    "fastapi": ("inference/server",),
-    "tomllib": ("document.py",),
-    "tomli_w": ("document.py",),
-    "tree_sitter": ("document.py",),
+    "fastapi": ("serving/",),
+    "tomllib": ("io/toml.py",),
+    "tomli_w": ("io/toml.py",),
+    "click": ("cli/", "registry/hooks.py"),
+    "tree_sitter": ("io/toml.py",),
 }
 HEAVY = ("torch", "torchvision", "pandas", "sklearn", "matplotlib", "scipy")
-FILE_LIMIT, FUNCTION_LIMIT = 300, 40
+FILE_LIMIT, FUNCTION_LIMIT = 400, 40
 
 # Modules without a test file that mirrors them, with the one that runs them.
 TESTED_ELSEWHERE = {
@@ -50,17 +51,23 @@ TESTED_ELSEWHERE = {
     "cli/predict.py": "cli/test_run.py",
     "console.py": "cli/test_run.py",
     "data/stock.py": "cli/test_prepare.py",
-    "data/packing.py": "builtin/datasets/test_packed.py",
+    "distributed/collectives.py": "training/test_distributed.py",
+    "distributed/failures.py": "runner/test_processes.py",
+    "distributed/launch.py": "runner/test_processes.py",
+    "distributed/rendezvous.py": "runner/test_processes.py",
+    "export/packing.py": "builtin/datasets/test_packed.py",
+    "records/events.py": "training/test_events.py",
     "runner/following.py": "runner/test_processes.py",
-    "runner/launch.py": "runner/test_processes.py",
-    "runner/verdict.py": "runner/test_processes.py",
-    "runs/environment.py": "runner/test_entry.py",
-    "training/board.py": "runner/test_processes.py",
-    "training/capture.py": "training/test_graph.py",
+    "runs/environment.py": "runner/test_api.py",
+    "training/capture.py": "training/test_cuda_graph.py",
     "training/shared.py": "training/test_distributed.py",
 }
 # Files that are known to break the import law, with the reason.
-UNLAWFUL: dict[str, str] = {}
+UNLAWFUL: dict[str, str] = {
+    "records/table.py": "its torch adapters move to data/",
+    "registry/hooks.py": "the hooks of a run move to runner/observers.py",
+    "registry/kinds.py": "an observer gets a protocol of a run",
+}
 
 
 class Import(NamedTuple):
@@ -81,13 +88,10 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def imports(path: Path) -> Iterator[Import]:
-    """Yield every import that can happen at run time, those inside functions too."""
+    """Yield every import: at run time, inside functions, and for type checkers."""
     nodes: list[ast.AST] = [tree_of(path)]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            nodes.extend(node.orelse)
-            continue
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -105,7 +109,7 @@ def absolute(path: Path, node: ast.ImportFrom) -> str:
 
 
 def room_of(target: str) -> str:
-    """Return the room of `sightx.data.table`; "" for what the package itself exports."""
+    """Return the room of `sightx.records.table`; "" for what the package itself exports."""
     parts = target.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in (*ROOMS, *GUESTS) else ""
 
@@ -154,7 +158,8 @@ def test_the_law_is_broken_where_it_is_broken(tmp_path: Path, monkeypatch) -> No
         "builtin/c.py": "from sightx.registry.kinds import Model",
         "builtin/d.py": "from sightx import nothing",
         "cli/e.py": "import sightx.builtin.models",
-        "registry/f.py": "from ..spec import layers",
+        "registry/f.py": "from ..spec import merge",
+        "data/g.py": "if TYPE_CHECKING:\n    from sightx.runs import lookup",
     }
     for name, code in cases.items():
         path = tmp_path / name
@@ -162,10 +167,7 @@ def test_the_law_is_broken_where_it_is_broken(tmp_path: Path, monkeypatch) -> No
         path.write_text(code)
         assert len(list(broken_law(path))) == 1, name
     fine = tmp_path / "data" / "fine.py"
-    fine.write_text(
-        "from typing import TYPE_CHECKING\nfrom sightx.errors import Problem\n"
-        "if TYPE_CHECKING:\n    from sightx.runs import index\n"
-    )
+    fine.write_text("from sightx.errors import Problem\n")
     assert list(broken_law(fine)) == []
 
 
@@ -223,7 +225,7 @@ COMMANDS = {
 def test_what_need_not_be_heavy_is_not(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.toml").write_text(
         'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@eyepacs"\n[model]\nuse = "resnet50"\n'
-        '[[prepare]]\nuse = "crop-to-fundus"\n[[prepare]]\nuse = "resize"\nsize = 224\n'
+        '[[preprocess]]\nuse = "crop-to-fundus"\n[[preprocess]]\nuse = "resize"\nsize = 224\n'
     )
     words = COMMANDS[name].split()
     call = f"try: main({words})\nexcept SystemExit as done: assert not done.code"

@@ -19,10 +19,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sightx import SpecError, document
+from sightx import SpecError
 from sightx.cli.main import main
-from sightx.document import Document
 from sightx.errors import LINE_LIMIT
+from sightx.io import toml
+from sightx.io.toml import Document
 
 ROOT = Path(__file__).parents[1]
 GOOD = [
@@ -121,7 +122,7 @@ CHANGES = [lines, value, words, octets, cut, value, lines]
 KEYS = st.sampled_from([
     "training", "epochs", "model", "use", "optimizer", "lr", "group", "augment", "flip", "rotate",
     "degrees", "0", "1", "-1", "99", "dataset", "root", "classes", "extends", "name", "allow",
-    "metric", "checkpoint", "monitor", "prepare", "resize", "size", ".", "=", "x",
+    "metric", "checkpoint", "monitor", "preprocess", "resize", "size", ".", "=", "x",
 ]) | st.text(max_size=3)  # fmt: skip
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=30)
 OVERRIDES = st.lists(
@@ -199,7 +200,7 @@ def test_whatever_is_set_the_answer_has_a_place(overrides: list[str], text: byte
 def parsed(raw: bytes) -> Document | None:
     """Return a document, or None where the text is refused at a place."""
     try:
-        return document.parse(raw, "a.toml")
+        return toml.parse(raw, "a.toml")
     except SpecError as error:
         problems = error.problems
     assert problems
@@ -246,7 +247,7 @@ def keys(data: object, key: tuple[str | int, ...] = ()) -> list[tuple[str | int,
 @example("1" * 5000)
 def test_a_value_of_a_command_line_is_read_or_refused(text: str) -> None:
     try:
-        document.parse_value(text, "--set x")
+        toml.parse_value(text, "--set x")
     except SpecError as error:
         problems = error.problems
     else:

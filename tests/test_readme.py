@@ -33,7 +33,9 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     Image.new("RGB", (40, 40), (120, 60, 20)).save(tmp_path / "eye.jpeg")
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
-    small = 'training.epochs=1", "dataset.patients=400", "dataset.size=32", "prepare.resize.size=32'
+    small = (
+        'training.epochs=1", "dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32'
+    )
     exec(compile(code.replace("training.epochs=3", small), "README.md", "exec"), {})
     assert list((tmp_path / "runs").iterdir())
 

@@ -56,7 +56,7 @@ def test_the_eyepacs_recipe_is_that_of_the_source() -> None:
     tables = experiment.tables()
     assert tables["training"] == {
         "epochs": 20, "batch_size": 32, "monitor": "validation/accuracy", "precision": "fp32",
-        "clip": 0.0,
+        "clip_grad_norm": 0.0,
     }  # fmt: skip
     assert (tables["optimizer"]["use"], tables["optimizer"]["lr"]) == ("adam", 1e-4)
     assert tables["scheduler"] == {"use": "step", "warmup": 0.0, "step_size": 7, "gamma": 0.1}
@@ -72,7 +72,7 @@ def test_the_eyepacs_recipe_is_that_of_the_source() -> None:
     ],
 )
 def test_eyepacs(spec: str, size: str, eyepacs: Path, tmp_path: Path) -> None:
-    sets = [f"dataset.root={eyepacs}", "model.weights=none", f"prepare.{size}",
+    sets = [f"dataset.root={eyepacs}", "model.weights=none", f"preprocess.{size}",
             "training.epochs=1"]  # fmt: skip
     run = execute(spec, tmp_path, *sets)
     assert run.data["trainable"] == 16_016_389
@@ -111,7 +111,7 @@ def test_cifar10(tmp_path: Path, optimizer: str) -> None:
 
 
 def test_three_classes_stop_early_with_the_best_weights(tmp_path: Path) -> None:
-    sets = ["dataset.patients=400", "dataset.size=32", "prepare.resize.size=32",
+    sets = ["dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32",
             "optimizer.lr=1e-9", "stopping.patience=2", "scheduler.patience=1"]  # fmt: skip
     run = execute("three_class_early_stopping.toml", tmp_path, *sets)
     metrics = run.metrics
@@ -133,7 +133,7 @@ def test_quickstart(tmp_path: Path) -> None:
         "dataset.patients=400",
         "training.epochs=2",
         "dataset.size=32",
-        "prepare.resize.size=32",
+        "preprocess.resize.size=32",
     ]
     run = execute("quickstart.toml", tmp_path, *sets)
     assert run.result["status"] == "finished"

@@ -1,4 +1,4 @@
-"""What ships with SightX, brought in by the same hook as a stranger's plugin."""
+"""The components that ship with SightX; they are registered like those of any plugin."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from sightx.builtin import (
     augment,
     checkpoints,
     checks,
-    decide,
     losses,
     metrics,
     normalize,
     optimizers,
-    prepare,
+    postprocess,
+    preprocess,
     samplers,
     schedulers,
     stopping,
@@ -30,7 +30,7 @@ def sightx_components() -> list[type[Component]]:
         csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, packed.Packed,
         shards.Shards, synthetic.SyntheticFundus,
         fresh.Given, fresh.Grouped, fresh.Stratified, listed.Listed,
-        prepare.CenterCrop, prepare.CropToFundus, prepare.Grayscale, prepare.Resize,
+        preprocess.CenterCrop, preprocess.CropToFundus, preprocess.Grayscale, preprocess.Resize,
         normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,
         augment.ColorJitter, augment.Crop, augment.Flip, augment.Rotate, augment.Shift,
         samplers.Balanced, samplers.Sequential, samplers.Shuffle,
@@ -40,7 +40,7 @@ def sightx_components() -> list[type[Component]]:
         optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sgd,
         schedulers.Constant, schedulers.Cosine, schedulers.OneCycle, schedulers.Plateau,
         schedulers.Step,
-        decide.CutPoints, decide.Temperature,
+        postprocess.CutPoints, postprocess.Temperature,
         metrics.Accuracy, metrics.BalancedAccuracy, metrics.ConfusionMatrix, metrics.F1,
         metrics.Precision, metrics.Qwk, metrics.Recall,
         checkpoints.Best, checkpoints.Every, checkpoints.Last,

@@ -12,7 +12,7 @@ from sightx import Normalize, Problem, SpecError
 if TYPE_CHECKING:
     from typing import Self
 
-    from sightx import Model, Rows
+    from sightx import Model, PixelRows
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -29,7 +29,7 @@ class FromModel(Normalize):
 
     name = "model"
 
-    def statistics(self, *, model: Model, training_rows: Rows) -> Statistics:
+    def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
         """Return the model's statistics, or those of the training side."""
         declared = model.normalization()
         return _fitted(declared, training_rows) if declared else _measured(training_rows)
@@ -43,7 +43,7 @@ class ImageNet(Normalize):
 
     name = "imagenet"
 
-    def statistics(self, *, model: Model, training_rows: Rows) -> Statistics:
+    def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
         """Return ImageNet's statistics."""
         return _fitted(_IMAGENET, training_rows)
 
@@ -57,7 +57,7 @@ class OverDataset(Normalize):
 
     name = "dataset"
 
-    def statistics(self, *, model: Model, training_rows: Rows) -> Statistics:
+    def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
         """Return the statistics of the training side."""
         return _measured(training_rows)
 
@@ -81,7 +81,7 @@ class Values(Normalize):
             )
         return self
 
-    def statistics(self, *, model: Model, training_rows: Rows) -> Statistics:
+    def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
         """Return the numbers. Raises SpecError where images have other channels."""
         channels = training_rows.shape[0]
         if len(self.mean) not in (1, channels):
@@ -91,7 +91,7 @@ class Values(Normalize):
         return _fitted((self.mean, self.deviation), training_rows)
 
 
-def _fitted(statistics: Statistics, rows: Rows) -> Statistics:
+def _fitted(statistics: Statistics, rows: PixelRows) -> Statistics:
     """Return statistics for the channels that the rows have, averaged where these differ."""
     mean, deviation = statistics
     channels = rows.shape[0]
@@ -102,7 +102,7 @@ def _fitted(statistics: Statistics, rows: Rows) -> Statistics:
     ) * channels
 
 
-def _measured(rows: Rows) -> Statistics:
+def _measured(rows: PixelRows) -> Statistics:
     """Return mean and deviation per channel of all pixels, rounded only at the end."""
     import numpy as np
 

@@ -1,1 +1,1 @@
-"""The commands: each parses and calls one function."""
+"""The commands: each parses its arguments and calls one function."""

@@ -16,11 +16,11 @@ from sightx.cli.options import runs_folder
 def command(run: str, split: str, runs: Path | None) -> None:
     """Score RUN on a split of its own data; the predictions go to the run."""
     from sightx import console
-    from sightx.inference.scoring import evaluate
     from sightx.registry import project
-    from sightx.runs.index import find
+    from sightx.runner.evaluate import evaluate
+    from sightx.runs.lookup import find_run
 
-    found, checkpoint = find(runs or project.find(Path.cwd()).runs, run)
+    found, checkpoint = find_run(runs or project.find_project(Path.cwd()).runs, run)
     with console.preparing(False) as progress:
         figures = evaluate(found, split, checkpoint=checkpoint, progress=progress)
     console.show_figures(found, split, figures)

@@ -16,15 +16,15 @@ import click
 )
 def command(data: Path, output: Path | None) -> None:
     """Look at a FOLDER of images, or a CSV file of labels, and print a spec that runs."""
-    from sightx.data import survey
-    from sightx.registry import plugins, project
-    from sightx.spec import draft
+    from sightx.init.inspect_data import inspect_data
+    from sightx.init.write_spec import write_spec
+    from sightx.registry import loading, project
 
     if output is not None:
         _claim(output)
     folder = output.parent.absolute() if output else None  # who prints may put it anywhere
-    registry = plugins.load(project.find(folder or Path.cwd()))
-    text = draft.write(survey.look(data, registry, folder))
+    registry = loading.load_registry(project.find_project(folder or Path.cwd()))
+    text = write_spec(inspect_data(data, registry, folder))
     if output is None:
         click.echo(text, nl=False)
     else:

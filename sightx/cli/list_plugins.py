@@ -17,9 +17,9 @@ from sightx.cli.options import a_kind
 def command(kind: str | None, as_json: bool, verbose: bool) -> None:
     """List the components of every kind, or of one KIND, and the state of every plugin."""
     from sightx import console
-    from sightx.registry import plugins, project
+    from sightx.registry import loading, project
 
-    registry = plugins.load(project.find(Path.cwd()))
+    registry = loading.load_registry(project.find_project(Path.cwd()))
     if as_json:
         click.echo(json.dumps(registry.describe(kind), indent=1))
     else:

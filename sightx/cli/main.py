@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from sightx.distributed import rendezvous
 from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
-from sightx.runs.signals import Interrupted
-from sightx.training import board
+from sightx.io.signals import Interrupted
 
 if TYPE_CHECKING:
     from sightx.cli.plugin_commands import Strangers
@@ -35,7 +35,7 @@ COMMANDS = {
     "new-plugin": "sightx.cli.new_plugin",
     "show": "sightx.cli.show",
     "show-plugin": "sightx.cli.show_plugin",
-    "store": "sightx.cli.store",
+    "cache": "sightx.cli.cache",
     "test-plugin": "sightx.cli.test_plugin",
     "validate": "sightx.cli.validate",
 }
@@ -89,42 +89,42 @@ def sightx(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code that DESIGN gives each failure."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if board.launched() > 1:  # torch's own words about a peer that has gone
+    if rendezvous.world_size() > 1:  # torch's own words about a peer that has gone
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         with _warnings_shown():
             code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
     except (click.exceptions.Abort, KeyboardInterrupt, Interrupted) as asked:
-        if isinstance(asked, Interrupted) and board.launched() > 1:
+        if isinstance(asked, Interrupted) and rendezvous.world_size() > 1:
             _leave(asked)
         click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
         sys.exit(128 + getattr(asked, "number", signal.SIGINT))
     except BaseException as error:  # a plugin may call sys.exit: that is no success
         if "--debug" in words:
             traceback.print_exc()
-        if board.launched() > 1:
+        if rendezvous.world_size() > 1:
             _leave(error)
         failure = _expected(error)
         click.echo(str(failure), err=True)
         sys.exit(failure.exit_code)
     code = code if isinstance(code, int) else 0
-    board.tell(code)
+    rendezvous.write_exit_code(code)
     sys.exit(code)
 
 
 def _leave(error: BaseException) -> NoReturn:
     """End as one of several processes: the one that failed first shows why."""
-    from sightx.runner.verdict import settle, severed
+    from sightx.distributed.failures import first_failure, is_peer_lost_error
 
-    known = isinstance(error, Interrupted) or severed(error)
-    ended = settle(error if known else _expected(error))
+    known = isinstance(error, Interrupted) or is_peer_lost_error(error)
+    ended = first_failure(error if known else _expected(error))
     if isinstance(ended, Interrupted):
         code = 128 + ended.number
     else:
         code = ended.exit_code
         if not ended.told:
             click.echo(str(ended), err=True)
-    board.tell(code)
+    rendezvous.write_exit_code(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of the group may wait for ever for a peer that has gone
@@ -159,7 +159,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message that was not there yet."""
         line = record.getMessage()
-        if line not in self._shown and not board.own_rank():
+        if line not in self._shown and not rendezvous.rank():
             self._shown.add(line)
             click.echo(line, err=True)
 

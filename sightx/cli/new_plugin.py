@@ -31,7 +31,7 @@ def command(name: str, kind: str, single: bool, output: Path | None) -> None:
     """
     from sightx.registry import project
 
-    home = project.find(output or Path.cwd())
+    home = project.find_project(output or Path.cwd())
     module = _module(name, kind, home)
     texts = _texts(name, module, kind)
     files = _one_file(texts, home, output) if single else _package(texts, output or Path())
@@ -66,9 +66,9 @@ def _module(name: str, kind: str, home: Project) -> str:
 
 def _refuse_component(name: str, kind: str, home: Project) -> None:
     """Raise SpecError where a component of the kind has the name, whoever brings it."""
-    from sightx.registry import plugins
+    from sightx.registry import loading
 
-    same = [e for e in plugins.load(home).entries(kind) if e.component.name == name]
+    same = [e for e in loading.load_registry(home).entries(kind) if e.component.name == name]
     if same:
         _refuse(f"the {kind} {name!r} is brought by {same[0]} already", "call it otherwise")
 

@@ -46,11 +46,11 @@ def launched(processes: int) -> int | None:
 
     Return None where this process does it: there shall be one, or it is one of those started.
     """
-    from sightx.training import board
+    from sightx.distributed import rendezvous
 
-    if processes == 1 or board.launched() > 1:
+    if processes == 1 or rendezvous.world_size() > 1:
         return None
-    from sightx.runner import launch
+    from sightx.distributed import launch
 
     return launch.start(processes, click.get_current_context().find_root().obj)
 
@@ -59,10 +59,10 @@ def a_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     """Return the name of a kind as it is. Raises SpecError for any other."""
     from sightx.errors import Problem, SpecError
     from sightx.registry.kinds import KINDS
-    from sightx.registry.registry import nearest
+    from sightx.registry.registry import did_you_mean
 
     kinds = [cls.kind for cls in KINDS]
     if value is not None and value not in kinds:
-        hint = nearest(value, kinds) or f"known: {', '.join(kinds)}"
+        hint = did_you_mean(value, kinds) or f"known: {', '.join(kinds)}"
         raise SpecError(Problem("usage", f"no kind is called {value!r}", hint))
     return value

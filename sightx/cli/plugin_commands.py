@@ -25,9 +25,9 @@ class Strangers:
 
     @cached_property
     def _registry(self) -> Registry:
-        from sightx.registry import plugins, project
+        from sightx.registry import loading, project
 
-        return plugins.load(project.find(Path.cwd()))
+        return loading.load_registry(project.find_project(Path.cwd()))
 
     @cached_property
     def _found(self) -> dict[str, list[tuple[click.Command, Plugin]]]:
@@ -46,7 +46,7 @@ class Strangers:
 
         Raises PluginError where two bring it, or a broken plugin might; SpecError where none does.
         """
-        from sightx.registry.registry import nearest
+        from sightx.registry.registry import did_you_mean
 
         brought = self._found.get(name, [])
         if len(brought) > 1:
@@ -56,7 +56,7 @@ class Strangers:
         if brought:
             return _guarded(*brought[0])
         message = f"no command is called {name!r}"
-        near = nearest(name, sorted({*self.own, *self._found}))
+        near = did_you_mean(name, sorted({*self.own, *self._found}))
         if not near and (broken := self._registry.broken):
             causes = ", ".join(f"{plugin} is {plugin.state}: {plugin.error}" for plugin in broken)
             hint = "sightx --debug shows the traceback"

@@ -22,9 +22,9 @@ def command(
     """Predict FILES with a RUN: an id, a unique prefix, `last`, or RUN@last for a checkpoint."""
     from sightx import DataError, Predictor, console
     from sightx.registry import project
-    from sightx.runs.index import find
+    from sightx.runs.lookup import find_run
 
-    found, checkpoint = find(runs or project.find(Path.cwd()).runs, run)
+    found, checkpoint = find_run(runs or project.find_project(Path.cwd()).runs, run)
     folder = found.checkpoint(checkpoint)
     click.echo(f"{found.id}, {folder.name} ({found.result.get('status', 'running')})", err=True)
     predictor = Predictor.load(folder, device)

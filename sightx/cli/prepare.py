@@ -49,18 +49,19 @@ def command(
     """
     import sightx
     from sightx import console
-    from sightx.data import packing, sharding, stock
+    from sightx.data import stock
+    from sightx.export import packing, shard_writer
 
     if pack and shards:
         raise click.UsageError("give --pack or --shards, not both")
     experiment, faults = sightx.load(spec, overrides), faults.absolute()
     with console.preparing(quiet) as progress:
         if not (folder := pack or shards):
-            found = stock.lay_in(experiment, faults, progress)
+            found = stock.warm_cache(experiment, faults, progress)
         elif pack:
-            written = packing.write(experiment, pack, faults, progress=progress)
+            written = packing.write_pack(experiment, pack, faults, progress=progress)
         else:
-            written = sharding.write(
+            written = shard_writer.write_shards(
                 experiment, folder, faults, shard_size=shard_size, progress=progress
             )
     if quiet:

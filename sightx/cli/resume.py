@@ -9,7 +9,7 @@ import click
 
 from sightx.cli.options import launched, overrides, processes, runs_folder
 from sightx.cli.run import report, watching
-from sightx.training import board
+from sightx.distributed import rendezvous
 
 if TYPE_CHECKING:
     from sightx import Run
@@ -50,11 +50,11 @@ def command(
     if (code := launched(processes)) is not None:
         return code
     from sightx import console, resume
-    from sightx.runner.resuming import experiment_of
+    from sightx.runner.resume import stored_experiment
 
     found = _found(run, runs)
-    experiment = experiment_of(found, overrides)
-    with console.preparing(quiet or board.own_rank() > 0) as progress:
+    experiment = stored_experiment(found, overrides)
+    with console.preparing(quiet or rendezvous.rank() > 0) as progress:
         resume(
             found,
             experiment=experiment,
@@ -78,25 +78,25 @@ def _refuse_useless(prove: bool, steps: int | None, processes: int) -> None:
 def _found(run: str, runs: Path | None) -> Run:
     """Return the run that a name means."""
     from sightx.registry import project
-    from sightx.runs import index
+    from sightx.runs import lookup
 
-    root = runs or project.find(Path.cwd()).runs
-    known = index.runs(root) if run == "last" else []
-    return known[-1] if known else index.find(root, run)[0]
+    root = runs or project.find_project(Path.cwd()).runs
+    known = lookup.list_runs(root) if run == "last" else []
+    return known[-1] if known else lookup.find_run(root, run)[0]
 
 
 def _prove(run: str, overrides: tuple[str, ...], runs: Path | None, steps: int, quiet: bool) -> int:
     import sightx
-    from sightx.runner.proof import prove
-    from sightx.runner.resuming import experiment_of
+    from sightx.runner.resume import stored_experiment
+    from sightx.runner.verify_resume import verify_resume
 
     spec = Path(run)
     if spec.suffix == ".toml" and spec.is_file():
         experiment = sightx.load(spec, overrides)
     else:
-        experiment = experiment_of(_found(run, runs), overrides)
+        experiment = stored_experiment(_found(run, runs), overrides)
     told = (lambda said: None) if quiet else (lambda said: click.echo(said, err=True))
-    proof = prove(experiment, steps, told, runs)
+    proof = verify_resume(experiment, steps, told, runs)
     if not quiet:
         what = "weights, optimizer, metrics and predictions are equal to the bit"
         click.echo(f"proved: {proof.steps} states, {len(proof.stops)} stops: {what}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from sightx.cli.options import launched, overrides, processes, runs_folder
-from sightx.training import board
+from sightx.distributed import rendezvous
 
 if TYPE_CHECKING:
     from sightx import Experiment, Observer, Run
@@ -44,7 +44,7 @@ def command(
     from sightx import console
 
     experiment = sightx.load(spec, overrides)
-    with console.preparing(quiet or board.own_rank() > 0) as progress:
+    with console.preparing(quiet or rendezvous.rank() > 0) as progress:
         finished = sightx.run(
             experiment,
             observers=watching(experiment, quiet),
@@ -53,14 +53,14 @@ def command(
             unfinished=unfinished,
             profile=profile,
         )
-    if profile and not board.own_rank():
+    if profile and not rendezvous.rank():
         console.show_profile(finished)
     return report(finished, quiet)
 
 
 def watching(experiment: Experiment, quiet: bool) -> dict[str, Observer]:
     """Return the observer that talks to the person who typed a command, unless it is quiet."""
-    if quiet or board.own_rank():
+    if quiet or rendezvous.rank():
         return {}
     registry = cast("Origin", experiment.origin).registry
     return {"console": cast("Observer", registry.find("observer", "console")())}
@@ -68,6 +68,6 @@ def watching(experiment: Experiment, quiet: bool) -> dict[str, Observer]:
 
 def report(run: Run, quiet: bool) -> int:
     """Return the exit code of a run; print its directory for a quiet command."""
-    if quiet and not board.own_rank():
+    if quiet and not rendezvous.rank():
         click.echo(run.directory)
     return 128 + int(run.result["signal"]) if "signal" in run.result else 0

@@ -17,10 +17,10 @@ def command(file: Path | None) -> None:
     import json
     import logging
 
-    from sightx.registry import plugins, project
-    from sightx.spec.schema import schema
+    from sightx.registry import loading, project
+    from sightx.spec.json_schema import schema
 
-    registry = plugins.load(project.find(Path.cwd()))
+    registry = loading.load_registry(project.find_project(Path.cwd()))
     for warning in registry.warnings():
         logging.getLogger("sightx").warning("%s", warning)
     text = json.dumps(schema(registry), indent=1, sort_keys=True, ensure_ascii=False)

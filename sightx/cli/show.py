@@ -16,11 +16,11 @@ from sightx.cli.options import overrides
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print SPEC as TOML with every default filled in, and where each value comes from."""
-    from sightx.spec import whole
-    from sightx.spec.resolve import load
+    from sightx.spec import render
+    from sightx.spec.load import load
 
     experiment = load(spec, overrides)
     if as_json:
-        click.echo(json.dumps(whole.describe(experiment), indent=1))
+        click.echo(json.dumps(render.describe_experiment(experiment), indent=1))
     else:
-        click.echo(whole.toml(experiment), nl=False)
+        click.echo(render.render_toml(experiment), nl=False)

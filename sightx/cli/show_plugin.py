@@ -13,7 +13,7 @@ import click
 from sightx.cli.options import a_kind
 
 if TYPE_CHECKING:
-    from sightx.registry.fields import Field
+    from sightx.registry.introspection import Field
     from sightx.registry.registry import Entry, Registry
 
 
@@ -26,16 +26,16 @@ def command(kind: str, name: str, as_json: bool) -> None:
 
     NAME may be owner:name, where two plugins bring it.
     """
-    from sightx.registry import plugins, project
+    from sightx.registry import loading, project
 
-    registry = plugins.load(project.find(Path.cwd()))
+    registry = loading.load_registry(project.find_project(Path.cwd()))
     record = describe(registry, _entry(registry, kind, name))
     click.echo(json.dumps(record, indent=1) if as_json else "\n".join(_lines(record)))
 
 
 def describe(registry: Registry, entry: Entry) -> dict[str, Any]:
     """Return everything that is known of a component, as JSON holds it."""
-    from sightx.registry.fields import fields
+    from sightx.registry.introspection import fields
 
     found = fields(entry.component, lambda kind: _some(registry, kind))
     return {
@@ -82,7 +82,7 @@ def _some(registry: Registry, kind: str) -> str:
 
 def _example(registry: Registry, entry: Entry, fields: list[Field]) -> Iterator[str]:
     """Yield a table that can be pasted: what is required, then every default as a comment."""
-    from sightx.registry.fields import toml
+    from sightx.registry.introspection import to_toml
     from sightx.spec.experiment import Experiment
 
     component, plugin = entry.component, entry.plugin
@@ -92,9 +92,9 @@ def _example(registry: Registry, entry: Entry, fields: list[Field]) -> Iterator[
     yield f'use = "{owner}{component.name}"'
     for field in fields:
         if field.required:
-            yield f"{field.key} = {toml(field.example)}  # required: {field.type}"
+            yield f"{field.key} = {to_toml(field.example)}  # required: {field.type}"
         elif field.default is not None:
-            yield f"# {field.key} = {toml(field.default)}"
+            yield f"# {field.key} = {to_toml(field.default)}"
 
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:
@@ -120,8 +120,8 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 
 def _given(field: dict[str, Any]) -> str:
     """Return what holds where a table does not say a field."""
-    from sightx.registry.fields import toml
+    from sightx.registry.introspection import to_toml
 
     if field["required"]:
         return "required"
-    return "may be left out" if field["default"] is None else f"default {toml(field['default'])}"
+    return "may be left out" if field["default"] is None else f"default {to_toml(field['default'])}"

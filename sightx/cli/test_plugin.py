@@ -19,10 +19,10 @@ def command(name: str, kind: str | None) -> int:
 
     A component that needs settings is made with what its static method example(folder) returns.
     """
-    from sightx.registry import plugins, project
+    from sightx.registry import loading, project
     from sightx.testing import contract
 
-    registry = plugins.load(project.find(Path.cwd()))
+    registry = loading.load_registry(project.find_project(Path.cwd()))
     entries = _chosen(registry, name, kind)
     checks = failures = 0
     for entry in entries:
@@ -42,11 +42,11 @@ def _chosen(registry: Registry, name: str, kind: str | None) -> list[Entry]:
     """Return the entries that a name means. Raises PluginError, SpecError."""
     from sightx.errors import PluginError, Problem, SpecError
     from sightx.registry.kinds import KINDS
-    from sightx.registry.registry import nearest
+    from sightx.registry.registry import did_you_mean
 
     kinds = [cls.kind for cls in KINDS]
     if kind is not None and kind not in kinds:
-        hint = nearest(kind, kinds) or f"known: {', '.join(kinds)}"
+        hint = did_you_mean(kind, kinds) or f"known: {', '.join(kinds)}"
         raise SpecError(Problem("usage", f"no kind is called {kind!r}", hint))
     for plugin in registry.plugins:
         if name in (plugin.name, plugin.distribution) and plugin.state != "loaded":
@@ -58,7 +58,7 @@ def _chosen(registry: Registry, name: str, kind: str | None) -> list[Entry]:
         return chosen
     known = sorted(set().union(*names.values()))
     message = f"no plugin or component {f'of the kind {kind} ' if kind else ''}is called {name!r}"
-    hint = nearest(name, known) or "sightx list-plugins shows the names"
+    hint = did_you_mean(name, known) or "sightx list-plugins shows the names"
     raise SpecError(Problem("usage", message, hint))
 
 

@@ -35,10 +35,10 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
     """Print what a code means, and end; codes of the project's own checks are known, too."""
     if code is None:
         return
-    from sightx.registry import plugins, project
-    from sightx.spec.codes import explain
+    from sightx.registry import loading, project
+    from sightx.spec.error_codes import explain
 
-    click.echo(explain(code, plugins.load(project.find(Path.cwd()))))
+    click.echo(explain(code, loading.load_registry(project.find_project(Path.cwd()))))
     context.exit()
 
 
@@ -77,7 +77,7 @@ def command(
 
 def _judge(spec: Path, overrides: tuple[str, ...], deep: bool, strict: bool) -> _Verdict:
     """Find all problems of a spec."""
-    from sightx.spec.resolve import examine
+    from sightx.spec.load import examine
 
     examined = examine(spec, overrides)
     _trace(examined.cause)
@@ -96,21 +96,23 @@ def _judge(spec: Path, overrides: tuple[str, ...], deep: bool, strict: bool) -> 
 def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...], int]:
     """Open the data and assemble the model; return problems, what there is, the exit code."""
     from sightx.errors import SightXError
-    from sightx.registry.blame import blamed
-    from sightx.spec.checks import placed
-    from sightx.training.outlook import look
+    from sightx.registry.blame import plugin_failure
+    from sightx.spec.checks import at_position
+    from sightx.training.dry_run import dry_run
 
     origin = cast("Origin", experiment.origin)
     try:
-        outlook = look(experiment)
+        outlook = dry_run(experiment)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         _trace(error)
-        failure = error if isinstance(error, SightXError) else blamed(error, origin.registry)
+        failure = (
+            error if isinstance(error, SightXError) else plugin_failure(error, origin.registry)
+        )
         if failure is None:
             raise
-        found = (p if p.file else placed(p, origin.document) for p in failure.problems)
+        found = (p if p.file else at_position(p, origin.document) for p in failure.problems)
         return tuple(found), (), failure.exit_code
     wrong = any(problem.severity == "error" for problem in outlook.problems)
     return tuple(outlook.problems), tuple(outlook.lines()), 3 if wrong else 0
@@ -130,7 +132,7 @@ def _print(
     for problem in problems:
         line = str(problem)
         if sys.stderr.isatty():
-            from sightx.spec.report import excerpt
+            from sightx.cli.formats import excerpt
 
             label = f"{problem.severity}[{problem.code}]"
             styled = click.style(label, fg=_COLOURS[problem.severity], bold=True)
@@ -149,7 +151,7 @@ def _print(
 def _print_for_programs(
     form: str, problems: tuple[Problem, ...], verdicts: list[_Verdict], stages: tuple[str, ...]
 ) -> None:
-    from sightx.spec.report import FORMATS, Report, Status
+    from sightx.cli.formats import FORMATS, Report, Status
 
     def status(verdict: _Verdict) -> Status:
         return "invalid" if verdict.code else "valid"

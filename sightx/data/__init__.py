@@ -1,1 +1,1 @@
-"""Images and labels: tables, pixels, batches."""
+"""Images and labels: datasets, decoding, the pixel cache, batches."""

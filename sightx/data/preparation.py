@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sightx.data import filling, store
-from sightx.data.digests import Digests
-from sightx.data.filling import Prepared
-from sightx.data.known import Files, Known
-from sightx.data.pixels import Maker, Progress, output_shape
-from sightx.data.residence import Live, Where
-from sightx.data.rows import Rows
-from sightx.data.scaling import least
-from sightx.data.store import Store
-from sightx.data.table import ImageTable
+from sightx.data.cache import build, store
+from sightx.data.cache.build import PreprocessedPixels
+from sightx.data.cache.hashes import FileHashCache, FileStates
+from sightx.data.cache.placement import CacheMode, OnTheFlyPixels
+from sightx.data.cache.store import PixelCache
+from sightx.data.decode.scaling import min_decoded_size
+from sightx.data.preprocess import Preprocessor, ProgressCallback, output_shape
 from sightx.errors import ResourceError
-from sightx.registry.kinds import Prepare
+from sightx.records.hashes import Hashes
+from sightx.records.pixels import PixelRows
+from sightx.records.table import ImageTable
+from sightx.registry.kinds import Preprocess
 from sightx.registry.registry import Registry
 from sightx.spec.experiment import Experiment
 
@@ -34,43 +34,43 @@ _ROWS = 64  # that are read at once
 
 
 @dataclass(frozen=True)
-class Storage:
+class CacheConfig:
     """Say where prepared pixels are kept and read from.
 
-    `where` is what `execution.store` says, `root` the folder of the store, `device` that of the
+    `where` is what `execution.cache` says, `root` the folder of the store, `device` that of the
     network; `registry` knows whose code the chain is.
     """
 
-    where: Where = "auto"
+    where: CacheMode = "auto"
     root: Path | None = None
     device: torch.device | None = None
     registry: Registry | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, device: torch.device | None = None) -> Storage:
+    def of(cls, experiment: Experiment, device: torch.device | None = None) -> CacheConfig:
         """Return what an experiment says."""
-        where, origin = experiment.execution.store, experiment.origin
+        where, origin = experiment.execution.cache, experiment.origin
         if origin is None:
             return cls(where, None, device)
-        return cls(where, store.folder(origin.project), device, origin.registry)
+        return cls(where, store.cache_folder(origin.project), device, origin.registry)
 
-    def insisting(self) -> Storage:
+    def insisting(self) -> CacheConfig:
         """Return the same with the store on disk, whatever was said."""
         return replace(self, where="disk")
 
     @property
-    def store(self) -> Store:
+    def store(self) -> PixelCache:
         """Return the store."""
-        return Store(self.root or store.folder())
+        return PixelCache(self.root or store.cache_folder())
 
 
 @dataclass(frozen=True)
-class Source:
+class PreprocessJob:
     """Say what is to be prepared, and how: `files` is what was seen of the table's."""
 
     table: ImageTable
-    files: Files
-    chain: tuple[Prepare, ...]
+    files: FileStates
+    chain: tuple[Preprocess, ...]
     decode: Literal["scaled", "exact"] = "scaled"
 
     @cached_property
@@ -79,23 +79,23 @@ class Source:
         return output_shape(self.chain, self.table.shape)
 
     @property
-    def maker(self) -> Maker:
+    def maker(self) -> Preprocessor:
         """Return what makes rows of images."""
-        return Maker(self.table, self.chain, least(self.chain, self.decode))
+        return Preprocessor(self.table, self.chain, min_decoded_size(self.chain, self.decode))
 
     def about(self, registry: Registry | None) -> Mapping[str, Any]:
         """Return all that the rows depend on beside the content of their images."""
-        return store.describe(self.chain, self.shape, self.decode, registry)
+        return store.cache_key(self.chain, self.shape, self.decode, registry)
 
 
-def obtain(
-    source: Source,
-    storage: Storage,
+def load_or_build(
+    source: PreprocessJob,
+    storage: CacheConfig,
     threads: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     *,
     verify: bool = False,
-) -> Prepared:
+) -> PreprocessedPixels:
     """Return the prepared pixels of a table's images, on disk or live.
 
     With `verify` every row that is there is read. Raises PluginError, naming the image, for a
@@ -108,27 +108,29 @@ def obtain(
             for start in range(0, len(table), _ROWS):
                 table.prepared.gather(np.arange(start, min(start + _ROWS, len(table))))
         named = table.frame["digest"] if "digest" in table.frame else [""] * len(table)
-        return Prepared(table.prepared, Digests.from_hex(named))
+        return PreprocessedPixels(table.prepared, Hashes.from_hex(named))
     if storage.where == "off":
-        return _live(source, "execution.store says so", threads, progress)
+        return _live(source, "execution.cache says so", threads, progress)
     try:
-        known = Known(storage.store.files, table, source.files)
+        known = FileHashCache(storage.store.files, table, source.files)
         about = source.about(storage.registry)
-        return filling.fill(
+        return build.build_cache(
             source.maker, known, storage.store, about,
             threads=threads, progress=progress, verify=verify,
         )  # fmt: skip
     except ResourceError as error:
         (problem, *_) = error.problems
-        if storage.where != "auto" or problem.code not in ("disk-full", "no-store"):
+        if storage.where != "auto" or problem.code not in ("disk-full", "no-cache"):
             raise
         return _live(source, problem.message, threads, progress)
 
 
-def _live(source: Source, why: str, threads: int, progress: Progress | None) -> Prepared:
+def _live(
+    source: PreprocessJob, why: str, threads: int, progress: ProgressCallback | None
+) -> PreprocessedPixels:
     """Return pixels that are made whenever they are read, after every image was made once."""
     count = len(source.table)
-    digests, bad = Digests.unknown(count), dict[int, str]()
+    digests, bad = Hashes.unknown(count), dict[int, str]()
     with closing(source.maker.all(np.arange(count), threads)) as images:
         for done, made in enumerate(images, start=1):
             digests.raw[made.index] = made.digest
@@ -136,5 +138,5 @@ def _live(source: Source, why: str, threads: int, progress: Progress | None) -> 
                 bad[made.index] = made.reason
             if progress:
                 progress(done, count)
-    live = Live(source.maker, digests, source.shape, threads, why)
-    return Prepared(Rows(live, np.arange(count)), digests, bad)
+    live = OnTheFlyPixels(source.maker, digests, source.shape, threads, why)
+    return PreprocessedPixels(PixelRows(live, np.arange(count)), digests, bad)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sightx.data.known import files
-from sightx.data.pixels import Progress
-from sightx.data.preparation import Source, Storage
-from sightx.data.samples import judged, open_rows
+from sightx.data.cache.hashes import stat_files
+from sightx.data.dataset import load_table, preprocess_checked
+from sightx.data.preparation import CacheConfig, PreprocessJob
+from sightx.data.preprocess import ProgressCallback
 from sightx.spec.experiment import Experiment
 
 
 @dataclass(frozen=True)
-class Stock:
+class CacheReport:
     """Say what the store holds for an experiment.
 
     `made` counts rows that were made just now, `damaged` those of them that were there, but
@@ -35,21 +35,23 @@ class Stock:
     least: tuple[int, int] | None
 
 
-def lay_in(experiment: Experiment, faults: Path, progress: Progress | None = None) -> Stock:
+def warm_cache(
+    experiment: Experiment, faults: Path, progress: ProgressCallback | None = None
+) -> CacheReport:
     """Prepare every image of the dataset that is not excluded; look at rows that were there.
 
     Bad images are listed in the file `faults`. Raises DataError, ResourceError, PluginError.
     """
     started, dataset = time.perf_counter(), experiment.dataset
-    table = open_rows(dataset)
-    source = Source(table, files(table), experiment.prepare, dataset.decode)
-    storage = Storage.of(experiment).insisting()
-    prepared = judged(
+    table = load_table(dataset)
+    source = PreprocessJob(table, stat_files(table), experiment.preprocess, dataset.decode)
+    storage = CacheConfig.of(experiment).insisting()
+    prepared = preprocess_checked(
         source, dataset, storage, threads=experiment.execution.threads, progress=progress,
         verify=True, faults=faults,
     )  # fmt: skip
     rows = len(np.unique(prepared.rows.index[prepared.rows.index >= 0]))
-    return Stock(
+    return CacheReport(
         samples=len(table),
         rows=rows,
         made=prepared.made,

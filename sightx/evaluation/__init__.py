@@ -1,1 +1,1 @@
-"""What predictions are worth: metrics, decisions, pictures."""
+"""Metrics and plots: functions of prediction tables."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sightx.evaluation.predictions import Predictions
+    from sightx.records.predictions import Predictions
 
 DPI = 120
 TEXT_UP_TO = 20  # classes; with more, cells are too small for text

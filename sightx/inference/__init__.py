@@ -1,1 +1,1 @@
-"""From a run to a prediction."""
+"""From a checkpoint to predictions."""

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from sightx.data import pixels
-from sightx.data.batches import Batches
-from sightx.data.images import BadImage, from_pil
-from sightx.data.rows import Rows
+from sightx.data import preprocess
+from sightx.data.decode.decoder import BadImage, from_pil
+from sightx.data.loader.loader import BatchLoader
 from sightx.errors import DataError, Problem
-from sightx.evaluation import figures
-from sightx.evaluation.predictions import Predictions
+from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe
-from sightx.registry import plugins, project
+from sightx.records.pixels import PixelRows
+from sightx.records.predictions import Predictions
+from sightx.registry import loading, project
 from sightx.runs import checkpoints
 from sightx.runs.directory import open_run
-from sightx.training.build import build_module, choose_device, lay_out
-from sightx.training.evaluate import outputs
-from sightx.training.weights import fit
+from sightx.training.evaluate import forward
+from sightx.training.setup import build_module, choose_device, to_channels_last
+from sightx.training.weights import load_strict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +51,7 @@ class Predictor:
         self.recipe = recipe
         self.device = device
         self.module = module.to(device).eval()
-        lay_out(module, device, recipe.precision)  # as in training: the same figures
+        to_channels_last(module, device, recipe.precision)  # as in training: the same figures
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Predictor:
@@ -61,15 +61,17 @@ class Predictor:
         """
         path = Path(path)
         folder = path if (path / checkpoints.MANIFEST).is_file() else open_run(path).checkpoint()
-        files = checkpoints.verified(folder)
+        files = checkpoints.read_verified(folder)
         # A run lies in its project; one that was moved meets the plugins of where we are.
-        above = project.find(folder)
-        registry = plugins.load(above if above.plugins else project.find(Path.cwd()))
+        above = project.find_project(folder)
+        registry = loading.load_registry(
+            above if above.plugins else project.find_project(Path.cwd())
+        )
         recipe = Recipe.read(files["recipe.json"], registry, str(folder / "recipe.json"))
         for warning in recipe.changes(registry):
             _log.warning("%s", warning)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
-        fit(module, checkpoints.weights(files, folder), file=str(folder))
+        load_strict(module, checkpoints.load_weights(files, folder), file=str(folder))
         return cls(recipe, module, choose_device(device))
 
     def predict(self, image: Input) -> Prediction:
@@ -84,14 +86,14 @@ class Predictor:
         if not images:
             return []
         rows = torch.stack([self._prepared(image) for image in images])
-        batches = Batches(
-            Rows.of(rows),
+        batches = BatchLoader(
+            PixelRows.of(rows),
             np.full(len(rows), -1),
             (self.recipe.mean, self.recipe.deviation),
             self.device,
         )
         batch, _ = batches.plain(np.arange(len(rows)))
-        predictions = self._decide(outputs(self.module, batch, self.recipe.precision))
+        predictions = self._decide(forward(self.module, batch, self.recipe.precision))
         classes = self.recipe.classes
         return [
             Prediction(classes[decision], dict(zip(classes, map(float, row), strict=True)))
@@ -112,12 +114,14 @@ class Predictor:
             classes=self.recipe.classes,
             ordered=self.recipe.ordered,
         )
-        return figures.apply(self.recipe.decide, list(self.recipe.decisions), raw)
+        return metrics.apply_postprocess(self.recipe.postprocess, list(self.recipe.decisions), raw)
 
     def _prepared(self, image: Input) -> torch.Tensor:
         name = str(image) if isinstance(image, (str, Path)) else "image"
         try:
-            return pixels.apply(_encoded(image), self.recipe.prepare, self.recipe.least)
+            return preprocess.preprocess_image(
+                _encoded(image), self.recipe.preprocess, self.recipe.least
+            )
         except BadImage as error:
             raise DataError(Problem("bad-image", error.reason, file=name)) from error
         except OSError as error:

@@ -1,1 +1,1 @@
-"""What can be named: kinds, components, plugins and the project that brings them."""
+"""What specs can name: kinds, components, plugins, and the project that provides them."""

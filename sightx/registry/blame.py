@@ -6,12 +6,12 @@ import sys
 import traceback
 from pathlib import Path
 
-from sightx.errors import PluginError, Problem
-from sightx.registry.plugins import BUILTIN
+from sightx.errors import PluginError, Problem, ResourceError, SightXError
+from sightx.registry.loading import BUILTIN
 from sightx.registry.registry import Plugin, Registry
 
 
-def blamed(error: BaseException, registry: Registry | None) -> PluginError | None:
+def plugin_failure(error: BaseException, registry: Registry | None) -> PluginError | None:
     """Return an exception as the failure of the plugin it came from, or None where it is ours.
 
     The innermost frame that lies in a plugin's own files decides. SystemExit is a plugin's in any
@@ -45,3 +45,20 @@ def _files(registry: Registry) -> dict[str, Plugin]:
         if folder.name == "__init__.py":
             found |= {str(path): entry.plugin for path in folder.parent.rglob("*.py")}
     return found
+
+
+def expected_failure(error: BaseException) -> SightXError | None:
+    """Return the failure that an error stands for, or None for one that nobody expected."""
+    if isinstance(error, SightXError):
+        return error
+    if _is_out_of_memory(error):
+        hint = "lower training.micro_batch_size, or preprocess.resize.size"
+        return ResourceError(Problem("out-of-memory", str(error).split(". ")[0], hint))
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # without torch there is no torch error
+    return isinstance(error, MemoryError) or bool(
+        torch and isinstance(error, torch.OutOfMemoryError)
+    )

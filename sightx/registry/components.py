@@ -55,7 +55,9 @@ class Settings(BaseModel):
 Kind = TypeVar("Kind", bound=Settings)
 
 
-def read(cls: type[Kind], data: Mapping[str, Any], registry: Registry | None = None) -> Kind:
+def validate_settings(
+    cls: type[Kind], data: Mapping[str, Any], registry: Registry | None = None
+) -> Kind:
     """Return settings from what TOML or JSON says; names are looked up in the registry.
 
     The data pass as JSON text: only so does pydantic's strict mode take lists for tuples, and
@@ -120,7 +122,7 @@ class Component(Settings):
 def _checked(found: type[Component], settings: dict[str, Any], registry: Registry) -> Component:
     """Validate; whatever a plugin's own validators raise is that plugin's failure."""
     try:
-        return read(found, settings, registry)
+        return validate_settings(found, settings, registry)
     except (ValidationError, SightXError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -131,7 +133,7 @@ def _checked(found: type[Component], settings: dict[str, Any], registry: Registr
 
 
 @dataclass(frozen=True)
-class Anchor:
+class PathKind:
     """Mark a field as a path, which a spec writes relative to itself or as a place, `"@name"`.
 
     With `suffixes`, only strings that end so are paths; with `urls`, a string with `://` is none.
@@ -144,13 +146,13 @@ class Anchor:
     urls: bool = False
 
 
-Place = Annotated[Path, Anchor()]
-Location = Annotated[str, Anchor(urls=True)]
-File = Annotated[Path, Anchor(counts=True)]
-Weights = Annotated[str, Anchor(suffixes=(".safetensors", ".pt", ".pth"), counts=True)]
+Place = Annotated[Path, PathKind()]
+Location = Annotated[str, PathKind(urls=True)]
+File = Annotated[Path, PathKind(counts=True)]
+Weights = Annotated[str, PathKind(suffixes=(".safetensors", ".pt", ".pth"), counts=True)]
 
 
-class Group(Settings):
+class ParamGroup(Settings):
     """Weights with a learning rate of their own; each weight goes to the first group it matches."""
 
     match: tuple[str, ...]
@@ -186,7 +188,7 @@ class Shape(NamedTuple):
     width: int | None
 
 
-def call(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
+def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
     """Call a function with just those of the offered arguments that it declares."""
     declared = _declared(function)
     return function(*arguments, **{key: offered[key] for key in declared if key in offered})

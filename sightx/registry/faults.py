@@ -15,12 +15,12 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # no colon, dot or leading digit: 
 _CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def components(brought: Sequence[Any]) -> str:
+def component_fault(brought: Sequence[Any]) -> str:
     """Return the first fault of what a plugin calls its components, or an empty string."""
     return next(filter(None, map(_fault, brought)), "") or _twice(brought)
 
 
-def checks(brought: Sequence[Any], taken: Mapping[str, str]) -> str:
+def check_fault(brought: Sequence[Any], taken: Mapping[str, str]) -> str:
     """Return the first fault of what a plugin calls its checks; `taken` are the codes' owners."""
     return next(filter(None, (_check_fault(check, taken) for check in brought)), "")
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from sightx.registry.components import Component, File, Group, Shape, Traits, Weights
+from sightx.records.history import Direction
+from sightx.registry.components import Component, File, ParamGroup, Shape, Traits, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from sightx.data.rows import Rows
-    from sightx.data.table import ImageTable
-    from sightx.evaluation.predictions import Predictions
+    from sightx.records.history import History
+    from sightx.records.pixels import PixelRows
+    from sightx.records.predictions import Predictions
+    from sightx.records.table import ImageTable
     from sightx.runs.directory import Run
-    from sightx.training.history import History
 
-Direction = Literal["max", "min"]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 Params = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -42,7 +42,7 @@ class Dataset(Component):
     bad_images_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01
     """The share of the images that `skip` may leave out."""
     decode: Literal["scaled", "exact"] = "scaled"
-    """Whether a large JPEG is reduced while it is decoded, as far as `prepare` does not see it."""
+    """Whether a large JPEG is reduced while it is decoded, unseen by `preprocess`."""
 
     def traits(self) -> Traits:
         """Return what is known without reading any data."""
@@ -67,10 +67,10 @@ class Split(Component):
         raise NotImplementedError
 
 
-class Prepare(Component):
+class Preprocess(Component):
     """A deterministic change of one image, made once."""
 
-    kind = "prepare"
+    kind = "preprocess"
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the changed image; both are uint8 (C, H, W)."""
@@ -93,7 +93,7 @@ class Normalize(Component):
 
     kind = "normalize"
 
-    def statistics(self, *, model: Model, training_rows: Rows) -> Statistics:
+    def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
         """Return mean and deviation per channel, for pixels in [0, 1]."""
         raise NotImplementedError
 
@@ -202,7 +202,7 @@ class Optimizer(Component):
 
     lr: PositiveFloat = 1e-3
     """The learning rate that the scheduler scales."""
-    group: tuple[Group, ...] = ()
+    group: tuple[ParamGroup, ...] = ()
     """Weights with learning rates of their own."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -232,10 +232,10 @@ class Scheduler(Component):
         return factor * min(1.0, (step + 1) / rising) if rising else factor
 
 
-class Decide(Component):
+class Postprocess(Component):
     """How probabilities become a decision, fitted on the validation side."""
 
-    kind = "decide"
+    kind = "postprocess"
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
         """Return what was learned, as JSON holds it."""
@@ -291,6 +291,6 @@ class Observer(Component):
 
 
 KINDS: tuple[type[Component], ...] = (
-    Dataset, Split, Prepare, Normalize, Augment, Sampler, Model, Loss,
-    Optimizer, Scheduler, Decide, Metric, Checkpoint, Stopping, Observer,
+    Dataset, Split, Preprocess, Normalize, Augment, Sampler, Model, Loss,
+    Optimizer, Scheduler, Postprocess, Metric, Checkpoint, Stopping, Observer,
 )  # fmt: skip

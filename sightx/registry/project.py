@@ -1,7 +1,7 @@
 """What a project says for all its specs, and what a machine says for itself.
 
 `[tool.sightx]` of the nearest `pyproject.toml` holds plugins, observers and runs; the untracked
-`sightx.local.toml` beside it holds `[places]`, `[execution]`, store and runs; `SIGHTX_PLACE_NAME`
+`sightx.local.toml` beside it holds `[places]`, `[execution]`, cache and runs; `SIGHTX_PLACE_NAME`
 sets one place.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightx import document
-from sightx.document import Document, Key, Position
-from sightx.registry.components import Kind, Settings, read
-from sightx.registry.diagnostics import failure, problems
+from sightx.io import toml
+from sightx.io.toml import Document, Key, Position
+from sightx.registry.components import Kind, Settings, validate_settings
+from sightx.registry.validation_errors import explain_errors, spec_failure
 
 PROJECT = "pyproject.toml"
 LOCAL = "sightx.local.toml"
@@ -44,7 +44,7 @@ class LocalSettings(Settings):
     """Where each place is on this machine."""
     execution: Mapping[str, Any] = {}
     """Defaults of `[execution]`."""
-    store: str | None = None
+    cache: str | None = None
     """The folder of prepared pixels."""
     runs: str | None = None
     """The folder of runs."""
@@ -62,14 +62,14 @@ class Project:
     plugins: tuple[Path, ...] = ()
     observers: Mapping[str, Position] = field(default_factory=dict)
     runs: Path = Path("runs")
-    store: Path | None = None
+    cache: Path | None = None
     places: Mapping[str, Path] = field(default_factory=dict)
     defaults: Document = field(default_factory=lambda: Document(LOCAL, "", {}, {}))
 
     def place(self, name: str) -> Path | None:
         """Return where the place `@name` is on this machine, or None."""
         variable = os.environ.get(place_variable(name))
-        return home(variable).absolute() if variable else self.places.get(name)
+        return expand_home(variable).absolute() if variable else self.places.get(name)
 
 
 def place_variable(name: str) -> str:
@@ -77,12 +77,12 @@ def place_variable(name: str) -> str:
     return "SIGHTX_PLACE_" + re.sub(r"\W", "_", name).upper()
 
 
-def home(path: str) -> Path:
+def expand_home(path: str) -> Path:
     """Return a path with a leading `~` made the user's folder, where there is such a user."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
 
 
-def find(start: Path) -> Project:
+def find_project(start: Path) -> Project:
     """Return the project that a folder lies in; without one, the folder itself is its root.
 
     Raises SpecError where the project's files say what they may not.
@@ -100,8 +100,8 @@ def find(start: Path) -> Project:
             for number, name in enumerate(said.observers)
         },
         runs=root / runs if runs else Path.cwd() / "runs",
-        store=root / home(own.store) if own.store else None,
-        places={key: root / home(path) for key, path in own.places.items()},
+        cache=root / expand_home(own.cache) if own.cache else None,
+        places={key: root / expand_home(path) for key, path in own.places.items()},
         defaults=_only(local, "execution"),
     )
 
@@ -118,7 +118,7 @@ def _nearest(folder: Path) -> tuple[Path, Document]:
 def _source(path: Path) -> Document:
     """Read a file, or nothing where there is none."""
     there = os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where it may not look
-    return document.read(path) if there else Document(str(path), "", {}, {})
+    return toml.read(path) if there else Document(str(path), "", {}, {})
 
 
 def _read(cls: type[Kind], source: Document, key: Key) -> Kind:
@@ -127,13 +127,15 @@ def _read(cls: type[Kind], source: Document, key: Key) -> Kind:
     for part in key:
         data = data[part]
     try:
-        return read(cls, data)
+        return validate_settings(cls, data)
     except ValidationError as error:
 
         def position(inner: Key) -> Position:
             return source.position((*key, *inner))
 
-        raise failure(problems(error, position, lambda inner: None if inner else cls)) from None
+        raise spec_failure(
+            explain_errors(error, position, lambda inner: None if inner else cls)
+        ) from None
 
 
 def _only(source: Document, section: str) -> Document:

@@ -31,7 +31,7 @@ _LEFT = (".dist-info", ".egg-info", "__pycache__", ".pyc")  # ends of what tools
 _at_import: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
 
-def describe(component: Component, registry: Registry | None) -> dict[str, Any]:
+def component_origin(component: Component, registry: Registry | None) -> dict[str, Any]:
     """Return what is recorded of a component's origin.
 
     For one that no plugin has brought, as in an experiment made in Python, its module speaks.
@@ -52,7 +52,7 @@ def describe(component: Component, registry: Registry | None) -> dict[str, Any]:
     }
 
 
-def compared(record: Mapping[str, Any]) -> tuple[str, ...]:
+def compared_keys(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what of a component's record tells whether its results may be others.
 
     Of what ships with SightX only the revision: its author raises it with the results.
@@ -60,12 +60,12 @@ def compared(record: Mapping[str, Any]) -> tuple[str, ...]:
     return ("revision",) if record["plugin"] == "builtin" else ("revision", "version", "sha256")
 
 
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what of the compared two records of a component differ in."""
-    return [key for key in compared(now) if before[key] != now[key]]
+    return [key for key in compared_keys(now) if before[key] != now[key]]
 
 
-def change(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
+def describe_change(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
     """Say how two records of a component differ in some keys; hashes are not shown."""
     said = [
         f"{key} {before[key] or '-'} then, {now[key] or '-'} now" for key in keys if key != "sha256"
@@ -74,7 +74,7 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str
     return f"the {now['kind']} {now['name']!r} of {now['plugin']} has changed: {what}"
 
 
-def remembered(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:
+def add_recorded_owner(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:
     """Add who brought a component that is not there now, as far as it was recorded."""
     for origin in origins:
         if problem.code == "unknown-name" and repr(origin["name"]) in problem.message:

@@ -71,7 +71,7 @@ class Entry:
     @property
     def place(self) -> str:
         """Return `file:line` of the class, or its module where there is no source."""
-        return source.place(self.component)
+        return source.source_location(self.component)
 
     def __str__(self) -> str:
         """Return who brought the component, and where it is written."""
@@ -100,7 +100,7 @@ class Registry:
         """
         classes, rules = list(components), list(checks)
         taken = {rule.code: str(owner) for rule, owner in self.checks}
-        if fault := faults.components(classes) or faults.checks(rules, taken):
+        if fault := faults.component_fault(classes) or faults.check_fault(rules, taken):
             plugin, classes, rules = replace(plugin, state="broken", error=fault), [], []
         self.plugins.append(plugin)
         self.checks += [(rule, plugin) for rule in rules]
@@ -113,7 +113,7 @@ class Registry:
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return all entries, of one kind or of every kind, by kind and name: `a9` before `a10`."""
         order = [cls.kind for cls in KINDS]
-        keys = sorted(self._entries, key=lambda key: (order.index(key[0]), natural(key[1])))
+        keys = sorted(self._entries, key=lambda key: (order.index(key[0]), natural_key(key[1])))
         return [entry for key in keys if kind in (None, key[0]) for entry in self._entries[key]]
 
     def names(self, kind: str) -> list[str]:
@@ -227,7 +227,7 @@ class Registry:
             causes = ", ".join(
                 f"{plugin} is {plugin.state}: {plugin.error}" for plugin in self.broken
             )
-            near = nearest(use, self.names(kind))
+            near = did_you_mean(use, self.names(kind))
             hint = " ".join(filter(None, [near, "sightx --debug shows the traceback"]))
             return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
         if others := [found for found, name in self._entries if name == use]:
@@ -245,7 +245,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def natural(name: str) -> list[tuple[str, int]]:
+def natural_key(name: str) -> list[tuple[str, int]]:
     """Return what sorts names as people count: `resnet9` before `resnet10`."""
     return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
@@ -253,10 +253,10 @@ def natural(name: str) -> list[tuple[str, int]]:
 def suggest(word: str, known: Sequence[str]) -> str:
     """Return a hint: the nearest known word, and all of them where they are few."""
     listing = f"known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
-    return " ".join(filter(None, [nearest(word, known), listing]))
+    return " ".join(filter(None, [did_you_mean(word, known), listing]))
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return a hint: the nearest known word, if one is near."""
     near = difflib.get_close_matches(word, known, 1)
     return f"did you mean {near[0]!r}?" if near else ""

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 
-def place(cls: type) -> str:
+def source_location(cls: type) -> str:
     """Return `file:line` of a class, or its module where there is no source."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if file and (line := _line(file, cls)):

@@ -1,5 +1,5 @@
-"""Where an experiment, a run directory, signals and observers meet."""
+"""Run, resume and evaluate an experiment."""
 
-from sightx.runner.entry import resume, run, table
+from sightx.runner.api import resume, run, table
 
 __all__ = ["resume", "run", "table"]

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightx.data import pixels, samples
-from sightx.data.preparation import Storage
-from sightx.data.samples import Samples
-from sightx.data.table import ImageTable
+from sightx.data import dataset, preprocess
+from sightx.data.dataset import PreparedDataset
+from sightx.data.preparation import CacheConfig
+from sightx.distributed import rendezvous
+from sightx.distributed.collectives import SingleProcess, check_idle_ranks, join, local_device
+from sightx.distributed.failures import lost_ranks_error, propagate_first_failure
 from sightx.errors import DataError, Problem
-from sightx.runner.resuming import Resumption
-from sightx.runner.verdict import lost_ranks, settled
+from sightx.io.signals import Interrupted, StopRequest, restore_handlers, stop_on_signals
+from sightx.records.table import ImageTable
+from sightx.runner.resume import Resumption
 from sightx.runs.directory import Run
-from sightx.runs.signals import Asked, Interrupted, handlers_kept, listening
 from sightx.spec.experiment import Experiment
-from sightx.training import board
-from sightx.training.build import build_module, choose_device
-from sightx.training.distributed import Ranks, joined, own_device, refuse_idle
-from sightx.training.shared import from_first
+from sightx.training.setup import build_module, choose_device
+from sightx.training.shared import broadcast_state
 from sightx.training.trainer import Trainer
 
 
@@ -45,39 +45,39 @@ class Followed(Run):
 
 def device_of(experiment: Experiment) -> torch.device:
     """Return the device of this process. Raises ResourceError where there is no such one."""
-    return choose_device(own_device(experiment.execution.device))
+    return choose_device(local_device(experiment.execution.device))
 
 
 @contextmanager
-def together(experiment: Experiment) -> Iterator[Ranks]:
+def together(experiment: Experiment) -> Iterator[SingleProcess]:
     """Be one of the processes of a run; whatever ends one ends all, with one reason.
 
     Raises SpecError where a process would have nothing to do.
     """
     origin = experiment.origin
     with (
-        handlers_kept(),
-        joined(device_of(experiment), experiment.execution.group_timeout) as ranks,
-        settled(origin.registry if origin else None),
+        restore_handlers(),
+        join(device_of(experiment), experiment.execution.group_timeout) as ranks,
+        propagate_first_failure(origin.registry if origin else None),
     ):
-        refuse_idle(experiment.training, ranks.size)
+        check_idle_ranks(experiment.training, ranks.size)
         yield ranks
 
 
-def begin(ranks: Ranks, run: Run, *, resumed: bool = False, over: bool = False) -> None:
+def begin(ranks: SingleProcess, run: Run, *, resumed: bool = False, over: bool = False) -> None:
     """Tell the other processes what they are about to do."""
     ranks.meet()  # the first has read its tables, however long that took
     ranks.say({"run": str(run.directory), "resumed": resumed, "over": over})
 
 
-def finish(ranks: Ranks, run: Run) -> Run:
+def finish(ranks: SingleProcess, run: Run) -> Run:
     """Let the other processes go, now that everything is written, and return the run."""
     if ranks.size > 1:
-        board.publish(run.result)
+        rendezvous.publish_result(run.result)
     return run
 
 
-def notes(experiment: Experiment, module: nn.Module, ranks: Ranks) -> Iterator[str]:
+def notes(experiment: Experiment, module: nn.Module, ranks: SingleProcess) -> Iterator[str]:
     """Yield what several processes do otherwise than one."""
     if ranks.size == 1:
         return
@@ -87,7 +87,7 @@ def notes(experiment: Experiment, module: nn.Module, ranks: Ranks) -> Iterator[s
         yield "execution.compile: with several processes the network is not compiled"
 
 
-def follow(experiment: Experiment, ranks: Ranks) -> Run:
+def follow(experiment: Experiment, ranks: SingleProcess) -> Run:
     """Do the part of a process that is not the first; it ends after that one has written all.
 
     Raises ResourceError where that one has ended otherwise.
@@ -96,10 +96,10 @@ def follow(experiment: Experiment, ranks: Ranks) -> Run:
     heard: dict[str, Any] = ranks.say({})
     run = Run(Path(heard["run"]))
     if not heard["over"]:
-        with suppress(_Agreed), listening() as asked:
+        with suppress(_Agreed), stop_on_signals() as asked:
             _Following(experiment, run, ranks, asked).go(resumed=heard["resumed"])
-    if (result := board.result()) is None:
-        raise lost_ranks([0])
+    if (result := rendezvous.await_result()) is None:
+        raise lost_ranks_error([0])
     return Followed(run.directory, result)
 
 
@@ -110,13 +110,15 @@ class _Agreed(Interrupted):
 class _Following:
     """Carry an experiment through in step with the first process."""
 
-    def __init__(self, experiment: Experiment, run: Run, ranks: Ranks, asked: Asked) -> None:
+    def __init__(
+        self, experiment: Experiment, run: Run, ranks: SingleProcess, asked: StopRequest
+    ) -> None:
         self._experiment, self._run, self._ranks, self._asked = experiment, run, ranks, asked
         self._device = device_of(experiment)
 
     def go(self, *, resumed: bool) -> None:
         """Do what the first process does between directory and result."""
-        table = samples.open_table(self._experiment.dataset, self._experiment.split)
+        table = dataset.load_split_table(self._experiment.dataset, self._experiment.split)
         if resumed:
             table = Resumption(self._run, self._experiment, self._device).table(table)
         module, data = self._module(table), self._prepare(table)
@@ -124,29 +126,29 @@ class _Following:
         trainer = Trainer(self._experiment, data, module, self._device, self._ranks)
         refuse_others(self._ranks, data)
         if self._ranks.say(False):
-            trainer.restore(from_first(self._ranks, None))
+            trainer.restore(broadcast_state(self._ranks, None))
         self._ranks.meet()  # the first writes and tells here, and again after the loop
         for _ in trainer.events():
             self._heed()
         self._ranks.meet()
-        trainer.use(from_first(self._ranks, None))
+        trainer.use(broadcast_state(self._ranks, None))
         for side in scored(self._experiment, data):
             for _ in trainer.scores(side):
                 self._heed()
 
     def _module(self, table: ImageTable) -> nn.Module:
         model, loss = self._experiment.model, self._experiment.loss
-        shape = pixels.output_shape(self._experiment.prepare, table.shape)
+        shape = preprocess.output_shape(self._experiment.preprocess, table.shape)
         return build_module(model, loss, len(table.classes), shape, self._experiment.seed)
 
-    def _prepare(self, table: ImageTable) -> Samples:
+    def _prepare(self, table: ImageTable) -> PreparedDataset:
         here = self._run.directory.is_dir()
         faults = self._run.directory if here else Path(tempfile.gettempdir())
-        return samples.prepare(
+        return dataset.prepare_dataset(
             table,
             self._experiment.dataset,
-            self._experiment.prepare,
-            storage=Storage.of(self._experiment, self._device),
+            self._experiment.preprocess,
+            storage=CacheConfig.of(self._experiment, self._device),
             threads=self._experiment.execution.threads,
             progress=self._progress,
             faults=faults / "bad-images.csv",
@@ -161,7 +163,7 @@ class _Following:
             raise _Agreed(number)
 
 
-def refuse_others(ranks: Ranks, data: Samples) -> None:
+def refuse_others(ranks: SingleProcess, data: PreparedDataset) -> None:
     """Raise DataError where a process does not see what the first one sees, in its order."""
     if ranks.size == 1:
         return
@@ -177,7 +179,7 @@ def refuse_others(ranks: Ranks, data: Samples) -> None:
     ranks.meet()  # the first changes the run only when nobody has objected
 
 
-def scored(experiment: Experiment, data: Samples) -> list[str]:
+def scored(experiment: Experiment, data: PreparedDataset) -> list[str]:
     """Return the sides that are scored at the end."""
     sides = ["validation", *(["test"] if experiment.evaluation.test == "end" else [])]
     return [side for side in sides if len(data.sides[side])]

@@ -6,34 +6,36 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sightx.inference.recipe import Recipe, before
-from sightx.registry import plugins, project
+from sightx.inference.recipe import Recipe, earlier_preprocess
+from sightx.registry import loading, project
 from sightx.runs import checkpoints
+from sightx.runs.async_checkpointer import AsyncCheckpointer
 from sightx.runs.directory import Run
-from sightx.runs.writer import Writer
 from sightx.training.trainer import Trainer
 
 Told = Callable[[str], None]
 
 
-class Saving:
+class CheckpointSaver:
     """Save a trainer's states behind its back; `told` hears the name of each that is safe.
 
     Raises ResourceError where the disk has no room for two states, or refuses a former one, and
     PluginError where a component keeps what a state cannot hold.
     """
 
-    def __init__(self, run: Run, trainer: Trainer, writer: Writer, told: Told) -> None:
+    def __init__(self, run: Run, trainer: Trainer, writer: AsyncCheckpointer, told: Told) -> None:
         self._trainer, self._writer, self._told = trainer, writer, told
         execution = trainer.experiment.execution
         self._steps, self._seconds = execution.save_every_steps, execution.save_every_minutes * 60
         self._saved = time.monotonic()
         origin = trainer.experiment.origin
-        registry = origin.registry if origin else plugins.load(project.find(Path.cwd()))
-        self._before = before(trainer.samples.table, registry)
+        registry = (
+            origin.registry if origin else loading.load_registry(project.find_project(Path.cwd()))
+        )
+        self._before = earlier_preprocess(trainer.samples.table, registry)
         state = trainer.state()
         # Before the first step an optimizer holds nothing; Adam will hold two numbers a weight.
-        checkpoints.require(run.directory, state, times=2 if state.optimizer else 6)
+        checkpoints.require_space(run.directory, state, times=2 if state.optimizer else 6)
 
     def names(self) -> set[str]:
         """Return the names that the policies give to the state after the last epoch."""

@@ -1,1 +1,1 @@
-"""What an experiment leaves on disk."""
+"""The run directory and everything in it."""

@@ -20,7 +20,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from sightx.errors import PluginError, Problem, RunError
-from sightx.runs import durable
+from sightx.io import atomic
 from sightx.training.state import State
 
 if TYPE_CHECKING:
@@ -64,26 +64,26 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     # An epoch's end and the moment before its validation are one step, but not one state.
     name = f"step-{state.record['step']:08}" + ("" if state.whole else "-running")
     need = sum(map(len, files.values()))
-    with durable.refusals(folder, need):
+    with atomic.disk_errors(folder, need):
         if not folder.is_dir():
             folder.mkdir()
-            durable.sync(folder.parent)
-        durable.sweep(folder)
+            atomic.fsync_folder(folder.parent)
+        atomic.sweep(folder)
         _commit(folder / name, files, need)
         known = {**read_names(folder), **dict.fromkeys(names, name)}
         pointers = {key: to for key, to in known.items() if _moment(to) <= _moment(name)}
-        durable.replace(folder / NAMES, _json(pointers))
+        atomic.replace(folder / NAMES, _json(pointers))
     _prune(folder, name, pointers.values())
     return folder / name
 
 
-def latest(folder: Path) -> tuple[Path, State]:
+def load_latest(folder: Path) -> tuple[Path, State]:
     """Return the newest state that is whole, and its directory.
 
     Each one that is not is a warning in the log. Raises RunError where none is whole, or the newest
     that is whole is of another format.
     """
-    found = states(folder)
+    found = list_states(folder)
     for name in reversed(found):
         try:
             return folder / name, load(folder / name)
@@ -98,7 +98,7 @@ def latest(folder: Path) -> tuple[Path, State]:
     raise RunError(Problem(code, message, "run the spec again", file=str(folder)))
 
 
-def states(folder: Path) -> list[str]:
+def list_states(folder: Path) -> list[str]:
     """Return the names of the states under a folder, the oldest first."""
     names = (path.name for path in folder.glob("step-*"))
     return sorted(filter(_STATE.fullmatch, names), key=_moment)
@@ -109,7 +109,7 @@ def load(path: Path) -> State:
 
     Raises RunError where a file is missing, or not what was written, or of another format.
     """
-    files = verified(path)
+    files = read_verified(path)
     try:
         record = json.loads(files[_RECORD])
     except _UNREADABLE as error:
@@ -120,15 +120,15 @@ def load(path: Path) -> State:
         message = f"{_RECORD} is of format {found!r}; this SightX knows format {FORMAT}"
         hint = "use the SightX that wrote it"
         raise FormatError(Problem("bad-checkpoint", message, hint, file=str(path)))
-    return State(weights(files, path), _load(files, _OPTIMIZER, path), record)
+    return State(load_weights(files, path), _load(files, _OPTIMIZER, path), record)
 
 
-def weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
+def load_weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
     """Return a verified checkpoint's weights, on the CPU. Raises RunError where they are none."""
     return _load(files, _WEIGHTS, path)
 
 
-def verified(path: Path) -> dict[str, bytes]:
+def read_verified(path: Path) -> dict[str, bytes]:
     """Return a checkpoint's files, each compared with the hash in the manifest. Raises RunError."""
     manifest = _manifest(path)
     files = {}
@@ -154,7 +154,7 @@ def read_names(folder: Path) -> dict[str, str]:
     return names
 
 
-def require(folder: Path, state: State, times: int = 2) -> None:
+def require_space(folder: Path, state: State, times: int = 2) -> None:
     """Raise ResourceError where the disk of a run does not hold a state so many times.
 
     Raises PluginError where a network keeps beside its weights what is no tensor.
@@ -164,7 +164,7 @@ def require(folder: Path, state: State, times: int = 2) -> None:
             raise _unstorable(name, value)
     tensors = [*state.weights.values(), *state.optimizer.values()]
     need = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    durable.require(folder, times * need)
+    atomic.require_free_space(folder, times * need)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -185,10 +185,10 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _commit(path: Path, files: Mapping[str, bytes], need: int) -> None:
     if path.exists() and _is_whole(path):
         return  # a checkpoint never changes once it is there
-    durable.require(path.parent, need)
-    with durable.directory(path) as temporary:
+    atomic.require_free_space(path.parent, need)
+    with atomic.atomic_directory(path) as temporary:
         for file, content in files.items():  # the manifest is the last
-            durable.write(temporary / file, content)
+            atomic.write(temporary / file, content)
 
 
 def _is_whole(path: Path) -> bool:
@@ -201,10 +201,10 @@ def _is_whole(path: Path) -> bool:
 
 def _prune(folder: Path, saved: str, named: Collection[str]) -> None:
     """Remove what nobody needs. What cannot be removed stays: the new state is safe already."""
-    past = [name for name in states(folder) if _moment(name) <= _moment(saved)]
+    past = [name for name in list_states(folder) if _moment(name) <= _moment(saved)]
     try:
-        for name in set(states(folder)) - {*named, *past[-KEPT:]}:
-            durable.remove(folder / name)
+        for name in set(list_states(folder)) - {*named, *past[-KEPT:]}:
+            atomic.remove(folder / name)
     except OSError as error:
         _log.warning("an old checkpoint cannot be removed from %s: %s", folder, error.strerror)
 

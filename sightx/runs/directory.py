@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx import document
-from sightx.data.labels import read_csv
+from sightx.data.csv_labels import read_csv
 from sightx.errors import Problem, ResourceError, RunError
-from sightx.evaluation.predictions import Predictions
-from sightx.runs import checkpoints, durable
+from sightx.io import atomic, toml
+from sightx.records.predictions import Predictions
+from sightx.runs import checkpoints
 from sightx.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Run:
     @cached_property
     def tables(self) -> dict[str, Any]:
         """Return the whole experiment, as its spec would say it."""
-        return document.read(self.directory / "experiment.toml").data
+        return toml.read(self.directory / "experiment.toml").data
 
     @property
     def data(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Run:
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Write the whole experiment, as its spec would say it."""
-        self._replace("experiment.toml", document.dump(experiment.tables()))
+        self._replace("experiment.toml", toml.dump(experiment.tables()))
         self.__dict__.pop("tables", None)
 
     def write_split(self, frame: pd.DataFrame, digests: Sequence[str]) -> None:
@@ -153,7 +153,7 @@ class Run:
         `digests` are those of the images' contents, in the order of the frame.
         """
         with self._written():
-            durable.replace(self.directory / "split.csv", _split_rows(frame, digests))
+            atomic.replace(self.directory / "split.csv", _split_rows(frame, digests))
 
     def write_epoch(self, figures: Mapping[str, Any]) -> None:
         """Append an epoch to metrics.jsonl, with the names of figures that are not finite."""
@@ -165,7 +165,7 @@ class Run:
             file.flush()
             os.fsync(file.fileno())  # a state is never newer than its figures
             if new:
-                durable.sync(self.directory)
+                atomic.fsync_folder(self.directory)
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the rows of so many epochs; a torn line and what came after them goes."""
@@ -179,8 +179,8 @@ class Run:
             predictions.save(Path(name) / split)
             folder.mkdir(exist_ok=True)  # not in a run that is gone
             for path in sorted(Path(name).iterdir()):
-                durable.replace(folder / path.name, path.read_bytes())
-            durable.sync(self.directory)
+                atomic.replace(folder / path.name, path.read_bytes())
+            atomic.fsync_folder(self.directory)
 
     def forget_result(self) -> None:
         """Remove the result of a run that goes on."""
@@ -200,12 +200,12 @@ class Run:
 
     def _replace(self, name: str, text: str) -> None:
         with self._written():
-            durable.replace(self.directory / name, text.encode())
+            atomic.replace(self.directory / name, text.encode())
 
     @contextmanager
     def _written(self) -> Iterator[None]:
         """Turn what the disk refuses into a ResourceError."""
-        with durable.refusals(self.directory / "checkpoints"):
+        with atomic.disk_errors(self.directory / "checkpoints"):
             yield
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def create(root: Path, experiment: Experiment, environment: Mapping[str, Any]) -
         run.write_experiment(experiment)
         run.write_json("environment.json", environment)
         named = _named(making, root / stem)
-        durable.sync(root)
+        atomic.fsync_folder(root)
         return Run(named)
     except OSError as error:
         message = f"cannot make a run below {root}: {error.strerror}"

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightx.distributed import rendezvous
 from sightx.registry import provenance
-from sightx.spec.experiment import Experiment, components
-from sightx.training import board
+from sightx.spec.experiment import Experiment, iter_components
 
 if TYPE_CHECKING:
     import torch
@@ -19,31 +19,33 @@ if TYPE_CHECKING:
 _PACKAGES = ("sightx", "torch", "torchvision", "numpy", "pandas", "pillow")
 
 
-def describe(experiment: Experiment, device: torch.device) -> dict[str, Any]:
+def describe_environment(experiment: Experiment, device: torch.device) -> dict[str, Any]:
     """Return what is recorded about the machine and the code before a run begins."""
     origin = experiment.origin
     registry = origin.registry if origin else None
     root = origin.project.root if origin else Path.cwd()
     return {
         "id": experiment.id,
-        "started": now(),
+        "started": timestamp(),
         "project": str(root),
         "commit": _commit(root),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": {"name": str(device), "model": _model(device)},
-        "processes": board.launched(),
+        "processes": rendezvous.world_size(),
         "numerics": _numerics(experiment),
         "execution": experiment.execution.model_dump(),
         "overrides": list(origin.overrides) if origin else [],
         "experiment": experiment.identity,
-        "components": [provenance.describe(each, registry) for each in components(experiment)],
-        "observers": [provenance.describe(each, registry) for each in experiment.observer],
+        "components": [
+            provenance.component_origin(each, registry) for each in iter_components(experiment)
+        ],
+        "observers": [provenance.component_origin(each, registry) for each in experiment.observer],
     }
 
 
-def now() -> str:
+def timestamp() -> str:
     """Return the time with its distance from UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 

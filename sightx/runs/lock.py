@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sightx.data import locks
 from sightx.errors import Problem, RunError
-from sightx.runs import durable
+from sightx.io import atomic, locks
 
 FILE = "lock.json"
 PATIENCE = 10.0
@@ -23,20 +22,20 @@ _held: set[int] = set()
 
 
 @contextmanager
-def held(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
+def run_lock(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Be the only writer of a run directory; who only reads needs no lock.
 
     Raises RunError at once where a living process, or one on another host, is its writer, and
     where the file system knows no locks; ResourceError where the directory cannot be written.
     """
-    with durable.refusals(directory):
+    with atomic.disk_errors(directory):
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(directory / FILE, flags, 0o644)
     _held.add(descriptor)
     try:
-        with durable.refusals(directory):
+        with atomic.disk_errors(directory):
             _acquire(descriptor, directory, patience)
-            locks.sign(descriptor)
+            locks.write_holder(descriptor)
         yield
     finally:
         if descriptor in _held:  # a forked child has closed its copy: the lock is its parent's
@@ -56,8 +55,8 @@ def _acquire(descriptor: int, directory: Path, patience: float) -> None:
 def _locked(descriptor: int, directory: Path) -> bool:
     """Try to take the lock. Raises RunError where the file system has none."""
     try:
-        return locks.take(descriptor)
-    except locks.NoLocks as error:
+        return locks.try_lock(descriptor)
+    except locks.LocksUnsupported as error:
         message = f"the file system of {directory} knows no locks ({error.strerror})"
         hint = "put runs on a local disk with --runs FOLDER"
         raise RunError(Problem("no-lock", message, hint)) from error
@@ -81,7 +80,7 @@ def _lives(holder: dict[str, Any]) -> bool:
 def _in_use(directory: Path, holder: dict[str, Any]) -> RunError:
     message = "run is in use"
     if holder:
-        message += f" by {locks.said(holder)}"
+        message += f" by {locks.describe_holder(holder)}"
         if not _lives(holder):
             message += "; it is dead, but a child of it still holds the run"
     hint = "wait until it has finished, or end it"

@@ -1,1 +1,1 @@
-"""What an experiment says: from a document to an `Experiment`, or every problem at once."""
+"""From TOML to a validated experiment, or every problem with its position."""

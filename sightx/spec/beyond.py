@@ -8,19 +8,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightx.document import Key
 from sightx.errors import Problem, SightXError
-from sightx.registry.components import read
-from sightx.registry.diagnostics import undotted
+from sightx.io.toml import Key
+from sightx.registry.components import validate_settings
+from sightx.registry.validation_errors import parse_key
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Origin
-from sightx.spec.walk import Table
+from sightx.spec.paths import Table
 
 # Without these the table as a whole says nothing.
 _WHOLE = {"missing-key", "missing-use", "unknown-name", "name-clash", "broken-plugin"}
 
 
-def findings(
+def check_beyond_errors(
     origin: Origin, wrong: Iterable[Problem], fill: Callable[[Table], None]
 ) -> list[Problem]:
     """Return what the checks of the stage `spec` find beside what is wrong already.
@@ -29,18 +29,18 @@ def findings(
     which `fill` knows. Where that leaves no whole experiment, nothing can be said.
     """
     data: Table = deepcopy(origin.document.data)
-    gone = [_take(data, undotted(problem.path), problem.code) for problem in wrong]
+    gone = [_take(data, parse_key(problem.path), problem.code) for problem in wrong]
     fill(data)
     try:
-        experiment = read(Experiment, data, origin.registry).from_origin(origin)
+        experiment = validate_settings(Experiment, data, origin.registry).from_origin(origin)
     except (ValidationError, SightXError):
         return []
     return [
         problem
-        for problem in checks.run(experiment, "spec")
+        for problem in checks.run_checks(experiment, "spec")
         # What the spec leaves out was filled by what it says wrongly: that judges nobody.
-        if undotted(problem.path)[:1] in origin.document.positions
-        and not any(undotted(problem.path)[: len(key)] == key for key in gone)
+        if parse_key(problem.path)[:1] in origin.document.positions
+        and not any(parse_key(problem.path)[: len(key)] == key for key in gone)
     ]
 
 

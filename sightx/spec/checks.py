@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from sightx.document import Document
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
-from sightx.registry.blame import blamed
+from sightx.io.toml import Document
+from sightx.registry.blame import plugin_failure
 from sightx.registry.checks import Check, Finding, Stage
-from sightx.registry.components import call
-from sightx.registry.diagnostics import undotted
+from sightx.registry.components import call_declared
 from sightx.registry.registry import Plugin
+from sightx.registry.validation_errors import parse_key
 from sightx.spec.experiment import Experiment
 
 _ERRORS: dict[Stage, type[SightXError]] = {
@@ -22,7 +22,7 @@ _BROKEN = "broken-plugin"
 _log = logging.getLogger("sightx")
 
 
-def run(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
+def run_checks(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
     """Return what the checks of a stage find; warnings that the experiment allows are left out.
 
     `facts` are offered beside the experiment: `table` and `device`.
@@ -38,12 +38,12 @@ def run(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
     ]
 
 
-def enforce(experiment: Experiment, stage: Stage, **facts: object) -> None:
+def enforce_checks(experiment: Experiment, stage: Stage, **facts: object) -> None:
     """Log the warnings of a stage.
 
     Raises SpecError, DataError or ResourceError for its errors, PluginError for a check that fails.
     """
-    found = run(experiment, stage, **facts)
+    found = run_checks(experiment, stage, **facts)
     for problem in found:
         if problem.severity == "warning":
             _log.warning("%s", problem)
@@ -57,7 +57,7 @@ def _found(
 ) -> list[Problem]:
     """Return one check's problems; one that fails is a problem of its plugin alone."""
     try:
-        findings = call(check.find, experiment=experiment, **facts)
+        findings = call_declared(check.find, experiment=experiment, **facts)
         return [_problem(check, finding, spec) for finding in findings]
     except SightXError as error:
         return list(error.problems)
@@ -65,18 +65,18 @@ def _found(
         raise
     except BaseException as error:
         registry = experiment.origin.registry if experiment.origin else None
-        if failure := blamed(error, registry):
+        if failure := plugin_failure(error, registry):
             return list(failure.problems)
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
         return [Problem(_BROKEN, message, "sightx list-plugins shows where it is from")]
 
 
-def placed(problem: Problem, spec: Document) -> Problem:
+def at_position(problem: Problem, spec: Document) -> Problem:
     """Return a problem at the place of its key in a spec."""
-    place = spec.position(undotted(problem.path))
+    place = spec.position(parse_key(problem.path))
     return problem.at(place.file, place.line, place.column)
 
 
 def _problem(check: Check, finding: Finding, spec: Document) -> Problem:
     path, message, hint = finding
-    return placed(Problem(check.code, message, hint, path, severity=check.severity), spec)
+    return at_position(Problem(check.code, message, hint, path, severity=check.severity), spec)

@@ -18,20 +18,20 @@ from pydantic import (
     PrivateAttr,
 )
 
-from sightx.document import Document
-from sightx.registry.components import Anchor, Component, Settings
+from sightx.io.toml import Document
+from sightx.registry.components import Component, PathKind, Settings
 from sightx.registry.kinds import (
     Augment,
     Checkpoint,
     Dataset,
-    Decide,
     Loss,
     Metric,
     Model,
     Normalize,
     Observer,
     Optimizer,
-    Prepare,
+    Postprocess,
+    Preprocess,
     Sampler,
     Scheduler,
     Split,
@@ -39,7 +39,7 @@ from sightx.registry.kinds import (
 )
 from sightx.registry.project import Project
 from sightx.registry.registry import Registry
-from sightx.spec.walk import anchor_of
+from sightx.spec.paths import path_kind
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -51,13 +51,13 @@ class Training(Settings):
     """How often training sees every sample."""
     batch_size: PositiveInt = 32
     """Samples a step, whatever the number of processes."""
-    micro_batch: PositiveInt | None = None
+    micro_batch_size: PositiveInt | None = None
     """Samples that pass the network at once; left out, the whole batch."""
     monitor: str = "validation/accuracy"
     """The figure that best, plateau and early stopping follow."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the network computes in; weights stay fp32."""
-    clip: NonNegativeFloat = 0.0
+    clip_grad_norm: NonNegativeFloat = 0.0
     """The largest norm that the gradient may have; 0 leaves it alone."""
 
 
@@ -75,9 +75,9 @@ class Execution(Settings):
     """Where the network lives: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then cpu."""
     threads: NonNegativeInt = 0
     """Threads that decode images; 0 means one for each core."""
-    store: Literal["auto", "device", "memory", "disk", "off"] = "auto"
+    cache: Literal["auto", "device", "memory", "disk", "off"] = "auto"
     """Where prepared pixels are read from; off keeps none, and decodes for every batch."""
-    features: Literal["auto", "off"] = "auto"
+    cache_features: Literal["auto", "off"] = "auto"
     """Whether what a frozen prefix of the network makes of each image is computed only once."""
     compile: bool = False
     """Whether torch.compile makes kernels for the network."""
@@ -123,7 +123,7 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """The version of the language that the spec is written in; so far there is one."""
     dataset: Dataset
     split: Split
-    prepare: tuple[Prepare, ...]
+    preprocess: tuple[Preprocess, ...]
     normalize: Normalize
     augment: tuple[Augment, ...] = ()
     sampler: Sampler
@@ -131,7 +131,7 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     loss: Loss
     optimizer: Optimizer
     scheduler: Scheduler
-    decide: tuple[Decide, ...] = ()
+    postprocess: tuple[Postprocess, ...] = ()
     metric: tuple[Metric, ...]
     checkpoint: tuple[Checkpoint, ...]
     stopping: Stopping
@@ -160,22 +160,22 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     @property
     def identity(self) -> dict[str, Any]:
         """Return what the experiment is, as tables: no name, place, observer or execution."""
-        found = table(self, identity=True)
+        found = to_table(self, identity=True)
         return {key: value for key, value in found.items() if key not in _APART}
 
     @property
     def id(self) -> str:
         """Return the hash of the identity and of each component's revision."""
-        revisions = sorted({f"{c.kind}:{c.name}:{c.revision}" for c in components(self)})
+        revisions = sorted({f"{c.kind}:{c.name}:{c.revision}" for c in iter_components(self)})
         text = json.dumps([self.identity, revisions], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def tables(self) -> dict[str, Any]:
         """Return the whole experiment as a spec would say it."""
-        return table(self)
+        return to_table(self)
 
 
-def components(settings: Settings) -> Iterator[Component]:
+def iter_components(settings: Settings) -> Iterator[Component]:
     """Yield every component of an experiment, those inside components too; observers watch only."""
     for key in type(settings).model_fields:
         value = getattr(settings, key)
@@ -183,17 +183,17 @@ def components(settings: Settings) -> Iterator[Component]:
             if isinstance(item, Component) and not isinstance(item, Observer):
                 yield item
             if isinstance(item, Settings):
-                yield from components(item)
+                yield from iter_components(item)
 
 
-def table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
+def to_table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
     """Return settings as TOML holds them; with `identity`, without what differs by machine."""
     result: dict[str, Any] = {}
     if isinstance(settings, Component):
         result["use"] = settings.name if identity else settings.use
     for key, info in type(settings).model_fields.items():
         value = getattr(settings, key)
-        anchor = anchor_of(info)
+        anchor = path_kind(info)
         if value is None or (identity and anchor and not anchor.counts):
             continue
         result[key] = _plain(value, identity=identity)
@@ -202,7 +202,7 @@ def table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
     return result
 
 
-def _file_names(value: Any, anchor: Anchor) -> Any:
+def _file_names(value: Any, anchor: PathKind) -> Any:
     """Return the names alone of what are paths: where a machine keeps a file does not count."""
     if isinstance(value, list):
         return [_file_names(item, anchor) for item in value]
@@ -211,7 +211,7 @@ def _file_names(value: Any, anchor: Anchor) -> Any:
 
 def _plain(value: Any, *, identity: bool) -> Any:
     if isinstance(value, Settings):
-        return table(value, identity=identity)
+        return to_table(value, identity=identity)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

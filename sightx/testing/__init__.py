@@ -1,4 +1,4 @@
-"""The contract kit: whether a component keeps what its kind promises, in one line of a test."""
+"""Contract tests for plugin authors."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _packed(folder: Path) -> Settings:
     (shelf / "rows.bin").write_bytes(pixels.tobytes())
     (shelf / "index.bin").write_bytes(records)
     (shelf / "about.json").write_text(json.dumps({"format": 1, "shape": [3, 16, 24]}))
-    resized = {"prepare": {"use": "resize", "size": [16, 24]}, "origin": {"name": "resize"}}
+    resized = {"preprocess": {"use": "resize", "size": [16, 24]}, "origin": {"name": "resize"}}
     pack = {"chain": [resized], "decode": "exact", "decoded_for": 1, "source": {}}
     return {**_described(folder, "pack.json", rows, pack), "shape": [3, 16, 24]}
 
@@ -144,7 +144,7 @@ _EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("dataset", "synthetic-fundus"): _fixed(patients=10, size=32),
     ("model", "torchvision"): _fixed(arch="shufflenet_v2_x0_5"),
     ("normalize", "values"): _fixed(mean=[0.4, 0.5, 0.6], deviation=[0.2, 0.2, 0.3]),
-    ("prepare", "center-crop"): _fixed(size=[24, 32]),
-    ("prepare", "resize"): _fixed(size=[24, 32]),
+    ("preprocess", "center-crop"): _fixed(size=[24, 32]),
+    ("preprocess", "resize"): _fixed(size=[24, 32]),
     ("split", "listed"): _listed,
 }

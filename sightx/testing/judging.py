@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sightx import Decide, Metric
+from sightx import Metric, Postprocess
 from sightx.testing.demands import Check, demand
 from sightx.testing.worlds import predictions
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sightx import Predictions
 
 
-def state_is_json(decide: Decide) -> None:
+def state_is_json(decide: Postprocess) -> None:
     """Demand a state that a checkpoint can hold as JSON."""
     state = decide.fit(predictions())
     try:
@@ -27,13 +27,13 @@ def state_is_json(decide: Decide) -> None:
     demand(again == dict(state), f"fit() gives {state!r}, which JSON reads as {again!r}")
 
 
-def fit_repeats(decide: Decide) -> None:
+def fit_repeats(decide: Postprocess) -> None:
     """Demand the same state each time."""
     one, two = (dict(decide.fit(predictions())) for _ in range(2))
     demand(one == two, f"fit() gives {one}, then {two}")
 
 
-def apply_repeats(decide: Decide) -> None:
+def apply_repeats(decide: Postprocess) -> None:
     """Demand that the same state decides the same."""
     given, state = predictions(seed=1), _state(decide)
     one, two = (decide.apply(given, state) for _ in range(2))
@@ -41,7 +41,7 @@ def apply_repeats(decide: Decide) -> None:
     demand(same, "apply() differs from call to call; learn in fit(), keep it in the state")
 
 
-def decisions_are_classes(decide: Decide) -> None:
+def decisions_are_classes(decide: Postprocess) -> None:
     """Demand positions in the classes and rows that sum to one; of one sample, unlabelled, too."""
     state, many = _state(decide), predictions(seed=1)
     for given in (many, _unlabelled(predictions(1, seed=2))):
@@ -57,7 +57,7 @@ def decisions_are_classes(decide: Decide) -> None:
         demand((abs(sums - 1) < 1e-4).all(), f"rows of probabilities sum to {sums.min():.4g}")
 
 
-def _state(decide: Decide) -> Mapping[str, Any]:
+def _state(decide: Postprocess) -> Mapping[str, Any]:
     state: Mapping[str, Any] = json.loads(json.dumps(dict(decide.fit(predictions()))))
     return state
 

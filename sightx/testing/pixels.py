@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from sightx import Rows
+    from sightx import PixelRows
 
     Params = Mapping[str, np.ndarray[Any, Any]]
 
@@ -75,15 +75,15 @@ def statistics_repeat(normalize: Normalize) -> None:
     )
 
 
-def _statistics(normalize: Normalize, model: Model, rows: Rows) -> Any:
+def _statistics(normalize: Normalize, model: Model, rows: PixelRows) -> Any:
     return offer(normalize.statistics, model=model, training_rows=rows)
 
 
-def _rows(channels: int, *, flat: bool = False) -> Rows:
-    from sightx import Rows
+def _rows(channels: int, *, flat: bool = False) -> PixelRows:
+    from sightx import PixelRows
 
     pixels, _ = images(6, channels=channels)
-    return Rows.of(pixels * 0 if flat else pixels)
+    return PixelRows.of(pixels * 0 if flat else pixels)
 
 
 def draws_are_one_a_sample(augment: Augment) -> None:

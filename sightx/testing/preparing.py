@@ -1,11 +1,11 @@
-"""What prepare promises: the same change of an image each time, of as much as it says it needs."""
+"""What the kind preprocess promises: the same change of an image each time."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from sightx import Prepare, Shape
+from sightx import Preprocess, Shape
 from sightx.testing.demands import Check, demand, offer
 from sightx.testing.worlds import images
 
@@ -19,10 +19,10 @@ _MARGIN = 1.75  # how many times what is needed a decoder leaves of an image, on
 _CLOSE = 1.5  # how many times as far off as the reduced image a result may be
 
 
-def uint8_in_and_out(prepare: Prepare) -> None:
+def uint8_in_and_out(preprocess: Preprocess) -> None:
     """Demand uint8 (C, H, W), of ordinary pictures, black ones and white ones."""
     for picture in _pictures():
-        result = prepare.apply(picture)
+        result = preprocess.apply(picture)
         form = f"{getattr(result, 'dtype', type(result))} {tuple(getattr(result, 'shape', ()))}"
         demand(
             form.startswith("torch.uint8") and result.ndim == 3 and result.numel(),
@@ -30,43 +30,43 @@ def uint8_in_and_out(prepare: Prepare) -> None:
         )
 
 
-def prepare_repeats(prepare: Prepare) -> None:
+def prepare_repeats(preprocess: Preprocess) -> None:
     """Demand the same pixels each time: they are made once and kept."""
     for picture in _pictures():
         demand(
-            prepare.apply(picture).equal(prepare.apply(picture)),
+            preprocess.apply(picture).equal(preprocess.apply(picture)),
             "apply() differs from call to call; what is random belongs into an augment",
         )
 
 
-def input_stays(prepare: Prepare) -> None:
+def input_stays(preprocess: Preprocess) -> None:
     """Demand that the image it is given is not written to."""
     for picture in _pictures():
         before = picture.clone()
-        prepare.apply(picture)
+        preprocess.apply(picture)
         demand(picture.equal(before), "apply() changes the image it is given; work on a copy")
 
 
-def shape_tells_the_truth(prepare: Prepare) -> None:
+def shape_tells_the_truth(preprocess: Preprocess) -> None:
     """Demand that shape() foretells apply(), None standing for what it cannot know."""
     for picture in _pictures():
-        result = tuple(prepare.apply(picture).shape)
+        result = tuple(preprocess.apply(picture).shape)
         for given in (Shape(*picture.shape), Shape(picture.shape[0], None, None)):
-            said = tuple(prepare.shape(given))
+            said = tuple(preprocess.shape(given))
             true = len(said) == 3 and all(
                 want in (None, got) for want, got in zip(said, result, strict=True)
             )
             demand(true, f"shape({tuple(given)}) says {said}, but apply() gives {result}")
 
 
-def needs_suffice(prepare: Prepare) -> None:
+def needs_suffice(preprocess: Preprocess) -> None:
     """Demand that a reduced image gives nearly the same, where needs() says that it suffices.
 
     Nearly means: not much further off than the reduced image itself is, both seen at the size that
     is needed.
     """
     for size in (None, (48, 64)):
-        need = offer(prepare.needs, size=size)
+        need = offer(preprocess.needs, size=size)
         if need is None:
             continue
         said = f"needs({size}) says {need}"
@@ -76,7 +76,7 @@ def needs_suffice(prepare: Prepare) -> None:
         times = 4 if max(need) < 200 else 2  # more would take seconds
         whole = _photograph(times * enough[0], times * enough[1])
         less = _scaled(whole, enough)
-        results = prepare.apply(whole), prepare.apply(less)
+        results = preprocess.apply(whole), preprocess.apply(less)
         demand(
             size or results[0].shape == results[1].shape,
             f"{said}, but the size of the result depends on the image's; return None for None",

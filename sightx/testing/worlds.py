@@ -18,7 +18,7 @@ _SPEC = """
 name = "contract"
 dataset = { use = "image-folder", root = "data" }
 split = { use = "given" }
-prepare = [{ use = "resize", size = 8 }]
+preprocess = [{ use = "resize", size = 8 }]
 normalize = { use = "imagenet" }
 model = { use = "simplenet", hidden = [4] }
 training = { epochs = 2, batch_size = 4, monitor = "validation/accuracy" }

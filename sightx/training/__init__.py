@@ -1,1 +1,1 @@
-"""The loop: from an experiment and pixels to weights."""
+"""The training loop: from an experiment and its data to trained weights."""

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from sightx.data.batches import Batches
-from sightx.data.rows import Positions
-from sightx.data.table import ImageTable
-from sightx.evaluation.predictions import Predictions
+from sightx.data.loader.loader import BatchLoader
+from sightx.distributed.collectives import SingleProcess
+from sightx.records.pixels import Positions
+from sightx.records.predictions import Predictions
+from sightx.records.table import ImageTable
 from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
-from sightx.training import build
-from sightx.training.distributed import Ranks
-from sightx.training.objective import Objective
-from sightx.training.step import autocast, seeder
+from sightx.training import setup
+from sightx.training.criterion import Criterion
+from sightx.training.step import autocast, make_seeder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Scores:
+class Evaluator:
     """Predict samples batch by batch: iterate it, then ask for loss and predictions.
 
     Each turn yields how many samples are done; nothing waits for the device before the end. Of
@@ -38,14 +38,14 @@ class Scores:
     def __init__(
         self,
         module: nn.Module,
-        objective: Objective,
-        batches: Batches,
+        objective: Criterion,
+        batches: BatchLoader,
         positions: Positions,
         settings: Training,
-        ranks: Ranks | None = None,
+        ranks: SingleProcess | None = None,
     ) -> None:
         self._module, self._objective, self._batches = module, objective, batches
-        self._positions, self._settings, self._ranks = positions, settings, ranks or Ranks()
+        self._positions, self._settings, self._ranks = positions, settings, ranks or SingleProcess()
         self._outputs: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._weights: list[Tensor] = []
@@ -55,8 +55,8 @@ class Scores:
         self._module.eval()
         self._ranks.share(list(self._module.buffers()))
         size, of, done = self._settings.batch_size, self._ranks.size, 0
-        draws = build.may_draw(self._module, self._objective.loss)
-        reseed, seed = seeder(self._batches.device), self._batches.seed
+        draws = setup.uses_rng(self._module, self._objective.loss)
+        reseed, seed = make_seeder(self._batches.device), self._batches.seed
         starts = range(0, len(self._positions), size)
         parts = [self._positions[start : start + size] for start in starts]
         with closing(self._batches.stream(parts[self._ranks.rank :: of], plain=True)) as batches:
@@ -64,7 +64,7 @@ class Scores:
                 for _, images, targets in islice(batches, 1):
                     if draws:
                         reseed(seed_of(seed, "evaluation", turn + self._ranks.rank))
-                    self._add(outputs(self._module, images, self._settings.precision), targets)
+                    self._add(forward(self._module, images, self._settings.precision), targets)
                 done += sum(map(len, parts[turn : turn + of]))
                 yield done
         self._collect(parts)
@@ -110,7 +110,7 @@ class Scores:
 
 
 @torch.no_grad()
-def outputs(module: nn.Module, images: Tensor, precision: str) -> Tensor:
+def forward(module: nn.Module, images: Tensor, precision: str) -> Tensor:
     """Return the network's outputs for one batch, float (B, K)."""
     with autocast(images.device, precision):
         answers: Tensor = module(images)

@@ -12,41 +12,43 @@ from typing import IO
 
 import torch
 
-from sightx.data import machine
-from sightx.data.rows import Held, Rows
+from sightx.io import system
+from sightx.records.pixels import InMemoryPixels, PixelRows
 
 DEVICE, MEMORY, FILE = "on the device", "in memory", "in a scratch file"
 _SHARE = 3  # one part in so many of a memory is for features, and for pixels beside them
 _PIECE = 1 << 20  # bytes that are written at once
 
 
-class Scratch(Held):
+class Scratch(InMemoryPixels):
     """Hold rows in a file that has no name: reading them takes its time."""
 
     instant = False
 
 
-def place(size: int, device: torch.device, rows: Rows, folder: Path) -> str:
+def choose_place(size: int, device: torch.device, rows: PixelRows, folder: Path) -> str:
     """Return where so many bytes have room beside the pixels of rows; nowhere is empty.
 
     What is free just then does not count, but on a disk, so that a resumed run decides alike. So
     pixels count in both memories: which one they went to depends on that.
     """
-    held = rows.pixels.tensor.nbytes if isinstance(rows.pixels, Held) else 0
+    held = rows.pixels.tensor.nbytes if isinstance(rows.pixels, InMemoryPixels) else 0
     cuda = device.type == "cuda"
     if cuda and size < torch.cuda.get_device_properties(device).total_memory // _SHARE - held:
         return DEVICE
-    if size < machine.memory() // _SHARE - held:
+    if size < system.total_memory() // _SHARE - held:
         return MEMORY
-    return FILE if size < machine.free(folder) // _SHARE else ""
+    return FILE if size < system.free_space(folder) // _SHARE else ""
 
 
-def hold(where: str, shape: tuple[int, ...], device: torch.device, folder: Path) -> Held | None:
+def allocate_rows(
+    where: str, shape: tuple[int, ...], device: torch.device, folder: Path
+) -> InMemoryPixels | None:
     """Return empty rows in a place, uint8; None where it is full after all."""
     with suppress(torch.OutOfMemoryError, MemoryError, OSError):
         if where != FILE:
             at = device if where == DEVICE else torch.device("cpu")
-            return Held(torch.empty(shape, dtype=torch.uint8, device=at))
+            return InMemoryPixels(torch.empty(shape, dtype=torch.uint8, device=at))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             _take(file, math.prod(shape))

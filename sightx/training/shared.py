@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sightx.training.distributed import Ranks
+from sightx.distributed.collectives import SingleProcess
 from sightx.training.state import State
-from sightx.training.step import StepRule, total
+from sightx.training.step import TrainStep, sum_scalars
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SharedStep(StepRule):
+class SharedStep(TrainStep):
     """Compute one step together with other ranks; the same as alone, to rounding.
 
     A batch holds the positions of all ranks, but the pixels and targets of this one alone. A rank
     without a micro-batch in a ragged last batch has one of the others' there, which weighs nothing.
     """
 
-    def __init__(self, module: nn.Module, *rest: Any, ranks: Ranks) -> None:
+    def __init__(self, module: nn.Module, *rest: Any, ranks: SingleProcess) -> None:
         super().__init__(module, *rest)
         self.ranks, self.network = ranks, ranks.wrap(module)
 
     def accumulate(self, parts: Iterable[tuple[Tensor, Tensor]], of: int) -> tuple[Tensor, Tensor]:
         """Add up the gradients of all ranks; return the loss and right answers of all."""
-        last = len(self.ranks.turns(of, self._settings.micro_batch)) - 1
+        last = len(self.ranks.turns(of, self._settings.micro_batch_size)) - 1
         # Torch divides the sum of gradients by the number of ranks.
         size = of / self.ranks.size if last >= 0 else math.inf
         found = []
@@ -39,15 +39,17 @@ class SharedStep(StepRule):
                 found.append(self.micro(images, targets, size))
         losses, rights, weights = zip(*found, strict=True)
         weighed = weights[0] is not None
-        loss, right = total(losses) / self.ranks.size, total(rights).to(losses[0].dtype)
-        sums = torch.stack([loss, right, total(weights) if weighed else torch.ones_like(loss)])
+        loss, right = sum_scalars(losses) / self.ranks.size, sum_scalars(rights).to(losses[0].dtype)
+        sums = torch.stack(
+            [loss, right, sum_scalars(weights) if weighed else torch.ones_like(loss)]
+        )
         if last < 0:
             sums[1:] = 0
         loss, right, weight = self.ranks.sum(sums)
         return self.divide(loss, of / weight) if weighed else loss, right
 
 
-def from_first(ranks: Ranks, state: State | None) -> State:
+def broadcast_state(ranks: SingleProcess, state: State | None) -> State:
     """Return the first rank's state on all ranks; only there need it be given."""
     here = state or State({}, {}, {})
     record = ranks.say(dict(here.record))

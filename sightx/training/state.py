@@ -33,7 +33,7 @@ class State:
         return not self.record.get("totals", (0, 0, 0))[2]
 
 
-def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return an optimizer's state as named tensors and plain values."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -47,7 +47,7 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
     return tensors, {"plain": plain, "groups": state["param_groups"]}
 
 
-def unpack(
+def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], record: Mapping[str, Any]
 ) -> None:
     """Put a packed state back into an optimizer over the same groups.

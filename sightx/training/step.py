@@ -10,46 +10,45 @@ import numpy as np
 import torch
 from torch import nn
 
-from sightx.data.batches import Batch, Batches
+from sightx.data.loader.loader import Batch, BatchLoader
+from sightx.distributed.collectives import SingleProcess
 from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
-from sightx.training import build
-from sightx.training.distributed import Ranks
-from sightx.training.gate import Gate
-from sightx.training.objective import Objective
-from sightx.training.profile import span
+from sightx.training import setup
+from sightx.training.criterion import Criterion
+from sightx.training.nonfinite import NonFiniteGuard
+from sightx.training.profiling import span
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class StepRule:
+class TrainStep:
     """Compute one step; the same whatever the number of micro-batches, to rounding.
 
     `accumulate` and `move` happen on the device alone: no number is read on the host there.
     """
 
-    ranks = Ranks()
+    ranks = SingleProcess()
 
     def __init__(
         self,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        objective: Objective,
-        batches: Batches,
+        objective: Criterion,
+        batches: BatchLoader,
         settings: Training,
-        gate: Gate,
+        gate: NonFiniteGuard,
     ) -> None:
         self.network: Callable[[Tensor], Tensor] = module
-        self.count = objective.right
         self.gate = gate
         self.optimizer, self._objective = optimizer, objective
         self.batches, self._settings = batches, settings
         self.weights = [w for group in optimizer.param_groups for w in group["params"]]
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._precision = autocast(batches.device, settings.precision)
-        self.draws = build.may_draw(module, objective.loss, *batches.augments)
-        self._reseed = seeder(batches.device)
+        self.draws = setup.uses_rng(module, objective.loss, *batches.augments)
+        self._reseed = make_seeder(batches.device)
         self._shares: dict[tuple[torch.Size, float], Tensor] = {}
 
     def __call__(self, batch: Batch, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
@@ -107,7 +106,7 @@ class StepRule:
 
     def _cut(self, batch: Batch) -> Iterable[tuple[Tensor, Tensor]]:
         """Return the micro-batches; a cut costs as much as a layer, so there is none for one."""
-        size, whole = self._settings.micro_batch, (batch.pixels, batch.targets)
+        size, whole = self._settings.micro_batch_size, (batch.pixels, batch.targets)
         if size is None or size >= len(batch.positions):
             return [whole]
         return zip(*(torch.split(tensor, size) for tensor in whole), strict=True)
@@ -117,7 +116,7 @@ class StepRule:
         # Dividing each by the size keeps the sums small.
         found = [self.micro(images, targets, of) for images, targets in parts]
         one = len(found) == 1
-        loss, right, weight = found[0] if one else map(total, zip(*found, strict=True))
+        loss, right, weight = found[0] if one else map(sum_scalars, zip(*found, strict=True))
         return (loss if weight is None else self.divide(loss, of / weight)), right
 
     def divide(self, loss: Tensor, factor: Tensor) -> Tensor:
@@ -138,7 +137,7 @@ class StepRule:
             shares = self._equal(losses, of) if weights is None else weights.to(losses.dtype) / of
             loss = losses.dot(shares)
             torch.autograd.backward(loss)
-        right = self.count(outputs, targets)
+        right = self._objective.right(outputs, targets)
         return loss.detach(), right, None if weights is None else weights.sum()
 
     def _equal(self, losses: Tensor, of: float) -> Tensor:
@@ -151,8 +150,8 @@ class StepRule:
     def move(self) -> None:
         """Move the weights along the gradients, at the groups' rates."""
         with span("optimizer"):
-            if self._settings.clip:
-                nn.utils.clip_grad_norm_(self.weights, self._settings.clip)
+            if self._settings.clip_grad_norm:
+                nn.utils.clip_grad_norm_(self.weights, self._settings.clip_grad_norm)
             self.optimizer.step()
 
 
@@ -163,13 +162,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def total(numbers: Sequence[Any]) -> Any:
+def sum_scalars(numbers: Sequence[Any]) -> Any:
     """Return the sum of numbers on the device; None where there are none."""
     few = len(numbers) == 1 or numbers[0] is None
     return numbers[0] if few else torch.stack(tuple(numbers)).sum()
 
 
-def seeder(device: torch.device) -> Callable[[int], None]:
+def make_seeder(device: torch.device) -> Callable[[int], None]:
     """Return what sets the generators that networks draw from, here and on the device."""
     generators = [torch.default_generator]
     if device.type == "cuda":

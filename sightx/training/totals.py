@@ -25,10 +25,6 @@ class Totals(NamedTuple):
         losses = self.losses + _exact(loss) * samples
         return Totals(losses, self.rights + _exact(right), self.samples + samples)
 
-    def with_right(self, right: Tensor) -> Totals:
-        """Return the sums with right answers of steps that are in already."""
-        return self._replace(rights=self.rights + _exact(right))
-
 
 def _exact(number: Tensor) -> Tensor | float:
     """Return a number with the digits that a sum over an epoch wants; mps has no more."""

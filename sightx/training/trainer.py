@@ -14,30 +14,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from sightx.data.batches import Batch, Batches
-from sightx.data.rows import Positions
-from sightx.data.samples import Samples
+from sightx.data.dataset import PreparedDataset
+from sightx.data.loader.loader import Batch, BatchLoader
+from sightx.distributed.collectives import SingleProcess
 from sightx.errors import NonFiniteError, PluginError, Problem
-from sightx.evaluation import figures
-from sightx.evaluation.predictions import Predictions
-from sightx.registry.components import call
+from sightx.evaluation import metrics as evaluation
+from sightx.records.events import Epoch, Event, FeatureBlock, Step, ValidationBatch
+from sightx.records.history import History
+from sightx.records.pixels import Positions
+from sightx.records.predictions import Predictions
+from sightx.registry.components import call_declared
 from sightx.spec.experiment import Experiment
-from sightx.training import build
-from sightx.training.distributed import Ranks
-from sightx.training.evaluate import Scores
-from sightx.training.events import Epoch, Event, FeatureBlock, Step, ValidationBatch
-from sightx.training.gate import Gate
-from sightx.training.graph import fastest
-from sightx.training.history import History
-from sightx.training.objective import Objective
-from sightx.training.pace import Pace
-from sightx.training.prefix import Features
+from sightx.training import setup
+from sightx.training.criterion import Criterion
+from sightx.training.cuda_graph import choose_step
+from sightx.training.evaluate import Evaluator
+from sightx.training.feature_cache import FeatureCache
+from sightx.training.meters import Throughput
+from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.shared import SharedStep
-from sightx.training.state import State, from_json, pack, to_json, unpack
-from sightx.training.step import StepRule
-from sightx.training.tally import Tally
+from sightx.training.state import State, from_json, pack_optimizer, to_json, unpack_optimizer
+from sightx.training.step import TrainStep
 from sightx.training.totals import Totals
-from sightx.training.weights import fit
+from sightx.training.weights import load_strict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,41 +51,41 @@ class Trainer:
     def __init__(
         self,
         experiment: Experiment,
-        samples: Samples,
+        samples: PreparedDataset,
         module: nn.Module,
         device: torch.device,
-        ranks: Ranks | None = None,
+        ranks: SingleProcess | None = None,
     ) -> None:
         self.experiment, self.samples, self.device = experiment, samples, device
-        self.ranks = ranks or Ranks()
+        self.ranks = ranks or SingleProcess()
         self.module = module.to(device)
         self.ranks.share(list(module.state_dict().values()))
-        build.lay_out(module, device, experiment.training.precision)
-        build.freeze(module, experiment.model.trainable)
+        setup.to_channels_last(module, device, experiment.training.precision)
+        setup.freeze(module, experiment.model.trainable)
         rows = samples.rows.take(samples.sides["train"])
         measure = experiment.normalize.statistics
-        self.statistics = call(measure, model=experiment.model, training_rows=rows)
-        self.objective = Objective(experiment.loss, samples.counts("train"), device)
-        self._tally = Tally(self.objective)
-        self._optimizer = experiment.optimizer.build(build.groups(module, experiment.optimizer))
-        self._batches = Batches(
+        self.statistics = call_declared(measure, model=experiment.model, training_rows=rows)
+        self.objective = Criterion(experiment.loss, samples.counts("train"), device)
+        groups = setup.param_groups(module, experiment.optimizer)
+        self._optimizer = experiment.optimizer.build(groups)
+        self._batches = BatchLoader(
             samples.rows, samples.table.labels, self.statistics, device,
             experiment.augment, experiment.seed,
         )  # fmt: skip
-        rule = StepRule if self.ranks.size == 1 else partial(SharedStep, ranks=self.ranks)
+        rule = TrainStep if self.ranks.size == 1 else partial(SharedStep, ranks=self.ranks)
         self._step_rule = rule(
             module, self._optimizer, self.objective, self._batches, experiment.training,
-            Gate(self._optimizer, device, self._blame),
+            NonFiniteGuard(self._optimizer, device, self._blame),
         )  # fmt: skip
         self._make_step: Callable[[Batch, int, float], tuple[Tensor, Tensor]] = self._step_rule
-        self._features = Features(experiment, module, samples, self._batches)
-        directions = figures.directions(experiment.metric, samples.table.classes)
+        self._features = FeatureCache(experiment, module, samples, self._batches)
+        directions = evaluation.metric_directions(experiment.metric, samples.table.classes)
         self.history = History(experiment.training.monitor, directions)
-        self.decisions: figures.States = []
+        self.decisions: evaluation.PostprocessStates = []
         self.validation: Predictions | None = None
         self._step = self._drawn = 0  # steps done in the whole run, samples of an epoch
         self._totals = Totals()  # of the running epoch
-        self._pace = Pace()
+        self._pace = Throughput()
         self._drawn = len(self._order(0))
         self._per_epoch = math.ceil(self._drawn / experiment.training.batch_size)
 
@@ -120,18 +119,16 @@ class Trainer:
             trains = self._step < epochs * self._per_epoch
             yield from self._features.compute(*["train"] * trains, "validation")
             self._step_rule.network, self._step_rule.batches = self._features.route("train")
-            self._make_step = fastest(self.experiment, self._step_rule, self.module)
-            if self.device.type == "cpu":  # elsewhere a graph may replay, which counts by itself
-                self._step_rule.count = self._tally.add
+            self._make_step = choose_step(self.experiment, self._step_rule, self.module)
 
     def _train(self) -> Iterator[Step]:
         epoch, of = len(self.history.epochs), self._per_epoch
         order, size = self._order(epoch), self.experiment.training.batch_size
         starts = range((self._step - epoch * of) * size, len(order), size)
-        build.train_mode(self.module)
+        setup.train_mode(self.module)
         # A pure function of the step and of epochs before: asked in one go, which costs less.
         multipliers = [self._multiplier(s) for s in range(self._step, self._step + len(starts))]
-        self._pace = Pace()
+        self._pace = Throughput()
         with closing(self._stream([order[s : s + size] for s in starts])) as batches:
             for batch, multiplier in zip(self._pace.over(batches), multipliers, strict=True):
                 loss, right = self._make_step(batch, self._step, multiplier)
@@ -146,19 +143,14 @@ class Trainer:
         if self.ranks.size == 1:
             yield from source.stream(batches, plain=not source.augments)
             return
-        own = [self.ranks.own(b, self.experiment.training.micro_batch) for b in batches]
+        own = [self.ranks.own(b, self.experiment.training.micro_batch_size) for b in batches]
         with closing(source.stream(own, plain=not source.augments)) as delivered:
             for positions, batch in zip(batches, delivered, strict=True):
                 yield batch._replace(positions=positions)
 
-    def _settle(self) -> None:
-        """Read every flag and count every answer of the steps so far."""
-        self._step_rule.gate.settle()
-        self._totals = self._totals.with_right(self._tally.take())
-
     def _refuse_nonfinite(self) -> None:
         """Raise NonFiniteError where a step has moved weights or statistics to nowhere."""
-        self._settle()
+        self._step_rule.gate.settle()
         state = self.module.state_dict()
         finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()
         wrong = [name for name, fine in zip(state, finite, strict=True) if not fine]
@@ -177,7 +169,9 @@ class Trainer:
         if not math.isfinite(loss := scores.loss):
             raise _nonfinite(f"validation loss after step {self._step}")
         raw = scores.predictions(self.samples.table)
-        self.decisions, self.validation = figures.fit(self.experiment.decide, raw)
+        self.decisions, self.validation = evaluation.fit_postprocess(
+            self.experiment.postprocess, raw
+        )
         return loss
 
     def _finish(self, loss: float, seconds: float) -> Epoch:
@@ -185,7 +179,9 @@ class Trainer:
         metrics = {"train/loss": float(losses) / seen, "train/accuracy": float(rights) / seen}
         if self.validation is not None:
             metrics["validation/loss"] = loss
-            metrics |= figures.figures(self.validation, self.experiment.metric, "validation")
+            metrics |= evaluation.compute_metrics(
+                self.validation, self.experiment.metric, "validation"
+            )
         metrics = self.ranks.say(metrics)  # so that all go the same way
         self.history = self.history.add(from_json(to_json(metrics)))  # as a resumed run has it
         self._totals = Totals()
@@ -218,7 +214,9 @@ class Trainer:
         for _ in scores:
             heard()
         raw = scores.predictions(self.samples.table)
-        return figures.apply(self.experiment.decide, self.decisions, raw), scores.loss
+        return evaluation.apply_postprocess(
+            self.experiment.postprocess, self.decisions, raw
+        ), scores.loss
 
     def state(self) -> State:
         """Return everything that is needed to go on from here; valid at every event.
@@ -226,7 +224,7 @@ class Trainer:
         Raises NonFiniteError where a loss or a weight is not finite: no such state is ever saved.
         """
         self._refuse_nonfinite()
-        tensors, optimizer = pack(self._optimizer)
+        tensors, optimizer = pack_optimizer(self._optimizer)
         losses, rights, seen = self._totals
         record = {
             "stage": 0,
@@ -241,21 +239,21 @@ class Trainer:
     def restore(self, saved: State) -> None:
         """Go on from a state; the next event is the one that would have followed it."""
         self.use(saved)
-        unpack(self._optimizer, saved.optimizer, saved.record["optimizer"])
+        unpack_optimizer(self._optimizer, saved.optimizer, saved.record["optimizer"])
         self._step, self._totals = saved.record["step"], Totals(*saved.record["totals"])
         for epoch in saved.record["history"]:
             self.history = self.history.add(from_json(epoch))
 
     def use(self, saved: State) -> None:
         """Take the weights and decisions of a state, to predict with them; history stays."""
-        fit(self.module, saved.weights, file="the checkpoint")
+        load_strict(self.module, saved.weights, file="the checkpoint")
         self._features.verify()
         self.decisions = list(saved.record["decisions"])
 
-    def scores(self, side: str) -> Scores:
+    def scores(self, side: str) -> Evaluator:
         """Return what predicts a side's samples, batch by batch."""
         network, batches = self._features.route(side)
-        return Scores(
+        return Evaluator(
             network, self.objective, batches, self.samples.sides[side],
             self.experiment.training, self.ranks,
         )  # fmt: skip
@@ -295,5 +293,5 @@ class Trainer:
 
 
 def _nonfinite(what: str) -> NonFiniteError:
-    hint = "lower optimizer.lr, or set training.clip"
+    hint = "lower optimizer.lr, or set training.clip_grad_norm"
     return NonFiniteError(Problem("non-finite", f"non-finite {what}", hint))

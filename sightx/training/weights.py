@@ -33,10 +33,12 @@ def initialise(model: Model, module: nn.Module, source: str) -> None:
 
 
 def _load(module: nn.Module, path: Path) -> None:
-    fit(module, _read(path), path="model.weights", file=str(path))
+    load_strict(module, _read(path), path="model.weights", file=str(path))
 
 
-def fit(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str = "", file: str) -> None:
+def load_strict(
+    module: nn.Module, tensors: Mapping[str, Tensor], *, path: str = "", file: str
+) -> None:
     """Load tensors into the network that they were saved from.
 
     Raises RunError, which names the first tensor that does not fit, where they are another's;

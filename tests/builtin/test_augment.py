@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from sightx.builtin.augment import ColorJitter, Crop, Flip, Rotate, Shift
-from sightx.data.augmentation import transform
+from sightx.data.loader.augment import transform
 
 ALL = [
     Flip(horizontal=0.5, vertical=0.5),

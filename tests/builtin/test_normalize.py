@@ -7,10 +7,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sightx import Model, Rows, SpecError
+from sightx import Model, PixelRows, SpecError
 from sightx.builtin import normalize
 from sightx.builtin.normalize import FromModel, ImageNet, OverDataset, Values
-from sightx.data.rows import Held
+from sightx.records.pixels import InMemoryPixels
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -35,7 +35,7 @@ def rows_of(count=50, channels=3, index=None):
     pixels = rng.integers(0, 256, (count, channels, 13, 17), dtype=np.uint8)
     pixels[:, 0] //= 3
     index = np.arange(count) if index is None else np.asarray(index)
-    return Rows(Held(torch.from_numpy(pixels)), index)
+    return PixelRows(InMemoryPixels(torch.from_numpy(pixels)), index)
 
 
 def reference(rows):
@@ -70,14 +70,14 @@ def test_the_order_of_rows_does_not_matter_to_the_last_bit():
 def test_a_channel_that_never_varies_has_deviation_one():
     pixels = torch.zeros(4, 2, 5, 5, dtype=torch.uint8)
     pixels[:, 1] = 51
-    found = OverDataset().statistics(model=Plain(), training_rows=Rows.of(pixels))
+    found = OverDataset().statistics(model=Plain(), training_rows=PixelRows.of(pixels))
     assert found == ((0.0, 0.2), (1.0, 1.0))
 
 
 def test_a_tiny_deviation_is_not_lost_in_rounding():
     pixels = torch.full((64, 1, 128, 128), 254, dtype=torch.uint8)
     pixels[0, 0, 0, 0] = 255
-    _, deviation = OverDataset().statistics(model=Plain(), training_rows=Rows.of(pixels))
+    _, deviation = OverDataset().statistics(model=Plain(), training_rows=PixelRows.of(pixels))
     share = 1 / (64 * 128 * 128)
     assert deviation[0] == pytest.approx((share * (1 - share)) ** 0.5 / 255, rel=1e-12)
 

@@ -55,7 +55,7 @@ def test_how_large_an_image_must_be_is_said(sightx, spec, decode, word):
 
 
 def test_the_store_is_filled_even_where_a_run_would_not(sightx, spec, store):
-    prepare(sightx, spec, "--set", "execution.store=off", "--quiet")
+    prepare(sightx, spec, "--set", "execution.cache=off", "--quiet")
 
     assert (shelf(store) / "rows.bin").stat().st_size == 48 * 192
 

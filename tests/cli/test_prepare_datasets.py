@@ -15,9 +15,9 @@ def test_what_is_written_runs_and_what_is_printed_can_be_pasted(spec, sightx, tm
     assert str(folder) in out.splitlines()[0]
     pasted = tmp_path / "pasted" / "spec.toml"
     pasted.parent.mkdir()
-    rest = "\n".join(spec.read_text().split("\n\n")[3:])  # behind [[prepare]]
+    rest = "\n".join(spec.read_text().split("\n\n")[3:])  # behind [[preprocess]]
     said = out.partition("\n\n")[2]
-    prepare = '[[prepare]]\nuse = "resize"\nsize = 8\n' if option == "--shards" else ""
+    prepare = '[[preprocess]]\nuse = "resize"\nsize = 8\n' if option == "--shards" else ""
     pasted.write_text(f'name = "pasted"\n{said}\n{prepare}{rest}')
     experiment = load(pasted)
     assert experiment.id == load(folder / "spec.toml").id

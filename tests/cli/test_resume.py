@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightx.cli.main import main
-from sightx.runs import index
+from sightx.runs import lookup
 
 
 def sightx_main(*words: str) -> int:
@@ -64,7 +64,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
 ) -> None:
     assert sightx_main("run", str(spec), *stopping) == 143
     out = capsys.readouterr().out
-    (run,) = index.runs(Path(stopping[1]))
+    (run,) = lookup.list_runs(Path(stopping[1]))
     assert (run.result["status"], run.result["exit"]) == ("interrupted", 143)
     assert out.rstrip().endswith(f"saved; next: sightx resume {run.id}")
     assert sightx_main("resume", run.id[:20], *stopping[:2]) == 0
@@ -91,7 +91,7 @@ def test_what_differs_is_a_line_and_what_must_not_is_exit_5(
         "it is another experiment: sightx run begins it"
     ]
     assert sightx_main(*last, "execution.threads=2") == 0
-    (run,) = index.runs(Path(stopping[1]))
+    (run,) = lookup.list_runs(Path(stopping[1]))
     assert f"{run.id}: execution.threads: 0 then, 2 now (harmless)" in capsys.readouterr().err
 
 

@@ -45,7 +45,7 @@ def test_show_as_json(sightx, here: Path) -> None:
     told = json.loads(sightx("show", "a.toml", "--json").out)
     assert told["experiment"] == tomllib.loads(sightx("show", "a.toml").out)
     assert told["origins"]["dataset.root"] == "a.toml:4"
-    assert told["origins"]["prepare.0.size"] == "default"
+    assert told["origins"]["preprocess.0.size"] == "default"
     assert told["spec"] == str(here / "a.toml")
     assert len(told["id"]) == 64
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sightx import document
 from sightx.cli import show_plugin
-from sightx.registry import plugins, project
-from sightx.registry.components import read
+from sightx.io import toml
+from sightx.registry import loading, project
+from sightx.registry.components import validate_settings
 
 ROOT = Path(__file__).parents[2]
-REGISTRY = plugins.load(project.find(ROOT))
+REGISTRY = loading.load_registry(project.find_project(ROOT))
 ENTRIES = {f"{e.component.kind} {e.component.name}": e for e in REGISTRY.entries()}
 
 
@@ -20,11 +20,11 @@ ENTRIES = {f"{e.component.kind} {e.component.name}": e for e in REGISTRY.entries
 def test_the_example_of_every_component_validates(title: str) -> None:
     entry = ENTRIES[title]
     record = show_plugin.describe(REGISTRY, entry)
-    data = document.parse(record["example"].encode(), "example").data
+    data = toml.parse(record["example"].encode(), "example").data
     (section,) = data
     table = data[section][0] if isinstance(data[section], list) else data[section]
     assert (section, table.pop("use")) == (entry.component.kind, entry.component.name)
-    made = read(entry.component, table, REGISTRY)
+    made = validate_settings(entry.component, table, REGISTRY)
     required = {key for key, info in entry.component.model_fields.items() if info.is_required()}
     assert set(table) == required == made.model_fields_set
 
@@ -36,24 +36,24 @@ def test_every_default_in_an_example_is_the_default(title: str) -> None:
     comments = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
     said = tomllib.loads("\n".join(comments))
     required = tomllib.loads("\n".join(line for line in lines[2:] if not line.startswith("# ")))
-    with_defaults = read(entry.component, {**required, **said}, REGISTRY)
-    assert with_defaults == read(entry.component, required, REGISTRY)
+    with_defaults = validate_settings(entry.component, {**required, **said}, REGISTRY)
+    assert with_defaults == validate_settings(entry.component, required, REGISTRY)
     assert set(said) | set(required) <= set(entry.component.model_fields)
 
 
 def test_a_component_is_shown_with_its_fields(sightx) -> None:
-    done = sightx("show-plugin", "prepare", "resize")
+    done = sightx("show-plugin", "preprocess", "resize")
     assert (done.code, done.err) == (0, "")
     text = done.out
-    assert text.startswith("prepare resize\n\nChange the size.\n")
+    assert text.startswith("preprocess resize\n\nChange the size.\n")
     assert "\nplugin    builtin (sightx " in text
     assert "\nrevision  1\n" in text
     assert "size  integer > 0 or array of 2 integers > 0; required\n" in text
     assert 'fit   one of stretch, pad, cover; default "stretch"\n' in text
     assert "One number for a square, or height and width." in text
-    assert '[[prepare]]\nuse = "resize"\nsize = 1  # required: ' in text
+    assert '[[preprocess]]\nuse = "resize"\nsize = 1  # required: ' in text
     file, _, line = text.partition("\nfile      ")[2].partition("\n")[0].rpartition(":")
-    assert Path(file).read_text().splitlines()[int(line) - 1] == "class Resize(Prepare):"
+    assert Path(file).read_text().splitlines()[int(line) - 1] == "class Resize(Preprocess):"
 
 
 def test_json_says_the_same(sightx) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 GOOD = '''
-from sightx import Prepare, hookimpl
+from sightx import Preprocess, hookimpl
 
 
-class Same(Prepare):
+class Same(Preprocess):
     """Leave images as they are."""
 
     name = "same-as-before"
@@ -18,7 +18,7 @@ class Same(Prepare):
         return image
 
 
-class Large(Prepare):
+class Large(Preprocess):
     """Leave out all but a corner."""
 
     name = "corner"
@@ -52,8 +52,8 @@ def test_one_component_is_a_line_a_check(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", "same-as-before")
     assert (done.code, done.err) == (0, "")
     *lines, last = done.out.splitlines()
-    assert lines[0] == "prepare same-as-before: name: ok"
-    assert "prepare same-as-before: shape-tells-the-truth: ok" in lines
+    assert lines[0] == "preprocess same-as-before: name: ok"
+    assert "preprocess same-as-before: shape-tells-the-truth: ok" in lines
     assert last == f"1 components, {len(lines)} checks, 0 failures"
 
 
@@ -61,7 +61,7 @@ def test_a_failure_says_why_and_is_4(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", plugin.stem)
     assert done.code == 4
     (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
-    head = "prepare corner: settings: fails: it needs size; give settings, or the class a static"
+    head = "preprocess corner: settings: fails: it needs size; give settings, or the class a static"
     assert line.startswith(head)
 
 
@@ -72,7 +72,9 @@ def test_an_example_makes_the_component(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", plugin.stem)
     assert done.code == 4
     (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
-    assert line.startswith("prepare corner: shape-tells-the-truth: fails: shape((3, 40, 60)) says")
+    assert line.startswith(
+        "preprocess corner: shape-tells-the-truth: fails: shape((3, 40, 60)) says"
+    )
 
 
 def test_a_kind_narrows(sightx, here: Path) -> None:

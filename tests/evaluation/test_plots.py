@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from sightx.evaluation.plots import confusion, confusion_figure, curves, curves_figure
-from sightx.evaluation.predictions import Predictions
+from sightx.records.predictions import Predictions
 
 
 def epochs(n, **more):

@@ -43,37 +43,38 @@ RUNS: dict[str, tuple[str, list[str], int]] = {
     "cifar10": ("cifar10_cnn", ["training.batch_size=16"], 1),
     "eyepacs": (
         "eyepacs_resnet50",
-        ["model.weights=none", "training.batch_size=4", "prepare.resize.size=64"],
+        ["model.weights=none", "training.batch_size=4", "preprocess.resize.size=64"],
         1,
     ),
     "local-average": (
         "eyepacs_local_average",
-        ["model.weights=none", "training.batch_size=4", "prepare.0.radius=20.0"],
+        ["model.weights=none", "training.batch_size=4", "preprocess.0.radius=20.0"],
         1,
     ),
     "quickstart": (
         "quickstart",
-        ["dataset.patients=400", "dataset.size=32", "prepare.resize.size=32"],
+        ["dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32"],
         1,
     ),
     "quickstart-bf16": (
         "quickstart",
         [
-            "dataset.patients=400", "dataset.size=32", "prepare.resize.size=32",
-            "training.precision=bf16", "training.micro_batch=12", "training.clip=1.0",
+            "dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32",
+            "training.precision=bf16", "training.micro_batch_size=12",
+            "training.clip_grad_norm=1.0",
         ],
         1,
     ),
     "three-class": (
         "three_class_early_stopping",
-        ["dataset.patients=240", "dataset.size=32", "prepare.resize.size=32"],
+        ["dataset.patients=240", "dataset.size=32", "preprocess.resize.size=32"],
         1,
     ),
     "two-processes": (
         "quickstart",
         [
-            "dataset.patients=400", "dataset.size=32", "prepare.resize.size=32",
-            "training.micro_batch=16", "loss.use=inverse-frequency-cross-entropy",
+            "dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32",
+            "training.micro_batch_size=16", "loss.use=inverse-frequency-cross-entropy",
         ],
         2,
     ),

@@ -118,10 +118,10 @@ def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
 def test_a_component_that_is_not_installed_is_exit_4(run: Run) -> None:
     recipe = run.checkpoint() / "recipe.json"
     from sightx.inference.recipe import Recipe
-    from sightx.registry import plugins, project
+    from sightx.registry import loading, project
 
     text = recipe.read_bytes().replace(b'"simplenet"', b'"gone-net"')
-    registry = plugins.load(project.find(Path.cwd()))
+    registry = loading.load_registry(project.find_project(Path.cwd()))
     with pytest.raises(PluginError, match="gone-net"):
         Recipe.read(text, registry, "recipe.json")
 

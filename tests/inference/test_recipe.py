@@ -7,14 +7,16 @@ from pathlib import Path
 
 import sightx
 from sightx.inference.recipe import Recipe
-from sightx.registry import plugins, project
+from sightx.registry import loading, project
 
 
 def test_a_recipe_comes_back_from_its_checkpoint(spec: Path, tmp_path: Path) -> None:
-    sets = ["decide=[{use='temperature'}]", "normalize.use=dataset"]
+    sets = ["postprocess=[{use='temperature'}]", "normalize.use=dataset"]
     run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
     content = (run.checkpoint() / "recipe.json").read_bytes()
-    recipe = Recipe.read(content, plugins.load(project.find(tmp_path)), "recipe.json")
+    recipe = Recipe.read(
+        content, loading.load_registry(project.find_project(tmp_path)), "recipe.json"
+    )
     assert recipe.tables() == json.loads(content)
     assert recipe.classes == ("dark", "light")
     assert recipe.shape == (3, 8, 8)
@@ -23,7 +25,9 @@ def test_a_recipe_comes_back_from_its_checkpoint(spec: Path, tmp_path: Path) -> 
     assert (recipe.decode, recipe.least) == ("scaled", (14, 14))
 
     older = {key: value for key, value in json.loads(content).items() if key != "decode"}
-    exact = Recipe.read(json.dumps(older).encode(), plugins.load(project.find(tmp_path)), "")
+    exact = Recipe.read(
+        json.dumps(older).encode(), loading.load_registry(project.find_project(tmp_path)), ""
+    )
     assert exact.least is None  # every image was decoded whole then
 
 
@@ -32,7 +36,7 @@ name = "a"
 [dataset]
 use = "image-folder"
 root = "data"
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 8
 [model]

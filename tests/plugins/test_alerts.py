@@ -17,9 +17,9 @@ import pytest
 
 import sightx
 from sightx import Epoch, Observer, Run
-from sightx.registry import plugins
+from sightx.registry import loading
 from sightx.registry import project as projects
-from sightx.registry.observers import Observers
+from sightx.runner.observers import Observers
 from sightx.testing import check
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ Records = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def component() -> type[Observer]:
     """The class that the registry of this project finds."""
-    found = plugins.load(projects.find(ROOT)).find("observer", "alerts")
+    found = loading.load_registry(projects.find_project(ROOT)).find("observer", "alerts")
     assert issubclass(found, Observer)
     return found
 

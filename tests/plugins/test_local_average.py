@@ -12,17 +12,19 @@ from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
 import sightx
-from sightx import Prepare, Shape
-from sightx.registry import plugins, project
+from sightx import Preprocess, Shape
+from sightx.registry import loading, project
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def component() -> type[Prepare]:
+def component() -> type[Preprocess]:
     """The class that the registry of this project finds."""
-    found = plugins.load(project.find(ROOT)).find("prepare", "subtract-local-average")
-    assert issubclass(found, Prepare)
+    found = loading.load_registry(project.find_project(ROOT)).find(
+        "preprocess", "subtract-local-average"
+    )
+    assert issubclass(found, Preprocess)
     return found
 
 
@@ -144,7 +146,7 @@ def test_settings_have_bounds(component, wrong) -> None:
 
 def test_the_shipped_spec_uses_it() -> None:
     experiment = sightx.load(ROOT / "specs" / "eyepacs_local_average.toml")
-    (subtract,) = experiment.prepare
+    (subtract,) = experiment.preprocess
     assert (subtract.name, subtract.revision) == ("subtract-local-average", 2)
     assert type(subtract).__module__ == "local_average"
     assert subtract.shape(Shape(3, None, None)) == (3, 224, 224)

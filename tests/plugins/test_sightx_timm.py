@@ -13,7 +13,7 @@ import pytest
 
 import sightx
 from sightx import Model
-from sightx.registry import plugins, project
+from sightx.registry import loading, project
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "plugins" / "sightx-timm"
@@ -21,7 +21,7 @@ SPEC = ROOT / "plugins" / "sightx-timm" / "specs" / "eyepacs_timm.toml"
 
 
 def test_the_package_brings_one_model_through_its_entry_point(sightx_timm: Path) -> None:
-    found = plugins.load(project.find(ROOT))
+    found = loading.load_registry(project.find_project(ROOT))
     (entry,) = [entry for entry in found.entries("model") if entry.component.name == "timm"]
     assert str(entry.plugin) == "timm (sightx-timm 0.1.0)"
     assert entry.summary == "Any image network of timm."
@@ -30,7 +30,7 @@ def test_the_package_brings_one_model_through_its_entry_point(sightx_timm: Path)
 
 
 def test_the_scan_of_the_projects_folder_passes_over_a_package_with_a_pyproject() -> None:
-    found = plugins.load(project.find(ROOT))
+    found = loading.load_registry(project.find_project(ROOT))
     own = {plugin.name: plugin.state for plugin in found.plugins if not plugin.distribution}
     assert own == {"alerts": "loaded", "local_average": "loaded"}
 
@@ -111,7 +111,7 @@ def test_a_network_of_timm_trains(sightx_timm: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
     sets = [
         "dataset.use=synthetic-fundus", "dataset.patients=400", "model.arch=resnet10t",
-        "model.weights=none", "prepare=[{use = 'resize', size = 64}]", "training.epochs=1",
+        "model.weights=none", "preprocess=[{use = 'resize', size = 64}]", "training.epochs=1",
     ]  # fmt: skip
     run = sightx.run(sightx.load(SPEC, sets), runs=tmp_path / "runs")
     assert run.result["status"] == "finished"

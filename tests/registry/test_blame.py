@@ -12,7 +12,7 @@ name = "a"
 use = "synthetic-fundus"
 patients = 400
 size = 32
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 32
 [model]
@@ -86,9 +86,9 @@ def test_a_switch_that_is_misspelt_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightx import SpecError
-    from sightx.registry import plugins
-    from sightx.registry.project import find
+    from sightx.registry import loading
+    from sightx.registry.project import find_project
 
     monkeypatch.setenv("SIGHTX_PLUGINS", "None")
     with pytest.raises(SpecError, match="SIGHTX_PLUGINS is 'None'"):
-        plugins.load(find(project))
+        loading.load_registry(find_project(project))

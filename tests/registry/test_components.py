@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
 from sightx import Component, Loss, Model, Optimizer, Place, Settings
-from sightx.registry.components import call, read, table_class
+from sightx.registry.components import call_declared, table_class, validate_settings
 from sightx.registry.registry import Plugin, Registry
 
 
@@ -75,14 +75,14 @@ def registry() -> Registry:
 
 def details(table: dict[str, Any], registry: Registry) -> Iterator[tuple[tuple[Any, ...], str]]:
     with pytest.raises(ValidationError) as caught:
-        read(Root, {"model": table}, registry)
+        validate_settings(Root, {"model": table}, registry)
     for detail in caught.value.errors():
         yield tuple(detail["loc"]), detail["type"]
 
 
 def test_settings_are_read_as_json_is(registry: Registry) -> None:
     table = {"use": "inner", "width": 5, "rates": [1, 2.5], "file": "a/b", "size": [3, 4]}
-    model = read(Root, {"model": table}, registry).model
+    model = validate_settings(Root, {"model": table}, registry).model
     assert model == Inner(width=5, rates=(1.0, 2.5), file=Path("a/b"), size=(3, 4))
     assert type(model) is Inner
     assert isinstance(model.rates[0], float)
@@ -113,7 +113,7 @@ def test_a_number_that_is_not_finite_is_refused(registry: Registry) -> None:
 
 def test_components_hold_components_and_errors_have_their_whole_path(registry: Registry) -> None:
     good = {"use": "outer", "inner": {"use": "inner", "width": 2}, "more": [{"use": "special"}]}
-    model = read(Root, {"model": good}, registry).model
+    model = validate_settings(Root, {"model": good}, registry).model
     assert model == Outer(inner=Inner(width=2), more=(Special(),))
     bad = {
         "use": "outer",
@@ -131,14 +131,18 @@ def test_components_hold_components_and_errors_have_their_whole_path(registry: R
 
 
 def test_a_field_of_a_narrower_class_takes_only_its_subclasses(registry: Registry) -> None:
-    good = read(Root, {"model": {"use": "picky", "inner": {"use": "member"}}}, registry)
+    good = validate_settings(
+        Root, {"model": {"use": "picky", "inner": {"use": "member"}}}, registry
+    )
     assert good.model == Picky(inner=Member())
     found = list(details({"use": "picky", "inner": {"use": "inner"}}, registry))
     assert found == [(("model", "inner"), "unknown-name")]
 
 
 def test_a_component_is_immutable_hashable_and_can_be_pickled(registry: Registry) -> None:
-    model = read(Root, {"model": {"use": "test:inner", "rates": [1.0]}}, registry).model
+    model = validate_settings(
+        Root, {"model": {"use": "test:inner", "rates": [1.0]}}, registry
+    ).model
     with pytest.raises(ValidationError, match="frozen"):
         model.width = 4  # type: ignore[attr-defined]
     assert len({Inner(rates=(1.0,)), Inner(rates=(1.0,)), Inner()}) == 2
@@ -149,8 +153,11 @@ def test_a_component_is_immutable_hashable_and_can_be_pickled(registry: Registry
 
 def test_a_component_knows_the_name_that_finds_it(registry: Registry) -> None:
     assert Inner().use == "inner"
-    assert read(Root, {"model": {"use": "inner"}}, registry).model == Inner()
-    assert read(Root, {"model": {"use": "test:inner"}}, registry).model.use == "test:inner"
+    assert validate_settings(Root, {"model": {"use": "inner"}}, registry).model == Inner()
+    assert (
+        validate_settings(Root, {"model": {"use": "test:inner"}}, registry).model.use
+        == "test:inner"
+    )
 
 
 def test_a_made_component_is_taken_as_it_is() -> None:
@@ -171,10 +178,10 @@ def test_call_offers_just_what_a_function_declares() -> None:
     def two(a: int, *, seed: int) -> tuple[int, int]:
         return a, seed
 
-    assert call(two, 1, seed=2, size=3) == (1, 2)
-    assert call(lambda: "none", seed=2) == "none"
+    assert call_declared(two, 1, seed=2, size=3) == (1, 2)
+    assert call_declared(lambda: "none", seed=2) == "none"
     with pytest.raises(TypeError, match="seed"):
-        call(two, 1, size=3)
+        call_declared(two, 1, size=3)
 
 
 def test_call_knows_methods_functions_and_other_callables() -> None:
@@ -197,12 +204,12 @@ def test_call_knows_methods_functions_and_other_callables() -> None:
 
     thing = Thing()
     for _ in range(2):  # the second time from memory
-        assert call(thing.method, seed=2, size=3) == 2
-        assert call(Thing.method, thing, seed=2, size=3) == 2
-        assert call(thing.of_class, seed=2, size=3) == ("Thing", 2)
-        assert call(thing.static, seed=2, size=3) == 2
-        assert call(thing, seed=2, size=3) == 3
-        assert call(partial(thing.method, 5), size=3) == 5
+        assert call_declared(thing.method, seed=2, size=3) == 2
+        assert call_declared(Thing.method, thing, seed=2, size=3) == 2
+        assert call_declared(thing.of_class, seed=2, size=3) == ("Thing", 2)
+        assert call_declared(thing.static, seed=2, size=3) == 2
+        assert call_declared(thing, seed=2, size=3) == 3
+        assert call_declared(partial(thing.method, 5), size=3) == 5
 
 
 def test_every_kind_is_a_component_without_a_name() -> None:

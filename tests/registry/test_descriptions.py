@@ -5,13 +5,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from sightx import Settings
-from sightx.registry import plugins
+from sightx.registry import loading
 from sightx.registry.descriptions import _docstrings, described
-from sightx.registry.project import find
+from sightx.registry.project import find_project
 
 
 def test_every_field_of_every_component_has_what_pydantic_would_find() -> None:
-    for entry in plugins.load(find(Path(__file__).parent)).entries():
+    for entry in loading.load_registry(find_project(Path(__file__).parent)).entries():
         cls = entry.component
         assert all(info.description for info in cls.model_fields.values()), cls
 

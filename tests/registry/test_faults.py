@@ -15,14 +15,14 @@ class Fine(Loss):
 
 
 def test_what_is_in_order_has_no_fault() -> None:
-    assert faults.components([Fine]) == ""
-    assert faults.checks([Check("my-rule", "because", print)], {}) == ""
+    assert faults.component_fault([Fine]) == ""
+    assert faults.check_fault([Check("my-rule", "because", print)], {}) == ""
 
 
 @pytest.mark.parametrize("revision", [0, -1, "1", True, object()])
 def test_a_revision_is_a_number_from_1(revision: Any) -> None:
     odd = type("Odd", (Fine,), {"revision": revision, "__doc__": "Be odd."})
-    assert faults.components([odd]) == "the loss 'fine' needs a revision of 1 or more"
+    assert faults.component_fault([odd]) == "the loss 'fine' needs a revision of 1 or more"
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_a_revision_is_a_number_from_1(revision: Any) -> None:
     ],
 )
 def test_a_check_that_could_never_speak_is_refused(check: Any, fault: str) -> None:
-    assert fault in faults.checks([check], {"taken": "other"})
+    assert fault in faults.check_fault([check], {"taken": "other"})

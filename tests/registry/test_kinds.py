@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx.registry.kinds import KINDS, Group
-from sightx.registry.plugins import load
+from sightx.registry.kinds import KINDS, ParamGroup
+from sightx.registry.loading import load_registry
 from sightx.registry.project import Project
 from sightx.spec.experiment import Experiment
 
 DESIGN = [
     "dataset",
     "split",
-    "prepare",
+    "preprocess",
     "normalize",
     "augment",
     "sampler",
@@ -21,7 +21,7 @@ DESIGN = [
     "loss",
     "optimizer",
     "scheduler",
-    "decide",
+    "postprocess",
     "metric",
     "checkpoint",
     "stopping",
@@ -46,9 +46,9 @@ def test_every_kind_and_each_of_its_methods_says_what_it_is_for(cls: type) -> No
 
 
 def test_every_built_in_field_has_a_description() -> None:
-    entries = load(Project(root=Path(sightx.__file__).parent)).entries()
+    entries = load_registry(Project(root=Path(sightx.__file__).parent)).entries()
     assert len(entries) > 40
-    for cls in [Group, *(entry.component for entry in entries)]:
+    for cls in [ParamGroup, *(entry.component for entry in entries)]:
         cls.model_rebuild()
         missing = [name for name, info in cls.model_fields.items() if not info.description]
         assert missing == [], cls

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sightx.registry import plugins
+from sightx.registry import loading
 from sightx.registry.project import Project
 from sightx.registry.registry import Registry
 
@@ -18,7 +18,7 @@ Source = Callable[..., str]
 
 
 def registry(tmp_path: Path, *folders: Path) -> Registry:
-    return plugins.load(Project(tmp_path, plugins=folders))
+    return loading.load_registry(Project(tmp_path, plugins=folders))
 
 
 def test_a_project_brings_modules_and_packages(tmp_path: Path, component: Source) -> None:
@@ -72,8 +72,9 @@ def test_a_folder_of_plugins_never_hides_what_others_import(tmp_path: Path) -> N
     (folder / "wave.py").write_text("raise RuntimeError('not the standard library')")
     (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     code = (
-        "from pathlib import Path; from sightx.registry import plugins, project;"
-        "found = plugins.load(project.find(Path('.'))); import wave; print(wave.__file__)"
+        "from pathlib import Path; from sightx.registry import loading, project;"
+        "found = loading.load_registry(project.find_project(Path('.')));"
+        "import wave; print(wave.__file__)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightx import SightXError, SpecError
-from sightx.document import Position
+from sightx.io.toml import Position
 from sightx.registry import project
 
 
@@ -24,7 +24,7 @@ def test_the_nearest_pyproject_with_our_table_is_found_upward(root: Path) -> Non
         '[tool.sightx]\nplugins = ["mine", "/abs"]\nobservers = ["curves"]\nruns = "out"\n'
     )
     (root / "specs" / "pyproject.toml").write_text("[tool.other]\na = 2026-01-01\n")
-    found = project.find(root / "specs")
+    found = project.find_project(root / "specs")
     assert found.root == root
     assert found.plugins == (root / "mine", Path("/abs"))
     assert found.runs == root / "out"
@@ -35,7 +35,7 @@ def test_the_nearest_pyproject_with_our_table_is_found_upward(root: Path) -> Non
 def test_without_a_project_the_folder_is_the_root_and_runs_are_in_the_working_directory(
     root: Path, tmp_path: Path
 ) -> None:
-    found = project.find(root / "specs")
+    found = project.find_project(root / "specs")
     assert (found.root, found.plugins) == (root / "specs", ())
     assert found.runs == tmp_path / "elsewhere" / "runs"
 
@@ -49,7 +49,7 @@ def test_the_local_file_says_places_execution_and_runs(
         '[execution]\ndevice = "cpu"\n'
     )
     monkeypatch.setenv("HOME", "/home/me")
-    found = project.find(root / "specs")
+    found = project.find_project(root / "specs")
     assert found.runs == Path("/big/runs")
     assert found.place("far") == Path("/data/far")
     assert found.place("near") == root / "data" / "near"
@@ -64,7 +64,7 @@ def test_a_variable_wins_over_the_local_file(
     (root / "sightx.local.toml").write_text('[places]\nmy-data = "/old"\n')
     monkeypatch.setenv("SIGHTX_PLACE_MY_DATA", "new")
     assert project.place_variable("my-data") == "SIGHTX_PLACE_MY_DATA"
-    assert project.find(root).place("my-data") == tmp_path / "elsewhere" / "new"
+    assert project.find_project(root).place("my-data") == tmp_path / "elsewhere" / "new"
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_what_may_not_be_said_is_one_line_with_a_place(
 ) -> None:
     (root / name).write_text(text)
     with pytest.raises(SpecError) as caught:
-        project.find(root)
+        project.find_project(root)
     assert str(caught.value) == f"{root / name}:{said}"
 
 
 def test_a_pyproject_without_tools_is_none_of_ours(root: Path) -> None:
     for text in ("tool = 3\n", "[build-system]\n", ""):
         (root / "pyproject.toml").write_text(text)
-        assert project.find(root).plugins == ()
+        assert project.find_project(root).plugins == ()
 
 
 def test_all_problems_of_a_file_are_reported(root: Path) -> None:
     (root / "sightx.local.toml").write_text("a = 1\nruns = 2\n")
     with pytest.raises(SightXError) as caught:
-        project.find(root)
+        project.find_project(root)
     assert [problem.line for problem in caught.value.problems] == [1, 2]

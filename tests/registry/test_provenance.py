@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx.registry import plugins, provenance
+from sightx.registry import loading, provenance
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin
 
@@ -35,7 +35,7 @@ def local(folder: Path, name: str) -> Plugin:
 
 
 def test_the_built_ins_are_hashed_over_all_of_sightx() -> None:
-    builtin = plugins.load(Project(ROOT)).plugins[0]
+    builtin = loading.load_registry(Project(ROOT)).plugins[0]
     files = [
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "sightx").rglob("*")
@@ -93,16 +93,16 @@ def test_the_hash_is_of_the_code_that_was_imported(tmp_path: Path) -> None:
     file = tmp_path / "sightx_test_edited.py"
     file.write_text(LOSS)
     project, imported = Project(tmp_path, plugins=(tmp_path,)), by_hand(tmp_path, file.name)
-    first = plugins.load(project)
+    first = loading.load_registry(project)
     file.write_text(LOSS + "# another\n")
-    for registry in (first, plugins.load(project)):
+    for registry in (first, loading.load_registry(project)):
         mine = registry.find("loss", "sx-mine")()
-        assert provenance.describe(mine, registry)["sha256"] == imported
+        assert provenance.component_origin(mine, registry)["sha256"] == imported
     assert imported != by_hand(tmp_path, file.name)
     del sys.modules["sightx_test_edited"]
     importlib.invalidate_caches()
-    again = plugins.load(project)
-    found = provenance.describe(again.find("loss", "sx-mine")(), again)["sha256"]
+    again = loading.load_registry(project)
+    found = provenance.component_origin(again.find("loss", "sx-mine")(), again)["sha256"]
     assert found == by_hand(tmp_path, file.name)
     del sys.modules["sightx_test_edited"]
 
@@ -144,7 +144,7 @@ def test_an_installed_distribution_counts_as_a_whole(
 ) -> None:
     folder = install("sx-whole", component("whole"))
     (folder / "sx_beside.py").write_text("b = 1\n")
-    plugin = plugins.load(Project(tmp_path)).entries("model")
+    plugin = loading.load_registry(Project(tmp_path)).entries("model")
     (plugin,) = [each.plugin for each in plugin if each.component.name == "whole"]
     module = "sightx_test_sx_whole.py"
     assert fresh(plugin) == by_hand(folder, module)  # as an editable one: nothing is recorded
@@ -172,7 +172,7 @@ def test_an_editable_install_is_as_good_as_a_copy(
     (info / "entry_points.txt").write_text("[sightx]\nspace = sightx_test_space.pack\n")
     for folder in (source, site):
         monkeypatch.syspath_prepend(folder)
-    found = plugins.load(Project(tmp_path)).entries("model")
+    found = loading.load_registry(Project(tmp_path)).entries("model")
     (plugin,) = [each.plugin for each in found if each.component.name == "spaced"]
     files = ("sightx_test_space/pack/__init__.py", "sightx_test_space/pack/net.py")
     assert fresh(plugin) == by_hand(source, *files)
@@ -227,9 +227,9 @@ class Unregistered(sightx.Loss):
 
 
 def test_one_that_no_plugin_has_brought_is_known_by_its_module() -> None:
-    for registry in (None, plugins.load(Project(ROOT))):
-        found = provenance.describe(Unregistered(), registry)
+    for registry in (None, loading.load_registry(Project(ROOT))):
+        found = provenance.component_origin(Unregistered(), registry)
         assert (found["plugin"], found["module"]) == ("", __name__)
-    assert provenance.describe(plugins.load(Project(ROOT)).find("loss", "cross-entropy")(), None)[
-        "sha256"
-    ] == fresh(plugins.load(Project(ROOT)).plugins[0])
+    assert provenance.component_origin(
+        loading.load_registry(Project(ROOT)).find("loss", "cross-entropy")(), None
+    )["sha256"] == fresh(loading.load_registry(Project(ROOT)).plugins[0])

@@ -6,7 +6,7 @@ import pytest
 from pydantic_core import PydanticCustomError
 
 from sightx import Component, Loss, Model
-from sightx.registry.registry import Plugin, Registry, nearest, suggest
+from sightx.registry.registry import Plugin, Registry, did_you_mean, suggest
 
 MINE = Plugin("mine", "/p/mine.py")
 
@@ -51,7 +51,7 @@ def test_the_list_is_left_out_where_it_is_long() -> None:
     assert suggest("name-x", known).startswith("did you mean 'name-")
     assert "known" not in suggest("name-x", known)
     assert suggest("zzz", ["a", "b"]) == "known: a, b"
-    assert nearest("zzz", ["a", "b"]) == ""
+    assert did_you_mean("zzz", ["a", "b"]) == ""
 
 
 class Plain(Component):

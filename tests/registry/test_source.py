@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sightx.registry import plugins, source
+from sightx.registry import loading, source
 from sightx.registry.project import Project
 
 
 def test_every_built_in_is_where_inspect_says_it_is() -> None:
-    for entry in plugins.load(Project(Path("/"))).entries():
+    for entry in loading.load_registry(Project(Path("/"))).entries():
         cls = entry.component
         expected = f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
-        assert source.place(cls) == expected
+        assert source.source_location(cls) == expected
 
 
 TWICE = """
@@ -37,10 +37,13 @@ def test_a_class_that_stands_twice_is_left_to_inspect(
     import sightx_test_source  # type: ignore[import-not-found]
 
     cls = sightx_test_source.Twice
-    assert source.place(cls) == f"{sightx_test_source.__file__}:{inspect.getsourcelines(cls)[1]}"
+    assert (
+        source.source_location(cls)
+        == f"{sightx_test_source.__file__}:{inspect.getsourcelines(cls)[1]}"
+    )
     del sys.modules["sightx_test_source"]
 
 
 def test_a_class_without_source_is_known_by_its_module() -> None:
-    assert source.place(type("Made", (), {"__module__": __name__})) == __name__
-    assert source.place(int) == "builtins"
+    assert source.source_location(type("Made", (), {"__module__": __name__})) == __name__
+    assert source.source_location(int) == "builtins"

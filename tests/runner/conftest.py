@@ -25,7 +25,7 @@ root = "data"
 use = "stratified"
 validation = 0.25
 test = 0.25
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 8
 [normalize]

@@ -73,7 +73,7 @@ class Spoiled:
         self.read = read
 
     def __call__(self, index):
-        if trapped("prepare") and not FIRED:
+        if trapped("preprocess") and not FIRED:
             FIRED.append(index)
             os.kill(os.getpid(), signal.SIGTERM)
         return b"no image" if trapped("spoil") else self.read(index)
@@ -120,7 +120,7 @@ name = "two"
 observer = []
 [dataset]
 use = "test-data"
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 8
 [normalize]
@@ -136,7 +136,7 @@ use = "inverse-frequency-cross-entropy"
 [training]
 epochs = 3
 batch_size = 8
-micro_batch = 2
+micro_batch_size = 2
 [execution]
 threads = 1
 """
@@ -195,7 +195,7 @@ def command(project: Path) -> Callable[..., Done]:
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
-                "SIGHTX_STORE": str(project / "store"),
+                "SIGHTX_CACHE": str(project / "store"),
                 "TMPDIR": str(project),
                 "SPRUNG": str(sprung),
                 **({"TRAP": trap} if trap else {}),
@@ -233,7 +233,7 @@ def figures(run: Run) -> np.ndarray:
 
 
 def test_two_processes_are_one_run(whole: Run, project: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("SIGHTX_STORE", str(project / "store"))
+    monkeypatch.setenv("SIGHTX_CACHE", str(project / "store"))
     alone = sightx.run(sightx.load(project / "spec.toml"), runs=tmp_path / "runs")
     np.testing.assert_allclose(figures(whole), figures(alone), rtol=1e-4)
     assert [path.name for path in (project / "whole").glob("2*")] == [whole.id]
@@ -274,7 +274,7 @@ def test_a_resumed_run_of_two_is_the_uninterrupted_one(  # C08
 def test_one_process_goes_on_where_two_stopped(  # C09
     stopped: Done, whole: Run, project: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setenv("SIGHTX_STORE", str(project / "store"))
+    monkeypatch.setenv("SIGHTX_CACHE", str(project / "store"))
     copy = tmp_path / stopped.run.id
     shutil.copytree(stopped.run.directory, copy)
     run = sightx.resume(copy)
@@ -288,7 +288,7 @@ def test_one_process_goes_on_where_two_stopped(  # C09
 def test_a_bad_row_of_one_rank_ends_all_with_one_line(  # T06
     command: Callable[..., Done], tmp_path: Path
 ) -> None:
-    words = ["run", "spec.toml", "--set", 'execution.store="off"']
+    words = ["run", "spec.toml", "--set", 'execution.cache="off"']
     done = command(tmp_path, *words, trap="1:3:spoil", start=(*TORCHRUN,))
     assert done.code == 1  # torchrun's own
     [line] = [line for line in done.lines if "error[" in line]  # torchrun reports too
@@ -305,7 +305,7 @@ def test_the_command_ends_with_the_code_of_the_rank_that_failed(
     command: Callable[..., Done], tmp_path: Path
 ) -> None:
     words = ["run", "spec.toml", "--processes", "2"]
-    bad = command(tmp_path / "a", *words, "--set", 'execution.store="off"', trap="1:3:spoil")
+    bad = command(tmp_path / "a", *words, "--set", 'execution.cache="off"', trap="1:3:spoil")
     assert bad.code == 3
     assert bad.seconds < 10
     assert len(bad.lines) == 1
@@ -313,7 +313,7 @@ def test_the_command_ends_with_the_code_of_the_rank_that_failed(
     assert crash.code == 4
     [line] = crash.lines
     assert "rank 1: plugin traps failed in draw: RuntimeError: the trap" in line
-    idle = command(tmp_path / "c", *words, "--set", "training.micro_batch=8")
+    idle = command(tmp_path / "c", *words, "--set", "training.micro_batch_size=8")
     assert idle.code == 2
     assert "set it to 4 or less" in idle.lines[0]
     assert not (tmp_path / "c").exists()
@@ -422,7 +422,7 @@ def on(host: str, number: int, project: Path, folder: Path, trap: str) -> subpro
             **os.environ,
             "GLOO_SOCKET_IFNAME": host,
             "OMP_NUM_THREADS": "1",
-            "SIGHTX_STORE": str(project / f"store-{number}"),
+            "SIGHTX_CACHE": str(project / f"store-{number}"),
             "TMPDIR": str(project),
             "SPRUNG": str(project / "sprung"),
             "TRAP": trap,
@@ -459,7 +459,7 @@ def test_a_signal_while_images_are_prepared_ends_all(
     size: int, command: Callable[..., Done], tmp_path: Path
 ) -> None:
     """The rank that fills the store alone hears it; which one that is, nobody knows."""
-    words = ["run", "spec.toml", "--processes", "2", "--set", f"prepare.resize.size={size}"]
+    words = ["run", "spec.toml", "--processes", "2", "--set", f"preprocess.resize.size={size}"]
     done = command(tmp_path, *words, trap="any:0:prepare")
     assert done.code == 143
     assert done.lines == []

@@ -17,7 +17,7 @@ import pytest
 
 import sightx
 from sightx import Run
-from sightx.runs import index
+from sightx.runs import lookup
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def test_the_batch_script_of_the_documentation(
             codes.append(waited(job))
     assert codes == [143, 143, 0]
     assert (tmp_path / "requeued").read_text().splitlines() == ["requeue 17"] * 2
-    (run,) = index.runs(tmp_path / "runs")
+    (run,) = lookup.list_runs(tmp_path / "runs")
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     assert fingerprint(run) == fingerprint(straight)
 
@@ -113,9 +113,9 @@ def test_sigterm_at_any_moment_loses_nothing(  # T09, T10
             if code == 0:
                 break
             assert code == 143
-            results = [run.result.get("status") for run in index.runs(runs)]
+            results = [run.result.get("status") for run in lookup.list_runs(runs)]
             saved += results.count("interrupted")
-        (run,) = index.runs(runs)
+        (run,) = lookup.list_runs(runs)
         assert fingerprint(run) == expected
         if signals >= 10:
             break

@@ -7,7 +7,8 @@ import pytest
 
 import sightx
 from sightx import ResourceError, Run, Step, hookimpl
-from sightx.runs import checkpoints, durable
+from sightx.io import atomic
+from sightx.runs import checkpoints
 
 Watching = Callable[[object], dict[str, sightx.Observer]]
 
@@ -63,7 +64,7 @@ def test_a_disk_without_room_for_two_states_is_said_before_the_first_step(
         assert need == 6 * weights
         raise ResourceError(sightx.Problem("disk-write", "disk full: need 12 kB"))
 
-    monkeypatch.setattr(durable, "require", no_room)
+    monkeypatch.setattr(atomic, "require_free_space", no_room)
     with pytest.raises(ResourceError, match="disk full"):
         sightx.run(sightx.load(exact), runs=tmp_path)
     (directory,) = tmp_path.glob("*-exact-*")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from sightx import PluginError, Predictor, ResourceError, RunError
 from sightx.runs import checkpoints
-from sightx.runs.writer import Writer
+from sightx.runs.async_checkpointer import AsyncCheckpointer
 from sightx.training.state import State
 
 Faulty = Callable[[Callable[[], object], int, str], int]
@@ -37,7 +37,7 @@ def save(folder: Path, step: int, *names: str) -> Path:
 
 def save_behind(folder: Path, step: int, *names: str) -> Path:
     written: list[Path] = []
-    with Writer(folder) as writer:
+    with AsyncCheckpointer(folder) as writer:
         writer.save(state(step), {"classes": ["a", "b"]}, names, written.append)
     return written[0]
 
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named_and_the_state_before_is_taken(
     assert caught.value.exit_code == 5
     assert "\n" not in str(caught.value)
     with caplog.at_level(logging.WARNING, "sightx"):
-        taken, loaded = checkpoints.latest(tmp_path)
+        taken, loaded = checkpoints.load_latest(tmp_path)
     assert (taken, loaded.record["step"]) == (before, 1)
     (warning,) = caplog.messages
     assert warning.startswith(f"{path}: warning[bad-checkpoint] ")
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_named_and_the_state_before_is_taken(
 
     damage(before / file, how)
     with pytest.raises(RunError, match="none of 2 states is whole") as caught:
-        checkpoints.latest(tmp_path)
+        checkpoints.load_latest(tmp_path)
     assert caught.value.exit_code == 5
 
 
@@ -156,9 +156,9 @@ def test_a_fault_while_the_only_state_is_saved_again_loses_it_never(
         again = partial(checkpoints.save, folder, state(step), {"a": "b"}, ["last"])
         status = faulty(again, points, how)
         expected = [{"step": 2}, *[{"step": 3}] * damaged]
-        assert checkpoints.latest(folder)[1].record in expected
+        assert checkpoints.load_latest(folder)[1].record in expected
         again()
-        assert checkpoints.latest(folder)[1].record == {"step": step}
+        assert checkpoints.load_latest(folder)[1].record == {"step": step}
         assert not list(folder.glob(".writing-*"))
     assert points > (13 if damaged else 3)
 
@@ -166,7 +166,7 @@ def test_a_fault_while_the_only_state_is_saved_again_loses_it_never(
 def test_a_state_of_format_1_is_read_for_ever(tmp_path: Path) -> None:  # C18
     """The fixture was written by the code of format 1; nobody writes it again."""
     folder = Path(shutil.copytree(FIXTURES / "format-1", tmp_path / "checkpoints"))
-    taken, loaded = checkpoints.latest(folder)
+    taken, loaded = checkpoints.load_latest(folder)
     assert taken.name == checkpoints.read_names(folder)["last"] == "step-00000003"
     assert loaded.record["step"] == 3
     assert set(loaded.record) >= {"totals", "history", "decisions", "optimizer"}
@@ -189,7 +189,7 @@ def test_another_format_is_refused_and_nothing_else_taken(tmp_path: Path, found:
     path = save(tmp_path, 2, "last")
     rewrite(path, {"format": found, "step": 2})
     with pytest.raises(RunError, match=rf"is of format {found!r}; .* knows format 1") as caught:
-        checkpoints.latest(tmp_path)
+        checkpoints.load_latest(tmp_path)
     assert caught.value.exit_code == 5
 
 
@@ -220,7 +220,7 @@ def test_what_a_state_cannot_hold_is_named(tmp_path: Path, value: object, said: 
     with pytest.raises(PluginError, match=f"no state can hold {said}") as caught:
         checkpoints.save(tmp_path, State({}, {}, record), {}, [])
     assert "\n" not in str(caught.value)
-    assert checkpoints.states(tmp_path) == []
+    assert checkpoints.list_states(tmp_path) == []
 
 
 def test_what_a_network_keeps_that_is_no_tensor_is_named_before_the_first_step(
@@ -228,14 +228,14 @@ def test_what_a_network_keeps_that_is_no_tensor_is_named_before_the_first_step(
 ) -> None:
     kept = {"head._extra_state": {"seen": 3}}
     with pytest.raises(PluginError, match=r"no state can hold head\._extra_state: it is a dict"):
-        checkpoints.require(tmp_path, State(kept, {}, {"step": 0}))  # type: ignore[arg-type]
+        checkpoints.require_space(tmp_path, State(kept, {}, {"step": 0}))  # type: ignore[arg-type]
 
 
 def test_a_future_that_did_not_come_about_goes(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step, "last", "best")
     damage(tmp_path / "step-00000003" / "state.json", "flip")
-    assert checkpoints.latest(tmp_path)[1].record["step"] == 2
+    assert checkpoints.load_latest(tmp_path)[1].record["step"] == 2
     save(tmp_path, 2, "last")  # a run that goes on from step 2, and is stopped at once
     assert whole(tmp_path) == [1, 2][-len(whole(tmp_path)) :]
     assert checkpoints.read_names(tmp_path) == {"last": "step-00000002"}
@@ -243,7 +243,7 @@ def test_a_future_that_did_not_come_about_goes(tmp_path: Path) -> None:
 
 def test_a_run_without_a_state_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has no state to go on from"):
-        checkpoints.latest(tmp_path)
+        checkpoints.load_latest(tmp_path)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -275,7 +275,9 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
 
 def whole(folder: Path) -> list[int]:
     """Return the steps of all states; each of them must be whole."""
-    return [checkpoints.load(folder / name).record["step"] for name in checkpoints.states(folder)]
+    return [
+        checkpoints.load(folder / name).record["step"] for name in checkpoints.list_states(folder)
+    ]
 
 
 def saved_before(folder: Path) -> None:
@@ -308,7 +310,7 @@ def test_a_fault_at_any_point_leaves_two_whole_states(
         assert {2, 3} <= set(whole(folder)) or {3, 4} <= set(whole(folder))
         for name in checkpoints.read_names(folder).values():
             checkpoints.load(folder / name)
-        latest = checkpoints.latest(folder)[1].record["step"]
+        latest = checkpoints.load_latest(folder)[1].record["step"]
         assert latest == 4 if status in (0, 1) else latest in (3, 4)
         if status == 7:
             assert not list(folder.glob(".writing-*"))
@@ -338,7 +340,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(small_disk: Path) -> N
     folder.mkdir()
     large = State({"w": torch.zeros(11_250_000)}, {}, {"step": 3})  # 45 MB
     with pytest.raises(ResourceError, match=r"disk full: need 90 MB, 21 MB free in .*small"):
-        checkpoints.require(small_disk, large)
+        checkpoints.require_space(small_disk, large)
     save(folder, 1, "last")
     save(folder, 2, "last")
     with pytest.raises(ResourceError, match=r"disk full: need 45 MB, 21 MB free in .*checkpoints"):
@@ -349,7 +351,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(small_disk: Path) -> N
     (small_disk / "ballast").write_bytes(bytes(20_900_000))  # nearly full: nothing fits
     with pytest.raises(ResourceError, match="disk full"):
         checkpoints.save(folder, State({"w": torch.zeros(25_000)}, {}, {"step": 3}), {}, ["last"])
-    assert checkpoints.latest(folder)[1].record["step"] == 2
+    assert checkpoints.load_latest(folder)[1].record["step"] == 2
     (small_disk / "ballast").unlink()
     save(folder, 3, "last")
     assert whole(folder) == [2, 3]
@@ -361,7 +363,7 @@ def test_a_disk_that_fills_up_while_a_state_is_written(
     """Here the free space looked enough."""
     save(small_disk, 1, "last")
     save(small_disk, 2, "last")
-    monkeypatch.setattr("sightx.runs.durable.require", lambda *_: None)
+    monkeypatch.setattr("sightx.io.atomic.require_free_space", lambda *_: None)
     large = State({"w": torch.zeros(11_250_000)}, {}, {"step": 3})
     with pytest.raises(ResourceError, match=r"disk full: need 45 MB"):
         checkpoints.save(small_disk, large, {}, ["last"])
@@ -374,7 +376,7 @@ def test_a_read_only_disk_is_one_line(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(ResourceError, match=r"cannot write .* in .*small: Read-only file system"):
         save(small_disk, 2, "last")
-    assert checkpoints.latest(small_disk)[1].record["step"] == 1
+    assert checkpoints.load_latest(small_disk)[1].record["step"] == 1
 
 
 def test_a_limit_on_the_size_of_files_is_one_line(tmp_path: Path) -> None:
@@ -418,10 +420,10 @@ def test_a_stop_before_validation_comes_before_the_epochs_own_state(tmp_path: Pa
     assert checkpoints.save(tmp_path, running, {}, ["last"]).name == "step-00000004-running"
     ended = State(state(4).weights, {}, {"step": 4, "totals": [0.0, 0.0, 0]})
     assert checkpoints.save(tmp_path, ended, {}, ["last"]).name == "step-00000004"
-    assert checkpoints.states(tmp_path) == ["step-00000004-running", "step-00000004"]
-    assert checkpoints.latest(tmp_path)[0].name == "step-00000004"
+    assert checkpoints.list_states(tmp_path) == ["step-00000004-running", "step-00000004"]
+    assert checkpoints.load_latest(tmp_path)[0].name == "step-00000004"
     save(tmp_path, 5)
-    assert checkpoints.states(tmp_path) == ["step-00000004", "step-00000005"]
+    assert checkpoints.list_states(tmp_path) == ["step-00000004", "step-00000005"]
 
 
 def test_states_of_long_runs_are_in_order(tmp_path: Path) -> None:

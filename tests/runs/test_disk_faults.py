@@ -15,12 +15,12 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from sightx.errors import SightXError
-from sightx.runs.writer import Writer
+from sightx.runs.async_checkpointer import AsyncCheckpointer
 from sightx.training.state import State
 
 folder = Path(sys.argv[1])
 try:
-    with Writer(folder) as writer:
+    with AsyncCheckpointer(folder) as writer:
         for step in (1, 2, 3):
             state = State({"w": torch.full((50_000,), float(step))}, {}, {"step": step})
             writer.save(state, {}, ["last"])
@@ -47,7 +47,7 @@ def traced(strace: str, folder: Path, inject: str) -> subprocess.CompletedProces
 
 
 def whole(folder: Path) -> list[int]:
-    names = checkpoints.states(folder) if folder.is_dir() else []
+    names = checkpoints.list_states(folder) if folder.is_dir() else []
     return [checkpoints.load(folder / name).record["step"] for name in names]
 
 

@@ -41,7 +41,7 @@ def another(action: Callable[[Path], object], tmp_path: Path) -> Iterator[int]:
 
 def holding(run: Path) -> Callable[[Path], None]:
     def hold(ready: Path) -> None:
-        with lock.held(run):
+        with lock.run_lock(run):
             ready.touch()
             signal.pause()
 
@@ -57,24 +57,28 @@ def run(tmp_path: Path) -> Path:
 def test_a_second_writer_is_told_who_the_first_is(run: Path, tmp_path: Path) -> None:
     with another(holding(run), tmp_path) as pid:
         started = time.monotonic()
-        with pytest.raises(RunError) as caught, lock.held(run):
+        with pytest.raises(RunError) as caught, lock.run_lock(run):
             pass
         assert time.monotonic() - started < 5  # at once; it waits only for who is dead
         assert caught.value.exit_code == 5
         host = socket.gethostname()
         assert f"run is in use by pid {pid} on host {host} since 2" in str(caught.value)
         assert str(run) in str(caught.value)
-        with pytest.raises(RunError), lock.held(run):  # the first is unharmed
+        with pytest.raises(RunError), lock.run_lock(run):  # the first is unharmed
             pass
 
 
 def test_the_lock_is_given_back(run: Path) -> None:
     for _ in range(3):
-        with lock.held(run), pytest.raises(RunError, match=f"pid {os.getpid()} "), lock.held(run):
+        with (
+            lock.run_lock(run),
+            pytest.raises(RunError, match=f"pid {os.getpid()} "),
+            lock.run_lock(run),
+        ):
             pass
-    with pytest.raises(KeyError), lock.held(run):
+    with pytest.raises(KeyError), lock.run_lock(run):
         raise KeyError
-    with lock.held(run):
+    with lock.run_lock(run):
         assert json.loads((run / "lock.json").read_text())["pid"] == os.getpid()
     assert not lock._held
 
@@ -82,13 +86,13 @@ def test_the_lock_is_given_back(run: Path) -> None:
 def test_the_lock_of_a_killed_holder_is_free(run: Path, tmp_path: Path) -> None:
     with another(holding(run), tmp_path) as pid:
         assert json.loads((run / "lock.json").read_text())["pid"] == pid
-    with lock.held(run, patience=0):
+    with lock.run_lock(run, patience=0):
         pass
 
 
 def test_a_child_that_survives_holds_nothing(run: Path, tmp_path: Path) -> None:
     def with_child(ready: Path) -> None:
-        with lock.held(run):
+        with lock.run_lock(run):
             if not os.fork():  # as a loader's worker
                 (tmp_path / "worker").write_text(str(os.getpid()))
                 signal.alarm(60)
@@ -101,17 +105,17 @@ def test_a_child_that_survives_holds_nothing(run: Path, tmp_path: Path) -> None:
 
     with another(with_child, tmp_path):
         pass
-    with lock.held(run, patience=0):
+    with lock.run_lock(run, patience=0):
         pass
     os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
 
 
 def test_a_forked_child_leaves_its_parent_the_lock(run: Path) -> None:
-    with suppress(KeyError), lock.held(run):
+    with suppress(KeyError), lock.run_lock(run):
         if not (child := os.fork()):
             raise KeyError  # the child leaves the `with`
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
-        with pytest.raises(RunError, match="in use"), lock.held(run):
+        with pytest.raises(RunError, match="in use"), lock.run_lock(run):
             pass
     if not child:
         os._exit(6)
@@ -121,7 +125,7 @@ def test_a_child_that_keeps_the_lock_of_a_dead_holder_is_waited_for(
     run: Path, tmp_path: Path
 ) -> None:
     def with_heir(ready: Path) -> None:
-        with lock.held(run):
+        with lock.run_lock(run):
             (descriptor,) = lock._held
             script = "import time; time.sleep(1.5)"
             subprocess.Popen([sys.executable, "-c", script], pass_fds=[descriptor])
@@ -130,19 +134,22 @@ def test_a_child_that_keeps_the_lock_of_a_dead_holder_is_waited_for(
 
     with another(with_heir, tmp_path) as pid:
         pass
-    with pytest.raises(RunError) as caught, lock.held(run, patience=0.2):
+    with pytest.raises(RunError) as caught, lock.run_lock(run, patience=0.2):
         pass
     assert f"pid {pid} on host" in str(caught.value)
     assert "it is dead, but a child of it still holds the run" in str(caught.value)
-    with lock.held(run):  # the child ends while it is waited for
+    with lock.run_lock(run):  # the child ends while it is waited for
         pass
 
 
 def test_a_holder_on_another_host_is_not_waited_for(run: Path) -> None:
-    with lock.held(run):
+    with lock.run_lock(run):
         holder = {"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}
         (run / "lock.json").write_text(json.dumps(holder))
-        with pytest.raises(RunError, match="by pid 1 on host elsewhere since 2026"), lock.held(run):
+        with (
+            pytest.raises(RunError, match="by pid 1 on host elsewhere since 2026"),
+            lock.run_lock(run),
+        ):
             pass
 
 
@@ -156,7 +163,7 @@ def test_a_file_system_without_locks_is_said(
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
         pytest.raises(RunError, match=r"knows no locks .*; put runs on a local disk"),
-        lock.held(run),
+        lock.run_lock(run),
     ):
         pass
     assert not lock._held
@@ -173,7 +180,7 @@ def test_a_run_that_cannot_be_written_can_still_be_read(spec: Path, tmp_path: Pa
         for name, content in copy.items():
             (made / name).write_bytes(content)
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "runs")], check=True)
-        with pytest.raises(ResourceError, match="Read-only file system"), lock.held(made):
+        with pytest.raises(ResourceError, match="Read-only file system"), lock.run_lock(made):
             pass
         assert open_run(made).tables["name"] == "little"
     finally:
@@ -181,7 +188,7 @@ def test_a_run_that_cannot_be_written_can_still_be_read(spec: Path, tmp_path: Pa
 
 
 def test_a_run_that_is_gone_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="gone is gone"), lock.held(tmp_path / "gone"):
+    with pytest.raises(ResourceError, match="gone is gone"), lock.run_lock(tmp_path / "gone"):
         pass
 
 
@@ -196,7 +203,7 @@ def test_fifty_processes_that_start_at_once_have_a_run_each(spec: Path, tmp_path
             status = 1
             try:
                 made = directory.create(tmp_path / "runs", experiment, {})
-                with lock.held(made.directory, patience=0):
+                with lock.run_lock(made.directory, patience=0):
                     (made.directory / "mine").open("x").close()
                     status = 0
             finally:

@@ -18,7 +18,7 @@ from sightx.runs import checkpoints
 SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path
-import sightx, sightx.console, sightx.runner.entry, sightx.runner.resuming  # noqa
+import sightx, sightx.console, sightx.runner.api, sightx.runner.resume  # noqa
 from sightx import Predictor, load
 from sightx.cli.main import main
 

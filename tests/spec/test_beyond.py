@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightx.spec.resolve import examine
+from sightx.spec.load import examine
 
 SPEC = """
 name = "a"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightx import PluginError, SpecError, load
-from sightx.spec.resolve import examine
+from sightx.spec.load import examine
 
 GRADED = 'name = "a"\n[model]\nuse = "simplenet"\n[dataset]\nuse = "synthetic-fundus"\n'
 

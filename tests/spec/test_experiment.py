@@ -10,7 +10,7 @@ import pytest
 from sightx import Model, load
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.optimizers import Adam
-from sightx.spec.experiment import Experiment, components
+from sightx.spec.experiment import Experiment, iter_components
 
 FOLDER = """\
 name = "a"
@@ -44,7 +44,7 @@ def test_what_changes_no_result_leaves_the_id_alone(resolve, override: str) -> N
      "training.epochs=3", "training.batch_size=16", "training.monitor=validation/loss",
      "augment=[]", "augment.flip.use=rotate", "model.weights=w/other.pt", "model.weights=none",
      "model.hidden=[4]", "evaluation.test=on-request", "dataset.exclude=bad.csv",
-     "prepare.resize.size=64", 'loss.use="inverse-frequency-cross-entropy"'],
+     "preprocess.resize.size=64", 'loss.use="inverse-frequency-cross-entropy"'],
 )  # fmt: skip
 def test_whatever_changes_a_result_changes_the_id(resolve, override: str) -> None:
     overrides = [override, "augment.rotate.degrees=9"] if "rotate" in override else [override]
@@ -76,7 +76,7 @@ def test_an_id_is_a_sha256_and_does_not_hang_on_the_process(resolve, here: Path)
 
 def test_components_are_all_but_observers_those_inside_components_too(resolve) -> None:
     experiment = resolve(FOLDER)
-    found = [f"{item.kind}:{item.name}" for item in components(experiment)]
+    found = [f"{item.kind}:{item.name}" for item in iter_components(experiment)]
     assert "augment:flip" in found
     assert "optimizer:adam" in found
     assert not [name for name in found if name.startswith("observer:")]
@@ -89,7 +89,7 @@ def test_components_are_all_but_observers_those_inside_components_too(resolve) -
         inner: Model
 
     pair = Pair(inner=SimpleNet())
-    assert [item.name for item in components(experiment.model_copy(update={"model": pair}))
+    assert [item.name for item in iter_components(experiment.model_copy(update={"model": pair}))
             if item.kind == "model"] == ["pair", "simplenet"]  # fmt: skip
 
 

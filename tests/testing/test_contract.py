@@ -8,8 +8,8 @@ import pytest
 from sightx import Augment
 from sightx.builtin.augment import Rotate
 from sightx.builtin.datasets.folder import ImageFolder
-from sightx.builtin.prepare import Resize
-from sightx.registry import plugins
+from sightx.builtin.preprocess import Resize
+from sightx.registry import loading
 from sightx.registry.kinds import KINDS
 from sightx.registry.project import Project
 from sightx.registry.registry import Registry
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def load() -> Registry:
     """Return what ships, and this project's own plugins of one file."""
-    return plugins.load(Project(ROOT, plugins=(ROOT / "plugins",)))
+    return loading.load_registry(Project(ROOT, plugins=(ROOT / "plugins",)))
 
 
 REGISTRY = load()
@@ -136,7 +136,7 @@ def test_check_lists_all_that_fails() -> None:
     with pytest.raises(AssertionError) as caught:
         check(Faulty, size=4)
     head, *lines = str(caught.value).splitlines()
-    assert head == "prepare 'Faulty_One' breaks its contract:"
+    assert head == "preprocess 'Faulty_One' breaks its contract:"
     assert [line.partition(":")[0] for line in lines] == [
         "name", "docstring", "uint8-in-and-out", "shape-tells-the-truth", "needs-suffice",
     ]  # fmt: skip

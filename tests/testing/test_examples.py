@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightx.builtin.datasets.csv import CsvDataset, EyePacs
-from sightx.builtin.prepare import Grayscale
-from sightx.registry import plugins
+from sightx.builtin.preprocess import Grayscale
+from sightx.registry import loading
 from sightx.registry.project import Project
 from sightx.testing.examples import _EXAMPLES, built_in
 
@@ -17,7 +17,7 @@ def test_only_what_ships_has_an_example_here(tmp_path: Path) -> None:
     assert built_in(CsvDataset) is not None
     assert built_in(Foreign) is None
     assert built_in(Grayscale) is None
-    registry = plugins.load(Project(tmp_path))
+    registry = loading.load_registry(Project(tmp_path))
     assert set(_EXAMPLES) < {(e.component.kind, e.component.name) for e in registry.entries()}
 
 

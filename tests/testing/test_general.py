@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import ConfigDict, Field, field_validator
 
-from sightx import Augment, Prepare, Settings
+from sightx import Augment, Preprocess, Settings
 from sightx.builtin.augment import Flip
 from sightx.testing import general
 from sightx.testing.demands import find
 
 
-class Fine(Prepare):
+class Fine(Preprocess):
     """Do nothing, with a nested setting."""
 
     name = "fine"
@@ -23,7 +23,7 @@ class Fine(Prepare):
     """A component inside."""
 
 
-class Shouting(Prepare):
+class Shouting(Preprocess):
     """Do nothing at all."""
 
     name = "Do_Nothing"
@@ -89,7 +89,7 @@ class Restless(Shouting):
         return id(self)
 
 
-def local() -> Prepare:
+def local() -> Preprocess:
     class Hidden(Shouting):
         """Live inside a function."""
 
@@ -139,7 +139,9 @@ def test_a_component_inside_another_survives() -> None:
 
 
 def test_a_heavy_import_is_found(tmp_path: Path) -> None:
-    text = 'from sightx import Prepare\n\nclass A(Prepare):\n    """Do."""\n\n    name = "a"\n'
+    text = (
+        'from sightx import Preprocess\n\nclass A(Preprocess):\n    """Do."""\n\n    name = "a"\n'
+    )
     (tmp_path / "light_plugin.py").write_text(text)
     (tmp_path / "heavy_plugin.py").write_text("import matplotlib\n" + text)
     moody = "import sys\nif 'light_plugin' not in sys.modules: raise RuntimeError('alone')\n"

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sightx import Decide, Metric
+from sightx import Metric, Postprocess
 from sightx.testing import judging
 from sightx.testing.demands import find
 
 
-class D(Decide):
+class D(Postprocess):
     """Decide as a test says."""
 
     name = "d"
@@ -20,7 +20,7 @@ class D(Decide):
         return {"shift": 0.5}
 
     def apply(self, predictions, state):
-        return predictions.decide(predictions.probabilities.argmax(axis=1))
+        return predictions.with_decisions(predictions.probabilities.argmax(axis=1))
 
 
 class ArrayState(D):
@@ -45,12 +45,12 @@ class DicedState(D):
 
 class Diced(D):
     def apply(self, predictions, state):
-        return predictions.decide(np.random.default_rng().integers(0, 4, len(predictions)))
+        return predictions.with_decisions(np.random.default_rng().integers(0, 4, len(predictions)))
 
 
 class OutOfRange(D):
     def apply(self, predictions, state):
-        return predictions.decide(predictions.decisions + 1)
+        return predictions.with_decisions(predictions.decisions + 1)
 
 
 class FloatDecisions(D):

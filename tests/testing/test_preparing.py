@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sightx import Prepare, Shape
-from sightx.builtin.prepare import CenterCrop, CropToFundus, Grayscale, Resize
+from sightx import Preprocess, Shape
+from sightx.builtin.preprocess import CenterCrop, CropToFundus, Grayscale, Resize
 from sightx.testing import preparing
 from sightx.testing.demands import find
 
 
-class P(Prepare):
+class P(Preprocess):
     """Do what a test says."""
 
     name = "p"
@@ -144,7 +144,7 @@ def test_the_table_of_broken_components_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "prepare",
+    "preprocess",
     [
         Resize(size=64),
         Resize(size=9),
@@ -158,6 +158,6 @@ def test_the_table_of_broken_components_is_whole() -> None:
     ],
     ids=str,
 )
-def test_what_asks_for_enough_passes(prepare) -> None:
-    found = find(preparing.needs_suffice, prepare)
+def test_what_asks_for_enough_passes(preprocess) -> None:
+    found = find(preparing.needs_suffice, preprocess)
     assert found.ok, found.message

@@ -16,7 +16,7 @@ from sightx.builtin import (
     metrics,
     normalize,
     optimizers,
-    prepare,
+    preprocess,
     samplers,
     schedulers,
     stopping,
@@ -24,16 +24,16 @@ from sightx.builtin import (
 from sightx.builtin.datasets.synthetic import SyntheticFundus
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.splits import Stratified
-from sightx.data.rows import Rows
-from sightx.data.samples import Samples
-from sightx.data.table import ImageTable
+from sightx.data.dataset import PreparedDataset
+from sightx.records.pixels import PixelRows
+from sightx.records.table import ImageTable
 from sightx.spec.experiment import Experiment, Training
 
 SIZE = 6
 
 
 @pytest.fixture
-def samples() -> Samples:
+def samples() -> PreparedDataset:
     """90 learnable images of three uneven classes: 60 to train, 30 to validate."""
     rng = np.random.default_rng(7)
     labels = np.repeat([0, 1, 2], [50, 28, 12])[rng.permutation(90)]
@@ -43,7 +43,7 @@ def samples() -> Samples:
     frame = pd.DataFrame({"path": [f"{i}.png" for i in range(90)], "label": labels, "group": ""})
     table = ImageTable(frame, ("a", "b", "c"), lambda index: b"")
     sides = {"train": np.arange(60), "validation": np.arange(60, 90), "test": np.arange(0)}
-    return Samples(table, Rows.of(pixels), sides, "0")
+    return PreparedDataset(table, PixelRows.of(pixels), sides, "0")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def experiment() -> Callable[..., Experiment]:
             "name": "test",
             "dataset": SyntheticFundus(),
             "split": Stratified(),
-            "prepare": (prepare.Resize(size=SIZE),),
+            "preprocess": (preprocess.Resize(size=SIZE),),
             "normalize": normalize.ImageNet(),
             "sampler": samplers.Shuffle(),
             "model": SimpleNet(hidden=(5,)),

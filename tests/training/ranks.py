@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from sightx.builtin import augment, losses
-from sightx.training.distributed import Ranks, joined
-from sightx.training.events import Step
-from sightx.training.shared import from_first
+from sightx.distributed.collectives import SingleProcess, join
+from sightx.records.events import Step
+from sightx.training.shared import broadcast_state
 from sightx.training.state import State
 from sightx.training.trainer import Trainer
 
@@ -55,12 +55,16 @@ def digest(tensors: list[torch.Tensor]) -> str:
 
 
 def trained(
-    ranks: Ranks, make: Callable[[], nn.Module], world: Any, train: int = 60, **training: Any
+    ranks: SingleProcess,
+    make: Callable[[], nn.Module],
+    world: Any,
+    train: int = 60,
+    **training: Any,
 ) -> dict[str, Any]:
     """Train on the little world of conftest.py; return what came of it."""
     torch.manual_seed(ranks.rank)  # other weights on each: the first one's count
     module = make()
-    batch = {"batch_size": 14, "micro_batch": 3, **training}
+    batch = {"batch_size": 14, "micro_batch_size": 3, **training}
     samples = world.samples.__wrapped__()
     samples.sides["train"] = np.arange(train)
     experiment = world.experiment.__wrapped__()(
@@ -82,12 +86,12 @@ def trained(
     return found
 
 
-def evaluated(ranks: Ranks, world: Any) -> dict[str, Any]:
+def evaluated(ranks: SingleProcess, world: Any) -> dict[str, Any]:
     """Predict 21 samples in batches of 4 with one and the same network, which draws (T08)."""
     torch.manual_seed(3)
     module = nn.Sequential(normed(), Always())
     torch.manual_seed(ranks.rank)
-    experiment = world.experiment.__wrapped__()(training={"batch_size": 4, "micro_batch": 2})
+    experiment = world.experiment.__wrapped__()(training={"batch_size": 4, "micro_batch_size": 2})
     samples = world.samples.__wrapped__()
     samples.sides["validation"] = np.arange(60, 81)
     trainer = Trainer(experiment, samples, module, CPU, ranks)
@@ -100,13 +104,13 @@ def evaluated(ranks: Ranks, world: Any) -> dict[str, Any]:
     return {"turns": turns, "keys": predictions.keys, "bits": bits}
 
 
-def talk(ranks: Ranks) -> dict[str, Any]:
+def talk(ranks: SingleProcess) -> dict[str, Any]:
     """Use everything that ranks say to one another."""
     here = torch.full((2, 3), float(ranks.rank), dtype=torch.bfloat16)
     flag = torch.tensor(ranks.rank == 0)
     ranks.share([here, flag])
     first = State({"w": torch.arange(3)}, {"0.m": torch.tensor(0.5)}, {"step": 7, "nan": [0.1]})
-    heard = from_first(ranks, first if ranks.lead else None)
+    heard = broadcast_state(ranks, first if ranks.lead else None)
     ranks.meet()
     own = ranks.own(np.arange(7), 2)
     return {
@@ -129,12 +133,12 @@ def everything(folder: Path) -> dict[str, Any]:
     assert source.loader is not None
     world = util.module_from_spec(source)
     source.loader.exec_module(world)
-    with joined(CPU, 60.0) as ranks:
+    with join(CPU, 60.0) as ranks:
         found = {
             "talk": talk(ranks),
-            "plain": trained(ranks, Net, world, clip=0.5),
-            "again": trained(ranks, normed, world, batch_size=20, micro_batch=5),
-            "idle": trained(ranks, Net, world, train=21, batch_size=20, micro_batch=10),
+            "plain": trained(ranks, Net, world, clip_grad_norm=0.5),
+            "again": trained(ranks, normed, world, batch_size=20, micro_batch_size=5),
+            "idle": trained(ranks, Net, world, train=21, batch_size=20, micro_batch_size=10),
             "evaluated": evaluated(ranks, world),
         }
         (folder / f"{ranks.size}-{ranks.rank}.json").write_text(json.dumps(found))

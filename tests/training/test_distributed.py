@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from sightx import ResourceError, SpecError
+from sightx.distributed.collectives import SingleProcess, check_idle_ranks, local_device
 from sightx.spec.experiment import Experiment, Training
-from sightx.training.distributed import Ranks, own_device, refuse_idle
 
 Found = dict[str, Any]
 WORKER = Path(__file__).with_name("ranks.py")
@@ -119,23 +119,23 @@ def test_three_processes_train_as_one_does(tmp_path: Path, found: dict[str, Foun
 def test_a_process_without_work_is_refused(experiment: Callable[..., Experiment]) -> None:
     fine = [(32, 8, 4), (32, 32, 1), (33, 32, 2), (32, None, 1)]
     for batch, micro, size in fine:
-        refuse_idle(Training(batch_size=batch, micro_batch=micro), size)
-    with pytest.raises(SpecError, match=r"training\.micro_batch: .* set it to 16 or less"):
-        refuse_idle(Training(batch_size=32), 2)
+        check_idle_ranks(Training(batch_size=batch, micro_batch_size=micro), size)
+    with pytest.raises(SpecError, match=r"training\.micro_batch_size: .* set it to 16 or less"):
+        check_idle_ranks(Training(batch_size=32), 2)
     with pytest.raises(SpecError, match="3 processes; set it to 10 or less"):
-        refuse_idle(Training(batch_size=32, micro_batch=16), 3)
+        check_idle_ranks(Training(batch_size=32, micro_batch_size=16), 3)
     with pytest.raises(SpecError, match=r"raise training\.batch_size to 4"):
-        refuse_idle(Training(batch_size=2), 4)
+        check_idle_ranks(Training(batch_size=2), 4)
 
 
 def test_each_process_of_a_host_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert own_device("auto") == "auto"
+    assert local_device("auto") == "auto"
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("MASTER_PORT", "1")
-    assert [own_device(name) for name in ("auto", "cuda", "cuda:2", "cpu")] == [
+    assert [local_device(name) for name in ("auto", "cuda", "cuda:2", "cpu")] == [
         "cuda:1", "cuda:1", "cuda:2", "cpu",
     ]  # fmt: skip
 
@@ -143,18 +143,18 @@ def test_each_process_of_a_host_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch)
 def test_several_processes_do_not_take_a_mac_s_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert own_device("mps") == "mps"
+    assert local_device("mps") == "mps"
     for name in ("RANK", "MASTER_PORT"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("MASTER_ADDR", "localhost")
-    assert own_device("auto") == "cpu"
+    assert local_device("auto") == "cpu"
     with pytest.raises(ResourceError, match=r"execution.device: several .* on mps .*cpu"):
-        own_device("mps")
+        local_device("mps")
 
 
 def test_alone_nothing_is_said_and_nothing_is_copied() -> None:
-    ranks, tensor = Ranks(), torch.zeros(2)
+    ranks, tensor = SingleProcess(), torch.zeros(2)
     assert ranks.sum(tensor) is tensor
     assert ranks.say(ranks) is ranks
     assert (ranks.agree(3), ranks.lead) == (3, True)

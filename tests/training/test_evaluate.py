@@ -8,25 +8,25 @@ import torch
 from torch import nn
 
 from sightx.builtin.losses import InverseFrequencyCrossEntropy
-from sightx.data.batches import Batches
-from sightx.data.samples import Samples
+from sightx.data.dataset import PreparedDataset
+from sightx.data.loader.loader import BatchLoader
 from sightx.spec.experiment import Training
-from sightx.training.evaluate import Scores, outputs
-from sightx.training.objective import Objective
+from sightx.training.criterion import Criterion
+from sightx.training.evaluate import Evaluator, forward
 
 CPU = torch.device("cpu")
 
 
-def scores(samples: Samples, size: int) -> Scores:
+def scores(samples: PreparedDataset, size: int) -> Evaluator:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(108, 3))
-    batches = Batches(samples.rows, samples.table.labels, ((0.5,) * 3, (0.2,) * 3), CPU, seed=0)
-    objective = Objective(InverseFrequencyCrossEntropy(), samples.counts("train"), CPU)
+    batches = BatchLoader(samples.rows, samples.table.labels, ((0.5,) * 3, (0.2,) * 3), CPU, seed=0)
+    objective = Criterion(InverseFrequencyCrossEntropy(), samples.counts("train"), CPU)
     positions = samples.sides["validation"]
-    return Scores(module, objective, batches, positions, Training(batch_size=size))
+    return Evaluator(module, objective, batches, positions, Training(batch_size=size))
 
 
-def test_every_sample_is_predicted_once_whatever_the_batch(samples: Samples) -> None:
+def test_every_sample_is_predicted_once_whatever_the_batch(samples: PreparedDataset) -> None:
     small, large = scores(samples, 7), scores(samples, 1000)
     assert list(small) == [7, 14, 21, 28, 30]
     assert list(large) == [30]
@@ -36,7 +36,7 @@ def test_every_sample_is_predicted_once_whatever_the_batch(samples: Samples) -> 
     assert small.loss == pytest.approx(large.loss, rel=1e-6)
 
 
-def test_the_loss_is_torchs_weighted_mean_over_all_samples(samples: Samples) -> None:
+def test_the_loss_is_torchs_weighted_mean_over_all_samples(samples: PreparedDataset) -> None:
     made = scores(samples, 8)
     list(made)
     found = made.predictions(samples.table)
@@ -57,7 +57,7 @@ class Always(nn.Module):
         return nn.functional.dropout(values, 0.5, training=True)
 
 
-def test_draws_depend_on_seed_and_batch_alone(samples: Samples) -> None:
+def test_draws_depend_on_seed_and_batch_alone(samples: PreparedDataset) -> None:
     found = []
     for generator, seed in ((1, 5), (2, 5), (2, 6)):
         made = scores(samples, 8)
@@ -71,7 +71,7 @@ def test_draws_depend_on_seed_and_batch_alone(samples: Samples) -> None:
     assert (found[0][:8] != found[0][8:16]).any()  # each batch has draws of its own
 
 
-def test_what_never_draws_leaves_the_generator_alone(samples: Samples) -> None:
+def test_what_never_draws_leaves_the_generator_alone(samples: PreparedDataset) -> None:
     made = scores(samples, 8)
     made._module = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
     before = torch.get_rng_state()
@@ -80,12 +80,12 @@ def test_what_never_draws_leaves_the_generator_alone(samples: Samples) -> None:
 
 
 def test_outputs_are_floats_without_a_graph() -> None:
-    answers = outputs(nn.Linear(2, 2), torch.ones(1, 2), "bf16")
+    answers = forward(nn.Linear(2, 2), torch.ones(1, 2), "bf16")
     assert answers.dtype == torch.float32
     assert not answers.requires_grad
 
 
-def test_without_samples_the_loss_is_nan(samples: Samples) -> None:
+def test_without_samples_the_loss_is_nan(samples: PreparedDataset) -> None:
     made = scores(samples, 8)
     made._positions = np.arange(0)
     assert list(made) == []

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sightx import Epoch, Experiment, Step, ValidationBatch
-from sightx.data.samples import Samples
-from sightx.training.build import build_module
+from sightx.data.dataset import PreparedDataset
+from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
 
 def test_an_epoch_is_its_steps_then_its_validation_then_its_end(
-    experiment: Callable[..., Experiment], samples: Samples
+    experiment: Callable[..., Experiment], samples: PreparedDataset
 ) -> None:
     made = experiment(training={"epochs": 2})
     module = build_module(made.model, made.loss, 3, (3, 6, 6), 0)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sightx.data import machine
-from sightx.data.rows import Held, Pixels, Positions, Rows
+from sightx.io import system
+from sightx.records.pixels import InMemoryPixels, PixelRows, PixelSource, Positions
 from sightx.training import room
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ class OnDisk:
         raise NotImplementedError
 
 
-HELD = Held(torch.zeros(10, 1, 10, 100, dtype=torch.uint8))
+HELD = InMemoryPixels(torch.zeros(10, 1, 10, 100, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ HELD = Held(torch.zeros(10, 1, 10, 100, dtype=torch.uint8))
     ],
 )
 def test_pixels_that_lie_in_memory_leave_less_for_features(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pixels: Pixels, memory: int, where: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pixels: PixelSource, memory: int, where: str
 ) -> None:
-    monkeypatch.setattr(machine, "memory", lambda: memory)
-    assert room.place(20_000, CPU, Rows(pixels, np.arange(10)), tmp_path) == where
+    monkeypatch.setattr(system, "total_memory", lambda: memory)
+    assert room.choose_place(20_000, CPU, PixelRows(pixels, np.arange(10)), tmp_path) == where
 
 
 def test_a_scratch_file_lies_in_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     folder = tmp_path / "new" / "store"
-    held = room.hold(room.FILE, (5, 1, 1, 3000), CPU, folder)
+    held = room.allocate_rows(room.FILE, (5, 1, 1, 3000), CPU, folder)
     assert held is not None
     assert not held.instant
     assert held.tensor.shape == (5, 1, 1, 3000)
@@ -72,7 +72,7 @@ def test_a_scratch_file_has_its_bytes_before_it_is_mapped(
         return plain(number, *rest)
 
     monkeypatch.setattr(mmap, "mmap", seen)
-    assert room.hold(room.FILE, (1, 1, 1, size), CPU, tmp_path) is not None
+    assert room.allocate_rows(room.FILE, (1, 1, 1, size), CPU, tmp_path) is not None
     ((length, blocks),) = taken
     assert length == size
     assert blocks >= size
@@ -83,4 +83,4 @@ def test_a_full_disk_is_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    assert room.hold(room.FILE, (1, 1, 1, 10), CPU, tmp_path) is None
+    assert room.allocate_rows(room.FILE, (1, 1, 1, 10), CPU, tmp_path) is None

@@ -29,11 +29,11 @@ def test_a_packed_optimizer_goes_on_as_if_nothing_had_been(name: str) -> None:
 
     first, optimizer = world()
     steps(first, optimizer, 3)
-    tensors, record = state.pack(optimizer)
+    tensors, record = state.pack_optimizer(optimizer)
     stored = json.loads(json.dumps(record))
     second, fresh = world()
     second.load_state_dict(first.state_dict())
-    state.unpack(fresh, {key: value.clone() for key, value in tensors.items()}, stored)
+    state.unpack_optimizer(fresh, {key: value.clone() for key, value in tensors.items()}, stored)
     steps(second, fresh, 2)
     for one, other in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -55,10 +55,10 @@ def test_moments_lie_in_memory_as_their_weight_does() -> None:
 
     plain, optimizer = world(last=False, fused=False)
     step(plain, optimizer)
-    tensors, record = state.pack(optimizer)
+    tensors, record = state.pack_optimizer(optimizer)
     other, fused = world(last=True, fused=True)
     other.load_state_dict(plain.state_dict())
-    state.unpack(fused, {key: value.clone() for key, value in tensors.items()}, record)
+    state.unpack_optimizer(fused, {key: value.clone() for key, value in tensors.items()}, record)
     assert fused.param_groups[0]["fused"] is True  # how, not what
     step(plain, optimizer)
     step(other, fused)

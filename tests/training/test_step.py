@@ -11,12 +11,12 @@ from torch import nn
 
 from sightx import NonFiniteError, Problem
 from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
-from sightx.data.batches import Batches
-from sightx.data.rows import Rows
+from sightx.data.loader.loader import BatchLoader
+from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Training
-from sightx.training.gate import Gate
-from sightx.training.objective import Objective
-from sightx.training.step import StepRule, autocast
+from sightx.training.criterion import Criterion
+from sightx.training.nonfinite import NonFiniteGuard
+from sightx.training.step import TrainStep, autocast
 
 CPU = torch.device("cpu")
 LABELS = np.array([0, 1, 2, 0, 0, 1, 2, 0])
@@ -28,14 +28,14 @@ class World:
     def __init__(self, loss: Any = None, *, deferred: bool = False, **settings: Any) -> None:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (8, 1, 2, 2), generator=generator, dtype=torch.uint8)
-        self.batches = Batches(Rows.of(pixels), LABELS, ((0.5,), (0.5,)), CPU)
+        self.batches = BatchLoader(PixelRows.of(pixels), LABELS, ((0.5,), (0.5,)), CPU)
         torch.manual_seed(1)
         self.module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.0))
         self.optimizer = torch.optim.SGD(self.module.parameters(), lr=0.5, fused=True)
-        objective = Objective(loss or CrossEntropy(), (4, 2, 2), CPU)
-        gate = Gate(self.optimizer, CPU, self.blame, deferred=deferred)
+        objective = Criterion(loss or CrossEntropy(), (4, 2, 2), CPU)
+        gate = NonFiniteGuard(self.optimizer, CPU, self.blame, deferred=deferred)
         training = Training(**settings)
-        self.rule = StepRule(self.module, self.optimizer, objective, self.batches, training, gate)
+        self.rule = TrainStep(self.module, self.optimizer, objective, self.batches, training, gate)
 
     def blame(self, step: int, positions: Any) -> NonFiniteError:
         return NonFiniteError(Problem("non-finite", f"step {step}, {len(positions)} samples"))
@@ -47,11 +47,11 @@ class World:
 
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("loss", [CrossEntropy(), InverseFrequencyCrossEntropy()])
-@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
 def test_a_step_is_the_same_whatever_the_micro_batch(
-    loss: CrossEntropy, micro_batch: int, deferred: bool
+    loss: CrossEntropy, micro_batch_size: int, deferred: bool
 ) -> None:
-    whole, cut = World(loss), World(loss, micro_batch=micro_batch, deferred=deferred)
+    whole, cut = World(loss), World(loss, micro_batch_size=micro_batch_size, deferred=deferred)
     first, second = whole.step(), cut.step()
     torch.testing.assert_close(first[0], second[0])
     assert first[1] == second[1]
@@ -101,7 +101,7 @@ def test_weights_stay_where_the_loss_is_not_finite() -> None:
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_deferred_report_comes_later_but_the_weights_stay_at_once(clip: float) -> None:
-    world = World(deferred=True, clip=clip)
+    world = World(deferred=True, clip_grad_norm=clip)
     world.step(0)
     good = world.module[1].bias.detach().clone()
     with torch.no_grad():

@@ -13,8 +13,8 @@ from torch import nn
 from sightx import Augment, Epoch, Experiment, Metric, Model, NonFiniteError, Step
 from sightx.builtin import augment, losses, optimizers, samplers, schedulers, stopping
 from sightx.builtin.models.simplenet import SimpleNet
-from sightx.data.samples import Samples
-from sightx.training.build import build_module
+from sightx.data.dataset import PreparedDataset
+from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
 Make = Callable[..., Experiment]
@@ -34,7 +34,7 @@ class Cnn(Model):
         )  # fmt: skip
 
 
-def trainer(experiment: Experiment, samples: Samples) -> Trainer:
+def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
     shape = samples.rows.shape
     module = build_module(
         experiment.model, experiment.loss, len(samples.table.classes), shape, experiment.seed
@@ -51,7 +51,7 @@ def steps_and_epochs(made: Trainer) -> tuple[list[float], list[Epoch]]:
 class PlainLoop:
     """The loop that every tutorial has, with nothing of ours but the order of the samples."""
 
-    def __init__(self, made: Trainer, samples: Samples, loss: nn.Module, lr: float) -> None:
+    def __init__(self, made: Trainer, samples: PreparedDataset, loss: nn.Module, lr: float) -> None:
         self.model = copy.deepcopy(made.module)
         self.loss = loss
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr)
@@ -83,9 +83,13 @@ class PlainLoop:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("schedule", ["constant", "step", "plateau"])
-@pytest.mark.parametrize("micro_batch", [None, 5])
+@pytest.mark.parametrize("micro_batch_size", [None, 5])
 def test_training_equals_a_plain_loop(
-    experiment: Make, samples: Samples, weighted: bool, schedule: str, micro_batch: int | None
+    experiment: Make,
+    samples: PreparedDataset,
+    weighted: bool,
+    schedule: str,
+    micro_batch_size: int | None,
 ) -> None:
     loss = losses.InverseFrequencyCrossEntropy() if weighted else losses.CrossEntropy()
     scheduler: Any = {
@@ -94,7 +98,8 @@ def test_training_equals_a_plain_loop(
         "plateau": schedulers.Plateau(gamma=0.2, patience=0, threshold=0.5),
     }[schedule]
     made = trainer(
-        experiment(loss=loss, scheduler=scheduler, training={"micro_batch": micro_batch}), samples
+        experiment(loss=loss, scheduler=scheduler, training={"micro_batch_size": micro_batch_size}),
+        samples,
     )
     counts = torch.tensor(samples.counts("train"))
     weight = counts.sum() / (len(counts) * counts) if weighted else None
@@ -125,14 +130,16 @@ def test_training_equals_a_plain_loop(
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
-def test_epochs_are_counted_and_only_epochs(experiment: Make, samples: Samples) -> None:
+def test_epochs_are_counted_and_only_epochs(experiment: Make, samples: PreparedDataset) -> None:
     epochs = list(trainer(experiment(), samples).epochs(2))
     assert [epoch.number for epoch in epochs] == [1, 2]
     assert epochs[1].step == 2 * math.ceil(60 / 16)
     assert epochs[1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
 
 
-def test_train_accuracy_is_that_of_the_running_network(experiment: Make, samples: Samples) -> None:
+def test_train_accuracy_is_that_of_the_running_network(
+    experiment: Make, samples: PreparedDataset
+) -> None:
     made = trainer(experiment(optimizer=optimizers.Sgd(lr=1e-12)), samples)
     (epoch,) = made.epochs(1)
     predictions, _ = made.predict("train")
@@ -143,7 +150,7 @@ def test_train_accuracy_is_that_of_the_running_network(experiment: Make, samples
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stop", [1, 3, 4, 5, 9])
 def test_a_restored_state_goes_on_to_the_same_bytes(
-    experiment: Make, samples: Samples, precision: str, stop: int
+    experiment: Make, samples: PreparedDataset, precision: str, stop: int
 ) -> None:
     def made() -> Trainer:
         return trainer(
@@ -153,7 +160,7 @@ def test_a_restored_state_goes_on_to_the_same_bytes(
                 optimizer=optimizers.AdamW(lr=1e-2),
                 scheduler=schedulers.OneCycle(),
                 stopping=stopping.Early(patience=2),
-                training={"precision": precision, "micro_batch": 7, "clip": 1.0},
+                training={"precision": precision, "micro_batch_size": 7, "clip_grad_norm": 1.0},
             ),
             samples,
         )
@@ -176,7 +183,7 @@ def test_a_restored_state_goes_on_to_the_same_bytes(
 
 
 def test_the_same_experiment_twice_is_the_same_to_the_bit(
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     first, second = (
         trainer(experiment(model=Cnn(), augment=(augment.Flip(),)), samples) for _ in range(2)
@@ -186,13 +193,13 @@ def test_the_same_experiment_twice_is_the_same_to_the_bit(
         assert torch.equal(one, other)
 
 
-def test_another_seed_is_another_run(experiment: Make, samples: Samples) -> None:
+def test_another_seed_is_another_run(experiment: Make, samples: PreparedDataset) -> None:
     one, other = (trainer(experiment(seed=seed), samples) for seed in (0, 1))
     assert steps_and_epochs(one)[0] != steps_and_epochs(other)[0]
 
 
 def test_frozen_parts_do_not_move_not_even_their_statistics(
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     made = trainer(experiment(model=Cnn(trainable=("5",))), samples)
     before = copy.deepcopy(made.module.state_dict())
@@ -203,10 +210,13 @@ def test_frozen_parts_do_not_move_not_even_their_statistics(
 
 
 def test_clipping_bounds_the_gradient_of_the_whole_batch(
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     made = trainer(
-        experiment(optimizer=optimizers.Sgd(lr=1.0, momentum=0.0), training={"clip": 0.01}), samples
+        experiment(
+            optimizer=optimizers.Sgd(lr=1.0, momentum=0.0), training={"clip_grad_norm": 0.01}
+        ),
+        samples,
     )
     before = [weight.detach().clone() for weight in made.module.parameters()]
     next(iter(made.events()))
@@ -232,7 +242,7 @@ Explosion.calls = 0  # type: ignore[attr-defined]
 
 
 def test_a_loss_that_is_not_finite_ends_training_before_the_weights_move(
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     Explosion.calls = 0  # type: ignore[attr-defined]
     made = trainer(experiment(augment=(Explosion(),)), samples)
@@ -259,14 +269,14 @@ class NaNOnce(Metric):
         return {"odd": [float("nan"), 0.5, 0.4][NaNOnce.calls - 1]}
 
 
-def test_nan_never_wins(experiment: Make, samples: Samples) -> None:
+def test_nan_never_wins(experiment: Make, samples: PreparedDataset) -> None:
     NaNOnce.calls = 0  # type: ignore[attr-defined]
     made = trainer(experiment(metric=(NaNOnce(),), training={"monitor": "validation/odd"}), samples)
     assert [epoch.best for epoch in made.epochs()] == [False, True, False]
 
 
 def test_early_stopping_ends_the_generator_with_its_reason(
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     made = trainer(
         experiment(
@@ -282,10 +292,10 @@ def test_early_stopping_ends_the_generator_with_its_reason(
     assert "validation/loss" in epochs[-1].stop
 
 
-def test_groups_have_rates_of_their_own(experiment: Make, samples: Samples) -> None:
-    from sightx import Group
+def test_groups_have_rates_of_their_own(experiment: Make, samples: PreparedDataset) -> None:
+    from sightx import ParamGroup
 
-    group = (Group(match=("head.*",), lr=1e-9),)
+    group = (ParamGroup(match=("head.*",), lr=1e-9),)
     made = trainer(experiment(optimizer=optimizers.Sgd(lr=0.5, group=group)), samples)
     before = copy.deepcopy(dict(made.module.named_parameters()))
     list(made.epochs(1))
@@ -294,6 +304,8 @@ def test_groups_have_rates_of_their_own(experiment: Make, samples: Samples) -> N
         assert (change < 1e-6) == name.startswith("head"), name
 
 
-def test_a_model_without_hidden_layers_still_trains(experiment: Make, samples: Samples) -> None:
+def test_a_model_without_hidden_layers_still_trains(
+    experiment: Make, samples: PreparedDataset
+) -> None:
     made = trainer(experiment(model=SimpleNet(hidden=())), samples)
     assert len(list(made.epochs(1))) == 1

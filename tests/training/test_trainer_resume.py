@@ -25,8 +25,8 @@ from sightx import (
     Stopping,
 )
 from sightx.builtin import losses, optimizers, schedulers
-from sightx.data.samples import Samples
-from sightx.training.build import build_module
+from sightx.data.dataset import PreparedDataset
+from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
 Make = Callable[..., Experiment]
@@ -112,7 +112,7 @@ class Content(Stopping):
         return "infinite" if math.inf in history.series().values else None
 
 
-def trainer(experiment: Experiment, samples: Samples) -> Trainer:
+def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
     classes, shape = len(samples.table.classes), samples.rows.shape
     module = build_module(experiment.model, experiment.loss, classes, shape, experiment.seed)
     return Trainer(experiment, samples, module, CPU)
@@ -142,7 +142,7 @@ def ended(made: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], Any]
     ids=["network", "augment", "loss", "infinite"],
 )
 def test_a_stop_changes_nothing(
-    experiment: Make, samples: Samples, parts: dict[str, Any], stop: int
+    experiment: Make, samples: PreparedDataset, parts: dict[str, Any], stop: int
 ) -> None:
     Odd.seen = {}  # type: ignore[attr-defined]
     epochs, weights, predicted = ended(trainer(experiment(**parts), samples))
@@ -166,7 +166,9 @@ def test_a_stop_changes_nothing(
         assert torch.equal(value, rest_weights[name]), name
 
 
-def test_an_infinite_figure_is_told_and_never_the_best(experiment: Make, samples: Samples) -> None:
+def test_an_infinite_figure_is_told_and_never_the_best(
+    experiment: Make, samples: PreparedDataset
+) -> None:
     Odd.seen = {}  # type: ignore[attr-defined]
     made = trainer(
         experiment(metric=(Odd(),), training={"monitor": "validation/odd", "epochs": 3}), samples
@@ -178,7 +180,7 @@ def test_an_infinite_figure_is_told_and_never_the_best(experiment: Make, samples
 
 
 def test_the_last_evaluation_of_a_network_that_draws_is_that_of_its_epoch(
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     made = trainer(experiment(model=MonteCarlo()), samples)
     *_, last = made.epochs()
@@ -186,7 +188,9 @@ def test_the_last_evaluation_of_a_network_that_draws_is_that_of_its_epoch(
     assert loss == last.metrics["validation/loss"]
 
 
-def test_weights_that_are_not_finite_are_no_state(experiment: Make, samples: Samples) -> None:
+def test_weights_that_are_not_finite_are_no_state(
+    experiment: Make, samples: PreparedDataset
+) -> None:
     made = trainer(experiment(optimizer=optimizers.Sgd(lr=1e39)), samples)
     made.state()
     assert isinstance(next(made.events()), Step)
@@ -195,7 +199,7 @@ def test_weights_that_are_not_finite_are_no_state(experiment: Make, samples: Sam
 
 
 def test_statistics_that_a_loss_poisoned_are_no_state(  # T01
-    experiment: Make, samples: Samples
+    experiment: Make, samples: PreparedDataset
 ) -> None:
     class Blank(Augment):
         name = "test-blank"
@@ -229,7 +233,7 @@ class Uneven(Sampler):
 
 @pytest.mark.parametrize("second", [0, 12, 23, 40])
 def test_epochs_of_another_length_are_refused(
-    experiment: Make, samples: Samples, second: int
+    experiment: Make, samples: PreparedDataset, second: int
 ) -> None:
     made = trainer(experiment(sampler=Uneven(counts=(24, second))), samples)
     epochs = made.epochs()
@@ -241,6 +245,6 @@ def test_epochs_of_another_length_are_refused(
     assert caught.value.problems[0].code == "broken-plugin"
 
 
-def test_epochs_without_samples_are_refused(experiment: Make, samples: Samples) -> None:
+def test_epochs_without_samples_are_refused(experiment: Make, samples: PreparedDataset) -> None:
     with pytest.raises(PluginError, match="test-uneven gives 0 samples in epoch 1, not some"):
         trainer(experiment(sampler=Uneven(counts=(0,))), samples)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sightx import DataError, Epoch, Experiment, Model, NonFiniteError, Problem, Step
 from sightx.builtin import augment, losses, optimizers
-from sightx.data.rows import Held, Positions, Rows
-from sightx.data.samples import Samples
-from sightx.training.build import build_module
-from sightx.training.gate import Gate
+from sightx.data.dataset import PreparedDataset
+from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
+from sightx.training.nonfinite import NonFiniteGuard
+from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
 Make = Callable[..., Experiment]
@@ -53,7 +53,7 @@ class Drawing(Model):
 
 
 @dataclass(frozen=True)
-class Slow(Held):
+class Slow(InMemoryPixels):
     """Pixels that take time to read, one of which may be bad."""
 
     bad: int = -1
@@ -65,12 +65,12 @@ class Slow(Held):
         return super().read(positions, out)
 
 
-def slow(samples: Samples, bad: int = -1) -> Samples:
+def slow(samples: PreparedDataset, bad: int = -1) -> PreparedDataset:
     tensor = samples.rows.pixels.tensor  # type: ignore[attr-defined]
-    return replace(samples, rows=Rows(Slow(tensor, bad), samples.rows.index))
+    return replace(samples, rows=PixelRows(Slow(tensor, bad), samples.rows.index))
 
 
-def trainer(experiment: Experiment, samples: Samples) -> Trainer:
+def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
     classes, shape = len(samples.table.classes), samples.rows.shape
     module = build_module(experiment.model, experiment.loss, classes, shape, experiment.seed)
     return Trainer(experiment, samples, module, CPU)
@@ -86,23 +86,25 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("augments", [(), (augment.Flip(), augment.Rotate(degrees=9))])
 def test_rows_read_ahead_train_to_the_same_bytes(
-    experiment: Make, samples: Samples, augments: tuple[Any, ...]
+    experiment: Make, samples: PreparedDataset, augments: tuple[Any, ...]
 ) -> None:
-    settings = experiment(model=Still(), augment=augments, training={"micro_batch": 7})
+    settings = experiment(model=Still(), augment=augments, training={"micro_batch_size": 7})
     here, ahead = trainer(settings, samples), trainer(settings, slow(samples))
     assert [e.metrics for e in here.epochs()] == [e.metrics for e in ahead.epochs()]
     assert same(weights(here), weights(ahead))
 
 
-def test_what_a_reader_raises_ends_training_as_it_is(experiment: Make, samples: Samples) -> None:
+def test_what_a_reader_raises_ends_training_as_it_is(
+    experiment: Make, samples: PreparedDataset
+) -> None:
     with pytest.raises(DataError, match="row 70 is damaged"):
         list(trainer(experiment(), slow(samples, bad=70)).events())  # one of validation
 
 
 @pytest.mark.parametrize("loss", [losses.CrossEntropy(), losses.InverseFrequencyCrossEntropy()])
-@pytest.mark.parametrize("settings", [{}, {"micro_batch": 5, "clip": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 5, "clip_grad_norm": 0.5}])
 def test_convolutions_train_as_in_a_plain_loop(
-    experiment: Make, samples: Samples, loss: Any, settings: dict[str, Any]
+    experiment: Make, samples: PreparedDataset, loss: Any, settings: dict[str, Any]
 ) -> None:
     made = trainer(
         experiment(model=Still(), loss=loss, training={"epochs": 1, "batch_size": 60, **settings}),
@@ -118,7 +120,7 @@ def test_convolutions_train_as_in_a_plain_loop(
     counts = torch.tensor(samples.counts("train"))
     weight = counts.sum() / (3 * counts) if loss.balances else torch.ones(3)
     total = weight[targets].sum()
-    size = settings.get("micro_batch", 60)
+    size = settings.get("micro_batch_size", 60)
     for part, classes in zip(images.split(size), targets.split(size), strict=True):
         each = nn.functional.cross_entropy(plain(part), classes, weight=weight, reduction="sum")
         (each / total).backward()
@@ -132,9 +134,9 @@ def test_convolutions_train_as_in_a_plain_loop(
 
 @pytest.mark.parametrize(("model", "draws"), [(Still(), False), (Drawing(), True)])
 def test_a_network_that_draws_has_a_seed_for_every_step(
-    experiment: Make, samples: Samples, model: Model, draws: bool
+    experiment: Make, samples: PreparedDataset, model: Model, draws: bool
 ) -> None:
-    settings = experiment(model=model, training={"micro_batch": 7})
+    settings = experiment(model=model, training={"micro_batch_size": 7})
     whole, resumed = trainer(settings, samples), trainer(settings, samples)
     expected = [epoch.metrics for epoch in whole.epochs()]
     torch.manual_seed(1)
@@ -170,11 +172,11 @@ class BrokenLoss(nn.CrossEntropyLoss):
 @pytest.mark.parametrize("optimizer", [optimizers.Adam(lr=0.01), optimizers.Sgd(momentum=0.9)])
 @pytest.mark.parametrize("asked", [7, 8, None])
 def test_a_flag_read_late_saves_the_weights_and_lets_no_state_out(
-    experiment: Make, samples: Samples, optimizer: Any, asked: int | None
+    experiment: Make, samples: PreparedDataset, optimizer: Any, asked: int | None
 ) -> None:
     """T01: the loss is NaN at step 7; asked for its state or not, the trainer ends there."""
     made = trainer(experiment(model=Still(), loss=Broken(), optimizer=optimizer), samples)
-    made._step_rule.gate = Gate(made._optimizer, CPU, made._blame, deferred=True)
+    made._step_rule.gate = NonFiniteGuard(made._optimizer, CPU, made._blame, deferred=True)
     steps = (event.step for event in made.events() if isinstance(event, Step))
     while next(steps) < 6:
         pass
@@ -187,7 +189,9 @@ def test_a_flag_read_late_saves_the_weights_and_lets_no_state_out(
         made.state()
 
 
-def test_no_graph_is_kept_of_what_does_not_learn(experiment: Make, samples: Samples) -> None:
+def test_no_graph_is_kept_of_what_does_not_learn(
+    experiment: Make, samples: PreparedDataset
+) -> None:
     made = trainer(experiment(model=Still(trainable=("6",)), augment=(augment.Flip(),)), samples)
     graphs: dict[str, bool] = {}
     for name, part in made.module.named_children():
@@ -199,7 +203,7 @@ def test_no_graph_is_kept_of_what_does_not_learn(experiment: Make, samples: Samp
                       "6": True}  # fmt: skip
 
 
-def test_every_epoch_says_how_fast_it_was(experiment: Make, samples: Samples) -> None:
+def test_every_epoch_says_how_fast_it_was(experiment: Make, samples: PreparedDataset) -> None:
     epochs: list[Epoch] = list(trainer(experiment(), slow(samples)).epochs(2))
     for epoch in epochs:
         assert epoch.images_per_second * epoch.seconds >= 60

@@ -9,7 +9,7 @@ from torch import nn
 
 from sightx import ResourceError, RunError
 from sightx.builtin.models.simplenet import SimpleNet
-from sightx.training.weights import fit, initialise
+from sightx.training.weights import initialise, load_strict
 
 MODEL = SimpleNet(hidden=(3,))
 
@@ -87,11 +87,11 @@ def test_the_first_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() -> 
         ({**good, "3.weight": torch.ones(1)}, "3.weight: the network has none"),
     ]:  # fmt: skip
         with pytest.raises(RunError) as caught:
-            fit(module, wrong, file="runs/a/checkpoints/step-00000001")
+            load_strict(module, wrong, file="runs/a/checkpoints/step-00000001")
         assert f": error[weights-shape] {said}; " in str(caught.value)
         assert str(caught.value).startswith("runs/a/checkpoints/step-00000001: ")
         assert all(torch.equal(before[n], tensor) for n, tensor in module.state_dict().items())
-    fit(module, good, file="")
+    load_strict(module, good, file="")
     assert all(torch.equal(good[n], tensor) for n, tensor in module.state_dict().items())
 
 

@@ -95,11 +95,11 @@ def double_balance(experiment: Experiment) -> Iterator[Finding]:
 def no_size(experiment: Experiment) -> Iterator[Finding]:
     """Find a chain whose images come out in different sizes."""
     shape = Shape(*(experiment.dataset.traits().shape or (3, None, None)))
-    for prepare in experiment.prepare:
+    for prepare in experiment.preprocess:
         shape = prepare.shape(shape)
     if shape.height is None or shape.width is None:
         hint = "end it with resize (fit stretch, pad or cover) or center-crop"
-        yield Finding("prepare", "the chain does not end in one size", hint)
+        yield Finding("preprocess", "the chain does not end in one size", hint)
 
 
 def unknown_part(experiment: Experiment) -> Iterator[Finding]:
@@ -169,7 +169,7 @@ def needs_order(experiment: Experiment) -> Iterator[Finding]:
     """Find what only grades have."""
     if experiment.dataset.traits().ordered:
         return
-    sections: dict[str, Any] = {"metric": experiment.metric, "decide": experiment.decide}
+    sections: dict[str, Any] = {"metric": experiment.metric, "postprocess": experiment.postprocess}
     for section, components in sections.items():
         for number, component in enumerate(components):
             if component.needs_order:

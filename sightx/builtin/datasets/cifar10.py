@@ -59,13 +59,13 @@ class Cifar10(Dataset):
         return ImageTable(frame, CLASSES, pictures.__getitem__, source=str(folder))
 
     def _folder(self) -> Path:
-        from sightx import labelled_folder
+        from sightx import require_folder
 
         folder, gone = self._found()
         if gone and self.download and not str(self.root).startswith("@"):
             _download(self.root)
             folder, gone = self._found()
-        labelled_folder(self.root, "dataset.root", _WAY)
+        require_folder(self.root, "dataset.root", _WAY)
         if gone:
             message = f"no {', '.join(gone)}"
             raise DataError(Problem("missing-data", message, _WAY, "dataset.root", str(folder)))

@@ -67,9 +67,9 @@ class CsvDataset(Dataset):
 
     def table(self) -> ImageTable:
         """Return a row for each line of the file."""
-        from sightx import labelled_folder, table_from_csv
+        from sightx import require_folder, table_from_csv
 
-        root = labelled_folder(self.root, "dataset.root")
+        root = require_folder(self.root, "dataset.root")
         return table_from_csv(
             root / self.labels,
             root=root / self.images,
@@ -105,9 +105,9 @@ class EyePacs(Dataset):
 
     def table(self) -> ImageTable:
         """Return a row for each photograph."""
-        from sightx import labelled_folder, table_from_csv
+        from sightx import require_folder, table_from_csv
 
-        root = labelled_folder(self.root, "dataset.root", _WAY)
+        root = require_folder(self.root, "dataset.root", _WAY)
         return table_from_csv(
             root / self.labels,
             root=root / self.images,

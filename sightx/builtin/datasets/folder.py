@@ -52,9 +52,9 @@ class ImageFolder(Dataset):
         """Return a row for each image file, sides and classes in order, files sorted."""
         import pandas as pd
 
-        from sightx import ImageTable, file_reader, labelled_folder
+        from sightx import ImageTable, file_reader, require_folder
 
-        root = labelled_folder(self.root, "dataset.root")
+        root = require_folder(self.root, "dataset.root")
         sides = _side_folders(root) if self.layout == "split" else {"": root}
         classes = self._classes(list(sides.values()))
         rows = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Packed(Written):
     """Read pixels that `sightx prepare --pack` wrote; the original images are not needed.
 
-    A chain of `prepare` goes on from these pixels; left out, they are used as they are.
+    A chain of `preprocess` goes on from these pixels; left out, they are used as they are.
     """
 
     name = "packed"

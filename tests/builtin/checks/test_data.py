@@ -32,7 +32,7 @@ def listed(tmp_path: Path) -> Path:
 
 def found(path: Path, *sets: str) -> list[tuple[str, str]]:
     experiment = sightx.load(path, sets)
-    problems = checks.run(experiment, "data", table=table(experiment))
+    problems = checks.run_checks(experiment, "data", table=table(experiment))
     return [(problem.code, problem.message) for problem in problems]
 
 

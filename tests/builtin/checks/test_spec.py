@@ -25,7 +25,7 @@ def found(
     """Return code, path and severity of what the stage `spec` finds."""
     path = tmp_path / "a.toml"
     path.write_text(BASE.format(dataset=dataset, more=more))
-    from sightx.spec.resolve import examine
+    from sightx.spec.load import examine
 
     problems = examine(path, sets).problems
     return [(problem.code, problem.path, problem.severity) for problem in problems]
@@ -58,7 +58,7 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
          "warning"),
         (["sampler.use=balanced", "loss.use=inverse-frequency-cross-entropy"], "double-balance",
          "sampler", "warning"),
-        (["prepare=[{use='grayscale'}]"], "no-size", "prepare", "error"),
+        (["preprocess=[{use='grayscale'}]"], "no-size", "preprocess", "error"),
         (["model.trainable=['heat']"], "unknown-part", "model.trainable", "error"),
         (["model={use='torchvision', arch='resnet19'}"], "unknown-arch", "model.arch", "error"),
         (["model.trainable=['head']"], "frozen-random", "model.weights", "warning"),
@@ -79,7 +79,7 @@ def test_every_rule_is_found_at_its_place(
 @pytest.mark.parametrize(
     ("sets", "code", "path"),
     [
-        (["decide=[{use='cut-points'}]"], "needs-order", "decide.0.use"),
+        (["postprocess=[{use='cut-points'}]"], "needs-order", "postprocess.0.use"),
         (["metric=[{use='qwk'}]", "training.monitor=validation/loss"], "needs-order",
          "metric.0.use"),
         (["dataset.handed=true", "augment=[{use='flip'}]"], "mirrored-labels", "augment.0"),

@@ -13,9 +13,9 @@ from PIL import Image
 import sightx
 from sightx import DataError, PluginError, Predictor, Traits
 from sightx.builtin.datasets.packed import Packed
-from sightx.data import packing
-from sightx.inference.scoring import evaluate
-from sightx.runs.drift import DriftError
+from sightx.export import packing
+from sightx.runner.evaluate import evaluate
+from sightx.runs.compatibility import IncompatibleResumeError
 
 SPEC = """
 name = "photographs"
@@ -27,9 +27,9 @@ group = "patient"
 use = "grouped"
 test = 0.25
 validation = 0.25
-[[prepare]]
+[[preprocess]]
 use = "grayscale"
-[[prepare]]
+[[preprocess]]
 use = "resize"
 size = 24
 [normalize]
@@ -70,7 +70,7 @@ def original(photographs, write_spec):
 
 @pytest.fixture
 def pack(original, tmp_path):
-    packing.write(original, tmp_path / "pack", tmp_path / "bad")
+    packing.write_pack(original, tmp_path / "pack", tmp_path / "bad")
     return tmp_path / "pack"
 
 
@@ -92,7 +92,7 @@ def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photogra
     before = sightx.run(original, runs=tmp_path / "runs")
     photographs.rename(tmp_path / "elsewhere")  # nobody needs them now
     experiment = sightx.load(pack / "spec.toml")
-    assert experiment.prepare == ()
+    assert experiment.preprocess == ()
     assert experiment.id != original.id
     after = sightx.run(experiment, runs=tmp_path / "runs")
     assert outcome(after) == outcome(before)
@@ -106,14 +106,16 @@ def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photogra
 
 
 def test_the_pixels_are_those_of_the_chain(original, pack, photographs):
-    from sightx.data.pixels import apply
-    from sightx.data.scaling import least
+    from sightx.data.decode.scaling import min_decoded_size
+    from sightx.data.preprocess import preprocess_image
 
     table = sightx.load(pack / "spec.toml").dataset.table()
     assert table.shape == (3, 24, 24)
     for index in (0, 17, 31):
         data = (photographs / table.frame["path"].iat[index]).read_bytes()
-        wanted = apply(data, original.prepare, least(original.prepare, "scaled"))
+        wanted = preprocess_image(
+            data, original.preprocess, min_decoded_size(original.preprocess, "scaled")
+        )
         assert (table.read(index) == wanted.movedim(0, -1).numpy()).all()
     assert table.frame["group"].tolist() == [f"p{n // 2}" for n in range(32)]
 
@@ -121,12 +123,12 @@ def test_the_pixels_are_those_of_the_chain(original, pack, photographs):
 @pytest.mark.parametrize("decode", ["scaled", "exact"])
 def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
     origin = sightx.load(original.origin.path, [f'dataset.decode="{decode}"'])
-    packing.write(origin, tmp_path / "pack", tmp_path / "bad")
-    options = ['prepare=[{ use = "grayscale", channels = 1 }, { use = "resize", size = 8 }]']
+    packing.write_pack(origin, tmp_path / "pack", tmp_path / "bad")
+    options = ['preprocess=[{ use = "grayscale", channels = 1 }, { use = "resize", size = 8 }]']
     further = sightx.load(tmp_path / "pack" / "spec.toml", options)
     run = sightx.run(further, runs=tmp_path / "runs")
     predictor = Predictor.load(run.directory, "cpu")
-    assert [each.name for each in predictor.recipe.prepare] == [
+    assert [each.name for each in predictor.recipe.preprocess] == [
         "grayscale", "resize", "grayscale", "resize",
     ]  # fmt: skip
     assert predictor.recipe.shape == (1, 8, 8)
@@ -140,34 +142,40 @@ def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
 
 
 def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
-    options = ['prepare=[{ use = "grayscale", channels = 1 }]']
-    packing.write(sightx.load(pack / "spec.toml", options), tmp_path / "second", tmp_path / "bad")
+    options = ['preprocess=[{ use = "grayscale", channels = 1 }]']
+    packing.write_pack(
+        sightx.load(pack / "spec.toml", options), tmp_path / "second", tmp_path / "bad"
+    )
     first = sightx.load(pack / "spec.toml").dataset.table()
     second = sightx.load(tmp_path / "second" / "spec.toml").dataset.table()
-    assert [step["prepare"]["use"] for step in second.chain] == [
+    assert [step["preprocess"]["use"] for step in second.chain] == [
         "grayscale", "resize", "grayscale",
     ]  # fmt: skip
     assert second.decoded == first.decoded == ("scaled", 2)
     assert second.frame["digest"].tolist() == first.frame["digest"].tolist()
     assert second.shape == (1, 24, 24)
     grey = sightx.load(
-        tmp_path / "second" / "spec.toml", ['prepare=[{ use = "resize", size = 8 }]']
+        tmp_path / "second" / "spec.toml", ['preprocess=[{ use = "resize", size = 8 }]']
     )
     assert sightx.run(grey, runs=tmp_path / "runs").result["status"] == "finished"
 
 
-@pytest.mark.parametrize("change", ['dataset.decode="exact"', 'prepare=[{use="resize", size=24}]'])
+@pytest.mark.parametrize(
+    "change", ['dataset.decode="exact"', 'preprocess=[{use="resize", size=24}]']
+)
 def test_a_run_does_not_go_on_with_another_pack(original, pack, tmp_path, change):
     again = sightx.load(original.origin.path)
     run = sightx.run(sightx.load(pack / "spec.toml", ["training.epochs=1"]), runs=tmp_path / "runs")
     longer = ["training.epochs=2"]
     for experiment in (again, sightx.load(original.origin.path, [change])):
         shutil.rmtree(pack)
-        packing.write(experiment, pack, tmp_path / "bad")
+        packing.write_pack(experiment, pack, tmp_path / "bad")
         if experiment is again:  # the same chain again is the same pack
             sightx.resume(run, changes=longer)
     longer = ["training.epochs=3"]
-    with pytest.raises(DriftError, match=r"data-changed\] the pack was prepared otherwise"):
+    with pytest.raises(
+        IncompatibleResumeError, match=r"data-changed\] the pack was prepared otherwise"
+    ):
         sightx.resume(run, changes=longer)
     assert sightx.resume(run, changes=longer, allow_data_change=True).result["epoch"] >= 1
 
@@ -175,7 +183,7 @@ def test_a_run_does_not_go_on_with_another_pack(original, pack, tmp_path, change
 def test_its_default_chain_is_empty(write_spec):
     written = 'name = "a"\n[dataset]\nuse = "packed"\nroot = "x"\nshape = [3, 8, 8]\n[model]\n'
     experiment = sightx.load(write_spec(written + 'use = "simplenet"\n'))
-    assert experiment.prepare == ()
+    assert experiment.preprocess == ()
     assert experiment.dataset.traits() == Traits(shape=(3, 8, 8))
 
 
@@ -195,7 +203,7 @@ def test_what_a_spec_must_say(pack):
 def test_a_missing_component_is_named_before_training(pack, tmp_path):
     described = json.loads((pack / "pack.json").read_text())
     step = described["chain"][0]
-    step["prepare"]["use"] = step["origin"]["name"] = "unheard-of"
+    step["preprocess"]["use"] = step["origin"]["name"] = "unheard-of"
     step["origin"] |= {"distribution": "fundi", "version": "3.1"}
     (pack / "pack.json").write_text(json.dumps(described))
     with pytest.raises(PluginError, match=r"unheard-of.*the run had it from fundi 3\.1"):
@@ -209,4 +217,4 @@ def test_a_changed_component_is_a_warning_at_prediction(pack, tmp_path, caplog):
     run = sightx.run(sightx.load(pack / "spec.toml"), runs=tmp_path / "runs")
     with caplog.at_level(logging.WARNING):
         Predictor.load(run.directory, "cpu")
-    assert "the prepare 'resize' of builtin has changed: revision -1 then" in caplog.text
+    assert "the preprocess 'resize' of builtin has changed: revision -1 then" in caplog.text

@@ -14,7 +14,7 @@ import pytest
 import sightx
 from sightx import DataError, Traits
 from sightx.builtin.datasets.shards import Shards
-from sightx.data import sharding, shards
+from sightx.export import shard_reader, shard_writer
 
 pytest.importorskip("aiohttp", reason="it comes with the extra shards")
 
@@ -61,7 +61,9 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def written(spec, tmp_path):
     """The images of `folders` in shards of at most 20,480 bytes."""
-    sharding.write(sightx.load(spec), tmp_path / "shards", tmp_path / "bad", shard_size=20_480)
+    shard_writer.write_shards(
+        sightx.load(spec), tmp_path / "shards", tmp_path / "bad", shard_size=20_480
+    )
     return tmp_path / "shards"
 
 
@@ -87,7 +89,7 @@ def server(written):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(shards, "_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(shard_reader, "_PAUSES", (0.01, 0.01, 0.01))
 
 
 def opened(root, **settings):
@@ -178,9 +180,9 @@ def test_no_shards_and_no_server(server, written):
 @pytest.mark.parametrize("name", ["shards.json", "index.csv"])
 def test_a_server_may_not_fill_the_memory(server, written, monkeypatch, name):
     limit = (written / name).stat().st_size
-    monkeypatch.setitem(shards._LARGEST, name, limit)
+    monkeypatch.setitem(shard_reader._LARGEST, name, limit)
     assert len(opened(server.url)) == 48
-    monkeypatch.setitem(shards._LARGEST, name, limit - 1)
+    monkeypatch.setitem(shard_reader._LARGEST, name, limit - 1)
     with pytest.raises(DataError, match=rf"{name} cannot be read: has more than"):
         opened(server.url)
     assert server.asked[name] == 2  # a file does not shrink
@@ -204,7 +206,7 @@ def test_groups_stay_on_one_side(folders, write_spec, tmp_path):
     (folders / "labels.csv").write_text("\n".join(["image,label,group", *lines, ""]))
     said = 'use = "csv"\nroot = "data"\ngroup = "group"\n[model]\nuse = "simplenet"\n'
     before = sightx.load(write_spec(f'name = "grouped"\n[dataset]\n{said}'))
-    sharding.write(before, tmp_path / "out", tmp_path / "bad")
+    shard_writer.write_shards(before, tmp_path / "out", tmp_path / "bad")
     after = sightx.load(tmp_path / "out" / "spec.toml")
     assert after.split.name == "grouped"
     frame = sightx.table(after).frame
@@ -229,7 +231,7 @@ def outcome(run):
 
 @pytest.mark.parametrize("store", ["auto", "off"])
 def test_training_is_the_same_as_from_the_folder(spec, written, server, tmp_path, store):
-    options = [f'execution.store="{store}"', 'execution.device="cpu"']
+    options = [f'execution.cache="{store}"', 'execution.device="cpu"']
     folder = sightx.run(sightx.load(spec, options), runs=tmp_path / "a")
     disk = sightx.run(sightx.load(written / "spec.toml", options), runs=tmp_path / "b")
     assert outcome(disk) == outcome(folder)

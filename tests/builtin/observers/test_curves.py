@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sightx import Epoch, Predictions
 from sightx.builtin.observers.curves import Curves
 from sightx.evaluation.plots import confusion, curves
-from sightx.registry.hookspecs import RunHooks
+from sightx.registry.hooks import RunHooks
 from sightx.runs.directory import Run
 
 MONITOR = "validation/qwk"

@@ -1,0 +1,1 @@
+"""The pixel cache: preprocessed images on disk, shared by all specs."""

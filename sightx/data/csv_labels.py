@@ -1,0 +1,283 @@
+"""Read files of labels: every cell that is wrong is named with file and line."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import posixpath
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from sightx.errors import DataError, Problem
+from sightx.records.table import SPLITS, ImageTable, file_reader
+
+_Meaning = TypeVar("_Meaning")
+
+_EMPTY = {"", "nan", "na", "n/a", "null"}
+_SIDES = {
+    **{side: side for side in (*SPLITS, "")},
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "testing": "test",
+}
+_PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a CSV file's cells as strings; the index is the line on which each record begins.
+
+    Raises DataError for what cannot be read, an unclosed quote, a ragged row or a missing column.
+    """
+    records = _records(_text(path), path)
+    start, header = next(records, (0, []))
+    if not header:
+        _fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
+    _check_header(path, start, header, columns)
+    lines, rows = [], []
+    for line, cells in records:
+        if len(cells) != len(header):
+            message = f"a row of {len(cells)} in a table of {len(header)} columns"
+            _fail(path, line, "ragged-row", message, "put a cell that holds a comma in quotes")
+        lines.append(line)
+        rows.append(cells)
+    return pd.DataFrame(rows, index=pd.Index(lines, dtype=int), columns=header, dtype=str)
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        beside = sorted(file.name for file in path.parent.glob("*.csv"))
+        hint = f"its folder holds {_some(beside)}" if beside else "check the path"
+        _fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        found = f"not UTF-8 (byte 0x{raw[error.start]:02x} at offset {error.start})"
+        _fail(path, line, "encoding", found, "save it as UTF-8")
+
+
+def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record with the line it begins on."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        # A quote that is not closed swallows the rest of the file, or as much as a cell may hold.
+        unclosed = "unexpected end" in str(error) or "field limit" in str(error)
+        message = "a quote is never closed" if unclosed else str(error)
+        _fail(path, line, "csv-syntax", message, "close the quote that this record opens")
+
+
+def _check_header(path: Path, line: int, header: list[str], columns: Sequence[str]) -> None:
+    double = next((name for name in header if name and header.count(name) > 1), None)
+    if double is not None:
+        _fail(path, line, "duplicate-column", f"column {double!r} stands twice", "rename one")
+    for column in columns:
+        if column not in header:
+            hint = _meant(column, header) or f"columns: {_some(header)}"
+            for separator in (";", "\t"):
+                if len(header) == 1 and separator in header[0]:
+                    hint = f"the cells are separated by {separator!r}, a comma is needed"
+            _fail(path, line, "missing-column", f"no column {column!r}", hint)
+
+
+def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np.ndarray[Any, Any]:
+    """Return a column of whole numbers in 0..count-1; `2.0` is one, `2.5` is not."""
+
+    def grade(cell: str, line: int) -> int:
+        _refuse_empty(cell, column, path, line)
+        try:
+            value = float(cell.replace("_", "?"))  # python reads 1_0 as 10
+        except ValueError:
+            value = float("nan")
+        if not value.is_integer():
+            _fail(path, line, "label-type", f"{column} {cell!r} is no whole number")
+        if not 0 <= value < count:
+            message = f"{column} {cell} is outside 0..{count - 1}"
+            _fail(path, line, "label-range", message, "fix the row or declare more classes")
+        return int(value)
+
+    return np.array(_each(frame, column, grade), dtype=np.int64)
+
+
+def parse_class_names(
+    frame: pd.DataFrame, column: str, classes: Sequence[str] | None, path: Path
+) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+    """Return a column of class names as positions, and the classes: those given, or all, sorted."""
+    known = tuple(classes or sorted({cell.strip() for cell in frame[column]}))
+    positions = {name: position for position, name in enumerate(known)}
+
+    def position(cell: str, line: int) -> int:
+        name = cell.strip()
+        if classes is None or name not in positions:
+            _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
+        if name not in positions:
+            hint = _meant(name, known) or f"known: {_some(known)}"
+            _fail(path, line, "label-unknown", f"no class is called {name!r}", hint)
+        return positions[name]
+
+    return np.array(_each(frame, column, position), dtype=np.int64), known
+
+
+def _refuse_empty(cell: str, column: str, path: Path, line: int, way: str = "") -> None:
+    if cell.strip().lower() in _EMPTY:
+        hint = f"fill it or delete the row{way if cell.strip() else ''}"
+        _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
+
+
+def _sides(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
+    """Return a column of sides, with the common short names read as what they mean."""
+
+    def side(cell: str, line: int) -> str:
+        if cell.strip().lower() not in _SIDES:
+            hint = "write train, validation or test, or nothing to leave the row out"
+            _fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
+        return _SIDES[cell.strip().lower()]
+
+    return _each(frame, column, side)
+
+
+def _each(frame: pd.DataFrame, column: str, read: Callable[[str, int], _Meaning]) -> list[_Meaning]:
+    """Return what each cell of a column means, reading each text once, where it first stands."""
+    firsts: dict[str, Any] = {}
+    for line, cell in frame[column].items():
+        firsts.setdefault(cell, line)
+    meant = {cell: read(cell, line) for cell, line in firsts.items()}
+    return [meant[cell] for cell in frame[column]]
+
+
+def _paths(frame: pd.DataFrame, column: str, suffix: str, path: Path) -> list[str]:
+    """Return the files of a column, refusing what is no name or leads out of their folder."""
+    found = []
+    for line, cell in frame[column].items():
+        if not cell.strip():
+            _fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
+        name = cell + suffix
+        parts = name.split("/")
+        if "\0" in name or len(name) > _PATH_LIMIT or max(map(_bytes, parts)) > _NAME_LIMIT:
+            _fail(path, line, "path-invalid", f"{cell[:40]!r} is no file name", "mend the cell")
+        if not parts[0] or ".." in parts:
+            hint = "write paths relative to that folder, without .."
+            _fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
+        found.append(posixpath.normpath(name))
+    return found
+
+
+def _bytes(name: str) -> int:
+    return len(name.encode())
+
+
+def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
+    """Refuse a path that stands twice, naming both rows."""
+    doubles = frame[frame["path"].duplicated(keep=False)]
+    if not len(doubles):
+        return
+    name, label, first = doubles[["path", "label", "line"]].iloc[0]
+    again = doubles[doubles["path"] == name].iloc[1:]
+    others = again[again["label"] != label]
+    count = doubles["path"].nunique()
+    hint = f"keep one row of each; {count} images have several" if count > 1 else "keep one"
+    if len(others):
+        found = f"{name!r} is {classes[others['label'].iat[0]]!r} here"
+        message = f"{found}, but {classes[label]!r} on line {first}"
+        _fail(path, others["line"].iat[0], "conflicting-labels", message, hint)
+    message = f"{name!r} stands here again, first on line {first}"
+    _fail(path, again["line"].iat[0], "duplicate-row", message, hint)
+
+
+def _meant(word: str, words: Iterable[Hashable]) -> str:
+    """Return a question that names the nearest of some words, or nothing."""
+    lower = {str(known).strip().lower(): str(known) for known in words}
+    near = difflib.get_close_matches(word.strip().lower(), lower, 1)
+    return f"did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+
+
+def _fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoReturn:
+    raise DataError(Problem(code, message, hint, file=str(path), line=int(line)))
+
+
+def read_exclusions(path: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Return the reason for each path that a file of path and reason leaves out.
+
+    Raises DataError for a path that is none of `paths`, since a slip would leave nothing out.
+    """
+    _refuse_unset(path, "dataset.exclude", "")
+    listed, known = read_csv(path, ["path", "reason"]), set(paths)
+    for line, name in listed["path"].items():
+        if name not in known:
+            hint = _meant(name, paths) or "write paths as the dataset does, or delete the row"
+            _fail(path, line, "exclude-unknown", f"no sample is called {name!r}", hint)
+    return dict(zip(listed["path"], listed["reason"], strict=True))
+
+
+def require_folder(path: Path, key: str, way: str = "") -> Path:
+    """Return a folder that must be there; `way` says how a user gets it. Raises DataError."""
+    _refuse_unset(path, key, way)
+    if not path.is_dir():
+        hint = way or f"give the folder with --set {key}=FOLDER"
+        raise DataError(Problem("missing-data", f"{path} is no folder", hint, key))
+    return path
+
+
+def _refuse_unset(path: Path, key: str, way: str) -> None:
+    if str(path).startswith("@"):
+        name = path.parts[0][1:]
+        hint = f'write {name} = "FOLDER" below [places] in sightx.local.toml, or --set {key}=FOLDER'
+        raise DataError(Problem("missing-data", f"the place @{name} is not set", way or hint, key))
+
+
+def table_from_csv(
+    path: Path,
+    *,
+    root: Path,
+    image: str,
+    label: str,
+    group: str | Callable[[str], str] = "",
+    split: str = "",
+    suffix: str = "",
+    classes: Sequence[str] | None = None,
+    ordered: bool = False,
+    numbers: bool = False,
+) -> ImageTable:
+    """Return the table that a CSV file of images and labels describes.
+
+    `group` names a column or computes the group from the image's cell; `split` names a column of
+    sides; `suffix` ends every file name; with `numbers` the labels are positions in `classes`.
+    Raises DataError, naming the line.
+    """
+    column = "" if callable(group) else group
+    cells = read_csv(path, [name for name in (image, label, column, split) if name])
+    paths = _paths(cells, image, suffix, path)
+    if numbers and classes is not None:
+        labels, names = parse_grades(cells, label, len(classes), path), tuple(classes)
+    else:
+        labels, names = parse_class_names(cells, label, classes, path)
+    if len(names) < 2 and len(cells):
+        hint = "a classifier needs two or more"
+        _fail(path, 0, "no-classes", f"{label} has one class: {_some(names)}", hint)
+    columns: dict[str, Any] = {"path": paths, "label": labels, "line": cells.index, "group": ""}
+    if callable(group):
+        columns["group"] = [group(cell) for cell in cells[image]]
+    elif group:
+        columns["group"] = [cell.strip() for cell in cells[group]]
+    if split:
+        columns["split"] = _sides(cells, split, path)
+    frame = pd.DataFrame(columns)
+    _check_unique(frame, names, path)
+    return ImageTable(frame, names, file_reader(root, paths), ordered, str(path), root)

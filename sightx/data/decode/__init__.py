@@ -1,0 +1,1 @@
+"""The one decoder of images."""

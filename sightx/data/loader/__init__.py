@@ -1,0 +1,1 @@
+"""From pixel rows to batches on a device."""

@@ -1,0 +1,1 @@
+"""Write and read datasets made by SightX: packs and shards."""

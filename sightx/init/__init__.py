@@ -1,0 +1,1 @@
+"""`sightx init`: look at data, write a first spec."""

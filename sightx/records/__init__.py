@@ -1,0 +1,1 @@
+"""Plain records that travel between rooms. They need numpy and pandas only."""

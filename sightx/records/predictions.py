@@ -1,0 +1,70 @@
+"""A table of predictions: everything that evaluation knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Hold one row a sample, in the order of the table.
+
+    `outputs` (N, K) are the network's, `probabilities` (N, C) what the loss makes of them,
+    `decisions` (N,) and `labels` (N,) positions in `classes`; a label of -1 is unknown.
+    """
+
+    keys: tuple[str, ...]
+    groups: tuple[str, ...]
+    labels: Array
+    outputs: Array
+    probabilities: Array
+    decisions: Array
+    classes: tuple[str, ...]
+    ordered: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.keys)
+
+    def with_decisions(self, decisions: Array) -> Predictions:
+        """Return the same predictions with other decisions."""
+        return replace(self, decisions=decisions.astype(np.int64))
+
+    def with_probabilities(self, probabilities: Array) -> Predictions:
+        """Return the same predictions with other probabilities; decisions stay."""
+        return replace(self, probabilities=probabilities)
+
+    def confusion(self) -> Array:
+        """Return how many samples of each true class (row) got each decision, int (C, C).
+
+        Samples whose label is unknown are left out.
+        """
+        size, known = len(self.classes), self.labels >= 0
+        cells = self.labels[known] * size + self.decisions[known]
+        return np.bincount(cells, minlength=size * size).reshape(size, size)
+
+    def frame(self) -> pd.DataFrame:
+        """Return path, group, label and prediction, the last two by class name."""
+        names = np.array([*self.classes, ""], dtype=object)  # the last one answers to -1
+        return pd.DataFrame(
+            {
+                "path": self.keys,
+                "group": self.groups,
+                "label": names[self.labels],
+                "prediction": names[self.decisions],
+            }
+        )
+
+    def save(self, stem: Path) -> None:
+        """Write `stem.csv`, and `.npy` files of outputs and probabilities beside it."""
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        self.frame().to_csv(stem.with_suffix(".csv"), index=False)
+        np.save(stem.with_suffix(".outputs.npy"), self.outputs)
+        np.save(stem.with_suffix(".probabilities.npy"), self.probabilities)

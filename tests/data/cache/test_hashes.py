@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sightx.data.cache.hashes import FileHashCache, stat_files
+from sightx.records.table import ImageTable, file_reader
+
+LONG_AGO = time.time_ns() - 10**13
+
+
+def digest(content):
+    return hashlib.sha256(content).digest()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images" / "x").mkdir(parents=True)
+    for number in range(20):
+        path = tmp_path / "images" / ("x" if number % 2 else "") / f"{number}.png"
+        path.write_bytes(b"content %d" % number)
+        os.utime(path, ns=(LONG_AGO, LONG_AGO + number))
+    return tmp_path / "images"
+
+
+def table_of(folder, paths=None):
+    paths = paths or sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    frame = pd.DataFrame({"path": paths, "label": 0, "group": ""})
+    return ImageTable(frame, ("a",), file_reader(folder, paths), root=folder)
+
+
+def learn(folder, store):
+    """Read every file as filling the store does, and remember what it holds."""
+    table = table_of(folder)
+    known = FileHashCache(store, table, stat_files(table))
+    for index in range(len(table)):
+        known.note(index, digest(table.read(index)))
+    known.write()
+
+
+def recall(folder, store):
+    """Return what is known without reading, by path."""
+    table = table_of(folder)
+    found = FileHashCache(store, table, stat_files(table)).digests()
+    return dict(zip(table.frame["path"], found, strict=True))
+
+
+def truth(folder):
+    table = table_of(folder)
+    return {path: digest(table.read(i)).hex() for i, path in enumerate(table.frame["path"])}
+
+
+def test_a_file_of_the_same_state_is_known(folder, store):
+    assert set(recall(folder, store).values()) == {""}
+
+    learn(folder, store)
+
+    assert recall(folder, store) == truth(folder)
+    assert recall(folder / "x", store) == dict.fromkeys(truth(folder / "x"), "")  # another root
+
+
+@pytest.mark.parametrize("change", ["size", "time", "inode"])
+def test_a_file_that_was_changed_is_not(folder, store, change):
+    learn(folder, store)
+    path, before = folder / "4.png", (folder / "4.png").stat()
+    if change == "inode":
+        path.rename(folder / "old")
+    path.write_bytes(b"CONTENT 4" if change != "size" else b"content 4 and more")
+    moved = 1 if change == "time" else 0
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + moved))
+
+    found = recall(folder, store)
+
+    assert found.pop("4.png") == ""
+    assert found == {key: value for key, value in truth(folder).items() if key != "4.png"}
+    learn(folder, store)  # of two records the later counts
+    assert recall(folder, store) == truth(folder)
+
+
+def test_a_file_that_was_changed_just_now_is_not_trusted(folder, store):
+    """It may be changed again within the tick of the clock that its time shows."""
+    (folder / "4.png").write_bytes(b"content A")
+    moment = (folder / "4.png").stat().st_mtime_ns
+    learn(folder, store)
+    (folder / "4.png").write_bytes(b"content B")
+    os.utime(folder / "4.png", ns=(moment, moment))
+
+    assert recall(folder, store)["4.png"] == ""
+
+
+def test_a_file_that_is_changed_while_it_is_read_is_not_trusted(folder, store):
+    table = table_of(folder)
+    known = FileHashCache(store, table, stat_files(table))
+    content = table.read(0)
+    (folder / table.frame["path"][0]).write_bytes(b"other")
+    known.note(0, digest(content))
+    known.write()
+
+    assert set(recall(folder, store).values()) == {""}
+
+
+def test_a_torn_record_harms_no_other(folder, store):
+    learn(folder, store)
+    (file,) = store.iterdir()
+    os.truncate(file, 64 * 5 + 13)
+    assert sum(value != "" for value in recall(folder, store).values()) == 5
+
+    learn(folder, store)
+
+    assert recall(folder, store) == truth(folder)
+    assert file.stat().st_size == 64 * 25
+
+
+def test_two_processes_that_write_at_once_lose_nothing(folder, store, monkeypatch):
+    """The second has opened the file when the first appends to it."""
+    flock, table = fcntl.flock, table_of(folder)
+    first, second = (FileHashCache(store, table, stat_files(table)) for _ in range(2))
+    for index in range(20):
+        (first if index < 12 else second).note(index, digest(table.read(index)))
+
+    def late(file, kind):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.write()
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second.write()
+
+    assert recall(folder, store) == truth(folder)
+
+
+def test_where_nothing_can_be_remembered_nothing_is_known(folder, tmp_path):
+    (tmp_path / "file").touch()
+    learn(folder, tmp_path / "file")
+
+    assert set(recall(folder, tmp_path / "file").values()) == {""}
+
+
+def test_what_a_dataset_knows_is_believed_and_without_files_nothing_is(store):
+    frame = pd.DataFrame({"path": ["a", "b"], "label": 0, "group": ""})
+    table = ImageTable(frame, ("x",), lambda index: b"")
+    assert list(FileHashCache(store, table, stat_files(table)).digests()) == ["", ""]
+
+    named = table.with_frame(frame.assign(digest=[digest(b"1").hex(), ""]))
+
+    assert list(FileHashCache(store, named, stat_files(named)).digests()) == [
+        digest(b"1").hex(),
+        "",
+    ]
+
+
+def test_files_are_looked_at_as_reading_would_find_them(folder, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(b"secret")
+    (folder / "inside.png").symlink_to(folder / "x" / "1.png")
+    (folder / "outside.png").symlink_to(tmp_path / "secret.png")
+    (folder / "y").symlink_to("x")
+    (folder / "z").symlink_to(tmp_path / "elsewhere")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    expected = {
+        "0.png": "", "x/1.png": "", "inside.png": "", "y/1.png": "", "x/../0.png": "",
+        "outside.png": "leads out of the folder of images",
+        "z/a.png": "leads out of the folder of images",
+        "../secret.png": "leads out of the folder of images",
+        "folder.png": "not a file", "pipe.png": "not a file",
+        "none.png": "missing", "0.png/a": "missing", "n/a.png": "missing",
+    }  # fmt: skip
+    table = table_of(folder, list(expected))
+
+    found = stat_files(table)
+
+    assert {path: found.absent.get(i, "") for i, path in enumerate(expected)} == expected
+    for index, reason in enumerate(expected.values()):
+        if reason:
+            with pytest.raises(OSError, match=r".*"):
+                table.read(index)
+        else:
+            assert found.states["size"][index] == len(table.read(index))
+    good = [index for index, reason in enumerate(expected.values()) if not reason]
+    assert len(np.unique(found.states["inode"][good])) == 2

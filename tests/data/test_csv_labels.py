@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from sightx.data.csv_labels import read_csv, read_exclusions, require_folder, table_from_csv
+from sightx.errors import LINE_LIMIT, DataError
+
+GRADES = ("none", "mild", "moderate", "severe", "proliferative")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content):
+        path = tmp_path / "labels.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def table(write, tmp_path):
+    """Read a CSV of grades, or of names where classes are left out."""
+
+    def read(content, **settings):
+        given = {"classes": GRADES, "numbers": True} if "classes" not in settings else {}
+        columns = {"image": "image", "label": "level", "root": tmp_path}
+        return table_from_csv(write(content), **{**columns, **given, **settings})
+
+    return read
+
+
+def problem(read, *arguments, **settings):
+    with pytest.raises(DataError) as caught:
+        read(*arguments, **settings)
+    (found,) = caught.value.problems
+    assert len(str(found)) <= LINE_LIMIT
+    assert "\n" not in str(found)
+    assert found.hint or found.code == "label-type"
+    return found
+
+
+# Reading
+
+
+def test_cells_are_strings_as_the_csv_module_of_pandas_reads_them(write):
+    path = write('image,level\na,01\n"b, ""c""",\n')
+
+    frame = read_csv(path, ["image", "level"])
+
+    expected = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert frame.reset_index(drop=True).equals(expected)
+    assert frame["image"].tolist() == ["a", 'b, "c"']
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"image,level\na,0\nb,1\n", [2, 3]),
+        (b"\xef\xbb\xbfimage,level\r\na,0\r\nb,1\r\n", [2, 3]),
+        (b"image,level\ra,0\rb,1", [2, 3]),
+        (b"\n\nimage,level\n\na,0\n\n\nb,1\n\n", [5, 8]),
+        (b'image,level\n"a\n\nx",0\nb,1\n', [2, 5]),
+        ("image,level\na\u2028\x0b,0\nb\x85,1\n".encode(), [2, 3]),
+    ],
+    ids=["unix", "bom-crlf", "old-mac", "blank", "quoted-newlines", "odd-separators"],
+)
+def test_lines_are_those_of_an_editor(write, content, lines):
+    frame = read_csv(write(content), ["image", "level"])
+
+    assert frame.index.tolist() == lines
+    assert frame["level"].tolist() == ["0", "1"]
+
+
+def test_a_column_called_line_is_the_users(table):
+    found = table("image,level,line\na,0,7\nb,1,8\n", group="line")
+
+    assert found.groups.tolist() == ["7", "8"]
+    assert [found.line(row) for row in (0, 1)] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "line", "words"),
+    [
+        ("image,level\na,0\nb,1,2\n", "ragged-row", 3, ["row of 3", "2 columns"]),
+        ("image,level\na,0\n\nb\n", "ragged-row", 4, ["row of 1"]),
+        ('image,level\na,0\n"b,1\nc,2\n', "csv-syntax", 3, ["never closed"]),
+        ('image,level\n"b,1\n' + "c,2\n" * 50_000, "csv-syntax", 2, ["never closed"]),
+        ('image,level\n"b"x,1\n', "csv-syntax", 2, []),
+        ("image,level,image\na,0,b\n", "duplicate-column", 1, ["'image'"]),
+        ("\nimage,level,image\na,0,b\n", "duplicate-column", 2, ["'image'"]),
+        ("image;level\na;0\n", "missing-column", 1, ["';'", "comma"]),
+        ("image\tlevel\na\t0\n", "missing-column", 1, ["comma"]),
+        ("image,Levels\na,0\n", "missing-column", 1, ["'level'", "did you mean 'Levels'?"]),
+        ("image,IMAGE_ID\na,0\n", "missing-column", 1, ["image, IMAGE_ID"]),
+        ("", "empty-file", 0, []),
+        ("\n\n", "empty-file", 0, []),
+        ("image,level\nJos\xe9,0\n".encode("latin-1"), "encoding", 2, ["0xe9", "offset 15"]),
+        ("image,level\n".encode("utf-16"), "encoding", 1, ["0xff", "offset 0"]),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(table, content, code, line, words):
+    found = problem(table, content)
+
+    assert (found.code, found.line) == (code, line)
+    assert found.file.endswith("labels.csv")
+    assert all(word in str(found) for word in words)
+
+
+def test_a_missing_file_names_those_beside_it(write, tmp_path):
+    write("image,level\n")
+
+    found = problem(read_csv, tmp_path / "label.csv", ["image"])
+
+    assert found.code == "unreadable"
+    assert "labels.csv" in found.hint
+
+
+# D06, D07, D08: labels
+
+
+@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN", "N/A", "null"])
+def test_an_empty_label_is_named(table, cell):
+    for settings in ({}, {"classes": None}):
+        found = problem(table, f"image,level\na,0\nb,1\nc,{cell}\nd,x\n", **settings)
+
+        assert (found.code, found.line) == ("label-missing", 4)
+        assert "level" in found.message
+
+
+@pytest.mark.parametrize("cell", ["2.5", "x", "1_0", "inf", "-nan", "1e-1"])
+def test_what_is_no_whole_number_is_never_cut(table, cell):
+    found = problem(table, f"image,level\na,0\nb,{cell}\nc,{cell}\n")
+
+    assert (found.code, found.line) == ("label-type", 3)
+    assert cell in found.message
+
+
+@pytest.mark.parametrize("cell", ["5", "-1", "-100", "1e9"])
+def test_a_label_out_of_range_is_named(table, cell):
+    found = problem(table, f"image,level\na,0\nb,{cell}\n")
+
+    assert (found.code, found.line) == ("label-range", 3)
+    assert cell in found.message
+    assert "0..4" in found.message
+
+
+def test_whole_numbers_may_be_written_as_floats(table):
+    found = table("image,level\na,2.0\nb, 4\nc,0\n")
+
+    assert found.labels.tolist() == [2, 4, 0]
+    assert found.classes == GRADES
+
+
+def test_names_are_sorted_or_as_declared(table):
+    content = "image,level\na,dog\nb, cat\nc,dog\n"
+
+    assert table(content, classes=None).classes == ("cat", "dog")
+    assert table(content, classes=None).labels.tolist() == [1, 0, 1]
+    assert table(content, classes=("dog", "cat")).labels.tolist() == [0, 1, 0]
+
+
+def test_an_unknown_name_brings_the_nearest(table):
+    found = problem(table, "image,level\na,dog\nb,Catt\n", classes=("cat", "dog"))
+
+    assert (found.code, found.line, found.hint) == ("label-unknown", 3, "did you mean 'cat'?")
+
+
+def test_none_is_a_class_and_na_must_be_declared(table):
+    content = "image,level\na,none\nb,mild\n"
+
+    assert table(content, classes=None).classes == ("mild", "none")
+    assert table(content, classes=GRADES).labels.tolist() == [0, 1]
+    assert "dataset.classes" in problem(table, "image,level\na,NA\nb,x\n", classes=None).hint
+
+
+def test_one_class_is_none(table):
+    assert problem(table, "image,level\na,x\nb,x\n", classes=None).code == "no-classes"
+
+
+# D01, D02: paths
+
+
+@pytest.mark.parametrize("cell", ["../../etc/passwd", "/etc/passwd", "a/../../x", "a/..", "//x"])
+def test_a_path_out_of_the_folder_is_refused(table, cell):
+    found = problem(table, f"image,level\na,0\n{cell},1\n")
+
+    assert (found.code, found.line) == ("path-outside", 3)
+    assert cell in found.message
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"),
+    [
+        ("a\0b", "path-invalid"),
+        ("x" * 300, "path-invalid"),
+        ("é" * 130, "path-invalid"),
+        ("x/" * 600, "path-invalid"),
+        ("", "path-empty"),
+        ("  ", "path-empty"),
+    ],
+)
+def test_what_is_no_file_name_is_refused(table, cell, code):
+    found = problem(table, f"image,level\na,0\n{cell},1\n")
+
+    assert (found.code, found.line) == (code, 3)
+
+
+def test_the_suffix_counts_to_the_name(table):
+    assert table(f"image,level\n{'x' * 251},1\n").frame["path"][0] == "x" * 251
+    assert problem(table, f"image,level\n{'x' * 251},1\n", suffix=".jpeg").code == "path-invalid"
+
+
+# D04: twice
+
+
+@pytest.mark.parametrize("again", ["a/b.png", "./a/b.png", "a//b.png"])
+def test_a_row_that_stands_twice_names_both(table, again):
+    found = problem(table, f"image,level\na/b.png,1\nc,0\n{again},1\n")
+
+    assert (found.code, found.line) == ("duplicate-row", 4)
+    assert "line 2" in found.message
+
+
+def test_an_image_with_two_labels_names_both(table):
+    found = problem(table, "image,level\nx,0\na,1\na,1.0\ny,0\na,3\ny,0\n")
+
+    assert (found.code, found.line) == ("conflicting-labels", 6)
+    assert "'severe' here, but 'mild' on line 3" in found.message
+    assert "2 images" in found.hint
+
+
+# Groups, sides, D13
+
+
+def test_groups_come_from_a_column_or_from_the_name(table):
+    content = "image,level,who\n1_l,0,p \n1_r,1,p\n2_l,0,\n"
+
+    by_column = table(content, group="who").groups.tolist()
+    by_name = table(content, group=lambda cell: cell[0], suffix=".png").groups.tolist()
+
+    assert by_column == ["p", "p", "\x002_l"]
+    assert by_name == ["1", "1", "2"]
+
+
+def test_sides_are_read_by_their_common_names(table):
+    content = "image,level,side\n" + "".join(
+        f"{number},0,{side}\n"
+        for number, side in enumerate(
+            ["train", "Training", "val", "valid", "validation", "test", ""]
+        )
+    )
+
+    sides = table(content, split="side").frame["split"].tolist()
+
+    assert sides == [*["train"] * 2, *["validation"] * 3, "test", ""]
+    found = problem(table, content + "x,0,dev\n", split="side")
+    assert (found.code, found.line) == ("split-unknown", 9)
+
+
+def test_a_header_alone_is_an_empty_table(table):
+    assert len(table("image,level\n")) == 0
+    assert len(table("image,level\n", classes=None)) == 0
+
+
+# What to leave out
+
+
+def test_excluded_paths_bring_their_reasons(write):
+    path = write("path,reason,row\na.png,blurred,3\nb.png,,9\n")
+
+    assert read_exclusions(path, ["a.png", "b.png", "c.png"]) == {"a.png": "blurred", "b.png": ""}
+
+
+def test_an_excluded_path_that_is_none_is_an_error(write):
+    found = problem(
+        read_exclusions, write("path,reason\na.png,x\nfish_b,y\n"), ["a.png", "fish_b.png"]
+    )
+
+    assert (found.code, found.line) == ("exclude-unknown", 3)
+    assert found.hint == "did you mean 'fish_b.png'?"
+
+
+# Folders
+
+
+def test_a_folder_that_is_there_is_returned(tmp_path):
+    assert require_folder(tmp_path, "dataset.root") == tmp_path
+
+
+def test_a_missing_folder_and_an_unset_place_say_the_way(tmp_path):
+    missing = problem(require_folder, tmp_path / "x", "dataset.root")
+    unset = problem(require_folder, type(tmp_path)("@fish/small"), "dataset.root")
+    own = problem(require_folder, type(tmp_path)("@fish"), "dataset.root", "catch some")
+
+    assert str(tmp_path / "x") in missing.message
+    assert "--set dataset.root=FOLDER" in missing.hint
+    assert unset.message == "the place @fish is not set"
+    assert 'fish = "FOLDER"' in unset.hint
+    assert own.hint == "catch some"
+    assert {p.code for p in (missing, unset, own)} == {"missing-data"}

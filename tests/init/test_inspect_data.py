@@ -1,0 +1,231 @@
+"""What a look at data tells; every spec that is written validates and runs an epoch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sightx
+from sightx import DataError, Experiment
+from sightx.init import inspect_data, write_spec
+from sightx.registry import loading, project
+
+Write = Callable[[Path], Experiment]
+
+
+def images(folder: Path, names: Iterable[str], mode: str = "RGB", size: int = 40) -> None:
+    """Write images of noise, `size` + 10 wide and `size` high."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (size, size + 10, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(path)
+
+
+def table(path: Path, header: str, rows: Iterable[tuple[object, ...]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+
+
+def look(data: Path) -> write_spec.DatasetFacts:
+    return inspect_data.inspect_data(
+        data, loading.load_registry(project.find_project(data.parent)), data.parent
+    )
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Write:
+    """Write the spec of some data, run one epoch of it, and return the experiment."""
+
+    def call(data: Path) -> Experiment:
+        spec = data.parent / "written.toml"
+        spec.write_text(write_spec.write_spec(look(data)))
+        assert max(map(len, spec.read_text().splitlines())) <= 100
+        experiment = sightx.load(spec)
+        short = sightx.load(spec, ["training.epochs=1", "execution.device=cpu"])
+        run = sightx.run(short, runs=tmp_path / "runs")
+        assert run.result["status"] == "finished"
+        return experiment
+
+    return call
+
+
+def test_a_tree_of_sides(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "a data set"
+    for side, count in {"train": 12, "val": 4, "test": 4}.items():
+        images(data / side, [f"{c}/{n}.png" for c in ("dark", "light") for n in range(count)])
+    experiment = ran(data)
+    tables = experiment.tables()
+    assert tables["dataset"]["root"] == str(data)
+    assert tables["dataset"]["layout"] == "split"
+    assert (tables["split"]["use"], tables["split"]["validation"]) == ("given", 0.0)
+    assert tables["loss"]["use"] == "cross-entropy"
+    assert tables["training"]["monitor"] == "validation/balanced-accuracy"
+    assert tables["preprocess"] == [{"use": "resize", "size": 32, "fit": "stretch"}]
+    assert experiment.name == "a-data-set"
+    written = (tmp_path / "written.toml").read_text()
+    assert 'root = "a data set"' in written
+    assert "train: dark = 12, light = 12" in written
+
+
+def test_a_training_side_alone_gives_a_part_for_validation(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "data"
+    images(data / "train", [f"{c}/{n}.png" for c in ("a", "b") for n in range(20)])
+    images(data / "test", [f"{c}/{n}.png" for c in ("a", "b") for n in range(3)])
+    assert ran(data).tables()["split"]["validation"] == 0.1
+
+
+def test_a_flat_tree_that_is_grey_and_lopsided(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "data"
+    images(data / "cat", [f"{n}.png" for n in range(40)], "L", 70)
+    images(data / "dog", [f"{n}.png" for n in range(10)], "L", 70)
+    tables = ran(data).tables()
+    assert tables["dataset"]["layout"] == "flat"
+    assert tables["split"]["use"] == "stratified"
+    assert [item["use"] for item in tables["preprocess"]] == ["grayscale", "resize"]
+    assert tables["preprocess"][1]["size"] == 64
+    assert tables["loss"]["use"] == "inverse-frequency-cross-entropy"
+    written = (tmp_path / "written.toml").read_text()
+    assert "# cat = 40, dog = 10" in written
+    assert "80% of the samples are 'cat'" in written
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("train", "tram", "bus"):
+        images(tmp_path / "data" / name, ["1.png", "2.png", "3.png"])
+    assert look(tmp_path / "data").classes == ("bus", "train", "tram")
+
+
+def test_pairs_without_a_group_are_a_warning(tmp_path: Path) -> None:
+    names = [f"{n}_{eye}.png" for n in range(12) for eye in ("left", "right")]
+    images(tmp_path / "data" / "ill", names)
+    images(tmp_path / "data" / "well", [f"1{name}" for name in names])
+    assert any(
+        "48 names begin like another" in remark for remark in look(tmp_path / "data").remarks
+    )
+    images(tmp_path / "other" / "ill", [f"img_{n}.png" for n in range(24)])
+    images(tmp_path / "other" / "well", [f"img_{n}.png" for n in range(24)])
+    assert look(tmp_path / "other").remarks == ()
+
+
+def test_folders_that_are_a_scale_are_ordered(tmp_path: Path, ran: Write) -> None:
+    for name in ("Mild", "None", "Severe"):
+        images(tmp_path / "data" / name, [f"{n}.png" for n in range(6)])
+    experiment = ran(tmp_path / "data")
+    assert experiment.tables()["dataset"]["classes"] == ["None", "Mild", "Severe"]
+    assert experiment.tables()["dataset"]["ordered"] is True
+    assert experiment.training.monitor == "validation/qwk"
+
+
+def test_a_csv_with_groups_and_grades(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "data"
+    images(data / "pictures", [f"{n}.png" for n in range(60)])
+    rows = [(n, n // 2 % 3, f"p{n // 2}", n) for n in range(60)]
+    table(data / "labels.csv", "id,severity,patient_id,age", rows)
+    tables = ran(data / "labels.csv").tables()
+    dataset = tables["dataset"]
+    assert dataset["use"] == "csv"
+    assert (dataset["labels"], dataset["images"]) == ("labels.csv", "pictures")
+    assert (dataset["image"], dataset["suffix"]) == ("id", ".png")
+    assert (dataset["label"], dataset["group"], dataset["split"]) == ("severity", "patient_id", "")
+    assert (dataset["classes"], dataset["ordered"]) == (["0", "1", "2"], True)
+    assert tables["split"]["use"] == "grouped"
+    written = (data / "written.toml").read_text()
+    assert 'root = "."' in written
+    assert "look like grades" in written
+    assert "say ordered = false" in written
+
+
+def test_a_csv_with_sides_and_names(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "data"
+    images(data, [f"x/{n}.jpg" for n in range(30)])
+    sides = ["train", "train", "train", "val", "test"]
+    rows = [(f"x/{n}.jpg", ("b", "a")[n % 2], sides[n // 2 % 5]) for n in range(30)]
+    table(data / "all.csv", "file,kind,Split", rows)
+    experiment = ran(data)  # the folder: it holds one CSV file and no classes
+    dataset = experiment.tables()["dataset"]
+    assert (dataset["image"], dataset["label"], dataset["split"]) == ("file", "kind", "Split")
+    assert (dataset["images"], dataset["suffix"], dataset["ordered"]) == (".", "", False)
+    assert experiment.tables()["split"]["use"] == "given"
+
+
+def test_numbers_alone_are_no_grades_but_a_hint(tmp_path: Path) -> None:
+    images(tmp_path / "data", [f"{n}.png" for n in range(9)])
+    table(tmp_path / "data" / "l.csv", "image,label", [(n, n % 3) for n in range(9)])
+    facts = look(tmp_path / "data" / "l.csv")
+    assert not facts.ordered
+    assert "If they are grades" in facts.reasons["use"]
+
+
+def test_the_form_of_eyepacs(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "eyes"
+    names = [f"{n}_{eye}" for n in range(30) for eye in ("left", "right")]
+    images(data / "train", [f"{name}.jpeg" for name in names])
+    images(data / "test", ["99_left.jpeg"])
+    table(
+        data / "trainLabels.csv", "image,level", [(x, int(x.partition("_")[0]) % 5) for x in names]
+    )
+    experiment = ran(data)
+    dataset = experiment.tables()["dataset"]
+    assert (dataset["use"], dataset["labels"], dataset["images"]) == (
+        "eyepacs", "trainLabels.csv", "train",
+    )  # fmt: skip
+    assert experiment.tables()["split"]["use"] == "grouped"
+    assert experiment.training.monitor == "validation/qwk"
+
+
+def test_a_root_that_looks_like_a_place_is_still_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        images(Path("@x", name), ["1.png", "2.png", "3.png"])
+    assert look(Path("@x")).dataset["root"] == "./@x"
+
+
+def test_a_bad_image_is_a_remark_and_only_bad_ones_an_error(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        images(tmp_path / "data" / name, ["1.png", "2.png", "3.png"])
+    (tmp_path / "data" / "a" / "1.png").write_bytes(b"x")
+    (remark,) = look(tmp_path / "data").remarks
+    assert remark.startswith("1 of 6 sampled images cannot be read, such as a/1.png.")
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.write_bytes(b"x")
+    with pytest.raises(DataError, match="none of 6 images can be read"):
+        look(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], r"error\[no-classes\] folders of classes: none"),
+        (["a/1.png"], r"error\[no-classes\] folders of classes: a"),
+        (["train/a/1.png"], r"error\[no-classes\] folders of classes: a"),
+        (["a/1.png", "b/x.txt"], r"error\[empty-class\]"),
+        (["a/1.png", "a/2.png", "b/1.png"], "class 'b' has too few samples"),
+        (["1.csv", "2.csv"], r"error\[several-files\]"),
+    ],
+)
+def test_what_no_spec_can_be_written_for(tmp_path: Path, files: list[str], said: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in files:
+        if name.endswith(".png"):
+            images(data, [name])
+        else:
+            (data / name).parent.mkdir(exist_ok=True)
+            (data / name).write_text("x")
+    with pytest.raises(DataError, match=said):
+        look(data)
+
+
+def test_data_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        look(tmp_path / "nowhere")

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sightx.io.signals import Interrupted, restore_handlers, stop_on_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_remembered_and_handlers_are_given_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as asked:
+        assert asked.number == 0
+        signal.raise_signal(number)
+        assert asked.number == number
+    assert signal.getsignal(number) is before
+
+
+def test_who_ignores_signals_to_end_in_peace_gives_handlers_back_at_last() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with restore_handlers():
+        with stop_on_signals():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_thread_hears_nothing_and_changes_nothing() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def in_thread() -> object:
+        with stop_on_signals() as asked:
+            return asked.number, signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(in_thread).result() == (0, before)
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    script = (
+        "import signal\n"
+        "from sightx.io.signals import stop_on_signals\n"
+        "with stop_on_signals():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('first', flush=True)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('second', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "first\n"
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_an_interruption_is_no_exception_that_a_plugin_could_swallow() -> None:
+    assert not issubclass(Interrupted, Exception)
+    assert Interrupted(15).number == 15
+
+
+def test_a_second_signal_needs_no_python_to_be_running() -> None:
+    script = (
+        "import hashlib, signal\n"
+        "from sightx.io.signals import stop_on_signals\n"
+        "with stop_on_signals():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('busy', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)\n"  # minutes in one call
+    )
+    busy = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert busy.stdout is not None
+    with busy.stdout:
+        assert busy.stdout.readline() == b"busy\n"
+    busy.terminate()
+    assert busy.wait(30) == -signal.SIGTERM
+
+
+def test_a_launcher_that_passes_a_signal_on_does_not_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with stop_on_signals() as asked:
+        for _ in range(3):  # the process group hears it, and each launcher repeats it
+            signal.raise_signal(signal.SIGTERM)
+        assert asked.number == signal.SIGTERM
+
+
+def test_a_launched_process_too_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    script = (
+        "import signal, time\n"
+        "from sightx.io import signals\n"
+        "signals.ECHO = 0.05\n"
+        "with signals.stop_on_signals():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    time.sleep(0.1)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert done.returncode == -signal.SIGTERM

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, NegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from sightx import File, Loss, ParamGroup, Settings, Weights
+from sightx.registry.components import validate_settings
+from sightx.registry.introspection import MARK, fields, to_toml
+
+TYPES: list[tuple[Any, str, Any]] = [
+    (bool, "boolean", False),
+    (str, "string", MARK),
+    (int, "integer", 1),
+    (PositiveInt, "integer > 0", 1),
+    (NonNegativeInt, "integer >= 0", 1),
+    (PositiveFloat, "number > 0", 1.0),
+    (NegativeFloat, "number < 0", -1.0),
+    (Annotated[float, Field(ge=0, le=0.5)], "number from 0 to 0.5", 0.5),
+    (Annotated[float, Field(gt=2, lt=3)], "number > 2 and < 3", 2.5),
+    (Annotated[float, Field(gt=0, lt=1)], "number > 0 and < 1", 0.5),
+    (Annotated[float, Field(gt=5)], "number > 5", 6.0),
+    (Annotated[float, Field(lt=-5)], "number < -5", -6.0),
+    (Annotated[int, Field(gt=5, lt=9)], "integer > 5 and < 9", 6),
+    (Annotated[int, Field(ge=10, multiple_of=8)], "integer >= 10", 16),
+    (Literal["a", "b"], "one of a, b", "a"),
+    (Literal[3, 5], "one of 3, 5", 3),
+    (int | None, "integer", 1),
+    (PositiveInt | tuple[PositiveInt, PositiveInt],
+     "integer > 0 or array of 2 integers > 0", 1),
+    (tuple[str, ...], "array of strings", [MARK]),
+    (tuple[float, str], "array of number, string", [1.0, MARK]),
+    (Annotated[tuple[float, ...], Field(min_length=2)], "array of numbers, at least 2 items",
+     [1.0, 1.0]),
+    (tuple[Literal["x", "y"], ...], "array of (one of x, y)", ["x"]),
+    (Annotated[str, Field(min_length=1, max_length=9)],
+     "string, at least 1 character, at most 9 characters", MARK),
+    (Annotated[str, Field(pattern="^C")], "string matching ^C", MARK),
+    (Path, "path", f"path/to/{MARK}"),
+    (File, "path", f"path/to/{MARK}"),
+    (Weights, "string, or a path ending in .safetensors, .pt, .pth", MARK),
+    (Mapping[str, int], "table of integers", {"key": 1}),
+    (ParamGroup, "table of match, lr", {"match": [MARK], "lr": 1.0}),
+    (tuple[ParamGroup, ...], "array of tables of match, lr", [{"match": [MARK], "lr": 1.0}]),
+    (Loss, "component of kind loss", {"use": "some"}),
+    (tuple[Loss, ...], "array of components of kind loss", [{"use": "some"}]),
+    (Any, "any value", MARK),
+]  # fmt: skip
+
+
+class _Registry:
+    """Know one loss."""
+
+    def find(self, kind: str, use: str) -> type[Loss]:
+        assert (kind, use) == ("loss", "some")
+        return Some
+
+
+class Some(Loss):
+    """A loss."""
+
+    name = "some"
+
+
+@pytest.mark.parametrize(("annotation", "words", "example"), TYPES, ids=[t[1] for t in TYPES])
+def test_a_type_is_said_in_words_and_its_example_is_one(
+    annotation: Any, words: str, example: Any
+) -> None:
+    cls = type(
+        "Case", (Settings,), {"__annotations__": {"key": annotation}, "__module__": __name__}
+    )
+    (field,) = fields(cls, lambda kind: "some")
+    assert field.type == words
+    assert (field.example, type(field.example)) == (example, type(example))
+    assert field.required
+    again = tomllib.loads(f"key = {to_toml(field.example)}")
+    assert again == {"key": example}
+    validate_settings(cls, again, _Registry())  # type: ignore[arg-type]
+
+
+class Whole(Settings):
+    """Everything."""
+
+    later: int = 3
+    """The second.
+
+    In two lines."""
+    chosen: str = Field(examples=["resnet18"])
+    """An author's own example."""
+    group: tuple[ParamGroup, ...] = (ParamGroup(match=("a",), lr=0.5),)
+    nothing: Path | None = None
+    place: Path = Path("here")
+    made: tuple[int, ...] = Field(default_factory=lambda: (1, 2))
+
+
+def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() -> None:
+    found = {field.key: field for field in fields(Whole)}
+    assert next(iter(found)) == "chosen"
+    assert found["chosen"].example == "resnet18"
+    assert found["later"].description == "The second. In two lines."
+    assert found["group"].default == [{"match": ["a"], "lr": 0.5}]
+    assert found["place"].default == "here"
+    assert found["nothing"].default is None
+    assert found["made"].default == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True, 0, -3, 1e-08, 1.5e300, 0.1, "", 'quo"te\\ \n\t\x00\x7f', "é 🜚", [], {}, [[1], [2.5]],
+        {"a b": [{"c": "d"}], "é": {"x-1": False}},
+    ],
+)  # fmt: skip
+def test_values_survive_toml(value: Any) -> None:
+    text = to_toml(value)
+    assert "\n" not in text
+    assert tomllib.loads(f"key = {text}") == {"key": value}
+    assert json.dumps(tomllib.loads(f"key = {text}")["key"]) == json.dumps(value)
+
+
+def test_dates_survive_toml() -> None:
+    assert tomllib.loads(f"key = {to_toml(date(2026, 1, 2))}") == {"key": date(2026, 1, 2)}
+    assert math.isclose(tomllib.loads(f"key = {to_toml(1 / 3)}")["key"], 1 / 3)

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticCustomError
+
+from sightx import PluginError, load
+from sightx.registry import loading
+from sightx.registry.project import Project
+
+SPEC = """\
+name = "a"
+[dataset]
+use = "synthetic-fundus"
+[model]
+use = "MODEL"
+"""
+Install = Callable[..., Path]
+Source = Callable[..., str]
+
+
+def registry(tmp_path: Path, *folders: Path):
+    return loading.load_registry(Project(tmp_path, plugins=folders))
+
+
+def states(found) -> dict[str, str]:
+    return {plugin.name: plugin.state for plugin in found.plugins}
+
+
+def spec(tmp_path: Path, model: str) -> Path:
+    path = tmp_path / "a.toml"
+    path.write_text(SPEC.replace("MODEL", model))
+    return path
+
+
+def command(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from sightx.cli.main import main; main()", *words],
+        capture_output=True, text=True, check=False, cwd=folder,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables},
+    )  # fmt: skip
+
+
+def test_an_installed_distribution_brings_its_component(
+    tmp_path: Path, install: Install, component: Source
+) -> None:
+    install("sx-tiny", component("tiny"), version="2.5")
+    found = registry(tmp_path)
+    entry = next(entry for entry in found.entries("model") if entry.component.name == "tiny")
+    assert str(entry.plugin) == "sx-tiny (sx-tiny 2.5)"
+    assert load(spec(tmp_path, "tiny")).model.name == "tiny"
+
+
+FAULTS = {
+    "raises": ("raise RuntimeError('boom')", "RuntimeError: boom"),
+    "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "base": ("raise BaseException('deep')", "BaseException: deep"),
+    "syntax": ("def f(:", "SyntaxError: "),
+    "lines": ("raise ValueError('a\\nb')", "ValueError: a b"),
+    "misspelt": (
+        "from sightx import hookimpl\n@hookimpl\ndef sightx_component():\n    return []",
+        "PluginValidationError: unknown hook 'sightx_component'",
+    ),
+    "signature": (
+        "from sightx import hookimpl\n@hookimpl\ndef sightx_components(registry):\n    return []",
+        "PluginValidationError: Plugin 'sx-signature' for hook 'sightx_components'",
+    ),
+    "unmarked": ("def sightx_components():\n    return []", "TypeError: it brings no hook"),
+    "thrower": (
+        "from sightx import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ),
+    "stranger": (
+        "from sightx import hookimpl\n@hookimpl\ndef sightx_components():\n    return [int]",
+        "<class 'int'> is no component class",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_plugin_is_recorded_and_hurts_only_who_needs_it(
+    tmp_path: Path, install: Install, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:  # P01, P02, P03, P06
+    code, error = FAULTS[fault]
+    install(f"sx-{fault}", code)
+    broken = next(p for p in registry(tmp_path).plugins if p.name == f"sx-{fault}")
+    assert broken.state == "broken"
+    assert broken.error.startswith(error)
+
+    assert load(spec(tmp_path, "simplenet")).model.name == "simplenet"
+    (warning,) = caplog.messages
+    assert warning.startswith(
+        f"warning[broken-plugin] plugin sx-{fault} (sx-{fault} 1.0) at sightx_test_sx_{fault} "
+        f"is broken: {error}"
+    )
+    with pytest.raises(PluginError) as caught:
+        load(spec(tmp_path, "elsewhere"))
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path, problem.code) == (5, "model.use", "broken-plugin")
+    assert f"no model is called 'elsewhere'; plugin sx-{fault} (sx-{fault} 1.0)" in problem.message
+    assert "--debug" in problem.hint
+
+
+def test_the_command_line_warns_once_or_fails_with_4(
+    tmp_path: Path, install: Install
+) -> None:  # P01, P02, P03, P12
+    folder = install("sx-exits", "import sys\nprint('seen', file=sys.stderr)\nsys.exit(3)")
+    spec(tmp_path, "simplenet")
+    good = command(tmp_path, "validate", "a.toml", "a.toml", PYTHONPATH=str(folder))
+    assert good.returncode == 0
+    warnings = [line for line in good.stderr.splitlines() if line != "seen"]
+    assert len(warnings) == 1
+    assert "sx-exits (sx-exits 1.0)" in warnings[0]
+    assert "SystemExit: 3" in warnings[0]
+
+    spec(tmp_path, "elsewhere")
+    bad = command(tmp_path, "validate", "a.toml", PYTHONPATH=str(folder))
+    assert (bad.returncode, bad.stdout) == (4, "")
+    assert bad.stderr.splitlines()[-1].startswith("a.toml:5:1: error[broken-plugin] model.use: ")
+    shown = command(tmp_path, "--debug", "show", "a.toml", PYTHONPATH=str(folder))
+    assert "sys.exit(3)" in shown.stderr
+
+    none = command(tmp_path, "validate", "a.toml", PYTHONPATH=str(folder), SIGHTX_PLUGINS="none")
+    assert none.returncode == 2
+    assert "seen" not in none.stderr
+
+
+def test_without_plugins_no_stranger_is_imported(
+    tmp_path: Path, install: Install, component: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:  # P12
+    install("sx-off", component("off"))
+    monkeypatch.setenv("SIGHTX_PLUGINS", "none")
+    found = registry(tmp_path)
+    assert states(found)["sx-off"] == "disabled"
+    assert "off" not in found.names("model")
+    assert "sightx_test_sx_off" not in sys.modules
+
+
+def test_a_spec_never_names_a_path_to_code(tmp_path: Path) -> None:  # P12
+    (tmp_path / "evil.py").write_text("raise SystemExit(9)")
+    for use in ("evil.py", "./evil.py", "evil:main", str(tmp_path / "evil.py")):
+        with pytest.raises(PydanticCustomError, match="no model is called"):
+            registry(tmp_path).find("model", use)
+
+
+def test_a_clash_names_both_owners_whatever_the_order_of_folders(
+    tmp_path: Path, install: Install, component: Source
+) -> None:  # P04
+    for name in ("sx-one", "sx-two", "sx-three"):
+        install(name, component("twin"), version="1.2")
+    folders = [path for path in sys.path if "site" in path and "sx-" in path]
+    messages = set()
+    for order in itertools.permutations(folders):
+        sys.path[:] = [*order, *(path for path in sys.path if path not in folders)]
+        with pytest.raises(PydanticCustomError) as caught:
+            registry(tmp_path).find("model", "twin")
+        messages.add((caught.value.message(), caught.value.context["hint"]))
+    ((message, hint),) = messages
+    for name in ("one", "two", "three"):
+        assert f"sx-{name} (sx-{name} 1.2) at {tmp_path}/site/sx-{name}/" in message
+    assert hint == 'write use = "sx-one:twin" or "sx-three:twin" or "sx-two:twin"'
+    assert registry(tmp_path).find("model", "sx-two:twin").__module__ == "sightx_test_sx_two"
+
+
+def test_a_clash_is_4_only_for_the_spec_that_names_it(
+    tmp_path: Path, install: Install, component: Source
+) -> None:  # P04, P05
+    install("sx-copy", component("resnet50"))
+    assert load(spec(tmp_path, "simplenet")).model.name == "simplenet"
+    with pytest.raises(PluginError, match=r"builtin .* and sx-copy "):
+        load(spec(tmp_path, "resnet50"))
+    assert type(load(spec(tmp_path, "sx-copy:resnet50")).model).__module__ == "sightx_test_sx_copy"
+    own = load(spec(tmp_path, "sightx:resnet50"))
+    assert type(own.model).__module__.startswith("sightx.builtin")
+
+
+def test_an_experiment_that_names_an_owner_is_whole_again_from_its_tables(
+    tmp_path: Path, install: Install, component: Source
+) -> None:
+    install("sx-copy", component("resnet50"))
+    experiment = load(spec(tmp_path, "sx-copy:resnet50"))
+    assert experiment.tables()["model"]["use"] == "sx-copy:resnet50"
+
+
+def test_two_distributions_with_one_entry_point_name_are_both_loaded(
+    tmp_path: Path, install: Install, component: Source
+) -> None:
+    install("sx-a", component("left"), point="same")
+    install("sx-b", component("right"), point="same")
+    found = registry(tmp_path)
+    both = [p for p in found.plugins if p.name == "same"]
+    assert [p.distribution for p in both] == ["sx-a", "sx-b"]
+    assert [p.state for p in both] == ["loaded", "loaded"]
+    assert [p.note for p in both] == [
+        "sx-b 1.0 has an entry point of this name too",
+        "sx-a 1.0 has an entry point of this name too",
+    ]
+    assert {"left", "right"} <= set(found.names("model"))
+
+
+@pytest.mark.parametrize("spelling", ["sx-again", "SX_Again"])
+def test_a_distribution_that_is_there_twice_is_shadowed_by_the_first(
+    tmp_path: Path, install: Install, component: Source, spelling: str
+) -> None:
+    older = install("sx-again", component("again"), version="1.0")
+    newer = tmp_path / "first"
+    shutil.copytree(older, newer)
+    info = newer / "sx_again-1.0.dist-info"
+    info.rename(info := newer / "sx_again-2.0.dist-info")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {spelling}\nVersion: 2.0\n")
+    sys.path.insert(0, str(newer))
+    try:
+        found = registry(tmp_path)
+    finally:
+        sys.path.remove(str(newer))
+    plugins_ = {p.state: p for p in found.plugins if p.name == "sx-again"}
+    assert plugins_["loaded"].version == "2.0"
+    shadowed = plugins_["shadowed"]
+    assert (shadowed.version, shadowed.place) == ("1.0", str(older / "sx_again-1.0.dist-info"))
+    assert shadowed.error == f"sx-again 2.0 comes first, at {info}"
+    assert found.broken == []
+    assert found.names("model").count("again") == 1
+
+
+def test_a_folder_that_is_on_the_path_twice_is_one(
+    tmp_path: Path, install: Install, component: Source
+) -> None:
+    folder = install("sx-double", component("double"))
+    sys.path.append(str(folder))
+    try:
+        found = registry(tmp_path)
+    finally:
+        sys.path.reverse()
+        sys.path.remove(str(folder))
+        sys.path.reverse()
+    assert [p.state for p in found.plugins if p.distribution == "sx-double"] == ["loaded"]
+
+
+def test_entry_points_that_cannot_be_read_break_only_their_distribution(
+    tmp_path: Path, install: Install
+) -> None:
+    folder = install("sx-torn", "")
+    next(folder.glob("*.dist-info/entry_points.txt")).write_text("[sightx]\nno equals sign\n")
+    found = registry(tmp_path)
+    (torn,) = [p for p in found.plugins if p.distribution == "sx-torn"]
+    assert torn.state == "broken"
+    assert found.names("model")
+
+
+def test_wrong_parameters_of_a_plugin_are_2_at_their_place(
+    tmp_path: Path, install: Install
+) -> None:  # P08
+    code = '''
+from pydantic import PositiveInt
+from sightx import Model, hookimpl
+
+class Deep(Model):
+    """A stranger's."""
+
+    name = "deep"
+    depth: PositiveInt = 3
+
+@hookimpl
+def sightx_components():
+    return [Deep]
+'''
+    folder = install("sx-deep", code)
+    path = spec(tmp_path, "deep")
+    path.write_text(path.read_text() + "depth = -1\n")
+    done = command(tmp_path, "validate", "a.toml", PYTHONPATH=str(folder))
+    assert done.returncode == 2
+    line = "a.toml:6:1: error[invalid-value] model.depth: -1: must be greater than 0"
+    assert done.stderr == line + "\n"
+    listed = command(tmp_path, "list-plugins", "model", "--json", PYTHONPATH=str(folder))
+    assert "deep" in [item["name"] for item in json.loads(listed.stdout)["components"]]
+
+
+def test_a_validator_or_a_trait_that_crashes_is_its_plugins_failure(
+    tmp_path: Path, install: Install
+) -> None:
+    code = '''
+from pydantic import model_validator
+from sightx import Dataset, Model, hookimpl
+
+class Crash(Model):
+    """Fails."""
+
+    name = "crash"
+
+    @model_validator(mode="after")
+    def _check(self):
+        raise KeyError("oops")
+
+class Blind(Dataset):
+    """Fails later."""
+
+    name = "blind"
+
+    def traits(self):
+        raise KeyError("oops")
+
+@hookimpl
+def sightx_components():
+    return [Crash, Blind]
+'''
+    install("sx-crash", code)
+    with pytest.raises(
+        PluginError, match=r"the model 'crash' of sightx_test_sx_crash failed: KeyErr"
+    ):
+        load(spec(tmp_path, "crash"))
+    path = spec(tmp_path, "simplenet")
+    with pytest.raises(PluginError, match=r"the dataset 'blind' failed: KeyError: 'oops'"):
+        load(path, ["dataset.use=blind"])

@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+import sightx
+from sightx import DataError, Epoch, Experiment, NonFiniteError, Run, SpecError, hookimpl
+from sightx.registry.kinds import Observer
+
+
+class Recorder:
+    """Remember every hook that was called."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @hookimpl
+    def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
+        assert run.data["samples"] == 48
+        self.heard.append("run started")
+
+    @hookimpl
+    def sightx_epoch_started(self, epoch: int) -> None:
+        self.heard.append(f"epoch {epoch} started")
+
+    @hookimpl
+    def sightx_step_finished(self, step: sightx.Step) -> None:
+        self.heard.append(f"step {step.step}")
+
+    @hookimpl
+    def sightx_epoch_finished(self, run: Run, epoch: Epoch) -> None:
+        assert len(run.metrics) == epoch.number  # they are on disk already
+        self.heard.append(f"epoch {epoch.number} finished")
+
+    @hookimpl
+    def sightx_checkpoint_written(self, run: Run, checkpoint: str) -> None:
+        assert (run.directory / "checkpoints" / checkpoint / "manifest.json").is_file()
+        self.heard.append(checkpoint)
+
+    @hookimpl
+    def sightx_run_finished(self, result: dict[str, Any]) -> None:
+        self.heard.append(result["status"])
+
+
+class Watch(Observer):
+    """Hand out an object that is there already."""
+
+    name = "test-watch"
+
+    def watching(self, watcher: object) -> Watch:
+        object.__setattr__(self, "_watcher", watcher)
+        return self
+
+    def build(self, run: Run) -> object:
+        return self._watcher  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def finished(spec: Path, tmp_path: Path) -> Run:
+    return sightx.run(sightx.load(spec), runs=tmp_path / "runs")
+
+
+def test_a_run_leaves_its_whole_directory(finished: Run, spec: Path) -> None:
+    there = {str(p.relative_to(finished.directory)) for p in finished.directory.rglob("*")}
+    assert {
+        "spec.toml", "experiment.toml", "environment.json", "data.json", "split.csv",
+        "metrics.jsonl", "result.json", "checkpoints/names.json", "plots/curves.png",
+        "checkpoints/step-00000006/model.safetensors", "predictions/validation.csv",
+        "predictions/test.csv", "predictions/test.outputs.npy",
+        "predictions/test.probabilities.npy", "plots/confusion-test.png",
+    } <= there  # fmt: skip
+    assert (finished.directory / "spec.toml").read_text() == spec.read_text()
+    assert finished.result["status"] == "finished"
+    assert finished.data["counts"]["train"] == [12, 12]
+
+
+def test_figures_can_be_computed_again_from_the_predictions(finished: Run) -> None:
+    table = finished.predictions("test")
+    result = finished.result["test"]
+    assert result["test/accuracy"] == accuracy_score(table.label, table.prediction)
+    assert result["test/balanced-accuracy"] == balanced_accuracy_score(
+        table.label, table.prediction
+    )
+    scored = finished.predictions_of("test")
+    assert scored is not None
+    rows = np.arange(len(scored))
+    losses = -np.log(scored.probabilities[rows, scored.labels])
+    assert result["test/loss"] == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_test_figures_come_from_the_best_checkpoint(finished: Run) -> None:
+    assert finished.result["checkpoint"] == "best"
+    best = finished.metrics["validation/balanced-accuracy"].idxmax() + 1
+    assert finished.result["epoch"] == best
+    at_best = finished.metrics["validation/loss"][best - 1]
+    assert finished.result["validation"]["validation/loss"] == pytest.approx(at_best, rel=1e-6)
+
+
+def test_the_same_spec_twice_is_the_same_to_the_bit(spec: Path, tmp_path: Path) -> None:
+    runs = [
+        sightx.run(sightx.load(spec, [f"execution.threads={threads}"]), runs=tmp_path / "runs")
+        for threads in (1, 2)
+    ]
+    assert runs[0].id != runs[1].id
+    times = ("seconds", "images_per_second", "waiting")
+    first, second = (
+        [{k: v for k, v in json.loads(line).items() if k not in times}
+         for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+        for run in runs
+    )  # fmt: skip
+    assert first == second
+    weights = [(run.checkpoint("last") / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    assert runs[0].data["id"] == runs[1].data["id"]
+
+
+def test_observers_hear_everything_in_order(spec: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    sightx.run(
+        sightx.load(spec),
+        observers={"recorder": Watch().watching(recorder)},
+        runs=tmp_path / "runs",
+    )
+    saved = ["step-00000003", "step-00000006"]
+    assert [each for each in recorder.heard if each not in saved] == [
+        "run started",
+        "epoch 1 started", "step 1", "step 2", "step 3", "epoch 1 finished",
+        "epoch 2 started", "step 4", "step 5", "step 6", "epoch 2 finished",
+        "finished",
+    ]  # fmt: skip
+    # A state is safe some time after its epoch, and before the run is over.
+    places = [recorder.heard.index(each) for each in saved]
+    assert recorder.heard.index("epoch 1 finished") < places[0] < places[1]
+    assert recorder.heard.index("epoch 2 finished") < places[1]
+
+
+class Failing:
+    @hookimpl
+    def sightx_epoch_finished(self) -> None:
+        raise RuntimeError("no connection")
+
+
+def test_a_failing_observer_is_dropped_and_the_run_goes_on(spec: Path, tmp_path: Path) -> None:
+    run = sightx.run(
+        sightx.load(spec), observers={"bad": Watch().watching(Failing())}, runs=tmp_path / "runs"
+    )
+    assert run.result["status"] == "finished"
+    assert (run.directory / "console.log").read_text().count("no connection") == 1
+
+
+def test_a_broken_image_ends_the_run_before_its_first_step(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
+    bad = folders / "train" / "dark" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"1 of 48 images.*train/dark/0.png \(truncated\)"):
+        sightx.run(sightx.load(spec), runs=tmp_path / "runs")
+    (directory,) = (tmp_path / "runs").iterdir()
+    run = sightx.open_run(directory)
+    assert run.result["status"] == "failed"
+    assert "0.png" in run.result["error"]
+    assert not run.checkpoints
+    assert "Traceback" in (directory / "error.log").read_text()
+    listed = pd.read_csv(directory / "bad-images.csv")
+    assert list(listed.path) == ["train/dark/0.png"]
+    assert bad.is_file()
+
+
+def test_the_list_of_broken_images_is_what_exclude_takes(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
+    (folders / "train" / "dark" / "0.png").write_bytes(b"<html>")
+    with pytest.raises(DataError):
+        sightx.run(sightx.load(spec), runs=tmp_path / "runs")
+    (directory,) = (tmp_path / "runs").iterdir()
+    listed = directory / "bad-images.csv"
+    run = sightx.run(sightx.load(spec, [f"dataset.exclude={listed}"]), runs=tmp_path / "runs")
+    assert run.data["skipped"] == {"train/dark/0.png": "not an image"}
+    assert run.data["counts"]["train"] == [11, 12]
+
+
+def test_without_a_best_checkpoint_the_last_weights_count(spec: Path, tmp_path: Path) -> None:
+    sets = [
+        "split={use='stratified', validation=0.0, test=0.25}",
+        "training.monitor=train/loss",
+        "checkpoint=[{use='last'}]",
+    ]
+    run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+    assert (run.result["checkpoint"], run.result["epoch"]) == ("last", 2)
+    assert "validation" not in run.result
+    assert run.result["test"]["test/accuracy"] >= 0
+
+
+def test_test_on_request_leaves_the_test_side_alone(spec: Path, tmp_path: Path) -> None:
+    run = sightx.run(sightx.load(spec, ["evaluation.test=on-request"]), runs=tmp_path / "runs")
+    assert "test" not in run.result
+    assert run.predictions_of("test") is None
+
+
+def test_what_is_not_finite_becomes_exit_6_and_the_last_checkpoint_stays(
+    spec: Path, tmp_path: Path
+) -> None:
+    sets = ["optimizer.use=sgd", "optimizer.lr=1e30", "optimizer.momentum=0.9", "training.epochs=9"]
+    with pytest.raises(NonFiniteError, match="step") as caught:
+        sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+    assert caught.value.exit_code == 6
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert sightx.open_run(directory).result["status"] == "failed"
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_run_can_begin_with_the_weights_of_a_file(
+    finished: Run, spec: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = finished.checkpoint() / "model.safetensors"
+    if suffix == "pt":
+        torch.save(load_file(path), tmp_path / "w.pt")
+        path = tmp_path / "w.pt"
+    run = sightx.run(
+        sightx.load(spec, [f"model.weights={path}", "training.epochs=1", "optimizer.lr=1e-12"]),
+        runs=tmp_path / "runs",
+    )
+    after = load_file(run.checkpoint() / "model.safetensors")
+    for name, weight in load_file(finished.checkpoint() / "model.safetensors").items():
+        torch.testing.assert_close(after[name], weight)
+
+
+def test_a_run_can_begin_with_the_weights_of_a_run(
+    finished: Run, spec: Path, tmp_path: Path
+) -> None:
+    sets = [f"model.weights=run:{finished.id}", "training.epochs=1", "optimizer.lr=1e-12"]
+    run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+    before, after = (load_file(r.checkpoint() / "model.safetensors") for r in (finished, run))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_saves_and_says_so(
+    spec: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [
+        sys.executable, "-m", "sightx", "run", str(spec), "--runs", str(tmp_path / "runs"),
+        "--set", "training.epochs=100000",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.strip().startswith("2 "):  # the second epoch is over
+                os.kill(process.pid, number)
+                break
+        process.stdout.read()
+        assert process.wait() == 128 + number
+    (directory,) = (tmp_path / "runs").iterdir()
+    run = sightx.open_run(directory)
+    assert run.result["status"] == "interrupted"
+    assert run.checkpoint("last").is_dir()
+
+
+def test_a_chain_without_a_size_is_said_before_anything_is_read(spec: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="does not end in one size"):
+        sightx.run(sightx.load(spec, ["preprocess=[{use='grayscale'}]"]), runs=tmp_path / "runs")
+
+
+def test_a_run_in_a_thread_leaves_signals_alone(spec: Path, tmp_path: Path, folders: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(sightx.run, sightx.load(spec), runs=tmp_path / "runs").result()
+    assert run.result["status"] == "finished"
+
+
+def test_the_predictions_of_a_run_know_nothing_of_the_order_of_files(
+    finished: Run, folders: Path
+) -> None:
+    predictor = sightx.Predictor.load(finished.directory, "cpu")
+    table = finished.predictions("test")
+    found = [predictor.predict(folders / path).decision for path in table.path]
+    assert found == list(table.prediction)
+
+
+def test_sixteen_bit_and_turned_images_train_as_they_predict(
+    spec: Path, folders: Path, tmp_path: Path, write_spec: Callable[..., Path]
+) -> None:
+    dark = np.full((8, 8), 12000, np.uint16)
+    Image.fromarray(dark).save(folders / "train" / "dark" / "deep.png")
+    run = sightx.run(sightx.load(spec), runs=tmp_path / "runs")
+    assert run.data["counts"]["train"] == [13, 12]
+    predictor = sightx.Predictor.load(run.directory, "cpu")
+    assert predictor.predict(folders / "train" / "dark" / "deep.png").decision == "dark"
+
+
+def test_the_epoch_of_the_result_is_that_of_the_weights(spec: Path, tmp_path: Path) -> None:
+    sets = ["training.epochs=5", "checkpoint=[{use='best', monitor='train/loss'}]"]
+    recorder = Epochs()
+    run = sightx.run(
+        sightx.load(spec, sets),
+        observers={"epochs": Watch().watching(recorder)},
+        runs=tmp_path / "runs",
+    )
+    best = int(run.metrics["train/loss"].idxmin()) + 1
+    assert run.result["epoch"] == best
+    assert recorder.best[-1] == best
+
+
+class Epochs:
+    """Remember which epochs were called the best."""
+
+    def __init__(self) -> None:
+        self.best: list[int] = []
+
+    @hookimpl
+    def sightx_epoch_finished(self, epoch: Epoch) -> None:
+        self.best += [epoch.number] if epoch.best else []
+
+
+def test_weights_that_a_last_step_threw_away_are_exit_6(spec: Path, tmp_path: Path) -> None:
+    sets = ["optimizer={use='sgd', lr=1e38}", "training.batch_size=32", "training.epochs=1"]
+    with pytest.raises(NonFiniteError, match=r"non-finite .* after step 1"):
+        sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert not sightx.open_run(directory).checkpoints
+
+
+def test_a_run_can_begin_with_the_last_one(finished: Run, spec: Path) -> None:
+    sets = ["model.weights=run:last", "training.epochs=1"]
+    run = sightx.run(sightx.load(spec, sets), runs=finished.directory.parent)
+    assert finished.id in run.environment["weights"]
+
+
+def test_wrong_weights_are_said_before_any_image_is_read(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
+    (folders / "train" / "dark" / "0.png").write_bytes(b"")
+    sets = [f"model.weights={tmp_path / 'gone.pt'}"]
+    with pytest.raises(sightx.ResourceError, match=r"gone\.pt"):
+        sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
+
+
+def test_a_run_leaves_what_torch_keeps_for_everybody(spec: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    before = (signal.getsignal(signal.SIGINT), torch.get_num_threads())
+    run = sightx.run(sightx.load(spec, ["execution.deterministic=true"]), runs=tmp_path / "runs")
+    sightx.Predictor.load(run.directory, "cpu")
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert (signal.getsignal(signal.SIGINT), torch.get_num_threads()) == before
+
+
+def test_runs_in_threads_take_turns_and_change_nothing(
+    finished: Run, spec: Path, tmp_path: Path
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    experiment = sightx.load(spec)
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: sightx.run(experiment, runs=tmp_path / "r"), range(3)))
+    expected = (finished.checkpoint("last") / "model.safetensors").read_bytes()
+    for run in runs:
+        assert (run.checkpoint("last") / "model.safetensors").read_bytes() == expected
+
+
+class Unbuilt(Observer):
+    """Fail to build."""
+
+    name = "test-unbuilt"
+
+    def build(self, run: Run) -> object:
+        raise RuntimeError("no server")
+
+
+def test_an_observer_that_cannot_be_built_is_dropped(
+    spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = sightx.run(sightx.load(spec), observers={"u": Unbuilt()}, runs=tmp_path / "runs")
+    assert run.result["status"] == "finished"
+    assert "observer u is dropped: RuntimeError: no server" in caplog.text
+
+
+def test_a_loaded_experiment_travels_without_its_registry(spec: Path) -> None:
+    import copyreg  # noqa: F401
+    from multiprocessing.reduction import ForkingPickler
+
+    experiment = sightx.load(spec)
+    copy = ForkingPickler.loads(bytes(ForkingPickler.dumps(experiment)))
+    assert copy == experiment
+    assert copy.origin is None
+
+
+def test_a_signal_while_images_are_prepared_is_recorded(
+    folders: Path, spec: Path, tmp_path: Path
+) -> None:
+    script = f"""
+import signal, sys, sightx
+def progress(done, of):
+    if done == 5:
+        signal.raise_signal(signal.SIGTERM)
+run = sightx.run(sightx.load({str(spec)!r}), runs=__import__("pathlib").Path(sys.argv[1]),
+                 progress=progress)
+print(run.result["status"], run.result["signal"])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["interrupted", str(int(signal.SIGTERM))]
+
+
+def test_an_interrupted_run_predicts_undecided(spec: Path, folders: Path, tmp_path: Path) -> None:
+    class Stop:
+        @hookimpl
+        def sightx_step_finished(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    run = sightx.run(
+        sightx.load(spec, ["postprocess=[{use='temperature'}]"]),
+        observers={"stop": Watch().watching(Stop())},
+        runs=tmp_path / "runs",
+    )
+    assert run.result["status"] == "interrupted"
+    assert run.checkpoint().name == "step-00000001-running"
+    predictor = sightx.Predictor.load(run.directory, "cpu")
+    assert predictor.predict(folders / "test" / "dark" / "0.png").decision in ("dark", "light")

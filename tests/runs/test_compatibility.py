@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from sightx.builtin.schedulers import Constant, Cosine, OneCycle, Plateau, Step
+from sightx.records.history import History
+from sightx.registry.kinds import Scheduler
+from sightx.runs import compatibility
+
+HISTORY = History("train/loss", {}, ({"train/loss": 1.0}, {"train/loss": 2.0}))
+BUILTIN = {"kind": "model", "name": "net", "plugin": "builtin", "revision": 1, "version": "1",
+           "sha256": "a"}  # fmt: skip
+STRANGER = {**BUILTIN, "plugin": "other"}
+
+
+def lines(found: list[compatibility.Difference]) -> list[str]:
+    return [str(each) for each in found]
+
+
+def test_every_key_that_differs_is_a_line() -> None:
+    before = {"seed": 0, "augment": [{"use": "flip"}, {"use": "rotate", "degrees": 1.0}],
+              "model": {"hidden": [4, 5]}}  # fmt: skip
+    now = {"seed": 0, "augment": [{"use": "flip"}], "model": {"hidden": [4, 6]}, "new": 1}
+    found = compatibility.compare_experiments(before, now)
+    assert [each.key for each in found] == [
+        "augment.1.use", "augment.1.degrees", "model.hidden", "new"
+    ]  # fmt: skip
+    assert {each.verdict for each in found} == {"refused"}
+    assert found[1].said == "1.0 then, nothing now"
+    assert found[3].said == "nothing then, 1 now"
+
+
+def test_how_is_judged_apart_from_what() -> None:
+    before = {"name": "a", "execution": {"device": "cpu", "threads": 1, "compile": False}}
+    now = {"name": "b", "execution": {"device": "cuda", "threads": 2, "compile": True}}
+    verdicts = {each.key: each.verdict for each in compatibility.compare_settings(before, now, ())}
+    assert verdicts == {
+        "name": "harmless",
+        "execution.device": "changes results",
+        "execution.threads": "harmless",
+        "execution.compile": "changes results",
+    }
+    assert compatibility.compare_settings(before, now, verdicts) == []
+
+
+def test_other_features_may_change_the_last_digits() -> None:
+    before, now = ({"execution": {"cache_features": said}} for said in ("auto", "off"))
+    (found,) = compatibility.compare_settings(before, now, ())
+    assert (found.key, found.verdict) == ("execution.cache_features", "changes results")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "verdict"),
+    [
+        (Constant(), "harmless"),
+        (Constant(warmup=1.5), "harmless"),
+        (Step(step_size=1), "harmless"),
+        (Plateau(patience=0), "harmless"),
+        (Cosine(), "refused"),
+        (OneCycle(), "refused"),
+    ],
+)
+def test_more_epochs_depend_on_the_scheduler(scheduler: Scheduler, verdict: str) -> None:
+    (found,) = compatibility.compare_epochs(4, 8, scheduler, HISTORY, 25, 10)
+    assert found.verdict == verdict
+    assert compatibility.compare_epochs(4, 4, scheduler, HISTORY, 25, 10) == []
+
+
+def test_a_schedule_that_ends_late_lets_epochs_grow_until_then() -> None:
+    class Late(Scheduler):
+        name = "test-late"
+
+        def factor(self, step: int, *, steps: int) -> float:  # type: ignore[override]
+            return 1.0 if step < steps / 2 else 0.1
+
+        def multiplier(self, step: int, *, steps: int, **_: object) -> float:  # type: ignore[override]
+            return self.factor(step, steps=steps)
+
+    assert compatibility.compare_epochs(4, 8, Late(), HISTORY, 20, 10)[0].verdict == "harmless"
+    assert compatibility.compare_epochs(4, 8, Late(), HISTORY, 21, 10)[0].verdict == "refused"
+
+
+def test_fewer_epochs_than_are_done_are_refused() -> None:
+    assert compatibility.compare_epochs(4, 2, Constant(), HISTORY, 20, 10)[0].verdict == "harmless"
+    (found,) = compatibility.compare_epochs(4, 2, Constant(), HISTORY, 21, 10)
+    assert found.verdict == "refused"
+
+
+def test_of_what_ships_only_the_revision_counts() -> None:
+    assert (
+        compatibility.compare_code(
+            [BUILTIN], [{**BUILTIN, "version": "2", "sha256": "b"}], allowed=False
+        )
+        == []
+    )
+    (found,) = compatibility.compare_code([BUILTIN], [{**BUILTIN, "revision": 2}], allowed=False)
+    assert (found.verdict, found.said) == (
+        "refused", "the model 'net' of builtin has changed: revision 1 then, 2 now"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"revision": 2}, {"version": "2"}, {"sha256": "b"}])
+def test_of_a_plugin_the_source_counts(change: dict[str, object]) -> None:
+    for allowed, verdict in ((False, "refused"), (True, "changes results")):
+        (found,) = compatibility.compare_code([STRANGER], [{**STRANGER, **change}], allowed=allowed)
+        assert found.verdict == verdict
+
+
+def test_the_machine() -> None:
+    before = {"python": "3.11", "packages": {"torch": "1", "pandas": "2"}, "commit": "a"}
+    now = {"python": "3.12", "packages": {"torch": "2", "pandas": "3"}, "commit": "b"}
+    assert lines(compatibility.compare_machines(before, now)) == [
+        "python: 3.11 then, 3.12 now (harmless)",
+        "packages.torch: 1 then, 2 now (changes results)",
+        "packages.pandas: 2 then, 3 now (harmless)",
+        "commit: a then, b now (harmless)",
+    ]
+
+
+def table(**rows: tuple[str, str]) -> pd.DataFrame:
+    columns = {"path": list(rows), "label": [row[0] for row in rows.values()],
+               "sha256": [row[1] for row in rows.values()]}  # fmt: skip
+    return pd.DataFrame(columns)
+
+
+def test_data() -> None:
+    before = table(a=("0", "x"), b=("0", "y"), c=("1", "z"))
+    assert compatibility.compare_data(before, before, [], allowed=False) == []
+    now = table(c=("0", "z"), b=("0", "w"), a=("0", "x"))
+    for allowed, verdict in ((False, "refused"), (True, "changes results")):
+        (found,) = compatibility.compare_data(before, now, ["d"], allowed=allowed)
+        assert found.said == (
+            "dataset fingerprint changed (1 file: b; 1 label: c; 1 new sample: d)"
+        )
+        assert found.verdict == verdict
+    (gone,) = compatibility.compare_data(before, now[:2], [], allowed=True)
+    assert gone.verdict == "refused"
+
+
+def test_how_a_pack_was_prepared() -> None:
+    step = {"preprocess": {"use": "resize", "size": 4}, "origin": {**BUILTIN, "kind": "preprocess"}}
+    before = {"decoded": ["scaled", 1], "chain": [step]}
+    assert compatibility.compare_packs({}, {}, allowed=False) == []
+    larger = {**step, "preprocess": {"use": "resize", "size": 5}}
+    revised = {**step, "origin": {**step["origin"], "revision": 2}}
+    moved = {**step, "origin": {**step["origin"], "sha256": "other"}}
+    assert compatibility.compare_packs(before, {**before, "chain": [moved]}, allowed=False) == []
+    for change, said in (
+        ({"decoded": ["exact", 1]}, "decoded: ['scaled', 1] then, ['exact', 1] now"),
+        ({"chain": [larger]}, "preprocess.0.size: 4 then, 5 now"),
+        ({"chain": [revised]}, "preprocess.0.revision: 1 then, 2 now"),
+    ):
+        for allowed, verdict in ((False, "refused"), (True, "changes results")):
+            (found,) = compatibility.compare_packs(before, {**before, **change}, allowed=allowed)
+            assert (found.key, found.verdict) == ("data", verdict)
+            assert found.said == f"the pack was prepared otherwise ({said})"
+
+
+def test_classes_mean_what_outputs_mean() -> None:
+    assert compatibility.compare_classes(["a", "b"], ("a", "b")) == []
+    assert compatibility.compare_classes(["a", "b"], ("b", "a"))[0].verdict == "refused"
+
+
+def test_every_refusal_is_a_line() -> None:
+    found = [
+        compatibility.Difference("seed", "0 then, 1 now", "refused", "hint"),
+        compatibility.Difference("data", "changed", "refused", "way"),
+        compatibility.Difference("name", "a then, b now", "harmless"),
+    ]
+    with pytest.raises(compatibility.IncompatibleResumeError) as caught:
+        compatibility.refuse_incompatible(found)
+    assert str(caught.value).splitlines() == [
+        "error[drift] seed: 0 then, 1 now; hint",
+        "error[data-changed] changed; way",
+    ]
+    compatibility.refuse_incompatible(found[2:])
+
+
+def test_a_difference_is_one_line_that_keeps_its_verdict() -> None:
+    line = str(compatibility.Difference("model.files", "a\n" * 900, "harmless"))
+    assert "\n" not in line
+    assert len(line) <= 300
+    assert (
+        compatibility.Difference("seed", "x" * 900, "refused", "begin")
+        .__str__()
+        .endswith("... (refused: begin)")
+    )

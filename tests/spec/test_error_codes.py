@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightx import Check, Finding, SpecError, errors
+from sightx.registry.registry import Plugin, Registry
+from sightx.spec import error_codes
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "sightx"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What registry/diagnostics.py puts into words of its own; nobody sees this code.
+INNER = {"table_type"}
+
+
+def literals(node: ast.expr | None) -> Iterator[str]:
+    """Yield the strings that an expression can be: `"a" if x else "b"` is two."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from (*literals(node.body), *literals(node.orelse))
+
+
+def given(tree: ast.AST) -> Iterator[str]:
+    """Yield every code that a module gives a problem, directly or by a helper of its own.
+
+    A helper has a parameter `code`, or returns (code, message, hint).
+    """
+    at = {"Problem": 0, "PydanticCustomError": 0}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        names = [argument.arg for argument in function.args.args]
+        at |= {function.name: names.index("code")} if "code" in names else {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (place := at.get(ast.unparse(node.func))) is not None:
+            by_name = (word.value for word in node.keywords if word.arg == "code")
+            yield from literals(node.args[place] if len(node.args) > place else next(by_name, None))
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
+            yield from literals(node.value)
+    for function in functions:
+        if function.returns and ast.unparse(function.returns) == "tuple[str, str, str]":
+            yield from returned(function)
+
+
+def returned(function: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            yield from literals(node.value.elts[0])
+
+
+def raised(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield each code that a module raises at once, with the exit code of its error."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(inner := node.args[0], ast.Call):
+            cls: Any = getattr(errors, ast.unparse(node.func), None)
+            if isinstance(cls, type) and ast.unparse(inner.func) == "Problem":
+                yield from ((code, cls.exit_code) for code in literals(inner.args[0]))
+
+
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+USED = {code for tree in TREES.values() for code in given(tree)} - INNER
+
+
+def test_every_code_of_the_package_is_explained_and_none_is_dead() -> None:
+    known = set(error_codes.catalogue())
+    assert sorted(USED - known) == [], "explain them in sightx/spec/codes.toml"
+    assert sorted(known - USED) == [], "nothing gives these any more"
+
+
+def test_every_way_to_give_a_code_is_found() -> None:
+    tree = ast.parse(
+        'Problem("a", "m")\nProblem(code="b", message="m")\nPydanticCustomError("c", "m")\n'
+        'def _fail(file, code): pass\n_fail("file", "d")\n_fail("file", code="e")\n'
+        'def f() -> tuple[str, str, str]:\n    return "f", "m", ""\n'
+        'code = "g" if x else "h"\nraise SpecError(Problem("i" if x else "j", "m"))\n'
+        'Problem(code, "m")\nother("k")\n'
+    )
+    assert set(given(tree)) == set("abcdefghij")
+    assert list(raised(tree)) == [("i", 2), ("j", 2)]
+
+
+def test_every_code_says_the_exit_codes_of_the_errors_that_carry_it() -> None:
+    known = error_codes.catalogue()
+    found = {pair for tree in TREES.values() for pair in raised(tree)}
+    assert len(found) > 40
+    assert [
+        (code, number) for code, number in sorted(found) if number not in known[code].exits
+    ] == []
+
+
+def test_entries_are_whole_sentences_and_short() -> None:
+    for code in error_codes.catalogue().values():
+        assert code.means.endswith("."), code.name
+        assert 1 <= len(code.do) <= 3, code.name
+        assert all(
+            line.endswith((".", "`")) and len(line) <= 110 for line in (*code.do, code.means)
+        )
+
+
+@pytest.fixture
+def registry() -> Registry:
+    def find() -> list[Finding]:
+        return []
+
+    made = Registry()
+    made.add(
+        Plugin("rules", "rules.py"),
+        checks=[
+            Check("no-cats", "cats are no fish", find, severity="warning"),
+            Check("syntax", "it means something else here", find, "data"),
+        ],
+    )
+    return made
+
+
+def test_a_code_is_explained(registry: Registry) -> None:
+    assert error_codes.explain("unknown-key", registry) == (
+        "unknown-key\n"
+        "  The section or its component has no such setting.\n"
+        "  Take the nearest name; sightx show-plugin KIND NAME shows every setting.\n"
+        "  Exit code 2 (a spec, an override or a command line is wrong)."
+    )
+
+
+def test_the_codes_of_checks_are_explained_by_the_checks(registry: Registry) -> None:
+    assert error_codes.explain("no-cats", registry) == (
+        "no-cats\n"
+        "  Cats are no fish.\n"
+        "  A check of rules finds it from the spec alone.\n"
+        '  If it is meant: allow = ["no-cats"] in the spec.\n'
+        "  Exit code 0 (a warning; 2 with --strict)."
+    )
+    ours, theirs = error_codes.explain("syntax", registry).split("\n\n")
+    assert "no valid TOML" in ours
+    assert "when the data are open" in theirs
+    assert "Exit code 3 " in theirs
+    meaning = error_codes.find_code("syntax", registry)
+    assert meaning is not None
+    assert meaning.means == "It means something else here."
+    assert error_codes.find_code("nothing", registry) is None
+
+
+def test_all_codes_are_listed(registry: Registry) -> None:
+    lines = error_codes.explain("list", registry).splitlines()
+    assert [line.split()[0] for line in lines] == sorted(
+        [*error_codes.catalogue(), "no-cats", "syntax"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("uknown-key", "did you mean 'unknown-key'?"),
+        ("no-cat", "did you mean 'no-cats'?"),
+        ("xyzzy", "sightx validate --explain list shows all codes"),
+    ],
+)
+def test_an_unknown_code_is_answered_by_the_nearest(
+    registry: Registry, word: str, hint: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        error_codes.explain(word, registry)
+    assert str(caught.value) == f"error[usage] no code is called {word!r}; {hint}"
+
+
+def test_the_page_of_the_docs_is_what_the_module_prints() -> None:
+    command = [sys.executable, "-m", "sightx.spec.error_codes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (ROOT / "docs" / "codes.md").read_text() == done.stdout
+    assert all(f"### `{code}`\n" in done.stdout for code in error_codes.catalogue())
+    assert "### `step-unreached`\n" in done.stdout

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from sightx import File, Model, Place, Settings
+from sightx.io import toml
+from sightx.io.toml import Position
+from sightx.registry.project import Project
+from sightx.registry.registry import Plugin, Registry
+from sightx.spec.experiment import Experiment
+from sightx.spec.paths import iter_tables, path_kind, resolve_paths, stringify_dates
+
+
+class Inner(Model):
+    """Holds paths."""
+
+    name = "inner"
+
+    one: Place | None = None
+    many: tuple[File, ...] = ()
+    word: str = ""
+
+
+class Outer(Model):
+    """Holds components."""
+
+    name = "outer"
+
+    inner: Model
+    more: tuple[Model, ...] = ()
+
+
+class Root(Settings):
+    model: Model
+    place: Place = Path("x")
+
+
+TEXT = """\
+place = "p"
+[model]
+use = "outer"
+[model.inner]
+use = "inner"
+one = "a/b"
+many = ["@here/x", "@gone/y", "/abs", 3]
+word = "w"
+weights = "w.pt"
+[[model.more]]
+use = "inner"
+weights = "imagenet"
+[[model.more]]
+use = "nobody"
+[[model.more]]
+use = "inner"
+one = 3
+"""
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    registry.add(Plugin("test", "here"), [Inner, Outer])
+    return registry
+
+
+def test_every_table_is_yielded_with_its_class(registry: Registry) -> None:
+    spec = toml.parse(TEXT.encode(), "a.toml")
+    found = {key: cls for key, cls, _ in iter_tables(Root, spec.data, registry)}
+    assert found == {
+        (): Root, ("model",): Outer, ("model", "inner"): Inner,
+        ("model", "more", 0): Inner, ("model", "more", 2): Inner,
+    }  # fmt: skip
+
+
+def test_paths_become_absolute_wherever_they_lie(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = toml.parse(TEXT.encode(), "specs/a.toml")
+    spec.positions[("place",)] = Position("--set place=p")
+    resolve_paths(Root, spec, registry, Project(tmp_path, places={"here": Path("/data/here")}))
+    model = spec.data["model"]
+    assert spec.data["place"] == str(tmp_path / "p")
+    assert model["inner"]["one"] == str(tmp_path / "specs/a/b")
+    assert model["inner"]["many"] == ["/data/here/x", "@gone/y", "/abs", 3]
+    assert model["inner"]["word"] == "w"
+    assert model["inner"]["weights"] == str(tmp_path / "specs/w.pt")
+    assert model["more"][0]["weights"] == "imagenet"
+    assert model["more"][2]["one"] == 3
+
+
+def test_the_mark_of_a_path_is_found_inside_its_annotation() -> None:
+    marks = {name: path_kind(info) for name, info in Inner.model_fields.items()}
+    counts = {name: mark and mark.counts for name, mark in marks.items()}
+    assert counts == {
+        "weights": True, "trainable": None, "one": False, "many": True, "word": None,
+    }  # fmt: skip
+    assert path_kind(Experiment.model_fields["name"]) is None
+
+
+def test_dates_are_found_and_become_strings() -> None:
+    data = {"a": datetime.date(2026, 1, 2), "b": [{"c": datetime.time(7)}, 3], "d": "x"}
+    assert list(stringify_dates(data)) == [(("a",), "2026-01-02"), (("b", 0, "c"), "07:00:00")]
+    assert data == {"a": "2026-01-02", "b": [{"c": "07:00:00"}, 3], "d": "x"}
+    assert list(stringify_dates(data)) == []

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sightx import NonFiniteError, Problem
+from sightx.training.nonfinite import NonFiniteGuard
+
+CPU = torch.device("cpu")
+ROWS = np.arange(4)
+OPTIMIZERS = [
+    (torch.optim.Adam, {"amsgrad": True}),
+    (torch.optim.AdamW, {}),
+    (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    (torch.optim.SGD, {}),
+]
+
+
+def blame(step: int, positions: Any) -> NonFiniteError:
+    return NonFiniteError(Problem("non-finite", f"step {step}: {positions.tolist()}"))
+
+
+def made(cls: Any, settings: dict[str, Any], **more: Any) -> tuple[torch.Tensor, Any]:
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    weight.grad = torch.tensor([0.5, 0.25, -1.0])
+    return weight, cls([weight], lr=0.1, fused=True, **settings, **more)
+
+
+@pytest.mark.parametrize(("cls", "settings"), OPTIMIZERS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_set_flag_holds_torchs_fused_optimizers_back(
+    cls: Any, settings: dict[str, Any], bad: float
+) -> None:
+    weight, optimizer = made(cls, settings)
+    gate = NonFiniteGuard(optimizer, CPU, blame, deferred=True)
+    gate.admit(torch.tensor(1.5), 0, ROWS)
+    optimizer.step()
+    moved, state = weight.detach().clone(), copy.deepcopy(optimizer.state_dict()["state"])
+    assert not torch.equal(moved, torch.tensor([1.0, -2.0, 3.0]))
+
+    gate.admit(torch.tensor(bad), 1, ROWS)
+    optimizer.step()
+    gate.admit(torch.tensor(1.5), 2, ROWS)
+    optimizer.step()
+
+    assert torch.equal(weight, moved)
+    for key, value in state.get(0, {}).items():
+        torch.testing.assert_close(optimizer.state[weight][key], value)
+    for _ in range(2):
+        with pytest.raises(NonFiniteError, match=r"step 1: \[0, 1, 2, 3\]"):
+            gate.settle()
+
+
+@pytest.mark.parametrize(("cls", "settings"), OPTIMIZERS)
+def test_finite_losses_change_nothing(cls: Any, settings: dict[str, Any]) -> None:
+    (one, plain), (other, gated) = made(cls, settings), made(cls, settings)
+    gate = NonFiniteGuard(gated, CPU, blame, deferred=True)
+    for step in range(6):
+        plain.step()
+        gate.admit(torch.tensor(0.5), step, ROWS)
+        gated.step()
+    gate.settle()
+    assert torch.equal(one, other)
+
+
+def test_a_flag_is_read_two_steps_later() -> None:
+    _, optimizer = made(torch.optim.Adam, {})
+    gate = NonFiniteGuard(optimizer, CPU, blame, deferred=True)
+    for step, loss in enumerate([1.0, float("nan"), 1.0]):
+        gate.admit(torch.tensor(loss), step, ROWS)
+    with pytest.raises(NonFiniteError, match="step 1: "):
+        gate.admit(torch.tensor(1.0), 3, ROWS)
+
+
+def test_on_the_processor_the_loss_is_read_at_once() -> None:
+    _, optimizer = made(torch.optim.Adam, {})
+    gate = NonFiniteGuard(optimizer, CPU, blame)
+    assert not gate.deferred
+    gate.admit(torch.tensor(1.0), 0, ROWS)
+    gate.settle()
+    for call in (lambda: gate.admit(torch.tensor(float("nan")), 7, ROWS), gate.settle):
+        with pytest.raises(NonFiniteError, match="step 7: "):
+            call()
+    assert not hasattr(optimizer, "found_inf")
