@@ -27,12 +27,12 @@ from rounds import Case, medians
 from step import World
 from torch import nn
 
-from sightx import Epoch, Model
 from sightx.builtin import optimizers
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Epoch, Model
 from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Execution
 from sightx.training import setup

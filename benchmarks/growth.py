@@ -21,7 +21,7 @@ from pathlib import Path
 
 SIZES = (10_000, 100_000, 1_000_000)
 PLUGIN = '''
-from sightx import Dataset, Model, Traits, hookimpl
+from sightx.plugin import Dataset, Model, Traits, hookimpl
 
 
 class Many(Dataset):
@@ -37,7 +37,7 @@ class Many(Dataset):
         import numpy as np
         import pandas as pd
 
-        from sightx import ImageTable
+        from sightx.plugin import ImageTable
 
         numbers = np.arange(self.rows)
         paths = [f"part-{number % 997:03}/image-{number:08}.jpg" for number in range(self.rows)]

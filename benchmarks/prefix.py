@@ -18,9 +18,10 @@ import torch
 from rounds import Case, medians, table
 from step import World
 
-from sightx import Epoch, Experiment
+from sightx import Experiment
 from sightx.builtin import optimizers
 from sightx.builtin.models.resnet import ResNet50
+from sightx.plugin import Epoch
 from sightx.spec.experiment import Execution
 from sightx.training.trainer import Trainer
 

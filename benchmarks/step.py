@@ -33,7 +33,7 @@ import torch
 from rounds import Case, medians, table
 from torch import nn
 
-from sightx import Experiment, ImageTable, Model, Optimizer, Step
+from sightx import Experiment
 from sightx.builtin import (
     checkpoints,
     losses,
@@ -50,6 +50,7 @@ from sightx.builtin.datasets.synthetic import SyntheticFundus
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import ImageTable, Model, Optimizer, Step
 from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Training
 from sightx.training.setup import build_module

@@ -14,10 +14,10 @@ from urllib.request import Request, urlopen
 
 from pydantic import Field, NonNegativeInt
 
-from sightx import Component, Observer, hookimpl
+from sightx.plugin import Component, Observer, hookimpl
 
 if TYPE_CHECKING:
-    from sightx import Epoch, Run
+    from sightx.plugin import Epoch, Run
 
 _FILE = "alerts.jsonl"
 _URL = re.compile(r"https?://\S+")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveFloat
 
-from sightx import Component, Preprocess, Shape, hookimpl
+from sightx.plugin import Component, Preprocess, Shape, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,8 @@
-"""SightX: declarative specs, named plugins, runs that can be judged again."""
+"""SightX: a plugin-based experiment registry for image classifiers, with declarative specs.
+
+This module is for users: load a spec, run it, open its run, predict. Plugin authors import from
+`sightx.plugin`. Importing it loads no torch, no pandas and no rich.
+"""
 
 from __future__ import annotations
 
@@ -9,160 +13,57 @@ from sightx.errors import (
     DataError,
     NonFiniteError,
     PluginError,
-    Problem,
     ResourceError,
     RunError,
     SightXError,
     SpecError,
 )
-from sightx.registry.checks import Check, Finding
-from sightx.registry.components import (
-    Component,
-    File,
-    Location,
-    ParamGroup,
-    Place,
-    Settings,
-    Shape,
-    Traits,
-    Weights,
-)
-from sightx.registry.hooks import hookimpl
-from sightx.registry.kinds import (
-    Augment,
-    Checkpoint,
-    Dataset,
-    Loss,
-    Metric,
-    Model,
-    Normalize,
-    Observer,
-    Optimizer,
-    Postprocess,
-    Preprocess,
-    Sampler,
-    Scheduler,
-    Split,
-    Stopping,
-)
 
 if TYPE_CHECKING:
-    from sightx.data.csv_labels import require_folder, table_from_csv
-    from sightx.data.loader.augment import to_device
-    from sightx.evaluation.plots import confusion as confusion_plot
-    from sightx.evaluation.plots import curves as curves_plot
-    from sightx.export.pack import table_from_pack
-    from sightx.export.shard_reader import table_from_shards
     from sightx.inference.predictor import Predictor
-    from sightx.records.events import Epoch, Step, ValidationBatch
-    from sightx.records.history import History, Series
-    from sightx.records.pixels import PixelRows
-    from sightx.records.predictions import Predictions
-    from sightx.records.table import ImageTable, file_reader
     from sightx.runner import resume, run, table
     from sightx.runs.directory import Run, open_run
-    from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
     from sightx.spec.load import load
 
-# Where each heavy name lives; `module:name` where it has another name there.
+# The module of each name that is imported on first use.
 _LAZY = {
-    "Epoch": "sightx.records.events",
     "Experiment": "sightx.spec.experiment",
-    "History": "sightx.records.history",
-    "ImageTable": "sightx.records.table",
-    "Predictions": "sightx.records.predictions",
     "Predictor": "sightx.inference.predictor",
-    "PixelRows": "sightx.records.pixels",
     "Run": "sightx.runs.directory",
-    "Series": "sightx.records.history",
-    "Step": "sightx.records.events",
-    "ValidationBatch": "sightx.records.events",
-    "confusion_plot": "sightx.evaluation.plots:confusion",
-    "curves_plot": "sightx.evaluation.plots:curves",
-    "file_reader": "sightx.records.table",
-    "generator": "sightx.seeds",
-    "require_folder": "sightx.data.csv_labels",
     "load": "sightx.spec.load",
     "open_run": "sightx.runs.directory",
     "resume": "sightx.runner",
     "run": "sightx.runner",
-    "seed_of": "sightx.seeds",
     "table": "sightx.runner",
-    "table_from_csv": "sightx.data.csv_labels",
-    "table_from_pack": "sightx.export.pack",
-    "table_from_shards": "sightx.export.shard_reader",
-    "to_device": "sightx.data.loader.augment",
 }
 
 __all__ = [
-    "Augment",
-    "Check",
-    "Checkpoint",
-    "Component",
     "DataError",
-    "Dataset",
-    "Epoch",
     "Experiment",
-    "File",
-    "Finding",
-    "History",
-    "ImageTable",
-    "Location",
-    "Loss",
-    "Metric",
-    "Model",
     "NonFiniteError",
-    "Normalize",
-    "Observer",
-    "Optimizer",
-    "ParamGroup",
-    "PixelRows",
-    "Place",
     "PluginError",
-    "Postprocess",
-    "Predictions",
     "Predictor",
-    "Preprocess",
-    "Problem",
     "ResourceError",
     "Run",
     "RunError",
-    "Sampler",
-    "Scheduler",
-    "Series",
-    "Settings",
-    "Shape",
     "SightXError",
     "SpecError",
-    "Split",
-    "Step",
-    "Stopping",
-    "Traits",
-    "ValidationBatch",
-    "Weights",
-    "confusion_plot",
-    "curves_plot",
-    "file_reader",
-    "generator",
-    "hookimpl",
     "load",
     "open_run",
-    "require_folder",
     "resume",
     "run",
-    "seed_of",
     "table",
-    "table_from_csv",
-    "table_from_pack",
-    "table_from_shards",
-    "to_device",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is heavy only when it is asked for."""
+    """Import a heavy name on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module 'sightx' has no attribute {name!r}")
-    module, _, other = _LAZY[name].partition(":")
-    return getattr(importlib.import_module(module), other or name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the names that are imported on first use, too."""
+    return sorted(__all__)

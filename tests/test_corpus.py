@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from sightx import Problem
 from sightx.cli.main import main
 from sightx.io.toml import SIZE_LIMIT
+from sightx.plugin import Problem
 from sightx.registry import loading
 from sightx.registry.project import Project
 from sightx.spec.error_codes import catalogue
@@ -181,7 +181,7 @@ VALID = 'name = "a"' + BASE
 TABLE = '[tool.sightx]\nplugins = ["mine"]\n'
 BREAKS = "raise RuntimeError('boom')\n"
 STRANGER = """
-from sightx import Loss, hookimpl
+from sightx.plugin import Loss, hookimpl
 
 class Focal(Loss):
     \"\"\"Somebody's.\"\"\"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import sightx
+import sightx.plugin
 from sightx.cli.main import main
 from sightx.registry import hooks, loading, project
 from sightx.registry.kinds import KINDS
@@ -45,7 +46,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def executed(text: str) -> dict[str, Any]:
-    names = {"Component": sightx.Component, "__name__": "stubs"}
+    names = {"Component": sightx.plugin.Component, "__name__": "stubs"}
     tree = ast.parse("from __future__ import annotations\n" + text)
     exec(compile(tree, "docs", "exec"), names)
     return names

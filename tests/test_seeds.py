@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx import generator, seed_of
+from sightx.plugin import generator, seed_of
 
 purposes = st.lists(st.one_of(st.integers(-5, 5), st.sampled_from(["a", "b", "1", ",", '"'])))
 
@@ -42,6 +42,6 @@ def test_a_generator_is_a_function_of_seed_and_purpose() -> None:
 
 
 def test_seeds_are_the_same_in_another_process() -> None:
-    code = "import sightx; print(sightx.seed_of(1, 'a', 2))"
+    code = "import sightx.plugin; print(sightx.plugin.seed_of(1, 'a', 2))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(told.stdout) == seed_of(1, "a", 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sightx import Check, Component, hookimpl
 from sightx.builtin import (
     augment,
     checkpoints,
@@ -21,6 +20,7 @@ from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthe
 from sightx.builtin.models import any_torchvision, resnet, simple_cnn, simplenet
 from sightx.builtin.observers import console, curves
 from sightx.builtin.splits import fresh, listed
+from sightx.plugin import Check, Component, hookimpl
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from sightx import Augment
+from sightx.plugin import Augment
 
 if TYPE_CHECKING:
     from typing import Self
@@ -201,7 +201,7 @@ def _beside(images: Tensor, drawn: Array) -> Tensor:
     """Return one number a sample, (n, 1, 1, 1), where the images are."""
     import torch
 
-    from sightx import to_device
+    from sightx.plugin import to_device
 
     return to_device(torch.from_numpy(drawn).to(images.dtype), images.device).view(-1, 1, 1, 1)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from sightx import Checkpoint
+from sightx.plugin import Checkpoint
 
 if TYPE_CHECKING:
-    from sightx import History
+    from sightx.plugin import History
 
 
 class Best(Checkpoint):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from sightx import Loss
+from sightx.plugin import Loss
 
 if TYPE_CHECKING:
     import torch

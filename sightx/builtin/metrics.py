@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from sightx import Metric
+from sightx.plugin import Metric
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sightx import Predictions
+    from sightx.plugin import Predictions
 
     Array = np.ndarray[Any, Any]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from sightx import Normalize, Problem, SpecError
+from sightx.plugin import Normalize, Problem, SpecError
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from sightx import Model, PixelRows
+    from sightx.plugin import Model, PixelRows
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 

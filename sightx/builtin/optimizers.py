@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from sightx import Optimizer
+from sightx.plugin import Optimizer
 
 if TYPE_CHECKING:
     import torch

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sightx import Postprocess, Problem, SpecError
+from sightx.plugin import Postprocess, Problem, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sightx import Predictions
+    from sightx.plugin import Predictions
 
     Array = np.ndarray[Any, Any]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from sightx import Preprocess, Shape
+from sightx.plugin import Preprocess, Shape
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt
 
-from sightx import Sampler
+from sightx.plugin import Sampler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ class Shuffle(Sampler):
 
     def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
         """Return a permutation."""
-        from sightx import generator
+        from sightx.plugin import generator
 
         return generator(seed, "order", epoch).permutation(len(labels))
 
@@ -57,7 +57,7 @@ class Balanced(Sampler):
         """Return as many positions as an epoch has samples."""
         import numpy as np
 
-        from sightx import generator
+        from sightx.plugin import generator
 
         drawn = self.samples or len(labels)
         classes = np.unique(labels)
@@ -75,7 +75,7 @@ def _pass_through(members: Array, first: int, last: int, label: int, seed: int) 
     """Return draws first to last of the endless passes through the members of a class."""
     import numpy as np
 
-    from sightx import generator
+    from sightx.plugin import generator
 
     size = len(members)
     passes = [

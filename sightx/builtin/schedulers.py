@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from sightx import Scheduler
+from sightx.plugin import Scheduler
 
 if TYPE_CHECKING:
-    from sightx import History
+    from sightx.plugin import History
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

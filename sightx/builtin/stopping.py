@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from sightx import Stopping
+from sightx.plugin import Stopping
 
 if TYPE_CHECKING:
-    from sightx import History, Series
+    from sightx.plugin import History, Series
 
 
 class Never(Stopping):

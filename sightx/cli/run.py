@@ -11,7 +11,8 @@ from sightx.cli.options import launched, overrides, processes, runs_folder
 from sightx.distributed import rendezvous
 
 if TYPE_CHECKING:
-    from sightx import Experiment, Observer, Run
+    from sightx import Experiment, Run
+    from sightx.plugin import Observer
     from sightx.spec.experiment import Origin
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sightx import Component
+from sightx.plugin import Component
 from sightx.testing import general
 from sightx.testing.demands import Finding, find
 from sightx.testing.examples import built_in

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sightx import Component
+from sightx.plugin import Component
 from sightx.testing.worlds import images, table
 
 Settings = dict[str, Any]

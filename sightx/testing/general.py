@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightx import Component, Settings
+from sightx.plugin import Component, Settings
 from sightx.testing.demands import Check, demand, demand_picklable
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")

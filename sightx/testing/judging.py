@@ -7,14 +7,14 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sightx import Metric, Postprocess
+from sightx.plugin import Metric, Postprocess
 from sightx.testing.demands import Check, demand
 from sightx.testing.worlds import predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sightx import Predictions
+    from sightx.plugin import Predictions
 
 
 def state_is_json(decide: Postprocess) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sightx import Loss
+from sightx.plugin import Loss
 from sightx.testing.demands import Check, demand, offer
 
 if TYPE_CHECKING:

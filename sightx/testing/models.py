@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sightx import Model
+from sightx.plugin import Model
 from sightx.testing.demands import Check, demand, offer
 from sightx.testing.guard import sealed
 from sightx.testing.worlds import images

@@ -6,7 +6,7 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any
 
-from sightx import Optimizer
+from sightx.plugin import Optimizer
 from sightx.testing.demands import Check, demand
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from sightx import Augment, Model, Normalize, SpecError
+from sightx.plugin import Augment, Model, Normalize, SpecError
 from sightx.testing.demands import Check, demand, offer
 from sightx.testing.worlds import images
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from sightx import PixelRows
+    from sightx.plugin import PixelRows
 
     Params = Mapping[str, np.ndarray[Any, Any]]
 
@@ -80,7 +80,7 @@ def _statistics(normalize: Normalize, model: Model, rows: PixelRows) -> Any:
 
 
 def _rows(channels: int, *, flat: bool = False) -> PixelRows:
-    from sightx import PixelRows
+    from sightx.plugin import PixelRows
 
     pixels, _ = images(6, channels=channels)
     return PixelRows.of(pixels * 0 if flat else pixels)

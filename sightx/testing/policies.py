@@ -6,12 +6,12 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from sightx import Checkpoint, Scheduler, Stopping
+from sightx.plugin import Checkpoint, Scheduler, Stopping
 from sightx.testing.demands import Check, demand
 from sightx.testing.worlds import history
 
 if TYPE_CHECKING:
-    from sightx import History
+    from sightx.plugin import History
 
 _VALUES = (0.5, 0.6, 0.55, 0.7, 0.7, 0.65, 0.6, 0.8)
 _PER_EPOCH = 5

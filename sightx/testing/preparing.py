@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sightx import Preprocess, Shape
+from sightx.plugin import Preprocess, Shape
 from sightx.testing.demands import Check, demand, offer
 from sightx.testing.worlds import images
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sightx import Dataset, Sampler, Split
+from sightx.plugin import Dataset, Sampler, Split
 from sightx.testing.demands import Check, demand, demand_picklable
 from sightx.testing.guard import sealed
 from sightx.testing.worlds import table
@@ -118,7 +118,7 @@ def split_repeats(split: Split) -> None:
     """Demand the same sides each time."""
     demand(
         list(split.assign(table())) == list(split.assign(table())),
-        "assign() differs from call to call; draw from sightx.generator(self.seed, ...)",
+        "assign() differs from call to call; draw from generator(self.seed, ...)",
     )
 
 
@@ -157,7 +157,7 @@ def order_is_pure(sampler: Sampler) -> None:
     backward = [_order(sampler, epoch, 0) for epoch in (2, 1, 0)]
     demand(
         forward == backward[::-1],
-        "order() depends on what was asked before; draw from sightx.generator(seed, ..., epoch)",
+        "order() depends on what was asked before; draw from generator(seed, ..., epoch)",
     )
 
 
@@ -168,7 +168,7 @@ def seed_and_epoch_matter(sampler: Sampler) -> None:
     ignored = "seed" if epochs else "epoch"
     demand(
         epochs == seeds,
-        f"the order does not depend on {ignored}; draw from sightx.generator(seed, ..., epoch)",
+        f"the order does not depend on {ignored}; draw from generator(seed, ..., epoch)",
     )
 
 

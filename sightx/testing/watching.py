@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightx import Observer, PluginError
+from sightx.plugin import Observer, PluginError
 from sightx.testing.demands import Check, demand
 from sightx.testing.worlds import watched_run
 

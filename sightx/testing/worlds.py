@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from sightx import History, ImageTable, Observer, Predictions, Run
+    from sightx.plugin import History, ImageTable, Observer, Predictions, Run
 
     Array = np.ndarray[Any, Any]
 
@@ -58,7 +58,7 @@ def table(
     import numpy as np
     import pandas as pd
 
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
     pixels, _ = images(n, classes=classes, seed=seed)
     number = np.arange(n)
@@ -84,7 +84,7 @@ def predictions(
     """Return predictions of which a share is right and the rest wrong, all arrays read-only."""
     import numpy as np
 
-    from sightx import Predictions
+    from sightx.plugin import Predictions
 
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
@@ -108,7 +108,7 @@ def predictions(
 
 def history(*values: float, monitor: str = "validation/accuracy") -> History:
     """Return a history of accuracies, one an epoch; losses are 1 less the accuracy."""
-    from sightx import History
+    from sightx.plugin import History
 
     figures = {"accuracy": "max", "loss": "min"}
     sides = ("train", "validation")

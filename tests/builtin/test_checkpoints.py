@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx import History
 from sightx.builtin.checkpoints import Best, Every, Last
+from sightx.plugin import History
 
 figures = st.one_of(st.sampled_from([math.nan, 0.0, 0.5, 0.75]), st.floats(-1, 1))
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx import Predictions
 from sightx.builtin.metrics import (
     F1,
     Accuracy,
@@ -18,6 +17,7 @@ from sightx.builtin.metrics import (
     Qwk,
     Recall,
 )
+from sightx.plugin import Predictions
 
 ALL = [Accuracy(), BalancedAccuracy(), Precision(), Recall(), F1(), Qwk(), ConfusionMatrix()]
 

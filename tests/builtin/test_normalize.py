@@ -7,9 +7,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sightx import Model, PixelRows, SpecError
+from sightx import SpecError
 from sightx.builtin import normalize
 from sightx.builtin.normalize import FromModel, ImageNet, OverDataset, Values
+from sightx.plugin import Model, PixelRows
 from sightx.records.pixels import InMemoryPixels
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from sightx import Optimizer
 from sightx.builtin.optimizers import Adam, AdamW, RmsProp, Sgd
+from sightx.plugin import Optimizer
 
 PAIRS: list[tuple[Optimizer, type[torch.optim.Optimizer], dict[str, Any]]] = [
     (Sgd(), torch.optim.SGD, {"lr": 1e-2}),

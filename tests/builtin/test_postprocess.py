@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from sightx import Predictions, SpecError
+from sightx import SpecError
 from sightx.builtin.metrics import Qwk
 from sightx.builtin.postprocess import CutPoints, Temperature
+from sightx.plugin import Predictions
 
 
 def predictions(probabilities, labels, ordered=True):

@@ -10,8 +10,8 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.transforms.v2 import functional as reference
 
-from sightx import Preprocess, Shape
 from sightx.builtin.preprocess import CenterCrop, CropToFundus, Grayscale, Resize
+from sightx.plugin import Preprocess, Shape
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data/eyepacs-fullres/images"
 ALL = [

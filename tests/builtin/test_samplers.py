@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx import Sampler, generator
 from sightx.builtin.samplers import Balanced, Sequential, Shuffle
+from sightx.plugin import Sampler, generator
 
 SKEWED = np.repeat([0, 1, 2, 4], [700, 200, 90, 10])
 

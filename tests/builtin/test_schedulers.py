@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
-from sightx import History, Scheduler
 from sightx.builtin.schedulers import Constant, Cosine, OneCycle, Plateau, Step
+from sightx.plugin import History, Scheduler
 
 NONE = History("validation/loss", {})
 PER_EPOCH, EPOCHS = 7, 6

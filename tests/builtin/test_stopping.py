@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from sightx import History
 from sightx.builtin.stopping import Early, Never
+from sightx.plugin import History
 
 
 def history(values: list[float], direction: str = "min", name: str = "validation/loss") -> History:

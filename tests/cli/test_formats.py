@@ -7,9 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sightx import Problem
 from sightx.cli import formats
 from sightx.cli.formats import Report, excerpt
+from sightx.plugin import Problem
 
 WRONG = Problem("unknown-key", "unknown key", "did you mean 'lr'?", "optimizer.l", "a.toml", 3, 5)
 WARNING = Problem("step-unreached", "100% later,\nor never: \r", severity="warning")

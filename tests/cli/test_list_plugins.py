@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PLUGIN = '''
-from sightx import Loss, Model, hookimpl
+from sightx.plugin import Loss, Model, hookimpl
 
 class {title}(Model):
     """A stranger's {name}."""

@@ -9,7 +9,7 @@ import pytest
 
 HELLO = """
 import click
-from sightx import hookimpl
+from sightx.plugin import hookimpl
 
 @click.command("{name}")
 @click.option("--times", default=1)
@@ -90,7 +90,7 @@ def test_one_that_cannot_answer_stops_none_of_ours(sightx, install: Install, fau
     body, error = FAULTS[fault]
     install(
         f"sx-{fault}",
-        f"from sightx import hookimpl\n@hookimpl\ndef sightx_commands():\n    {body}\n",
+        f"from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_commands():\n    {body}\n",
     )
     install("sx-hello", hello())
     assert sightx("list-plugins", "loss").code == 0

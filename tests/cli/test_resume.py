@@ -17,7 +17,7 @@ def sightx_main(*words: str) -> int:
 
 STOP = '''
 import signal
-from sightx import Observer, hookimpl
+from sightx.plugin import Observer, hookimpl
 
 class Stop(Observer):
     """Send a signal after a step of the first run."""

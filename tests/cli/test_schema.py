@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 
 PLUGIN = '''\
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 
 class Mine(Model):

@@ -87,7 +87,7 @@ def test_of_a_clash_each_owner_is_named(sightx, here: Path) -> None:
     (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     (here / "mine").mkdir()
     (here / "mine" / "sightx_test_shown.py").write_text(
-        "from sightx import Loss, Model, hookimpl\n"
+        "from sightx.plugin import Loss, Model, hookimpl\n"
         "class Mine(Model):\n    'Mine.'\n    name = 'resnet50'\n    base: Loss\n"
         "@hookimpl\ndef sightx_components(): return [Mine]\n"
     )

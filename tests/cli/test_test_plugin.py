@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 GOOD = '''
-from sightx import Preprocess, hookimpl
+from sightx.plugin import Preprocess, hookimpl
 
 
 class Same(Preprocess):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sightx import Predictions
 from sightx.builtin import metrics, postprocess
 from sightx.evaluation import metrics as evaluation
+from sightx.plugin import Predictions
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sightx import DataError, ImageTable, Traits
+from sightx import DataError
 from sightx.export.index import (
     Description,
     check_traits,
@@ -15,6 +15,7 @@ from sightx.export.index import (
     read_index,
     write_index,
 )
+from sightx.plugin import ImageTable, Traits
 from sightx.records.pixels import PixelRows
 
 HASHES = [f"{number:064x}" for number in range(3)]

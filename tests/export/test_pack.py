@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import sightx
-from sightx import DataError, Traits, table_from_pack
+from sightx import DataError
 from sightx.export import packing
 from sightx.io import system
+from sightx.plugin import Traits, table_from_pack
 
 GIVEN = Traits(("dark", "light"), has_split=True, shape=(3, 8, 8))
 

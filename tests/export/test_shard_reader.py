@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 import sightx
-from sightx import DataError, Traits, table_from_shards
+from sightx import DataError
 from sightx.data.decode.decoder import BadImage
 from sightx.export import shard_writer
+from sightx.plugin import Traits, table_from_shards
 
 GIVEN = Traits(("dark", "light"), has_split=True)
 

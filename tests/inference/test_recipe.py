@@ -46,7 +46,7 @@ epochs = 1
 batch_size = 8
 """
 PLUGIN = """
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 class Mine(Model):
     \"\"\"Be mine.\"\"\"

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import sightx
-from sightx import Epoch, Observer, Run
+from sightx import Run
+from sightx.plugin import Epoch, Observer
 from sightx.registry import loading
 from sightx.registry import project as projects
 from sightx.runner.observers import Observers

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
 import sightx
-from sightx import Preprocess, Shape
+from sightx.plugin import Preprocess, Shape
 from sightx.registry import loading, project
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx import Model
+from sightx.plugin import Model
 from sightx.registry import loading, project
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sightx import History, Series
+from sightx.plugin import History, Series
 
 NAN = math.nan
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sightx import Predictions
+from sightx.plugin import Predictions
 
 
 def predictions() -> Predictions:

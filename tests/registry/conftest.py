@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 COMPONENT = '''
-from sightx import {kind}, hookimpl
+from sightx.plugin import {kind}, hookimpl
 
 class {title}({kind}):
     """{line}"""

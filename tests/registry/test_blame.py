@@ -20,7 +20,7 @@ use = "faulty"
 """
 PLUGIN = """
 import sys
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 class Faulty(Model):
     \"\"\"Fail to build.\"\"\"

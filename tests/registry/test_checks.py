@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from sightx import Check, Finding
+from sightx.plugin import Check, Finding
 from sightx.registry.checks import STAGES
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
-from sightx import Component, Loss, Model, Optimizer, Place, Settings
+from sightx.plugin import Component, Loss, Model, Optimizer, Place, Settings
 from sightx.registry.components import call_declared, table_class, validate_settings
 from sightx.registry.registry import Plugin, Registry
 

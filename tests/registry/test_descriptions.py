@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sightx import Settings
+from sightx.plugin import Settings
 from sightx.registry import loading
 from sightx.registry.descriptions import _docstrings, described
 from sightx.registry.project import find_project

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sightx import Check, Loss
+from sightx.plugin import Check, Loss
 from sightx.registry import faults
 
 

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from sightx import hookimpl
+from sightx.plugin import hookimpl
 from sightx.registry import hooks
 
 PLUGIN_HOOKS: dict[str, list[str]] = {

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, NegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from sightx import File, Loss, ParamGroup, Settings, Weights
+from sightx.plugin import File, Loss, ParamGroup, Settings, Weights
 from sightx.registry.components import validate_settings
 from sightx.registry.introspection import MARK, fields, to_toml
 

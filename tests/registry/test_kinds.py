@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import sightx
+import sightx.plugin
 from sightx.registry.kinds import KINDS, ParamGroup
 from sightx.registry.loading import load_registry
 from sightx.registry.project import Project
@@ -31,7 +32,7 @@ DESIGN = [
 
 def test_the_kinds_are_those_of_the_design_and_public() -> None:
     assert [cls.kind for cls in KINDS] == DESIGN
-    assert all(getattr(sightx, cls.__name__) is cls for cls in KINDS)
+    assert all(getattr(sightx.plugin, cls.__name__) is cls for cls in KINDS)
 
 
 def test_every_kind_is_a_section_of_an_experiment() -> None:
@@ -55,7 +56,7 @@ def test_every_built_in_field_has_a_description() -> None:
 
 
 def test_warm_up_rises_to_the_full_rate_and_leaves_the_rest() -> None:
-    class Half(sightx.Scheduler):
+    class Half(sightx.plugin.Scheduler):
         """Half."""
 
         name = "half"
@@ -72,7 +73,7 @@ def test_warm_up_rises_to_the_full_rate_and_leaves_the_rest() -> None:
 
 
 def test_a_model_without_published_weights_says_so() -> None:
-    class Bare(sightx.Model):
+    class Bare(sightx.plugin.Model):
         """Bare."""
 
         name = "bare"

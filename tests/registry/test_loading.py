@@ -66,20 +66,21 @@ FAULTS = {
     "syntax": ("def f(:", "SyntaxError: "),
     "lines": ("raise ValueError('a\\nb')", "ValueError: a b"),
     "misspelt": (
-        "from sightx import hookimpl\n@hookimpl\ndef sightx_component():\n    return []",
+        "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_component():\n    return []",
         "PluginValidationError: unknown hook 'sightx_component'",
     ),
     "signature": (
-        "from sightx import hookimpl\n@hookimpl\ndef sightx_components(registry):\n    return []",
+        "from sightx.plugin import hookimpl\n"
+        "@hookimpl\ndef sightx_components(registry):\n    return []",
         "PluginValidationError: Plugin 'sx-signature' for hook 'sightx_components'",
     ),
     "unmarked": ("def sightx_components():\n    return []", "TypeError: it brings no hook"),
     "thrower": (
-        "from sightx import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
+        "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
         "ZeroDivisionError: division by zero",
     ),
     "stranger": (
-        "from sightx import hookimpl\n@hookimpl\ndef sightx_components():\n    return [int]",
+        "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    return [int]",
         "<class 'int'> is no component class",
     ),
 }
@@ -260,7 +261,7 @@ def test_wrong_parameters_of_a_plugin_are_2_at_their_place(
 ) -> None:  # P08
     code = '''
 from pydantic import PositiveInt
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 class Deep(Model):
     """A stranger's."""
@@ -288,7 +289,7 @@ def test_a_validator_or_a_trait_that_crashes_is_its_plugins_failure(
 ) -> None:
     code = '''
 from pydantic import model_validator
-from sightx import Dataset, Model, hookimpl
+from sightx.plugin import Dataset, Model, hookimpl
 
 class Crash(Model):
     """Fails."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import sightx
+import sightx.plugin
 from sightx.registry import loading, provenance
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin
@@ -181,7 +182,7 @@ def test_an_editable_install_is_as_good_as_a_copy(
 
 
 LOSS = '''
-from sightx import Loss, hookimpl
+from sightx.plugin import Loss, hookimpl
 
 class Mine(Loss):
     """A project's own."""
@@ -220,7 +221,7 @@ def test_a_run_records_whose_code_it_ran(spec: Path, tmp_path: Path) -> None:
     assert {each["sha256"] for each in recorded["observers"]} == {model["sha256"]}
 
 
-class Unregistered(sightx.Loss):
+class Unregistered(sightx.plugin.Loss):
     """Made in Python."""
 
     name = "unregistered"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticCustomError
 
-from sightx import Component, Loss, Model
+from sightx.plugin import Component, Loss, Model
 from sightx.registry.registry import Plugin, Registry, did_you_mean, suggest
 
 MINE = Plugin("mine", "/p/mine.py")

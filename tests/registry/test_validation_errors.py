@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, PositiveInt, ValidationError, field_validator
 
-from sightx import PluginError, Settings, SpecError
+from sightx import PluginError, SpecError
 from sightx.errors import Problem
 from sightx.io.toml import Key, Position
+from sightx.plugin import Settings
 from sightx.registry.components import validate_settings
 from sightx.registry.validation_errors import explain_errors, format_key, format_value, spec_failure
 

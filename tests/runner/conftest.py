@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import sightx
-from sightx import Observer, Run, Step, hookimpl
+from sightx import Run
+from sightx.plugin import Observer, Step, hookimpl
 
 # 21 training samples in steps of 4: 6 steps an epoch, the last one short.
 SPEC = """
@@ -49,7 +50,7 @@ batch_size = 4
 threads = 1
 """
 PLUGIN = '''
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 class Net(Model):
     """A net with everything that a state must hold: batch statistics, draws, counters."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import sightx
+import sightx.plugin
 from sightx import Run, RunError
 from sightx.runs import directory, lock
 
@@ -62,10 +63,10 @@ def test_a_run_that_another_process_finishes_meanwhile_is_left(
 
 
 def test_a_signal_while_the_last_words_are_written_ends_nothing(
-    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.Observer]]
+    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.plugin.Observer]]
 ) -> None:
     class Impatient:
-        @sightx.hookimpl
+        @sightx.plugin.hookimpl
         def sightx_run_finished(self) -> None:
             signal.raise_signal(signal.SIGINT)
 
@@ -97,13 +98,13 @@ def test_a_run_in_use_is_not_touched(  # R01
 
 
 def test_a_run_holds_its_directory_while_it_runs(
-    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.Observer]]
+    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.plugin.Observer]]
 ) -> None:
     class Second:
         said = ""
 
-        @sightx.hookimpl
-        def sightx_epoch_finished(self, run: Run, epoch: sightx.Epoch) -> None:
+        @sightx.plugin.hookimpl
+        def sightx_epoch_finished(self, run: Run, epoch: sightx.plugin.Epoch) -> None:
             if epoch.number == 1:
                 with (
                     pytest.raises(RunError, match="in use") as caught,

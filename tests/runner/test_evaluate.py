@@ -12,7 +12,7 @@ from sightx.runner.evaluate import evaluate
 from sightx.runs import lock
 
 DRAWING = '''
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 class Drawing(Model):
     """A network that drops values in evaluation too."""

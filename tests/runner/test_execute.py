@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import sightx
-from sightx import DataError, Epoch, Experiment, NonFiniteError, Run, SpecError, hookimpl
+import sightx.plugin
+from sightx import DataError, Experiment, NonFiniteError, Run, SpecError
+from sightx.plugin import Epoch, hookimpl
 from sightx.registry.kinds import Observer
 
 
@@ -38,7 +40,7 @@ class Recorder:
         self.heard.append(f"epoch {epoch} started")
 
     @hookimpl
-    def sightx_step_finished(self, step: sightx.Step) -> None:
+    def sightx_step_finished(self, step: sightx.plugin.Step) -> None:
         self.heard.append(f"step {step.step}")
 
     @hookimpl

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sightx import PluginError, hookimpl
+from sightx import PluginError
+from sightx.plugin import hookimpl
 from sightx.runner.observers import Observers
 
 

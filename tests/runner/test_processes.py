@@ -31,7 +31,7 @@ import sys
 import time
 from pathlib import Path
 
-from sightx import Augment, Dataset, Model, Traits, hookimpl, table_from_csv
+from sightx.plugin import Augment, Dataset, Model, Traits, hookimpl, table_from_csv
 
 CALLS, FIRED = [], []
 

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 import sightx
-from sightx import NonFiniteError, ResourceError, Run, Step, hookimpl
+import sightx.plugin
+from sightx import NonFiniteError, ResourceError, Run
+from sightx.plugin import Step, hookimpl
 from sightx.registry.blame import expected_failure
 
-Watching = Callable[[object], dict[str, sightx.Observer]]
+Watching = Callable[[object], dict[str, sightx.plugin.Observer]]
 
 PLUGIN = '''
-from sightx import Loss, hookimpl
+from sightx.plugin import Loss, hookimpl
 
 class Odd(Loss):
     """Cross-entropy that does something else at the seventh batch of training."""
@@ -89,7 +91,7 @@ def test_an_evaluation_that_fails_can_be_done_again(
     exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise ResourceError(sightx.Problem("disk-write", "disk full"))
+        raise ResourceError(sightx.plugin.Problem("disk-write", "disk full"))
 
     monkeypatch.setattr(Run, "write_predictions", full)
     with pytest.raises(ResourceError, match="disk full"):

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import sightx
-from sightx import DataError, Epoch, Observer, PluginError, Run, RunError, Step, hookimpl
+from sightx import DataError, PluginError, Run, RunError
 from sightx.io.signals import Interrupted
+from sightx.plugin import Epoch, Observer, Step, hookimpl
 from sightx.runs.compatibility import IncompatibleResumeError
 
 Stopped = Callable[..., Run]

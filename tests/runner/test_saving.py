@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx import ResourceError, Run, Step, hookimpl
+import sightx.plugin
+from sightx import ResourceError, Run
 from sightx.io import atomic
+from sightx.plugin import Step, hookimpl
 from sightx.runs import checkpoints
 
-Watching = Callable[[object], dict[str, sightx.Observer]]
+Watching = Callable[[object], dict[str, sightx.plugin.Observer]]
 
 
 class Written:
@@ -62,7 +64,7 @@ def test_a_disk_without_room_for_two_states_is_said_before_the_first_step(
     def no_room(folder: Path, need: int) -> None:
         weights = 4 * (3 * 4 * 9 + 4 + 4 * 4 + 4 * 64 * 2 + 2) + 8  # and the counter of batches
         assert need == 6 * weights
-        raise ResourceError(sightx.Problem("disk-write", "disk full: need 12 kB"))
+        raise ResourceError(sightx.plugin.Problem("disk-write", "disk full: need 12 kB"))
 
     monkeypatch.setattr(atomic, "require_free_space", no_room)
     with pytest.raises(ResourceError, match="disk full"):

@@ -12,7 +12,7 @@ from sightx.io import toml
 from sightx.runner import verify_resume
 
 FORGETFUL = '''
-from sightx import Model, hookimpl
+from sightx.plugin import Model, hookimpl
 
 class Forgetful(Model):
     """A net that counts its batches where no state sees it."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightx import Predictions, ResourceError, RunError, load, open_run
+from sightx import ResourceError, RunError, load, open_run
+from sightx.plugin import Predictions
 from sightx.runs import directory
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sightx import DataError, Experiment, PluginError, Problem, ResourceError, SpecError, load
+from sightx import DataError, Experiment, PluginError, ResourceError, SpecError, load
+from sightx.plugin import Problem
 from sightx.spec import checks
 
 PLUGIN = "sightx_test_rules"
@@ -26,7 +27,8 @@ degrees = 3
 """
 
 RULES = """
-from sightx import Check, DataError, Finding, Problem, hookimpl
+from sightx import DataError
+from sightx.plugin import Check, Finding, Problem, hookimpl
 
 def of_spec(experiment):
     yield Finding("augment.1.degrees", f"{experiment.augment[1].degrees} is odd", "take 4")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sightx import Check, Finding, SpecError, errors
+from sightx import SpecError, errors
+from sightx.plugin import Check, Finding
 from sightx.registry.registry import Plugin, Registry
 from sightx.spec import error_codes
 

@@ -106,7 +106,7 @@ def test_broken_plugins_are_warnings_also_beside_errors(here: Path, plugin, capl
 
 def test_a_check_that_fails_is_a_problem_of_the_plugin(here: Path, plugin) -> None:
     plugin(
-        "from sightx import Check, hookimpl\n@hookimpl\ndef sightx_checks():\n"
+        "from sightx.plugin import Check, hookimpl\n@hookimpl\ndef sightx_checks():\n"
         "    return [Check('bad', 'r', lambda experiment: 1 / 0)]\n"
     )
     (line,) = lines_of(GRADED, here)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sightx import Model, load
+from sightx import load
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.optimizers import Adam
+from sightx.plugin import Model
 from sightx.spec.experiment import Experiment, iter_components
 
 FOLDER = """\

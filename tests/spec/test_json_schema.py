@@ -14,7 +14,8 @@ import pytest
 from pydantic import PlainValidator, PositiveInt
 
 import sightx
-from sightx import Loss, Model, Settings, SightXError
+from sightx import SightXError
+from sightx.plugin import Loss, Model, Settings
 from sightx.registry import loading, project
 from sightx.registry.registry import Plugin, Registry
 from sightx.spec.json_schema import schema

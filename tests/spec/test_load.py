@@ -52,7 +52,7 @@ def test_ordered_classes_are_followed_by_kappa_and_groups_stay_together(resolve)
 def test_what_a_dataset_declares_decides_the_split(
     resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sightx import Traits
+    from sightx.plugin import Traits
 
     for traits, name in (
         (Traits(has_split=True, has_groups=True), "given"),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sightx import File, Model, Place, Settings
 from sightx.io import toml
 from sightx.io.toml import Position
+from sightx.plugin import File, Model, Place, Settings
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin, Registry
 from sightx.spec.experiment import Experiment

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sightx import Augment
 from sightx.builtin.augment import Rotate
 from sightx.builtin.datasets.folder import ImageFolder
 from sightx.builtin.preprocess import Resize
+from sightx.plugin import Augment
 from sightx.registry import loading
 from sightx.registry.kinds import KINDS
 from sightx.registry.project import Project

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ConfigDict, Field, field_validator
 
-from sightx import Augment, Preprocess, Settings
 from sightx.builtin.augment import Flip
+from sightx.plugin import Augment, Preprocess, Settings
 from sightx.testing import general
 from sightx.testing.demands import find
 
@@ -140,7 +140,8 @@ def test_a_component_inside_another_survives() -> None:
 
 def test_a_heavy_import_is_found(tmp_path: Path) -> None:
     text = (
-        'from sightx import Preprocess\n\nclass A(Preprocess):\n    """Do."""\n\n    name = "a"\n'
+        "from sightx.plugin import Preprocess\n\n"
+        'class A(Preprocess):\n    """Do."""\n\n    name = "a"\n'
     )
     (tmp_path / "light_plugin.py").write_text(text)
     (tmp_path / "heavy_plugin.py").write_text("import matplotlib\n" + text)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sightx import Metric, Postprocess
+from sightx.plugin import Metric, Postprocess
 from sightx.testing import judging
 from sightx.testing.demands import find
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sightx import Loss
+from sightx.plugin import Loss
 from sightx.testing import losses
 from sightx.testing.demands import find
 

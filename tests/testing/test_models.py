@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Model
+from sightx.plugin import Model
 from sightx.testing import models
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sightx import Optimizer
+from sightx.plugin import Optimizer
 from sightx.testing import optimizing
 from sightx.testing.demands import find
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sightx import Augment, Normalize, Problem, SpecError
+from sightx import SpecError
 from sightx.builtin.augment import ColorJitter
+from sightx.plugin import Augment, Normalize, Problem
 from sightx.testing import pixels
 from sightx.testing.demands import find
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sightx import Checkpoint, Scheduler, Stopping
+from sightx.plugin import Checkpoint, Scheduler, Stopping
 from sightx.testing import policies
 from sightx.testing.demands import find
 

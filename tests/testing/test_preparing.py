@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sightx import Preprocess, Shape
 from sightx.builtin.preprocess import CenterCrop, CropToFundus, Grayscale, Resize
+from sightx.plugin import Preprocess, Shape
 from sightx.testing import preparing
 from sightx.testing.demands import find
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sightx import Dataset, Sampler, Split, Traits
+from sightx.plugin import Dataset, Sampler, Split, Traits
 from sightx.testing import table, tables
 
 

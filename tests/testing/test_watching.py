@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightx import Observer, hookimpl
+from sightx.plugin import Observer, hookimpl
 from sightx.testing.demands import find
 from sightx.testing.watching import OBSERVER, watches_a_run
 

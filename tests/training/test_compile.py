@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Experiment, Model, Step
+from sightx import Experiment
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Model, Step
 from sightx.spec.experiment import Execution
 from sightx.training.compile import CompiledNetwork
 from sightx.training.setup import build_module

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Loss, PluginError
+from sightx import PluginError
 from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
+from sightx.plugin import Loss
 from sightx.training.criterion import Criterion
 
 CPU = torch.device("cpu")

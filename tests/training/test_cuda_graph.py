@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Experiment, Loss, Model, NonFiniteError, Step
+from sightx import Experiment, NonFiniteError
 from sightx.builtin import augment, losses, optimizers, schedulers
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import Batch
+from sightx.plugin import Loss, Model, Step
 from sightx.spec.experiment import Execution
 from sightx.training import cuda_graph
 from sightx.training.cuda_graph import GraphedStep, why_not_graphable

@@ -6,8 +6,9 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from sightx import Epoch, Experiment, Step, ValidationBatch
+from sightx import Experiment
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Epoch, Step, ValidationBatch
 from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 

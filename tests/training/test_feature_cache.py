@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Epoch, Experiment, Model, PluginError, Step
+from sightx import Experiment, PluginError
 from sightx.builtin import augment
 from sightx.data.dataset import PreparedDataset
 from sightx.io import system
+from sightx.plugin import Epoch, Model, Step
 from sightx.records.events import FeatureBlock
 from sightx.spec.experiment import Execution
 from sightx.training.feature_cache import split_frozen_prefix

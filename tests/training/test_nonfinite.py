@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sightx import NonFiniteError, Problem
+from sightx import NonFiniteError
+from sightx.plugin import Problem
 from sightx.training.nonfinite import NonFiniteGuard
 
 CPU = torch.device("cpu")

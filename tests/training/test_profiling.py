@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightx import Experiment, Step
+from sightx import Experiment
 from sightx.builtin.augment import Flip
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Step
 from sightx.records.events import Event
 from sightx.training.profiling import SUMMARY, TRACE, Summary, profile_steps, span
 from sightx.training.setup import build_module

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Augment, ParamGroup, ResourceError, SpecError
+from sightx import ResourceError, SpecError
 from sightx.builtin import augment, losses, optimizers
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
+from sightx.plugin import Augment, ParamGroup
 from sightx.training import setup
 
 

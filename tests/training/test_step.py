@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import NonFiniteError, Problem
+from sightx import NonFiniteError
 from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
 from sightx.data.loader.loader import BatchLoader
+from sightx.plugin import Problem
 from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Training
 from sightx.training.criterion import Criterion

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import Augment, Epoch, Experiment, Metric, Model, NonFiniteError, Step
+from sightx import Experiment, NonFiniteError
 from sightx.builtin import augment, losses, optimizers, samplers, schedulers, stopping
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Augment, Epoch, Metric, Model, Step
 from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 
@@ -293,7 +294,7 @@ def test_early_stopping_ends_the_generator_with_its_reason(
 
 
 def test_groups_have_rates_of_their_own(experiment: Make, samples: PreparedDataset) -> None:
-    from sightx import ParamGroup
+    from sightx.plugin import ParamGroup
 
     group = (ParamGroup(match=("head.*",), lr=1e-9),)
     made = trainer(experiment(optimizer=optimizers.Sgd(lr=0.5, group=group)), samples)

@@ -12,20 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightx import (
-    Augment,
-    Experiment,
-    History,
-    Metric,
-    Model,
-    NonFiniteError,
-    PluginError,
-    Sampler,
-    Step,
-    Stopping,
-)
+from sightx import Experiment, NonFiniteError, PluginError
 from sightx.builtin import losses, optimizers, schedulers
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Augment, History, Metric, Model, Sampler, Step, Stopping
 from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 

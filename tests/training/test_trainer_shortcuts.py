@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightx import DataError, Epoch, Experiment, Model, NonFiniteError, Problem, Step
+from sightx import DataError, Experiment, NonFiniteError
 from sightx.builtin import augment, losses, optimizers
 from sightx.data.dataset import PreparedDataset
+from sightx.plugin import Epoch, Model, Problem, Step
 from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
 from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.setup import build_module

@@ -15,7 +15,7 @@ timm = pytest.importorskip("timm", reason="timm is not installed")
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from sightx import ResourceError, SpecError
+from sightx.plugin import ResourceError, SpecError
 
 import sightx_timm
 from sightx_timm import TimmModel

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sightx import Check, Finding
+from sightx.plugin import Check, Finding
 
 if TYPE_CHECKING:
     import torch
 
-    from sightx import Experiment, ImageTable
+    from sightx.plugin import Experiment, ImageTable
 
 _BF16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")  # torch's names; the last is ARM's
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from sightx import Check, Finding, Shape
+from sightx.plugin import Check, Finding, Shape
 
 if TYPE_CHECKING:
-    from sightx import Experiment
+    from sightx.plugin import Experiment
 
 _BASE = ("train/loss", "train/accuracy", "validation/loss")
 

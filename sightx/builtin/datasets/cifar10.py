@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightx import DataError, Dataset, Place, Problem, ResourceError, Traits
 from sightx.builtin.datasets.pickles import array, literal
+from sightx.plugin import DataError, Dataset, Place, Problem, ResourceError, Traits
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -45,7 +45,7 @@ class Cifar10(Dataset):
         """Return a row for each picture, named by its batch and position."""
         import pandas as pd
 
-        from sightx import ImageTable
+        from sightx.plugin import ImageTable
 
         folder = self._folder()
         pictures: list[np.ndarray[Any, Any]] = []  # views: every batch is in memory once
@@ -59,7 +59,7 @@ class Cifar10(Dataset):
         return ImageTable(frame, CLASSES, pictures.__getitem__, source=str(folder))
 
     def _folder(self) -> Path:
-        from sightx import require_folder
+        from sightx.plugin import require_folder
 
         folder, gone = self._found()
         if gone and self.download and not str(self.root).startswith("@"):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from sightx import Dataset, Place, Traits
+from sightx.plugin import Dataset, Place, Traits
 
 if TYPE_CHECKING:
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 _WAY = (
@@ -67,7 +67,7 @@ class CsvDataset(Dataset):
 
     def table(self) -> ImageTable:
         """Return a row for each line of the file."""
-        from sightx import require_folder, table_from_csv
+        from sightx.plugin import require_folder, table_from_csv
 
         root = require_folder(self.root, "dataset.root")
         return table_from_csv(
@@ -105,7 +105,7 @@ class EyePacs(Dataset):
 
     def table(self) -> ImageTable:
         """Return a row for each photograph."""
-        from sightx import require_folder, table_from_csv
+        from sightx.plugin import require_folder, table_from_csv
 
         root = require_folder(self.root, "dataset.root", _WAY)
         return table_from_csv(

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from sightx import DataError, Dataset, Place, Problem, Traits
 from sightx.builtin.datasets.csv import Classes
+from sightx.plugin import DataError, Dataset, Place, Problem, Traits
 
 if TYPE_CHECKING:
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 _SIDES = {
@@ -52,7 +52,7 @@ class ImageFolder(Dataset):
         """Return a row for each image file, sides and classes in order, files sorted."""
         import pandas as pd
 
-        from sightx import ImageTable, file_reader, require_folder
+        from sightx.plugin import ImageTable, file_reader, require_folder
 
         root = require_folder(self.root, "dataset.root")
         sides = _side_folders(root) if self.layout == "split" else {"": root}

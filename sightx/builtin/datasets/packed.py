@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from sightx import Place, Traits
 from sightx.builtin.datasets.written import Written
+from sightx.plugin import Place, Traits
 
 if TYPE_CHECKING:
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 
 class Packed(Written):
@@ -33,6 +33,6 @@ class Packed(Written):
 
     def table(self) -> ImageTable:
         """Return a row for each image that was packed."""
-        from sightx import table_from_pack
+        from sightx.plugin import table_from_pack
 
         return table_from_pack(self.root, self.traits())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sightx import Location
 from sightx.builtin.datasets.written import Written
+from sightx.plugin import Location
 
 if TYPE_CHECKING:
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 
 class Shards(Written):
@@ -25,6 +25,6 @@ class Shards(Written):
 
     def table(self) -> ImageTable:
         """Return a row for each image, from the index alone."""
-        from sightx import table_from_shards
+        from sightx.plugin import table_from_shards
 
         return table_from_shards(self.root, self.traits())

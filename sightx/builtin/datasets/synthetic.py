@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from sightx import Dataset, Traits
 from sightx.builtin.datasets.csv import GRADES
+from sightx.plugin import Dataset, Traits
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 Eye = tuple[int, Literal["left", "right"], int]  # patient, side, grade
 
@@ -47,8 +47,8 @@ class SyntheticFundus(Dataset):
         """Return a row for each eye; an image is drawn when it is read."""
         import pandas as pd
 
-        from sightx import ImageTable
         from sightx.builtin.datasets.fundus import grade_of
+        from sightx.plugin import ImageTable
 
         eyes: tuple[Literal["left", "right"], ...] = ("left", "right")
         rows: list[Eye] = [

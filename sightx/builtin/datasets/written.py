@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sightx import Dataset, Traits
 from sightx.builtin.datasets.csv import Classes
+from sightx.plugin import Dataset, Traits
 
 
 class Written(Dataset):

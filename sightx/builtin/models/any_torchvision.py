@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from sightx import Problem, SpecError
+from sightx.plugin import Problem, SpecError
 
 from .pretrained import IMAGENET, SourcedModel, load
 

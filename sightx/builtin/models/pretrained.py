@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from sightx import Model, Problem, ResourceError, RunError, SpecError
+from sightx.plugin import Model, Problem, ResourceError, RunError, SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveInt
 
-from sightx import Problem, SpecError
+from sightx.plugin import Problem, SpecError
 
 from .layers import hidden_layers
 from .pretrained import IMAGENET, SourcedModel, load

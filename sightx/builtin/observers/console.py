@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sightx import Observer, hookimpl
+from sightx.plugin import Observer, hookimpl
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sightx import Epoch, Experiment, Run, Step
+    from sightx.plugin import Epoch, Experiment, Run, Step
 
 _PLAIN_WIDTH = 120  # columns where there is no terminal to ask
 _WIDTH_WITH_PACE = 100  # columns from which a row has room for images/s

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt
 
-from sightx import Observer, hookimpl
+from sightx.plugin import Observer, hookimpl
 
 if TYPE_CHECKING:
-    from sightx import Epoch, Run
+    from sightx.plugin import Epoch, Run
 
 SPLITS = ("train", "validation", "test")
 
@@ -48,7 +48,7 @@ class _Drawer:
 
     @hookimpl
     def sightx_run_finished(self, run: Run, result: dict[str, object]) -> None:
-        from sightx import confusion_plot
+        from sightx.plugin import confusion_plot
 
         self._draw_curves(run)
         for split in SPLITS:
@@ -58,7 +58,7 @@ class _Drawer:
                 confusion_plot(predictions, path, title=split)
 
     def _draw_curves(self, run: Run) -> None:
-        from sightx import curves_plot
+        from sightx.plugin import curves_plot
 
         epochs: list[Any] = run.metrics.select_dtypes("number").to_dict("records")
         if epochs:
@@ -67,7 +67,7 @@ class _Drawer:
 
     def _position(self, epochs: list[dict[str, Any]]) -> int | None:
         """Return where the best epoch is; a resumed run has not heard of those before it."""
-        from sightx import History
+        from sightx.plugin import History
 
         for position, epoch in enumerate(epochs):
             if epoch["epoch"] == self.best:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from sightx import Epoch
+from sightx.plugin import Epoch
 
 if TYPE_CHECKING:
-    from sightx import Predictions
+    from sightx.plugin import Predictions
 
 _BAR = 20  # cells of the longest bar
 _COLUMNS = "{:>5} {:>10} {:>9} {:>9} {:>8} {:>5}"  # with the rest, 80 columns

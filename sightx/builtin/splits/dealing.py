@@ -93,7 +93,7 @@ def _turns(kind_of: Array, names: Array, seed: int) -> Array:
     """Return the groups by kind, alike ones shuffled by the seed."""
     import numpy as np
 
-    from sightx import seed_of
+    from sightx.plugin import seed_of
 
     shuffled = (seed_of(seed, "split", name) for name in names)
     return np.lexsort((np.fromiter(shuffled, np.uint64, len(names)), kind_of))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from sightx import DataError, Problem, Split
+from sightx.plugin import DataError, Problem, Split
 
 from .dealing import deal
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 SIDES = ("train", "validation", "test")
 Fraction = Annotated[float, Field(ge=0, lt=1)]

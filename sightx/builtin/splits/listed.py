@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightx import DataError, File, Problem
+from sightx.plugin import DataError, File, Problem
 
 from .dealing import Counts, deal
 from .fresh import SIDES, Shares, refuse_empty, series, unknown_side
@@ -17,7 +17,7 @@ from .fresh import SIDES, Shares, refuse_empty, series, unknown_side
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightx import ImageTable
+    from sightx.plugin import ImageTable
 
 
 class Listed(Shares):

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 import sightx
-from sightx import DataError, PluginError, Predictor, Traits
+from sightx import DataError, PluginError, Predictor
 from sightx.builtin.datasets.packed import Packed
 from sightx.export import packing
+from sightx.plugin import Traits
 from sightx.runner.evaluate import evaluate
 from sightx.runs.compatibility import IncompatibleResumeError
 

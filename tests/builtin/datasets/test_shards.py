@@ -12,9 +12,10 @@ from threading import Thread
 import pytest
 
 import sightx
-from sightx import DataError, Traits
+from sightx import DataError
 from sightx.builtin.datasets.shards import Shards
 from sightx.export import shard_reader, shard_writer
+from sightx.plugin import Traits
 
 pytest.importorskip("aiohttp", reason="it comes with the extra shards")
 

@@ -10,9 +10,10 @@ import torch
 from rich.console import Console as Terminal
 
 import sightx
-from sightx import Epoch, Observer, Run, Step
+from sightx import Run
 from sightx.builtin.observers import tables
 from sightx.builtin.observers.console import Console, Live, Screen
+from sightx.plugin import Epoch, Observer, Step
 
 
 def epoch(number: int = 2, **figures: float) -> Epoch:

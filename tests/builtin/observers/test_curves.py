@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from sightx import Epoch, Predictions
 from sightx.builtin.observers.curves import Curves
 from sightx.evaluation.plots import confusion, curves
+from sightx.plugin import Epoch, Predictions
 from sightx.registry.hooks import RunHooks
 from sightx.runs.directory import Run
 

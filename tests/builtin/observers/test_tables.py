@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sightx import Predictions
 from sightx.builtin.observers import tables
+from sightx.plugin import Predictions
 
 DATA = {
     "classes": ["none", "mild"],

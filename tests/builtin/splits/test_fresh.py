@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from sightx import DataError, ImageTable, Split
+from sightx import DataError
 from sightx.builtin.splits import Given, Grouped, Stratified
+from sightx.plugin import ImageTable, Split
 
 EYEPACS = Path("/work/shared/data/eyepacs-labels/trainLabels.csv")
 PREVALENCE = (0.735, 0.07, 0.15, 0.025, 0.02)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx import DataError, ImageTable
+from sightx import DataError
 from sightx.builtin.splits import Grouped, Listed
+from sightx.plugin import ImageTable
 
 LABELS = [0, 0, 0, 1, 1, 2]
 

@@ -149,7 +149,7 @@ def test_folders_and_paths_deeper_in_the_settings_count_by_what_they_hold(tmp_pa
 
 def test_the_code_of_plugins_counts_and_ours_does_not(tmp_path):
     text = """
-        from sightx import Preprocess, hookimpl
+        from sightx.plugin import Preprocess, hookimpl
         class Darken(Preprocess):
             '''Halve it.'''
             name = "darken"

@@ -1,8 +1,8 @@
 import pytest
 
-from sightx import Preprocess
 from sightx.builtin.preprocess import CenterCrop, CropToFundus, Grayscale, Resize
 from sightx.data.decode.scaling import MARGIN, min_decoded_size
+from sightx.plugin import Preprocess
 from sightx.testing import preparing
 
 

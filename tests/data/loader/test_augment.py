@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import sightx
-from sightx import Augment
+import sightx.plugin
 from sightx.builtin.augment import ColorJitter, Crop, Flip, Rotate, Shift
 from sightx.data.loader.augment import augment, compose, transform
+from sightx.plugin import Augment
 
 SIZE = (48, 71)
 CHAIN = [
@@ -179,7 +180,7 @@ def test_an_accelerator_gives_what_the_host_gives():
 
 def test_what_was_drawn_goes_to_a_device_as_it_is():
     values = torch.rand(3, 2).T
-    sent = sightx.to_device(values, torch.device("cpu"))
+    sent = sightx.plugin.to_device(values, torch.device("cpu"))
     assert torch.equal(sent, values)
     assert sent.dtype == values.dtype
 

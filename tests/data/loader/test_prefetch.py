@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightx import DataError, Problem
+from sightx import DataError
 from sightx.data.loader.prefetch import prefetch
+from sightx.plugin import Problem
 from sightx.records.pixels import PixelRows, Positions
 
 CPU = torch.device("cpu")

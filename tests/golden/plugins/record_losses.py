@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sightx import Component, Observer, Run, Step, hookimpl
+from sightx.plugin import Component, Observer, Run, Step, hookimpl
 
 
 class RecordLosses(Observer):

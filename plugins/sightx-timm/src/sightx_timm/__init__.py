@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator
-from sightx import Component, Model, PluginError, Problem, ResourceError, SpecError, hookimpl
+from sightx.plugin import Component, Model, PluginError, Problem, ResourceError, SpecError, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,162 @@
+"""Everything that a plugin author needs: kinds of component, hooks, records and helpers.
+
+Built-in components import only this module, as those of any plugin do. Importing it loads no torch
+and no pandas: heavy names are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sightx.errors import (
+    DataError,
+    NonFiniteError,
+    PluginError,
+    Problem,
+    ResourceError,
+    RunError,
+    SightXError,
+    SpecError,
+)
+from sightx.registry.checks import Check, Finding
+from sightx.registry.components import (
+    Component,
+    File,
+    Location,
+    ParamGroup,
+    Place,
+    Settings,
+    Shape,
+    Traits,
+    Weights,
+)
+from sightx.registry.hooks import hookimpl
+from sightx.registry.kinds import (
+    Augment,
+    Checkpoint,
+    Dataset,
+    Loss,
+    Metric,
+    Model,
+    Normalize,
+    Observer,
+    Optimizer,
+    Postprocess,
+    Preprocess,
+    Sampler,
+    Scheduler,
+    Split,
+    Stopping,
+)
+
+if TYPE_CHECKING:
+    from sightx.data.csv_labels import require_folder, table_from_csv
+    from sightx.data.loader.augment import to_device
+    from sightx.evaluation.plots import confusion as confusion_plot
+    from sightx.evaluation.plots import curves as curves_plot
+    from sightx.export.pack import table_from_pack
+    from sightx.export.shard_reader import table_from_shards
+    from sightx.records.events import Epoch, Step, ValidationBatch
+    from sightx.records.history import History, Series
+    from sightx.records.pixels import PixelRows
+    from sightx.records.predictions import Predictions
+    from sightx.records.table import ImageTable, file_reader
+    from sightx.runs.directory import Run
+    from sightx.seeds import generator, seed_of
+    from sightx.spec.experiment import Experiment
+
+# The module of each name that is imported on first use; `module:name` where its name differs there.
+_LAZY = {
+    "Epoch": "sightx.records.events",
+    "Experiment": "sightx.spec.experiment",
+    "History": "sightx.records.history",
+    "ImageTable": "sightx.records.table",
+    "PixelRows": "sightx.records.pixels",
+    "Predictions": "sightx.records.predictions",
+    "Run": "sightx.runs.directory",
+    "Series": "sightx.records.history",
+    "Step": "sightx.records.events",
+    "ValidationBatch": "sightx.records.events",
+    "confusion_plot": "sightx.evaluation.plots:confusion",
+    "curves_plot": "sightx.evaluation.plots:curves",
+    "file_reader": "sightx.records.table",
+    "generator": "sightx.seeds",
+    "require_folder": "sightx.data.csv_labels",
+    "seed_of": "sightx.seeds",
+    "table_from_csv": "sightx.data.csv_labels",
+    "table_from_pack": "sightx.export.pack",
+    "table_from_shards": "sightx.export.shard_reader",
+    "to_device": "sightx.data.loader.augment",
+}
+
+__all__ = [
+    "Augment",
+    "Check",
+    "Checkpoint",
+    "Component",
+    "DataError",
+    "Dataset",
+    "Epoch",
+    "Experiment",
+    "File",
+    "Finding",
+    "History",
+    "ImageTable",
+    "Location",
+    "Loss",
+    "Metric",
+    "Model",
+    "NonFiniteError",
+    "Normalize",
+    "Observer",
+    "Optimizer",
+    "ParamGroup",
+    "PixelRows",
+    "Place",
+    "PluginError",
+    "Postprocess",
+    "Predictions",
+    "Preprocess",
+    "Problem",
+    "ResourceError",
+    "Run",
+    "RunError",
+    "Sampler",
+    "Scheduler",
+    "Series",
+    "Settings",
+    "Shape",
+    "SightXError",
+    "SpecError",
+    "Split",
+    "Step",
+    "Stopping",
+    "Traits",
+    "ValidationBatch",
+    "Weights",
+    "confusion_plot",
+    "curves_plot",
+    "file_reader",
+    "generator",
+    "hookimpl",
+    "require_folder",
+    "seed_of",
+    "table_from_csv",
+    "table_from_pack",
+    "table_from_shards",
+    "to_device",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a heavy name on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'sightx.plugin' has no attribute {name!r}")
+    module, _, other = _LAZY[name].partition(":")
+    return getattr(importlib.import_module(module), other or name)
+
+
+def __dir__() -> list[str]:
+    """List the names that are imported on first use, too."""
+    return sorted(__all__)
