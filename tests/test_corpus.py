@@ -318,11 +318,11 @@ def test_every_component_that_ships_is_in_a_good_spec(
     used = set()
     for stem in GOOD:
         write(case("good", stem), folder, monkeypatch)
-        origin = examine(f"{stem}.toml").experiment
-        if origin is None or origin.origin is None:
+        experiment = examine(f"{stem}.toml").experiment
+        if experiment is None:
             continue  # valid only with its --set
-        written, registry = origin.origin.document.data, origin.origin.registry
-        said = set(origin.origin.document.positions)
+        written, registry = experiment.context.spec.data, experiment.context.registry
+        said = set(experiment.context.spec.positions)
         used |= {
             (cls.kind, cls.name)
             for key, cls, _ in iter_tables(Experiment, written, registry)

@@ -13,7 +13,6 @@ from sightx.distributed import rendezvous
 if TYPE_CHECKING:
     from sightx import Experiment, Run
     from sightx.plugin import Observer
-    from sightx.spec.experiment import Origin
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
@@ -63,7 +62,7 @@ def watching(experiment: Experiment, quiet: bool) -> dict[str, Observer]:
     """Return the observer that talks to the person who typed a command, unless it is quiet."""
     if quiet or rendezvous.rank():
         return {}
-    registry = cast("Origin", experiment.origin).registry
+    registry = experiment.context.registry
     return {"console": cast("Observer", registry.find("observer", "console")())}
 
 

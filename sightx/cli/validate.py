@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -15,7 +15,7 @@ from sightx.cli.options import overrides
 if TYPE_CHECKING:
     from sightx.errors import Problem
     from sightx.registry.registry import Registry
-    from sightx.spec.experiment import Experiment, Origin
+    from sightx.spec.experiment import Experiment
 
 _STAGES = {False: ("spec",), True: ("spec", "data", "device")}  # without and with --deep
 _COLOURS = {"error": "red", "warning": "yellow"}
@@ -89,7 +89,7 @@ def _judge(spec: Path, overrides: tuple[str, ...], deep: bool, strict: bool) -> 
         problems += found
     if strict and problems:
         code = code or 2
-    registry = experiment.origin.registry if experiment and experiment.origin else None
+    registry = experiment.context.registry if experiment else None
     return _Verdict(spec, problems, code, registry, lines)
 
 
@@ -100,7 +100,7 @@ def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...],
     from sightx.spec.checks import at_position
     from sightx.training.dry_run import dry_run
 
-    origin = cast("Origin", experiment.origin)
+    context = experiment.context
     try:
         outlook = dry_run(experiment)
     except KeyboardInterrupt:
@@ -108,11 +108,11 @@ def _look(experiment: Experiment) -> tuple[tuple[Problem, ...], tuple[str, ...],
     except BaseException as error:
         _trace(error)
         failure = (
-            error if isinstance(error, SightXError) else plugin_failure(error, origin.registry)
+            error if isinstance(error, SightXError) else plugin_failure(error, context.registry)
         )
         if failure is None:
             raise
-        found = (p if p.file else at_position(p, origin.document) for p in failure.problems)
+        found = (p if p.file else at_position(p, context.spec) for p in failure.problems)
         return tuple(found), (), failure.exit_code
     wrong = any(problem.severity == "error" for problem in outlook.problems)
     return tuple(outlook.problems), tuple(outlook.lines()), 3 if wrong else 0

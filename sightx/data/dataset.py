@@ -41,7 +41,7 @@ class PreparedDataset:
 
     table: ImageTable
     rows: PixelRows
-    sides: SplitPositions
+    splits: SplitPositions
     id: str
     digests: Sequence[str] = ()
     residence: Placement | None = None
@@ -54,7 +54,7 @@ class PreparedDataset:
 
     def counts(self, side: str) -> list[int]:
         """Return the number of samples of each class on a side."""
-        return self.table.counts(self.sides[side])
+        return self.table.counts(self.splits[side])
 
 
 def load_table(dataset: Dataset) -> ImageTable:

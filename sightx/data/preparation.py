@@ -49,10 +49,8 @@ class CacheConfig:
     @classmethod
     def of(cls, experiment: Experiment, device: torch.device | None = None) -> CacheConfig:
         """Return what an experiment says."""
-        where, origin = experiment.execution.cache, experiment.origin
-        if origin is None:
-            return cls(where, None, device)
-        return cls(where, store.cache_folder(origin.project), device, origin.registry)
+        where, context = experiment.execution.cache, experiment.context
+        return cls(where, store.cache_folder(context.project), device, context.registry)
 
     def insisting(self) -> CacheConfig:
         """Return the same with the store on disk, whatever was said."""

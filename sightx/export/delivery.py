@@ -125,10 +125,10 @@ def export_spec(
     What it extends and `--set` are laid in, and paths are absolute. With `prepared` its chain of
     `preprocess` is left out.
     """
-    origin = experiment.origin
+    context = experiment.context
     said = experiment.tables()
-    if origin:
-        said = _said(origin.document.data, origin.document.positions, ())
+    if context.path:
+        said = _said(context.spec.data, context.spec.positions, ())
     left = {key: value for key, value in said.items() if key not in ("dataset", "extends")}
     if prepared:
         left.pop("preprocess", None)

@@ -81,7 +81,7 @@ def _copy(rows: PixelRows, digests: Hashes, folder: Path) -> int:
 
 
 def _describe(experiment: Experiment, kept: ImageTable) -> Pack:
-    registry = experiment.origin.registry if experiment.origin else None
+    registry = experiment.context.registry
     own = [
         {"preprocess": table_of(each), "origin": provenance.component_origin(each, registry)}
         for each in experiment.preprocess

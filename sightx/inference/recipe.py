@@ -115,7 +115,7 @@ class Recipe(Settings):
 
         `before` is what was done to its images before the experiment's chain got them.
         """
-        registry = experiment.origin.registry if experiment.origin else None
+        registry = experiment.context.registry
         own = [provenance.component_origin(each, registry) for each in _components(experiment)]
         decoded = DecodeInfo(experiment.dataset.decode, None) if not before else table.decoded
         return cls(

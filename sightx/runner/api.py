@@ -168,7 +168,7 @@ def _newest(root: Path, experiment: Experiment) -> Run | None:
 
 def runs_folder(experiment: Experiment, runs: Path | None) -> Path:
     """Return the folder of runs: the one that is given, or that of the experiment's project."""
-    return runs or (experiment.origin.project.runs if experiment.origin else Path("runs"))
+    return runs or experiment.context.project.runs
 
 
 def weights_source(root: Path, weights: str) -> str:

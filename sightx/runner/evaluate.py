@@ -61,7 +61,7 @@ def _scored(
         data.rows, data.table.labels, (recipe.mean, recipe.deviation), predictor.device,
         seed=experiment.seed,
     )  # fmt: skip
-    scores = Evaluator(predictor.module, objective, batches, data.sides[side], experiment.training)
+    scores = Evaluator(predictor.module, objective, batches, data.splits[side], experiment.training)
     for _ in scores:
         pass
     raw = scores.predictions(data.table)

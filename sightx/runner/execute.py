@@ -73,7 +73,7 @@ class Execution:
         self.experiment, self.run, self.device, self._ranks = experiment, made, device, ranks
         self._watching = {item.name: item for item in experiment.observer} | dict(watching)
         self.observers = Observers({}, self._warn)
-        self._registry = experiment.origin.registry if experiment.origin else None
+        self._registry = experiment.context.registry
         self._outcome = ResultWriter(made, self._registry, self._told, begun=begun)
         self.result = self._outcome.result
 

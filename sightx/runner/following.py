@@ -54,11 +54,10 @@ def together(experiment: Experiment) -> Iterator[SingleProcess]:
 
     Raises SpecError where a process would have nothing to do.
     """
-    origin = experiment.origin
     with (
         restore_handlers(),
         join(device_of(experiment), experiment.execution.group_timeout) as ranks,
-        propagate_first_failure(origin.registry if origin else None),
+        propagate_first_failure(experiment.context.registry),
     ):
         check_idle_ranks(experiment.training, ranks.size)
         yield ranks
@@ -182,4 +181,4 @@ def refuse_others(ranks: SingleProcess, data: PreparedDataset) -> None:
 def scored(experiment: Experiment, data: PreparedDataset) -> list[str]:
     """Return the sides that are scored at the end."""
     sides = ["validation", *(["test"] if experiment.evaluation.test == "end" else [])]
-    return [side for side in sides if len(data.sides[side])]
+    return [side for side in sides if len(data.splits[side])]

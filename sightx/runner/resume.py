@@ -189,7 +189,7 @@ class Resumption:
         )
         for epoch in record["history"]:
             history = history.add(from_json(epoch))
-        labels = trainer.samples.table.labels[trainer.samples.sides["train"]]
+        labels = trainer.samples.table.labels[trainer.samples.splits["train"]]
         order = self.experiment.sampler.order(labels, epoch=0, seed=self.experiment.seed)
         return compatibility.compare_epochs(
             recorded_environment(self.run)["experiment"]["training"]["epochs"],

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from sightx.inference.recipe import Recipe, earlier_preprocess
-from sightx.registry import loading, project
 from sightx.runs import checkpoints
 from sightx.runs.async_checkpointer import AsyncCheckpointer
 from sightx.runs.directory import Run
@@ -28,10 +26,7 @@ class CheckpointSaver:
         execution = trainer.experiment.execution
         self._steps, self._seconds = execution.save_every_steps, execution.save_every_minutes * 60
         self._saved = time.monotonic()
-        origin = trainer.experiment.origin
-        registry = (
-            origin.registry if origin else loading.load_registry(project.find_project(Path.cwd()))
-        )
+        registry = trainer.experiment.context.registry
         self._before = earlier_preprocess(trainer.samples.table, registry)
         state = trainer.state()
         # Before the first step an optimizer holds nothing; Adam will hold two numbers a weight.

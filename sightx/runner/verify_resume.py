@@ -63,7 +63,7 @@ def verify_resume(
     with tempfile.TemporaryDirectory(prefix="sightx-proof-") as name:
         folder = Path(name)
         per_epoch = _shrink(experiment, folder, steps, runs)
-        home = experiment.origin.project.root if experiment.origin else Path.cwd()
+        home = experiment.context.project.root
         stops = _stops(per_epoch)
         told("training without a stop")
         straight = _trained(folder / "straight", home, [])

@@ -224,8 +224,8 @@ def create(root: Path, experiment: Experiment, environment: Mapping[str, Any]) -
         making = root / f"{MAKING}{stem}-{secrets.token_hex(4)}"
         making.mkdir(parents=True)
         _sweep(root)
-        run, origin = Run(making), experiment.origin
-        (making / "spec.toml").write_text(origin.text if origin else "")
+        run = Run(making)
+        (making / "spec.toml").write_text(experiment.context.text)
         run.write_experiment(experiment)
         run.write_json("environment.json", environment)
         named = _named(making, root / stem)

@@ -21,9 +21,8 @@ _PACKAGES = ("sightx", "torch", "torchvision", "numpy", "pandas", "pillow")
 
 def describe_environment(experiment: Experiment, device: torch.device) -> dict[str, Any]:
     """Return what is recorded about the machine and the code before a run begins."""
-    origin = experiment.origin
-    registry = origin.registry if origin else None
-    root = origin.project.root if origin else Path.cwd()
+    context = experiment.context
+    registry, root = context.registry, context.project.root
     return {
         "id": experiment.id,
         "started": timestamp(),
@@ -36,7 +35,7 @@ def describe_environment(experiment: Experiment, device: torch.device) -> dict[s
         "processes": rendezvous.world_size(),
         "numerics": _numerics(experiment),
         "execution": experiment.execution.model_dump(),
-        "overrides": list(origin.overrides) if origin else [],
+        "overrides": list(context.overrides),
         "experiment": experiment.identity,
         "components": [
             provenance.component_origin(each, registry) for each in iter_components(experiment)

@@ -13,7 +13,7 @@ from sightx.io.toml import Key
 from sightx.registry.components import validate_settings
 from sightx.registry.validation_errors import parse_key
 from sightx.spec import checks
-from sightx.spec.experiment import Experiment, Origin
+from sightx.spec.experiment import Context, Experiment
 from sightx.spec.paths import Table
 
 # Without these the table as a whole says nothing.
@@ -21,25 +21,25 @@ _WHOLE = {"missing-key", "missing-use", "unknown-name", "name-clash", "broken-pl
 
 
 def check_beyond_errors(
-    origin: Origin, wrong: Iterable[Problem], fill: Callable[[Table], None]
+    context: Context, wrong: Iterable[Problem], fill: Callable[[Table], None]
 ) -> list[Problem]:
     """Return what the checks of the stage `spec` find beside what is wrong already.
 
     Each wrong value gives way to its default, each table without a component to a default one,
     which `fill` knows. Where that leaves no whole experiment, nothing can be said.
     """
-    data: Table = deepcopy(origin.document.data)
+    data: Table = deepcopy(context.spec.data)
     gone = [_take(data, parse_key(problem.path), problem.code) for problem in wrong]
     fill(data)
     try:
-        experiment = validate_settings(Experiment, data, origin.registry).from_origin(origin)
+        experiment = validate_settings(Experiment, data, context.registry).with_context(context)
     except (ValidationError, SightXError):
         return []
     return [
         problem
         for problem in checks.run_checks(experiment, "spec")
         # What the spec leaves out was filled by what it says wrongly: that judges nobody.
-        if parse_key(problem.path)[:1] in origin.document.positions
+        if parse_key(problem.path)[:1] in context.spec.positions
         and not any(parse_key(problem.path)[: len(key)] == key for key in gone)
     ]
 

@@ -27,14 +27,13 @@ def run_checks(experiment: Experiment, stage: Stage, **facts: object) -> list[Pr
 
     `facts` are offered beside the experiment: `table` and `device`.
     """
-    if (origin := experiment.origin) is None:
-        return []
+    context = experiment.context
     return [
         problem
-        for check, plugin in origin.registry.checks
+        for check, plugin in context.registry.checks
         if check.stage == stage
         and not (check.severity == "warning" and check.code in experiment.allow)
-        for problem in _found(check, plugin, experiment, origin.document, facts)
+        for problem in _found(check, plugin, experiment, context.spec, facts)
     ]
 
 
@@ -64,8 +63,7 @@ def _found(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        registry = experiment.origin.registry if experiment.origin else None
-        if failure := plugin_failure(error, registry):
+        if failure := plugin_failure(error, experiment.context.registry):
             return list(failure.problems)
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
         return [Problem(_BROKEN, message, "sightx list-plugins shows where it is from")]

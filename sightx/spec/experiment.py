@@ -37,7 +37,8 @@ from sightx.registry.kinds import (
     Split,
     Stopping,
 )
-from sightx.registry.project import Project
+from sightx.registry.loading import load_registry
+from sightx.registry.project import Project, find_project
 from sightx.registry.registry import Registry
 from sightx.spec.paths import path_kind
 
@@ -92,18 +93,28 @@ class Execution(Settings):
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Remember where an experiment came from."""
+class Context:
+    """Where an experiment was read: its project, the plugins loaded for it, and its spec.
 
-    text: str
-    path: Path
-    overrides: tuple[str, ...]
+    `spec` is the merged document, with the position of every key, and `text` the file as written;
+    `path` is None for an experiment built in Python.
+    """
+
     project: Project
     registry: Registry = field(repr=False)
-    document: Document = field(repr=False)
+    spec: Document = field(repr=False)
+    text: str = ""
+    path: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+    @classmethod
+    def here(cls) -> Context:
+        """Return the context of an experiment built in Python: the working folder's project."""
+        project = find_project(Path.cwd())
+        return cls(project, load_registry(project), Document("experiment", "", {}, {}))
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Stay here when an experiment travels: a registry holds modules."""
+        """Leave the context behind when an experiment is pickled: a registry holds modules."""
         return type(None), ()
 
 
@@ -140,21 +151,23 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     execution: Execution = Execution()
     observer: tuple[Observer, ...] = ()
 
-    _origin: Origin | None = PrivateAttr(default=None)
+    _context: Context | None = PrivateAttr(default=None)
 
     @property
-    def origin(self) -> Origin | None:
-        """Return where the experiment came from; None for one that was made in Python."""
-        return self._origin
+    def context(self) -> Context:
+        """Return where the experiment was read; for one built in Python, the working folder."""
+        if self._context is None:
+            self._context = Context.here()
+        return self._context
 
     def __eq__(self, other: object) -> bool:
         """Say whether two experiments are the same, wherever they were read."""
         return isinstance(other, Experiment) and self.__dict__ == other.__dict__
 
-    def from_origin(self, origin: Origin) -> Experiment:
-        """Return the experiment with its origin set."""
+    def with_context(self, context: Context) -> Experiment:
+        """Return a copy with its context set."""
         copy = self.model_copy()
-        copy._origin = origin
+        copy._context = context
         return copy
 
     @property

@@ -19,7 +19,7 @@ from sightx.registry.project import Project
 from sightx.registry.registry import Registry, did_you_mean
 from sightx.registry.validation_errors import explain_errors, format_key, spec_failure
 from sightx.spec import beyond, checks, merge
-from sightx.spec.experiment import Experiment, Origin
+from sightx.spec.experiment import Context, Experiment
 from sightx.spec.paths import Table, iter_tables, resolve_paths, stringify_dates
 
 _USES = {
@@ -88,25 +88,25 @@ def examine(
     one it lies in.
     """
     path, found = Path(path), list[Problem]()
-    experiment = cause = origin = None
+    experiment = cause = context = None
     try:
         spec = _read(path)
         home = home or project.find_project(path.absolute().parent)
         registry = loading.load_registry(home)
         found += registry.warnings()
         whole = merge.merge_documents(home.defaults, spec)
-        origin = Origin(spec.text, path.absolute(), tuple(overrides), home, registry, whole)
+        context = Context(home, registry, whole, spec.text, path.absolute(), tuple(overrides))
         experiment = _resolve(whole, overrides, home, registry)
-        experiment = experiment.from_origin(origin)
-        found += _unknown_codes(experiment, origin)
+        experiment = experiment.with_context(context)
+        found += _unknown_codes(experiment, context)
         found += [_placed(problem, path) for problem in checks.run_checks(experiment, "spec")]
     except SightXError as error:
         found += [_placed(problem, path) for problem in error.problems]
         cause = error.__cause__
-        if origin and isinstance(error, SpecError):
-            traits = _traits(origin.document.data, origin.registry)
+        if context and isinstance(error, SpecError):
+            traits = _traits(context.spec.data, context.registry)
             found += beyond.check_beyond_errors(
-                origin, error.problems, lambda data: _fill(data, traits)
+                context, error.problems, lambda data: _fill(data, traits)
             )
     allowed = experiment.allow if experiment else ()
     kept = [p for p in found if p.severity == "error" or p.code not in allowed]
@@ -130,13 +130,13 @@ def _order(problem: Problem) -> tuple[str, int, int]:
     return problem.file, problem.line, problem.column
 
 
-def _unknown_codes(experiment: Experiment, origin: Origin) -> Iterator[Problem]:
+def _unknown_codes(experiment: Experiment, context: Context) -> Iterator[Problem]:
     """Yield a warning for each entry of `allow` that can silence nothing."""
-    rules = [check for check, _ in origin.registry.checks]
+    rules = [check for check, _ in context.registry.checks]
     known = sorted({check.code for check in rules if check.severity == "warning"} | _WARNINGS)
     for number, code in enumerate(experiment.allow):
         if code not in known:
-            place = origin.document.position(("allow", number))
+            place = context.spec.position(("allow", number))
             hint = did_you_mean(code, known) or "sightx validate --explain list shows all codes"
             message, path = f"{code!r} is the code of no check", f"allow.{number}"
             if code in {check.code for check in rules}:

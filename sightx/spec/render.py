@@ -11,7 +11,7 @@ from sightx.io.toml import Key, Position
 from sightx.registry.components import Traits
 from sightx.registry.project import LOCAL, place_variable
 from sightx.registry.validation_errors import format_key
-from sightx.spec.experiment import Experiment, Origin
+from sightx.spec.experiment import Context, Experiment
 from sightx.spec.merge import OVERRIDE
 from sightx.spec.paths import iter_tables, path_kind
 
@@ -28,8 +28,8 @@ def render_toml(experiment: Experiment) -> str:
     widths = [len(text) for text, comment in lines if comment and len(text) <= _NARROW]
     width = max(widths, default=0)
     head = [f"# experiment id: {experiment.id}"]
-    if experiment.origin:
-        head.append(f"# {as_comment(f'spec: {_near(experiment.origin.path, experiment.origin)}')}")
+    if (path := experiment.context.path) is not None:
+        head.append(f"# {as_comment(f'spec: {_near(path, path)}')}")
     body = [f"{text:<{width}}   # {comment}" if comment else text for text, comment in lines]
     return "\n".join([*head, "", *body, ""])
 
@@ -43,7 +43,7 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
     """Return the experiment and the origin of each value as JSON holds them."""
     return {
         "id": experiment.id,
-        "spec": str(experiment.origin.path) if experiment.origin else None,
+        "spec": str(experiment.context.path) if experiment.context.path else None,
         "experiment": experiment.tables(),
         "origins": {format_key(key): text for key, text in value_origins(experiment).items()},
     }
@@ -51,9 +51,9 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
 
 def value_origins(experiment: Experiment) -> dict[Key, str]:
     """Return where each value comes from; nothing for an experiment that was made in Python."""
-    if experiment.origin is None:
+    if experiment.context.path is None:
         return {}
-    sources = _Sources(experiment.origin, experiment.dataset.traits())
+    sources = _Sources(experiment.context, experiment.dataset.traits())
     return {key: sources.of(key, value) for key, value in _values(experiment.tables(), ())}
 
 
@@ -124,10 +124,10 @@ def as_comment(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
-def _near(path: str | Path, origin: Origin) -> str:
+def _near(path: str | Path, spec: Path | None) -> str:
     """Return a path relative to the working directory, or to the spec's folder, where it is."""
     absolute = Path(path).absolute()
-    for folder in (Path.cwd(), origin.path.parent):
+    for folder in (Path.cwd(), *([spec.parent] if spec else [])):
         if absolute.is_relative_to(folder):
             return str(absolute.relative_to(folder))
     return str(path)
@@ -136,13 +136,13 @@ def _near(path: str | Path, origin: Origin) -> str:
 class _Sources:
     """Know what set each value of an experiment."""
 
-    def __init__(self, origin: Origin, traits: Traits) -> None:
-        self._origin, self._traits = origin, traits
-        self._positions = origin.document.positions
+    def __init__(self, context: Context, traits: Traits) -> None:
+        self._context, self._traits = context, traits
+        self._positions = context.spec.positions
         self._raw: dict[str, Any] = {}  # files as they were read, for the places they name
         self._paths = {
             (*key, name)
-            for key, cls, _ in iter_tables(Experiment, origin.document.data, origin.registry)
+            for key, cls, _ in iter_tables(Experiment, context.spec.data, context.registry)
             for name, info in cls.model_fields.items()
             if path_kind(info)
         }
@@ -160,7 +160,7 @@ class _Sources:
     def _said(self, key: Key, position: Position) -> str:
         if position.file.startswith(OVERRIDE):
             return position.file
-        place = f"{_near(position.file, self._origin)}:{position.line}"
+        place = f"{_near(position.file, self._context.path)}:{position.line}"
         name = self._place(key, position) if key in self._paths else ""
         return f"{place}, {name}" if name else place
 
@@ -171,7 +171,7 @@ class _Sources:
         written = _look(self._raw[position.file], key)
         if not (isinstance(written, str) and written.startswith("@")):
             return ""
-        name, project = written[1:].partition("/")[0], self._origin.project
+        name, project = written[1:].partition("/")[0], self._context.project
         where = place_variable(name)
         if project.place(name) is None:
             where = "not set"
@@ -182,7 +182,7 @@ class _Sources:
     def _inside(self, key: Key, length: int, position: Position) -> bool:
         """Say whether an override has set the value as part of a table or an array."""
         start = position.file.removeprefix(f"{OVERRIDE} ").removesuffix("...")
-        for override in self._origin.overrides:
+        for override in self._context.overrides:
             name, _, text = override.partition("=")
             if override.startswith(start) and name.count(".") == length - 1:
                 value = toml.parse_value(text, position.file)
@@ -198,7 +198,7 @@ class _Sources:
         if self._traits.ordered and key == ("training", "monitor"):
             return "default for ordered classes"
         if len(inner) == 2 and inner[1] == "use":
-            observers = self._origin.project.observers
+            observers = self._context.project.observers
             if section == "observer" and value in observers:
                 return self._said(key, observers[value])
             first = "default" if inner[0] == 0 else self.of((section, 0, "use"), None)

@@ -111,7 +111,7 @@ class FeatureCache:
         self._experiment = experiment
         self._halves = split_frozen_prefix(experiment, module)
         self._module, self._images = module, batches
-        self._positions = {side: np.unique(samples.sides[side]) for side in _SIDES}
+        self._positions = {side: np.unique(samples.splits[side]) for side in _SIDES}
         self._computed: list[str] = []  # sides
         self._precision = autocast(batches.device, experiment.training.precision)
         self._weights: list[Tensor] = []

@@ -62,7 +62,7 @@ class Trainer:
         self.ranks.share(list(module.state_dict().values()))
         setup.to_channels_last(module, device, experiment.training.precision)
         setup.freeze(module, experiment.model.trainable)
-        rows = samples.rows.take(samples.sides["train"])
+        rows = samples.rows.take(samples.splits["train"])
         measure = experiment.normalize.statistics
         self.statistics = call_declared(measure, model=experiment.model, training_rows=rows)
         self.objective = Criterion(experiment.loss, samples.counts("train"), device)
@@ -158,7 +158,7 @@ class Trainer:
             raise _nonfinite(f"weights after step {self._step}: {', '.join(wrong[:3])}")
 
     def _validate(self) -> Generator[ValidationBatch, None, float]:
-        positions = self.samples.sides["validation"]
+        positions = self.samples.splits["validation"]
         if not len(positions):
             return float("nan")
         scores = self.scores("validation")
@@ -254,12 +254,12 @@ class Trainer:
         """Return what predicts a side's samples, batch by batch."""
         network, batches = self._features.route(side)
         return Evaluator(
-            network, self.objective, batches, self.samples.sides[side],
+            network, self.objective, batches, self.samples.splits[side],
             self.experiment.training, self.ranks,
         )  # fmt: skip
 
     def _order(self, epoch: int) -> Positions:
-        train = self.samples.sides["train"]
+        train = self.samples.splits["train"]
         labels = self.samples.table.labels[train]
         sampler = self.experiment.sampler
         order = np.asarray(train[sampler.order(labels, epoch=epoch, seed=self.experiment.seed)])

@@ -50,13 +50,13 @@ def problem(read, *arguments, **settings):
 def test_sides_point_at_rows_with_their_pixels(labels, get):
     data = get()
 
-    assert {side: len(rows) for side, rows in data.sides.items()} == {
+    assert {side: len(rows) for side, rows in data.splits.items()} == {
         "train": 24,
         "validation": 12,
         "test": 12,
     }
     assert data.counts("validation") == [6, 6]
-    for side, rows in data.sides.items():
+    for side, rows in data.splits.items():
         assert set(data.table.frame["split"].iloc[rows]) == {side}
         means = data.rows.gather(rows).float().mean(dim=(1, 2, 3)).numpy()
         assert np.array_equal(means > 125, data.table.labels[rows] == 1)
@@ -94,10 +94,10 @@ def test_rows_on_no_side_take_no_memory(labels, get, folders):
     assert len(data.rows.pixels.tensor) == 36
     assert (len(data.rows), len(data.table), data.id) == (48, 48, whole.id)
     for side in ("train", "validation"):
-        rows = data.sides[side]
+        rows = data.splits[side]
         assert torch.equal(data.rows.gather(rows), whole.rows.gather(rows))
     with pytest.raises(IndexError):
-        data.rows.gather(whole.sides["test"])
+        data.rows.gather(whole.splits["test"])
 
 
 # D03: files that are not there

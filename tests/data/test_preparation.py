@@ -127,7 +127,7 @@ def test_an_experiment_says_where(spec, tmp_path, monkeypatch):
     found = CacheConfig.of(experiment, torch.device("cpu"))
 
     assert (found.where, found.device) == ("memory", torch.device("cpu"))
-    assert found.registry is experiment.origin.registry
+    assert found.registry is experiment.context.registry
     assert CacheConfig.of(experiment).insisting().where == "disk"
     monkeypatch.delenv("SIGHTX_CACHE")
     assert CacheConfig.of(experiment).store.root == tmp_path / "pixels"

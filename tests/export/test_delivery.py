@@ -113,7 +113,7 @@ def test_what_a_machine_says_for_itself_stays_there(spec, folders, tmp_path):
 
 def test_an_experiment_without_a_file_is_written_whole(spec, folders):
     made = sightx.Experiment(**dict(sightx.load(spec)))
-    assert made.origin is None
+    assert made.context.path is None
     text = delivery.export_spec(made, {"use": "image-folder", "root": str(folders)})
     spec.write_text(text)
     assert sightx.load(spec) == made

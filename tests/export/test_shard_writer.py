@@ -130,11 +130,11 @@ def test_a_bad_image_is_found_before_anybody_trains(folders, experiment, tmp_pat
     assert list((tmp_path / "shards").iterdir()) == []
     listed = tmp_path / "bad-images.csv"
 
-    without = sightx.load(experiment.origin.path, [f'dataset.exclude="{listed}"'])
+    without = sightx.load(experiment.context.path, [f'dataset.exclude="{listed}"'])
     written = write(without, tmp_path / "shards")
     assert written.samples == 47
     skipping = sightx.load(
-        experiment.origin.path,
+        experiment.context.path,
         ['dataset.on_bad_image="skip"', "dataset.bad_images_at_most=0.1"],
     )
     write(skipping, tmp_path / "skipped")

@@ -402,7 +402,7 @@ def test_a_loaded_experiment_travels_without_its_registry(spec: Path) -> None:
     experiment = sightx.load(spec)
     copy = ForkingPickler.loads(bytes(ForkingPickler.dumps(experiment)))
     assert copy == experiment
-    assert copy.origin is None
+    assert copy.context.path is None
 
 
 def test_a_signal_while_images_are_prepared_is_recorded(

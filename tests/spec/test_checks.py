@@ -76,7 +76,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         (tmp_path / "rules" / f"{PLUGIN}.py").write_text(f"CODES = {names}\n{RULES}")
         (tmp_path / "a.toml").write_text(SPEC.format(allow=allow))
         made = load("a.toml")
-        brought = made.origin.registry.checks
+        brought = made.context.registry.checks
         brought[:] = [(check, plugin) for check, plugin in brought if plugin.name == PLUGIN]
         return made
 
@@ -154,10 +154,3 @@ def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
 def test_a_check_may_raise_what_sightx_expects(experiment) -> None:
     with pytest.raises(DataError, match="said by itself"):
         checks.enforce_checks(experiment("says"), "data", table="a table")
-
-
-def test_an_experiment_of_python_has_no_checks(experiment) -> None:
-    made = experiment("careful").model_copy()
-    made._origin = None
-    assert checks.run_checks(made, "spec") == []
-    checks.enforce_checks(made, "spec")

@@ -38,7 +38,7 @@ def test_an_examination_of_a_whole_spec_is_its_experiment(resolve, here: Path) -
     experiment = resolve(GRADED, "seed=3")
     examined = examine("a.toml", ["seed=3"])
     assert examined.experiment == experiment
-    assert examined.experiment.origin.overrides == ("seed=3",)
+    assert examined.experiment.context.overrides == ("seed=3",)
     assert (examined.problems, examined.failure, examined.cause) == ((), None, None)
 
 

@@ -98,7 +98,7 @@ def test_an_experiment_is_immutable_and_whole_without_an_origin(resolve) -> None
     experiment = resolve(FOLDER)
     values = {name: getattr(experiment, name) for name in Experiment.model_fields}
     made = Experiment(**values)
-    assert made.origin is None
+    assert made.context.path is None
     assert made == experiment
     assert made.id == experiment.id
     with pytest.raises(Exception, match="frozen"):

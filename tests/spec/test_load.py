@@ -194,9 +194,9 @@ def test_observers_of_the_project_watch_every_run(resolve, failures, here: Path)
 
 
 def test_an_experiment_remembers_where_it_came_from(resolve, here: Path) -> None:
-    origin = resolve(GRADED, "seed=3").origin
-    assert (origin.text, origin.path) == (GRADED, here / "a.toml")
-    assert origin.overrides == ("seed=3",)
+    context = resolve(GRADED, "seed=3").context
+    assert (context.text, context.path) == (GRADED, here / "a.toml")
+    assert context.overrides == ("seed=3",)
 
 
 def test_eyepacs_is_graded_and_grouped(resolve) -> None:

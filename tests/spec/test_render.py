@@ -133,7 +133,7 @@ def test_long_and_strange_values_stay_toml(resolve: Resolve, here: Path) -> None
 
 def test_an_experiment_of_python_has_no_origins(resolve: Resolve) -> None:
     made = resolve().model_copy()
-    made._origin = None
+    made._context = None
     text = render.render_toml(made)
     assert tomllib.loads(text) == made.tables()
     assert text.count("#") == 1

@@ -66,7 +66,7 @@ def trained(
     module = make()
     batch = {"batch_size": 14, "micro_batch_size": 3, **training}
     samples = world.samples.__wrapped__()
-    samples.sides["train"] = np.arange(train)
+    samples.splits["train"] = np.arange(train)
     experiment = world.experiment.__wrapped__()(
         training=batch,
         loss=losses.InverseFrequencyCrossEntropy(),
@@ -93,7 +93,7 @@ def evaluated(ranks: SingleProcess, world: Any) -> dict[str, Any]:
     torch.manual_seed(ranks.rank)
     experiment = world.experiment.__wrapped__()(training={"batch_size": 4, "micro_batch_size": 2})
     samples = world.samples.__wrapped__()
-    samples.sides["validation"] = np.arange(60, 81)
+    samples.splits["validation"] = np.arange(60, 81)
     trainer = Trainer(experiment, samples, module, CPU, ranks)
     scores = trainer.scores("validation")
     turns = list(scores)

@@ -22,7 +22,7 @@ def scores(samples: PreparedDataset, size: int) -> Evaluator:
     module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(108, 3))
     batches = BatchLoader(samples.rows, samples.table.labels, ((0.5,) * 3, (0.2,) * 3), CPU, seed=0)
     objective = Criterion(InverseFrequencyCrossEntropy(), samples.counts("train"), CPU)
-    positions = samples.sides["validation"]
+    positions = samples.splits["validation"]
     return Evaluator(module, objective, batches, positions, Training(batch_size=size))
 
 

@@ -63,7 +63,7 @@ class Staged(Model):
 def all_sides(samples: PreparedDataset) -> PreparedDataset:
     """The samples with 10 of them on the test side, out of order."""
     sides = {"train": np.arange(59, 9, -1), "validation": np.arange(60, 90), "test": np.arange(10)}
-    return dataclasses.replace(samples, sides=sides)
+    return dataclasses.replace(samples, splits=sides)
 
 
 @pytest.fixture
@@ -369,7 +369,7 @@ def test_features_of_other_weights_are_forgotten(staged: Make, all_sides: Prepar
     made.use(dataclasses.replace(other, weights=changed))
     assert features.batches is None
     predictions, _ = made.predict("validation")
-    images, _ = made._batches.plain(all_sides.sides["validation"])
+    images, _ = made._batches.plain(all_sides.splits["validation"])
     with torch.no_grad():
         expected = made.module.eval()(images).numpy()
     np.testing.assert_allclose(predictions.outputs, expected, atol=1e-5)

@@ -62,7 +62,7 @@ class PlainLoop:
         self.samples = samples
 
     def epoch(self, number: int, batch_size: int) -> tuple[list[float], float, float, float]:
-        train, validation = (self.samples.sides[side] for side in ("train", "validation"))
+        train, validation = (self.samples.splits[side] for side in ("train", "validation"))
         order = samplers.Shuffle().order(self.labels[train].numpy(), epoch=number, seed=0)
         step_losses, total = [], 0.0
         self.model.train()

@@ -114,7 +114,7 @@ def test_convolutions_train_as_in_a_plain_loop(
     assert any(not w.is_contiguous() for w in made.module.parameters())  # channels last
     plain = copy.deepcopy(made.module).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-2)
-    rows = samples.sides["train"]
+    rows = samples.splits["train"]
     positions, _, _ = next(made._stream([made._order(0)]))
     assert sorted(positions) == list(rows)
     images, targets = made._batches.plain(positions)

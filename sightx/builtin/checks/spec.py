@@ -31,7 +31,7 @@ def unknown_monitor(experiment: Experiment) -> Iterator[Finding]:
 def _other_figure(experiment: Experiment, name: str, known: list[str]) -> str:
     """Return which figure is meant: of the other side, of a metric left out, or the nearest."""
     side, _, figure = name.partition("/")
-    registry = experiment.origin.registry if experiment.origin else None
+    registry = experiment.context.registry
     metric = figure.partition("/")[0]
     if f"validation/{figure}" in known:
         return f"did you mean 'validation/{figure}'?"

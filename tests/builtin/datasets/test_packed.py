@@ -123,7 +123,7 @@ def test_the_pixels_are_those_of_the_chain(original, pack, photographs):
 
 @pytest.mark.parametrize("decode", ["scaled", "exact"])
 def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
-    origin = sightx.load(original.origin.path, [f'dataset.decode="{decode}"'])
+    origin = sightx.load(original.context.path, [f'dataset.decode="{decode}"'])
     packing.write_pack(origin, tmp_path / "pack", tmp_path / "bad")
     options = ['preprocess=[{ use = "grayscale", channels = 1 }, { use = "resize", size = 8 }]']
     further = sightx.load(tmp_path / "pack" / "spec.toml", options)
@@ -165,10 +165,10 @@ def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
     "change", ['dataset.decode="exact"', 'preprocess=[{use="resize", size=24}]']
 )
 def test_a_run_does_not_go_on_with_another_pack(original, pack, tmp_path, change):
-    again = sightx.load(original.origin.path)
+    again = sightx.load(original.context.path)
     run = sightx.run(sightx.load(pack / "spec.toml", ["training.epochs=1"]), runs=tmp_path / "runs")
     longer = ["training.epochs=2"]
-    for experiment in (again, sightx.load(original.origin.path, [change])):
+    for experiment in (again, sightx.load(original.context.path, [change])):
         shutil.rmtree(pack)
         packing.write_pack(experiment, pack, tmp_path / "bad")
         if experiment is again:  # the same chain again is the same pack
