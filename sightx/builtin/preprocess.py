@@ -45,7 +45,7 @@ class Resize(Preprocess):
         """Return the new size, whatever the old one is."""
         return Shape(shape.channels, *_pair(self.size))
 
-    def needs(self, size: tuple[int, int] | None) -> tuple[int, int]:
+    def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """Return the new size, whatever follows; `pad` and `cover` need no more of either side."""
         return _pair(self.size)
 
@@ -111,7 +111,7 @@ class CropToFundus(Preprocess):
         """Return the channels; only the image itself tells how large its disc is."""
         return Shape(shape.channels, None, None)
 
-    def needs(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
         """Return a size of which the disc fills enough, and on which the same disc is found."""
         if size is None:
             return None
@@ -162,7 +162,7 @@ class Grayscale(Preprocess):
         """Return the same size with the new number of channels."""
         return Shape(self.channels, shape.height, shape.width)
 
-    def needs(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
         """Return the size of the result."""
         return size
 

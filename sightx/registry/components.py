@@ -1,7 +1,7 @@
-"""What every component is: a frozen, strictly validated set of settings with a name.
+"""Components: frozen, strictly validated settings with a name, and methods that do the work.
 
-The fields are the keys of a table in a spec; the methods do or make the real thing. Heavy
-imports live inside methods, so that naming a component costs nothing.
+The fields are the keys of a table in a spec. Modules of components import nothing heavy, such as
+torch, at their top: commands that only read specs import them too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Settings(BaseModel):
-    """Hold immutable settings; nothing is coerced, nothing unknown is accepted."""
+    """Immutable settings; values are not coerced, and unknown keys are an error."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -74,21 +74,22 @@ def table_class(annotation: Any) -> type[Settings] | None:
 
 
 class Component(Settings):
-    """One thing that a spec can name: its fields are the keys of the table that names it.
+    """A class that a spec can name; its fields are the keys of the table that names it.
 
-    A subclass of a kind sets `name`, and raises `revision` whenever its results change.
+    A subclass of a kind sets `name`. Increment `revision` whenever results change: it is part of
+    the experiment id.
     """
 
     kind: ClassVar[str]
     name: ClassVar[str]
     revision: ClassVar[int] = 1
-    needs_order: ClassVar[bool] = False  # whether it makes sense for grades only
-    capturable: ClassVar[bool] = False  # whether a CUDA graph may replay what it does in a step
+    needs_order: ClassVar[bool] = False  # whether it is meaningful for ordered classes only
+    capturable: ClassVar[bool] = False  # whether its part of a step can be in a CUDA graph
     _use: str | None = PrivateAttr(default=None)
 
     @property
     def use(self) -> str:
-        """Return the name by which a spec finds the component: `name` or `owner:name`."""
+        """Return the name that the spec uses for the component: `name` or `owner:name`."""
         return self._use or self.name
 
     @classmethod
@@ -134,11 +135,11 @@ def _checked(found: type[Component], settings: dict[str, Any], registry: Registr
 
 @dataclass(frozen=True)
 class PathKind:
-    """Mark a field as a path, which a spec writes relative to itself or as a place, `"@name"`.
+    """Mark a field as a path: relative to the spec, absolute, or a place such as `"@eyepacs"`.
 
-    With `suffixes`, only strings that end so are paths; with `urls`, a string with `://` is none.
-    A path with `counts` is part of what the experiment is (by its file name); one without is only
-    where this machine keeps something.
+    `suffixes`: only strings with one of these endings are paths. `urls`: strings with `://` are
+    not paths. `counts`: the file name is part of the experiment id; otherwise a path is only a
+    location on this machine.
     """
 
     suffixes: tuple[str, ...] = ()
@@ -153,22 +154,26 @@ Weights = Annotated[str, PathKind(suffixes=(".safetensors", ".pt", ".pth"), coun
 
 
 class ParamGroup(Settings):
-    """Weights with a learning rate of their own; each weight goes to the first group it matches."""
+    """Weights with another learning rate; a weight joins the first group that it matches."""
 
     match: tuple[str, ...]
-    """Names or patterns of weights: `head.*`."""
+    """Names or patterns of parts and weights, such as `layer4` or `head.*`."""
     lr: PositiveFloat
-    """The group's learning rate."""
+    """Learning rate of the group."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Say what is known of a dataset before any of it is read.
+    """Properties of a dataset that are known before any data is read.
 
-    `classes` is None while only the data can tell; `ordered` means grades; `majority` is the share
-    of the largest class, where it is known; `handed` means that the classes tell left from
-    right, so that a mirror image has another label; `shape` is the (channels, height, width) of
-    images that are prepared already: such a dataset needs no chain.
+    Attributes:
+        classes: Names of the classes, in order; None if only the data tell.
+        ordered: Whether the classes are grades of one scale.
+        has_groups: Whether samples belong to groups, such as patients.
+        has_split: Whether the table has a column `split`.
+        majority: Fraction of the samples in the largest class, 0 to 1; None if unknown.
+        handed: Whether classes distinguish left from right, so that mirroring changes a label.
+        shape: (channels, height, width) of images that are preprocessed already, else None.
     """
 
     classes: tuple[str, ...] | None = None
@@ -181,7 +186,7 @@ class Traits:
 
 
 class Shape(NamedTuple):
-    """Give the shape of an image; None is what only the image itself can tell."""
+    """The shape of an image; a height or width of None is known only from the image."""
 
     channels: int
     height: int | None

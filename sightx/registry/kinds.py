@@ -1,7 +1,12 @@
-"""The kinds of component: what each is asked, and what it answers.
+"""The kinds of component: the manual for plugin authors.
 
-A plugin author reads this file, subclasses one kind, gives it a `name`, fields and methods.
-Methods are called with just the arguments they declare.
+Subclass one kind, give the class a `name` and fields, and implement the methods that raise
+NotImplementedError here; the others have useful defaults. Each method is called with only the
+arguments that it declares. Methods called *pure* return the same result whenever they get the same
+arguments, keep nothing on `self` and modify no argument: exact resuming depends on it.
+
+In shapes, N is the number of samples of a table or split and B of a batch, C the number of channels
+(3 for RGB), H and W are height and width in pixels, and K is the number of outputs of a network.
 """
 
 from __future__ import annotations
@@ -31,109 +36,158 @@ Params = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 class Dataset(Component):
-    """A table of images with labels."""
+    """Images with labels, as a table with one row per image."""
 
     kind = "dataset"
 
     exclude: File | None = None
-    """A CSV of path and reason: these rows are left out, counted and reported."""
+    """CSV file with the columns path and reason: these images are left out and reported."""
     on_bad_image: Literal["fail", "skip"] = "fail"
-    """What an image that cannot be read does: end the run before its first step, or be left out."""
+    """What to do with an unreadable image: `fail` before training starts, or `skip` the image."""
     bad_images_at_most: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """The share of the images that `skip` may leave out."""
+    """Largest fraction of the images that `skip` may leave out, 0 to 1."""
     decode: Literal["scaled", "exact"] = "scaled"
-    """Whether a large JPEG is reduced while it is decoded, unseen by `preprocess`."""
+    """Whether a large JPEG may be decoded at a reduced size (`scaled`) or never (`exact`)."""
 
     def traits(self) -> Traits:
-        """Return what is known without reading any data."""
+        """Return what is known from the settings alone, without reading data.
+
+        Checks use it before any file is opened. It must agree with `table`.
+        """
         return Traits()
 
     def table(self) -> ImageTable:
-        """Return the samples. Raises DataError, naming file and row."""
+        """Return the samples, in the same order each time.
+
+        The table's frame has the columns `path` (unique strings), `label` (int64, positions in the
+        table's classes) and `group` (strings, "" for no group), and may have `split`.
+        `sightx.plugin.table_from_csv` and `ImageTable.from_torch` build tables.
+
+        Raises:
+            DataError: A file is missing or wrong; the message names the file and the row.
+        """
         raise NotImplementedError
 
 
 class Split(Component):
-    """Which sample is on which side."""
+    """An assignment of samples to the splits train, validation and test."""
 
     kind = "split"
 
     def empty(self) -> Collection[str]:
-        """Return the sides that will have no sample, as far as the settings tell."""
+        """Return the names of the splits that will have no samples, judging by the settings."""
         return ()
 
     def assign(self, table: ImageTable) -> pd.Series[str]:
-        """Return "train", "validation", "test" or "" (left out) for each row, in its order."""
+        """Return "train", "validation", "test" or "" (leave out) for each row, in order. Pure.
+
+        Samples of one group (`table.groups`, for example a patient) belong in the same split. The
+        split of a sample must not depend on the order of the rows.
+        """
         raise NotImplementedError
 
 
 class Preprocess(Component):
-    """A deterministic change of one image, made once."""
+    """A deterministic transformation of one image; the results are cached."""
 
     kind = "preprocess"
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the changed image; both are uint8 (C, H, W)."""
+        """Transform an image, uint8 (C, H, W) with values 0 to 255, on the CPU. Pure.
+
+        The result is uint8 (C, H, W) too; its size and number of channels may differ. Several
+        threads call `apply` at once. Pixels may be stored channels last: use `reshape`, not `view`.
+        """
         raise NotImplementedError
 
     def shape(self, shape: Shape) -> Shape:
-        """Return the shape that an image of this shape gets."""
+        """Return the shape of the result for an image of this shape; the same by default.
+
+        A height or width of None is unknown before the image is read.
+        """
         return shape
 
-    def needs(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the (height, width) that suffices for a result of `size`; None: all there is.
+    def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return the smallest input size from which an output of `size` has full quality.
 
-        A `size` of None means that what follows needs every pixel that this one can give.
+        The decoder may then reduce a large JPEG, to no less than 1.75 times this height and width.
+        Sizes are (height, width) in pixels. Return None, as the default does, if the input must not
+        be reduced. `size` is None if the next step needs full resolution.
+
+        A change of colours returns `size`, a resize its own size, and a crop to the middle half
+        twice `size`.
         """
         return None
 
 
 class Normalize(Component):
-    """The mean and the deviation that pixels are freed of."""
+    """Per-channel mean and standard deviation: networks get (x - mean) / std, with x in [0, 1]."""
 
     kind = "normalize"
 
     def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
-        """Return mean and deviation per channel, for pixels in [0, 1]."""
+        """Return (mean, std) for pixels in [0, 1]: two tuples of C finite floats, each std above 0.
+
+        `model.normalization()` may declare statistics. `training_rows.gather(positions)` returns
+        preprocessed images of the train split, uint8 (len(positions), C, H, W).
+        """
         raise NotImplementedError
 
 
 class Augment(Component):
-    """A random change of a batch, in training only; keeps height and width.
+    """A random transformation of training batches that keeps height and width.
 
-    A geometric one answers `matrix`, any other `apply`.
+    Implement `draw`, and `matrix` for a geometric transformation or `apply` for any other.
     """
 
     kind = "augment"
 
     def mirrors(self) -> bool:
-        """Say whether left and right may change places."""
+        """Return whether the transformation may mirror an image, left to right."""
         return False
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
-        """Return one draw for each of n samples, made on the host: the same on every device."""
+        """Draw the parameters of n samples, on the CPU: named arrays of shape (n, ...).
+
+        Take all random numbers from `rng`, and draw independently for each sample.
+        """
         raise NotImplementedError
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor | None:
-        """Return (n, 2, 3) maps from output to input in pixels from the centre, x to the right.
+        """Return affine maps, float (n, 2, 3) on the CPU; None if not geometric (the default).
 
-        `size` is (height, width). All matrices of a chain are composed and sampled once.
+        Each maps output coordinates [x, y, 1] to input coordinates, in pixels from the image's
+        centre, x to the right and y down; it must be invertible. `size` is (height, width). The
+        matrices of all augmentations are multiplied, and pixels are resampled once.
         """
         return None
 
     def apply(self, images: Tensor, targets: Tensor, params: Params) -> tuple[Tensor, Tensor]:
-        """Return changed images, float (n, C, H, W) in [0, 1], and targets."""
+        """Transform a batch; unchanged by default.
+
+        Args:
+            images: float32 (n, C, H, W) in [0, 1], not normalised, on the device of the run.
+            targets: int64 (n,) classes, or float (n, classes) probabilities once they are mixed.
+            params: The result of `draw`, on the CPU; `sightx.plugin.to_device` moves it.
+
+        Returns:
+            Images of the same shape and dtype in [0, 1], and targets in one of the two forms.
+        """
         return images, targets
 
 
 class Sampler(Component):
-    """The order in which training sees its samples."""
+    """The order in which an epoch visits the training samples."""
 
     kind = "sampler"
-    balances: ClassVar[bool] = False  # whether rare classes are seen more often
+    balances: ClassVar[bool] = False  # whether rare classes are sampled more often
 
     def order(self, labels: np.ndarray[Any, Any], *, epoch: int, seed: int) -> np.ndarray[Any, Any]:
-        """Return positions in `labels`, a pure function of the arguments."""
+        """Map the labels, int64 (N,), to the order of one epoch: int64 (M,) positions. Pure.
+
+        Positions are 0 to N - 1 and may repeat or be missing; M is the same in every epoch. `epoch`
+        counts from 0. Draw from `sightx.plugin.generator(seed, "order", epoch)`.
+        """
         raise NotImplementedError
 
 
@@ -143,150 +197,199 @@ class Model(Component):
     kind = "model"
 
     weights: Weights = "none"
-    """Where weights come from: none, a name that the model knows, a .safetensors or .pt path."""
+    """Initial weights: none, a name that the model knows, a .safetensors or .pt file, or run:ID."""
     trainable: tuple[str, ...] = ()
-    """Parts that learn, by name or pattern; the rest is frozen. Empty: everything learns."""
+    """Names or patterns of the parts to train; other parts are frozen. Empty: train everything."""
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        """Return the network with fresh weights: no file, no connection. `size` is (H, W)."""
+        """Return a module that maps float32 normalised images (B, channels, H, W) to (B, outputs).
+
+        Its weights are random, from torch's default generator, which is seeded. Open no file and no
+        connection (`initialise` does), and use torch's default device, which may be `meta`. Import
+        code that needs torch here. All state belongs in parameters and buffers.
+
+        `size` is the (height, width) of the images. Raise ValueError, with a message of one line,
+        if the network cannot take such images.
+        """
         raise NotImplementedError
 
     def initialise(self, module: nn.Module) -> None:
-        """Load the weights that the name in `weights` stands for; asked in fresh runs only."""
+        """Load the pretrained weights that the field `weights` names into the module, in place.
+
+        Called when a run starts; may download. `none`, files and run:ID are handled for you. Raise
+        SpecError if the weights do not fit, ResourceError if they cannot be fetched.
+        """
         raise LookupError(f"{self.name} knows no weights called {self.weights!r}")
 
     def parts(self) -> Sequence[str] | None:
-        """Return what `trainable` may name, without building; None where only building tells."""
+        """Return the names that `trainable` may use; None if only the built module tells."""
         return None
 
     def stages(self, module: nn.Module) -> Sequence[nn.Module] | None:
-        """Return modules that do, one after another, what the network does; None: not in stages."""
+        """Return the module as a chain of modules, so that outputs of frozen ones can be cached.
+
+        Calling them one after another must give the module's result. They are parts of `module`, or
+        have no weights. None, the default, means that the network is not a chain.
+        """
         return None
 
     def normalization(self) -> Statistics | None:
-        """Return the mean and deviation that the network expects, where it declares any."""
+        """Return the (mean, std) per channel that the weights expect, for pixels in [0, 1]."""
         return None
 
 
 class Loss(Component):
-    """One number a sample, and what the outputs mean."""
+    """A per-sample loss, and the meaning of a network's outputs."""
 
     kind = "loss"
-    balances: ClassVar[bool] = False  # whether rare classes weigh more
+    balances: ClassVar[bool] = False  # whether rare classes get larger weights
 
     def outputs(self, classes: int) -> int:
-        """Return the width of the head that this loss needs."""
+        """Return K, the number of outputs that the network must have; `classes` by default."""
         return classes
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
-        """Return a module (outputs (B, K), targets (B,)) -> (B,); counts: the training side."""
+        """Return a module that maps outputs and targets to per-sample losses, float32 (B,).
+
+        Outputs are float32 (B, K). Targets are int64 (B,) classes, or float (B, classes)
+        probabilities if an augmentation mixes them. `class_counts` has the number of training
+        samples of each class; it may be 0. Do not average: the step divides once.
+        """
         raise NotImplementedError
 
     def weights(self, targets: Tensor, class_counts: Sequence[int]) -> Tensor | None:
-        """Return a weight a sample, (B,); the step divides by their sum. None: all weigh one."""
+        """Return per-sample weights, float (B,) and not negative, or None for equal weights.
+
+        The step divides by the sum of the weights of the whole batch.
+        """
         return None
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Return (B, classes) from (B, K)."""
+        """Map outputs (B, K) to probabilities (B, classes), rows of sum 1; softmax by default."""
         return outputs.float().softmax(dim=1)
 
     def decision(self, probabilities: Tensor) -> Tensor:
-        """Return the class that each row of probabilities stands for, (B,)."""
+        """Map probabilities (B, classes) to classes, int64 (B,); by default the most probable."""
         return probabilities.argmax(dim=1)
 
 
 class Optimizer(Component):
-    """The rule by which weights move."""
+    """An update rule for the weights."""
 
     kind = "optimizer"
 
     lr: PositiveFloat = 1e-3
-    """The learning rate that the scheduler scales."""
+    """Learning rate; the scheduler multiplies it by a factor."""
     group: tuple[ParamGroup, ...] = ()
-    """Weights with learning rates of their own."""
+    """Groups of weights with another learning rate."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return torch's optimizer over groups of params, lr and name."""
+        """Return a torch optimizer for parameter groups with the keys `params`, `lr` and `name`.
+
+        Pass the groups on unchanged: each group's `lr` is set before every step. Its `state_dict`
+        must hold all state, as tensors and plain values.
+        """
         raise NotImplementedError
 
 
 class Scheduler(Component):
-    """What the learning rate is at a step."""
+    """The learning rate, as a function of the step and of past epochs."""
 
     kind = "scheduler"
 
     warmup: NonNegativeFloat = 0.0
-    """Epochs over which the rate grows linearly from nothing to its full size."""
+    """Epochs of linear warm-up of the learning rate."""
 
     def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
-        """Return what each group's rate is multiplied by at a step, counted from 0. Pure.
+        """Return the factor, finite and at least 0, that multiplies each group's `lr`. Pure.
 
-        `history` holds the epochs that ended before the step.
+        `step` counts from 0 to `steps` - 1, over all epochs of the run. `history` has the epochs
+        that ended before the step. Leave out the warm-up; `multiplier` applies it.
         """
         raise NotImplementedError
 
     def multiplier(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
-        """Return `factor` with the warm-up applied."""
+        """Return `factor` with the warm-up applied; not to be overridden."""
         factor = self.factor(step, steps=steps, steps_per_epoch=steps_per_epoch, history=history)
-        rising = round(self.warmup * steps_per_epoch)
-        return factor * min(1.0, (step + 1) / rising) if rising else factor
+        warmup_steps = round(self.warmup * steps_per_epoch)
+        return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor
 
 
 class Postprocess(Component):
-    """How probabilities become a decision, fitted on the validation side."""
+    """A change of probabilities or decisions that is fitted on the validation split."""
 
     kind = "postprocess"
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
-        """Return what was learned, as JSON holds it."""
+        """Return the fitted state, as values that JSON can hold; checkpoints store it. Pure.
+
+        A label of -1 is unknown.
+        """
         raise NotImplementedError
 
     def apply(self, predictions: Predictions, state: Mapping[str, Any]) -> Predictions:
-        """Return the predictions as decided by what was learned."""
+        """Return the same samples with other decisions or probabilities. Pure.
+
+        Use `predictions.with_decisions`, int (N,), or `predictions.with_probabilities`, float
+        (N, classes) with rows of sum 1. It is called for every split, and for unlabelled images.
+        """
         raise NotImplementedError
 
 
 class Metric(Component):
-    """Figures computed from a table of predictions."""
+    """One or more numbers computed from predictions."""
 
     kind = "metric"
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
-        """Return the names of the figures, and whether more or less is better."""
+        """Return the names of the numbers; "max" or "min" says which direction is better."""
         raise NotImplementedError
 
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
-        """Return the figures; NaN where one is not defined."""
+        """Return a float for each name of `values`, NaN where it is undefined. Pure.
+
+        There may be no samples, and labels may be -1, which means unknown.
+        """
         raise NotImplementedError
 
 
 class Checkpoint(Component):
-    """Which states are kept, and under what name."""
+    """A rule for which checkpoints to keep, and under which names."""
 
     kind = "checkpoint"
 
     def keep(self, history: History) -> Collection[str]:
-        """Return the names that now point to the state after the last epoch of the history."""
+        """Return the names of the state after the history's last epoch; none: drop it. Pure.
+
+        A name points to one checkpoint, and moves when it is given again. It consists of letters,
+        digits, ".", "_" and "-". Never prefer an epoch whose metric is NaN.
+        """
         raise NotImplementedError
 
 
 class Stopping(Component):
-    """When training ends early."""
+    """A rule for when training ends early."""
 
     kind = "stopping"
 
     def reason(self, history: History) -> str | None:
-        """Return why training ends after the last epoch of the history, or None."""
+        """Return in one line why to stop after the history's last epoch, or None to go on. Pure.
+
+        An epoch whose metric is NaN is not an improvement.
+        """
         raise NotImplementedError
 
 
 class Observer(Component):
-    """Something that watches a run."""
+    """A watcher of a run, on the main process; it changes nothing."""
 
     kind = "observer"
 
     def build(self, run: Run) -> object:
-        """Return an object with run hooks."""
+        """Return an object whose methods, marked `@hookimpl`, have the names of run hooks.
+
+        `sightx/registry/hooks.py` has the hooks. An observer that raises is reported and dropped.
+        """
         raise NotImplementedError
 
 

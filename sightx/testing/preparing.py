@@ -60,16 +60,16 @@ def shape_tells_the_truth(preprocess: Preprocess) -> None:
 
 
 def needs_suffice(preprocess: Preprocess) -> None:
-    """Demand that a reduced image gives nearly the same, where needs() says that it suffices.
+    """Demand nearly the same result from an image reduced to required_input_size().
 
     Nearly means: not much further off than the reduced image itself is, both seen at the size that
     is needed.
     """
     for size in (None, (48, 64)):
-        need = offer(preprocess.needs, size=size)
+        need = offer(preprocess.required_input_size, size=size)
         if need is None:
             continue
-        said = f"needs({size}) says {need}"
+        said = f"required_input_size({size}) says {need}"
         good = isinstance(need, tuple) and [type(side) for side in need] == [int, int]
         demand(good and min(need) > 0, f"{said}; return (height, width), or None")
         enough = [math.ceil(_MARGIN * side) for side in need]

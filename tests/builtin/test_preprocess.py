@@ -297,16 +297,18 @@ def test_grey_of_grey_is_the_same():
 def test_a_resize_needs_its_own_size_whatever_follows():
     for fit in ("stretch", "pad", "cover"):
         component = Resize(size=(30, 40), fit=fit)
-        assert component.needs(None) == component.needs((7, 9)) == (30, 40)
+        assert (
+            component.required_input_size(None) == component.required_input_size((7, 9)) == (30, 40)
+        )
 
 
 def test_what_counts_pixels_needs_them_all():
-    assert CenterCrop(size=5).needs((5, 5)) is None
-    assert CropToFundus().needs(None) is None
-    assert Grayscale().needs(None) is None
+    assert CenterCrop(size=5).required_input_size((5, 5)) is None
+    assert CropToFundus().required_input_size(None) is None
+    assert Grayscale().required_input_size(None) is None
 
 
 def test_a_disc_may_fill_but_half_of_a_side():
-    assert CropToFundus().needs((400, 301)) == (800, 602)
-    assert CropToFundus().needs((9, 9)) == (512, 512)
-    assert Grayscale().needs((9, 7)) == (9, 7)
+    assert CropToFundus().required_input_size((400, 301)) == (800, 602)
+    assert CropToFundus().required_input_size((9, 9)) == (512, 512)
+    assert Grayscale().required_input_size((9, 7)) == (9, 7)

@@ -57,7 +57,7 @@ class Quarter(P):
         height, width = image.shape[-2:]
         return image[:, height // 4 : height - height // 4, width // 4 : width - width // 4]
 
-    def needs(self, size):
+    def required_input_size(self, size):
         return size and tuple(int(self.share * side) for side in size)
 
 
@@ -67,21 +67,21 @@ class Small(Resize):
     name = "small"
     less: int = 4
 
-    def needs(self):
+    def required_input_size(self):
         return self.size // self.less, self.size // self.less
 
 
 class Swapped(Resize):
     name = "swapped"
 
-    def needs(self):
+    def required_input_size(self):
         return self.size[::-1]
 
 
 class Middle(CenterCrop):
     name = "middle"
 
-    def needs(self):
+    def required_input_size(self):
         return self.size, self.size
 
 
@@ -90,7 +90,7 @@ class Blurred(P):
         padded = torch.nn.functional.avg_pool2d(image.float(), 5, 1, 2, count_include_pad=False)
         return padded.byte()
 
-    def needs(self, size):
+    def required_input_size(self, size):
         return size
 
 
@@ -98,7 +98,7 @@ class Thinned(P):
     def apply(self, image):
         return image[:, ::2, ::2]
 
-    def needs(self, size):
+    def required_input_size(self, size):
         return size or (64, 64)
 
 
@@ -106,7 +106,7 @@ class Wordy(P):
     def apply(self, image):
         return image
 
-    def needs(self, size):
+    def required_input_size(self, size):
         return [64.0, 64.0]
 
 
@@ -124,11 +124,15 @@ BROKEN = [
     (preparing.needs_suffice, Quarter(), "grey levels off"),
     (preparing.needs_suffice, Small(size=64), "return None if it counts pixels"),
     (preparing.needs_suffice, Small(size=64, less=2), "return None if it counts pixels"),
-    (preparing.needs_suffice, Small(size=224), "needs(None) says (56, 56), but an image reduced"),
-    (preparing.needs_suffice, Swapped(size=(40, 160)), "needs(None) says (160, 40)"),
+    (
+        preparing.needs_suffice,
+        Small(size=224),
+        "required_input_size(None) says (56, 56), but an image reduced",
+    ),
+    (preparing.needs_suffice, Swapped(size=(40, 160)), "required_input_size(None) says (160, 40)"),
     (preparing.needs_suffice, Middle(size=20), "return None if it counts pixels"),
     (preparing.needs_suffice, Middle(size=160), "return None if it counts pixels"),
-    (preparing.needs_suffice, Blurred(), "needs((48, 64)) says (48, 64)"),
+    (preparing.needs_suffice, Blurred(), "required_input_size((48, 64)) says (48, 64)"),
     (preparing.needs_suffice, Thinned(), "return None for None"),
     (preparing.needs_suffice, Wordy(), "return (height, width), or None"),
 ]

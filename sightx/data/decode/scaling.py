@@ -26,7 +26,7 @@ def min_decoded_size(
     """
     need: tuple[int, int] | None = None
     for prepare in reversed(chain):
-        need = call_declared(prepare.needs, size=need)
+        need = call_declared(prepare.required_input_size, size=need)
     if need is None or decode == "exact":
         return None
     height, width = need

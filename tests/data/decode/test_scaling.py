@@ -17,7 +17,7 @@ class Doubling(Preprocess):
 
     name = "doubling"
 
-    def needs(self, size):
+    def required_input_size(self, size):
         return size and (2 * size[0], 2 * size[1])
 
 
@@ -26,7 +26,7 @@ class Square(Preprocess):
 
     name = "square"
 
-    def needs(self):
+    def required_input_size(self):
         return 100, 200
 
 
