@@ -14,10 +14,12 @@ value and the way out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 LINE_LIMIT = 300
+_LISTING_LIMIT = 12  # names that a hint lists
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,24 @@ class Problem:
         head = f"{place}{self.severity}[{self.code}] {path}"
         tail = f"; {self.hint}" if self.hint else ""
         return _one_line(head, self.message, tail)
+
+
+def did_you_mean(name: str, known: Iterable[object], count: int = 1) -> str:
+    """Return a hint with the `count` known names that are closest to a misspelt one.
+
+    Upper and lower case count as equal. Returns "" if no known name is close.
+    """
+    import difflib  # only an error needs it
+
+    names = {str(known_name).strip().lower(): str(known_name) for known_name in known}
+    close = difflib.get_close_matches(name.strip().lower(), names, count)
+    return f"did you mean {' or '.join(repr(names[key]) for key in close)}?" if close else ""
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Return `did_you_mean`, followed by all known names if there are at most 12."""
+    listing = f"known: {', '.join(known)}" if 0 < len(known) <= _LISTING_LIMIT else ""
+    return " ".join(filter(None, [did_you_mean(name, known), listing]))
 
 
 def one_line(text: str) -> str:

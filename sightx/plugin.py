@@ -18,6 +18,8 @@ from sightx.errors import (
     RunError,
     SightXError,
     SpecError,
+    did_you_mean,
+    suggest,
 )
 from sightx.registry.checks import Check, Finding
 from sightx.registry.components import (
@@ -137,11 +139,13 @@ __all__ = [
     "Weights",
     "confusion_plot",
     "curves_plot",
+    "did_you_mean",
     "file_reader",
     "generator",
     "hookimpl",
     "require_folder",
     "seed_of",
+    "suggest",
     "table_from_csv",
     "table_from_pack",
     "table_from_shards",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sightx import errors
-from sightx.errors import Problem, SightXError
+from sightx.errors import Problem, SightXError, did_you_mean, suggest
 
 
 def test_a_problem_is_one_line_with_place_code_path_and_way_out() -> None:
@@ -40,3 +40,18 @@ def test_exit_codes_are_those_of_the_design_and_drawn_in_the_tree(error: str, co
 def test_an_error_prints_a_line_for_each_problem() -> None:
     error = SightXError(Problem("a", "one"), Problem("b", "two"))
     assert str(error).split("\n") == ["error[a] one", "error[b] two"]
+
+
+def test_a_hint_names_the_closest_known_name_and_lists_them_where_they_are_few() -> None:
+    known = [f"name-{letter}" for letter in "abcdefghijklm"]
+    assert suggest("name-x", known).startswith("did you mean 'name-")
+    assert "known" not in suggest("name-x", known)
+    assert suggest("zzz", ["a", "b"]) == "known: a, b"
+    assert did_you_mean("zzz", ["a", "b"]) == ""
+
+
+def test_a_hint_ignores_case_and_may_name_several() -> None:
+    assert did_you_mean(" ADAM", ["Adam", "sgd"]) == "did you mean 'Adam'?"
+    assert did_you_mean("resnet19", ["vit", "resnet18", "resnet118"], 2) == (
+        "did you mean 'resnet18' or 'resnet118'?"
+    )

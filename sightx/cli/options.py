@@ -57,9 +57,8 @@ def launched(processes: int) -> int | None:
 
 def a_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the name of a kind as it is. Raises SpecError for any other."""
-    from sightx.errors import Problem, SpecError
+    from sightx.errors import Problem, SpecError, did_you_mean
     from sightx.registry.kinds import KINDS
-    from sightx.registry.registry import did_you_mean
 
     kinds = [cls.kind for cls in KINDS]
     if value is not None and value not in kinds:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightx.errors import PluginError, Problem, SightXError, SpecError
+from sightx.errors import PluginError, Problem, SightXError, SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from sightx.registry.registry import Plugin, Registry
@@ -46,8 +46,6 @@ class Strangers:
 
         Raises PluginError where two bring it, or a broken plugin might; SpecError where none does.
         """
-        from sightx.registry.registry import did_you_mean
-
         brought = self._found.get(name, [])
         if len(brought) > 1:
             message = f"the command {name!r} is brought by {_owners(brought)}"

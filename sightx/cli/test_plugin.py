@@ -40,9 +40,8 @@ def command(name: str, kind: str | None) -> int:
 
 def _chosen(registry: Registry, name: str, kind: str | None) -> list[Entry]:
     """Return the entries that a name means. Raises PluginError, SpecError."""
-    from sightx.errors import PluginError, Problem, SpecError
+    from sightx.errors import PluginError, Problem, SpecError, did_you_mean
     from sightx.registry.kinds import KINDS
-    from sightx.registry.registry import did_you_mean
 
     kinds = [cls.kind for cls in KINDS]
     if kind is not None and kind not in kinds:

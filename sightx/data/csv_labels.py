@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import posixpath
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from sightx.errors import DataError, Problem
+from sightx.errors import DataError, Problem, did_you_mean
 from sightx.records.table import SPLITS, ImageTable, file_reader
 
 _Meaning = TypeVar("_Meaning")
@@ -86,7 +85,7 @@ def _check_header(path: Path, line: int, header: list[str], columns: Sequence[st
         _fail(path, line, "duplicate-column", f"column {double!r} stands twice", "rename one")
     for column in columns:
         if column not in header:
-            hint = _meant(column, header) or f"columns: {_some(header)}"
+            hint = did_you_mean(column, header) or f"columns: {_some(header)}"
             for separator in (";", "\t"):
                 if len(header) == 1 and separator in header[0]:
                     hint = f"the cells are separated by {separator!r}, a comma is needed"
@@ -124,7 +123,7 @@ def parse_class_names(
         if classes is None or name not in positions:
             _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
         if name not in positions:
-            hint = _meant(name, known) or f"known: {_some(known)}"
+            hint = did_you_mean(name, known) or f"known: {_some(known)}"
             _fail(path, line, "label-unknown", f"no class is called {name!r}", hint)
         return positions[name]
 
@@ -197,13 +196,6 @@ def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> No
     _fail(path, again["line"].iat[0], "duplicate-row", message, hint)
 
 
-def _meant(word: str, words: Iterable[Hashable]) -> str:
-    """Return a question that names the nearest of some words, or nothing."""
-    lower = {str(known).strip().lower(): str(known) for known in words}
-    near = difflib.get_close_matches(word.strip().lower(), lower, 1)
-    return f"did you mean {lower[near[0]]!r}?" if near else ""
-
-
 def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
 
@@ -221,7 +213,7 @@ def read_exclusions(path: Path, paths: Sequence[str]) -> dict[str, str]:
     listed, known = read_csv(path, ["path", "reason"]), set(paths)
     for line, name in listed["path"].items():
         if name not in known:
-            hint = _meant(name, paths) or "write paths as the dataset does, or delete the row"
+            hint = did_you_mean(name, paths) or "write paths as the dataset does, or delete the row"
             _fail(path, line, "exclude-unknown", f"no sample is called {name!r}", hint)
     return dict(zip(listed["path"], listed["reason"], strict=True))
 

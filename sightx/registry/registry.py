@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
-from sightx.errors import Problem
+from sightx.errors import Problem, did_you_mean, suggest
 from sightx.registry import faults, source
 from sightx.registry.checks import Check
 from sightx.registry.components import Component
@@ -248,18 +247,6 @@ def _article(word: str) -> str:
 def natural_key(name: str) -> list[tuple[str, int]]:
     """Return what sorts names as people count: `resnet9` before `resnet10`."""
     return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
-
-
-def suggest(word: str, known: Sequence[str]) -> str:
-    """Return a hint: the nearest known word, and all of them where they are few."""
-    listing = f"known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
-    return " ".join(filter(None, [did_you_mean(word, known), listing]))
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a hint: the nearest known word, if one is near."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _problem(code: str, message: str, hint: str) -> PydanticCustomError:

@@ -10,10 +10,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sightx.errors import PluginError, Problem, SightXError, SpecError
+from sightx.errors import PluginError, Problem, SightXError, SpecError, did_you_mean
 from sightx.io.toml import Key, Position
 from sightx.registry.components import Component, Settings, table_class
-from sightx.registry.registry import did_you_mean
 
 ClassAt = Callable[[Key], type[Settings] | None]
 

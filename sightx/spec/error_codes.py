@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 from sightx import errors
-from sightx.errors import Problem, SightXError, SpecError
+from sightx.errors import Problem, SightXError, SpecError, did_you_mean
 from sightx.io import toml
 from sightx.registry import loading
 from sightx.registry.checks import Check
 from sightx.registry.project import Project
-from sightx.registry.registry import Plugin, Registry, did_you_mean
+from sightx.registry.registry import Plugin, Registry
 
 _FILE = Path(__file__).with_name("codes.toml")
 _ERRORS = (

@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
-from sightx.errors import PluginError, Problem, SightXError, SpecError
+from sightx.errors import PluginError, Problem, SightXError, SpecError, did_you_mean
 from sightx.io.toml import Document, Key
 from sightx.registry import loading, project
 from sightx.registry.components import Settings, Traits, validate_settings
 from sightx.registry.kinds import Dataset
 from sightx.registry.project import Project
-from sightx.registry.registry import Registry, did_you_mean
+from sightx.registry.registry import Registry
 from sightx.registry.validation_errors import explain_errors, format_key, spec_failure
 from sightx.spec import beyond, checks, merge
 from sightx.spec.experiment import Context, Experiment

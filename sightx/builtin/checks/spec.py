@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from sightx.plugin import Check, Finding, Shape
+from sightx.plugin import Check, Finding, Shape, did_you_mean
 
 if TYPE_CHECKING:
     from sightx.plugin import Experiment
@@ -38,8 +37,7 @@ def _other_figure(experiment: Experiment, name: str, known: list[str]) -> str:
     others = set(registry.names("metric") if registry else ()) - {m.name for m in experiment.metric}
     if side == "validation" and metric in others:
         return f'a [[metric]] with use = "{metric}" would write it'
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:8])}"
+    return did_you_mean(name, known) or f"there are {', '.join(known[:8])}"
 
 
 def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
@@ -108,9 +106,8 @@ def unknown_part(experiment: Experiment) -> Iterator[Finding]:
     for pattern in experiment.model.trainable if parts is not None else ():
         head = pattern.partition(".")[0]
         if not any(fnmatchcase(part, head) for part in parts or ()):
-            near = get_close_matches(pattern, parts or (), 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            hint += f"parts: {', '.join(parts or ())}"
+            close = did_you_mean(pattern, parts or ())
+            hint = " ".join(filter(None, [close, f"parts: {', '.join(parts or ())}"]))
             yield Finding("model.trainable", f"no part is called {pattern!r}", hint)
 
 
@@ -122,8 +119,7 @@ def unknown_arch(experiment: Experiment) -> Iterator[Finding]:
     release, *known = (files("sightx.builtin.models") / "torchvision_names.txt").read_text().split()
     newer = _numbers(version("torchvision")) > _numbers(release)  # it may know more than the list
     if arch not in known and not newer:
-        near = get_close_matches(arch.lower(), known)
-        hint = f"did you mean {' or '.join(near)}?" if near else "resnet18 and vit_b_16 are some"
+        hint = did_you_mean(arch, known, 3) or "resnet18 and vit_b_16 are some"
         message = f"torchvision has no classification network {arch!r}"
         yield Finding("model.arch", message, hint)
 

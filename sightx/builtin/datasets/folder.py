@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from sightx.builtin.datasets.csv import Classes
-from sightx.plugin import DataError, Dataset, Place, Problem, Traits
+from sightx.plugin import DataError, Dataset, Place, Problem, Traits, did_you_mean
 
 if TYPE_CHECKING:
     from sightx.plugin import ImageTable
@@ -80,7 +79,7 @@ class ImageFolder(Dataset):
             for name in _folders(folder):
                 if name not in classes:
                     where = "dataset.classes" if self.classes else str(first)
-                    hint = _nearest(name, classes) or "add it there, or move the folder away"
+                    hint = did_you_mean(name, classes) or "add it there, or move the folder away"
                     _fail(folder, "class-unknown", f"the class {name!r} is not in {where}", hint)
         return classes
 
@@ -134,11 +133,6 @@ def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found.append((here, list(folders), [name for name in files if not name.startswith(".")]))
     return found
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _fail(folder: Path, code: str, message: str, hint: str) -> NoReturn:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from sightx.plugin import Problem, SpecError
+from sightx.plugin import Problem, SpecError, did_you_mean
 
 from .pretrained import IMAGENET, SourcedModel, load
 
@@ -64,8 +63,7 @@ class TorchvisionModel(SourcedModel):
         names = models.list_models(module=models)
         if self.arch in names:
             return models.get_model_weights(self.arch).DEFAULT
-        near = get_close_matches(self.arch.lower(), names)
-        hint = f"did you mean {' or '.join(near)}?" if near else "resnet18 and vit_b_16 are some"
+        hint = did_you_mean(self.arch, names, 3) or "resnet18 and vit_b_16 are some"
         message = f"{self.arch!r} is no classification network of torchvision"
         raise SpecError(Problem("unknown-arch", message, hint, path="model.arch"))
 

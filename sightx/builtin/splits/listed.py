@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightx.plugin import DataError, File, Problem
+from sightx.plugin import DataError, File, Problem, did_you_mean
 
 from .dealing import Counts, deal
 from .fresh import SIDES, Shares, refuse_empty, series, unknown_side
@@ -95,8 +94,7 @@ def _sides(file: Path, rows: csv.DictReader[str]) -> dict[str, str]:
 def _require(columns: list[str], found: list[str], file: Path) -> None:
     problems = []
     for column in [column for column in columns if column not in found]:
-        near = difflib.get_close_matches(column, found, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(found)}"
+        hint = did_you_mean(column, found) or f"its columns are {', '.join(found)}"
         problem = Problem("missing-column", f"there is no column {column!r}", hint)
         problems.append(problem.at(str(file), 1))
     if problems:

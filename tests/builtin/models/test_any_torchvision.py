@@ -158,8 +158,8 @@ def test_normalization_is_what_torchvision_declares_for_each() -> None:
 @pytest.mark.parametrize(
     ("arch", "hint"),
     [
-        ("resnet19", "did you mean resnet18"),
-        ("ResNet18", "did you mean resnet18"),
+        ("resnet19", "did you mean 'resnet18'"),
+        ("ResNet18", "did you mean 'resnet18'"),
         ("fasterrcnn_resnet50_fpn", "error[unknown-arch] model.arch: "),
         ("???", "resnet18 and vit_b_16 are some"),
     ],

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator
-from sightx.plugin import Component, Model, PluginError, Problem, ResourceError, SpecError, hookimpl
+from sightx.plugin import (
+    Component,
+    Model,
+    PluginError,
+    Problem,
+    ResourceError,
+    SpecError,
+    did_you_mean,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,8 +98,7 @@ class TimmModel(Model):
         timm = _timm()
         arch = self.arch.partition(".")[0]
         if not timm.is_model(arch):
-            near = get_close_matches(arch.lower(), timm.list_models())
-            hint = f"did you mean {' or '.join(near)}?" if near else "resnet18 is one"
+            hint = did_you_mean(arch, timm.list_models(), 3) or "resnet18 is one"
             message = f"{self.arch!r} is no network of timm {timm.__version__}"
             raise SpecError(Problem("unknown-arch", message, hint, "model.arch"))
         try:
