@@ -1,7 +1,7 @@
-"""Several processes, one run: which part of the work is whose, and what they tell one another.
+"""Collectives of a run with one or several processes, and the share of the work of each rank.
 
-Micro-batch k of a step, and batch k of an evaluation, belong to rank k mod N. The gradient is
-added up by torch's DistributedDataParallel. Nothing that travels is unpickled.
+Micro-batch k of a step, and batch k of an evaluation, belong to rank k mod N. Gradients are summed
+by torch's DistributedDataParallel. Nothing that is received is unpickled.
 """
 
 from __future__ import annotations
@@ -32,100 +32,110 @@ if TYPE_CHECKING:
 
 Json = TypeVar("Json")
 
-_PATIENCE = timedelta(days=30)  # of one who waits while another prepares images
-_POLL = 0.02  # seconds
-_groups = count()
+_BARRIER_TIMEOUT = timedelta(days=30)  # a barrier may wait while another rank prepares images
+_POLL_SECONDS = 0.02
+_group_numbers = count()
 
 
 class SingleProcess:
-    """Hold the one process of an ordinary run: what it says, it says to itself, at no cost."""
+    """The collectives of a run with one process: all of them are local and cost nothing."""
 
-    rank, size = 0, 1
+    rank, world_size = 0, 1
 
     @property
-    def lead(self) -> bool:
-        """Say whether this process is the one that writes and talks."""
+    def is_main_process(self) -> bool:
+        """Return whether this is rank 0, the only rank that writes files and logs."""
         return self.rank == 0
 
-    def turns(self, samples: int, micro: int | None) -> range:
-        """Return which micro-batches of a batch are this rank's."""
-        return range(self.rank, math.ceil(samples / (micro or samples)), self.size)
+    def local_micro_batches(self, batch_size: int, micro_batch_size: int | None) -> range:
+        """Return the numbers of this rank's micro-batches in a batch of `batch_size` samples."""
+        micro_batches = math.ceil(batch_size / (micro_batch_size or batch_size))
+        return range(self.rank, micro_batches, self.world_size)
 
-    def own(self, positions: Positions, micro: int | None) -> Positions:
-        """Return which samples of a batch this rank reads: at least one micro-batch."""
+    def local_positions(self, positions: Positions, micro_batch_size: int | None) -> Positions:
+        """Return the samples of a batch (N,) that this rank reads.
+
+        A rank without a micro-batch in a ragged last batch gets the samples of micro-batch 0.
+        """
         return positions
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Return a network whose backward pass adds the gradients of all ranks."""
+    def wrap_ddp(self, module: nn.Module) -> nn.Module:
+        """Return the network as a module whose backward pass sums the gradients of all ranks."""
         return module
 
-    def apart(self, network: object, last: bool) -> AbstractContextManager[None]:
-        """Return the context of a micro-batch: the gradient travels with a rank's last one."""
+    def no_sync(self, network: object, last: bool) -> AbstractContextManager[None]:
+        """Return the context of one micro-batch: gradients are synchronised only in the last."""
         return nullcontext()
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Return the sum over ranks; `values` lie on the device, and change."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Return the sum over all ranks; `values` are on the device and are overwritten."""
         return values
 
-    def agree(self, number: int) -> int:
-        """Return the largest number that a rank has given."""
+    def all_reduce_max(self, number: int) -> int:
+        """Return the largest number over all ranks."""
         return number
 
-    def say(self, value: Json) -> Json:
-        """Return what the first rank gives, a value that JSON holds; the others' is ignored."""
+    def broadcast_object(self, value: Json) -> Json:
+        """Return the value of rank 0, which must be JSON; the other ranks' values are ignored."""
         return value
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite tensors with those of the first rank."""
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors with those of rank 0, in place."""
 
-    def send(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the first rank's tensors, which the others need not know, on the CPU."""
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the tensors of rank 0, on the CPU.
+
+        The other ranks need not know the names, shapes or types.
+        """
         return tensors
 
-    def collect(self, parts: list[Tensor], rows: Sequence[int]) -> list[Tensor]:
-        """Return the parts of all ranks in order, on the first; elsewhere its own.
+    def gather(self, parts: list[Tensor], rows: Sequence[int]) -> list[Tensor]:
+        """Return the parts of all ranks in order on rank 0, and this rank's parts elsewhere.
 
-        `parts` are those of this rank, each with rows, or each a number; `rows` (K,) says how many
-        rows each of all parts has.
+        Args:
+            parts: This rank's parts, of shape (rows, ...) or scalars; part k belongs to rank
+                k mod N.
+            rows: The number of rows of each of the K parts of all ranks, (K,).
         """
         return parts
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait for the other ranks, however long they take."""
 
 
 class ProcessGroup(SingleProcess):
-    """Hold one of several processes that torch.distributed has brought together."""
+    """The collectives of one of several processes, over torch.distributed."""
 
     def __init__(self, device: torch.device, timeout: float) -> None:
+        """Join the process group; a collective that takes more than `timeout` seconds fails."""
         from torch import distributed
 
-        self.rank, self.size = rendezvous.rank(), rendezvous.world_size()
-        patience = timedelta(seconds=timeout)
-        fast = device.type == "cuda"
+        self.rank, self.world_size = rendezvous.rank(), rendezvous.world_size()
+        limit = timedelta(seconds=timeout)
+        is_cuda = device.type == "cuda"
         distributed.init_process_group(
-            "nccl" if fast else "gloo",
-            store=rendezvous.connect_store(f"sightx/{next(_groups)}"),
+            "nccl" if is_cuda else "gloo",
+            store=rendezvous.connect_store(f"sightx/{next(_group_numbers)}"),
             rank=self.rank,
-            world_size=self.size,
-            # A rank that is gone is noticed by gloo: nccl would end the process without a word.
-            timeout=2 * patience if fast else patience,
+            world_size=self.world_size,
+            # gloo reports a lost rank as an error; nccl would end the process without a message.
+            timeout=2 * limit if is_cuda else limit,
         )
-        if self.lead:  # before the groups, for which all wait: nobody has left anything yet
+        if self.is_main_process:  # all ranks wait for the groups below: no record is lost
             rendezvous.clear()
-        self._words, self._patient = _gloo(patience), _gloo(_PATIENCE)
+        self._host_group, self._barrier_group = _new_gloo(limit), _new_gloo(_BARRIER_TIMEOUT)
 
-    def own(self, positions: Positions, micro: int | None) -> Positions:
-        """Return this rank's samples of a batch; those of micro-batch 0 where it has none."""
-        size = micro or len(positions)
-        turns = self.turns(len(positions), micro) or [0]
-        return np.concatenate([positions[k * size : (k + 1) * size] for k in turns])
+    def local_positions(self, positions: Positions, micro_batch_size: int | None) -> Positions:
+        """Return the samples of this rank's micro-batches, or of micro-batch 0 if it has none."""
+        size = micro_batch_size or len(positions)
+        numbers = self.local_micro_batches(len(positions), micro_batch_size) or [0]
+        return np.concatenate([positions[k * size : (k + 1) * size] for k in numbers])
 
-    def wrap(self, module: nn.Module) -> nn.Module:
+    def wrap_ddp(self, module: nn.Module) -> nn.Module:
         """Return the network in torch's DistributedDataParallel.
 
-        Looking for unused weights lets a network have some; and keeps the buckets as they are, so
-        that a resumed run adds in the same order.
+        `find_unused_parameters` allows parameters without a gradient, and keeps the gradient
+        buckets as they are, so that a resumed run sums in the same order.
         """
         from torch.nn.parallel import DistributedDataParallel
 
@@ -134,13 +144,13 @@ class ProcessGroup(SingleProcess):
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 module,
-                broadcast_buffers=False,  # running statistics are the first rank's
+                broadcast_buffers=False,  # running statistics are those of rank 0
                 gradient_as_bucket_view=True,
                 find_unused_parameters=True,
             )
 
-    def apart(self, network: object, last: bool) -> AbstractContextManager[None]:
-        """Return a context that keeps the gradient here, but for the last micro-batch."""
+    def no_sync(self, network: object, last: bool) -> AbstractContextManager[None]:
+        """Return a context that keeps the gradient local, except in the last micro-batch."""
         from torch.nn.parallel import DistributedDataParallel
 
         if last or not isinstance(network, DistributedDataParallel):
@@ -148,111 +158,112 @@ class ProcessGroup(SingleProcess):
         context: AbstractContextManager[None] = network.no_sync()
         return context
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Return the sum over ranks."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Return the sum over all ranks."""
         from torch import distributed
 
         distributed.all_reduce(values)
         return values
 
-    def agree(self, number: int) -> int:
-        """Return the largest number that a rank has given."""
+    def all_reduce_max(self, number: int) -> int:
+        """Return the largest number over all ranks."""
         import torch
         from torch import distributed
 
-        given = torch.tensor(number)
-        distributed.all_reduce(given, distributed.ReduceOp.MAX, self._words)
-        return int(given)
+        value = torch.tensor(number)
+        distributed.all_reduce(value, distributed.ReduceOp.MAX, self._host_group)
+        return int(value)
 
-    def say(self, value: Json) -> Json:
-        """Return what the first rank gives; numbers travel as JSON writes them: exactly."""
+    def broadcast_object(self, value: Json) -> Json:
+        """Return the value of rank 0, sent as JSON, which keeps every digit of a number."""
         import torch
 
-        text = json.dumps(value).encode() if self.lead else b""
-        room = torch.zeros(self.agree(len(text)), dtype=torch.uint8)
-        if self.lead:
-            room = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        self._broadcast(room)
-        heard: Json = json.loads(bytes(room.numpy()))
-        return heard
+        text = json.dumps(value).encode() if self.is_main_process else b""
+        buffer = torch.zeros(self.all_reduce_max(len(text)), dtype=torch.uint8)
+        if self.is_main_process:
+            buffer = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        self._broadcast(buffer)
+        received: Json = json.loads(bytes(buffer.numpy()))
+        return received
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite tensors with those of the first rank."""
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors with those of rank 0, in place."""
         import torch
 
         with torch.no_grad():
             for tensor in tensors:
-                here = tensor.detach().cpu().contiguous()
-                self._broadcast(here)
-                if not self.lead:
-                    tensor.copy_(here)
+                buffer = tensor.detach().cpu().contiguous()
+                self._broadcast(buffer)
+                if not self.is_main_process:
+                    tensor.copy_(buffer)
 
-    def send(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the first rank's tensors, on the CPU."""
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the tensors of rank 0, on the CPU."""
         import torch
 
-        forms = [(name, str(t.dtype), list(t.shape)) for name, t in tensors.items()]
-        heard = {
+        layout = [(name, str(t.dtype), list(t.shape)) for name, t in tensors.items()]
+        received = {
             name: torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
-            for name, dtype, shape in self.say(forms)
+            for name, dtype, shape in self.broadcast_object(layout)
         }
-        if self.lead:
-            heard = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-        self.share(list(heard.values()))
-        return heard
+        if self.is_main_process:
+            received = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+        self.broadcast_(list(received.values()))
+        return received
 
-    def collect(self, parts: list[Tensor], rows: Sequence[int]) -> list[Tensor]:
-        """Return the parts of all ranks in order, on the first; elsewhere its own."""
+    def gather(self, parts: list[Tensor], rows: Sequence[int]) -> list[Tensor]:
+        """Return the parts of all ranks in order on rank 0, and this rank's parts elsewhere."""
         import torch
         from torch import distributed
 
         if not parts:
             return parts
         shape, device = parts[0].shape[1:], parts[0].device
-        if not self.lead:
+        if not self.is_main_process:
             joined = torch.cat([part.reshape(-1, *shape) for part in parts])
-            distributed.send(joined.cpu(), 0, self._words)
+            distributed.send(joined.cpu(), 0, self._host_group)
             return parts
-        found = [parts]
-        for wanted in (list(rows[other :: self.size]) for other in range(1, self.size)):
-            room = torch.empty(sum(wanted), *shape, dtype=parts[0].dtype)
-            if wanted:
-                distributed.recv(room, len(found), self._words)
-            found.append(list(torch.split(room.to(device), wanted)))
-        every = [found[k % self.size][k // self.size] for k in range(len(rows))]
-        return every if parts[0].ndim else [number.reshape(()) for number in every]
+        by_rank = [parts]
+        for rank in range(1, self.world_size):
+            sizes = list(rows[rank :: self.world_size])
+            buffer = torch.empty(sum(sizes), *shape, dtype=parts[0].dtype)
+            if sizes:
+                distributed.recv(buffer, rank, self._host_group)
+            by_rank.append(list(torch.split(buffer.to(device), sizes)))
+        ordered = [by_rank[k % self.world_size][k // self.world_size] for k in range(len(rows))]
+        return ordered if parts[0].ndim else [scalar.reshape(()) for scalar in ordered]
 
-    def meet(self) -> None:
-        """Wait for the other ranks; signals are heard meanwhile."""
+    def barrier(self) -> None:
+        """Wait for the other ranks; Python handles signals meanwhile."""
         from torch import distributed
 
-        work = distributed.barrier(self._patient, async_op=True)
+        work = distributed.barrier(self._barrier_group, async_op=True)
         while work and not work.is_completed():
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
         if work:
-            work.wait()  # raises what went wrong
+            work.wait()  # raises the error of the collective
 
     def _broadcast(self, tensor: Tensor) -> None:
         import torch
         from torch import distributed
 
-        if tensor.numel():  # as bytes: every type travels
-            distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0, self._words)
+        if tensor.numel():  # sent as bytes, so that every dtype is supported
+            distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0, self._host_group)
 
 
-def _gloo(patience: timedelta) -> TorchProcessGroup:
-    """Return a group for what is said on the host: the same processes, over gloo."""
+def _new_gloo(timeout: timedelta) -> TorchProcessGroup:
+    """Return a gloo group of the same processes, for data on the host."""
     from torch import distributed
 
-    return cast("TorchProcessGroup", distributed.new_group(backend="gloo", timeout=patience))
+    return cast("TorchProcessGroup", distributed.new_group(backend="gloo", timeout=timeout))
 
 
 @contextmanager
-def join(device: torch.device, timeout: float) -> Iterator[SingleProcess]:
-    """Be one of the processes that a launcher has started; without one, be alone.
+def join_process_group(device: torch.device, timeout: float) -> Iterator[SingleProcess]:
+    """Join the processes that a launcher has started; yield `SingleProcess` without a launcher.
 
-    A rank that lets others wait for more than `timeout` seconds ends the run. Raises
-    ResourceError where the others do not come.
+    A rank that others wait for longer than `timeout` seconds ends the run. Raises ResourceError if
+    the other processes do not come.
     """
     if rendezvous.world_size() == 1:
         yield SingleProcess()
@@ -261,21 +272,21 @@ def join(device: torch.device, timeout: float) -> Iterator[SingleProcess]:
 
     with rendezvous.heartbeat():
         try:
-            group = ProcessGroup(device, timeout)
+            collectives = ProcessGroup(device, timeout)
         except RuntimeError as error:
-            message = f"{rendezvous.world_size()} processes do not come together: {error}"
-            hint = "see MASTER_ADDR, GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME"
+            message = f"{rendezvous.world_size()} processes cannot connect: {error}"
+            hint = "check MASTER_ADDR, GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME"
             raise ResourceError(Problem("no-group", message, hint)) from error
         try:
-            yield group
+            yield collectives
         finally:
             distributed.destroy_process_group()
 
 
 def local_device(name: str) -> str:
-    """Return the device of this process: with several on a host, each has its own GPU.
+    """Return the device of this process; each process of a host gets its own GPU.
 
-    Raises ResourceError for one on which several cannot add their gradients.
+    Raises ResourceError for a device on which several processes cannot sum gradients.
     """
     import torch
 
@@ -289,12 +300,18 @@ def local_device(name: str) -> str:
     return "cpu" if name == "auto" else name
 
 
-def check_idle_ranks(settings: Training, size: int) -> None:
-    """Raise SpecError where a batch has fewer micro-batches than there are processes."""
-    micro = settings.micro_batch_size or settings.batch_size
-    if -(-settings.batch_size // micro) < size:
-        most = settings.batch_size // size
-        message = f"a batch of {settings.batch_size} in micro-batches of {micro} has no work"
-        hint = f"set it to {most} or less" if most else f"raise training.batch_size to {size}"
-        problem = Problem("idle-process", f"{message} for {size} processes", hint)
+def check_idle_ranks(settings: Training, world_size: int) -> None:
+    """Raise SpecError if a full batch has fewer micro-batches than there are processes."""
+    micro_batch_size = settings.micro_batch_size or settings.batch_size
+    if math.ceil(settings.batch_size / micro_batch_size) < world_size:
+        largest = settings.batch_size // world_size
+        message = (
+            f"a batch of {settings.batch_size} in micro-batches of {micro_batch_size} has no work "
+            f"for {world_size} processes"
+        )
+        hint = (
+            f"set it to {largest} or less" if largest
+            else f"raise training.batch_size to {world_size}"
+        )  # fmt: skip
+        problem = Problem("idle-process", message, hint)
         raise SpecError(replace(problem, path="training.micro_batch_size"))

@@ -39,7 +39,7 @@ def start(processes: int, words: Sequence[str]) -> int:
     threads = max(1, (os.cpu_count() or 1) // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # or all want every core
     with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
-        os.environ[rendezvous.CODE] = f"{folder}/code"
+        os.environ[rendezvous.EXIT_CODE_FILE] = f"{folder}/code"
         try:
             elastic_launch(_config(processes), sys.executable)("-m", "sightx", *words)
         except ChildFailedError as error:
@@ -48,7 +48,7 @@ def start(processes: int, words: Sequence[str]) -> int:
             told = Path(folder, "code")
             return int(told.read_text()) if told.is_file() else 128 + asked.sigval
         finally:
-            del os.environ[rendezvous.CODE]
+            del os.environ[rendezvous.EXIT_CODE_FILE]
     return 0
 
 

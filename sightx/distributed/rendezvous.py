@@ -1,6 +1,6 @@
-"""What processes of one run leave for one another beside the group: signs of life, and the end.
+"""The key-value store that all ranks share: heartbeats, the first failure, the result of the run.
 
-It is the store of keys and values that the launcher serves, so it is there when the group is not.
+It is torch's TCPStore, which the launcher serves; so it outlives the process group.
 """
 
 from __future__ import annotations
@@ -19,127 +19,127 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-JOIN = timedelta(minutes=10)
-"""In which time every process has to be there."""
-PULSE = 1.0
-"""Seconds between two signs of life."""
-CODE = "SIGHTX_CODE"
-"""The variable that names the file in which a launcher finds an exit code."""
+HEARTBEAT_SECONDS = 1.0
+"""Seconds between two heartbeats of a rank."""
+EXIT_CODE_FILE = "SIGHTX_CODE"
+"""The environment variable that names the file in which the launcher finds rank 0's exit code."""
 
-_END, _RESULT, _HEARD = "end", "result", "heard"
-_FAREWELL = 5.0  # seconds that the first waits for others to hear the result
+_CONNECT_TIMEOUT = timedelta(minutes=10)
+_FIRST_FAILURE, _RESULT, _ACKNOWLEDGED = "first-failure", "result", "acknowledged"
+_ACKNOWLEDGE_SECONDS = 5.0  # how long rank 0 waits for the other ranks to read the result
+_LOST_AFTER = 3 * HEARTBEAT_SECONDS
 
 
 def world_size() -> int:
-    """Return the number of processes that a launcher such as torchrun has started; 1 without."""
-    known = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
-    return int(os.environ.get("WORLD_SIZE", "1")) if known else 1
+    """Return the number of processes that a launcher such as torchrun started; 1 without one."""
+    launched = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
+    return int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
 
 
 def rank() -> int:
-    """Return this process's rank; 0 where there is no other."""
+    """Return this process's rank; 0 if it is the only one."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def write_exit_code(code: int) -> None:
-    """Leave the first process's exit code for a launcher that has asked for it."""
-    if (file := os.environ.get(CODE)) and not rank():
+    """Write rank 0's exit code for a launcher that has asked for it."""
+    if (file := os.environ.get(EXIT_CODE_FILE)) and not rank():
         Path(file).write_text(str(code))
 
 
 def connect_store(prefix: str) -> Store:
-    """Return a connection of its own to the launcher's store, its keys behind a prefix."""
+    """Return a new connection to the launcher's store, with a prefix before every key."""
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(rendezvous("env://", timeout=JOIN))
+    store, _, _ = next(rendezvous("env://", timeout=_CONNECT_TIMEOUT))
     return PrefixStore(prefix, store)
 
 
 @cache
-def _board() -> Store:
-    return connect_store("board")
+def _store() -> Store:
+    return connect_store("run")
 
 
 def clear() -> None:
-    """Forget the end of a run before."""
-    for key in (_END, _RESULT, _HEARD):
-        _board().delete_key(key)
+    """Delete the failure and the result of an earlier run."""
+    for key in (_FIRST_FAILURE, _RESULT, _ACKNOWLEDGED):
+        _store().delete_key(key)
 
 
 def read_first_failure() -> dict[str, Any] | None:
-    """Return what the first process to end has left, or None while none has."""
-    found: dict[str, Any] | None = None
-    if _board().check([_END]):
-        found = json.loads(_board().get(_END))
-    return found
+    """Return the record of the first rank that failed, or None if none has."""
+    if not _store().check([_FIRST_FAILURE]):
+        return None
+    record: dict[str, Any] = json.loads(_store().get(_FIRST_FAILURE))
+    return record
 
 
 def report_failure(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave why this process ends; return what the first process to end has left."""
-    first: dict[str, Any] = json.loads(_board().compare_set(_END, "", json.dumps(record)))
+    """Record why this rank ends, unless a rank failed before; return the first failure."""
+    first: dict[str, Any] = json.loads(_store().compare_set(_FIRST_FAILURE, "", json.dumps(record)))
     return first
 
 
 @contextmanager
 def heartbeat() -> Iterator[None]:
-    """Give signs of life, from a thread: a process that only waits is alive."""
-    done, store, key = threading.Event(), connect_store("board"), _pulse(rank())
+    """Count up this rank's heartbeat in a thread, so that a rank that only waits is alive."""
+    stop, store, key = threading.Event(), connect_store("run"), _heartbeat_key(rank())
 
     def beat() -> None:
-        while not done.wait(PULSE):
+        while not stop.wait(HEARTBEAT_SECONDS):
             try:
                 store.add(key, 1)
             except RuntimeError:
-                return  # the launcher is gone
+                return  # the launcher has ended
 
-    thread = threading.Thread(target=beat, name="pulse", daemon=True)
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        done.set()
-        thread.join(PULSE)
+        stop.set()
+        thread.join(HEARTBEAT_SECONDS)
 
 
 def publish_result(result: Mapping[str, Any]) -> None:
-    """Leave the result for the others, and give them time: the store may end with this process."""
-    _board().set(_RESULT, json.dumps(result))
-    until = time.monotonic() + _FAREWELL
-    while _board().add(_HEARD, 0) < world_size() - 1 and time.monotonic() < until:
-        time.sleep(PULSE / 50)
+    """Give the result to the other ranks and wait for them: the store may end with rank 0."""
+    _store().set(_RESULT, json.dumps(result))
+    deadline = time.monotonic() + _ACKNOWLEDGE_SECONDS
+    while _store().add(_ACKNOWLEDGED, 0) < world_size() - 1 and time.monotonic() < deadline:
+        time.sleep(HEARTBEAT_SECONDS / 50)
 
 
 def await_result() -> dict[str, Any] | None:
-    """Return the result, once the first process has left it; None where it will leave none."""
-    before, until = _pulses()[0], time.monotonic() + 3 * PULSE
-    while not _board().check([_RESULT]):
-        if (now := _pulses()[0]) != before:
-            before, until = now, time.monotonic() + 3 * PULSE
-        if time.monotonic() > until or "exit" in (read_first_failure() or {}):
+    """Wait for the result of rank 0; return None if rank 0 failed or is lost."""
+    beats, deadline = _heartbeats()[0], time.monotonic() + _LOST_AFTER
+    while not _store().check([_RESULT]):
+        if (latest := _heartbeats()[0]) != beats:
+            beats, deadline = latest, time.monotonic() + _LOST_AFTER
+        if time.monotonic() > deadline or "exit" in (read_first_failure() or {}):
             return None
-        time.sleep(PULSE / 50)
-    _board().add(_HEARD, 1)
-    found: dict[str, Any] = json.loads(_board().get(_RESULT))
-    return found
+        time.sleep(HEARTBEAT_SECONDS / 50)
+    _store().add(_ACKNOWLEDGED, 1)
+    result: dict[str, Any] = json.loads(_store().get(_RESULT))
+    return result
 
 
 def dead_ranks() -> list[int]:
-    """Return the ranks that give no sign of life any more; it takes some pulses to know.
+    """Return the ranks without a heartbeat during the next seconds.
 
-    Returns at once, with none, where a rank has said why it ends.
+    Returns an empty list at once if a rank has reported a failure: then none was killed.
     """
-    before, until = _pulses(), time.monotonic() + 3 * PULSE
-    while time.monotonic() < until and read_first_failure() is None:
-        time.sleep(PULSE / 20)
+    before, deadline = _heartbeats(), time.monotonic() + _LOST_AFTER
+    while time.monotonic() < deadline and read_first_failure() is None:
+        time.sleep(HEARTBEAT_SECONDS / 20)
     if read_first_failure() is not None:
         return []
-    return [rank for rank, beats in enumerate(_pulses()) if beats == before[rank]]
+    return [rank for rank, beats in enumerate(_heartbeats()) if beats == before[rank]]
 
 
-def _pulses() -> list[int]:
-    return [_board().add(_pulse(rank), 0) for rank in range(world_size())]
+def _heartbeats() -> list[int]:
+    return [_store().add(_heartbeat_key(rank), 0) for rank in range(world_size())]
 
 
-def _pulse(rank: int) -> str:
-    return f"pulse/{rank}"
+def _heartbeat_key(rank: int) -> str:
+    return f"heartbeat/{rank}"

@@ -55,20 +55,25 @@ def run(
     recorded there.
     """
     root = runs_folder(experiment, runs)
-    with _TURNS, together(experiment) as ranks:
-        if not ranks.lead:
-            return follow(experiment, ranks)
+    with _TURNS, together(experiment) as collectives:
+        if not collectives.is_main_process:
+            return follow(experiment, collectives)
         if unfinished and (found := _newest(root, experiment)):
             return _resumed(
-                found, experiment, ranks, observers=observers, progress=progress, profile=profile
+                found,
+                experiment,
+                collectives,
+                observers=observers,
+                progress=progress,
+                profile=profile,
             )
-        return _begun(experiment, root, ranks, observers, progress, profile)
+        return _begun(experiment, root, collectives, observers, progress, profile)
 
 
 def _begun(
     experiment: Experiment,
     root: Path,
-    ranks: SingleProcess,
+    collectives: SingleProcess,
     observers: Watching | None,
     progress: preprocess.ProgressCallback | None,
     profile: bool,
@@ -80,11 +85,11 @@ def _begun(
         described = {**environment.describe_environment(experiment, device), "weights": weights}
         made = directory.create(root, experiment, described)
         with lock.run_lock(made.directory):
-            execution = Execution(experiment, made, device, observers or {}, ranks)
+            execution = Execution(experiment, made, device, observers or {}, collectives)
             with stop_on_signals() as asked, execution.recorded():
-                begin(ranks, made)
+                begin(collectives, made)
                 execution.go(Start(opened, weights, profile=profile), progress, asked)
-    return finish(ranks, made)
+    return finish(collectives, made)
 
 
 def resume(
@@ -107,17 +112,17 @@ def resume(
     """
     found = run if isinstance(run, Run) else open_run(run)
     wanted = experiment or stored_experiment(found, changes)
-    with _TURNS, together(wanted) as ranks:
-        if not ranks.lead:
-            return follow(wanted, ranks)
+    with _TURNS, together(wanted) as collectives:
+        if not collectives.is_main_process:
+            return follow(wanted, collectives)
         allowed = (allow_data_change, allow_plugin_change)
-        return _resumed(found, wanted, ranks, tuple(changes), allowed, observers, progress)
+        return _resumed(found, wanted, collectives, tuple(changes), allowed, observers, progress)
 
 
 def _resumed(
     found: Run,
     wanted: Experiment,
-    ranks: SingleProcess,
+    collectives: SingleProcess,
     changes: tuple[str, ...] = (),
     allowed: tuple[bool, bool] = (False, False),
     observers: Watching | None = None,
@@ -125,28 +130,28 @@ def _resumed(
     profile: bool = False,
 ) -> Run:
     if is_finished(found, wanted):  # which needs no lock, and no disk that can be written
-        return _left(found, ranks)
+        return _left(found, collectives)
     with lock.run_lock(found.directory), _left_as_found(wanted):
         if is_finished(found, wanted):  # whoever held it has just finished it
-            return _left(found, ranks)
+            return _left(found, collectives)
         device = device_of(wanted)
         resumption = Resumption(found, wanted, device, changes, *allowed)
         resumption.open()
         opened = resumption.table(_opened(wanted, device))
         weights = recorded_environment(found)["weights"]
         start = Start(opened, weights, resumption.saved, resumption.judge, profile)
-        execution = Execution(wanted, found, device, observers or {}, ranks, begun=False)
+        execution = Execution(wanted, found, device, observers or {}, collectives, begun=False)
         with stop_on_signals() as asked, execution.recorded():
-            begin(ranks, found, resumed=True)
+            begin(collectives, found, resumed=True)
             execution.go(start, progress, asked)
-    return finish(ranks, found)
+    return finish(collectives, found)
 
 
-def _left(found: Run, ranks: SingleProcess) -> Run:
+def _left(found: Run, collectives: SingleProcess) -> Run:
     """Return a run that is over, as it is."""
     _log.info("%s is %s", found.id, found.result["status"])
-    begin(ranks, found, over=True)
-    return finish(ranks, found)
+    begin(collectives, found, over=True)
+    return finish(collectives, found)
 
 
 def _opened(experiment: Experiment, device: torch.device) -> ImageTable:

@@ -32,8 +32,7 @@ from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment, Training
 from sightx.training.profiling import FOLDER, profile_steps
 from sightx.training.setup import build_module
-from sightx.training.shared import broadcast_state
-from sightx.training.state import State
+from sightx.training.state import State, broadcast_state
 from sightx.training.trainer import Trainer
 from sightx.training.weights import initialise
 
@@ -65,12 +64,17 @@ class Execution:
         made: Run,
         device: torch.device,
         watching: Mapping[str, Any],
-        ranks: SingleProcess,
+        collectives: SingleProcess,
         *,
         begun: bool = True,
     ) -> None:
         """Take a run that was made for it, or one that has not `begun` to go on."""
-        self.experiment, self.run, self.device, self._ranks = experiment, made, device, ranks
+        self.experiment, self.run, self.device, self._collectives = (
+            experiment,
+            made,
+            device,
+            collectives,
+        )
         self._watching = {item.name: item for item in experiment.observer} | dict(watching)
         self.observers = Observers({}, self._warn)
         self._registry = experiment.context.registry
@@ -95,15 +99,15 @@ class Execution:
         module = self._module(start)
         # 2. Every image is read and prepared before the first step.
         data = self._prepare(start.table, _until(asked, progress))
-        self._ranks.meet()
-        trainer = Trainer(self.experiment, data, module, self.device, self._ranks)
-        refuse_others(self._ranks, data)
+        self._collectives.barrier()
+        trainer = Trainer(self.experiment, data, module, self.device, self._collectives)
+        refuse_others(self._collectives, data)
         if start.judge:
             start.judge(trainer)
         self._outcome.begun = True
         self._describe(data, module)
-        if self._ranks.say(start.saved is not None):
-            trainer.restore(broadcast_state(self._ranks, start.saved))
+        if self._collectives.broadcast_object(start.saved is not None):
+            trainer.restore(broadcast_state(self._collectives, start.saved))
         # 3. The loop, until it ends or somebody asks it to.
         with AsyncCheckpointer(self.run.directory / "checkpoints") as writer:
             saving = CheckpointSaver(self.run, trainer, writer, self._written)
@@ -111,9 +115,9 @@ class Execution:
                 ended = start.saved.whole and trainer.history.epochs
                 saving.save(saving.names() if ended else {"last"})
             self.observers.tell("sightx_run_started", experiment=self.experiment, run=self.run)
-            for note in notes(self.experiment, module, self._ranks):
+            for note in notes(self.experiment, module, self._collectives):
                 self._warn(note)
-            self._ranks.meet()
+            self._collectives.barrier()
             events = trainer.events()
             if start.profile:
                 events = profile_steps(events, self.run.directory / FOLDER)
@@ -123,7 +127,7 @@ class Execution:
                 self.result["reason"] = reason
             self.result["status"] = "stopped" if reason else "finished"
         # 4. The figures that count, from the best weights.
-        self._ranks.meet()
+        self._collectives.barrier()
         self._evaluate(trainer, asked)
 
     def _built(self) -> dict[str, object]:
@@ -196,7 +200,7 @@ class Execution:
                 saving.step(event.step)
             elif isinstance(event, Epoch):
                 self._epoch(saving, event)
-            if number := self._ranks.agree(asked.number):
+            if number := self._collectives.all_reduce_max(asked.number):
                 saving.save({"last"})
                 saving.wait()
                 raise Interrupted(number)
@@ -224,7 +228,7 @@ class Execution:
         """Score validation and test with the best checkpoint, or with the last without one."""
         name = "best" if "best" in self.run.checkpoints else "last"
         saved = checkpoints.load(self.run.checkpoint(name))
-        trainer.use(broadcast_state(self._ranks, saved))
+        trainer.use(broadcast_state(self._collectives, saved))
         self.result |= {"checkpoint": name, "epoch": len(saved.record["history"])}
         for side in scored(self.experiment, trainer.samples):
             with _memory(f"evaluating {side}", "batch_size", self.experiment.training.batch_size):
@@ -237,7 +241,7 @@ class Execution:
         """Return what ends an evaluation at a signal, once all processes have heard it."""
 
         def obey() -> None:
-            if number := self._ranks.agree(asked.number):
+            if number := self._collectives.all_reduce_max(asked.number):
                 raise Interrupted(number)
 
         return obey

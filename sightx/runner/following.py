@@ -17,7 +17,12 @@ from sightx.data import dataset, preprocess
 from sightx.data.dataset import PreparedDataset
 from sightx.data.preparation import CacheConfig
 from sightx.distributed import rendezvous
-from sightx.distributed.collectives import SingleProcess, check_idle_ranks, join, local_device
+from sightx.distributed.collectives import (
+    SingleProcess,
+    check_idle_ranks,
+    join_process_group,
+    local_device,
+)
 from sightx.distributed.failures import lost_ranks_error, propagate_first_failure
 from sightx.errors import DataError, Problem
 from sightx.io.signals import Interrupted, StopRequest, restore_handlers, stop_on_signals
@@ -26,7 +31,7 @@ from sightx.runner.resume import Resumption
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 from sightx.training.setup import build_module, choose_device
-from sightx.training.shared import broadcast_state
+from sightx.training.state import broadcast_state
 from sightx.training.trainer import Trainer
 
 
@@ -56,29 +61,33 @@ def together(experiment: Experiment) -> Iterator[SingleProcess]:
     """
     with (
         restore_handlers(),
-        join(device_of(experiment), experiment.execution.group_timeout) as ranks,
+        join_process_group(
+            device_of(experiment), experiment.execution.group_timeout
+        ) as collectives,
         propagate_first_failure(experiment.context.registry),
     ):
-        check_idle_ranks(experiment.training, ranks.size)
-        yield ranks
+        check_idle_ranks(experiment.training, collectives.world_size)
+        yield collectives
 
 
-def begin(ranks: SingleProcess, run: Run, *, resumed: bool = False, over: bool = False) -> None:
+def begin(
+    collectives: SingleProcess, run: Run, *, resumed: bool = False, over: bool = False
+) -> None:
     """Tell the other processes what they are about to do."""
-    ranks.meet()  # the first has read its tables, however long that took
-    ranks.say({"run": str(run.directory), "resumed": resumed, "over": over})
+    collectives.barrier()  # the first has read its tables, however long that took
+    collectives.broadcast_object({"run": str(run.directory), "resumed": resumed, "over": over})
 
 
-def finish(ranks: SingleProcess, run: Run) -> Run:
+def finish(collectives: SingleProcess, run: Run) -> Run:
     """Let the other processes go, now that everything is written, and return the run."""
-    if ranks.size > 1:
+    if collectives.world_size > 1:
         rendezvous.publish_result(run.result)
     return run
 
 
-def notes(experiment: Experiment, module: nn.Module, ranks: SingleProcess) -> Iterator[str]:
+def notes(experiment: Experiment, module: nn.Module, collectives: SingleProcess) -> Iterator[str]:
     """Yield what several processes do otherwise than one."""
-    if ranks.size == 1:
+    if collectives.world_size == 1:
         return
     if any(hasattr(part, "running_mean") for part in module.modules()):
         yield "batch normalisation: running statistics are those of rank 0's micro-batches"
@@ -86,17 +95,17 @@ def notes(experiment: Experiment, module: nn.Module, ranks: SingleProcess) -> It
         yield "execution.compile: with several processes the network is not compiled"
 
 
-def follow(experiment: Experiment, ranks: SingleProcess) -> Run:
+def follow(experiment: Experiment, collectives: SingleProcess) -> Run:
     """Do the part of a process that is not the first; it ends after that one has written all.
 
     Raises ResourceError where that one has ended otherwise.
     """
-    ranks.meet()
-    heard: dict[str, Any] = ranks.say({})
+    collectives.barrier()
+    heard: dict[str, Any] = collectives.broadcast_object({})
     run = Run(Path(heard["run"]))
     if not heard["over"]:
         with suppress(_Agreed), stop_on_signals() as asked:
-            _Following(experiment, run, ranks, asked).go(resumed=heard["resumed"])
+            _Following(experiment, run, collectives, asked).go(resumed=heard["resumed"])
     if (result := rendezvous.await_result()) is None:
         raise lost_ranks_error([0])
     return Followed(run.directory, result)
@@ -110,9 +119,14 @@ class _Following:
     """Carry an experiment through in step with the first process."""
 
     def __init__(
-        self, experiment: Experiment, run: Run, ranks: SingleProcess, asked: StopRequest
+        self, experiment: Experiment, run: Run, collectives: SingleProcess, asked: StopRequest
     ) -> None:
-        self._experiment, self._run, self._ranks, self._asked = experiment, run, ranks, asked
+        self._experiment, self._run, self._collectives, self._asked = (
+            experiment,
+            run,
+            collectives,
+            asked,
+        )
         self._device = device_of(experiment)
 
     def go(self, *, resumed: bool) -> None:
@@ -121,16 +135,16 @@ class _Following:
         if resumed:
             table = Resumption(self._run, self._experiment, self._device).table(table)
         module, data = self._module(table), self._prepare(table)
-        self._ranks.meet()
-        trainer = Trainer(self._experiment, data, module, self._device, self._ranks)
-        refuse_others(self._ranks, data)
-        if self._ranks.say(False):
-            trainer.restore(broadcast_state(self._ranks, None))
-        self._ranks.meet()  # the first writes and tells here, and again after the loop
+        self._collectives.barrier()
+        trainer = Trainer(self._experiment, data, module, self._device, self._collectives)
+        refuse_others(self._collectives, data)
+        if self._collectives.broadcast_object(False):
+            trainer.restore(broadcast_state(self._collectives, None))
+        self._collectives.barrier()  # the first writes and tells here, and again after the loop
         for _ in trainer.events():
             self._heed()
-        self._ranks.meet()
-        trainer.use(broadcast_state(self._ranks, None))
+        self._collectives.barrier()
+        trainer.use(broadcast_state(self._collectives, None))
         for side in scored(self._experiment, data):
             for _ in trainer.scores(side):
                 self._heed()
@@ -158,24 +172,24 @@ class _Following:
             raise Interrupted(self._asked.number)
 
     def _heed(self) -> None:
-        if number := self._ranks.agree(self._asked.number):
+        if number := self._collectives.all_reduce_max(self._asked.number):
             raise _Agreed(number)
 
 
-def refuse_others(ranks: SingleProcess, data: PreparedDataset) -> None:
+def refuse_others(collectives: SingleProcess, data: PreparedDataset) -> None:
     """Raise DataError where a process does not see what the first one sees, in its order."""
-    if ranks.size == 1:
+    if collectives.world_size == 1:
         return
     digest = hashlib.sha256(json.dumps(data.table.classes).encode())
     columns = (data.table.frame[name].astype(str) for name in ("path", "split", "label"))
     for row in zip(*columns, data.digests, strict=True):
         digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
     here = digest.hexdigest()
-    if ranks.say(here) != here:
+    if collectives.broadcast_object(here) != here:
         message = "its samples, their sides, labels or order are not those of rank 0"
         hint = "give all hosts the same data, and a run that goes on its directory"
         raise DataError(Problem("other-data", message, hint))
-    ranks.meet()  # the first changes the run only when nobody has objected
+    collectives.barrier()  # the first changes the run only when nobody has objected
 
 
 def scored(experiment: Experiment, data: PreparedDataset) -> list[str]:

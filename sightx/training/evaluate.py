@@ -42,10 +42,14 @@ class Evaluator:
         batches: BatchLoader,
         positions: Positions,
         settings: Training,
-        ranks: SingleProcess | None = None,
+        collectives: SingleProcess | None = None,
     ) -> None:
         self._module, self._objective, self._batches = module, objective, batches
-        self._positions, self._settings, self._ranks = positions, settings, ranks or SingleProcess()
+        self._positions, self._settings, self._collectives = (
+            positions,
+            settings,
+            collectives or SingleProcess(),
+        )
         self._outputs: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._weights: list[Tensor] = []
@@ -53,17 +57,19 @@ class Evaluator:
     def __iter__(self) -> Iterator[int]:
         """Predict one batch a turn, in evaluation mode."""
         self._module.eval()
-        self._ranks.share(list(self._module.buffers()))
-        size, of, done = self._settings.batch_size, self._ranks.size, 0
+        self._collectives.broadcast_(list(self._module.buffers()))
+        size, of, done = self._settings.batch_size, self._collectives.world_size, 0
         draws = setup.uses_rng(self._module, self._objective.loss)
         reseed, seed = make_seeder(self._batches.device), self._batches.seed
         starts = range(0, len(self._positions), size)
         parts = [self._positions[start : start + size] for start in starts]
-        with closing(self._batches.stream(parts[self._ranks.rank :: of], plain=True)) as batches:
+        with closing(
+            self._batches.stream(parts[self._collectives.rank :: of], plain=True)
+        ) as batches:
             for turn in range(0, len(parts), of):  # a batch of each rank
                 for _, images, targets in islice(batches, 1):
                     if draws:
-                        reseed(seed_of(seed, "evaluation", turn + self._ranks.rank))
+                        reseed(seed_of(seed, "evaluation", turn + self._collectives.rank))
                     self._add(forward(self._module, images, self._settings.precision), targets)
                 done += sum(map(len, parts[turn : turn + of]))
                 yield done
@@ -78,11 +84,11 @@ class Evaluator:
     def _collect(self, parts: list[Positions]) -> None:
         """Bring the answers to all batches to the first rank, in their order."""
         ones = [1] * len(parts)
-        self._outputs = self._ranks.collect(self._outputs, [len(part) for part in parts])
-        self._losses = self._ranks.collect(self._losses, ones)
-        self._weights = self._ranks.collect(self._weights, ones)
-        if not self._ranks.lead:
-            own = parts[self._ranks.rank :: self._ranks.size]
+        self._outputs = self._collectives.gather(self._outputs, [len(part) for part in parts])
+        self._losses = self._collectives.gather(self._losses, ones)
+        self._weights = self._collectives.gather(self._weights, ones)
+        if not self._collectives.is_main_process:
+            own = parts[self._collectives.rank :: self._collectives.world_size]
             self._positions = np.concatenate([*own, self._positions[:0]])
 
     @property

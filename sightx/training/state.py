@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sightx.distributed.collectives import SingleProcess
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,6 +33,14 @@ class State:
     def whole(self) -> bool:
         """Say whether the state lies between two epochs."""
         return not self.record.get("totals", (0, 0, 0))[2]
+
+
+def broadcast_state(collectives: SingleProcess, state: State | None) -> State:
+    """Return the state of rank 0 on every rank; the other ranks pass None."""
+    own = state or State({}, {}, {})
+    record = collectives.broadcast_object(dict(own.record))
+    weights, optimizer = map(collectives.broadcast_tensors, (own.weights, own.optimizer))
+    return State(weights, optimizer, record)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -29,7 +29,7 @@ class TrainStep:
     `accumulate` and `move` happen on the device alone: no number is read on the host there.
     """
 
-    ranks = SingleProcess()
+    collectives = SingleProcess()
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class TrainStep:
         self, parts: Iterable[tuple[Tensor, Tensor]], step: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         for turn, (pixels, targets) in enumerate(parts):
-            number = self.ranks.rank + turn * self.ranks.size
+            number = self.collectives.rank + turn * self.collectives.world_size
             part = pixels, targets
             self.seed(step, number)
             if self.batches.augments:

@@ -54,25 +54,26 @@ class Trainer:
         samples: PreparedDataset,
         module: nn.Module,
         device: torch.device,
-        ranks: SingleProcess | None = None,
+        collectives: SingleProcess | None = None,
     ) -> None:
         self.experiment, self.samples, self.device = experiment, samples, device
-        self.ranks = ranks or SingleProcess()
+        self.collectives = collectives or SingleProcess()
         self.module = module.to(device)
-        self.ranks.share(list(module.state_dict().values()))
+        self.collectives.broadcast_(list(module.state_dict().values()))
         setup.to_channels_last(module, device, experiment.training.precision)
         setup.freeze(module, experiment.model.trainable)
         rows = samples.rows.take(samples.splits["train"])
         measure = experiment.normalize.statistics
         self.statistics = call_declared(measure, model=experiment.model, training_rows=rows)
         self.objective = Criterion(experiment.loss, samples.counts("train"), device)
-        groups = setup.param_groups(module, experiment.optimizer)
-        self._optimizer = experiment.optimizer.build(groups)
+        optimizer = experiment.optimizer
+        self._optimizer = optimizer.build(setup.param_groups(module, optimizer))
         self._batches = BatchLoader(
             samples.rows, samples.table.labels, self.statistics, device,
             experiment.augment, experiment.seed,
         )  # fmt: skip
-        rule = TrainStep if self.ranks.size == 1 else partial(SharedStep, ranks=self.ranks)
+        several = self.collectives.world_size > 1
+        rule = partial(SharedStep, collectives=self.collectives) if several else TrainStep
         self._step_rule = rule(
             module, self._optimizer, self.objective, self._batches, experiment.training,
             NonFiniteGuard(self._optimizer, device, self._blame),
@@ -84,8 +85,7 @@ class Trainer:
         self.decisions: evaluation.PostprocessStates = []
         self.validation: Predictions | None = None
         self._step = self._drawn = 0  # steps done in the whole run, samples of an epoch
-        self._totals = Totals()  # of the running epoch
-        self._pace = Throughput()
+        self._totals, self._pace = Totals(), Throughput()  # of the running epoch
         self._drawn = len(self._order(0))
         self._per_epoch = math.ceil(self._drawn / experiment.training.batch_size)
 
@@ -115,7 +115,7 @@ class Trainer:
     def _get_ready(self) -> Iterator[FeatureBlock]:
         """Compute what is computed once, and choose how steps are made, where one is to come."""
         epochs = self.experiment.training.epochs
-        if self.ranks.size == 1 and len(self.history.epochs) < epochs:
+        if self.collectives.world_size == 1 and len(self.history.epochs) < epochs:
             trains = self._step < epochs * self._per_epoch
             yield from self._features.compute(*["train"] * trains, "validation")
             self._step_rule.network, self._step_rule.batches = self._features.route("train")
@@ -140,10 +140,13 @@ class Trainer:
     def _stream(self, batches: list[Positions]) -> Generator[Batch, None, None]:
         """Yield batches; of their pixels, those that this process computes with."""
         source = self._step_rule.batches
-        if self.ranks.size == 1:
+        if self.collectives.world_size == 1:
             yield from source.stream(batches, plain=not source.augments)
             return
-        own = [self.ranks.own(b, self.experiment.training.micro_batch_size) for b in batches]
+        own = [
+            self.collectives.local_positions(b, self.experiment.training.micro_batch_size)
+            for b in batches
+        ]
         with closing(source.stream(own, plain=not source.augments)) as delivered:
             for positions, batch in zip(batches, delivered, strict=True):
                 yield batch._replace(positions=positions)
@@ -164,7 +167,7 @@ class Trainer:
         scores = self.scores("validation")
         for done in scores:
             yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
-        if not self.ranks.lead:  # the figures are the first rank's
+        if not self.collectives.is_main_process:  # the figures are the first rank's
             return float("nan")
         if not math.isfinite(loss := scores.loss):
             raise _nonfinite(f"validation loss after step {self._step}")
@@ -182,7 +185,7 @@ class Trainer:
             metrics |= evaluation.compute_metrics(
                 self.validation, self.experiment.metric, "validation"
             )
-        metrics = self.ranks.say(metrics)  # so that all go the same way
+        metrics = self.collectives.broadcast_object(metrics)  # so that all go the same way
         self.history = self.history.add(from_json(to_json(metrics)))  # as a resumed run has it
         self._totals = Totals()
         number = len(self.history.epochs)
@@ -207,7 +210,9 @@ class Trainer:
 
         `heard` is called after each batch, and may raise.
         """
-        if self.ranks.size == 1:  # a run that goes on here has computed none of them yet
+        if (
+            self.collectives.world_size == 1
+        ):  # a run that goes on here has computed none of them yet
             for _ in self._features.compute(side):
                 heard()
         scores = self.scores(side)
@@ -255,7 +260,7 @@ class Trainer:
         network, batches = self._features.route(side)
         return Evaluator(
             network, self.objective, batches, self.samples.splits[side],
-            self.experiment.training, self.ranks,
+            self.experiment.training, self.collectives,
         )  # fmt: skip
 
     def _order(self, epoch: int) -> Positions:

@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from sightx.builtin import augment, losses
-from sightx.distributed.collectives import SingleProcess, join
+from sightx.distributed.collectives import SingleProcess, join_process_group
 from sightx.records.events import Step
-from sightx.training.shared import broadcast_state
-from sightx.training.state import State
+from sightx.training.state import State, broadcast_state
 from sightx.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -55,14 +54,14 @@ def digest(tensors: list[torch.Tensor]) -> str:
 
 
 def trained(
-    ranks: SingleProcess,
+    collectives: SingleProcess,
     make: Callable[[], nn.Module],
     world: Any,
     train: int = 60,
     **training: Any,
 ) -> dict[str, Any]:
     """Train on the little world of conftest.py; return what came of it."""
-    torch.manual_seed(ranks.rank)  # other weights on each: the first one's count
+    torch.manual_seed(collectives.rank)  # other weights on each: the first one's count
     module = make()
     batch = {"batch_size": 14, "micro_batch_size": 3, **training}
     samples = world.samples.__wrapped__()
@@ -72,56 +71,61 @@ def trained(
         loss=losses.InverseFrequencyCrossEntropy(),
         augment=(augment.Flip(), augment.Rotate(degrees=30.0)),
     )
-    trainer = Trainer(experiment, samples, module, CPU, ranks)
+    trainer = Trainer(experiment, samples, module, CPU, collectives)
     steps = [float(event.loss) for event in trainer.events() if isinstance(event, Step)]
     found: dict[str, Any] = {"losses": steps, "history": trainer.history.epochs}
     found["state"] = digest(list(module.state_dict().values()))
     scores = trainer.scores("validation")
     found["turns"] = list(scores)
     found["weights"] = {name: value.tolist() for name, value in module.named_parameters()}
-    if ranks.lead:
+    if collectives.is_main_process:
         predictions = scores.predictions(trainer.samples.table)
         found["keys"], found["outputs"] = predictions.keys, predictions.outputs.tolist()
         found["loss"] = scores.loss
     return found
 
 
-def evaluated(ranks: SingleProcess, world: Any) -> dict[str, Any]:
+def evaluated(collectives: SingleProcess, world: Any) -> dict[str, Any]:
     """Predict 21 samples in batches of 4 with one and the same network, which draws (T08)."""
     torch.manual_seed(3)
     module = nn.Sequential(normed(), Always())
-    torch.manual_seed(ranks.rank)
+    torch.manual_seed(collectives.rank)
     experiment = world.experiment.__wrapped__()(training={"batch_size": 4, "micro_batch_size": 2})
     samples = world.samples.__wrapped__()
     samples.splits["validation"] = np.arange(60, 81)
-    trainer = Trainer(experiment, samples, module, CPU, ranks)
+    trainer = Trainer(experiment, samples, module, CPU, collectives)
     scores = trainer.scores("validation")
     turns = list(scores)
-    if not ranks.lead:
+    if not collectives.is_main_process:
         return {"turns": turns}
     predictions = scores.predictions(trainer.samples.table)
     bits = digest([torch.from_numpy(predictions.outputs), torch.tensor(scores.loss)])
     return {"turns": turns, "keys": predictions.keys, "bits": bits}
 
 
-def talk(ranks: SingleProcess) -> dict[str, Any]:
+def talk(collectives: SingleProcess) -> dict[str, Any]:
     """Use everything that ranks say to one another."""
-    here = torch.full((2, 3), float(ranks.rank), dtype=torch.bfloat16)
-    flag = torch.tensor(ranks.rank == 0)
-    ranks.share([here, flag])
+    here = torch.full((2, 3), float(collectives.rank), dtype=torch.bfloat16)
+    flag = torch.tensor(collectives.rank == 0)
+    collectives.broadcast_([here, flag])
     first = State({"w": torch.arange(3)}, {"0.m": torch.tensor(0.5)}, {"step": 7, "nan": [0.1]})
-    heard = broadcast_state(ranks, first if ranks.lead else None)
-    ranks.meet()
-    own = ranks.own(np.arange(7), 2)
+    heard = broadcast_state(collectives, first if collectives.is_main_process else None)
+    collectives.barrier()
+    own = collectives.local_positions(np.arange(7), 2)
     return {
-        "sum": ranks.sum(torch.tensor([1.0, ranks.rank])).tolist(),
-        "agree": ranks.agree(15 if ranks.rank == 1 else 0),
-        "say": ranks.say({"pi": 3.141592653589793, "text": "é" * (1 + ranks.rank)}),
+        "sum": collectives.all_reduce_sum(torch.tensor([1.0, collectives.rank])).tolist(),
+        "agree": collectives.all_reduce_max(15 if collectives.rank == 1 else 0),
+        "say": collectives.broadcast_object(
+            {"pi": 3.141592653589793, "text": "é" * (1 + collectives.rank)}
+        ),
         "share": [here.tolist(), bool(flag)],
         "state": [heard.weights["w"].tolist(), float(heard.optimizer["0.m"]), heard.record],
         "own": own.tolist(),
-        "idle": ranks.own(np.arange(2), 2).tolist(),
-        "turns": [list(ranks.turns(7, 2)), list(ranks.turns(2, 2))],
+        "idle": collectives.local_positions(np.arange(2), 2).tolist(),
+        "turns": [
+            list(collectives.local_micro_batches(7, 2)),
+            list(collectives.local_micro_batches(2, 2)),
+        ],
     }
 
 
@@ -133,15 +137,15 @@ def everything(folder: Path) -> dict[str, Any]:
     assert source.loader is not None
     world = util.module_from_spec(source)
     source.loader.exec_module(world)
-    with join(CPU, 60.0) as ranks:
+    with join_process_group(CPU, 60.0) as collectives:
         found = {
-            "talk": talk(ranks),
-            "plain": trained(ranks, Net, world, clip_grad_norm=0.5),
-            "again": trained(ranks, normed, world, batch_size=20, micro_batch_size=5),
-            "idle": trained(ranks, Net, world, train=21, batch_size=20, micro_batch_size=10),
-            "evaluated": evaluated(ranks, world),
+            "talk": talk(collectives),
+            "plain": trained(collectives, Net, world, clip_grad_norm=0.5),
+            "again": trained(collectives, normed, world, batch_size=20, micro_batch_size=5),
+            "idle": trained(collectives, Net, world, train=21, batch_size=20, micro_batch_size=10),
+            "evaluated": evaluated(collectives, world),
         }
-        (folder / f"{ranks.size}-{ranks.rank}.json").write_text(json.dumps(found))
+        (folder / f"{collectives.world_size}-{collectives.rank}.json").write_text(json.dumps(found))
     return found
 
 

@@ -154,13 +154,13 @@ def test_several_processes_do_not_take_a_mac_s_gpu(monkeypatch: pytest.MonkeyPat
 
 
 def test_alone_nothing_is_said_and_nothing_is_copied() -> None:
-    ranks, tensor = SingleProcess(), torch.zeros(2)
-    assert ranks.sum(tensor) is tensor
-    assert ranks.say(ranks) is ranks
-    assert (ranks.agree(3), ranks.lead) == (3, True)
+    collectives, tensor = SingleProcess(), torch.zeros(2)
+    assert collectives.all_reduce_sum(tensor) is tensor
+    assert collectives.broadcast_object(collectives) is collectives
+    assert (collectives.all_reduce_max(3), collectives.is_main_process) == (3, True)
     parts = [tensor]
-    assert ranks.collect(parts, [2]) is parts
+    assert collectives.gather(parts, [2]) is parts
     positions = np.arange(3)
-    assert ranks.own(positions, 1) is positions
+    assert collectives.local_positions(positions, 1) is positions
     module = torch.nn.Linear(1, 1)
-    assert ranks.wrap(module) is module
+    assert collectives.wrap_ddp(module) is module
