@@ -101,7 +101,7 @@ def disk(folder: Path, rounds: int) -> dict[str, float]:
     count = 1024
     paths = write(folder / "jpeg", count, 512, ".jpg")
     shelf = RowFile.create(folder / "shelf", {"shape": [3, 512, 512]})
-    digests = Hashes.of(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    digests = Hashes.from_bytes(hashlib.sha256(path.read_bytes()).digest() for path in paths)
     with shelf.filling() as filling:
         for digest, path in zip(digests, paths, strict=True):
             pixels = np.asarray(Image.open(path)).transpose(2, 0, 1)

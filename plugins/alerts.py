@@ -67,9 +67,9 @@ class _Watcher:
         self._epoch = epoch.number
         self._watch_progress(epoch)
         self._watch_figures(epoch)
-        if epoch.rate <= self._settings.drop * self._rate < self._rate:
-            self._tell("rate-fell", f"the learning rate fell from {self._rate:g} to {epoch.rate:g}")
-        self._rate = epoch.rate
+        if epoch.lr <= self._settings.drop * self._rate < self._rate:
+            self._tell("rate-fell", f"the learning rate fell from {self._rate:g} to {epoch.lr:g}")
+        self._rate = epoch.lr
 
     @hookimpl
     def sightx_run_finished(self, result: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ class _Watcher:
         self._tell(status, f"{status}: {reason}" if reason else status)
 
     def _watch_progress(self, epoch: Epoch) -> None:
-        self._idle = 0 if epoch.best else self._idle + 1
+        self._idle = 0 if epoch.is_best else self._idle + 1
         if self._idle and self._idle == self._settings.patience:
             self._tell("no-progress", f"{epoch.monitor} is no better since {self._idle} epochs")
 

@@ -21,6 +21,7 @@ from sightx.errors import (
     did_you_mean,
     suggest,
 )
+from sightx.records import SPLITS
 from sightx.registry.checks import Check, Finding
 from sightx.registry.components import (
     Component,
@@ -53,17 +54,20 @@ from sightx.registry.kinds import (
 )
 
 if TYPE_CHECKING:
-    from sightx.data.csv_labels import require_folder, table_from_csv
+    from sightx.data.csv_labels import read_csv, require_folder, table_from_csv
     from sightx.data.loader.augment import to_device
+    from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
     from sightx.evaluation.plots import confusion as confusion_plot
     from sightx.evaluation.plots import curves as curves_plot
     from sightx.export.pack import table_from_pack
     from sightx.export.shard_reader import table_from_shards
+    from sightx.io.files import file_reader
+    from sightx.io.locks import file_lock
     from sightx.records.events import Epoch, Step, ValidationBatch
     from sightx.records.history import History, Series
     from sightx.records.pixels import PixelRows
     from sightx.records.predictions import Predictions
-    from sightx.records.table import ImageTable, file_reader
+    from sightx.records.table import ImageTable
     from sightx.runs.directory import Run
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
@@ -80,19 +84,24 @@ _LAZY = {
     "Series": "sightx.records.history",
     "Step": "sightx.records.events",
     "ValidationBatch": "sightx.records.events",
+    "as_torch_dataset": "sightx.data.torch_adapter",
     "confusion_plot": "sightx.evaluation.plots:confusion",
     "curves_plot": "sightx.evaluation.plots:curves",
-    "file_reader": "sightx.records.table",
+    "file_lock": "sightx.io.locks",
+    "file_reader": "sightx.io.files",
     "generator": "sightx.seeds",
+    "read_csv": "sightx.data.csv_labels",
     "require_folder": "sightx.data.csv_labels",
     "seed_of": "sightx.seeds",
     "table_from_csv": "sightx.data.csv_labels",
     "table_from_pack": "sightx.export.pack",
     "table_from_shards": "sightx.export.shard_reader",
+    "table_from_torch": "sightx.data.torch_adapter",
     "to_device": "sightx.data.loader.augment",
 }
 
 __all__ = [
+    "SPLITS",
     "Augment",
     "Check",
     "Checkpoint",
@@ -137,18 +146,22 @@ __all__ = [
     "Traits",
     "ValidationBatch",
     "Weights",
+    "as_torch_dataset",
     "confusion_plot",
     "curves_plot",
     "did_you_mean",
+    "file_lock",
     "file_reader",
     "generator",
     "hookimpl",
+    "read_csv",
     "require_folder",
     "seed_of",
     "suggest",
     "table_from_csv",
     "table_from_pack",
     "table_from_shards",
+    "table_from_torch",
     "to_device",
 ]
 

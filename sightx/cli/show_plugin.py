@@ -82,7 +82,7 @@ def _some(registry: Registry, kind: str) -> str:
 
 def _example(registry: Registry, entry: Entry, fields: list[Field]) -> Iterator[str]:
     """Yield a table that can be pasted: what is required, then every default as a comment."""
-    from sightx.registry.introspection import to_toml
+    from sightx.io import toml
     from sightx.spec.experiment import Experiment
 
     component, plugin = entry.component, entry.plugin
@@ -92,9 +92,9 @@ def _example(registry: Registry, entry: Entry, fields: list[Field]) -> Iterator[
     yield f'use = "{owner}{component.name}"'
     for field in fields:
         if field.required:
-            yield f"{field.key} = {to_toml(field.example)}  # required: {field.type}"
+            yield f"{field.key} = {toml.dump_value(field.example)}  # required: {field.type}"
         elif field.default is not None:
-            yield f"# {field.key} = {to_toml(field.default)}"
+            yield f"# {field.key} = {toml.dump_value(field.default)}"
 
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:
@@ -120,8 +120,9 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 
 def _given(field: dict[str, Any]) -> str:
     """Return what holds where a table does not say a field."""
-    from sightx.registry.introspection import to_toml
+    from sightx.io import toml
 
     if field["required"]:
         return "required"
-    return "may be left out" if field["default"] is None else f"default {to_toml(field['default'])}"
+    default = field["default"]
+    return "may be left out" if default is None else f"default {toml.dump_value(default)}"

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from sightx.errors import DataError, Problem, did_you_mean
-from sightx.records.table import SPLITS, ImageTable, file_reader
+from sightx.io.files import file_reader
+from sightx.records import SPLITS
+from sightx.records.table import ImageTable
 
 _Meaning = TypeVar("_Meaning")
 

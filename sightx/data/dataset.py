@@ -19,9 +19,10 @@ from sightx.data.csv_labels import read_exclusions
 from sightx.data.preparation import CacheConfig, PreprocessJob, load_or_build
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, Problem
+from sightx.records import SPLITS
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
-from sightx.records.table import SPLITS, ImageTable
+from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset, Preprocess, Split
 
 SplitPositions = Mapping[str, np.ndarray[Any, Any]]

@@ -105,7 +105,7 @@ def load_or_build(
         if verify:  # nothing can be made again here: reading raises for what is damaged
             for start in range(0, len(table), _ROWS):
                 table.prepared.gather(np.arange(start, min(start + _ROWS, len(table))))
-        named = table.frame["digest"] if "digest" in table.frame else [""] * len(table)
+        named = table.frame["sha256"] if "sha256" in table.frame else [""] * len(table)
         return PreprocessedPixels(table.prepared, Hashes.from_hex(named))
     if storage.where == "off":
         return _live(source, "execution.cache says so", threads, progress)

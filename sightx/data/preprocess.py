@@ -173,7 +173,7 @@ class Preprocessor:
     def _digest(self, index: int, image: Image) -> bytes:
         """Return the hash of an image's content, which must be the one its dataset knows."""
         found = content_hash(image)
-        named = self.table.contents
+        named = self.table.hashes
         if named is not None and named[index] not in ("", found.hex()):
             raise BadImage("its content is not what the dataset's index says")
         return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from sightx.distributed import rendezvous
 from sightx.errors import Problem, ResourceError, SightXError
-from sightx.io.signals import NUMBERS, Interrupted
+from sightx.io.signals import STOP_SIGNALS, Interrupted
 from sightx.registry.blame import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 
@@ -58,7 +58,7 @@ def first_failure(
 def _ends_anyway() -> None:
     """Let the launcher's signal, by which it ends those that are left, not cut the last words."""
     if threading.current_thread() is threading.main_thread():
-        for number in NUMBERS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 

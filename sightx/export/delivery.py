@@ -68,17 +68,17 @@ def _alone(folder: Path) -> Iterator[None]:
         raise ResourceError(*problems) from error
     if lock is None:
         message, hint = (
-            f"{locks.read_holder(file)} is writing {folder}",
+            f"{locks.describe_holder(locks.read_holder(file))} is writing {folder}",
             "give another folder, or wait",
         )
         raise SpecError(Problem("exists", message, hint))
     try:
-        lock.sign()
+        lock.write_holder()
         _refuse_others(folder)  # it may have been written since
         yield
     finally:
         file.unlink(missing_ok=True)
-        lock.close()
+        lock.release()
 
 
 def _refuse_others(folder: Path) -> None:

@@ -13,9 +13,10 @@ import pandas as pd
 from pydantic import NonNegativeInt, ValidationError
 
 from sightx.errors import DataError, Problem
-from sightx.records.table import SPLITS, ImageTable
+from sightx.io import toml
+from sightx.records import SPLITS
+from sightx.records.table import ImageTable
 from sightx.registry.components import Settings, Traits
-from sightx.spec import render
 
 INDEX = "index.csv"
 _SAMPLE = ("path", "label", "group")
@@ -89,7 +90,7 @@ def positions(names: pd.Series[Any], known: Sequence[str]) -> np.ndarray[Any, An
 def index_frame(cells: pd.DataFrame) -> pd.DataFrame:
     """Return what a table's frame has of an index."""
     sample = [name for name in (*_SAMPLE, "split", "line") if name in cells]
-    return cells[sample].assign(digest=cells[_DIGEST])
+    return cells[sample].assign(sha256=cells[_DIGEST])
 
 
 def check_traits(table: ImageTable, said: Traits) -> ImageTable:
@@ -104,7 +105,7 @@ def check_traits(table: ImageTable, said: Traits) -> ImageTable:
     for key, (word, fact) in facts.items():
         if word != fact:
             value = list(fact) if isinstance(fact, tuple) else fact
-            message, hint = "is not what was written", f"{key} = {render.toml_literal(value)}"
+            message, hint = "is not what was written", f"{key} = {toml.dump_value(value)}"
             raise DataError(Problem("other-traits", message, hint, f"dataset.{key}", table.source))
     return table
 

@@ -41,7 +41,7 @@ def write_pack(
         good = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
         kept, rows = table.take(good), prepared.rows.take(good)
         # What was packed before goes on under the hash of what it was made of.
-        before = Hashes.from_hex(kept.frame["digest"]) if kept.chain else None
+        before = Hashes.from_hex(kept.frame["sha256"]) if kept.chain else None
         digests = before or prepared.digests.take(good)
         size = _copy(rows, digests, writing / PIXELS)
         write_index(writing / INDEX, kept, pd.DataFrame({"sha256": list(digests)}))

@@ -36,7 +36,8 @@ from sightx.export.index import (
     refuse_rows,
 )
 from sightx.io import system
-from sightx.records.table import ImageTable, resolve_below
+from sightx.io.files import resolve_below
+from sightx.records.table import ImageTable
 from sightx.registry.components import Settings, Traits
 
 DESCRIPTION = "shards.json"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightx.spec.render import as_comment, toml_literal
+from sightx.io.toml import dump_value
+from sightx.spec.render import as_comment
 
 _SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 _MEMORY = 4e9  # bytes that all prepared images may need
@@ -62,7 +63,7 @@ def _head(facts: DatasetFacts) -> Iterator[str]:
     for remark in facts.remarks:
         yield from _note(remark)
     yield from _note("What is left out has a default: `sightx show` prints the whole experiment.")
-    yield f"name = {toml_literal(facts.name)}"
+    yield f"name = {dump_value(facts.name)}"
 
 
 def _dataset(facts: DatasetFacts) -> Iterator[str]:
@@ -71,7 +72,7 @@ def _dataset(facts: DatasetFacts) -> Iterator[str]:
     yield from _note(where + _listed(facts.classes, facts.counts))
     for key, value in facts.dataset.items():
         yield from _note(facts.reasons.get(key, ""))
-        yield f"{key} = {toml_literal(value)}"
+        yield f"{key} = {dump_value(value)}"
 
 
 def _split(facts: DatasetFacts) -> Iterator[str]:

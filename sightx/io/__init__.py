@@ -1,1 +1,1 @@
-"""Files, locks, signals and system resources: each handled in one place, used everywhere."""
+"""Files, locks, signals and system resources: each handled in one place."""

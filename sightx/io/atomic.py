@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and one line where a disk refuses them."""
+"""Files and folders that appear complete or not at all, and disk errors in one line."""
 
 from __future__ import annotations
 
@@ -8,136 +8,144 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sightx.errors import Problem, ResourceError
+from sightx.io.system import format_bytes
 
 TEMPORARY = ".writing-"
-"""What the names of files begin with that are not whole yet, or not whole any more."""
+"""Prefix of files and folders that are incomplete or about to be removed."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file and let it reach the medium; a crash may leave a part of it."""
+    """Write a file and flush it to the disk; a crash may leave it incomplete."""
     with path.open("wb") as file:
         file.writelines([content] if isinstance(content, bytes) else content)
         file.flush()
-        _full_sync(file.fileno())
+        fsync(file.fileno())
 
 
 def replace(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file in one step: a crash leaves the old content or the new."""
+    """Write a file in one step: after a crash it has the old content or the new."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         write(temporary, content)
         temporary.replace(path)
     except OSError:
-        _delete(temporary)
+        _try_to_remove(temporary)
         raise
-    fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Give a folder to write files into; when they are written it takes its place in one step.
+    """Yield an empty folder next to `path`, which becomes `path` in one step at the end.
 
-    What was there before goes, and last. Where writing fails, nothing of the new one stays.
+    The caller flushes the files that it writes. An existing folder is replaced, and removed last.
+    If an error is raised, the new folder is removed.
     """
     temporary, old = path.with_name(f"{TEMPORARY}{path.name}"), _hidden(path)
     temporary.mkdir()
     try:
         yield temporary
-        fsync_folder(temporary)
+        fsync(temporary)
         if path.exists():
             path.rename(old)
         temporary.rename(path)
-    except OSError:
-        _delete(temporary)
+    except BaseException:
+        _try_to_remove(temporary)
         if old.exists():
             old.rename(path)
         raise
-    fsync_folder(path.parent)
-    _delete(old)
+    fsync(path.parent)
+    _try_to_remove(old)
 
 
 def remove(path: Path) -> None:
-    """Remove a directory; a crash never leaves a part of it under its name."""
+    """Remove a folder; a crash never leaves a part of it under its name."""
     shutil.rmtree(path.rename(_hidden(path)))
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a writer that was killed has left behind."""
+    """Remove what a killed writer has left in a folder."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
-def fsync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the medium."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(target: Path | int) -> None:
+    """Flush an open file, a file or the names in a folder to the disk."""
+    if isinstance(target, int):
+        if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS, os.fsync stops at the drive's cache
+            fcntl.fcntl(target, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(target)
+        return
+    descriptor = os.open(target, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        os.fsync(descriptor) if target.is_dir() else fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def require_free_space(folder: Path, need: int) -> None:
-    """Raise ResourceError where fewer than `need` bytes are free."""
+    """Raise ResourceError if fewer than `need` bytes are free."""
     with disk_errors(folder, need):
         if _free(folder) < need:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
-def disk_errors(folder: Path, need: int = 0) -> Iterator[None]:
-    """Turn what a disk refuses into a ResourceError of one line; `need` is in bytes."""
+def disk_errors(
+    folder: Path,
+    need: int = 0,
+    *,
+    code: str = "disk-write",
+    full_code: str = "disk-write",
+    hint: str = "",
+    full_hint: str = "free space, then sightx resume RUN",
+) -> Iterator[None]:
+    """Turn an OSError of the body into a ResourceError of one line.
+
+    Args:
+        folder: The folder that the body writes to.
+        need: The bytes that the body writes, if they are known.
+        code: The code of the problem, with its way out in `hint`.
+        full_code: The code for a disk or a quota that is full, with its way out in `full_hint`.
+    """
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOENT and not folder.is_dir():
             message, hint = f"{folder} is gone", "it was moved or removed while a run wrote there"
-        elif error.errno in _FULL:
-            free = size(_free(folder if folder.is_dir() else folder.parent))
-            wanted = f"need {size(need)}, " if need else ""
+        elif error.errno in _DISK_FULL:
+            free = format_bytes(_free(folder if folder.is_dir() else folder.parent))
+            wanted = f"need {format_bytes(need)}, " if need else ""
             message = f"disk full: {wanted}{free} free in {folder}"
-            hint = "free space, then sightx resume RUN"
+            code, hint = full_code, full_hint
         else:
-            what = f"{size(need)} in {folder}" if need else f"in {folder}"
-            message, hint = f"cannot write {what}: {error.strerror or error}", ""
-        raise ResourceError(Problem("disk-write", message, hint)) from error
-
-
-def size(count: float) -> str:
-    """Return a number of bytes as people say it."""
-    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e3:.0f} kB"
+            what = f"{format_bytes(need)} in {folder}" if need else f"in {folder}"
+            message = f"cannot write {what}: {error.strerror or error}"
+        raise ResourceError(Problem(code, message, hint)) from error
 
 
 def _free(folder: Path) -> float:
-    """Return the free bytes, or infinity where a file system does not count them."""
+    """Return the free bytes, or infinity for a file system that does not count them."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize if disk.f_blocks else math.inf
 
 
 def _hidden(path: Path) -> Path:
-    """Return the name under which a directory is taken apart."""
+    """Return the name under which a folder is removed file by file."""
     return path.with_name(f"{TEMPORARY}old-{path.name}")
 
 
-def _delete(path: Path) -> None:
-    """Remove what could not be written; what cannot be removed now is swept later."""
+def _try_to_remove(path: Path) -> None:
+    """Remove a file or a folder; `sweep` removes later what cannot be removed now."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        try:
+        with suppress(OSError):
             path.unlink(missing_ok=True)
-        except OSError:
-            return
-
-
-def _full_sync(descriptor: int) -> None:
-    """Sync to the medium; macOS's fsync stops at the drive's cache."""
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Locks that the system gives back when their holder dies, and who holds one."""
+"""File locks that the system releases when their holder dies, and a record of the holder."""
 
 from __future__ import annotations
 
@@ -9,94 +9,123 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from sightx.errors import Problem, ResourceError
+_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
-_UNABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()  # all that this process holds
 
 
-class LocksUnsupported(OSError):  # noqa: N818  caught inside, shown as a line of who wanted the lock
-    """Say that a file system knows no locks."""
+class LocksUnsupported(OSError):  # noqa: N818  translated where the lock is wanted
+    """The file system has no locks."""
 
 
 class Lock:
-    """Hold a file's lock until it is closed, or nobody refers to it any more."""
+    """A lock on a file, held until `release`, the end of a `with`, or garbage collection.
+
+    A forked child does not hold it.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.close = weakref.finalize(self, os.close, descriptor)
+        self.release = weakref.finalize(self, os.close, descriptor)
+        _locks.add(self)
 
-    def sign(self) -> None:
-        """Write into the file who holds it."""
-        write_holder(self._descriptor)
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
-def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Try for the lock of an open file; say whether it is held now. Raises NoLocks."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _UNABLE:
-            raise LocksUnsupported(error.errno, error.strerror) from error
-        raise
-    return True
-
-
-def write_holder(descriptor: int) -> None:
-    """Write into an open file who holds its lock."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(who).encode() + b"\n", 0)
-
-
-def describe_holder(who: Mapping[str, Any]) -> str:
-    """Return what a holder has written, in words."""
-    return "pid {pid} on host {host} since {since}".format(**who)
+    def write_holder(self) -> None:
+        """Write into the locked file who holds it."""
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode() + b"\n", 0)
 
 
 def shared_lock(file: Path) -> Lock | None:
-    """Return a lock that many may hold on a file that is there; None where one has it alone."""
-    return _locked(file, os.O_RDONLY, fcntl.LOCK_SH)
+    """Return a lock on an existing file that many may share; None if one holds it exclusively.
 
-
-def exclusive_lock(file: Path, *, create: bool = False) -> Lock | None:
-    """Return a lock that nobody else holds, None where somebody does.
-
-    Raises OSError where the file cannot be written, ResourceError where there are no locks.
+    Raises LocksUnsupported, or another OSError if the file cannot be opened.
     """
-    return _locked(file, os.O_RDWR | (os.O_CREAT if create else 0), fcntl.LOCK_EX)
+    return _lock(file, os.O_RDONLY, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def read_holder(file: Path) -> str:
-    """Return who holds a lock, as far as its file says."""
+def exclusive_lock(file: Path, *, create: bool = False, wait: bool = False) -> Lock | None:
+    """Return a lock on a file that nobody else holds; None if another holder has it.
+
+    With `wait` this returns None only if the holder removed the file: then try again. Raises
+    LocksUnsupported, or another OSError if the file cannot be written.
+    """
+    flags = os.O_RDWR | (os.O_CREAT if create else 0)
+    return _lock(file, flags, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+@contextmanager
+def file_lock(file: Path) -> Iterator[None]:
+    """Let one process at a time run the body, and remove the lock file afterwards.
+
+    Other processes wait. On a file system without locks nobody waits. Raises OSError if the file
+    cannot be written.
+    """
     try:
-        return describe_holder(json.loads(file.read_bytes()))
-    except (OSError, ValueError, KeyError):  # it is just being written
+        while (lock := exclusive_lock(file, create=True, wait=True)) is None:
+            pass
+    except LocksUnsupported:
+        lock = None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        if lock:
+            lock.release()
+
+
+def read_holder(file: Path) -> dict[str, Any]:
+    """Return the pid, host and since of a lock's holder; {} while it is being written."""
+    with suppress(OSError, ValueError):
+        holder = json.loads(file.read_bytes())
+        if isinstance(holder, dict) and holder.keys() >= {"pid", "host", "since"}:
+            return holder
+    return {}
+
+
+def describe_holder(holder: Mapping[str, Any]) -> str:
+    """Return who holds a lock, in words."""
+    if not holder:
         return "another process"
+    return "pid {pid} on host {host} since {since}".format(**holder)
 
 
-def _locked(file: Path, flags: int, kind: int) -> Lock | None:
-    descriptor = os.open(file, flags | os.O_CLOEXEC, 0o644)
-    lock = Lock(descriptor)
+def _lock(file: Path, flags: int, operation: int) -> Lock | None:
+    lock = Lock(os.open(file, flags | os.O_CLOEXEC, 0o644))
     try:
-        # Whoever had it before may have removed the file: then this is a lock on nothing.
-        if try_lock(descriptor, kind) and os.path.samestat(os.fstat(descriptor), file.stat()):
+        fcntl.flock(lock._descriptor, operation)
+        # The previous holder may have removed the file: then this is a lock on nothing.
+        if os.path.samestat(os.fstat(lock._descriptor), file.stat()):
             return lock
-    except FileNotFoundError:
+    except (BlockingIOError, FileNotFoundError):
         pass
-    except LocksUnsupported as error:
-        lock.close()
-        message = f"the file system of {file.parent} knows no locks ({error.strerror})"
-        hint = "let SIGHTX_CACHE name a folder on another disk, or execution.cache be off"
-        raise ResourceError(Problem("no-cache", message, hint)) from error
-    except OSError:
-        lock.close()
+    except OSError as error:
+        lock.release()
+        if error.errno in _UNSUPPORTED:
+            reason = f"the file system has no locks ({error.strerror})"
+            raise LocksUnsupported(error.errno, reason) from error
         raise
-    lock.close()
+    lock.release()
     return None
+
+
+def _close_in_child() -> None:
+    """Close a forked child's copies: a child that survives its parent must hold no lock."""
+    for lock in _locks:
+        if lock.release.detach():
+            os.close(lock._descriptor)
+
+
+os.register_at_fork(after_in_child=_close_in_child)

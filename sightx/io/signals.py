@@ -1,4 +1,4 @@
-"""Signals that ask a run to end."""
+"""Signals that ask a run to stop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
-ECHO = 5.0
-"""Seconds in which a launcher passes on to its processes what they have heard themselves."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RELAY_SECONDS = 5.0
+"""For how long a launcher may repeat to its processes a signal that they have received already."""
 
 
 class Interrupted(BaseException):
-    """Say that a signal has ended the run."""
+    """A signal has ended the run. Not an Exception, so that no plugin can swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -24,47 +24,53 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Remember the signal that asked the run to end; a second one ends it at once.
+    """Remember the signal that asked the run to stop; a second one ends the process at once.
 
-    The first gives the second to the system, which needs no Python to be running: a process that
-    is busy in a library ends too. Under torchrun signals stay here for `ECHO` seconds more.
+    After the first signal the system's own handler is restored: it needs no Python to be running,
+    so that a process that is busy inside a library ends too. Under torchrun this object stays the
+    handler for `RELAY_SECONDS` more, because the launcher repeats the signal.
     """
 
     number = 0
+    """The signal that was received first; 0 if there was none."""
     _since = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Hear a signal."""
+        """Handle a signal."""
         launched = "TORCHELASTIC_RUN_ID" in os.environ
         if not self.number:
             self.number, self._since = number, time.monotonic()
-            for each in () if launched else NUMBERS:
-                signal.signal(each, signal.SIG_DFL)
-        elif time.monotonic() - self._since > ECHO:
+            for stop_signal in () if launched else STOP_SIGNALS:
+                signal.signal(stop_signal, signal.SIG_DFL)
+        elif time.monotonic() - self._since > RELAY_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Let SIGINT and SIGTERM end a run at its next safe point; only a main thread hears them."""
-    asked = StopRequest()
-    with restore_handlers(unless=signal.SIG_IGN) as here:  # who ignores them is about to end
-        for number in NUMBERS if here else ():
-            signal.signal(number, asked)
-        yield asked
+    """Let SIGINT and SIGTERM end a run at its next safe point.
+
+    Only the main thread can receive signals; in another thread the request stays empty.
+    """
+    request = StopRequest()
+    # A run that ignores the signals at the end of the body is about to exit: it goes on doing so.
+    with restore_handlers(unless=signal.SIG_IGN) as in_main_thread:
+        for number in STOP_SIGNALS if in_main_thread else ():
+            signal.signal(number, request)
+        yield request
 
 
 @contextmanager
 def restore_handlers(unless: object = None) -> Iterator[bool]:
-    """Give back what heard SIGINT and SIGTERM before, where that is not `unless` now.
+    """Restore the handlers of SIGINT and SIGTERM, except of a signal whose handler is `unless`.
 
-    Yields whether this thread may change it: only a main thread may.
+    Yields whether this is the main thread, the only one that can change handlers.
     """
-    here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in NUMBERS if here}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS if in_main_thread}
     try:
-        yield here
+        yield in_main_thread
     finally:
         for number, handler in before.items():
             if signal.getsignal(number) != unless:

@@ -1,1 +1,3 @@
-"""Plain records that travel between rooms. They need numpy and pandas only."""
+"""Plain records that every room uses. They need numpy, pandas and `io` only."""
+
+SPLITS = ("train", "validation", "test")

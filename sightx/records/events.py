@@ -1,4 +1,4 @@
-"""What the loop says while it runs: frozen records, none of which holds the live network."""
+"""The events that the trainer yields: frozen records that do not hold the live network."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """Say that the optimizer has moved.
+    """An optimizer step is done.
 
-    `epoch` counts from 1, `step` from 1 over the whole run, `of` is the number of steps of an
-    epoch, `samples` are those of the step. `loss` is a number on the device: reading it waits.
+    `epoch` counts from 1, `step` from 1 over the whole run; `samples` is the size of the batch.
+    `loss` is a scalar on the device: reading it waits for the device.
     """
 
     epoch: int
     step: int
-    of: int
+    steps_per_epoch: int
     samples: int
     loss: Tensor
-    rate: float
+    lr: float
 
 
 @dataclass(frozen=True)
 class FeatureBlock:
-    """Say that what a frozen prefix makes of some images is computed; `done` of `of` samples."""
+    """The features of some images are computed: `done` of `total` samples."""
 
     done: int
-    of: int
+    total: int
 
 
 @dataclass(frozen=True)
 class ValidationBatch:
-    """Say that a batch of the validation side has been predicted; `done` of `of` samples."""
+    """A batch of the validation split is predicted: `done` of `total` samples."""
 
     epoch: int
     done: int
-    of: int
+    total: int
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Say that an epoch has ended.
+    """An epoch has ended; it is epoch `number` of `epochs`.
 
-    `metrics` maps names such as `validation/loss` to numbers; `best` says whether the monitored
-    figure is now at its best; `stop` is the reason why training ends here, if it does. `waiting` is
-    the share of training's time, 0 to 1, that it waited for data.
+    `metrics` maps names such as `validation/loss` to numbers; `is_best` says whether the monitored
+    metric is at its best so far; `stop_reason` is why training ends here, None if it goes on.
+    `data_wait_fraction` is the fraction of the training time, 0 to 1, spent waiting for data.
     """
 
     number: int
-    of: int
+    epochs: int
     step: int
     metrics: Mapping[str, float]
     seconds: float
-    rate: float
+    lr: float
     monitor: str
-    best: bool
-    stop: str | None = None
+    is_best: bool
+    stop_reason: str | None = None
     images_per_second: float = 0.0
-    waiting: float = 0.0
+    data_wait_fraction: float = 0.0
 
 
 Event = FeatureBlock | Step | ValidationBatch | Epoch

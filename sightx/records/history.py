@@ -1,4 +1,4 @@
-"""What the epochs so far have shown: the one argument of every policy."""
+"""The metrics of the finished epochs: the only argument of every policy."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Direction = Literal["max", "min"]
-"""Whether more or less of a metric is better."""
+"""Whether a higher or a lower value of a metric is better."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Follow one figure over the epochs.
+    """One metric over the epochs.
 
-    `values` holds one number an epoch, NaN where there was none or an infinite one.
+    `values` has one number per epoch; NaN if it is missing or not finite.
     """
 
     values: tuple[float, ...]
     direction: Direction
 
     def better(self, value: float, than: float, margin: float = 0.0) -> bool:
-        """Say whether a value beats another by more than a margin.
+        """Return whether a value is better than another by more than a margin.
 
-        Ties never win, nor does what is not finite: a ratio of nothing is no success.
+        A tie is not better, and neither is a value that is not finite.
         """
         if not math.isfinite(value):
             return False
@@ -34,20 +34,20 @@ class Series:
 
     @property
     def best(self) -> int | None:
-        """Return the position of the best value, the earliest of equals; None without any."""
-        found: int | None = None
+        """Return the position of the best value, the earliest of equals; None if there is none."""
+        best: int | None = None
         for position, value in enumerate(self.values):
-            if self.better(value, math.nan if found is None else self.values[found]):
-                found = position
-        return found
+            if self.better(value, math.nan if best is None else self.values[best]):
+                best = position
+        return best
 
 
 @dataclass(frozen=True)
 class History:
-    """Hold every finished epoch's figures, and which of them the experiment follows.
+    """The metrics of every finished epoch, and the one that the experiment monitors.
 
-    `epochs` has one mapping an epoch, from names such as `validation/loss` to numbers;
-    `directions` says which way each name is better.
+    `epochs` has one mapping per epoch, from names such as `validation/loss` to numbers;
+    `directions` says for each name whether higher or lower is better.
     """
 
     monitor: str
@@ -55,7 +55,7 @@ class History:
     epochs: tuple[Mapping[str, float], ...] = field(default=())
 
     def series(self, name: str | None = None) -> Series:
-        """Return one figure over the epochs; the monitored one if no name is given."""
+        """Return one metric over the epochs; None means the monitored one."""
         name = name or self.monitor
         values = tuple(epoch.get(name, math.nan) for epoch in self.epochs)
         return Series(values, self.directions.get(name, "min" if "loss" in name else "max"))

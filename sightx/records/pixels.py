@@ -1,4 +1,4 @@
-"""Prepared pixels: uint8 rows of one size, gathered by index, wherever they lie."""
+"""Preprocessed pixels: uint8 rows of one size, gathered by index from memory, device or disk."""
 
 from __future__ import annotations
 
@@ -15,41 +15,38 @@ Positions = np.ndarray[Any, Any]
 
 
 class PixelSource(Protocol):
-    """Hold prepared images of one shape (C, H, W): in memory, on a device, on disk, or nowhere.
-
-    `instant` says that reading is a copy within memory, so that nobody need read ahead.
-    """
+    """Preprocessed images of one shape: in memory, on a device, on disk, or decoded when read."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of one image."""
+        """Return the shape (C, H, W) of one image."""
 
     @property
-    def instant(self) -> bool:
-        """Say whether reading costs next to nothing."""
+    def is_in_memory(self) -> bool:
+        """Return whether reading is only a copy within memory, so that prefetching is useless."""
 
     def read(self, positions: Positions, out: Tensor | None = None) -> Tensor:
-        """Return images, uint8 (len(positions), C, H, W), in the order of their positions.
+        """Return images, uint8 (len(positions), C, H, W), in the order of `positions`.
 
-        They are written into `out`, where it is given and the images are not on a device.
+        They are written into `out` if it is given and the images are not on another device.
         """
 
 
 @dataclass(frozen=True)
 class InMemoryPixels:
-    """Hold images as one tensor, uint8 (M, C, H, W), in memory or on a device."""
+    """Images as one tensor, uint8 (M, C, H, W), in memory or on a device."""
 
     tensor: Tensor
-    instant = True
+    is_in_memory = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of one image."""
+        """Return the shape (C, H, W) of one image."""
         channels, height, width = self.tensor.shape[1:]
         return channels, height, width
 
     def read(self, positions: Positions, out: Tensor | None = None) -> Tensor:
-        """Return images in the order of their positions."""
+        """Return images, uint8 (len(positions), C, H, W), in the order of `positions`."""
         import torch
 
         index = torch.from_numpy(positions).to(self.tensor.device, non_blocking=True)
@@ -60,7 +57,7 @@ class InMemoryPixels:
 
 @dataclass(frozen=True)
 class PixelRows:
-    """Name the prepared images of some samples: `index` (N,) says which image each row is."""
+    """The preprocessed images of some samples: row i is image `index[i]` of `pixels`."""
 
     pixels: PixelSource
     index: Positions
@@ -76,13 +73,13 @@ class PixelRows:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of one image: channels, height, width."""
+        """Return the shape (C, H, W) of one image."""
         return self.pixels.shape
 
     @property
-    def instant(self) -> bool:
-        """Say whether gathering costs next to nothing."""
-        return self.pixels.instant
+    def is_in_memory(self) -> bool:
+        """Return whether gathering is only a copy within memory."""
+        return self.pixels.is_in_memory
 
     def take(self, rows: Positions) -> PixelRows:
         """Return a view of some rows; no pixel is copied."""

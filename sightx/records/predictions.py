@@ -14,10 +14,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Hold one row a sample, in the order of the table.
+    """Predictions for N samples, in the order of the table.
 
-    `outputs` (N, K) are the network's, `probabilities` (N, C) what the loss makes of them,
-    `decisions` (N,) and `labels` (N,) positions in `classes`; a label of -1 is unknown.
+    `outputs` (N, K) are the network's; `probabilities` (N, C) are computed from them by the loss;
+    `decisions` (N,) and `labels` (N,) are positions in `classes`. A label of -1 is unknown.
     """
 
     keys: tuple[str, ...]
@@ -38,13 +38,13 @@ class Predictions:
         return replace(self, decisions=decisions.astype(np.int64))
 
     def with_probabilities(self, probabilities: Array) -> Predictions:
-        """Return the same predictions with other probabilities; decisions stay."""
+        """Return the same predictions with other probabilities and the same decisions."""
         return replace(self, probabilities=probabilities)
 
     def confusion(self) -> Array:
-        """Return how many samples of each true class (row) got each decision, int (C, C).
+        """Return the confusion matrix, int (C, C): rows are true classes, columns decisions.
 
-        Samples whose label is unknown are left out.
+        Samples with an unknown label are left out.
         """
         size, known = len(self.classes), self.labels >= 0
         cells = self.labels[known] * size + self.decisions[known]
@@ -52,7 +52,7 @@ class Predictions:
 
     def frame(self) -> pd.DataFrame:
         """Return path, group, label and prediction, the last two by class name."""
-        names = np.array([*self.classes, ""], dtype=object)  # the last one answers to -1
+        names = np.array([*self.classes, ""], dtype=object)  # the last one stands for -1
         return pd.DataFrame(
             {
                 "path": self.keys,
@@ -63,7 +63,7 @@ class Predictions:
         )
 
     def save(self, stem: Path) -> None:
-        """Write `stem.csv`, and `.npy` files of outputs and probabilities beside it."""
+        """Write `stem.csv`, and `.npy` files of outputs and probabilities next to it."""
         stem.parent.mkdir(parents=True, exist_ok=True)
         self.frame().to_csv(stem.with_suffix(".csv"), index=False)
         np.save(stem.with_suffix(".outputs.npy"), self.outputs)

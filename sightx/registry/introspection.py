@@ -7,8 +7,6 @@ Types are said as a reader of TOML knows them: `integer > 0`, `one of stretch, p
 from __future__ import annotations
 
 import datetime
-import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,20 +221,3 @@ def _number(kind: type[int] | type[float], bounds: list[Any]) -> int | float:
     if step is not None:
         value = step * -(-value // step)
     return kind(value)
-
-
-def to_toml(value: Any) -> str:
-    """Return a value as TOML writes it, on one line."""
-    if isinstance(value, dict):
-        pairs = ", ".join(f"{_key(key)} = {to_toml(item)}" for key, item in value.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(to_toml, value))}]"
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    # JSON's strings, numbers and booleans are TOML's, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_toml(key)

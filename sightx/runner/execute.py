@@ -20,8 +20,9 @@ from sightx.distributed.failures import propagate_first_failure
 from sightx.errors import Problem, ResourceError, one_line
 from sightx.evaluation import metrics
 from sightx.io.signals import Interrupted, StopRequest
+from sightx.records import SPLITS
 from sightx.records.events import Epoch, Event, Step
-from sightx.records.table import SPLITS, ImageTable
+from sightx.records.table import ImageTable
 from sightx.runner.following import notes, refuse_others, scored
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
@@ -208,14 +209,14 @@ class Execution:
     def _epoch(self, saving: CheckpointSaver, epoch: Epoch) -> None:
         names = saving.names()
         if any(policy.name == "best" for policy in self.experiment.checkpoint):
-            epoch = replace(epoch, best="best" in names)  # it may follow another figure
+            epoch = replace(epoch, is_best="best" in names)  # it may follow another figure
         row = {
             "epoch": epoch.number,
             "step": epoch.step,
-            "rate": epoch.rate,
+            "rate": epoch.lr,
             "seconds": round(epoch.seconds, 3),
             "images_per_second": round(epoch.images_per_second, 1),
-            "waiting": round(epoch.waiting, 4),
+            "waiting": round(epoch.data_wait_fraction, 4),
         }
         self.run.write_epoch({**row, **epoch.metrics})
         self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
@@ -257,7 +258,7 @@ def _expected(events: Iterator[Event], step: int, training: Training) -> Iterato
         if event is None:
             return
         if isinstance(event, Step):
-            step, ended = event.step, event.step == event.epoch * event.of
+            step, ended = event.step, event.step == event.epoch * event.steps_per_epoch
         ended = ended and not isinstance(event, Epoch)
         yield event
 

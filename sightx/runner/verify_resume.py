@@ -23,8 +23,9 @@ import pandas as pd
 from sightx.data.dataset import load_split_table
 from sightx.errors import Problem, RunError, SightXError
 from sightx.io import toml
+from sightx.records import SPLITS
 from sightx.records.events import Epoch, Step
-from sightx.records.table import SPLITS, ImageTable
+from sightx.records.table import ImageTable
 from sightx.registry import project
 from sightx.registry.hooks import hookimpl
 from sightx.registry.kinds import Observer

@@ -67,7 +67,7 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     with atomic.disk_errors(folder, need):
         if not folder.is_dir():
             folder.mkdir()
-            atomic.fsync_folder(folder.parent)
+            atomic.fsync(folder.parent)
         atomic.sweep(folder)
         _commit(folder / name, files, need)
         known = {**read_names(folder), **dict.fromkeys(names, name)}

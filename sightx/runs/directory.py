@@ -165,7 +165,7 @@ class Run:
             file.flush()
             os.fsync(file.fileno())  # a state is never newer than its figures
             if new:
-                atomic.fsync_folder(self.directory)
+                atomic.fsync(self.directory)
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the rows of so many epochs; a torn line and what came after them goes."""
@@ -180,7 +180,7 @@ class Run:
             folder.mkdir(exist_ok=True)  # not in a run that is gone
             for path in sorted(Path(name).iterdir()):
                 atomic.replace(folder / path.name, path.read_bytes())
-            atomic.fsync_folder(self.directory)
+            atomic.fsync(self.directory)
 
     def forget_result(self) -> None:
         """Remove the result of a run that goes on."""
@@ -229,7 +229,7 @@ def create(root: Path, experiment: Experiment, environment: Mapping[str, Any]) -
         run.write_experiment(experiment)
         run.write_json("environment.json", environment)
         named = _named(making, root / stem)
-        atomic.fsync_folder(root)
+        atomic.fsync(root)
         return Run(named)
     except OSError as error:
         message = f"cannot make a run below {root}: {error.strerror}"

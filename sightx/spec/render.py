@@ -81,9 +81,9 @@ def _table(table: dict[str, Any], key: Key, header: str, named: dict[Key, str]) 
         if isinstance(value, dict) or _are_tables(value):
             inner.append((name, value))
         else:
-            yield from _value(_word(name), value, as_comment(named.get((*key, name), "")))
+            yield from _value(toml.dump_key(name), value, as_comment(named.get((*key, name), "")))
     for name, value in inner:
-        title = f"{header}.{_word(name)}" if header else _word(name)
+        title = f"{header}.{toml.dump_key(name)}" if header else toml.dump_key(name)
         if isinstance(value, dict):
             yield from [("", ""), (f"[{title}]", "")]
             yield from _table(value, (*key, name), title, named)
@@ -95,28 +95,13 @@ def _table(table: dict[str, Any], key: Key, header: str, named: dict[Key, str]) 
 
 def _value(word: str, value: Any, comment: str) -> Iterator[Line]:
     """Yield a value on one line, or a long array on one line an item."""
-    text = f"{word} = {toml_literal(value)}"
+    text = f"{word} = {toml.dump_value(value)}"
     if not isinstance(value, list) or len(text) <= _ONE_LINE:
         yield text, comment
         return
     yield f"{word} = [", comment
-    yield from ((f"    {toml_literal(item)},", "") for item in value)
+    yield from ((f"    {toml.dump_value(item)},", "") for item in value)
     yield "]", ""
-
-
-def toml_literal(value: Any) -> str:
-    """Return a value as TOML on one line."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml_literal, value))}]"
-    if isinstance(value, dict):
-        pairs = (f"{_word(key)} = {toml_literal(item)}" for key, item in value.items())
-        return f"{{ {', '.join(pairs)} }}" if value else "{}"
-    return toml.dump({"value": value}).partition(" = ")[2].rstrip("\n")
-
-
-def _word(key: str) -> str:
-    """Return a key as TOML writes it."""
-    return toml.dump({key: 0}).rpartition(" = ")[0]
 
 
 def as_comment(text: str) -> str:

@@ -88,9 +88,11 @@ def table_repeats(dataset: Dataset) -> None:
 
 def images_can_be_read(dataset: Dataset) -> None:
     """Demand an image at both ends, the same twice, and a table that workers can be sent."""
+    from sightx.plugin import as_torch_dataset
+
     found = dataset.table()
     for index in (0, len(found) - 1):
-        found.to_torch()[index]  # refuses what the one decoder would refuse
+        as_torch_dataset(found)[index]  # refuses what the one decoder would refuse
         once = found.read(index)
         demand(_same(once, found.read(index)), f"read({index}) gives another image each time")
     demand_picklable(found, "let `read` be an object of a class at the top of a module")

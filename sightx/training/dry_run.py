@@ -11,7 +11,7 @@ from torch import nn
 
 from sightx.data import dataset, preprocess
 from sightx.errors import Problem, SpecError
-from sightx.records.table import SPLITS
+from sightx.records import SPLITS
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment
 from sightx.training import setup

@@ -68,7 +68,7 @@ def profile_steps(events: Iterator[Event], folder: Path) -> Iterator[Event]:
             if not isinstance(event, Step) or traced == _TRACED:
                 continue
             seen, traced = seen + 1, traced + (tracing is not None)
-            if tracing is None and seen >= min(_SKIPPED, max(event.of // 2, 1)):
+            if tracing is None and seen >= min(_SKIPPED, max(event.steps_per_epoch // 2, 1)):
                 tracing = _profile()
                 tracing.start()
                 started = time.perf_counter()

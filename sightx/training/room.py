@@ -23,7 +23,7 @@ _PIECE = 1 << 20  # bytes that are written at once
 class Scratch(InMemoryPixels):
     """Hold rows in a file that has no name: reading them takes its time."""
 
-    instant = False
+    is_in_memory = False
 
 
 def choose_place(size: int, device: torch.device, rows: PixelRows, folder: Path) -> str:

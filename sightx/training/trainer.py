@@ -191,16 +191,16 @@ class Trainer:
         number = len(self.history.epochs)
         return Epoch(
             number=number,
-            of=self.experiment.training.epochs,
+            epochs=self.experiment.training.epochs,
             step=self._step,
             metrics=metrics,
             seconds=seconds,
-            rate=self._rate(),
+            lr=self._rate(),
             monitor=self.history.monitor,
-            best=self.history.series().best == number - 1,
-            stop=self.reason,
+            is_best=self.history.series().best == number - 1,
+            stop_reason=self.reason,
             images_per_second=self._pace.images_per_second,
-            waiting=self._pace.waiting,
+            data_wait_fraction=self._pace.waiting,
         )
 
     def predict(

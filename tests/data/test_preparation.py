@@ -73,7 +73,7 @@ def test_without_a_chain_rows_that_were_prepared_before_are_used(store):
     table = table_of()
     tensor = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous()
     named = [content_hash(b"%d" % number).hex() for number in range(12)]
-    frame = table.frame.assign(digest=named)
+    frame = table.frame.assign(sha256=named)
     packed = ImageTable(
         frame, ("a",), IMAGES.__getitem__, prepared=PixelRows.of(tensor), chain=({"use": "x"},)
     ).take(np.arange(12)[::-1])
@@ -109,7 +109,7 @@ def test_with_a_chain_they_are_what_it_begins_with():
     rows = PixelRows.of(torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous())
     named = ["00" * 31 + "01"] * 12  # of what they were made of: no word on these pixels
     packed = ImageTable(
-        table.frame.assign(digest=named), ("a",), IMAGES.__getitem__, prepared=rows,
+        table.frame.assign(sha256=named), ("a",), IMAGES.__getitem__, prepared=rows,
         chain=({"use": "x"},),
     )  # fmt: skip
 

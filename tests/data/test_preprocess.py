@@ -20,7 +20,8 @@ from sightx.data.cache.hashes import stat_files as look
 from sightx.data.preparation import CacheConfig, PreprocessJob, load_or_build
 from sightx.data.preprocess import Preprocessor, decode_pool, output_shape, preprocess_image
 from sightx.errors import PluginError, SpecError
-from sightx.records.table import ImageTable, file_reader
+from sightx.io.files import file_reader
+from sightx.records.table import ImageTable
 from sightx.registry.components import Shape
 from sightx.registry.kinds import Preprocess
 
@@ -211,7 +212,7 @@ def test_what_is_not_wanted_is_read_and_not_decoded():
 def test_content_that_a_dataset_knows_is_compared():
     table = memory_table(3, lambda index: b"no image")
     good, other = hashlib.sha256(b"no image").hexdigest(), hashlib.sha256(b"").hexdigest()
-    table = table.with_frame(table.frame.assign(digest=[good, other, ""]))
+    table = table.with_frame(table.frame.assign(sha256=[good, other, ""]))
 
     found = fill(table, CHAIN)
 

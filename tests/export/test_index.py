@@ -42,7 +42,7 @@ def test_what_is_written_is_read(table, tmp_path):
         for column in written.frame:
             assert frame[column].tolist() == written.frame[column].tolist()
         assert ("split" in frame) == bool(split)
-        assert frame["digest"].tolist() == HASHES
+        assert frame["sha256"].tolist() == HASHES
         assert frame["label"].dtype == np.int64
 
 

@@ -13,7 +13,7 @@ import sightx
 from sightx import DataError
 from sightx.export import packing
 from sightx.io import system
-from sightx.plugin import Traits, table_from_pack
+from sightx.plugin import Traits, as_torch_dataset, table_from_pack
 
 GIVEN = Traits(("dark", "light"), has_split=True, shape=(3, 8, 8))
 
@@ -47,10 +47,10 @@ def test_the_table_is_the_one_that_was_packed(pack, original):
     assert (table.shape, table.root, table.classes) == ((3, 8, 8), None, ("dark", "light"))
     rows = table.prepared.gather(np.arange(48))
     for index in range(48):  # 8 x 8 already, so that the chain changes no pixel
-        image, label = original.to_torch()[index]
+        image, label = as_torch_dataset(original)[index]
         assert image.equal(rows[index])
         assert (table.read(index) == image.movedim(0, -1).numpy()).all()
-        assert table.to_torch()[index][1] == label
+        assert as_torch_dataset(table)[index][1] == label
     assert (pack / "pixels" / "rows.bin").stat().st_size == 47 * 3 * 8 * 8  # a content once
 
 

@@ -53,7 +53,7 @@ def test_what_a_disk_refuses_is_one_line_with_its_place(
 
 
 def test_an_unknown_need_is_left_out(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match=r"disk full: \d+ [kM]B free in"):  # noqa: SIM117
+    with pytest.raises(ResourceError, match=r"disk full: [\d.]+ [kMG]B free in"):  # noqa: SIM117
         with atomic.disk_errors(tmp_path):
             raise OSError(errno.ENOSPC, "full")
 
@@ -78,7 +78,7 @@ def test_a_directory_that_cannot_take_its_place_leaves_the_old_one(
 
 def test_what_cannot_be_held_is_said_before_anything_is_written(tmp_path: Path) -> None:
     atomic.require_free_space(tmp_path, 1)
-    with pytest.raises(ResourceError, match=r"disk full: need 1000000000000 MB, .* free in"):
+    with pytest.raises(ResourceError, match=r"disk full: need 1000000000 GB, .* free in"):
         atomic.require_free_space(tmp_path, 10**18)
     assert list(tmp_path.iterdir()) == []
 
@@ -88,9 +88,28 @@ def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
         atomic.require_free_space(tmp_path / "gone", 1)
 
 
-def test_sizes_are_readable() -> None:
-    assert [atomic.size(count) for count in (900, 64_000, 45_200_000)] == [
-        "1 kB",
-        "64 kB",
-        "45 MB",
-    ]
+def test_the_code_and_the_way_out_are_those_of_the_caller(tmp_path: Path) -> None:
+    ways = {"hint": "another folder", "full_hint": "a larger disk"}
+    for number, line in (
+        (errno.EROFS, "error[no-cache] cannot write in {}: Read-only file system; another folder"),
+        (errno.ENOSPC, "error[disk-full] disk full: "),
+    ):
+        with (
+            pytest.raises(ResourceError) as caught,
+            atomic.disk_errors(tmp_path, code="no-cache", full_code="disk-full", **ways),
+        ):
+            raise OSError(number, os.strerror(number))
+        assert str(caught.value).startswith(line.format(tmp_path))
+    assert str(caught.value).endswith("; a larger disk")
+
+
+def test_any_error_removes_what_was_written(tmp_path: Path) -> None:
+    def write(error: type[BaseException]) -> None:
+        with atomic.atomic_directory(tmp_path / "a") as folder:
+            (folder / "half").touch()
+            raise error
+
+    for error in (OSError, ValueError, KeyboardInterrupt):
+        with pytest.raises(error):
+            write(error)
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,6 @@ import sys
 
 import pytest
 
-from sightx.errors import ResourceError
 from sightx.io import locks
 
 
@@ -20,49 +19,61 @@ def file(tmp_path):
     return tmp_path / "lock"
 
 
-def test_many_share_a_lock_that_none_then_has_alone(file):
+def test_many_may_share_a_lock_and_then_nobody_has_it_exclusively(file):
     one, two = locks.shared_lock(file), locks.shared_lock(file)
 
     assert one is not None
     assert two is not None
     assert locks.exclusive_lock(file) is None
-    one.close()
+    one.release()
     assert locks.exclusive_lock(file) is None
-    del two  # whoever forgets it gives it back
+    del two  # a lock that is forgotten is released
     assert locks.exclusive_lock(file) is not None
 
 
-def test_one_has_it_alone(file):
+def test_an_exclusive_lock_has_one_holder(file):
     held = locks.exclusive_lock(file)
 
     assert locks.exclusive_lock(file) is None
     assert locks.shared_lock(file) is None
-    held.close()
+    held.release()
     assert locks.shared_lock(file) is not None
 
 
-def test_who_holds_it_is_written_down(tmp_path):
+def test_the_holder_is_written_into_the_file(tmp_path):
     file = tmp_path / "new"
-    assert locks.read_holder(file) == "another process"
+    assert locks.read_holder(file) == {}
     held = locks.exclusive_lock(file, create=True)
-    assert locks.read_holder(file) == "another process"
+    assert locks.read_holder(file) == {}
+    assert locks.describe_holder({}) == "another process"
 
-    held.sign()
+    held.write_holder()
 
-    assert locks.read_holder(file).startswith(
-        f"pid {os.getpid()} on host {socket.gethostname()} since 20"
-    )
+    text = locks.describe_holder(locks.read_holder(file))
+    assert text.startswith(f"pid {os.getpid()} on host {socket.gethostname()} since 20")
 
 
-def test_a_lock_on_a_file_that_was_replaced_is_none(file):
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_holds_nothing_and_closes_nothing_of_its_own(file):
+    held = locks.exclusive_lock(file)
+    if not (child := os.fork()):
+        another = os.open(file, os.O_RDONLY)  # may get the number of the descriptor that was closed
+        del held
+        os._exit(0 if os.fstat(another) and locks.exclusive_lock(file) is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert locks.shared_lock(file) is None
+    held.release()
+
+
+def test_a_lock_on_a_file_that_was_replaced_does_not_count(file):
     held = locks.exclusive_lock(file)
     other = file.with_name("other")
     other.touch()
     descriptor = os.open(file, os.O_RDWR)
     other.replace(file)
 
-    assert locks.exclusive_lock(file) is not None  # the old file's lock is nobody's business
-    held.close()
+    assert locks.exclusive_lock(file) is not None  # the old file's lock does not matter
+    held.release()
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
 
@@ -86,16 +97,36 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_said(file, monkeypatch, number):
+def test_a_file_system_without_locks_is_named(file, monkeypatch, number):
     def refuse(descriptor, kind):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)  # no such file system is at hand
 
-    with pytest.raises(ResourceError, match=r"\[no-cache\].*knows no locks.*SIGHTX_CACHE"):
+    with pytest.raises(locks.LocksUnsupported, match="the file system has no locks"):
         locks.shared_lock(file)
+    with locks.file_lock(file):  # which goes on without
+        pass
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path):
+def test_processes_pass_a_file_lock_one_by_one(tmp_path):
+    file, log = tmp_path / "lock", tmp_path / "log"
+    code = f"""
+import time
+from pathlib import Path
+from sightx.io.locks import file_lock
+with file_lock(Path({str(file)!r})), open({str(log)!r}, "a") as log:
+    log.write("in ")
+    log.flush()
+    time.sleep(0.1)
+    log.write("out ")
+"""
+    others = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [other.wait() for other in others] == [0, 0, 0]
+    assert log.read_text() == "in out " * 3
+    assert not file.exists()
+
+
+def test_a_missing_file_is_not_locked(tmp_path):
     with pytest.raises(FileNotFoundError):
         locks.shared_lock(tmp_path / "none")

@@ -92,7 +92,7 @@ def test_a_launched_process_too_can_be_ended(monkeypatch: pytest.MonkeyPatch) ->
     script = (
         "import signal, time\n"
         "from sightx.io import signals\n"
-        "signals.ECHO = 0.05\n"
+        "signals.RELAY_SECONDS = 0.05\n"
         "with signals.stop_on_signals():\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    time.sleep(0.1)\n"

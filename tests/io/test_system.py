@@ -10,7 +10,7 @@ from sightx.io import system
 
 def test_memory_is_that_of_the_container(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(system, "_LIMIT", limit)
+    monkeypatch.setattr(system, "_CGROUP_LIMIT", limit)
     host = system.total_memory()
     limit.write_text("max\n")
     assert system.total_memory() == host == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -24,14 +24,23 @@ def test_processes_of_one_host_share_its_memory(monkeypatch):
     assert system.total_memory() == whole // 4
 
 
-def test_room_is_that_of_the_disk_of_a_folder_to_come(tmp_path):
-    there = system.free_space(tmp_path / "a" / "b")
-    assert abs(there - shutil.disk_usage(tmp_path).free) < 1e9
+def test_free_space_is_that_of_the_disk_of_a_folder_to_come(tmp_path):
+    free = system.free_space(tmp_path / "a" / "b")
+    assert abs(free - shutil.disk_usage(tmp_path).free) < 1e9
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
-    [(0, "0.0 kB"), (2_345, "2.3 kB"), (234_500, "0.2 MB"), (9e8, "0.9 GB"), (2e10, "20.0 GB")],
+    ("count", "text"),
+    [
+        (0, "0 kB"),
+        (192, "0.2 kB"),
+        (2_345, "2.3 kB"),
+        (64_000, "64 kB"),
+        (234_500, "234 kB"),
+        (45_200_000, "45.2 MB"),
+        (9e8, "900 MB"),
+        (2e10, "20 GB"),
+    ],
 )
-def test_sizes_are_said_as_people_say_them(count, said):
-    assert system.format_bytes(count) == said
+def test_bytes_are_formatted_for_people(count, text):
+    assert system.format_bytes(count) == text

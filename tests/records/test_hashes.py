@@ -12,7 +12,7 @@ CONTENTS = [hashlib.sha256(b"%d" % number).digest() for number in range(300)]
 
 def test_hashes_go_in_and_come_out_whatever_bytes_they_end_with():
     ending = bytes(range(1, 31)) + b"\0\0"  # numpy's own scalar would lose these
-    found = Hashes.of([*CONTENTS, ending])
+    found = Hashes.from_bytes([*CONTENTS, ending])
 
     assert list(found) == [digest.hex() for digest in [*CONTENTS, ending]]
     assert list(Hashes.from_hex(found)) == list(found)

@@ -327,7 +327,7 @@ class Epochs:
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
-        self.best += [epoch.number] if epoch.best else []
+        self.best += [epoch.number] if epoch.is_best else []
 
 
 def test_weights_that_a_last_step_threw_away_are_exit_6(spec: Path, tmp_path: Path) -> None:

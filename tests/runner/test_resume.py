@@ -113,7 +113,7 @@ class StopAtTheEnd:
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
-        if epoch.stop:
+        if epoch.stop_reason:
             signal.raise_signal(signal.SIGTERM)
 
 

@@ -48,6 +48,18 @@ def holding(run: Path) -> Callable[[Path], None]:
     return hold
 
 
+def descriptors(run: Path) -> list[int]:
+    """Return this process's open descriptors of a run's lock file."""
+    state = (run / "lock.json").stat()
+    numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+    opened = []
+    for number in numbers:
+        with suppress(OSError):  # the descriptor of the listing itself
+            if os.path.samestat(os.fstat(number), state):
+                opened.append(number)
+    return opened
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     (tmp_path / "run").mkdir()
@@ -80,7 +92,8 @@ def test_the_lock_is_given_back(run: Path) -> None:
         raise KeyError
     with lock.run_lock(run):
         assert json.loads((run / "lock.json").read_text())["pid"] == os.getpid()
-    assert not lock._held
+        assert len(descriptors(run)) == 1
+    assert not descriptors(run)
 
 
 def test_the_lock_of_a_killed_holder_is_free(run: Path, tmp_path: Path) -> None:
@@ -126,7 +139,7 @@ def test_a_child_that_keeps_the_lock_of_a_dead_holder_is_waited_for(
 ) -> None:
     def with_heir(ready: Path) -> None:
         with lock.run_lock(run):
-            (descriptor,) = lock._held
+            (descriptor,) = descriptors(run)
             script = "import time; time.sleep(1.5)"
             subprocess.Popen([sys.executable, "-c", script], pass_fds=[descriptor])
             ready.touch()
@@ -162,11 +175,11 @@ def test_a_file_system_without_locks_is_said(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        pytest.raises(RunError, match=r"knows no locks .*; put runs on a local disk"),
+        pytest.raises(RunError, match=r"file system has no locks .*; put runs on a local disk"),
         lock.run_lock(run),
     ):
         pass
-    assert not lock._held
+    assert not descriptors(run)
 
 
 def test_a_run_that_cannot_be_written_can_still_be_read(spec: Path, tmp_path: Path) -> None:

@@ -33,17 +33,26 @@ def literals(node: ast.expr | None) -> Iterator[str]:
 def given(tree: ast.AST) -> Iterator[str]:
     """Yield every code that a module gives a problem, directly or by a helper of its own.
 
-    A helper has a parameter `code`, or returns (code, message, hint).
+    A helper has a parameter `code`, or returns (code, message, hint). A parameter that is given by
+    keyword may also end in `_code`.
     """
     at = {"Problem": 0, "PydanticCustomError": 0}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for function in functions:
         names = [argument.arg for argument in function.args.args]
         at |= {function.name: names.index("code")} if "code" in names else {}
+        for argument, default in zip(
+            function.args.kwonlyargs, function.args.kw_defaults, strict=True
+        ):
+            yield from literals(default) if argument.arg in ("code", "full_code") else ()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (place := at.get(ast.unparse(node.func))) is not None:
             by_name = (word.value for word in node.keywords if word.arg == "code")
             yield from literals(node.args[place] if len(node.args) > place else next(by_name, None))
+        elif isinstance(node, ast.Call):
+            for word in node.keywords:
+                is_code = word.arg == "code" or (word.arg or "").endswith("_code")
+                yield from literals(word.value) if is_code else ()
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
             yield from literals(node.value)
     for function in functions:
@@ -82,9 +91,9 @@ def test_every_way_to_give_a_code_is_found() -> None:
         'def _fail(file, code): pass\n_fail("file", "d")\n_fail("file", code="e")\n'
         'def f() -> tuple[str, str, str]:\n    return "f", "m", ""\n'
         'code = "g" if x else "h"\nraise SpecError(Problem("i" if x else "j", "m"))\n'
-        'Problem(code, "m")\nother("k")\n'
+        'Problem(code, "m")\nother("k")\ndef h(x, *, code="l"): pass\nx.h(1, full_code="m")\n'
     )
-    assert set(given(tree)) == set("abcdefghij")
+    assert set(given(tree)) == set("abcdefghijlm")
     assert list(raised(tree)) == [("i", 2), ("j", 2)]
 
 

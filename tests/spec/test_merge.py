@@ -95,8 +95,8 @@ def test_overrides_have_their_place_and_the_rest_keeps_its_own() -> None:
         ("augment.2.x=3", "--set augment.2.x=3: error[usage] no item '2' in the array; known: flip, rotate"),
         ("augment.².x=3", "--set augment.².x=3: error[usage] no item '²' in the array; known: flip, rotate"),
         ("model.hidden.7=3", "--set model.hidden.7=3: error[usage] no item '7' in the array; known: 0, 1"),
-        ('seed="3', "--set seed=\"3: error[syntax] '\"3' is no TOML value; strings go in quotes, arrays in [brackets]"),
-        ("seed=1\nname=2", "--set seed=1\\nname=2: error[syntax] '1\\nname=2' is no TOML value; strings go in quotes, arrays in [brackets]"),
+        ('seed="3', "--set seed=\"3: error[syntax] '\"3' is not a TOML value; strings go in quotes, arrays in [brackets]"),
+        ("seed=1\nname=2", "--set seed=1\\nname=2: error[syntax] '1\\nname=2' is not a TOML value; strings go in quotes, arrays in [brackets]"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_is_one_line_and_the_others_are_set(override: str, line: str) -> None:

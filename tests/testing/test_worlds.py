@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sightx.plugin import as_torch_dataset
 from sightx.testing import history, images, predictions, table
 from sightx.testing.worlds import watched_run
 
@@ -28,7 +29,7 @@ def test_a_table_has_groups_of_one_class_and_sides_of_whole_groups() -> None:
     assert (by_group["split"].nunique() == 1).all()
     assert made.counts() == [30, 30, 30]
     assert set(made.frame["split"]) == {"train", "validation", "test"}
-    image, label = made.to_torch()[0]
+    image, label = as_torch_dataset(made)[0]
     assert tuple(image.shape) == (3, 8, 12)
     assert label == made.labels[0]
 

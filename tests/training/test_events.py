@@ -24,8 +24,8 @@ def test_an_epoch_is_its_steps_then_its_validation_then_its_end(
     steps = [event for event in events if isinstance(event, Step)]
     assert [step.step for step in steps] == list(range(1, 9))
     assert [step.samples for step in steps[:4]] == [16, 16, 16, 12]
-    assert {step.of for step in steps} == {4}
+    assert {step.steps_per_epoch for step in steps} == {4}
     last = [event for event in events if isinstance(event, ValidationBatch)][-1]
-    assert (last.epoch, last.done, last.of) == (2, 30, 30)
+    assert (last.epoch, last.done, last.total) == (2, 30, 30)
     with pytest.raises(FrozenInstanceError):
         steps[0].step = 3  # type: ignore[misc]

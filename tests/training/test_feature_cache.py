@@ -237,7 +237,7 @@ def test_what_does_not_fit_into_memory_goes_to_a_file(
     made = trainer(staged(), all_sides)
     assert run(made)[0] == losses
     assert "kept in a scratch file" in caplog.text
-    assert not made._features.batches.rows.instant  # type: ignore[union-attr]
+    assert not made._features.batches.rows.is_in_memory  # type: ignore[union-attr]
     monkeypatch.setattr(system, "free_space", lambda folder: 40_000)
     np.testing.assert_allclose(run(trainer(staged(), all_sides))[0], losses, atol=1e-6)
     assert "20.5 kB, has no room" in caplog.text
@@ -340,7 +340,7 @@ def test_a_run_that_goes_on_in_its_last_validation_computes_no_training_features
     resumed = trainer(staged(), all_sides)
     resumed.restore(copy.deepcopy(whole.state()))
     events = list(resumed.events())
-    assert [event.of for event in events if isinstance(event, FeatureBlock)] == [30]
+    assert [event.total for event in events if isinstance(event, FeatureBlock)] == [30]
     assert not any(isinstance(event, Step) for event in events)
     uninterrupted = trainer(staged(), all_sides)
     assert run(uninterrupted)[1][-1].metrics == events[-1].metrics  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 class OnDisk:
     """Pixels that take no memory of their own."""
 
-    shape, instant = (1, 10, 100), False
+    shape, is_in_memory = (1, 10, 100), False
 
     def read(self, positions: Positions, out: torch.Tensor | None = None) -> torch.Tensor:
         raise NotImplementedError
@@ -50,7 +50,7 @@ def test_a_scratch_file_lies_in_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_
     folder = tmp_path / "new" / "store"
     held = room.allocate_rows(room.FILE, (5, 1, 1, 3000), CPU, folder)
     assert held is not None
-    assert not held.instant
+    assert not held.is_in_memory
     assert held.tensor.shape == (5, 1, 1, 3000)
     held.tensor[3] = 7
     assert torch.equal(held.read(np.array([3, 2])).sum((1, 2, 3)), torch.tensor([21_000, 0]))

@@ -273,7 +273,7 @@ class NaNOnce(Metric):
 def test_nan_never_wins(experiment: Make, samples: PreparedDataset) -> None:
     NaNOnce.calls = 0  # type: ignore[attr-defined]
     made = trainer(experiment(metric=(NaNOnce(),), training={"monitor": "validation/odd"}), samples)
-    assert [epoch.best for epoch in made.epochs()] == [False, True, False]
+    assert [epoch.is_best for epoch in made.epochs()] == [False, True, False]
 
 
 def test_early_stopping_ends_the_generator_with_its_reason(

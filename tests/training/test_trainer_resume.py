@@ -110,7 +110,9 @@ def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
 
 def ended(made: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], Any]:
     """Return what the rest of a training says, its weights, and what it predicts in the end."""
-    epochs = [(epoch.number, epoch.metrics, epoch.best, epoch.stop) for epoch in made.epochs()]
+    epochs = [
+        (epoch.number, epoch.metrics, epoch.is_best, epoch.stop_reason) for epoch in made.epochs()
+    ]
     predictions, loss = made.predict("validation")
     return epochs, made.module.state_dict(), (predictions.outputs.tolist(), loss)
 
@@ -166,7 +168,7 @@ def test_an_infinite_figure_is_told_and_never_the_best(
     epochs = list(made.epochs())
     assert epochs[0].metrics["validation/odd"] == math.inf
     assert math.isnan(made.history.series().values[0])
-    assert [epoch.best for epoch in epochs] == [False, True, True]
+    assert [epoch.is_best for epoch in epochs] == [False, True, True]
 
 
 def test_the_last_evaluation_of_a_network_that_draws_is_that_of_its_epoch(

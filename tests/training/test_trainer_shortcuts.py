@@ -58,7 +58,7 @@ class Slow(InMemoryPixels):
     """Pixels that take time to read, one of which may be bad."""
 
     bad: int = -1
-    instant = False
+    is_in_memory = False
 
     def read(self, positions: Positions, out: Tensor | None = None) -> Tensor:
         if self.bad in positions:
@@ -208,5 +208,5 @@ def test_every_epoch_says_how_fast_it_was(experiment: Make, samples: PreparedDat
     epochs: list[Epoch] = list(trainer(experiment(), slow(samples)).epochs(2))
     for epoch in epochs:
         assert epoch.images_per_second * epoch.seconds >= 60
-        assert 0 < epoch.waiting < 1
+        assert 0 < epoch.data_wait_fraction < 1
     assert np.unique([epoch.images_per_second for epoch in epochs]).size == 2

@@ -6,8 +6,7 @@ import hashlib
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
@@ -93,11 +92,13 @@ def fetch(url: str, megabytes: float) -> Path:
     """
     import torch
 
+    from sightx.plugin import file_lock
+
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(path):
+            with file_lock(path.with_name(f".{path.name}.lock")):
                 if not path.exists():
                     _download(url, path, megabytes)
         _verify(path, f"delete {path} to have it downloaded again")
@@ -120,21 +121,6 @@ def _download(url: str, path: Path, megabytes: float) -> None:
         torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
         _verify(part, f"run again, or put the right file at {path}")
         part.replace(path)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time pass, as far as the file system knows locks."""
-    import fcntl
-
-    lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as file:
-        with suppress(OSError):  # without a lock the file is downloaded twice, and whole
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)  # who waits for it finds the file there
 
 
 def _verify(path: Path, hint: str) -> None:

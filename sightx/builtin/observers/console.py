@@ -136,7 +136,7 @@ class Live(Screen):
         self._bar.update(
             self._task,
             completed=step.step,
-            total=step.of * self._epochs,
+            total=step.steps_per_epoch * self._epochs,
             description=f"epoch {step.epoch}/{self._epochs}",
             rate=rate,
         )

@@ -41,7 +41,7 @@ class _Drawer:
     @hookimpl
     def sightx_epoch_finished(self, run: Run, epoch: Epoch) -> None:
         self.monitor = epoch.monitor
-        if epoch.best:
+        if epoch.is_best:
             self.best = epoch.number
         if self.every and epoch.number % self.every == 0:
             self._draw_curves(run)

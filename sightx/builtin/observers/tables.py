@@ -76,10 +76,10 @@ def row(epoch: Epoch, *, pace: bool = False) -> str:
     )
     if epoch.monitor != "validation/accuracy":
         cells += f" {_number(value.get(epoch.monitor, math.nan)):>8}"
-    cells += f" {epoch.rate:>7.2g} {epoch.seconds:>5.1f}s"
+    cells += f" {epoch.lr:>7.2g} {epoch.seconds:>5.1f}s"
     if pace:
-        cells += f" {epoch.images_per_second:>9,.0f} {epoch.waiting:>5.0%}"
-    return cells + (" [green]best[/green]" if epoch.best else "")
+        cells += f" {epoch.images_per_second:>9,.0f} {epoch.data_wait_fraction:>5.0%}"
+    return cells + (" [green]best[/green]" if epoch.is_best else "")
 
 
 def per_class(predictions: Predictions) -> Table:

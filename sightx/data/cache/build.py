@@ -140,7 +140,7 @@ class _Fill:
                 progress(done, len(missing))
 
     def _wanted(self, digest: bytes) -> bool:
-        row = self._shelf.rows(Hashes.of([digest]))[0]
+        row = self._shelf.rows(Hashes.from_bytes([digest]))[0]
         there = row >= 0 and row not in self._damaged
         return not there and digest not in self._written
 

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from sightx.data.preprocess import failure_reason
+from sightx.io.files import FileFinder
 from sightx.records.hashes import HASH, Hashes
-from sightx.records.table import FileFinder, ImageTable
+from sightx.records.table import ImageTable
 
 _STATE = np.dtype([("path", "<u8"), ("size", "<i8"), ("time", "<i8"), ("inode", "<u8")])
 _RECORD = np.dtype([("state", _STATE), ("digest", HASH)])
@@ -42,7 +43,7 @@ def stat_files(table: ImageTable) -> FileStates:
     found = FileStates(np.zeros(len(table) if reader else 0, _STATE), {}, time.time_ns())
     if reader is None:
         return found
-    find, paths = FileFinder(Path(reader.home)), np.asarray(reader.paths, object)
+    find, paths = FileFinder(reader.root), np.asarray(reader.paths, object)
     found.states["path"] = pd.util.hash_array(paths, categorize=False)
     sizes, times, inodes = (found.states[key] for key in ("size", "time", "inode"))
     for index, path in enumerate(paths):
@@ -64,15 +65,15 @@ class FileHashCache:
 
     def __init__(self, folder: Path, table: ImageTable, files: FileStates) -> None:
         self._table, self._files, there = table, files, table.files
-        self._home, paths = (there.home, there.paths) if there else ("", ())
+        self._home, paths = (there.root, there.paths) if there else ("", ())
         self._paths = np.asarray(paths, object)
         self._file = folder / f"{hashlib.sha256(self._home.encode()).hexdigest()[:16]}.bin"
         self._new: list[tuple[int, bytes]] = []
 
     def digests(self) -> Hashes:
         """Return the hash of each content that is known: by the dataset, or from an earlier day."""
-        if self._table.contents is not None:
-            return Hashes(self._table.contents.raw.copy())
+        if self._table.hashes is not None:
+            return Hashes(self._table.hashes.raw.copy())
         found, states = Hashes.unknown(len(self._table)), self._files.states
         records = self._records()
         if not len(records) or not len(states):
@@ -109,7 +110,7 @@ class FileHashCache:
         self._new = []
         records = np.zeros(len(rows), _RECORD)
         records["state"] = self._files.states[list(rows)]
-        records["digest"] = Hashes.of(digests).raw
+        records["digest"] = Hashes.from_bytes(digests).raw
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab") as file:

@@ -45,7 +45,7 @@ def place(
         return rows, Placement("off", rows.pixels.why)
     places = np.unique(rows.index)
     need = len(places) * int(np.prod(rows.shape))
-    if rows.instant:
+    if rows.is_in_memory:
         return rows, Placement("memory", system.format_bytes(need))
     room = {"device": _device(device), "memory": system.total_memory() // 2}
     if where == "device" and (device is None or device.type == "cpu"):
@@ -107,7 +107,7 @@ class OnTheFlyPixels:
     why nothing is kept.
     """
 
-    instant = False
+    is_in_memory = False
 
     def __init__(
         self,
@@ -136,7 +136,9 @@ class OnTheFlyPixels:
 
     def _one(self, index: int) -> Array:
         made = self._maker.make(index)
-        changed = Hashes.of([made.digest])[0] != self._digests[index] if made.digest else False
+        changed = (
+            Hashes.from_bytes([made.digest])[0] != self._digests[index] if made.digest else False
+        )
         if made.row is None or changed:
             reason = "has changed" if changed else f"cannot be read any more ({made.reason})"
             table = self._maker.table

@@ -33,7 +33,7 @@ class RowReader:
     the process. What `keep` is lives as long as the pixels do.
     """
 
-    instant = False
+    is_in_memory = False
 
     def __init__(
         self, file: Path, shape: tuple[int, int, int], crcs: Array, keep: object = None

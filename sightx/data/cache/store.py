@@ -215,15 +215,16 @@ class PixelCache:
         with cache_disk_errors(shelf.folder):
             while (lock := locks.exclusive_lock(file, create=True)) is None:
                 if not said:
-                    _log.info("waiting for %s, which fills the store", locks.read_holder(file))
+                    holder = locks.describe_holder(locks.read_holder(file))
+                    _log.info("waiting for %s, which fills the store", holder)
                     said = True
                 waiting()
                 time.sleep(_PAUSE)
-            lock.sign()
+            lock.write_holder()
         try:
             yield
         finally:
-            lock.close()
+            lock.release()
 
     def _folder(self, about: Mapping[str, Any]) -> Path:
         text = json.dumps([FORMAT, about], sort_keys=True)
@@ -249,7 +250,7 @@ class PixelCache:
                 return False
             hidden = folder.with_name(f"{_GONE}{secrets.token_hex(8)}")
             folder.rename(hidden)
-        lock.close()
+        lock.release()
         shutil.rmtree(hidden)
         return True
 

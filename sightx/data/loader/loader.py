@@ -73,7 +73,7 @@ class BatchLoader:
         """Return the parts in groups that are read at once."""
         size = max(map(len, parts)) * math.prod(self.rows.shape)
         most = _AT_ONCE.get(self.device.type, _AT_ONCE_ELSEWHERE) // size
-        count = max(most, 1) if self.rows.instant else 1
+        count = max(most, 1) if self.rows.is_in_memory else 1
         return [parts[start : start + count] for start in range(0, len(parts), count)]
 
     def plain(self, positions: Positions) -> tuple[Tensor, Tensor]:

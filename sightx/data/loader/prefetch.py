@@ -26,7 +26,7 @@ def prefetch(
     if not parts:
         return
     shape = (max(map(len, parts)), *rows.shape)
-    if rows.instant and rows.gather(parts[0][:1]).device.type == device.type:
+    if rows.is_in_memory and rows.gather(parts[0][:1]).device.type == device.type:
         buffer = torch.empty(shape, dtype=torch.uint8, device=device)
         for part in parts:
             yield rows.gather(part, buffer[: len(part)])

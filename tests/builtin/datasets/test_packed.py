@@ -153,7 +153,7 @@ def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
         "grayscale", "resize", "grayscale",
     ]  # fmt: skip
     assert second.decoded == first.decoded == ("scaled", 2)
-    assert second.frame["digest"].tolist() == first.frame["digest"].tolist()
+    assert second.frame["sha256"].tolist() == first.frame["sha256"].tolist()
     assert second.shape == (1, 24, 24)
     grey = sightx.load(
         tmp_path / "second" / "spec.toml", ['preprocess=[{ use = "resize", size = 8 }]']

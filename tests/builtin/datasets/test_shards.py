@@ -121,7 +121,7 @@ def test_a_url_stays_one(write_spec, written, tmp_path):
 def test_members_come_over_http_in_parts(spec, written, server):
     original = sightx.load(spec).dataset.table()
     table = opened(server.url)
-    assert table.frame["digest"].tolist() == opened(written).frame["digest"].tolist()
+    assert table.frame["sha256"].tolist() == opened(written).frame["sha256"].tolist()
     server.sent = 0
     assert [table.read(index) for index in range(48)] == [original.read(n) for n in range(48)]
     assert server.sent == sum(len(original.read(index)) for index in range(48))

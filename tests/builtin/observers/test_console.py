@@ -19,8 +19,8 @@ from sightx.plugin import Epoch, Observer, Step
 def epoch(number: int = 2, **figures: float) -> Epoch:
     metrics = {"train/loss": 0.5, "train/accuracy": 0.9, "validation/loss": 0.75,
                "validation/accuracy": 0.8, **figures}  # fmt: skip
-    return Epoch(number, 3, 10, metrics, 12.34, 1e-4, "validation/accuracy", best=True,
-                 images_per_second=12345.6, waiting=0.034)  # fmt: skip
+    return Epoch(number, 3, 10, metrics, 12.34, 1e-4, "validation/accuracy", is_best=True,
+                 images_per_second=12345.6, data_wait_fraction=0.034)  # fmt: skip
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_eighty_columns_hold_a_row_without_its_pace(run: Run, monitor: str) -> N
 def test_what_is_nan_or_missing_is_a_dash(run: Run) -> None:
     made, out = screen(run)
     only = Epoch(1, 3, 5, {"train/loss": float("nan"), "train/accuracy": 0.5}, 1.0, 0.1,
-                 "validation/qwk", best=False)  # fmt: skip
+                 "validation/qwk", is_best=False)  # fmt: skip
     made.sightx_epoch_finished(only)
     assert out.getvalue().split() == ["1", "-", "-", "50.0%", "-", "-", "0.1", "1.0s", "0", "0%"]
 

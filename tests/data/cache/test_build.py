@@ -18,7 +18,8 @@ from sightx.data.preparation import CacheConfig, PreprocessJob, load_or_build
 from sightx.data.preprocess import preprocess_image
 from sightx.errors import ResourceError
 from sightx.io import locks
-from sightx.records.table import ImageTable, file_reader
+from sightx.io.files import file_reader
+from sightx.records.table import ImageTable
 
 CHAIN = (Resize(size=(6, 5)),)
 SIZE = 3 * 6 * 5
@@ -279,7 +280,7 @@ def test_who_waits_can_be_interrupted(folder, store):
 
     with pytest.raises(KeyboardInterrupt):
         fill(folder, progress=progress)
-    held.close()
+    held.release()
 
 
 def test_an_interrupt_keeps_what_was_made(folder, store):

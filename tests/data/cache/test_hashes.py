@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from sightx.data.cache.hashes import FileHashCache, stat_files
-from sightx.records.table import ImageTable, file_reader
+from sightx.io.files import file_reader
+from sightx.records.table import ImageTable
 
 LONG_AGO = time.time_ns() - 10**13
 
@@ -147,7 +148,7 @@ def test_what_a_dataset_knows_is_believed_and_without_files_nothing_is(store):
     table = ImageTable(frame, ("x",), lambda index: b"")
     assert list(FileHashCache(store, table, stat_files(table)).digests()) == ["", ""]
 
-    named = table.with_frame(frame.assign(digest=[digest(b"1").hex(), ""]))
+    named = table.with_frame(frame.assign(sha256=[digest(b"1").hex(), ""]))
 
     assert list(FileHashCache(store, named, stat_files(named)).digests()) == [
         digest(b"1").hex(),

@@ -41,7 +41,7 @@ def test_memory_holds_each_row_of_the_run_once_in_its_order(rows):
         "memory",
         f"0.2 kB of {system.format_bytes(system.total_memory() // 2)}",
     )
-    assert held.instant
+    assert held.is_in_memory
     assert np.array_equal(held.pixels.tensor.numpy(), ROWS[[7, 2, 9, 0]])
     assert held.index.tolist() == [0, 1, 2, 1, 3]
     assert np.array_equal(held.gather(np.array([4, 3])).numpy(), ROWS[[0, 2]])
@@ -62,7 +62,7 @@ def test_auto_takes_memory_where_the_rows_take_less_than_half(rows, monkeypatch,
     found, residence = place(rows, "auto", CPU)
 
     assert residence.where == where
-    assert found.instant == (where == "memory")
+    assert found.is_in_memory == (where == "memory")
     if where == "disk":
         assert residence.why == "0.2 kB; memory takes 0.2 kB"
 
@@ -128,7 +128,7 @@ def images():
 
 @pytest.fixture
 def live(images):
-    digests = Hashes.of(map(content_hash, images.images))
+    digests = Hashes.from_bytes(map(content_hash, images.images))
     return OnTheFlyPixels(
         Preprocessor(images.table, (Resize(size=4),)), digests, SHAPE, 3, "the disk is full"
     )
@@ -145,7 +145,7 @@ def test_live_pixels_are_made_for_each_batch(images, live):
     buffer = torch.zeros((4, *SHAPE), dtype=torch.uint8)
     assert live.read(positions, buffer).data_ptr() == buffer.data_ptr()
     assert torch.equal(buffer, found)
-    assert not live.instant
+    assert not live.is_in_memory
 
 
 def test_an_image_that_has_changed_since_is_named(images, live):

@@ -31,7 +31,7 @@ def filled(folder, count=50):
 
 
 def read(shelf, numbers):
-    found = shelf.rows(Hashes.of(CONTENTS[number] for number in numbers))
+    found = shelf.rows(Hashes.from_bytes(CONTENTS[number] for number in numbers))
     return shelf.pixels().read(found).numpy()
 
 
@@ -47,7 +47,7 @@ def test_what_is_appended_is_found_by_its_content(tmp_path):
     assert list(shelf.digests) == [content.hex() for content in CONTENTS]
     numbers = np.random.default_rng(1).permutation(50)
     assert np.array_equal(read(shelf, numbers), ROWS[numbers])
-    other = Hashes.of([hashlib.sha256(b"other").digest(), bytes(32), CONTENTS[3]])
+    other = Hashes.from_bytes([hashlib.sha256(b"other").digest(), bytes(32), CONTENTS[3]])
     assert shelf.rows(other).tolist() == [-1, -1, 3]
 
 
@@ -66,7 +66,7 @@ def test_files_are_as_the_module_says(tmp_path):
 def test_an_empty_shelf_holds_nothing(tmp_path):
     shelf = RowFile.create(tmp_path / "shelf", ABOUT)
 
-    assert shelf.rows(Hashes.of(CONTENTS)).tolist() == [-1] * 50
+    assert shelf.rows(Hashes.from_bytes(CONTENTS)).tolist() == [-1] * 50
     assert shelf.pixels().read(np.zeros(0, int)).shape == (0, 3, 2, 4)
 
 
@@ -77,7 +77,7 @@ def test_of_two_rows_of_one_content_the_later_counts(tmp_path):
 
     again = RowFile.open(shelf.folder)
 
-    assert again.rows(Hashes.of([CONTENTS[7]])).tolist() == [50]
+    assert again.rows(Hashes.from_bytes([CONTENTS[7]])).tolist() == [50]
     assert np.array_equal(read(again, [7, 6]), ROWS[[8, 6]])
 
 

@@ -40,7 +40,7 @@ def test_rows_come_in_the_order_that_was_asked(file, rows, positions):
     pixels = open_rows(file, rows)
 
     assert np.array_equal(pixels.read(positions).numpy(), rows[positions])
-    assert not pixels.instant
+    assert not pixels.is_in_memory
     assert pixels.shape == SHAPE
 
 

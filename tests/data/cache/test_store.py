@@ -192,7 +192,7 @@ def test_a_shelf_is_made_once_and_found_again(store):
     shelf, _ = found.use(about())
 
     assert shelf.folder == store / "shelves" / key
-    assert shelf.rows(Hashes.of([DIGEST])).tolist() == [0]
+    assert shelf.rows(Hashes.from_bytes([DIGEST])).tolist() == [0]
     assert found.use(about(5))[0].folder != shelf.folder
     assert not list((store / "shelves").glob(".*"))
 

@@ -22,7 +22,7 @@ class Slow:
     """Pixels that take time to read: they say when they are asked for, and wait to be let go."""
 
     shape = (3, 2, 2)
-    instant = False
+    is_in_memory = False
 
     def __init__(self, bad: int = -1) -> None:
         self.asked: list[list[int]] = []
