@@ -40,7 +40,7 @@ def test_what_is_removed_is_listed(sightx, keys, store):
     assert first[1].startswith(keys[1])
     assert second[1].startswith(keys[0])
     assert second[-1].endswith(f"removed from {store}")
-    assert sightx("cache").out == f"0.0 kB in {store}\n"
+    assert sightx("cache").out == f"0 kB in {store}\n"
     assert sightx("cache", "--json").out == "[]\n"
 
 

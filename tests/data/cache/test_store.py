@@ -91,7 +91,7 @@ def test_how_far_images_are_reduced_counts(monkeypatch):
 
     monkeypatch.setattr("sightx.data.decode.scaling.MARGIN", 2)
     wider = described(Resize(size=4))
-    monkeypatch.setattr(Resize, "needs", lambda self, size: (3, 3))
+    monkeypatch.setattr(Resize, "required_input_size", lambda self, size: (3, 3))
     other = described(Resize(size=4))
 
     assert len({str(each) for each in (before, wider, other)}) == 3
