@@ -98,8 +98,6 @@ class SightXError(Exception):
     """Base of every expected failure."""
 
     exit_code: ClassVar[int] = 70
-    told: bool | None = None
-    """With several processes: whether another one shows it; None while that is not settled."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__(*problems)

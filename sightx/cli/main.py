@@ -114,7 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _leave(error: BaseException) -> NoReturn:
     """End as one of several processes: the one that failed first shows why."""
-    from sightx.distributed.failures import first_failure, is_peer_lost_error
+    from sightx.distributed.failures import (
+        first_failure,
+        is_peer_lost_error,
+        is_shown_by_other_rank,
+    )
 
     known = isinstance(error, Interrupted) or is_peer_lost_error(error)
     ended = first_failure(error if known else _expected(error))
@@ -122,7 +126,7 @@ def _leave(error: BaseException) -> NoReturn:
         code = 128 + ended.number
     else:
         code = ended.exit_code
-        if not ended.told:
+        if not is_shown_by_other_rank(ended):
             click.echo(str(ended), err=True)
     rendezvous.write_exit_code(code)
     sys.stdout.flush()

@@ -52,7 +52,7 @@ def launched(processes: int) -> int | None:
         return None
     from sightx.distributed import launch
 
-    return launch.start(processes, click.get_current_context().find_root().obj)
+    return launch.launch(processes, click.get_current_context().find_root().obj)
 
 
 def a_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

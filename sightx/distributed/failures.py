@@ -1,4 +1,10 @@
-"""Which process ended the run: one rank fails, and the others' errors are the noise of that."""
+"""Find the rank that failed first; the communication errors of the other ranks are consequences.
+
+Each rank that fails offers a record of its failure to the store, which keeps the first one, and
+raises what the store has kept: so all ranks end with one error and one exit code, and rank 0 writes
+it to result.json. (The error files of torch.distributed.elastic reach only the launcher of a host,
+and only after the processes have ended.) A killed rank offers nothing; its heartbeat stops.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sightx.distributed import rendezvous
 from sightx.errors import Problem, ResourceError, SightXError
@@ -16,15 +23,18 @@ from sightx.io.signals import STOP_SIGNALS, Interrupted
 from sightx.registry.blame import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 
-_SEVERED = ("/gloo/", "caused pair closure")  # gloo raises nothing of its own
-_LENGTH = 20_000  # characters of a traceback that travel
+LOST_HINT = "the system kills processes when memory runs out; sightx resume RUN goes on"
+
+_PEER_LOST = ("/gloo/", "caused pair closure")  # gloo raises a plain RuntimeError
+_TRACEBACK_LENGTH = 20_000  # characters
+_failed_ranks: WeakKeyDictionary[BaseException, int] = WeakKeyDictionary()  # of agreed failures
 
 
 @contextmanager
 def propagate_first_failure(registry: Registry | None) -> Iterator[None]:
-    """Let what ends this process be what has ended the first one of all that a launcher started.
+    """Raise the failure of the rank that failed first in place of this rank's own.
 
-    Where there is no other process, nothing changes.
+    Does nothing in a run with one process.
     """
     try:
         yield
@@ -37,86 +47,92 @@ def propagate_first_failure(registry: Registry | None) -> Iterator[None]:
 def first_failure(
     error: BaseException, registry: Registry | None = None
 ) -> SightXError | Interrupted:
-    """Return what has ended all processes; `told` says whether another one shows it.
+    """Return the failure that ends all ranks, given the error of this one.
 
-    From here on signals are ignored; whoever gave this process its part gives handlers back.
+    Signals are ignored from here on, so that the launcher, which terminates the remaining ranks,
+    does not interrupt the report.
     """
-    _ends_anyway()
-    if isinstance(error, SightXError) and error.told is not None:
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    if error in _failed_ranks and isinstance(error, SightXError | Interrupted):
         return error
     failure = expected_failure(error) or plugin_failure(error, registry)
     try:
         if failure is None and is_peer_lost_error(error):
-            return _read(_orphaned(error))
-        return _read(rendezvous.report_failure(_record(error, failure)))
-    except RuntimeError:  # the store is gone, and with it the host of the first rank
-        gone = lost_ranks_error([0])
-        gone.told = False
-        return gone
+            return _from_record(_failure_of_peer(error))
+        return _from_record(rendezvous.report_failure(_to_record(error, failure)))
+    except RuntimeError:  # the store has ended, and with it the host of rank 0
+        lost = lost_ranks_error([0])
+        _failed_ranks[lost] = rendezvous.rank()
+        return lost
 
 
-def _ends_anyway() -> None:
-    """Let the launcher's signal, by which it ends those that are left, not cut the last words."""
-    if threading.current_thread() is threading.main_thread():
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+def is_shown_by_other_rank(error: BaseException) -> bool:
+    """Return whether the ranks have agreed on this error, and it is another rank that prints it."""
+    return _failed_ranks.get(error, rendezvous.rank()) != rendezvous.rank()
 
 
 def is_peer_lost_error(error: BaseException) -> bool:
-    """Say whether an error is what a rank meets when another one has ended."""
+    """Return whether an error is what a collective raises when another rank has ended."""
     from torch import distributed
 
     return isinstance(error, distributed.DistError) or (
-        type(error) is RuntimeError and any(words in str(error) for words in _SEVERED)
-    )
-
-
-def _orphaned(error: BaseException) -> dict[str, Any]:
-    """Return why the run has ended; of a rank that could not say it, that it is gone."""
-    gone = rendezvous.dead_ranks()
-    return rendezvous.read_first_failure() or rendezvous.report_failure(
-        _record(error, lost_ranks_error(gone) if gone else _late(error))
+        type(error) is RuntimeError and any(text in str(error) for text in _PEER_LOST)
     )
 
 
 def lost_ranks_error(ranks: Sequence[int]) -> ResourceError:
-    """Return the failure of processes that are gone without a word."""
-    who = f"rank {ranks[0]} is" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))} are"
-    message = f"{who} gone, or gives no sign of life"
-    hint = "the system kills processes when memory runs out; sightx resume RUN goes on"
+    """Return the failure of ranks that ended without a record."""
+    subject = f"rank {ranks[0]} is" if len(ranks) == 1 else f"ranks {_join(ranks)} are"
+    message = f"{subject} gone, or gives no sign of life"
+    return ResourceError(Problem("lost-process", message, LOST_HINT))
+
+
+def _join(ranks: Sequence[int]) -> str:
+    return ", ".join(map(str, ranks))
+
+
+def _failure_of_peer(error: BaseException) -> dict[str, Any]:
+    """Return the record of the rank whose end caused a communication error."""
+    lost = rendezvous.dead_ranks()
+    return rendezvous.read_first_failure() or rendezvous.report_failure(
+        _to_record(error, lost_ranks_error(lost) if lost else _timeout_error(error))
+    )
+
+
+def _timeout_error(error: BaseException) -> ResourceError:
+    message = f"every process is alive, but they cannot communicate: {error}"
+    hint = "raise execution.group_timeout, or check the network"
     return ResourceError(Problem("lost-process", message, hint))
 
 
-def _late(error: BaseException) -> ResourceError:
-    message = f"every process is alive, but they do not hear one another: {error}"
-    hint = "raise execution.group_timeout, or see to the network"
-    return ResourceError(Problem("lost-process", message, hint))
-
-
-def _record(error: BaseException, failure: SightXError | None) -> dict[str, Any]:
-    """Return this rank's end as JSON holds it."""
+def _to_record(error: BaseException, failure: SightXError | None) -> dict[str, Any]:
+    """Return the failure of this rank as JSON."""
+    rank = rendezvous.rank()
     if isinstance(error, Interrupted):
-        return {"rank": rendezvous.rank(), "signal": error.number}
-    told = failure or SightXError(Problem("internal", f"{type(error).__name__}: {error}"))
-    name = "" if told.problems[0].code == "lost-process" else f"rank {rendezvous.rank()}: "
+        return {"rank": rank, "signal": error.number}
+    failure = failure or SightXError(Problem("internal", f"{type(error).__name__}: {error}"))
+    prefix = "" if failure.problems[0].code == "lost-process" else f"rank {rank}: "
+    problems = [replace(problem, message=prefix + problem.message) for problem in failure.problems]
     return {
-        "rank": rendezvous.rank(),
-        "exit": told.exit_code,
-        "problems": [
-            asdict(replace(problem, message=name + problem.message)) for problem in told.problems
-        ],
-        "trace": "".join(traceback.format_exception(error))[-_LENGTH:],
+        "rank": rank,
+        "exit": failure.exit_code,
+        "problems": [asdict(problem) for problem in problems],
+        "traceback": "".join(traceback.format_exception(error))[-_TRACEBACK_LENGTH:],
     }
 
 
-def _read(record: Mapping[str, Any]) -> SightXError | Interrupted:
-    """Return an end as the error that it was."""
+def _from_record(record: Mapping[str, Any]) -> SightXError | Interrupted:
+    """Return a recorded failure as an error of its class."""
+    error: SightXError | Interrupted
     if "signal" in record:
-        return Interrupted(record["signal"])
-    kinds: list[type[SightXError]] = [SightXError, *SightXError.__subclasses__()]
-    kind = next(kind for kind in kinds if kind.exit_code == record["exit"])
-    error = kind(*(Problem(**problem) for problem in record["problems"]))
-    error.told = record["rank"] != rendezvous.rank()
-    if error.told:
-        error.add_note(f"on rank {record['rank']}:\n{record['trace']}")
+        error = Interrupted(record["signal"])
+    else:
+        classes: list[type[SightXError]] = [SightXError, *SightXError.__subclasses__()]
+        cls = next(cls for cls in classes if cls.exit_code == record["exit"])
+        error = cls(*(Problem(**problem) for problem in record["problems"]))
+        if record["rank"] != rendezvous.rank():
+            error.add_note(f"on rank {record['rank']}:\n{record['traceback']}")
+    _failed_ranks[error] = record["rank"]
     return error

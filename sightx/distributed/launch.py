@@ -1,4 +1,4 @@
-"""Start the processes of a run on this host, as torchrun does, and say how they ended."""
+"""Start the processes of a run on this host, as torchrun does, and return its exit code."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightx.distributed import rendezvous
+from sightx.distributed.failures import LOST_HINT
 from sightx.errors import Problem, ResourceError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
     from torch.distributed.launcher.api import LaunchConfig
 
-GRACE = 600
-"""Seconds that processes have to save when a signal has asked them to end."""
+SHUTDOWN_SECONDS = 600
+"""Seconds that the processes have to save the run after a signal."""
 
 
-def start(processes: int, words: Sequence[str]) -> int:
-    """Run `sightx WORDS` in so many processes of one group; return the exit code of the run.
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `sightx ARGUMENTS` in several processes of one group; return the exit code of the run.
 
-    Raises ResourceError where a process was killed and no other could say so.
+    Raises ResourceError if a process was killed and no other process reported it.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    for name in logging.root.manager.loggerDict:  # each of them has a level of its own
+    for name in logging.root.manager.loggerDict:  # each of torch's loggers has its own level
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # or all want every core
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else each process uses all cores
     with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
-        os.environ[rendezvous.EXIT_CODE_FILE] = f"{folder}/code"
+        exit_code_file = Path(folder, "exit-code")
+        os.environ[rendezvous.EXIT_CODE_FILE] = str(exit_code_file)
         try:
-            elastic_launch(_config(processes), sys.executable)("-m", "sightx", *words)
+            elastic_launch(_config(processes), sys.executable)("-m", "sightx", *arguments)
         except ChildFailedError as error:
-            return _code(error.failures)
-        except SignalException as asked:  # it does not say how they have ended
-            told = Path(folder, "code")
-            return int(told.read_text()) if told.is_file() else 128 + asked.sigval
+            return _exit_code(error.failures)
+        except SignalException as error:  # it does not hold the exit codes of the processes
+            has_code = exit_code_file.is_file()
+            return int(exit_code_file.read_text()) if has_code else 128 + error.sigval
         finally:
             del os.environ[rendezvous.EXIT_CODE_FILE]
     return 0
@@ -56,29 +58,28 @@ def _config(processes: int) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
         run_id=uuid.uuid4().hex,
-        rdzv_backend="static",  # any other pickles what it keeps in the store
+        rdzv_backend="static",  # every other backend pickles what it keeps in the store
         rdzv_endpoint=f"127.0.0.1:{port}",
         rdzv_configs={"rank": 0},
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
-        shutdown_timeout=GRACE,
+        shutdown_timeout=SHUTDOWN_SECONDS,
     )
 
 
-def _code(failures: dict[int, ProcessFailure]) -> int:
-    """Return the code with which the processes have ended; all that could speak have the same."""
+def _exit_code(failures: dict[int, ProcessFailure]) -> int:
+    """Return the exit code of the failed processes: all that could report have the same one."""
     codes = {rank: failure.exitcode for rank, failure in failures.items()}
-    spoken = [code for code in codes.values() if code > 0]
-    if spoken:
-        return spoken[0]
+    reported = [code for code in codes.values() if code > 0]
+    if reported:
+        return reported[0]
     rank, code = next(iter(codes.items()))
     message = f"rank {rank} was ended by {signal.Signals(-code).name}"
-    hint = "the system kills processes when memory runs out; sightx resume RUN goes on"
-    raise ResourceError(Problem("lost-process", message, hint))
+    raise ResourceError(Problem("lost-process", message, LOST_HINT))
