@@ -106,7 +106,7 @@ class Bench:
         samples = self.samples(on_device=on_device)
         trainer = Trainer(experiment, samples, self.world.module(), self.device)
         _, last = (event for event in trainer.events() if isinstance(event, Epoch))
-        self.waiting.append(last.waiting)
+        self.waiting.append(last.data_wait_fraction)
         return last.images_per_second
 
     def peer(self) -> float:

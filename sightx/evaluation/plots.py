@@ -47,7 +47,7 @@ def curves_figure(epochs: Epochs, *, monitor: str, best: int | None) -> Figure:
     `best` is the position in `epochs` that is marked as the best; there is at least one epoch.
     """
     figure = _figure(10.0, 4.6)
-    strip = any("rate" in epoch for epoch in epochs)
+    strip = any("lr" in epoch for epoch in epochs)
     grid = figure.add_gridspec(1 + strip, 2, height_ratios=[5, 1][: 1 + strip])
     for column, (title, names) in enumerate(_panels(monitor)):
         axes = figure.add_subplot(grid[0, column])
@@ -130,7 +130,7 @@ def _panel(
 
 
 def _rate_strip(axes: Axes, epochs: Epochs) -> None:
-    x, rates = _numbers(epochs), _column(epochs, "rate")
+    x, rates = _numbers(epochs), _column(epochs, "lr")
     axes.plot(x, rates, color="0.3", drawstyle="steps-mid", marker="." if len(x) <= 30 else "")
     _scale(axes, rates)
     _epoch_axis(axes, x)

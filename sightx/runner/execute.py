@@ -113,7 +113,7 @@ class Execution:
         with AsyncCheckpointer(self.run.directory / "checkpoints") as writer:
             saving = CheckpointSaver(self.run, trainer, writer, self._written)
             if start.saved:  # its names may not have been moved before the run stopped
-                ended = start.saved.whole and trainer.history.epochs
+                ended = start.saved.is_between_epochs and trainer.history.epochs
                 saving.save(saving.names() if ended else {"last"})
             self.observers.tell("sightx_run_started", experiment=self.experiment, run=self.run)
             for note in notes(self.experiment, module, self._collectives):
@@ -124,7 +124,7 @@ class Execution:
                 events = profile_steps(events, self.run.directory / FOLDER)
             step = start.saved.record["step"] if start.saved else 0
             self._train(_expected(events, step, self.experiment.training), saving, asked)
-            if reason := trainer.reason:
+            if reason := trainer.stop_reason:
                 self.result["reason"] = reason
             self.result["status"] = "stopped" if reason else "finished"
         # 4. The figures that count, from the best weights.
@@ -213,10 +213,10 @@ class Execution:
         row = {
             "epoch": epoch.number,
             "step": epoch.step,
-            "rate": epoch.lr,
+            "lr": epoch.lr,
             "seconds": round(epoch.seconds, 3),
             "images_per_second": round(epoch.images_per_second, 1),
-            "waiting": round(epoch.data_wait_fraction, 4),
+            "data_wait": round(epoch.data_wait_fraction, 4),
         }
         self.run.write_epoch({**row, **epoch.metrics})
         self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
@@ -229,9 +229,9 @@ class Execution:
         """Score validation and test with the best checkpoint, or with the last without one."""
         name = "best" if "best" in self.run.checkpoints else "last"
         saved = checkpoints.load(self.run.checkpoint(name))
-        trainer.use(broadcast_state(self._collectives, saved))
+        trainer.load_weights(broadcast_state(self._collectives, saved))
         self.result |= {"checkpoint": name, "epoch": len(saved.record["history"])}
-        for side in scored(self.experiment, trainer.samples):
+        for side in scored(self.experiment, trainer.dataset):
             with _memory(f"evaluating {side}", "batch_size", self.experiment.training.batch_size):
                 predictions, loss = trainer.predict(side, self._obeying(asked))
             self.run.write_predictions(side, predictions)

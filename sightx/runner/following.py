@@ -144,9 +144,9 @@ class _Following:
         for _ in trainer.events():
             self._heed()
         self._collectives.barrier()
-        trainer.use(broadcast_state(self._collectives, None))
+        trainer.load_weights(broadcast_state(self._collectives, None))
         for side in scored(self._experiment, data):
-            for _ in trainer.scores(side):
+            for _ in trainer.evaluator(side):
                 self._heed()
 
     def _module(self, table: ImageTable) -> nn.Module:

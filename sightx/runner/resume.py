@@ -138,7 +138,7 @@ class Resumption:
 
         Raises DriftError; from here on the run goes on.
         """
-        self._found(*self._data(trainer.samples), *self._epochs(trainer))
+        self._found(*self._data(trainer.dataset), *self._epochs(trainer))
         for each in self.differences:
             _log.warning("%s", one_line(f"{self.run.id}: {each}"))
         done = len(self.saved.record["history"]) if self.saved else 0
@@ -183,13 +183,13 @@ class Resumption:
         if self.saved is None:
             return []
         record, training = self.saved.record, self.experiment.training
-        classes = trainer.samples.table.classes
+        classes = trainer.dataset.table.classes
         history = History(
             training.monitor, metrics.metric_directions(self.experiment.metric, classes)
         )
         for epoch in record["history"]:
             history = history.add(from_json(epoch))
-        labels = trainer.samples.table.labels[trainer.samples.splits["train"]]
+        labels = trainer.dataset.table.labels[trainer.dataset.splits["train"]]
         order = self.experiment.sampler.order(labels, epoch=0, seed=self.experiment.seed)
         return compatibility.compare_epochs(
             recorded_environment(self.run)["experiment"]["training"]["epochs"],

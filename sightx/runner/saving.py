@@ -27,7 +27,7 @@ class CheckpointSaver:
         self._steps, self._seconds = execution.save_every_steps, execution.save_every_minutes * 60
         self._saved = time.monotonic()
         registry = trainer.experiment.context.registry
-        self._before = earlier_preprocess(trainer.samples.table, registry)
+        self._before = earlier_preprocess(trainer.dataset.table, registry)
         state = trainer.state()
         # Before the first step an optimizer holds nothing; Adam will hold two numbers a weight.
         checkpoints.require_space(run.directory, state, times=2 if state.optimizer else 6)
@@ -59,9 +59,9 @@ class CheckpointSaver:
         trainer = self._trainer
         return Recipe.of(
             trainer.experiment,
-            table=trainer.samples.table,
+            table=trainer.dataset.table,
             before=self._before,
-            shape=trainer.samples.rows.shape,
+            shape=trainer.dataset.rows.shape,
             statistics=trainer.statistics,
-            decisions=trainer.decisions,
+            decisions=trainer.postprocess_states,
         )

@@ -36,7 +36,7 @@ from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 
 EPOCHS = 3
-_TIMES = ("seconds", "images_per_second", "waiting")
+_TIMES = ("seconds", "images_per_second", "data_wait")
 Digests = Mapping[str, Mapping[str, str]]  # by checkpoint, then by what it holds
 Stop = tuple[str, int]
 

@@ -62,7 +62,7 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     }
     files[MANIFEST] = _json({file: _hash(content) for file, content in files.items()})
     # An epoch's end and the moment before its validation are one step, but not one state.
-    name = f"step-{state.record['step']:08}" + ("" if state.whole else "-running")
+    name = f"step-{state.record['step']:08}" + ("" if state.is_between_epochs else "-running")
     need = sum(map(len, files.values()))
     with atomic.disk_errors(folder, need):
         if not folder.is_dir():

@@ -43,7 +43,7 @@ def _trained(folder: Path, observers: Mapping[str, Any]) -> tuple[str, str]:
     with redirect_stdout(io.StringIO()):
         run = watched_run(folder, observers)
     log = run.directory / "console.log"
-    figures = run.metrics.drop(columns=["seconds", "images_per_second", "waiting"]).to_json()
+    figures = run.metrics.drop(columns=["seconds", "images_per_second", "data_wait"]).to_json()
     return figures, log.read_text() if log.is_file() else ""
 
 

@@ -40,6 +40,6 @@ class Throughput:
         return self._images / self.seconds if self._images else 0.0
 
     @property
-    def waiting(self) -> float:
+    def data_wait_fraction(self) -> float:
         """Return the share of the time, 0 to 1, that the loop has waited for batches."""
         return min(self._waited / self.seconds, 1.0) if self._images else 0.0

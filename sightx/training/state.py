@@ -22,7 +22,8 @@ _KERNELS = ("fused", "foreach", "capturable")  # settings of torch's optimizers:
 class State:
     """Hold a trainer's state between two events.
 
-    `record` has stage, step, totals, history, decisions and the optimizer's plain values.
+    `record` has stage, step, totals, history, postprocess (what was fitted on validation) and the
+    optimizer's plain values.
     """
 
     weights: Mapping[str, Tensor]
@@ -30,8 +31,8 @@ class State:
     record: Mapping[str, Any]
 
     @property
-    def whole(self) -> bool:
-        """Say whether the state lies between two epochs."""
+    def is_between_epochs(self) -> bool:
+        """Return whether the state lies between two epochs."""
         return not self.record.get("totals", (0, 0, 0))[2]
 
 

@@ -56,7 +56,7 @@ class Trainer:
         device: torch.device,
         collectives: SingleProcess | None = None,
     ) -> None:
-        self.experiment, self.samples, self.device = experiment, samples, device
+        self.experiment, self.dataset, self.device = experiment, samples, device
         self.collectives = collectives or SingleProcess()
         self.module = module.to(device)
         self.collectives.broadcast_(list(module.state_dict().values()))
@@ -65,7 +65,7 @@ class Trainer:
         rows = samples.rows.take(samples.splits["train"])
         measure = experiment.normalize.statistics
         self.statistics = call_declared(measure, model=experiment.model, training_rows=rows)
-        self.objective = Criterion(experiment.loss, samples.counts("train"), device)
+        self.criterion = Criterion(experiment.loss, samples.counts("train"), device)
         optimizer = experiment.optimizer
         self._optimizer = optimizer.build(setup.param_groups(module, optimizer))
         self._batches = BatchLoader(
@@ -75,14 +75,14 @@ class Trainer:
         several = self.collectives.world_size > 1
         rule = partial(SharedStep, collectives=self.collectives) if several else TrainStep
         self._step_rule = rule(
-            module, self._optimizer, self.objective, self._batches, experiment.training,
+            module, self._optimizer, self.criterion, self._batches, experiment.training,
             NonFiniteGuard(self._optimizer, device, self._blame),
         )  # fmt: skip
         self._make_step: Callable[[Batch, int, float], tuple[Tensor, Tensor]] = self._step_rule
         self._features = FeatureCache(experiment, module, samples, self._batches)
         directions = evaluation.metric_directions(experiment.metric, samples.table.classes)
         self.history = History(experiment.training.monitor, directions)
-        self.decisions: evaluation.PostprocessStates = []
+        self.postprocess_states: evaluation.PostprocessStates = []
         self.validation: Predictions | None = None
         self._step = self._drawn = 0  # steps done in the whole run, samples of an epoch
         self._totals, self._pace = Totals(), Throughput()  # of the running epoch
@@ -94,14 +94,14 @@ class Trainer:
         return islice((event for event in self.events() if isinstance(event, Epoch)), count)
 
     @property
-    def reason(self) -> str | None:
+    def stop_reason(self) -> str | None:
         """Return why the stopping policy ends training here, if it does."""
         return self.experiment.stopping.reason(self.history) if self.history.epochs else None
 
     def events(self) -> Iterator[Event]:
         """Train until the last epoch or until the stopping policy has a reason."""
         yield from self._get_ready()
-        while len(self.history.epochs) < self.experiment.training.epochs and not self.reason:
+        while len(self.history.epochs) < self.experiment.training.epochs and not self.stop_reason:
             started = time.perf_counter()
             # 1. Every training sample once, in an order that only seed and epoch decide.
             yield from self._train()
@@ -161,18 +161,18 @@ class Trainer:
             raise _nonfinite(f"weights after step {self._step}: {', '.join(wrong[:3])}")
 
     def _validate(self) -> Generator[ValidationBatch, None, float]:
-        positions = self.samples.splits["validation"]
+        positions = self.dataset.splits["validation"]
         if not len(positions):
             return float("nan")
-        scores = self.scores("validation")
+        scores = self.evaluator("validation")
         for done in scores:
             yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
         if not self.collectives.is_main_process:  # the figures are the first rank's
             return float("nan")
         if not math.isfinite(loss := scores.loss):
             raise _nonfinite(f"validation loss after step {self._step}")
-        raw = scores.predictions(self.samples.table)
-        self.decisions, self.validation = evaluation.fit_postprocess(
+        raw = scores.predictions(self.dataset.table)
+        self.postprocess_states, self.validation = evaluation.fit_postprocess(
             self.experiment.postprocess, raw
         )
         return loss
@@ -198,9 +198,9 @@ class Trainer:
             lr=self._rate(),
             monitor=self.history.monitor,
             is_best=self.history.series().best == number - 1,
-            stop_reason=self.reason,
+            stop_reason=self.stop_reason,
             images_per_second=self._pace.images_per_second,
-            data_wait_fraction=self._pace.waiting,
+            data_wait_fraction=self._pace.data_wait_fraction,
         )
 
     def predict(
@@ -215,12 +215,12 @@ class Trainer:
         ):  # a run that goes on here has computed none of them yet
             for _ in self._features.compute(side):
                 heard()
-        scores = self.scores(side)
+        scores = self.evaluator(side)
         for _ in scores:
             heard()
-        raw = scores.predictions(self.samples.table)
+        raw = scores.predictions(self.dataset.table)
         return evaluation.apply_postprocess(
-            self.experiment.postprocess, self.decisions, raw
+            self.experiment.postprocess, self.postprocess_states, raw
         ), scores.loss
 
     def state(self) -> State:
@@ -236,36 +236,36 @@ class Trainer:
             "step": self._step,
             "totals": [float(losses), float(rights), seen],
             "history": [to_json(epoch) for epoch in self.history.epochs],
-            "decisions": self.decisions,
+            "postprocess": self.postprocess_states,
             "optimizer": optimizer,
         }
         return State(self.module.state_dict(), tensors, record)
 
     def restore(self, saved: State) -> None:
         """Go on from a state; the next event is the one that would have followed it."""
-        self.use(saved)
+        self.load_weights(saved)
         unpack_optimizer(self._optimizer, saved.optimizer, saved.record["optimizer"])
         self._step, self._totals = saved.record["step"], Totals(*saved.record["totals"])
         for epoch in saved.record["history"]:
             self.history = self.history.add(from_json(epoch))
 
-    def use(self, saved: State) -> None:
+    def load_weights(self, saved: State) -> None:
         """Take the weights and decisions of a state, to predict with them; history stays."""
         load_strict(self.module, saved.weights, file="the checkpoint")
         self._features.verify()
-        self.decisions = list(saved.record["decisions"])
+        self.postprocess_states = list(saved.record["postprocess"])
 
-    def scores(self, side: str) -> Evaluator:
+    def evaluator(self, side: str) -> Evaluator:
         """Return what predicts a side's samples, batch by batch."""
         network, batches = self._features.route(side)
         return Evaluator(
-            network, self.objective, batches, self.samples.splits[side],
+            network, self.criterion, batches, self.dataset.splits[side],
             self.experiment.training, self.collectives,
         )  # fmt: skip
 
     def _order(self, epoch: int) -> Positions:
-        train = self.samples.splits["train"]
-        labels = self.samples.table.labels[train]
+        train = self.dataset.splits["train"]
+        labels = self.dataset.table.labels[train]
         sampler = self.experiment.sampler
         order = np.asarray(train[sampler.order(labels, epoch=epoch, seed=self.experiment.seed)])
         if not 0 < len(order) == (self._drawn or len(order)):
@@ -277,7 +277,7 @@ class Trainer:
 
     def _blame(self, step: int, positions: Positions) -> NonFiniteError:
         """Name the step and the rows of the table that a loss which is not finite is of."""
-        first = self.samples.table.frame["path"].iat[positions[0]]
+        first = self.dataset.table.frame["path"].iat[positions[0]]
         rows = ", ".join(str(row) for row in positions[:3])
         more = ", ..." if len(positions) > 3 else ""
         epoch = step // self._per_epoch + 1

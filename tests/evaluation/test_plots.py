@@ -23,7 +23,7 @@ def epochs(n, **more):
             "train/accuracy": 1 - 0.5 / e,
             "validation/accuracy": 1 - 0.6 / e,
             "validation/qwk": 1 - 0.9 / e,
-            "rate": 1e-3 * 0.1 ** (e // 3),
+            "lr": 1e-3 * 0.1 ** (e // 3),
             **more,
         }
         for e in range(1, n + 1)
@@ -53,7 +53,7 @@ def test_curves_show_every_figure_beside_the_best_epoch():
     }  # fmt: skip
     marked = figures.lines[-1]
     assert (marked.get_xdata()[0], marked.get_ydata()[0]) == (5, records[4]["validation/qwk"])
-    assert list(rate.lines[0].get_ydata()) == [record["rate"] for record in records]
+    assert list(rate.lines[0].get_ydata()) == [record["lr"] for record in records]
     assert rate.get_yscale() == "log"
 
 
@@ -64,7 +64,7 @@ def test_a_monitored_loss_is_marked_among_the_losses():
 
 
 def test_without_rates_there_is_no_strip():
-    records = [{k: v for k, v in record.items() if k != "rate"} for record in epochs(3)]
+    records = [{k: v for k, v in record.items() if k != "lr"} for record in epochs(3)]
     assert len(curves_figure(records, monitor="validation/accuracy", best=2).axes) == 2
 
 

@@ -184,4 +184,4 @@ def recorded_as() -> Callable[..., None]:
     return change
 
 
-TIMES = ("seconds", "images_per_second", "waiting")
+TIMES = ("seconds", "images_per_second", "data_wait")

@@ -118,7 +118,7 @@ def test_the_same_spec_twice_is_the_same_to_the_bit(spec: Path, tmp_path: Path) 
         for threads in (1, 2)
     ]
     assert runs[0].id != runs[1].id
-    times = ("seconds", "images_per_second", "waiting")
+    times = ("seconds", "images_per_second", "data_wait")
     first, second = (
         [{k: v for k, v in json.loads(line).items() if k not in times}
          for line in (run.directory / "metrics.jsonl").read_text().splitlines()]

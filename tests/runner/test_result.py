@@ -157,11 +157,11 @@ def test_figures_that_are_no_numbers_are_null(exact: Path, tmp_path: Path) -> No
     sets = ["split={use='stratified', validation=0.0, test=0.25}", "training.monitor=train/loss",
             "training.epochs=1"]  # fmt: skip
     run = sightx.run(sightx.load(exact, sets), runs=tmp_path / "runs")
-    run.write_epoch({"epoch": 2, "loss": float("nan"), "rate": float("inf")})
+    run.write_epoch({"epoch": 2, "loss": float("nan"), "lr": float("inf")})
     path = run.directory / "metrics.jsonl"
     last = path.read_text().splitlines()[-1]
-    assert json.loads(last) == {"epoch": 2, "loss": None, "rate": None,
-                                "nonfinite": ["loss", "rate"]}  # fmt: skip
+    assert json.loads(last) == {"epoch": 2, "loss": None, "lr": None,
+                                "nonfinite": ["loss", "lr"]}  # fmt: skip
     if node := shutil.which("node"):
         script = "require('fs').readFileSync(process.argv[1], 'utf8').trim().split('\\n')"
         command = [node, "-e", f"{script}.forEach(JSON.parse)", str(path)]

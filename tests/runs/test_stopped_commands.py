@@ -90,7 +90,7 @@ def same(one: Path, other: Path) -> None:
     for file in ("model.safetensors", "optimizer.safetensors"):
         path = Path("checkpoints", name, file)
         assert (one / path).read_bytes() == (other / path).read_bytes()
-    times = {"seconds", "images_per_second", "waiting"}
+    times = {"seconds", "images_per_second", "data_wait"}
     rows = [
         [
             {key: value for key, value in json.loads(line).items() if key not in times}

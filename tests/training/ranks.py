@@ -75,11 +75,11 @@ def trained(
     steps = [float(event.loss) for event in trainer.events() if isinstance(event, Step)]
     found: dict[str, Any] = {"losses": steps, "history": trainer.history.epochs}
     found["state"] = digest(list(module.state_dict().values()))
-    scores = trainer.scores("validation")
+    scores = trainer.evaluator("validation")
     found["turns"] = list(scores)
     found["weights"] = {name: value.tolist() for name, value in module.named_parameters()}
     if collectives.is_main_process:
-        predictions = scores.predictions(trainer.samples.table)
+        predictions = scores.predictions(trainer.dataset.table)
         found["keys"], found["outputs"] = predictions.keys, predictions.outputs.tolist()
         found["loss"] = scores.loss
     return found
@@ -94,11 +94,11 @@ def evaluated(collectives: SingleProcess, world: Any) -> dict[str, Any]:
     samples = world.samples.__wrapped__()
     samples.splits["validation"] = np.arange(60, 81)
     trainer = Trainer(experiment, samples, module, CPU, collectives)
-    scores = trainer.scores("validation")
+    scores = trainer.evaluator("validation")
     turns = list(scores)
     if not collectives.is_main_process:
         return {"turns": turns}
-    predictions = scores.predictions(trainer.samples.table)
+    predictions = scores.predictions(trainer.dataset.table)
     bits = digest([torch.from_numpy(predictions.outputs), torch.tensor(scores.loss)])
     return {"turns": turns, "keys": predictions.keys, "bits": bits}
 

@@ -362,11 +362,11 @@ def test_features_of_other_weights_are_forgotten(staged: Make, all_sides: Prepar
     made = trainer(staged(), all_sides)
     run(made)
     features = made._features
-    made.use(made.state())
+    made.load_weights(made.state())
     assert features.batches is not None
     other = made.state()
     changed = {name: value * 1.5 for name, value in other.weights.items()}
-    made.use(dataclasses.replace(other, weights=changed))
+    made.load_weights(dataclasses.replace(other, weights=changed))
     assert features.batches is None
     predictions, _ = made.predict("validation")
     images, _ = made._batches.plain(all_sides.splits["validation"])

@@ -34,11 +34,11 @@ def test_waiting_is_the_time_in_which_batches_come(clock: list[float]) -> None:
     made.stop()
     clock[0] += 9.0  # what comes after counts no more
     assert made.images_per_second == pytest.approx(10 / 8)
-    assert made.waiting == pytest.approx(2 / 8)
+    assert made.data_wait_fraction == pytest.approx(2 / 8)
 
 
 def test_an_epoch_without_steps_has_no_speed(clock: list[float]) -> None:
     made = Throughput()
     assert list(made.over(iter([]))) == []
     made.stop()
-    assert (made.images_per_second, made.waiting) == (0.0, 0.0)
+    assert (made.images_per_second, made.data_wait_fraction) == (0.0, 0.0)

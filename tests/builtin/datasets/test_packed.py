@@ -77,7 +77,7 @@ def pack(original, tmp_path):
 
 def outcome(run):
     """Return what must not depend on where images lie."""
-    times = [name for name in run.metrics if name.startswith(("seconds", "images", "waiting"))]
+    times = [name for name in run.metrics if name.startswith(("seconds", "images", "data_wait"))]
     result = {key: value for key, value in run.result.items() if key != "seconds"}
     return (
         (run.checkpoint() / "model.safetensors").read_bytes(),

@@ -220,7 +220,7 @@ def outcome(run):
     """Return what must not depend on where images lie."""
     weights = (run.checkpoint() / "model.safetensors").read_bytes()
     keys = [key for key in run.result if key not in ("seconds",)]
-    times = [name for name in run.metrics if name.startswith(("seconds", "images", "waiting"))]
+    times = [name for name in run.metrics if name.startswith(("seconds", "images", "data_wait"))]
     return (
         weights,
         {key: run.result[key] for key in keys},

@@ -29,7 +29,7 @@ def run(tmp_path):
 def figures(number, qwk):
     return {
         "epoch": number, "train/loss": 1.0 / number, "validation/loss": 1.2 / number,
-        "train/accuracy": 0.5, "validation/accuracy": 0.4, MONITOR: qwk, "rate": 1e-3,
+        "train/accuracy": 0.5, "validation/accuracy": 0.4, MONITOR: qwk, "lr": 1e-3,
     }  # fmt: skip
 
 
