@@ -289,8 +289,8 @@ def test_early_stopping_ends_the_generator_with_its_reason(
     )
     epochs = list(made.epochs())
     assert len(epochs) == 2
-    assert epochs[-1].stop
-    assert "validation/loss" in epochs[-1].stop
+    assert epochs[-1].stop_reason
+    assert "validation/loss" in epochs[-1].stop_reason
 
 
 def test_groups_have_rates_of_their_own(experiment: Make, samples: PreparedDataset) -> None:
