@@ -1,7 +1,16 @@
-"""Everything that a plugin author needs: kinds of component, hooks, records and helpers.
+"""Everything that a plugin author imports.
 
-Built-in components import only this module, as those of any plugin do. Importing it loads no torch
-and no pandas: heavy names are imported on first use.
+- Kinds to subclass: Dataset, Split, Preprocess, Normalize, Augment, Sampler, Model, Loss,
+  Optimizer, Scheduler, Postprocess, Metric, Checkpoint, Stopping, Observer.
+- Types of fields, arguments and results: Settings, ParamGroup, File, Place, Location, Weights,
+  Shape, Traits, Statistics, Params, Direction.
+- `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
+- Records that methods get or return: ImageTable, PixelRows, Predictions, History, Series, Epoch,
+  Step, ValidationBatch, Experiment, Run.
+- Helpers: random generators and seeds, files and tables, hints for misspelt names, plots.
+
+Built-in components import only this module, like those of any other plugin. Importing it loads
+neither torch nor pandas: heavy names are imported on first use.
 """
 
 from __future__ import annotations
@@ -22,6 +31,7 @@ from sightx.errors import (
     suggest,
 )
 from sightx.records import SPLITS
+from sightx.records.history import Direction
 from sightx.registry.checks import Check, Finding
 from sightx.registry.components import (
     Component,
@@ -45,11 +55,13 @@ from sightx.registry.kinds import (
     Normalize,
     Observer,
     Optimizer,
+    Params,
     Postprocess,
     Preprocess,
     Sampler,
     Scheduler,
     Split,
+    Statistics,
     Stopping,
 )
 
@@ -108,6 +120,7 @@ __all__ = [
     "Component",
     "DataError",
     "Dataset",
+    "Direction",
     "Epoch",
     "Experiment",
     "File",
@@ -123,6 +136,7 @@ __all__ = [
     "Observer",
     "Optimizer",
     "ParamGroup",
+    "Params",
     "PixelRows",
     "Place",
     "PluginError",
@@ -141,6 +155,7 @@ __all__ = [
     "SightXError",
     "SpecError",
     "Split",
+    "Statistics",
     "Step",
     "Stopping",
     "Traits",
@@ -175,5 +190,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the names that are imported on first use, too."""
+    """List all public names, also those that are imported on first use."""
     return sorted(__all__)

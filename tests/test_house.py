@@ -48,7 +48,7 @@ TESTED_ELSEWHERE = {
     "builtin/datasets/fundus_lesions.py": "builtin/datasets/test_fundus.py",
     "builtin/datasets/pickles.py": "builtin/datasets/test_cifar10.py",
     "builtin/datasets/written.py": "builtin/datasets/test_shards.py",
-    "builtin/models/layers.py": "builtin/models/test_models.py",
+    "builtin/models/networks.py": "builtin/models/test_models.py",
     "cli/evaluate.py": "cli/test_run.py",
     "cli/options.py": "cli/test_validate.py",
     "cli/predict.py": "cli/test_run.py",

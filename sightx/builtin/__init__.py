@@ -1,4 +1,4 @@
-"""The components that ship with SightX; they are registered like those of any plugin."""
+"""The components that ship with SightX, registered like those of any other plugin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sightx.builtin import (
     stopping,
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic
-from sightx.builtin.models import any_torchvision, resnet, simple_cnn, simplenet
+from sightx.builtin.models import resnet, simple_cnn, simplenet, torchvision
 from sightx.builtin.observers import console, curves
 from sightx.builtin.splits import fresh, listed
 from sightx.plugin import Check, Component, hookimpl
@@ -25,7 +25,7 @@ from sightx.plugin import Check, Component, hookimpl
 
 @hookimpl
 def sightx_components() -> list[type[Component]]:
-    """Return every built-in component, by kind."""
+    """Return all built-in components, by kind."""
     return [
         csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, packed.Packed,
         shards.Shards, synthetic.SyntheticFundus,
@@ -34,8 +34,7 @@ def sightx_components() -> list[type[Component]]:
         normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,
         augment.ColorJitter, augment.Crop, augment.Flip, augment.Rotate, augment.Shift,
         samplers.Balanced, samplers.Sequential, samplers.Shuffle,
-        any_torchvision.TorchvisionModel, resnet.ResNet50, simple_cnn.SimpleCnn,
-        simplenet.SimpleNet,
+        resnet.ResNet50, simple_cnn.SimpleCnn, simplenet.SimpleNet, torchvision.TorchvisionModel,
         losses.CrossEntropy, losses.InverseFrequencyCrossEntropy,
         optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sgd,
         schedulers.Constant, schedulers.Cosine, schedulers.OneCycle, schedulers.Plateau,
@@ -51,5 +50,5 @@ def sightx_components() -> list[type[Component]]:
 
 @hookimpl
 def sightx_checks() -> list[Check]:
-    """Return every built-in rule, by stage."""
+    """Return all built-in checks, by stage."""
     return checks.CHECKS

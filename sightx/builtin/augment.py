@@ -1,14 +1,13 @@
-"""Random changes of a batch in training; each sample has a draw of its own."""
+"""Random augmentations of training batches, drawn independently for each sample."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from sightx.plugin import Augment
+from sightx.plugin import Augment, Params
 
 if TYPE_CHECKING:
     from typing import Self
@@ -17,28 +16,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Array = np.ndarray[Any, Any]
-    Params = Mapping[str, Array]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Flip(Augment):
-    """Mirror images left to right, upside down, or both."""
+    """Flip images horizontally, vertically, or both."""
 
     name = "flip"
 
     horizontal: Probability = 0.5
-    """How often left and right change places."""
+    """Probability of exchanging left and right, 0 to 1."""
     vertical: Probability = 0.0
-    """How often top and bottom change places."""
+    """Probability of exchanging top and bottom, 0 to 1."""
 
     def mirrors(self) -> bool:
-        """Say whether left and right may change places."""
+        """Return whether images may be flipped horizontally."""
         return self.horizontal > 0
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
-        """Return the sign of each axis."""
+        """Draw the sign of each axis, 1 or -1."""
         import numpy as np
 
         return {
@@ -47,52 +45,52 @@ class Flip(Augment):
         }
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
-        """Return diagonals of 1 and -1."""
-        return _matrix(params["x"], 0, 0, 0, params["y"], 0)
+        """Return diagonal matrices of the signs."""
+        return _affine(params["x"], 0, 0, 0, params["y"], 0)
 
 
 class Rotate(Augment):
-    """Turn images about their centre; the corners that come in are black."""
+    """Rotate images around their centre; uncovered corners become black."""
 
     name = "rotate"
 
     degrees: Annotated[float, Field(gt=0, le=180)]
-    """The largest turn, either way; turns are spread evenly. 180 gives every angle."""
+    """Largest angle; angles are uniform in [-degrees, degrees]. 180 gives every angle."""
 
     def mirrors(self) -> bool:
-        """Say whether left and right may change places: beyond a quarter turn they do."""
+        """Return whether left and right may be exchanged: beyond 90 degrees they are."""
         return self.degrees > 90
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
-        """Return angles in degrees, counter-clockwise."""
+        """Draw angles in degrees, counter-clockwise."""
         return {"angle": rng.uniform(-self.degrees, self.degrees, n)}
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
-        """Return the turns back."""
+        """Return the inverse rotations: from output to input."""
         import numpy as np
 
         angle = np.deg2rad(params["angle"])
         cosine, sine = np.cos(angle), np.sin(angle)
-        return _matrix(cosine, -sine, 0, sine, cosine, 0)
+        return _affine(cosine, -sine, 0, sine, cosine, 0)
 
 
 class Crop(Augment):
-    """Cut out a random part and enlarge it to the whole.
+    """Crop a random rectangle and resize it to the full image.
 
-    Area, aspect and place are drawn as for torchvision's RandomResizedCrop; where such a part would
-    not fit, its aspect gives way and its area stays, without another try. Nothing is ever reduced,
-    so no antialiasing is needed.
+    Area, aspect ratio and position are drawn as in torchvision's RandomResizedCrop. If a rectangle
+    does not fit, its aspect ratio is changed and its area is kept, so there is no second try. A
+    crop is never reduced, so no antialiasing is needed.
     """
 
     name = "crop"
 
-    scale: tuple[Share, Share] = (0.08, 1.0)
-    """The smallest and the largest share of the area."""
+    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    """Smallest and largest fraction of the image's area, 0 to 1; uniformly distributed."""
     ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
-    """The smallest and the largest width for a height of one; logarithms are spread evenly."""
+    """Smallest and largest aspect ratio, width / height; its logarithm is uniformly distributed."""
 
     @model_validator(mode="after")
-    def _ascending(self) -> Self:
+    def _check_order(self) -> Self:
         for key in ("scale", "ratio"):
             low, high = getattr(self, key)
             if low > high:
@@ -100,7 +98,7 @@ class Crop(Augment):
         return self
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
-        """Return shares of the area, aspects, and places between the borders, -0.5 to 0.5."""
+        """Draw fractions of the area, aspect ratios, and positions from -0.5 to 0.5."""
         import numpy as np
 
         low, high = self.ratio
@@ -112,7 +110,7 @@ class Crop(Augment):
         }
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
-        """Return the size of each part as shares of the whole, and its centre."""
+        """Return scalings to the size of each rectangle, and shifts to its centre."""
         import numpy as np
 
         full_height, full_width = size
@@ -120,51 +118,51 @@ class Crop(Augment):
         ratio = np.clip(params["ratio"], area / full_height**2, full_width**2 / area)
         width, height = np.sqrt(area * ratio), np.sqrt(area / ratio)
         x, y = params["x"] * (full_width - width), params["y"] * (full_height - height)
-        return _matrix(width / full_width, 0, x, 0, height / full_height, y)
+        return _affine(width / full_width, 0, x, 0, height / full_height, y)
 
 
 class Shift(Augment):
-    """Move images by whole pixels; what comes in is black.
+    """Shift images by whole pixels; uncovered pixels become black.
 
-    The same as padding every side and cutting the old size out again at random, as is customary
-    with CIFAR.
+    This equals padding all four borders and cropping the old size at a random position, the usual
+    augmentation for CIFAR.
     """
 
     name = "shift"
 
     pixels: PositiveInt = 4
-    """The largest move along each axis, either way."""
+    """Largest shift along each axis in pixels; shifts are uniform in [-pixels, pixels]."""
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
-        """Return moves in pixels."""
+        """Draw shifts in pixels."""
         low, high = -self.pixels, self.pixels + 1
         return {axis: rng.integers(low, high, n).astype(float) for axis in ("x", "y")}
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
-        """Return the moves."""
-        return _matrix(1, 0, params["x"], 0, 1, params["y"])
+        """Return the shifts."""
+        return _affine(1, 0, params["x"], 0, 1, params["y"])
 
 
 class ColorJitter(Augment):
-    """Change brightness, contrast, saturation and hue, in this order.
+    """Change brightness, contrast, saturation and hue at random, in this order.
 
-    Each factor means what it does in torchvision: 1 changes nothing, and every step ends in [0, 1].
-    Images of one channel have neither saturation nor hue.
+    Factors have torchvision's meaning: 1 changes nothing, and the result of each step is clamped to
+    [0, 1]. Saturation and hue of images with one channel do not change.
     """
 
     name = "color-jitter"
 
     brightness: NonNegativeFloat = 0.0
-    """Pixels times a factor between 1 - brightness (not below 0) and 1 + brightness."""
+    """Pixels are multiplied by a factor from max(0, 1 - brightness) to 1 + brightness."""
     contrast: NonNegativeFloat = 0.0
-    """The distance to the image's mean luma, times such a factor."""
+    """Likewise, a factor for each pixel's difference from the mean luma of the image."""
     saturation: NonNegativeFloat = 0.0
-    """The distance to each pixel's luma, times such a factor."""
+    """Likewise, a factor for each channel's difference from the luma of the pixel."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """The largest turn of the colour wheel either way; 0.5 is half of it."""
+    """Largest shift of the hue, in turns of the colour wheel; 0.5 gives every hue."""
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
-        """Return factors, and the turn of the hue."""
+        """Draw factors, and shifts of the hue in turns."""
         factors = {
             key: rng.uniform(max(0.0, 1 - strength), 1 + strength, n)
             for key in ("brightness", "contrast", "saturation")
@@ -173,23 +171,23 @@ class ColorJitter(Augment):
         return {**factors, "hue": rng.uniform(-self.hue, self.hue, n)}
 
     def apply(self, images: Tensor, targets: Tensor, params: Params) -> tuple[Tensor, Tensor]:
-        """Return images in other colours."""
-        values = {key: _beside(images, drawn) for key, drawn in params.items()}
-        coloured = images.shape[1] == 3
+        """Return the images with changed colours."""
+        values = {key: _per_sample(images, value) for key, value in params.items()}
+        is_rgb = images.shape[1] == 3
         if self.brightness:
             images = (images * values["brightness"]).clamp(0, 1)
         if self.contrast:
             mean = _luma(images).mean(dim=(-2, -1), keepdim=True)
             images = mean.lerp(images, values["contrast"]).clamp(0, 1)
-        if self.saturation and coloured:
+        if self.saturation and is_rgb:
             images = _luma(images).lerp(images, values["saturation"]).clamp(0, 1)
-        if self.hue and coloured:
-            images = _hue_turned(images, values["hue"])
+        if self.hue and is_rgb:
+            images = _shift_hue(images, values["hue"])
         return images, targets
 
 
-def _matrix(*entries: Array | float) -> Tensor:
-    """Return (n, 2, 3) from six entries, row by row; numbers hold for all samples."""
+def _affine(*entries: Array | float) -> Tensor:
+    """Return float32 (n, 2, 3) from six entries, row by row: arrays (n,) or numbers."""
     import numpy as np
     import torch
 
@@ -197,34 +195,34 @@ def _matrix(*entries: Array | float) -> Tensor:
     return torch.from_numpy(stacked.reshape(-1, 2, 3).astype(np.float32))
 
 
-def _beside(images: Tensor, drawn: Array) -> Tensor:
-    """Return one number a sample, (n, 1, 1, 1), where the images are."""
+def _per_sample(images: Tensor, values: Array) -> Tensor:
+    """Return values (n,) as (n, 1, 1, 1), with the dtype and device of the images."""
     import torch
 
     from sightx.plugin import to_device
 
-    return to_device(torch.from_numpy(drawn).to(images.dtype), images.device).view(-1, 1, 1, 1)
+    return to_device(torch.from_numpy(values).to(images.dtype), images.device).view(-1, 1, 1, 1)
 
 
 def _luma(images: Tensor) -> Tensor:
-    """Return ITU-R 601 luma, (n, 1, H, W); of one channel, that channel."""
+    """Return the luma of ITU-R BT.601, (n, 1, H, W); a single channel is its own luma."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
     red, green, blue = images[:, :, None].unbind(dim=1)
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _hue_turned(images: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of the HSV hexcone (Smith 1978), keeping saturation and value."""
+def _shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Shift the hue in the HSV colour model (A. R. Smith, 1978); saturation and value stay."""
     import torch
 
     red, green, blue = images[:, :, None].unbind(dim=1)
     high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
     chroma = high - low
-    by = chroma.clamp(min=torch.finfo(images.dtype).tiny)  # greys have no hue: any does
-    other = torch.where(high == green, 2 + (blue - red) / by, 4 + (red - green) / by)
-    hue = torch.where(high == red, (green - blue) / by, other)
-    hue = (hue + 6 * turn).remainder(6)  # in sixths: red is 0, green 2, blue 4
-    # A channel has all chroma up to one sixth from its own hue, and none from two sixths on.
-    shares = torch.cat([(hue - 3).abs() - 1, 2 - (hue - 2).abs(), 2 - (hue - 4).abs()], dim=1)
-    return torch.addcmul(low, chroma, shares.clamp_(0, 1))
+    divisor = chroma.clamp(min=torch.finfo(images.dtype).tiny)  # greys have no hue: any will do
+    other = torch.where(high == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
+    hue = torch.where(high == red, (green - blue) / divisor, other)
+    hue = (hue + 6 * turns).remainder(6)  # in sixths of a turn: red is 0, green 2, blue 4
+    # A channel has all of the chroma up to 1/6 turn from its own hue, and none beyond 2/6.
+    portions = torch.cat([(hue - 3).abs() - 1, 2 - (hue - 2).abs(), 2 - (hue - 4).abs()], dim=1)
+    return torch.addcmul(low, chroma, portions.clamp_(0, 1))

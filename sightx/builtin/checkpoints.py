@@ -1,4 +1,4 @@
-"""Which states of a run are kept, each a pure function of the epochs so far."""
+"""Rules for which checkpoints to keep: pure functions of the history."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ if TYPE_CHECKING:
 
 
 class Best(Checkpoint):
-    """Keep the state whose monitored figure is best.
+    """Keep the checkpoint with the best monitored metric.
 
-    Of equals the earliest stays; an epoch without a figure is never kept.
+    Of equal values the earliest wins; an epoch whose metric is NaN is never kept.
     """
 
     name = "best"
 
     monitor: str | None = None
-    """The figure to follow, such as `validation/loss`; left out, the experiment's."""
+    """Metric to monitor, such as `validation/loss`; by default `training.monitor`."""
 
     def keep(self, history: History) -> Collection[str]:
-        """Return "best" if the last epoch beats all before it."""
+        """Return "best" if the last epoch is better than all earlier ones."""
         last = len(history.epochs) - 1
         return {"best"} if history.series(self.monitor).best == last else set()
 
 
 class Every(Checkpoint):
-    """Keep a state every few epochs."""
+    """Keep a checkpoint every few epochs."""
 
     name = "every"
 
     epochs: PositiveInt = 1
-    """Epochs between two states that are kept."""
+    """Number of epochs between two checkpoints."""
 
     def keep(self, history: History) -> Collection[str]:
-        """Return a name with the number of the epoch, counted from 1: "epoch-0005"."""
-        done = len(history.epochs)
-        return {f"epoch-{done:04d}"} if done and done % self.epochs == 0 else set()
+        """Return a name with the number of the epoch, from 1: "epoch-0005"."""
+        finished = len(history.epochs)
+        return {f"epoch-{finished:04d}"} if finished and finished % self.epochs == 0 else set()
 
 
 class Last(Checkpoint):
-    """Keep the latest state."""
+    """Keep the latest checkpoint."""
 
     name = "last"
 
     def keep(self, history: History) -> Collection[str]:
-        """Return "last"."""
+        """Return "last" after every epoch."""
         return {"last"}

@@ -1,4 +1,4 @@
-"""What training makes small: one number a sample."""
+"""Per-sample losses."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ if TYPE_CHECKING:
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy, all samples alike.
+    """Cross-entropy with equal weights for all samples.
 
-    -sum_c t_c log p_c of each sample, in nats, for outputs (B, C) as logits; targets are classes
-    (B,) or, when mixed, probabilities (B, C).
+    The loss of a sample is -sum_c t_c log p_c, in nats, where p is the softmax of the outputs
+    (B, classes). Targets t are classes (B,), or probabilities (B, classes) once they are mixed.
     """
 
     name = "cross-entropy"
     capturable = True
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of each target that is spread evenly over all classes."""
+    """Fraction of each target that is distributed evenly over all classes, from 0 to below 1."""
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
-        """Return the cross-entropy of each sample."""
+        """Return torch's CrossEntropyLoss without reduction."""
         from torch import nn
 
         return nn.CrossEntropyLoss(reduction="none", label_smoothing=self.label_smoothing)
 
 
 class InverseFrequencyCrossEntropy(Loss):
-    """Cross-entropy, rare classes weighing more.
+    """Cross-entropy with larger weights for rare classes.
 
-    A sample of class c weighs N / (C n_c), where the training side has N samples of C classes, n_c
-    of them of class c: scikit-learn's "balanced". A class without any counts as if it had one: its
-    samples, which only validation and test can hold, then weigh most, but not infinitely. A mixed
-    target (B, C) weighs what its classes weigh on average.
+    A sample of class c has the weight N / (C n_c), where the train split has N samples of C
+    classes and n_c samples of class c; this is scikit-learn's class_weight="balanced". A class that
+    has no training samples counts as if it had one, so that its samples in other splits get the
+    largest weight instead of an infinite one. The weight of a mixed target (B, classes) is the
+    mean of the classes' weights.
     """
 
     name = "inverse-frequency-cross-entropy"
@@ -49,21 +50,21 @@ class InverseFrequencyCrossEntropy(Loss):
     balances = True
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
-        """Return the cross-entropy of each sample, not weighted."""
+        """Return torch's CrossEntropyLoss without reduction and weights."""
         from torch import nn
 
         return nn.CrossEntropyLoss(reduction="none")
 
     def weights(self, targets: Tensor, class_counts: Sequence[int]) -> Tensor:
-        """Return each sample's weight, (B,)."""
-        balanced = _balanced(tuple(class_counts), targets.device)
-        return targets.to(balanced) @ balanced if targets.ndim == 2 else balanced[targets]
+        """Return the weight of each sample, float32 (B,)."""
+        weights = _class_weights(tuple(class_counts), targets.device)
+        return targets.to(weights) @ weights if targets.ndim == 2 else weights[targets]
 
 
-@lru_cache(maxsize=16)  # a step must not wait for a copy to the device
-def _balanced(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the weight of each class, fp32 (C,)."""
+@lru_cache(maxsize=16)  # A step must not wait for a copy to the device.
+def _class_weights(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the weight of each class, float32 (classes,)."""
     import torch
 
-    share = sum(counts) / len(counts)
-    return torch.tensor([share / max(count, 1) for count in counts], device=device)
+    mean = sum(counts) / len(counts)
+    return torch.tensor([mean / max(count, 1) for count in counts], device=device)

@@ -1,4 +1,4 @@
-"""Rules by which weights move: torch's own, with torch's names and defaults."""
+"""Optimizers of torch, with torch's names and defaults."""
 
 from __future__ import annotations
 
@@ -15,56 +15,58 @@ if TYPE_CHECKING:
     import torch
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
-_FUSED = ("cpu", "cuda", "mps")
+_FUSED_DEVICES = ("cpu", "cuda", "mps")
 _WRAPPED = ("add_param_group", "state_dict", "load_state_dict")
 
 
 class _TorchOptimizer(Optimizer):
-    """Its fields are the arguments of the optimizer in torch, but for `group`."""
+    """An optimizer whose fields, except `group`, are the arguments of torch's class."""
 
-    def _arguments(self) -> dict[str, Any]:
+    def _torch_arguments(self) -> dict[str, Any]:
         return self.model_dump(exclude={"group"})
 
 
 @cache
-def _lean(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """Return torch's optimizer without what torch.compile alone needs of it.
+def _without_compiler(
+    optimizer: type[torch.optim.Optimizer],
+) -> Callable[..., torch.optim.Optimizer]:
+    """Return torch's optimizer class without the wrappers that only torch.compile needs.
 
-    Torch wraps these methods so that compiled code steps over them, and imports torch._dynamo when
-    one is first called: as long as importing torch itself. What is wrapped is left as it is.
+    The first call of a wrapped method imports torch._dynamo, which takes as long as importing torch
+    itself.
     """
     import torch
 
-    kept = {name: unwrap(getattr(optimizer, name)) for name in _WRAPPED}
+    methods = {name: unwrap(getattr(optimizer, name)) for name in _WRAPPED}
     step = torch.no_grad()(unwrap(optimizer.step))
     body = {"__module__": optimizer.__module__, "__doc__": optimizer.__doc__, "step": step}
-    return type(optimizer.__name__, (optimizer,), body | kept)
+    return type(optimizer.__name__, (optimizer,), body | methods)
 
 
-def _fused(groups: list[dict[str, Any]]) -> bool:
-    """Say whether torch has kernels there that move all weights at once."""
-    return all(w.device.type in _FUSED for group in groups for w in group["params"])
+def _can_fuse(groups: list[dict[str, Any]]) -> bool:
+    """Return whether torch has fused kernels for the devices of all weights."""
+    return all(p.device.type in _FUSED_DEVICES for group in groups for p in group["params"])
 
 
 class Sgd(_TorchOptimizer):
-    """Stochastic gradient descent, with momentum if wanted."""
+    """Stochastic gradient descent, optionally with momentum."""
 
     name = "sgd"
     capturable = True
 
     lr: PositiveFloat = 1e-2
-    """The learning rate that the scheduler scales."""
+    """Learning rate; the scheduler multiplies it by a factor."""
     momentum: Decay = 0.0
-    """The share of the last step's direction that goes on."""
+    """Momentum factor, from 0 to below 1."""
     dampening: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of the gradient that momentum leaves out."""
+    """Dampening of the momentum: 1 - dampening is the factor of the gradient, 0 to 1."""
     weight_decay: NonNegativeFloat = 0.0
-    """How much of each weight is added to its gradient."""
+    """L2 penalty: this multiple of each weight is added to its gradient."""
     nesterov: bool = False
-    """Whether the gradient is taken as if ahead, after the momentum's step."""
+    """Use Nesterov momentum."""
 
     @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Self:
+    def _check_nesterov(self) -> Self:
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("nesterov needs momentum above 0 and dampening 0")
         return self
@@ -73,73 +75,79 @@ class Sgd(_TorchOptimizer):
         """Return torch's SGD."""
         import torch
 
-        return _lean(torch.optim.SGD)(groups, **self._arguments(), fused=_fused(groups))
+        return _without_compiler(torch.optim.SGD)(
+            groups, **self._torch_arguments(), fused=_can_fuse(groups)
+        )
 
 
 class Adam(_TorchOptimizer):
-    """Adam: steps scaled by running moments of the gradient.
+    """Adam: steps scaled by running averages of the gradient and of its square.
 
-    Kingma, Ba, ICLR 2015; AMSGrad is of Reddi, Kale, Kumar, ICLR 2018.
+    D. Kingma and J. Ba, ICLR 2015. AMSGrad: S. Reddi, S. Kale and S. Kumar, ICLR 2018.
     """
 
     name = "adam"
     capturable = True
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """What the running means of the gradient and of its square keep at each step."""
+    """Decay rates of the running averages of the gradient and of its square."""
     eps: PositiveFloat = 1e-8
-    """What is added to the root of the mean square."""
+    """Number added to the square root of the mean square, for numerical stability."""
     weight_decay: NonNegativeFloat = 0.0
-    """How much of each weight is added to its gradient."""
+    """L2 penalty: this multiple of each weight is added to its gradient."""
     amsgrad: bool = False
-    """Whether the largest mean square so far is used."""
+    """Use the largest mean square so far (AMSGrad)."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return torch's Adam."""
         import torch
 
-        return _lean(torch.optim.Adam)(groups, **self._arguments(), fused=_fused(groups))
+        return _without_compiler(torch.optim.Adam)(
+            groups, **self._torch_arguments(), fused=_can_fuse(groups)
+        )
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient.
+    """Adam with decoupled weight decay.
 
-    Loshchilov, Hutter, ICLR 2019.
+    I. Loshchilov and F. Hutter, ICLR 2019.
     """
 
     name = "adamw"
 
     weight_decay: NonNegativeFloat = 0.01
-    """What share of each weight, times the learning rate, a step takes away."""
+    """Each step subtracts learning rate x weight_decay x weight from each weight."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return torch's AdamW."""
         import torch
 
-        return _lean(torch.optim.AdamW)(groups, **self._arguments(), fused=_fused(groups))
+        return _without_compiler(torch.optim.AdamW)(
+            groups, **self._torch_arguments(), fused=_can_fuse(groups)
+        )
 
 
 class RmsProp(_TorchOptimizer):
-    """RMSprop: steps scaled by the running mean square of the gradient.
+    """RMSprop: steps scaled by a running average of the squared gradient.
 
-    Tieleman, Hinton, 2012.
+    T. Tieleman and G. Hinton, 2012.
     """
 
     name = "rmsprop"
 
     alpha: Decay = 0.99
-    """What the running mean of the gradient's square keeps at each step."""
+    """Decay rate of the running average of the squared gradient."""
     eps: PositiveFloat = 1e-8
-    """What is added to the root of the mean square."""
+    """Number added to the square root of the mean square, for numerical stability."""
     weight_decay: NonNegativeFloat = 0.0
-    """How much of each weight is added to its gradient."""
+    """L2 penalty: this multiple of each weight is added to its gradient."""
     momentum: Decay = 0.0
-    """The share of the last step's direction that goes on."""
+    """Momentum factor, from 0 to below 1."""
     centered: bool = False
-    """Whether the variance of the gradient scales the step, not its mean square."""
+    """Scale steps by the variance of the gradient instead of its mean square."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return torch's RMSprop."""
         import torch
 
-        return _lean(torch.optim.RMSprop)(groups, **self._arguments())
+        return _without_compiler(torch.optim.RMSprop)(groups, **self._torch_arguments())

@@ -1,4 +1,4 @@
-"""Deterministic changes of one image, made once: sizes, crops and colours."""
+"""Preprocessing of images: sizes, crops and colours."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 
-_LOOK = 512  # the longer side, or up to twice that, of the image on which a disc is looked for
-_FILLS = 0.5  # a disc fills this share of a photograph's height and width, or more
-_BLACK, _BRIGHT = 0.01, 0.9  # quantiles that stand for the surround and for the lit retina
-_CHORD = 0.05  # a line crosses the disc where this share of the image's shorter side is lit
+_SEARCH_SIZE = 512  # The disc is detected on an image whose longer edge is 512 to 1023 pixels.
+_MIN_DISC = 0.5  # A disc fills at least this fraction of a photograph's height and width.
+_BLACK, _BRIGHT = 0.01, 0.9  # Quantiles for the brightness of the surround and of the retina.
+_MIN_CHORD = 0.05  # A line crosses the disc if this fraction of the shorter edge is bright.
 
 
 class Resize(Preprocess):
-    """Change the size.
+    """Resize images, bilinearly with antialiasing.
 
-    Bilinear with antialiasing, in the integer arithmetic that torchvision's resize of uint8
-    tensors uses too; Pillow's differs by one grey level at most.
+    The result is the same as torchvision's resize of uint8 tensors; Pillow's differs by at most one
+    grey level.
     """
 
     name = "resize"
@@ -34,35 +34,35 @@ class Resize(Preprocess):
     size: Size
     """One number for a square, or height and width."""
     fit: Literal["stretch", "pad", "cover"] = "stretch"
-    """What keeps another shape out: stretch both sides, pad with black, or cut the longer side."""
+    """How to reach another aspect ratio: `stretch`, `pad` with black, or `cover` and crop."""
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the image in the new size."""
-        wanted = _pair(self.size)
-        return _centered(_resized(image, self._scaled(image.shape[-2:], wanted)), wanted)
+        """Return the resized image."""
+        size = _pair(self.size)
+        return _crop_or_pad(_resize(image, self._scaled_size(image.shape[-2:], size)), size)
 
     def shape(self, shape: Shape) -> Shape:
-        """Return the new size, whatever the old one is."""
+        """Return the new size with the same number of channels."""
         return Shape(shape.channels, *_pair(self.size))
 
     def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
-        """Return the new size, whatever follows; `pad` and `cover` need no more of either side."""
+        """Return the new size: `pad` and `cover` need no more pixels than `stretch`."""
         return _pair(self.size)
 
-    def _scaled(self, size: tuple[int, ...], wanted: tuple[int, int]) -> tuple[int, int]:
-        """Return the size before padding or cutting; at least one side is the wanted one."""
+    def _scaled_size(self, old: tuple[int, ...], new: tuple[int, int]) -> tuple[int, int]:
+        """Return the size before padding or cropping; its height or width is the new one."""
         if self.fit == "stretch":
-            return wanted
+            return new
         choose = min if self.fit == "pad" else max
-        scale = choose(wanted[0] / size[0], wanted[1] / size[1])
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        scale = choose(new[0] / old[0], new[1] / old[1])
+        return max(1, round(old[0] * scale)), max(1, round(old[1] * scale))
 
 
 class CenterCrop(Preprocess):
-    """Cut out the middle.
+    """Crop the centre of images.
 
-    A side that is smaller than the crop is padded with black; an odd pixel goes where torchvision's
-    center_crop puts it.
+    An image that is smaller than the crop is padded with black. The result is the same as that of
+    torchvision's center_crop, also for odd differences.
     """
 
     name = "center-crop"
@@ -71,8 +71,8 @@ class CenterCrop(Preprocess):
     """One number for a square, or height and width."""
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the middle of the image."""
-        return _centered(image, _pair(self.size))
+        """Return the centre of the image."""
+        return _crop_or_pad(image, _pair(self.size))
 
     def shape(self, shape: Shape) -> Shape:
         """Return the size of the crop."""
@@ -80,78 +80,79 @@ class CenterCrop(Preprocess):
 
 
 class CropToFundus(Preprocess):
-    """Cut a photograph of the retina down to its disc.
+    """Crop photographs of the retina to the bounding box of the bright disc.
 
-    The result is the bounding box of the lit disc, less high than wide where the camera cut it off;
-    a resize with `fit = "pad"` keeps its proportions. Lines with but few lit pixels, such as those
-    of a label in a corner, do not count. Images without a black surround, and black ones, stay.
+    The box is wider than high if the camera has cut off the disc; resize with `fit = "pad"` to keep
+    its aspect ratio. Rows and columns with few bright pixels, such as those of a label in a corner,
+    do not count. Images without a black surround, and black images, are not changed.
     """
 
     name = "crop-to-fundus"
     revision = 2
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What is lit: this share of the way from the surround's brightness to the retina's."""
+    """Pixels above surround + threshold x (retina - surround) in brightness are bright; 0 to 1."""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """What to keep around the disc, as a share of its height and width."""
+    """Margin around the disc, as a fraction of its height and width."""
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the part of the image that shows the disc."""
-        grid, cell = _squares(image)
+        """Return the part of the image that contains the disc."""
+        grid, cell = _halve(image)
         height, width = grid.shape[-2:]
-        long = max(height, width)
-        step = long / _LOOK if long >= 2 * _LOOK else 1.0  # where sides cannot be halved so far
-        small = _resized(grid, (max(1, round(height / step)), max(1, round(width / step))))
-        rows, columns = self._box(small.amax(dim=0).numpy())
-        top, bottom = self._widened(rows, small.shape[-2], height)
-        left, right = self._widened(columns, small.shape[-1], width)
+        longer = max(height, width)
+        # An odd height or width cannot be halved, so the image may still be large.
+        step = longer / _SEARCH_SIZE if longer >= 2 * _SEARCH_SIZE else 1.0
+        small = _resize(grid, (max(1, round(height / step)), max(1, round(width / step))))
+        rows, columns = self._find_disc(small.amax(dim=0).numpy())
+        top, bottom = self._with_margin(rows, small.shape[-2], height)
+        left, right = self._with_margin(columns, small.shape[-1], width)
         return image[:, top * cell : bottom * cell, left * cell : right * cell]
 
     def shape(self, shape: Shape) -> Shape:
-        """Return the channels; only the image itself tells how large its disc is."""
+        """Return an unknown size: it depends on the image."""
         return Shape(shape.channels, None, None)
 
     def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return a size of which the disc fills enough, and on which the same disc is found."""
+        """Return a size whose disc is large enough, and on which the same disc is detected."""
         if size is None:
             return None
-        height, width = (max(_LOOK, math.ceil(side / _FILLS)) for side in size)
+        height, width = (max(_SEARCH_SIZE, math.ceil(edge / _MIN_DISC)) for edge in size)
         return height, width
 
-    def _box(self, light: npt.NDArray[np.uint8]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the rows and the columns of the disc, each as start and end."""
+    def _find_disc(self, light: npt.NDArray[np.uint8]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the (start, end) of the rows and of the columns of the disc in uint8 (H, W)."""
         import numpy as np
 
         counts = np.bincount(light.ravel()).cumsum()
         black, bright = np.searchsorted(counts, np.multiply([_BLACK, _BRIGHT], light.size))
-        lit = light > black + self.threshold * (bright - black)
-        chord = _CHORD * min(light.shape)
-        rows = _longest_run(lit.sum(axis=1) > chord)
-        columns = _longest_run(lit[slice(*rows)].sum(axis=0) > chord)
+        is_bright = light > black + self.threshold * (bright - black)
+        chord = _MIN_CHORD * min(light.shape)
+        rows = _longest_run(is_bright.sum(axis=1) > chord)
+        columns = _longest_run(is_bright[slice(*rows)].sum(axis=0) > chord)
         if rows == (0, 0) or columns == (0, 0):
             return (0, light.shape[0]), (0, light.shape[1])
         return rows, columns
 
-    def _widened(self, run: tuple[int, int], small: int, full: int) -> tuple[int, int]:
-        """Return a run found on the reduced image in squares of the full one, with the margin."""
+    def _with_margin(self, run: tuple[int, int], small: int, full: int) -> tuple[int, int]:
+        """Scale a run of `small` positions to `full` positions, and add the margin."""
         start, end = (position * full / small for position in run)
         margin = self.margin * (end - start)
         return max(0, round(start - margin)), min(full, round(end + margin))
 
 
 class Grayscale(Preprocess):
-    """Take the colour away.
+    """Convert images to greyscale.
 
-    Luma after ITU-R 601, in the integer arithmetic of Pillow's convert("L").
+    The luma of ITU-R BT.601, in the integer arithmetic of Pillow's convert("L").
     """
 
     name = "grayscale"
 
     channels: Literal[1, 3] = 3
-    """How many equal channels the result has."""
+    """Number of channels of the result, all equal."""
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the image in shades of grey."""
+        """Return the greyscale image."""
         if image.shape[0] == 1:
             return image.repeat(self.channels, 1, 1)
         red, green, blue = image.int()
@@ -159,11 +160,11 @@ class Grayscale(Preprocess):
         return luma.byte().repeat(self.channels, 1, 1)
 
     def shape(self, shape: Shape) -> Shape:
-        """Return the same size with the new number of channels."""
+        """Return the same size and the new number of channels."""
         return Shape(self.channels, shape.height, shape.width)
 
     def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the size of the result."""
+        """Return the size of the output."""
         return size
 
 
@@ -171,51 +172,52 @@ def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _squares(image: Tensor) -> tuple[Tensor, int]:
-    """Return the means of an image's squares, and their side: a disc is cut out along their edges.
+def _halve(image: Tensor) -> tuple[Tensor, int]:
+    """Halve an image repeatedly; return the means of square cells, and the cells' edge in pixels.
 
-    A photograph that was halved while it was decoded has the same squares, of half the side, and
-    nearly the same means, which a resize would not give; so it is cut at the same place.
+    The crop follows the edges of the cells. A photograph that was halved while it was decoded has
+    the same cells and nearly the same means, so it is cropped at the same place. A resize to a
+    fixed size would not give that.
     """
     from torch.nn.functional import interpolate
 
-    side = 1
-    while max(image.shape[-2:]) >= 2 * _LOOK and not any(n % 2 for n in image.shape[-2:]):
+    cell = 1
+    while max(image.shape[-2:]) >= 2 * _SEARCH_SIZE and not any(n % 2 for n in image.shape[-2:]):
         height, width = image.shape[-2:]
         image = interpolate(image[None], (height // 2, width // 2), mode="bilinear")[0]
-        side *= 2
-    return image, side
+        cell *= 2
+    return image, cell
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the image scaled to a size; torch is several times faster with channels last."""
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an image bilinearly with antialiasing; torch is much faster with channels last."""
     import torch
     from torch.nn.functional import interpolate
 
     if image.shape[-2:] == size:
         return image
     batch = image[None].contiguous(memory_format=torch.channels_last)
-    scaled: Tensor = interpolate(batch, size, mode="bilinear", antialias=True)
-    return scaled[0].contiguous()
+    resized: Tensor = interpolate(batch, size, mode="bilinear", antialias=True)
+    return resized[0].contiguous()
 
 
-def _centered(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the middle of an image, with black around it where the image is smaller."""
+def _crop_or_pad(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the centre of an image, padded with black where the image is smaller."""
     from torch.nn.functional import pad
 
     (top, bottom), (left, right) = map(_borders, image.shape[-2:], size)
-    middle: Tensor = pad(image, [left, right, top, bottom])
-    return middle
+    result: Tensor = pad(image, [left, right, top, bottom])
+    return result
 
 
 def _borders(old: int, new: int) -> tuple[int, int]:
-    """Return what to add before and after; what is to be cut is negative."""
+    """Return how many pixels to add before and after; a negative number crops."""
     before = (new - old) // 2 if new > old else -round((old - new) / 2)
     return before, new - old - before
 
 
 def _longest_run(marks: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Return start and end of the longest stretch of marks, (0, 0) without any."""
+    """Return start and end of the longest run of true values, (0, 0) without any."""
     import numpy as np
 
     edges = np.flatnonzero(np.diff(marks, prepend=False, append=False)).reshape(-1, 2)

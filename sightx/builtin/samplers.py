@@ -1,4 +1,4 @@
-"""Orders in which training sees its samples, each a pure function of labels, epoch and seed."""
+"""Samplers: the order of an epoch as a pure function of labels, epoch and seed."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ if TYPE_CHECKING:
 
 
 class Shuffle(Sampler):
-    """See every sample once an epoch, in a new order each time."""
+    """Visit every sample once per epoch, in a new random order each time."""
 
     name = "shuffle"
 
     def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
-        """Return a permutation."""
+        """Return a permutation of the positions."""
         from sightx.plugin import generator
 
         return generator(seed, "order", epoch).permutation(len(labels))
 
 
 class Sequential(Sampler):
-    """See every sample once an epoch, in the order of the table."""
+    """Visit every sample once per epoch, in the order of the table."""
 
     name = "sequential"
 
     def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
-        """Return 0, 1, 2 and so on."""
+        """Return 0, 1, 2, ..., N - 1."""
         import numpy as np
 
         return np.arange(len(labels))
 
 
 class Balanced(Sampler):
-    """See all classes equally often: rare ones repeat, common ones take several epochs.
+    """Visit all classes equally often: rare classes repeat, common ones take several epochs.
 
-    Classes differ by one sample an epoch at most. Each class goes on, from epoch to epoch, through
-    one shuffled pass of its samples after another; so none is seen again before all others of its
-    class were seen, and none is left out for long, as happens with independent draws. Repeats make
-    it easy to learn a small class by heart: augment.
+    In an epoch, the numbers of samples of two classes differ by at most 1. Each class continues,
+    from epoch to epoch, through shuffled passes over its samples: no sample repeats before all
+    others of its class were visited. (Independent draws would leave some out for a long time.)
+    Repeats make overfitting on small classes likely: use augmentation.
     """
 
     name = "balanced"
     balances = True
 
     samples: PositiveInt | None = None
-    """Samples an epoch; left out, as many as there are."""
+    """Number of samples per epoch; by default the number of training samples."""
 
     def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
-        """Return as many positions as an epoch has samples."""
+        """Return `samples` positions in random order."""
         import numpy as np
 
         from sightx.plugin import generator
 
-        drawn = self.samples or len(labels)
+        size = self.samples or len(labels)
         classes = np.unique(labels)
         parts = []
-        for turn, label in enumerate(classes.tolist()):
-            # Draw i of the whole run belongs to class i mod K: these are the class's own, so far.
-            first, last = (
-                -((turn - draws) // len(classes)) for draws in (epoch * drawn, (epoch + 1) * drawn)
+        for offset, label in enumerate(classes.tolist()):
+            # Draw i of the run belongs to class i mod K; the class has had ceil((i - offset) / K).
+            start, stop = (
+                -((offset - draws) // len(classes)) for draws in (epoch * size, (epoch + 1) * size)
             )
-            parts.append(_pass_through(np.flatnonzero(labels == label), first, last, label, seed))
+            parts.append(_slice_passes(np.flatnonzero(labels == label), start, stop, label, seed))
         return generator(seed, "order", epoch).permutation(np.concatenate(parts))
 
 
-def _pass_through(members: Array, first: int, last: int, label: int, seed: int) -> Array:
-    """Return draws first to last of the endless passes through the members of a class."""
+def _slice_passes(members: Array, start: int, stop: int, label: int, seed: int) -> Array:
+    """Return items start to stop of the infinite sequence of shuffled passes over a class."""
     import numpy as np
 
     from sightx.plugin import generator
@@ -80,7 +80,7 @@ def _pass_through(members: Array, first: int, last: int, label: int, seed: int) 
     size = len(members)
     passes = [
         generator(seed, "pass", label, number).permutation(members)
-        for number in range(first // size, last // size + 1)
+        for number in range(start // size, stop // size + 1)
     ]
-    begun = first // size * size
-    return np.concatenate(passes)[first - begun : last - begun]
+    skipped = start // size * size
+    return np.concatenate(passes)[start - skipped : stop - skipped]

@@ -1,6 +1,6 @@
-"""Learning rates over time, each a pure function of the step and of the epochs before it.
+"""Learning rate schedules: pure functions of the step and of the history.
 
-Every scheduler has `warmup`, in epochs: the rate then rises linearly under whatever it does.
+All schedules have the field `warmup`; their factors are multiplied by a linear warm-up.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sightx.plugin import Scheduler
 if TYPE_CHECKING:
     from sightx.plugin import History
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Constant(Scheduler):
-    """Leave the learning rate as it is."""
+    """Keep the learning rate constant."""
 
     name = "constant"
 
@@ -29,60 +29,60 @@ class Constant(Scheduler):
 
 
 class Step(Scheduler):
-    """Multiply the rate by gamma every few epochs."""
+    """Multiply the learning rate by gamma every few epochs."""
 
     name = "step"
 
     step_size: PositiveInt = 7
-    """Epochs between two changes of the rate."""
+    """Number of epochs between two changes."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """What the rate is multiplied by."""
+    """Factor that the learning rate is multiplied by."""
 
     def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
-        """Return gamma to the power of the changes so far."""
+        """Return gamma^(number of changes so far)."""
         return float(self.gamma ** (step // steps_per_epoch // self.step_size))
 
 
 class Plateau(Scheduler):
-    """Multiply the rate by gamma when the monitored figure stops improving.
+    """Multiply the learning rate by gamma when the monitored metric stops improving.
 
-    An epoch is bad unless it beats the best so far by more than the threshold; one without a
-    figure is bad. The rules are those of torch's ReduceLROnPlateau, but a relative threshold is a
-    share of the best figure's size, so that a kappa below 0 has to rise as well.
+    An epoch is bad unless its metric is better than the best so far by more than the threshold; NaN
+    is bad. The rules are those of torch's ReduceLROnPlateau, but a relative threshold is a fraction
+    of the absolute value of the best metric, so that negative values must improve as well.
     """
 
     name = "plateau"
 
     monitor: str | None = None
-    """The figure to follow, such as `validation/loss`; left out, the experiment's."""
+    """Metric to monitor, such as `validation/loss`; by default `training.monitor`."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What the rate is multiplied by."""
+    """Factor that the learning rate is multiplied by."""
     patience: NonNegativeInt = 3
-    """Bad epochs in a row that change nothing; the next one lowers the rate. Torch's own 10 suits
-    runs of hundreds of epochs."""
+    """Number of consecutive bad epochs without effect; the next one lowers the learning rate.
+    Torch's default of 10 suits runs of hundreds of epochs."""
     threshold: NonNegativeFloat = 1e-4
-    """How much better than the best so far an epoch must be."""
+    """Smallest improvement on the best metric so far that counts."""
     threshold_mode: Literal["relative", "absolute"] = "relative"
-    """Whether the threshold is a share of the best figure or a difference."""
+    """Whether the threshold is a fraction of the best metric, or a difference."""
     cooldown: NonNegativeInt = 0
-    """Epochs after a change that do not count as bad."""
-    min_factor: Share = 0.0
-    """The share of the full rate below which it never falls."""
+    """Number of epochs after a change that do not count as bad."""
+    min_factor: Fraction = 0.0
+    """Lower limit of the factor, 0 to 1."""
 
     def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
-        """Return the factor that the epochs so far have led to."""
+        """Return the factor after the epochs so far."""
         series = history.series(self.monitor)
-        factor, best, bad, resting = 1.0, math.nan, 0, 0
+        factor, best, bad, cooldown = 1.0, math.nan, 0, 0
         for value in series.values:
             if series.better(value, best, self._margin(best)):
                 best, bad = value, 0
             else:
                 bad += 1
-            if resting:
-                resting, bad = resting - 1, 0
+            if cooldown:
+                cooldown, bad = cooldown - 1, 0
             if bad > self.patience:
                 factor = max(factor * self.gamma, self.min_factor)
-                resting, bad = self.cooldown, 0
+                cooldown, bad = self.cooldown, 0
         return factor
 
     def _margin(self, best: float) -> float:
@@ -91,41 +91,41 @@ class Plateau(Scheduler):
 
 
 class Cosine(Scheduler):
-    """Let the rate fall along half a cosine over all steps.
+    """Lower the learning rate along half a cosine over all steps.
 
-    As in SGDR (Loshchilov and Hutter, 2017), without restarts.
+    SGDR without restarts (I. Loshchilov and F. Hutter, ICLR 2017).
     """
 
     name = "cosine"
 
-    min_factor: Share = 0.0
-    """The share of the full rate that the last steps come down to."""
+    min_factor: Fraction = 0.0
+    """Factor at the end of the run, 0 to 1."""
 
     def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
-        """Return the cosine's height, 1 at the first step."""
+        """Return the value of the cosine; 1 at the first step."""
         return _anneal("cos", 1.0, self.min_factor, min(step / steps, 1.0))
 
 
 class OneCycle(Scheduler):
-    """Let the rate rise to its full size and then fall to almost nothing.
+    """Raise the learning rate to its full value, then lower it to almost 0.
 
-    The cycle of Smith and Topin (2018) in two phases, without a cycle of the momentum. It rises by
-    itself and needs no warm-up.
+    The 1cycle policy (L. Smith and N. Topin, 2018) in two phases, without cycling the momentum. It
+    needs no warm-up.
     """
 
     name = "one-cycle"
 
     peak_at: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """The share of all steps after which the rate is at its full size."""
-    start_factor: Share = 0.04
-    """The share of the full rate at the first step."""
-    end_factor: Share = 4e-6
-    """The share of the full rate at the last step."""
+    """Position of the peak, as a fraction of all steps."""
+    start_factor: Fraction = 0.04
+    """Factor at the first step, 0 to 1."""
+    end_factor: Fraction = 4e-6
+    """Factor at the last step, 0 to 1."""
     anneal: Literal["cos", "linear"] = "cos"
-    """The shape of both phases."""
+    """Shape of both phases."""
 
     def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
-        """Return the cycle's height, 1 at the peak."""
+        """Return the value of the cycle; 1 at the peak."""
         peak, last = self.peak_at * steps - 1, steps - 1
         if step <= peak:
             return _anneal(self.anneal, self.start_factor, 1.0, step / peak if peak else 1.0)
@@ -134,7 +134,7 @@ class OneCycle(Scheduler):
 
 
 def _anneal(shape: Literal["cos", "linear"], start: float, end: float, progress: float) -> float:
-    """Return what lies between start and end when progress goes from 0 to 1."""
+    """Interpolate from start to end while progress goes from 0 to 1."""
     if shape == "linear":
         return start + (end - start) * progress
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,4 +1,4 @@
-"""When training ends before its last epoch, each a pure function of the epochs so far."""
+"""Rules for ending training early: pure functions of the history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Never(Stopping):
-    """Train all epochs."""
+    """Never stop early: train all epochs."""
 
     name = "never"
 
@@ -24,23 +24,23 @@ class Never(Stopping):
 
 
 class Early(Stopping):
-    """Stop when the monitored figure no longer improves.
+    """Stop when the monitored metric has not improved for some epochs.
 
-    Only an epoch that beats the best by more than `min_delta` becomes the new best and starts the
-    count anew, as with Keras' EarlyStopping; an epoch without a figure is no improvement.
+    As in Keras' EarlyStopping, an epoch becomes the new best, and the count starts again, only if
+    its metric is better than the best by more than `min_delta`. NaN is not an improvement.
     """
 
     name = "early"
 
     monitor: str | None = None
-    """The figure to follow, such as `validation/loss`; left out, the experiment's."""
+    """Metric to monitor, such as `validation/loss`; by default `training.monitor`."""
     patience: PositiveInt = 3
-    """Epochs in a row without improvement after which training stops."""
+    """Number of consecutive epochs without improvement after which training stops."""
     min_delta: NonNegativeFloat = 0.0
-    """How much better than the best so far an epoch must be, in the figure's own unit."""
+    """Smallest improvement that counts, in the unit of the metric."""
 
     def reason(self, history: History) -> str | None:
-        """Return what has not improved, on what, and for how long."""
+        """Return the metric, its best value and epoch, and the number of epochs since."""
         series = history.series(self.monitor)
         best = self._best(series)
         waited = len(series.values) - (0 if best is None else best + 1)
@@ -55,7 +55,7 @@ class Early(Stopping):
         )
 
     def _best(self, series: Series) -> int | None:
-        """Return the position of the last improvement."""
+        """Return the position of the last epoch that improved; None without any."""
         best: int | None = None
         for position, value in enumerate(series.values):
             if series.better(

@@ -61,7 +61,7 @@ class Dataset(Component):
 
         The table's frame has the columns `path` (unique strings), `label` (int64, positions in the
         table's classes) and `group` (strings, "" for no group), and may have `split`.
-        `sightx.plugin.table_from_csv` and `ImageTable.from_torch` build tables.
+        `sightx.plugin.table_from_csv` and `table_from_torch` build tables.
 
         Raises:
             DataError: A file is missing or wrong; the message names the file and the row.

@@ -41,7 +41,7 @@ def local(here: Path) -> Callable[..., Path]:
 def test_every_kind_and_the_plugins_are_listed(sightx) -> None:
     done = sightx("list-plugins")
     assert (done.code, done.err) == (0, "")
-    assert "Cross-entropy, all samples alike." in done.out
+    assert "Cross-entropy with equal weights for all samples." in done.out
     assert "loaded builtin (sightx " in done.out
     table = done.out.partition("\n\n")[0].splitlines()
     assert table[0].split() == ["kind", "name", "what", "it", "is", "plugin"]

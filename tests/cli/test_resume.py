@@ -69,7 +69,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
     assert out.rstrip().endswith(f"saved; next: sightx resume {run.id}")
     assert sightx_main("resume", run.id[:20], *stopping[:2]) == 0
     out, err = capsys.readouterr()
-    assert "goes on after step 4" in out
+    assert "resumed after step 4" in out
     assert not re.search(r"^\s+1  ", out, re.MULTILINE)  # the first epoch was over
     assert re.search(r"^\s+2  ", out, re.MULTILINE)
     assert [line for line in err.splitlines() if not line.startswith("pixels:")] == []

@@ -30,7 +30,7 @@ def test_piped_output_is_plain_lines_one_an_epoch(
     assert "\r" not in out
     rows = [line for line in out.splitlines() if re.match(r"\s+[12]  ", line)]
     assert [row.split()[0] for row in rows] == ["1", "2"]
-    assert "always answering 'dark' is right for 50.0% of validation" in out
+    assert "accuracy of always predicting 'dark': validation 50.0%" in out
     assert re.search(r"^dark\s+6\s+[\d.%-]+", out, re.MULTILINE)
     assert out.rstrip().endswith(f"{directory}\nnext: sightx predict {directory.name} IMAGE")
     best = sightx.open_run(directory).result["epoch"]

@@ -45,7 +45,7 @@ def test_a_component_is_shown_with_its_fields(sightx) -> None:
     done = sightx("show-plugin", "preprocess", "resize")
     assert (done.code, done.err) == (0, "")
     text = done.out
-    assert text.startswith("preprocess resize\n\nChange the size.\n")
+    assert text.startswith("preprocess resize\n\nResize images, bilinearly with antialiasing.\n")
     assert "\nplugin    builtin (sightx " in text
     assert "\nrevision  1\n" in text
     assert "size  integer > 0 or array of 2 integers > 0; required\n" in text
@@ -62,9 +62,9 @@ def test_json_says_the_same(sightx) -> None:
     fields = {field["key"]: field for field in shown["fields"]}
     assert fields["momentum"] == {
         "key": "momentum", "type": "number >= 0 and < 1", "required": False, "default": 0.0,
-        "description": "The share of the last step's direction that goes on.",
+        "description": "Momentum factor, from 0 to below 1.",
     }  # fmt: skip
-    assert shown["doc"] == "Stochastic gradient descent, with momentum if wanted."
+    assert shown["doc"] == "Stochastic gradient descent, optionally with momentum."
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_keys_carry_what_an_editor_shows(own: Registry) -> None:
     sgd = made["$defs"]["optimizer.sgd"]
     assert sgd["properties"]["lr"] == {
         "type": "number", "exclusiveMinimum": 0, "default": 0.01,
-        "description": "The learning rate that the scheduler scales.",
+        "description": "Learning rate; the scheduler multiplies it by a factor.",
     }  # fmt: skip
     (table, *_) = made["$defs"]["optimizer"]["allOf"]
     first = table["properties"]["use"]["anyOf"][0]

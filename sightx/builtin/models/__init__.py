@@ -1,1 +1,1 @@
-"""The networks that ship."""
+"""Built-in models."""

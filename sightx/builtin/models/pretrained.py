@@ -1,4 +1,4 @@
-"""Weights that others have published: named, downloaded once, verified, loaded."""
+"""Published weights: named, downloaded once, verified and loaded."""
 
 from __future__ import annotations
 
@@ -15,80 +15,89 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from sightx.plugin import Model, Problem, ResourceError, RunError, SpecError
+from sightx.plugin import Model, Problem, ResourceError, RunError, SpecError, Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation of ImageNet's red, green and blue, for pixels in [0, 1]."""
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's red, green and blue, for pixels in [0, 1]."""
 
-_FILES = (".safetensors", ".pt", ".pth")
+_SUFFIXES = (".safetensors", ".pt", ".pth")
 _log = logging.getLogger("sightx")
 
 
-class SourcedModel(Model):
-    """A network that refuses weights from where it knows none."""
+class PretrainedModel(Model):
+    """A model that accepts only known names in the field `weights`."""
 
-    sources: ClassVar[tuple[str, ...]] = ()
+    pretrained: ClassVar[tuple[str, ...]] = ()
     """The names of published weights."""
 
     @field_validator("weights")
     @classmethod
-    def _known(cls, weights: str) -> str:
-        names = ("none", *cls.sources)
-        if weights in names or weights.startswith("run:") or weights.endswith(_FILES):
+    def _check_weights(cls, weights: str) -> str:
+        names = ("none", *cls.pretrained)
+        if weights in names or weights.startswith("run:") or weights.endswith(_SUFFIXES):
             return weights
-        choices = f"{', '.join(names)}, a {'/'.join(_FILES)} path, run:ID"
+        choices = f"{', '.join(names)}, a {'/'.join(_SUFFIXES)} path, run:ID"
         raise ValueError(f"{weights!r} must be {choices}")
 
 
-def load(
+def load_pretrained(
     module: nn.Module,
     entry: Any,
     *,
     head: str,
-    dropped: tuple[str, ...],
+    ignored: tuple[str, ...],
     rename: Callable[[str], str] = str,
 ) -> None:
-    """Load what one of torchvision's weight entries holds, less the names that begin as `dropped`.
+    """Download the weights of one of torchvision's entries and load them into a module.
 
-    Only weights under `head` may stay as they are. Raises ResourceError, RunError,
-    SpecError.
+    Args:
+        module: The network; only its weights whose names start with `head` may be missing.
+        entry: A member of a `torchvision.models.WeightsEnum`.
+        head: Prefix of the last layer's names in the module.
+        ignored: Prefixes of names in the file that are not loaded.
+        rename: Maps a name in the file to a name in the module.
+
+    Raises:
+        ResourceError: The file cannot be fetched, or has the wrong hash.
+        RunError: The file cannot be read without running code.
+        SpecError: The weights do not fit.
     """
     import torch
 
-    path = fetch(entry.url, entry.meta["_file_size"])
+    path = download(entry.url, entry.meta["_file_size"])
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's own text advises weights_only=False: it is never shown
+    except Exception as error:  # Torch's own message advises weights_only=False: do not show it.
         message = f"{path} holds no weights that can be read without running code"
         raise RunError(Problem("bad-weights", message, path="model.weights")) from error
-    for name in list(state):  # in place: the mapping carries the versions of its modules
+    for name in list(state):  # In place, because the mapping carries the versions of its modules.
         value = state.pop(name)
-        if not name.startswith(dropped):
+        if not name.startswith(ignored):
             state[rename(name)] = value
-    if wrong := _misfit(module, state, head):
-        message = f"the weights of {path.name} do not fit: {wrong}"
+    if mismatch := _load_state(module, state, head):
+        message = f"the weights of {path.name} do not fit: {mismatch}"
         raise SpecError(Problem("weights-mismatch", message, path="model.weights"))
 
 
-def _misfit(module: nn.Module, state: dict[str, Tensor], head: str) -> str:
-    """Load a state and return what of it, or of the module, found no partner."""
+def _load_state(module: nn.Module, state: dict[str, Tensor], head: str) -> str:
+    """Load a state; return which weights do not match, "" if all match."""
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # a shape differs: a headline, then a line for each weight
+    except RuntimeError as error:  # A shape differs: a headline, then one line per weight.
         return str(error).splitlines()[-1].strip()
     absent = [f"no {name}" for name in missing if not name.startswith(head)]
     return ", ".join(absent + [f"unknown {name}" for name in unexpected])
 
 
-def fetch(url: str, megabytes: float) -> Path:
-    """Return the file that a URL names in torch's cache, downloaded if it is not there.
+def download(url: str, megabytes: float) -> Path:
+    """Return the path of a URL's file in torch's cache; download it if it is not there.
 
-    Its sha256 is compared with the one in `pretrained.sha256`; for a file that is not listed, with
-    the first digits in the name. Processes that want one file at once wait for the one that
-    downloads it. Raises ResourceError.
+    Its SHA-256 must be the one in `pretrained.sha256`; for a file that is not listed there, it must
+    start with the digits in the file's name. Processes that want the same file wait for the one
+    that downloads it. Raise ResourceError if the file cannot be fetched or has the wrong hash.
     """
     import torch
 
@@ -101,10 +110,10 @@ def fetch(url: str, megabytes: float) -> Path:
             with file_lock(path.with_name(f".{path.name}.lock")):
                 if not path.exists():
                     _download(url, path, megabytes)
-        _verify(path, f"delete {path} to have it downloaded again")
+        _verify(path, f"delete {path} to download it again")
     except (OSError, HTTPException) as error:
         message = f"cannot get {url}: {error}"
-        hint = f'put the file at {path}, or let model.weights be a "path.pth" or "none"'
+        hint = f'put the file at {path}, or set model.weights to a "path.pth" or "none"'
         raise ResourceError(
             Problem("weights-unavailable", message, hint, path="model.weights")
         ) from None
@@ -112,7 +121,7 @@ def fetch(url: str, megabytes: float) -> Path:
 
 
 def _download(url: str, path: Path, megabytes: float) -> None:
-    """Download beside the file's place and move it there when it proves whole."""
+    """Download to a temporary folder next to `path`, verify, and move the file there."""
     import torch
 
     _log.info("downloading %s (%.0f MB) to %s", url, megabytes, path)
@@ -124,25 +133,25 @@ def _download(url: str, path: Path, megabytes: float) -> None:
 
 
 def _verify(path: Path, hint: str) -> None:
-    expected = _pinned().get(path.name) or _digits(path.name)
+    expected = known_hashes().get(path.name) or hash_prefix(path.name)
     if not expected:
-        message = f"no sha256 is known of {path.name}"
+        message = f"the SHA-256 of {path.name} is not known"
         raise ResourceError(Problem("weights-hash", message, hint, path="model.weights"))
     with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    if not got.startswith(expected):
-        message = f"the sha256 of {path.name} begins with {got[:8]}, expected {expected[:16]}"
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(expected):
+        message = f"the SHA-256 of {path.name} starts with {digest[:8]}, expected {expected[:16]}"
         raise ResourceError(Problem("weights-hash", message, hint, path="model.weights"))
 
 
 @cache
-def _pinned() -> dict[str, str]:
-    """Return the sha256 of published files, by name."""
+def known_hashes() -> dict[str, str]:
+    """Return the SHA-256 of published files, by file name."""
     text = Path(__file__).with_suffix(".sha256").read_text()
     return {name: digest for digest, name in map(str.split, text.splitlines())}
 
 
-def _digits(name: str) -> str:
-    """Return the first digits of the sha256, where their publisher has put them into the name."""
-    found = re.search(r"-([0-9a-f]{8,64})\.", name)
-    return found[1] if found else ""
+def hash_prefix(name: str) -> str:
+    """Return the first digits of the SHA-256 that a file name contains, such as `-0123abcd.`."""
+    match = re.search(r"-([0-9a-f]{8,64})\.", name)
+    return match[1] if match else ""

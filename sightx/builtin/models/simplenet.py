@@ -1,4 +1,4 @@
-"""A network of fully connected layers."""
+"""A multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from .layers import hidden_layers
-from .pretrained import SourcedModel
+from .pretrained import PretrainedModel
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class SimpleNet(SourcedModel):
-    """A small multilayer perceptron on the pixels.
+class SimpleNet(PretrainedModel):
+    """A multilayer perceptron on the pixels of images.
 
-    (B, C, H, W) is flattened; linear layers `hidden1`, `hidden2`, ... with a ReLU each, then the
-    linear layer `head`, lead to (B, outputs).
+    Linear layers `hidden1`, `hidden2`, ... with ReLUs and the linear layer `head` map flattened
+    images (B, C, H, W) to (B, outputs). Images must have one size.
     """
 
     name = "simplenet"
@@ -28,23 +27,15 @@ class SimpleNet(SourcedModel):
     """Widths of the hidden layers, in order."""
 
     def parts(self) -> tuple[str, ...]:
-        """Return the parts that have weights."""
-        return (
-            *(f"hidden{number}" for number in range(1, len(self.hidden) + 1)),
-            "head",
-        )
+        """Return the names of the layers with weights."""
+        return (*(f"hidden{number}" for number in range(1, len(self.hidden) + 1)), "head")
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        """Return the perceptron for images of one size."""
-        from torch import nn
+        """Return the network for images of one size."""
+        from .networks import multilayer_perceptron
 
-        inputs = channels * size[0] * size[1]
-        layers = hidden_layers(inputs, self.hidden)
-        layers["head"] = nn.Linear((inputs, *self.hidden)[-1], outputs)
-        layers["flatten"] = nn.Flatten()
-        layers.move_to_end("flatten", last=False)
-        return nn.Sequential(layers)
+        return multilayer_perceptron(channels * size[0] * size[1], self.hidden, outputs)
 
     def stages(self, module: nn.Module) -> Sequence[nn.Module]:
-        """Return the layers, one by one."""
+        """Return the layers."""
         return list(module.children())

@@ -1,1 +1,1 @@
-"""The observers that ship."""
+"""Built-in observers."""

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of a run; piped, the same as plain lines."""
+"""Progress and results of a run on the terminal; plain lines if the output is piped."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
 
     from sightx.plugin import Epoch, Experiment, Run, Step
 
-_PLAIN_WIDTH = 120  # columns where there is no terminal to ask
-_WIDTH_WITH_PACE = 100  # columns from which a row has room for images/s
+_PLAIN_WIDTH = 120  # Width of lines if the output is not a terminal.
+_MIN_WIDTH_WITH_THROUGHPUT = 100  # A narrower terminal has no room for images/s.
 
 
 class Console(Observer):
-    """Show what runs, its progress and its figures on the terminal."""
+    """Print the data, the progress and the results of a run."""
 
     name = "console"
 
     def build(self, run: Run) -> object:
-        """Return a screen on standard output."""
+        """Return a printer for standard output; on a terminal it has a progress bar."""
         from rich.console import Console as Terminal
 
         width = None if sys.stdout.isatty() else _PLAIN_WIDTH
         terminal = Terminal(file=sys.stdout, highlight=False, width=width)
-        return Live(run, terminal) if terminal.is_terminal else Screen(run, terminal)
+        return ProgressPrinter(run, terminal) if terminal.is_terminal else Printer(run, terminal)
 
 
-class Screen:
-    """Print a run's records; `console.log` in the run's directory gets the same lines."""
+class Printer:
+    """Print what happens in a run, to a terminal and to `console.log` in the run directory."""
 
     def __init__(self, run: Run, terminal: Any) -> None:
         self.terminal = terminal
         self._log = run.directory / "console.log"
-        self._pace = terminal.width >= _WIDTH_WITH_PACE
+        self._throughput = terminal.width >= _MIN_WIDTH_WITH_THROUGHPUT
         self._block = "█" if "utf" in terminal.encoding.lower() else "#"
 
     @hookimpl
     def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
-        """Say what runs, on what data, and what guessing would reach."""
+        """Print the experiment, the device, the class counts and the majority baseline."""
         from rich.markup import escape
 
         from sightx.builtin.observers import tables
 
         data, device = run.data, run.environment["device"]["name"]
-        learn = f"{data['trainable']:,} of {data['weights']:,} weights learn"
-        self.print(f"[bold]{experiment.name}[/bold] {experiment.id[:6]} on {device}, {learn}")
+        weights = f"{data['trainable']:,} of {data['weights']:,} weights are trainable"
+        self.print(f"[bold]{experiment.name}[/bold] {experiment.id[:6]} on {device}, {weights}")
         self.print(
             f"[dim]{escape(str(run.directory))}[/dim]",
             "",
@@ -58,32 +58,32 @@ class Screen:
         if data["skipped"]:
             self.print(f"{len(data['skipped'])} images are left out: see data.json")
         if resumes := run.environment.get("resumes"):
-            self.print(f"goes on after step {resumes[-1]['step']:,}")
-        self.print("", tables.header(experiment.training.monitor, pace=self._pace))
+            self.print(f"resumed after step {resumes[-1]['step']:,}")
+        self.print("", tables.header(experiment.training.monitor, throughput=self._throughput))
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
-        """Print one row."""
+        """Print one line."""
         from sightx.builtin.observers import tables
 
-        self.print(tables.row(epoch, pace=self._pace))
+        self.print(tables.row(epoch, throughput=self._throughput))
 
     @hookimpl
     def sightx_run_finished(self, run: Run, result: dict[str, Any]) -> None:
-        """Print the figures that count, and where everything is."""
+        """Print the metrics of the final split, the run directory and the next command."""
         from rich.markup import escape
 
         from sightx.builtin.observers import tables
 
         if result["status"] == "stopped":
             self.print(escape(f"stopped: {result['reason']}"))
-        side = next((side for side in ("test", "validation") if side in result), "")
-        if side and (predictions := run.predictions_of(side)) is not None:
-            title = f"{side}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
+        split = next((split for split in ("test", "validation") if split in result), "")
+        if split and (predictions := run.predictions_of(split)) is not None:
+            title = f"{split}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
             self.print("", f"[bold]{title}[/bold]", tables.per_class(predictions))
-            self.print(tables.figures(result[side]))
-        end = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"
-        self.print("", escape(end))
+            self.print(tables.metrics_line(result[split]))
+        status = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"
+        self.print("", escape(status))
         if result["status"] == "interrupted":
             saved = "saved; " if run.checkpoints else ""
             self.print(escape(f"{saved}next: sightx resume {run.id}"))
@@ -91,7 +91,7 @@ class Screen:
             self.print(escape(f"next: sightx predict {run.id} IMAGE"))
 
     def print(self, *lines: RenderableType) -> None:
-        """Print on the terminal and into the log."""
+        """Print lines to the terminal and to the log file."""
         from rich.console import Console as Terminal
 
         with self._log.open("a") as file:
@@ -101,8 +101,8 @@ class Screen:
                 log.print(line, soft_wrap=isinstance(line, str))
 
 
-class Live(Screen):
-    """Keep a bar below what a screen prints: steps, rate, time that remains."""
+class ProgressPrinter(Printer):
+    """Print, and show a progress bar below: steps, images per second, remaining time."""
 
     def __init__(self, run: Run, terminal: Any) -> None:
         from rich import progress
@@ -123,14 +123,14 @@ class Live(Screen):
 
     @hookimpl
     def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
-        """Begin the bar below what the screen says."""
+        """Print, and start the progress bar."""
         super().sightx_run_started(experiment, run)
         self._epochs = experiment.training.epochs
         self._bar.start()
 
     @hookimpl
     def sightx_step_finished(self, step: Step) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         speed = self._bar.tasks[self._task].speed
         rate = f"{speed * step.samples:,.0f} images/s" if speed else ""
         self._bar.update(
@@ -143,6 +143,6 @@ class Live(Screen):
 
     @hookimpl
     def sightx_run_finished(self, run: Run, result: dict[str, Any]) -> None:
-        """End the bar before the last words."""
+        """Stop the progress bar, and print."""
         self._bar.stop()
         super().sightx_run_finished(run, result)

@@ -1,4 +1,4 @@
-"""Pictures of a run in its `plots` folder."""
+"""Plots of a run in its folder `plots`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ SPLITS = ("train", "validation", "test")
 
 
 class Curves(Observer):
-    """Draw losses, accuracies and confusion matrices into plots/.
+    """Plot losses, accuracies and confusion matrices.
 
-    Writes `curves.png`, and `confusion-<split>.png` for each split that has predictions.
+    Writes plots/curves.png, and plots/confusion-<split>.png for each split with labelled
+    predictions, into the run directory.
     """
 
     name = "curves"
 
     every: NonNegativeInt = 0
-    """Draw the curves after each so many epochs too; 0: only when the run ends."""
+    """Plot the curves every so many epochs; 0: only at the end of the run."""
 
     def build(self, run: Run) -> object:
-        """Return what draws."""
-        return _Drawer(self.every)
+        """Return an object that plots."""
+        return _Plotter(self.every)
 
 
-class _Drawer:
-    """Remember which epoch is the best, and draw."""
+class _Plotter:
+    """Remember the best epoch, and plot."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -44,29 +45,29 @@ class _Drawer:
         if epoch.is_best:
             self.best = epoch.number
         if self.every and epoch.number % self.every == 0:
-            self._draw_curves(run)
+            self._plot_curves(run)
 
     @hookimpl
     def sightx_run_finished(self, run: Run, result: dict[str, object]) -> None:
         from sightx.plugin import confusion_plot
 
-        self._draw_curves(run)
+        self._plot_curves(run)
         for split in SPLITS:
             predictions = run.predictions_of(split)
             if predictions is not None and (predictions.labels >= 0).any():
                 path = run.directory / "plots" / f"confusion-{split}.png"
                 confusion_plot(predictions, path, title=split)
 
-    def _draw_curves(self, run: Run) -> None:
+    def _plot_curves(self, run: Run) -> None:
         from sightx.plugin import curves_plot
 
         epochs: list[Any] = run.metrics.select_dtypes("number").to_dict("records")
         if epochs:
             path = run.directory / "plots" / "curves.png"
-            curves_plot(epochs, path, monitor=self.monitor, best=self._position(epochs))
+            curves_plot(epochs, path, monitor=self.monitor, best=self._best_position(epochs))
 
-    def _position(self, epochs: list[dict[str, Any]]) -> int | None:
-        """Return where the best epoch is; a resumed run has not heard of those before it."""
+    def _best_position(self, epochs: list[dict[str, Any]]) -> int | None:
+        """Return the best epoch's position; after a resume it may be one that was not observed."""
         from sightx.plugin import History
 
         for position, epoch in enumerate(epochs):

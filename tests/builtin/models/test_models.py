@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sightx.builtin.models.any_torchvision import TorchvisionModel
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
+from sightx.builtin.models.torchvision import TorchvisionModel
 from sightx.plugin import Model
 
 NETWORKS = [

@@ -19,7 +19,7 @@ from torchvision import models
 
 from sightx import ResourceError, RunError, SpecError
 from sightx.builtin.models import pretrained
-from sightx.builtin.models.pretrained import fetch, load
+from sightx.builtin.models.pretrained import download, load_pretrained
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simplenet import SimpleNet
 
@@ -48,12 +48,12 @@ def line(error: pytest.ExceptionInfo[ResourceError]) -> str:
 def test_file_is_downloaded_once_and_announced(cache, tmp_path, caplog) -> None:
     entry = published(tmp_path, {"weight": torch.ones(2)})
     with caplog.at_level(logging.INFO, "sightx"):
-        path = fetch(entry.url, 1.5)
+        path = download(entry.url, 1.5)
     assert path == cache / entry.file.name
     assert path.read_bytes() == entry.file.read_bytes()
     assert caplog.messages == [f"downloading {entry.url} (2 MB) to {path}"]
     entry.file.unlink()
-    assert fetch(entry.url, 1.5) == path
+    assert download(entry.url, 1.5) == path
     assert list(cache.iterdir()) == [path]
 
 
@@ -62,7 +62,7 @@ def test_file_that_is_there_is_verified(cache) -> None:
     file = cache / "net-0123abcd.pth"
     file.write_bytes(b"something else")
     with pytest.raises(ResourceError) as error:
-        fetch(f"https://localhost/{file.name}", 1)
+        download(f"https://localhost/{file.name}", 1)
     got = hashlib.sha256(b"something else").hexdigest()[:8]
     text = line(error)
     assert text.startswith("error[weights-hash] model.weights: ")
@@ -75,7 +75,7 @@ def test_file_that_is_there_is_verified(cache) -> None:
 def test_download_of_other_content_leaves_no_file(cache, tmp_path) -> None:
     (tmp_path / "net-0123abcd.pth").write_bytes(b"other")
     with pytest.raises(ResourceError, match="weights-hash") as error:
-        fetch((tmp_path / "net-0123abcd.pth").as_uri(), 1)
+        download((tmp_path / "net-0123abcd.pth").as_uri(), 1)
     assert str(cache / "net-0123abcd.pth") in line(error)
     assert list(cache.iterdir()) == []
 
@@ -95,7 +95,7 @@ def test_half_a_download_leaves_no_file(cache) -> None:
         thread = Thread(target=server.handle_request)
         thread.start()
         with pytest.raises(ResourceError):
-            fetch(f"http://127.0.0.1:{server.server_port}/net-0123abcd.pth", 1)
+            download(f"http://127.0.0.1:{server.server_port}/net-0123abcd.pth", 1)
         thread.join()
     assert list(cache.iterdir()) == []
 
@@ -103,7 +103,7 @@ def test_half_a_download_leaves_no_file(cache) -> None:
 def test_no_connection_names_address_and_file(cache) -> None:
     url = "http://127.0.0.1:9/models/net-0123abcd.pth"
     with pytest.raises(ResourceError) as error:
-        fetch(url, 1)
+        download(url, 1)
     text = line(error)
     assert text.startswith(f"error[weights-unavailable] model.weights: cannot get {url}: ")
     assert f"put the file at {cache / 'net-0123abcd.pth'}, " in text
@@ -117,7 +117,7 @@ def test_only_the_head_may_stay_fresh(cache, tmp_path) -> None:
     body = {"body.weight": torch.ones(2, 3), "body.bias": torch.zeros(2)}
     final = {"fc.weight": torch.ones(9, 2)}
 
-    load(network, published(tmp_path, body | final), head="head.", dropped=("fc.",))
+    load_pretrained(network, published(tmp_path, body | final), head="head.", ignored=("fc.",))
     assert torch.equal(network.body.weight, body["body.weight"])
 
     for state, complaint in [
@@ -126,7 +126,7 @@ def test_only_the_head_may_stay_fresh(cache, tmp_path) -> None:
         (body | {"body.weight": torch.ones(2, 4)}, r"size mismatch for body.weight.*2, 4"),
     ]:
         with pytest.raises(SpecError, match=rf"weights-mismatch.*{complaint}"):
-            load(network, published(tmp_path, state), head="head.", dropped=("fc.",))
+            load_pretrained(network, published(tmp_path, state), head="head.", ignored=("fc.",))
 
 
 def test_pickled_code_is_not_run(cache, tmp_path, capsys) -> None:
@@ -136,7 +136,7 @@ def test_pickled_code_is_not_run(cache, tmp_path, capsys) -> None:
 
     entry = published(tmp_path, {"body.weight": Trap()})  # type: ignore[dict-item]
     with pytest.raises(RunError) as error:
-        load(nn.Linear(1, 1), entry, head="head.", dropped=("fc.",))
+        load_pretrained(nn.Linear(1, 1), entry, head="head.", ignored=("fc.",))
     assert "holds no weights that can be read without running code" in line(error)
     assert "weights_only" not in line(error)
     assert "code ran" not in capsys.readouterr().out
@@ -159,7 +159,8 @@ def test_two_processes_download_a_file_once(cache, tmp_path) -> None:
             pass
 
     script = (
-        "import sys; from sightx.builtin.models.pretrained import fetch; fetch(sys.argv[1], 1.0)"
+        "import sys; from sightx.builtin.models import pretrained\n"
+        "pretrained.download(sys.argv[1], 1.0)"
     )
     with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
         thread = Thread(target=server.serve_forever)
@@ -177,18 +178,20 @@ def test_two_processes_download_a_file_once(cache, tmp_path) -> None:
 def test_the_whole_hash_counts_where_it_is_known(cache, tmp_path, monkeypatch) -> None:
     entry = published(tmp_path, {"weight": torch.ones(2)})
     digest = hashlib.sha256(entry.file.read_bytes()).hexdigest()
-    monkeypatch.setattr(pretrained, "_pinned", lambda: {entry.file.name: digest[:8] + "0" * 56})
+    monkeypatch.setattr(
+        pretrained, "known_hashes", lambda: {entry.file.name: digest[:8] + "0" * 56}
+    )
     with pytest.raises(ResourceError, match="weights-hash"):
-        fetch(entry.url, 1.5)
+        download(entry.url, 1.5)
     assert list(cache.iterdir()) == []
-    monkeypatch.setattr(pretrained, "_pinned", lambda: {entry.file.name: digest})
-    assert fetch(entry.url, 1.5).read_bytes() == entry.file.read_bytes()
+    monkeypatch.setattr(pretrained, "known_hashes", lambda: {entry.file.name: digest})
+    assert download(entry.url, 1.5).read_bytes() == entry.file.read_bytes()
 
 
 def test_a_file_of_which_no_hash_is_known_is_refused(cache, tmp_path) -> None:
     (tmp_path / "net.pth").write_bytes(b"anything")
-    with pytest.raises(ResourceError, match=r"no sha256 is known of net\.pth"):
-        fetch((tmp_path / "net.pth").as_uri(), 1)
+    with pytest.raises(ResourceError, match=r"the SHA-256 of net\.pth is not known"):
+        download((tmp_path / "net.pth").as_uri(), 1)
     assert list(cache.iterdir()) == []
 
 
@@ -200,12 +203,12 @@ def test_every_published_file_has_a_hash_and_both_agree() -> None:
     }
     names = {url.rpartition("/")[2] for url in urls}
     assert len(names) > 100
-    assert all(re.fullmatch("[0-9a-f]{8,10}", pretrained._digits(name)) for name in names)
-    pinned = pretrained._pinned()
+    assert all(re.fullmatch("[0-9a-f]{8,10}", pretrained.hash_prefix(name)) for name in names)
+    pinned = pretrained.known_hashes()
     assert {"resnet50-11ad3fa6.pth", "resnet50-0676ba61.pth"} <= set(pinned) <= names
     for name, digest in pinned.items():
         assert re.fullmatch("[0-9a-f]{64}", digest)
-        assert digest.startswith(pretrained._digits(name))
+        assert digest.startswith(pretrained.hash_prefix(name))
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet", "imagenet-v1", "run:3f9a", "a/b.pt"])

@@ -46,7 +46,7 @@ def test_dropout_rests_in_evaluation_and_works_in_training() -> None:
 
 def test_too_small_images_are_refused_with_the_size_they_need() -> None:
     SimpleCnn().build(channels=3, outputs=2, size=(8, 8))
-    with pytest.raises(ValueError, match="needs 8 pixels a side: 8x7 is too small"):
+    with pytest.raises(ValueError, match="must be at least 8 pixels: 8x7 is too small"):
         SimpleCnn().build(channels=3, outputs=2, size=(8, 7))
 
 

@@ -12,7 +12,7 @@ from rich.console import Console as Terminal
 import sightx
 from sightx import Run
 from sightx.builtin.observers import tables
-from sightx.builtin.observers.console import Console, Live, Screen
+from sightx.builtin.observers.console import Console, Printer, ProgressPrinter
 from sightx.plugin import Epoch, Observer, Step
 
 
@@ -28,10 +28,10 @@ def run(spec: Path, tmp_path: Path) -> Run:
     return sightx.run(sightx.load(spec), runs=tmp_path / "runs")
 
 
-def screen(run: Run, terminal: bool = False, width: int = 120) -> tuple[Screen, io.StringIO]:
+def screen(run: Run, terminal: bool = False, width: int = 120) -> tuple[Printer, io.StringIO]:
     out = io.StringIO()
     made = Terminal(file=out, force_terminal=terminal, width=width, highlight=False)
-    return Screen(run, made), out
+    return Printer(run, made), out
 
 
 def test_a_row_has_losses_accuracies_their_gap_rate_and_the_mark(run: Run) -> None:
@@ -47,7 +47,7 @@ def test_eighty_columns_hold_a_row_without_its_pace(run: Run, monitor: str) -> N
     shown = replace(epoch(), monitor=monitor)
     for width, wide in ((80, False), (100, True)):
         made, out = screen(run, width=width)
-        made.print(tables.header(monitor, pace=made._pace))
+        made.print(tables.header(monitor, throughput=wide))
         made.sightx_epoch_finished(shown)
         head, row = out.getvalue().splitlines()
         assert len(head) < len(row) <= width
@@ -80,7 +80,7 @@ def test_a_failed_run_says_where_it_is(run: Run) -> None:
 
 def test_a_terminal_gets_a_bar_and_colours_and_the_log_does_not(run: Run) -> None:
     out = io.StringIO()
-    live = Live(run, Terminal(file=out, force_terminal=True, width=120, highlight=False))
+    live = ProgressPrinter(run, Terminal(file=out, force_terminal=True, width=120, highlight=False))
     experiment = sightx.load(run.directory / "experiment.toml")
     live.sightx_run_started(experiment, run)
     for number in (1, 2, 3):
@@ -95,7 +95,7 @@ def test_a_terminal_gets_a_bar_and_colours_and_the_log_does_not(run: Run) -> Non
 
 def test_a_path_is_never_broken_over_lines(run: Run) -> None:
     out = io.StringIO()
-    made = Screen(run, Terminal(file=out, width=30, highlight=False))
+    made = Printer(run, Terminal(file=out, width=30, highlight=False))
     made.sightx_run_finished(run, {"status": "failed", "seconds": 3.0})
     assert str(run.directory) in out.getvalue()
 
@@ -103,4 +103,4 @@ def test_a_path_is_never_broken_over_lines(run: Run) -> None:
 def test_the_component_builds_a_screen(run: Run) -> None:
     built: Any = Console().build(run)
     assert isinstance(Console(), Observer)
-    assert isinstance(built, Screen)
+    assert isinstance(built, Printer)

@@ -31,7 +31,7 @@ def test_the_histogram_counts_each_side_and_shares_all() -> None:
 
 def test_the_baseline_is_the_largest_class_of_training() -> None:
     line = tables.baseline(DATA)
-    assert line == "always answering 'none' is right for 70.0% of validation"
+    assert line == "accuracy of always predicting 'none': validation 70.0%"
 
 
 def test_heads_stand_above_their_numbers() -> None:
@@ -54,7 +54,7 @@ def test_per_class_rows_agree_with_the_confusion_matrix() -> None:
 
 @pytest.mark.parametrize("value", [None, math.nan])
 def test_figures_leave_out_classes_and_show_what_is_undefined(value: float | None) -> None:
-    line = tables.figures({"test/loss": 0.5, "test/f1": value, "test/f1/none": 0.1})
+    line = tables.metrics_line({"test/loss": 0.5, "test/f1": value, "test/f1/none": 0.1})
     assert line == "loss 0.5000  f1 -"
 
 

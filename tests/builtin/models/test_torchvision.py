@@ -9,7 +9,7 @@ import torch
 from torchvision import models
 
 from sightx import SpecError
-from sightx.builtin.models.any_torchvision import TorchvisionModel
+from sightx.builtin.models.torchvision import TorchvisionModel
 
 NAMES = models.list_models(module=models)
 SIZES = {"maxvit_t": (224, 224), "vit_h_14": (28, 28), "inception_v3": (75, 80)}
@@ -170,16 +170,16 @@ def test_unknown_names_are_refused_with_the_nearest(arch: str, hint: str) -> Non
 
 
 def test_other_channels_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"error\[channels\].*wants 3 channels.* have 1"):
+    with pytest.raises(SpecError, match=r"error\[channels\].*needs 3 channels.* have 1"):
         TorchvisionModel(arch="resnet18").build(channels=1, outputs=2, size=(64, 64))
 
 
 @pytest.mark.parametrize(
     ("arch", "weights", "size", "message"),
     [
-        ("inception_v3", "none", (64, 80), "needs 75x75 pixels, not 64x80"),
-        ("vit_b_16", "none", (64, 80), "squares of a multiple of 16 pixels, not 64x80"),
-        ("vit_b_16", "none", (70, 70), "squares of a multiple of 16 pixels, not 70x70"),
+        ("inception_v3", "none", (64, 80), "needs at least 75x75 pixels, not 64x80"),
+        ("vit_b_16", "none", (64, 80), "squares with a multiple of 16 pixels, not 64x80"),
+        ("vit_b_16", "none", (70, 70), "squares with a multiple of 16 pixels, not 70x70"),
         ("vit_b_16", "imagenet", (64, 64), "imagenet needs 224x224, not 64x64"),
         ("maxvit_t", "none", (64, 64), "not divisible"),
     ],

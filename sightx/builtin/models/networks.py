@@ -1,0 +1,103 @@
+"""The networks of the built-in models.
+
+This module imports torch, so models import it inside `build`. The networks are `nn.Sequential`s of
+torch's own modules, which the training step knows to draw no random numbers besides dropout.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+RESNET50_FEATURES = 2048  # Channels after the last stage.
+
+
+def multilayer_perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Return `flatten`, `hidden1`, `relu1`, ... and `head`, from (B, C, H, W) to (B, outputs)."""
+    layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
+    layers.update(_linear_layers(inputs, hidden, outputs, name="head"))
+    return nn.Sequential(layers)
+
+
+def simple_cnn(
+    widths: Sequence[int],
+    hidden: Sequence[int],
+    dropout: float,
+    pool: int,
+    *,
+    channels: int,
+    outputs: int,
+    size: tuple[int, int],
+) -> nn.Sequential:
+    """Return `block1`, `block2`, ..., `pool`, `flatten`, `hidden1`, ... and `head`."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, (before, after) in enumerate(pairwise([channels, *widths]), start=1):
+        layers[f"block{number}"] = _block(before, after)
+    height, width = (edge >> len(widths) for edge in size)
+    grid = min(pool, height), min(pool, width)
+    layers["pool"] = _grid_pool((height, width), grid)
+    layers["flatten"] = nn.Flatten()
+    inputs = widths[-1] * grid[0] * grid[1]
+    layers.update(_linear_layers(inputs, hidden, outputs, dropout, name="head"))
+    return nn.Sequential(layers)
+
+
+def resnet50(
+    hidden: Sequence[int], dropout: float, *, channels: int, outputs: int
+) -> nn.Sequential:
+    """Return torchvision's ResNet50 as a sequence, with `flatten` and another `head`."""
+    from torchvision import models  # The other networks do without this slow import.
+
+    layers = OrderedDict(models.resnet50(weights=None, num_classes=outputs).named_children())
+    if channels != 3:
+        layers["conv1"] = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(layers["conv1"].weight, mode="fan_out", nonlinearity="relu")
+    del layers["fc"]
+    layers["flatten"] = nn.Flatten()
+    head = _linear_layers(RESNET50_FEATURES, hidden, outputs, dropout, name="output")
+    layers["head"] = nn.Sequential(head)
+    return nn.Sequential(layers)
+
+
+def _linear_layers(
+    inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0, *, name: str
+) -> OrderedDict[str, nn.Module]:
+    """Return a linear layer, a ReLU and a dropout per hidden width, and a last linear layer.
+
+    Without hidden layers, a single dropout precedes the last layer.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, (before, after) in enumerate(pairwise([inputs, *hidden]), start=1):
+        layers[f"hidden{number}"] = nn.Linear(before, after)
+        layers[f"relu{number}"] = nn.ReLU()
+        if dropout:
+            layers[f"dropout{number}"] = nn.Dropout(dropout)
+    if dropout and not hidden:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers[name] = nn.Linear((inputs, *hidden)[-1], outputs)
+    return layers
+
+
+def _block(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(channels, width, 3, padding=1, bias=False),  # The norm has a bias.
+            norm=nn.BatchNorm2d(width),
+            relu=nn.ReLU(),
+            pool=nn.MaxPool2d(2),
+        )
+    )
+
+
+def _grid_pool(size: tuple[int, int], grid: tuple[int, int]) -> nn.Module:
+    """Return average pooling over a grid of equal windows that cover all, overlapping if needed.
+
+    If the grid divides the size, it equals torch's adaptive average pooling. That one supports no
+    other case on Apple GPUs, and its gradient on CUDA is summed in no fixed order.
+    """
+    stride = size[0] // grid[0], size[1] // grid[1]
+    window = [edge - (n - 1) * step for edge, n, step in zip(size, grid, stride, strict=True)]
+    return nn.AvgPool2d((window[0], window[1]), stride)
