@@ -1,11 +1,11 @@
-"""Time how long training is held up by a checkpoint of 45 MB, against torch.save and fsync.
+"""Time how long training waits for a checkpoint of 45 MB, compared with torch.save and fsync.
 
     python benchmarks/save.py [--rounds 9] [--megabytes 45] [--folder FOLDER]
 
-The peer writes one file in the foreground, without hashes, names or a second state to fall back
-on, and a kill while it writes leaves a torn file. `held up` is how long `Writer.save` lets its
-caller wait; `steps` trains a small network while the write goes on behind, and counts the seconds
-beyond those of the steps alone. Bar: held up at most 0.15 s.
+The peer writes one file in the foreground, without hashes, names or a second checkpoint to fall
+back on, and a kill during the write leaves a damaged file. `caller waits` is how long
+`AsyncCheckpointer.save` takes; `slower steps` trains a small network during the write, and counts
+the seconds more than those of the steps alone. Target: the caller waits at most 0.15 s.
 """
 
 from __future__ import annotations
@@ -60,27 +60,27 @@ def cases(folder: Path, megabytes: int) -> dict[str, Callable[[], float]]:
             file.flush()
             os.fsync(file.fileno())
 
-    def held_up() -> float:
-        taken = timed(lambda: writer.save(state(), {}, ["last"]))
+    def caller_waits() -> float:
+        seconds = timed(lambda: writer.save(state(), {}, ["last"]))
         writer.wait()
-        return taken
+        return seconds
 
-    def behind() -> float:
+    def slower_steps() -> float:
         def both() -> None:
             writer.save(state(), {}, ["last"])
             steps()
 
-        taken = timed(both)
+        seconds = timed(both)
         writer.wait()
-        return max(taken - timed(steps), 1e-4)
+        return max(seconds - timed(steps), 1e-4)
 
     return {
         PEER: lambda: timed(peer),
         "checkpoints.save, in the foreground": lambda: timed(
             lambda: checkpoints.save(folder / "checkpoints", state(), {}, ["last"])
         ),
-        "Writer.save, held up": held_up,
-        "Writer.save, beyond the steps alone": behind,
+        "AsyncCheckpointer.save, caller waits": caller_waits,
+        "AsyncCheckpointer.save, slower steps": slower_steps,
     }
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeInt
 from sightx.plugin import Component, Observer, hookimpl
 
 if TYPE_CHECKING:
-    from sightx.plugin import Epoch, Run
+    from sightx.plugin import Epoch, RunInfo
 
 _FILE = "alerts.jsonl"
 _URL = re.compile(r"https?://\S+")
@@ -48,7 +48,7 @@ class Alerts(Observer):
     timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     """Seconds that a run waits for the webhook."""
 
-    def build(self, run: Run) -> object:
+    def build(self, run: RunInfo) -> object:
         """Return what watches."""
         return _Watcher(self, run)
 
@@ -56,7 +56,7 @@ class Alerts(Observer):
 class _Watcher:
     """Turn what happens into events."""
 
-    def __init__(self, settings: Alerts, run: Run) -> None:
+    def __init__(self, settings: Alerts, run: RunInfo) -> None:
         self._settings, self._run = settings, run
         self._epoch, self._idle = 0, 0
         self._rate = math.nan

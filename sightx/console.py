@@ -1,6 +1,6 @@
 """What commands print: lines and rich renderables made from records.
 
-rich is imported only where a terminal is drawn on: a listing must not wait for it.
+rich is imported only where it is needed, so that a listing does not wait for its import.
 """
 
 from __future__ import annotations
@@ -20,29 +20,34 @@ from sightx.registry.registry import Entry, Plugin, Registry
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sightx.data.cache.store import CacheEntry as Stored
-    from sightx.data.preprocess import ProgressCallback as Report
+    from sightx.data.cache.store import CacheEntry
+    from sightx.data.preprocess import ProgressCallback
     from sightx.data.stock import CacheReport
     from sightx.export.delivery import ExportReport
     from sightx.inference.predictor import Prediction
     from sightx.runs.directory import Run
 
 
-_COLOURS = {"loaded": 32, "broken": 31, "bold": 1}  # as ANSI numbers them; any other is yellow
-_NO_SETTINGS = ("use", "revision", "class", "code")  # of what describes a step of a chain
-_LEAST = 20  # columns that a description keeps, however narrow the terminal
+_ANSI_CODES = {"loaded": 32, "broken": 31, "bold": 1}
+_YELLOW = 33  # of any other style
+_NOT_SETTINGS = ("use", "revision", "class", "code")  # keys of a step that are not settings
+_PIPED_WIDTH = 160
+_MIN_DESCRIPTION = 20  # columns that a description gets on a narrow terminal
+_BAR_WIDTH = 40
 
 
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+    if console.is_terminal:
+        return console
+    return Console(stderr=stderr, highlight=False, width=_PIPED_WIDTH)
 
 
 @contextmanager
-def preparing(quiet: bool) -> Iterator[Report | None]:
-    """Show a bar while images are prepared; on a terminal only."""
+def show_progress(quiet: bool) -> Iterator[ProgressCallback | None]:
+    """Show a progress bar while images are preprocessed, on a terminal only."""
     console = _console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -56,7 +61,7 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
     )
 
     columns = (
-        TextColumn("preparing images"),
+        TextColumn("preprocessing images"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -64,11 +69,11 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task("")
 
-    def report(done: int, of: int) -> None:
+    def report(done: int, total: int) -> None:
         if done == 1:
             bar.start()
-        bar.update(task, completed=done, total=of)
-        if done == of:
+        bar.update(task, completed=done, total=total)
+        if done == total:
             bar.stop()
 
     try:
@@ -77,61 +82,55 @@ def preparing(quiet: bool) -> Iterator[Report | None]:
         bar.stop()
 
 
-def show_stock(stock: CacheReport) -> None:
-    """Print what the store holds for an experiment, and what that took."""
-    bad = f", {stock.bad} cannot be read" if stock.bad else ""
-    print(f"{stock.samples} images{bad}; {stock.rows} rows, {system.format_bytes(stock.size)}")
-    mended = f" ({stock.damaged} were damaged)" if stock.damaged else ""
-    speed = f", {stock.made / stock.seconds:.0f} images/s" if stock.made else ""
-    print(f"{stock.made} made{mended}, {stock.rows - stock.made} were there and are whole")
-    print(f"{stock.seconds:.1f} s{speed}, in {stock.folder}")
-    if stock.least:
-        print("a JPEG keeps {} x {} pixels or more when it is decoded".format(*stock.least))
+def show_cache_report(report: CacheReport) -> None:
+    """Print what the pixel cache holds for an experiment, and how long that took."""
+    bad = f", {report.bad} cannot be read" if report.bad else ""
+    print(f"{report.samples} images{bad}; {report.rows} rows, {system.format_bytes(report.size)}")
+    damaged = f" ({report.damaged} because the cached row was damaged)" if report.damaged else ""
+    print(f"{report.made} preprocessed{damaged}, {report.rows - report.made} verified in the cache")
+    speed = f", {report.made / report.seconds:.0f} images/s" if report.made else ""
+    print(f"{report.seconds:.1f} s{speed}, in {report.folder}")
+    if report.least:
+        print("a JPEG is decoded at {} x {} pixels or more".format(*report.least))
 
 
-def show_written(written: ExportReport, folder: Path) -> None:
-    """Print what a dataset that was written holds, and how a spec names it."""
+def show_export(report: ExportReport, folder: Path) -> None:
+    """Print what an exported dataset holds, and the tables with which a spec uses it."""
     from sightx.spec import render
 
-    print(f"{written.samples} images, {system.format_bytes(written.size)}, in {folder}")
-    print(f"sightx run {folder / 'spec.toml'} trains on them; any other spec says\n")
-    print(
-        render.render_plain(
-            {"dataset": {**written.dataset, "root": str(folder.absolute())}}
-        ).strip()
-    )
+    dataset = {**report.dataset, "root": str(folder.absolute())}
+    print(f"{report.samples} images, {system.format_bytes(report.size)}, in {folder}")
+    print(f"sightx run {folder / 'spec.toml'} trains on them; other specs use them with\n")
+    print(render.render_plain({"dataset": dataset}).strip())
 
 
-def show_shelves(root: Path, entries: Sequence[Stored], *, removed: bool = False) -> None:
-    """Print the shelves of a store, or those that were removed from it."""
-    rows = [("key", "rows", "size", "used", "what")]
+def show_cache_entries(root: Path, entries: Sequence[CacheEntry], *, removed: bool = False) -> None:
+    """Print the entries of the pixel cache, or those that were removed from it."""
+    rows = [("key", "rows", "size", "used", "contents")]
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = system.format_bytes(entry.size)
-        rows.append((entry.key, str(entry.rows), size, used, _chain(entry.about)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows if entries else []:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        rows.append((entry.key, str(entry.rows), size, used, _describe_contents(entry.about)))
+    for line in _align(rows) if entries else []:
+        print(line)
     total = system.format_bytes(sum(entry.size for entry in entries))
     print(f"{total} removed from {root}" if removed else f"{total} in {root}")
 
 
-def _chain(about: Mapping[str, Any]) -> str:
-    """Return how a shelf's rows were prepared: resize(size=224), 3 x 224 x 224, scaled."""
+def _describe_contents(about: Mapping[str, Any]) -> str:
+    """Return how the rows of an entry were made: resize(size=224), 3 x 224 x 224, scaled."""
     if "preprocess" not in about:
         return "damaged"
     steps = []
     for step in about["preprocess"]:
-        said = {key: value for key, value in step.items() if key not in _NO_SETTINGS}
-        steps.append(f"{step['use']}({', '.join(f'{key}={said[key]}' for key in said)})")
+        settings = {key: value for key, value in step.items() if key not in _NOT_SETTINGS}
+        steps.append(f"{step['use']}({', '.join(f'{key}={settings[key]}' for key in settings)})")
     shape = " x ".join(map(str, about["shape"]))
     return f"{' '.join(steps)}, {shape}, {about['decode']}"
 
 
 def show_prediction(name: str, prediction: Prediction) -> None:
-    """Print a file, its class, and all probabilities in the order of the classes."""
+    """Print a file, its predicted class, and the probability of each class in their order."""
     from rich.markup import escape
 
     shares = "  ".join(f"{key} {value:.4f}" for key, value in prediction.probabilities.items())
@@ -139,83 +138,82 @@ def show_prediction(name: str, prediction: Prediction) -> None:
     _console().print(line, soft_wrap=True)
 
 
-def show_figures(run: Run, side: str, figures: Mapping[str, float]) -> None:
-    """Print the figures of one side."""
+def show_metrics(run: Run, split: str, values: Mapping[str, float]) -> None:
+    """Print the metrics of a split, and the file of its predictions."""
     console = _console()
-    for name, value in figures.items():
+    for name, value in values.items():
         console.print(f"{name:<32} {value:.4f}", soft_wrap=True, markup=False)
-    path = run.directory / "predictions" / f"{side}.csv"
-    if path.is_file():  # not in a run that cannot be written
+    path = run.directory / "predictions" / f"{split}.csv"
+    if path.is_file():  # a read-only run keeps no predictions
         console.print(f"predictions: {path}", soft_wrap=True, markup=False)
 
 
 def show_profile(run: Run) -> None:
-    """Print where the time of the traced steps went, and where the trace lies."""
+    """Print how the time of the traced steps was spent, and the file of the trace."""
     from sightx.training.profiling import FOLDER, TRACE, Summary
 
     folder = run.directory / FOLDER
     if (summary := Summary.read(folder)) is None:
         print("profile: the run ended before a step could be traced")
         return
-    each = summary.seconds / summary.steps
-    print(f"profile of {summary.steps} steps, {each * 1e3:.2f} ms each: {folder / TRACE}")
-    rest = 1 - sum(summary.parts.values())
-    for name, share in (*summary.parts.items(), ("the rest", rest)):
-        print(f"  {name:<10} {share:>6.1%} {'#' * round(40 * share)}")
-    title = f"most time of their own on {summary.device}"
-    rows = [(title, "calls a step", "ms a step", "share")]
+    milliseconds = summary.seconds / summary.steps * 1e3
+    print(f"profile of {summary.steps} steps, {milliseconds:.2f} ms per step: {folder / TRACE}")
+    other = 1 - sum(summary.parts.values())
+    for name, share in (*summary.parts.items(), ("other", other)):
+        print(f"  {name:<10} {share:>6.1%} {'#' * round(_BAR_WIDTH * share)}")
+    title = f"operators by self time on {summary.device}"
+    rows = [(title, "calls/step", "ms/step", "share")]
     for name, calls, seconds in summary.operators:
-        figures = f"{calls / summary.steps:.1f}", f"{seconds / summary.steps * 1e3:.3f}"
-        rows.append((_cut(name, 50), *figures, f"{seconds / summary.seconds:.1%}"))
+        per_step = f"{calls / summary.steps:.1f}", f"{seconds / summary.steps * 1e3:.3f}"
+        rows.append((_cut(name, 50), *per_step, f"{seconds / summary.seconds:.1%}"))
     for row in rows:
         print(f"  {row[0]:<50} {row[1]:>12} {row[2]:>9} {row[3]:>6}")
 
 
 def show_registry(registry: Registry, kind: str | None, *, verbose: bool = False) -> None:
-    """Print components by kind, names that two plugins give, then the state of every plugin.
+    """Print components by kind, names that two plugins provide, and the state of every plugin.
 
-    On a terminal descriptions are cut to its width; piped, every line is whole.
+    On a terminal, descriptions are cut to its width.
     """
     entries = registry.entries(kind)
-    rows = [("kind", "name", "what it is", "plugin")]
+    rows = [("kind", "name", "description", "plugin")]
     for before, entry in zip([None, *entries], entries, strict=False):
-        first = entry.component.kind if _kind(before) != entry.component.kind else ""
+        is_first = before is None or before.component.kind != entry.component.kind
+        kind_cell = entry.component.kind if is_first else ""
         mark = " (clash)" if registry.clashes(entry) else ""
         owner = f"{entry.plugin}  {entry.place}" if verbose else str(entry.plugin)
-        rows.append((first, entry.component.name + mark, entry.summary, owner))
-    for number, line in enumerate(_aligned(rows)):
-        print(_painted(line, "bold") if number == 0 else line)
-    clashes = [entry for entry in entries if registry.clashes(entry)]
-    for entry in clashes:
-        use = f"{entry.plugin.distribution or entry.plugin.name}:{entry.component.name}"
-        head = f"{entry.component.kind} {entry.component.name!r} is brought by"
-        print(f'{_painted("clash", "broken")} {head} {entry}; use = "{use}" names it')
+        rows.append((kind_cell, entry.component.name + mark, entry.summary, owner))
+    for number, line in enumerate(_align(rows, flexible=2)):
+        print(_paint(line, "bold") if number == 0 else line)
+    for entry in filter(registry.clashes, entries):
+        print(f"{_paint('clash', 'broken')} {_describe_clash(entry)}")
     print()
     for plugin in registry.plugins:
-        print(_state(plugin))
+        print(_describe_plugin(plugin))
 
 
-def _kind(entry: Entry | None) -> str:
-    return entry.component.kind if entry else ""
+def _describe_clash(entry: Entry) -> str:
+    use = f"{entry.plugin.distribution or entry.plugin.name}:{entry.component.name}"
+    what = f"{entry.component.kind} {entry.component.name!r}"
+    return f'{what} is provided by {entry}; use = "{use}" names it'
 
 
-def _state(plugin: Plugin) -> str:
+def _describe_plugin(plugin: Plugin) -> str:
     reason = "".join(f": {text}" for text in (plugin.error, plugin.note) if text)
-    return f"{_painted(plugin.state, plugin.state)} {plugin} from {_short(plugin.place)}{reason}"
+    place = plugin.place
+    is_below = os.path.isabs(place) and Path(place).is_relative_to(Path.cwd())  # noqa: PTH117
+    if is_below and sys.stdout.isatty():  # piped, paths are complete
+        place = os.path.relpath(place)
+    return f"{_paint(plugin.state, plugin.state)} {plugin} from {place}{reason}"
 
 
-def _short(place: str) -> str:
-    """Return a path relative to the working directory where it lies below; piped, as it is."""
-    below = os.path.isabs(place) and Path(place).is_relative_to(Path.cwd())  # noqa: PTH117
-    return os.path.relpath(place) if below and sys.stdout.isatty() else place
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
-    """Yield rows as lines with columns under one another; the third gives way to a terminal."""
+def _align(rows: Sequence[tuple[str, ...]], flexible: int | None = None) -> Iterable[str]:
+    """Yield rows as lines with aligned columns; one may be cut to the width of the terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    if sys.stdout.isatty():
-        taken = sum(widths) - widths[2] + 2 * (len(widths) - 1)
-        widths[2] = min(widths[2], max(_LEAST, shutil.get_terminal_size().columns - taken))
+    if flexible is not None and sys.stdout.isatty():
+        others = sum(widths) - widths[flexible] + 2 * (len(widths) - 1)
+        room = max(_MIN_DESCRIPTION, shutil.get_terminal_size().columns - others)
+        widths[flexible] = min(widths[flexible], room)
     for row in rows:
         cells = [_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield "  ".join(cells).rstrip()
@@ -225,8 +223,8 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def _painted(text: str, style: str) -> str:
-    """Return text in a colour, on a terminal that wants one."""
+def _paint(text: str, style: str) -> str:
+    """Return text in the colour of a style, on a terminal that shows colours."""
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
-    return f"\x1b[{_COLOURS.get(style, 33)}m{text}\x1b[0m"
+    return f"\x1b[{_ANSI_CODES.get(style, _YELLOW)}m{text}\x1b[0m"

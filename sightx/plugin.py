@@ -69,8 +69,7 @@ if TYPE_CHECKING:
     from sightx.data.csv_labels import read_csv, require_folder, table_from_csv
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
-    from sightx.evaluation.plots import confusion as confusion_plot
-    from sightx.evaluation.plots import curves as curves_plot
+    from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
     from sightx.export.pack import table_from_pack
     from sightx.export.shard_reader import table_from_shards
     from sightx.io.files import file_reader
@@ -79,12 +78,12 @@ if TYPE_CHECKING:
     from sightx.records.history import History, Series
     from sightx.records.pixels import PixelRows
     from sightx.records.predictions import Predictions
+    from sightx.records.run import RunInfo
     from sightx.records.table import ImageTable
-    from sightx.runs.directory import Run
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
 
-# The module of each name that is imported on first use; `module:name` where its name differs there.
+# The module of each name that is imported on first use.
 _LAZY = {
     "Epoch": "sightx.records.events",
     "Experiment": "sightx.spec.experiment",
@@ -92,16 +91,16 @@ _LAZY = {
     "ImageTable": "sightx.records.table",
     "PixelRows": "sightx.records.pixels",
     "Predictions": "sightx.records.predictions",
-    "Run": "sightx.runs.directory",
+    "RunInfo": "sightx.records.run",
     "Series": "sightx.records.history",
     "Step": "sightx.records.events",
     "ValidationBatch": "sightx.records.events",
     "as_torch_dataset": "sightx.data.torch_adapter",
-    "confusion_plot": "sightx.evaluation.plots:confusion",
-    "curves_plot": "sightx.evaluation.plots:curves",
     "file_lock": "sightx.io.locks",
     "file_reader": "sightx.io.files",
     "generator": "sightx.seeds",
+    "plot_confusion_matrix": "sightx.evaluation.plots",
+    "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_labels",
     "require_folder": "sightx.data.csv_labels",
     "seed_of": "sightx.seeds",
@@ -145,8 +144,8 @@ __all__ = [
     "Preprocess",
     "Problem",
     "ResourceError",
-    "Run",
     "RunError",
+    "RunInfo",
     "Sampler",
     "Scheduler",
     "Series",
@@ -162,13 +161,13 @@ __all__ = [
     "ValidationBatch",
     "Weights",
     "as_torch_dataset",
-    "confusion_plot",
-    "curves_plot",
     "did_you_mean",
     "file_lock",
     "file_reader",
     "generator",
     "hookimpl",
+    "plot_confusion_matrix",
+    "plot_curves",
     "read_csv",
     "require_folder",
     "seed_of",
@@ -185,8 +184,7 @@ def __getattr__(name: str) -> Any:
     """Import a heavy name on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module 'sightx.plugin' has no attribute {name!r}")
-    module, _, other = _LAZY[name].partition(":")
-    return getattr(importlib.import_module(module), other or name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -21,6 +21,7 @@ import sightx.plugin
 from sightx.cli.main import main
 from sightx.registry import hooks, loading, project
 from sightx.registry.kinds import KINDS
+from sightx.runner.observers import RunHooks
 
 ROOT = Path(__file__).parents[1]
 GUIDE, KIND_PAGE = ROOT / "docs" / "plugins.md", ROOT / "docs" / "kinds.md"
@@ -56,7 +57,7 @@ def documented() -> dict[str, list[str]]:
     """Return every hook of the contract with its arguments."""
     members = [
         member
-        for owner in (hooks.PluginHooks, hooks.RunHooks)
+        for owner in (hooks.PluginHooks, RunHooks)
         for member in inspect.getmembers(owner, lambda item: hasattr(item, "sightx_spec"))
     ]
     return {name: list(inspect.signature(hook).parameters)[1:] for name, hook in members}

@@ -49,6 +49,7 @@ TESTED_ELSEWHERE = {
     "builtin/datasets/pickles.py": "builtin/datasets/test_cifar10.py",
     "builtin/datasets/written.py": "builtin/datasets/test_shards.py",
     "builtin/models/networks.py": "builtin/models/test_models.py",
+    "cli/context.py": "cli/test_run.py",
     "cli/evaluate.py": "cli/test_run.py",
     "cli/options.py": "cli/test_validate.py",
     "cli/predict.py": "cli/test_run.py",
@@ -60,16 +61,13 @@ TESTED_ELSEWHERE = {
     "distributed/rendezvous.py": "runner/test_processes.py",
     "export/packing.py": "builtin/datasets/test_packed.py",
     "records/events.py": "training/test_events.py",
-    "runner/following.py": "runner/test_processes.py",
+    "records/run.py": "runner/test_observers.py",
     "runs/environment.py": "runner/test_api.py",
     "training/capture.py": "training/test_cuda_graph.py",
     "training/shared.py": "training/test_distributed.py",
 }
 # Files that are known to break the import law, with the reason.
-UNLAWFUL: dict[str, str] = {
-    "registry/hooks.py": "the hooks of a run move to runner/observers.py",
-    "registry/kinds.py": "an observer gets a protocol of a run",
-}
+UNLAWFUL: dict[str, str] = {}
 
 
 class Import(NamedTuple):

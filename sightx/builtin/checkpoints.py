@@ -20,6 +20,7 @@ class Best(Checkpoint):
     """
 
     name = "best"
+    best_name = "best"
 
     monitor: str | None = None
     """Metric to monitor, such as `validation/loss`; by default `training.monitor`."""

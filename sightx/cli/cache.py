@@ -30,4 +30,4 @@ def command(keys: tuple[str, ...], prune: bool, unused: float | None, as_json: b
     if as_json:
         click.echo(json.dumps([entry._asdict() for entry in entries], indent=1))
     else:
-        console.show_shelves(found.root, entries, removed=prune)
+        console.show_cache_entries(found.root, entries, removed=prune)

@@ -1,4 +1,4 @@
-"""`sightx predict`: say what images show."""
+"""`sightx predict`: predict the classes of images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sightx.cli.context import find_run
 from sightx.cli.options import runs_folder
 
 
@@ -15,29 +16,32 @@ from sightx.cli.options import runs_folder
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @runs_folder
 @click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(
     run: str, files: tuple[Path, ...], runs: Path | None, device: str, as_json: bool
 ) -> int:
-    """Predict FILES with a RUN: an id, a unique prefix, `last`, or RUN@last for a checkpoint."""
-    from sightx import DataError, Predictor, console
-    from sightx.registry import project
-    from sightx.runs.lookup import find_run
+    """Predict the classes of image FILES with a RUN.
 
-    found, checkpoint = find_run(runs or project.find_project(Path.cwd()).runs, run)
-    folder = found.checkpoint(checkpoint)
-    click.echo(f"{found.id}, {folder.name} ({found.result.get('status', 'running')})", err=True)
+    RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
+    of its checkpoints.
+    """
+    from sightx import DataError, Predictor, console
+
+    trained, checkpoint = find_run(run, runs)
+    folder = trained.checkpoint(checkpoint)
+    status = trained.result.get("status", "running")
+    click.echo(f"{trained.id}, {folder.name} ({status})", err=True)
     predictor = Predictor.load(folder, device)
     code = 0
     for file in files:
         try:
             prediction = predictor.predict(file)
-        except DataError as error:  # the others are wanted all the same
+        except DataError as error:  # the other files are still predicted
             click.echo(str(error), err=True)
             code = error.exit_code
             continue
         if as_json:
-            record = {"file": str(file), "run": found.id, "class": prediction.decision}
+            record = {"file": str(file), "run": trained.id, "class": prediction.decision}
             click.echo(json.dumps({**record, "probabilities": prediction.probabilities}))
         else:
             console.show_prediction(str(file), prediction)

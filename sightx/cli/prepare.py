@@ -55,7 +55,7 @@ def command(
     if pack and shards:
         raise click.UsageError("give --pack or --shards, not both")
     experiment, faults = sightx.load(spec, overrides), faults.absolute()
-    with console.preparing(quiet) as progress:
+    with console.show_progress(quiet) as progress:
         if not (folder := pack or shards):
             found = stock.warm_cache(experiment, faults, progress)
         elif pack:
@@ -67,6 +67,6 @@ def command(
     if quiet:
         return
     if folder:
-        console.show_written(written, folder)
+        console.show_export(written, folder)
     else:
-        console.show_stock(found)
+        console.show_cache_report(found)

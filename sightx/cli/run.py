@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +11,7 @@ from sightx.cli.options import launched, overrides, processes, runs_folder
 from sightx.distributed import rendezvous
 
 if TYPE_CHECKING:
-    from sightx import Experiment, Run
-    from sightx.plugin import Observer
+    from sightx import Run
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     "--continue",
     "unfinished",
     is_flag=True,
-    help="Go on with the newest run of this experiment, if there is one.",
+    help="Resume the newest run of this experiment, if there is one.",
 )
-@click.option("--profile", is_flag=True, help="Trace some steps, and say where their time went.")
+@click.option("--profile", is_flag=True, help="Trace some steps, and print where the time went.")
 @processes
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")
 def command(
@@ -37,37 +36,29 @@ def command(
     processes: int,
     quiet: bool,
 ) -> int:
-    """Train and evaluate what SPEC says."""
+    """Train and evaluate SPEC."""
     if (code := launched(processes)) is not None:
         return code
     import sightx
     from sightx import console
 
     experiment = sightx.load(spec, overrides)
-    with console.preparing(quiet or rendezvous.rank() > 0) as progress:
-        finished = sightx.run(
+    with console.show_progress(quiet or rendezvous.rank() > 0) as progress:
+        run = sightx.run(
             experiment,
-            observers=watching(experiment, quiet),
+            observers=[] if quiet else ["console"],
             runs=runs,
             progress=progress,
             unfinished=unfinished,
             profile=profile,
         )
     if profile and not rendezvous.rank():
-        console.show_profile(finished)
-    return report(finished, quiet)
-
-
-def watching(experiment: Experiment, quiet: bool) -> dict[str, Observer]:
-    """Return the observer that talks to the person who typed a command, unless it is quiet."""
-    if quiet or rendezvous.rank():
-        return {}
-    registry = experiment.context.registry
-    return {"console": cast("Observer", registry.find("observer", "console")())}
+        console.show_profile(run)
+    return report(run, quiet)
 
 
 def report(run: Run, quiet: bool) -> int:
-    """Return the exit code of a run; print its directory for a quiet command."""
+    """Return the exit code of a run; print its directory if the command is quiet."""
     if quiet and not rendezvous.rank():
         click.echo(run.directory)
     return 128 + int(run.result["signal"]) if "signal" in run.result else 0

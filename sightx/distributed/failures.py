@@ -52,9 +52,7 @@ def first_failure(
     Signals are ignored from here on, so that the launcher, which terminates the remaining ranks,
     does not interrupt the report.
     """
-    if threading.current_thread() is threading.main_thread():
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+    ignore_stop_signals()
     if error in _failed_ranks and isinstance(error, SightXError | Interrupted):
         return error
     failure = expected_failure(error) or plugin_failure(error, registry)
@@ -66,6 +64,13 @@ def first_failure(
         lost = lost_ranks_error([0])
         _failed_ranks[lost] = rendezvous.rank()
         return lost
+
+
+def ignore_stop_signals() -> None:
+    """Ignore SIGINT and SIGTERM from here on; only the main thread can do that."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def is_shown_by_other_rank(error: BaseException) -> bool:

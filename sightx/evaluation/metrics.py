@@ -1,4 +1,4 @@
-"""Figures and decisions from a table of predictions."""
+"""Metrics and fitted postprocessing of prediction tables."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from sightx.records.predictions import Predictions
 from sightx.registry.kinds import Metric, Postprocess
 
 PostprocessStates = list[Mapping[str, Any]]
+"""What each component of a postprocessing chain has learned; empty before it is fitted."""
 
 
 def compute_metrics(
-    predictions: Predictions, metrics: Sequence[Metric], side: str
+    predictions: Predictions, metrics: Sequence[Metric], split: str
 ) -> dict[str, float]:
-    """Return every metric's figures, named `side/figure`."""
+    """Return the values of all metrics, named `split/name`."""
     return {
-        f"{side}/{name}": float(value)
+        f"{split}/{name}": float(value)
         for metric in metrics
         for name, value in metric.compute(predictions).items()
     }
 
 
 def metric_directions(metrics: Sequence[Metric], classes: Sequence[str]) -> dict[str, Direction]:
-    """Return which way each figure of training and validation is better."""
-    known: dict[str, Direction] = {
+    """Return for each metric of training and validation whether more ("max") or less is better."""
+    directions: dict[str, Direction] = {
         "train/loss": "min", "validation/loss": "min", "train/accuracy": "max"
     }  # fmt: skip
     for metric in metrics:
-        known |= {f"validation/{name}": way for name, way in metric.values(classes).items()}
-    return known
+        for name, direction in metric.values(classes).items():
+            directions[f"validation/{name}"] = direction
+    return directions
 
 
 def fit_postprocess(
-    decides: Sequence[Postprocess], predictions: Predictions
+    chain: Sequence[Postprocess], predictions: Predictions
 ) -> tuple[PostprocessStates, Predictions]:
-    """Fit a chain of decisions; return what each learned, and the predictions as decided."""
+    """Fit a postprocessing chain; return what each component learned, and the new predictions."""
     states: PostprocessStates = []
-    for decide in decides:
-        states.append(decide.fit(predictions))
-        predictions = decide.apply(predictions, states[-1])
+    for component in chain:
+        states.append(component.fit(predictions))
+        predictions = component.apply(predictions, states[-1])
     return states, predictions
 
 
 def apply_postprocess(
-    decides: Sequence[Postprocess], states: PostprocessStates, predictions: Predictions
+    chain: Sequence[Postprocess], states: PostprocessStates, predictions: Predictions
 ) -> Predictions:
-    """Return predictions as a fitted chain decides them; as they are where nothing was fitted."""
+    """Return predictions after a fitted chain; unchanged if the chain has not been fitted."""
     if not states:
         return predictions
-    for decide, state in zip(decides, states, strict=True):
-        predictions = decide.apply(predictions, state)
+    for component, state in zip(chain, states, strict=True):
+        predictions = component.apply(predictions, state)
     return predictions

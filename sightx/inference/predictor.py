@@ -1,4 +1,4 @@
-"""From a run's directory to predictions: preparation, order of classes and weights lie there."""
+"""Predictions for new images, from a run directory alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe
 from sightx.records.pixels import PixelRows
 from sightx.records.predictions import Predictions
-from sightx.registry import loading, project
+from sightx.registry import loading
 from sightx.runs import checkpoints
-from sightx.runs.directory import open_run
+from sightx.runs.directory import Run, open_run
+from sightx.runs.lookup import find_run_project
 from sightx.training.evaluate import forward
 from sightx.training.setup import build_module, choose_device, to_channels_last
 from sightx.training.weights import load_strict
@@ -32,95 +33,85 @@ if TYPE_CHECKING:
 
     Input = bytes | str | Path | BinaryIO | Image
 
-
 _log = logging.getLogger("sightx")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Say what one image shows: a class, and the probability of each, in stored order."""
+    """The predicted class of one image, and the probability of each class, in stored order."""
 
     decision: str
     probabilities: Mapping[str, float]
 
 
 class Predictor:
-    """Predict images as a run's checkpoint says."""
+    """Predict the classes of images with a checkpoint."""
 
     def __init__(self, recipe: Recipe, module: nn.Module, device: torch.device) -> None:
         self.recipe = recipe
         self.device = device
         self.module = module.to(device).eval()
-        to_channels_last(module, device, recipe.precision)  # as in training: the same figures
+        to_channels_last(module, device, recipe.precision)  # as in training: the same results
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Predictor:
-        """Load a run's best checkpoint, or a checkpoint's own directory.
+        """Load the best checkpoint of a run directory, or the checkpoint in a directory.
 
-        Raises RunError where files are damaged, PluginError where a component is not installed.
+        Args:
+            path: A run directory, or the directory of a checkpoint in it.
+            device: cpu, cuda, cuda:1, mps, or auto.
+
+        Raises:
+            RunError: The run has no checkpoint, or the checkpoint is damaged.
+            PluginError: A component is not installed.
         """
-        path = Path(path)
-        folder = path if (path / checkpoints.MANIFEST).is_file() else open_run(path).checkpoint()
+        folder = Path(path)
+        if (folder / checkpoints.MANIFEST).is_file():
+            run = Run(folder.absolute().parents[1])
+        else:
+            run = open_run(folder)
+            folder = run.checkpoint()
         files = checkpoints.read_verified(folder)
-        # A run lies in its project; one that was moved meets the plugins of where we are.
-        above = project.find_project(folder)
-        registry = loading.load_registry(
-            above if above.plugins else project.find_project(Path.cwd())
-        )
+        registry = loading.load_registry(find_run_project(run))
         recipe = Recipe.read(files["recipe.json"], registry, str(folder / "recipe.json"))
-        for warning in recipe.changes(registry):
+        for warning in recipe.changed_components(registry):
             _log.warning("%s", warning)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
-        load_strict(module, checkpoints.load_weights(files, folder), file=str(folder))
+        load_strict(module, checkpoints.parse_weights(files, folder), file=str(folder))
         return cls(recipe, module, choose_device(device))
 
     def predict(self, image: Input) -> Prediction:
-        """Return the class of one image: encoded bytes, a path, an open file or a PIL image.
+        """Return the prediction for one image: encoded bytes, a path, an open file or a PIL image.
 
-        Raises DataError where it cannot be read.
+        Raises DataError if it cannot be read.
         """
         return self.predict_all([image])[0]
 
     def predict_all(self, images: Sequence[Input]) -> list[Prediction]:
-        """Return the class of each image, predicted as one batch."""
+        """Return the prediction for each image; all of them are one batch."""
         if not images:
             return []
-        rows = torch.stack([self._prepared(image) for image in images])
-        batches = BatchLoader(
+        rows = torch.stack([self._preprocess(image) for image in images])
+        loader = BatchLoader(
             PixelRows.of(rows),
             np.full(len(rows), -1),
-            (self.recipe.mean, self.recipe.deviation),
+            (self.recipe.mean, self.recipe.std),
             self.device,
         )
-        batch, _ = batches.plain(np.arange(len(rows)))
-        predictions = self._decide(forward(self.module, batch, self.recipe.precision))
+        batch, _ = loader.plain(np.arange(len(rows)))
+        table = self._postprocess(forward(self.module, batch, self.recipe.precision))
         classes = self.recipe.classes
         return [
             Prediction(classes[decision], dict(zip(classes, map(float, row), strict=True)))
-            for decision, row in zip(predictions.decisions, predictions.probabilities, strict=True)
+            for decision, row in zip(table.decisions, table.probabilities, strict=True)
         ]
 
-    def _decide(self, batch: torch.Tensor) -> Predictions:
-        loss = self.recipe.loss
-        probabilities = loss.probabilities(batch)
-        names = tuple(str(number) for number in range(len(batch)))
-        raw = Predictions(
-            keys=names,
-            groups=names,
-            labels=np.full(len(batch), -1),
-            outputs=batch.cpu().numpy(),
-            probabilities=probabilities.cpu().numpy(),
-            decisions=loss.decision(probabilities).cpu().numpy(),
-            classes=self.recipe.classes,
-            ordered=self.recipe.ordered,
-        )
-        return metrics.apply_postprocess(self.recipe.postprocess, list(self.recipe.decisions), raw)
-
-    def _prepared(self, image: Input) -> torch.Tensor:
+    def _preprocess(self, image: Input) -> torch.Tensor:
+        """Return the preprocessed image, uint8 (C, H, W)."""
         name = str(image) if isinstance(image, (str, Path)) else "image"
         try:
             return preprocess.preprocess_image(
-                _encoded(image), self.recipe.preprocess, self.recipe.least
+                _encoded_or_pixels(image), self.recipe.preprocess, self.recipe.min_decoded_size
             )
         except BadImage as error:
             raise DataError(Problem("bad-image", error.reason, file=name)) from error
@@ -128,8 +119,30 @@ class Predictor:
             message = f"cannot be read: {error.strerror or error}"
             raise DataError(Problem("bad-image", message, file=name)) from error
 
+    def _postprocess(self, outputs: torch.Tensor) -> Predictions:
+        """Return the prediction table of outputs (B, K)."""
+        loss = self.recipe.loss
+        probabilities = loss.probabilities(outputs)
+        names = tuple(str(number) for number in range(len(outputs)))
+        table = Predictions(
+            keys=names,
+            groups=names,
+            labels=np.full(len(outputs), -1),
+            outputs=outputs.cpu().numpy(),
+            probabilities=probabilities.cpu().numpy(),
+            decisions=loss.decision(probabilities).cpu().numpy(),
+            classes=self.recipe.classes,
+            ordered=self.recipe.ordered,
+        )
+        return metrics.apply_postprocess(
+            self.recipe.postprocess, list(self.recipe.postprocess_states), table
+        )
 
-def _encoded(image: Input) -> bytes | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+
+def _encoded_or_pixels(
+    image: Input,
+) -> bytes | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return the encoded bytes of an image, or the uint8 pixels (H, W, 3) of a PIL image."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, (str, Path)):
@@ -137,5 +150,5 @@ def _encoded(image: Input) -> bytes | np.ndarray[tuple[int, ...], np.dtype[np.ui
     if hasattr(image, "read"):
         return image.read()
     if not hasattr(image, "getbands"):
-        raise TypeError(f"{type(image).__name__} is no image; predict_all takes several")
+        raise TypeError(f"{type(image).__name__} is not an image; predict_all takes a list")
     return from_pil(image)

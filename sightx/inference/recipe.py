@@ -1,9 +1,9 @@
-"""What a prediction needs beside weights: it lies in every checkpoint."""
+"""The recipe of a checkpoint: what a prediction needs in addition to the weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, ValidationError
@@ -14,7 +14,7 @@ from sightx.io.toml import Position
 from sightx.records.table import DecodeInfo, ImageTable
 from sightx.registry import provenance
 from sightx.registry.components import Component, Settings, validate_settings
-from sightx.registry.kinds import Loss, Model, Postprocess, Preprocess
+from sightx.registry.kinds import Loss, Model, Postprocess, Preprocess, Statistics
 from sightx.registry.registry import Registry
 from sightx.registry.validation_errors import explain_errors, spec_failure
 from sightx.spec.experiment import Experiment, to_table
@@ -22,136 +22,148 @@ from sightx.spec.experiment import Experiment, to_table
 FORMAT = 1
 
 
+class _PackChain(Settings):
+    preprocess: tuple[Preprocess, ...]
+
+
+class Recipe(Settings):
+    """How an image becomes probabilities and a decision; stored as recipe.json."""
+
+    format: int = FORMAT
+    """The version of this format."""
+    classes: tuple[str, ...]
+    """Class names, in the order of the probabilities."""
+    ordered: bool
+    """Whether the classes are grades."""
+    shape: tuple[int, int, int]
+    """Channels, height and width of a preprocessed image."""
+    mean: tuple[float, ...]
+    """Mean per channel, for pixels in [0, 1]."""
+    std: tuple[float, ...]
+    """Standard deviation per channel, for pixels in [0, 1]."""
+    decode: Literal["scaled", "exact"] = "exact"
+    """Whether a large JPEG may be reduced while it is decoded."""
+    decoded_for: NonNegativeInt | None = None
+    """Images are decoded for the first so many preprocessing components; None means for all."""
+    preprocess: tuple[Preprocess, ...]
+    """The preprocessing chain; for a pack, the components that made it come first."""
+    model: Model
+    """The network."""
+    loss: Loss
+    """The loss, which maps outputs to probabilities and decisions."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the network computes in."""
+    postprocess: tuple[Postprocess, ...] = ()
+    """The postprocessing chain."""
+    postprocess_states: tuple[Mapping[str, Any], ...] = ()
+    """What each postprocessing component has learned; empty if they were not fitted yet."""
+    origins: tuple[Mapping[str, Any], ...] = ()
+    """Plugin, version and revision of each component when the checkpoint was saved."""
+
+    @classmethod
+    def read(cls, content: bytes, registry: Registry, name: str) -> Recipe:
+        """Parse recipe.json; `name` is the file's name in error messages.
+
+        Raises PluginError if a component is not installed, SpecError if its settings do not fit.
+        """
+        try:
+            return cls.model_validate_json(content, context={"registry": registry})
+        except ValidationError as error:
+            raise _failure(error, name, json.loads(content).get("origins", ())) from None
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        registry: Registry,
+        *,
+        table: ImageTable,
+        pack_chain: tuple[Preprocess, ...] = (),
+        shape: tuple[int, int, int],
+        statistics: Statistics,
+        postprocess_states: Sequence[Mapping[str, Any]],
+    ) -> Recipe:
+        """Return the recipe of an experiment that was trained on `table`.
+
+        `pack_chain` is the preprocessing that was applied when the table's images were packed,
+        `statistics` the mean and standard deviation per channel, for pixels in [0, 1].
+        """
+        components = _components(experiment)
+        origins = [provenance.component_origin(component, registry) for component in components]
+        decoded = table.decoded if pack_chain else DecodeInfo(experiment.dataset.decode, None)
+        mean, std = statistics
+        return cls(
+            classes=table.classes,
+            ordered=table.ordered,
+            shape=shape,
+            mean=mean,
+            std=std,
+            decode=decoded.mode,
+            decoded_for=decoded.steps,
+            preprocess=(*pack_chain, *experiment.preprocess),
+            model=experiment.model,
+            loss=experiment.loss,
+            precision=experiment.training.precision,
+            postprocess=experiment.postprocess,
+            postprocess_states=tuple(postprocess_states),
+            origins=(*(step["origin"] for step in table.chain), *origins),
+        )
+
+    @property
+    def min_decoded_size(self) -> tuple[int, int] | None:
+        """Return the smallest (height, width) that an image may be decoded to; None: full size."""
+        return scaling.min_decoded_size(self.preprocess[: self.decoded_for], self.decode)
+
+    def changed_components(self, registry: Registry) -> list[Problem]:
+        """Return a warning for each component whose results may have changed since training.
+
+        Of a built-in component only the revision counts, which its author raises with the results.
+        """
+        now = [provenance.component_origin(component, registry) for component in _components(self)]
+        return [
+            _change_warning(before, after)
+            for before, after in zip(self.origins, now, strict=False)
+            if provenance.changed_keys(before, after)
+        ]
+
+    def tables(self) -> dict[str, Any]:
+        """Return the recipe as JSON values."""
+        return to_table(self)
+
+
+def read_pack_chain(table: ImageTable, registry: Registry) -> tuple[Preprocess, ...]:
+    """Return the preprocessing that was applied when a table's images were packed; () if none.
+
+    Raises PluginError if a component is not installed, SpecError if its settings do not fit.
+    """
+    settings = {"preprocess": [step["preprocess"] for step in table.chain]}
+    try:
+        return validate_settings(_PackChain, settings, registry).preprocess
+    except ValidationError as error:
+        origins = [step["origin"] for step in table.chain]
+        raise _failure(error, table.source, origins) from None
+
+
 def _components(parts: Experiment | Recipe) -> tuple[Component, ...]:
-    """Return the components that make a prediction, in a fixed order."""
+    """Return the components that make a prediction, in the order of `Recipe.origins`."""
     return (*parts.preprocess, parts.model, parts.loss, *parts.postprocess)
 
 
-def _warning(before: Mapping[str, Any], now: Mapping[str, Any]) -> Problem:
+def _change_warning(before: Mapping[str, Any], now: Mapping[str, Any]) -> Problem:
     keys = [key for key in ("revision", "version") if before[key] != now[key]]
     hint = "predictions may differ from the run's"
     message = provenance.describe_change(before, now, keys)
     return Problem("plugin-changed", message, hint, severity="warning")
 
 
-def _refused(
+def _failure(
     error: ValidationError, name: str, origins: Iterable[Mapping[str, Any]]
 ) -> SightXError:
-    """Return the failure of stored settings that are not valid here; `name` is their file."""
-    found = explain_errors(error, lambda key: Position(name), lambda key: None)
-    found = [provenance.add_recorded_owner(problem, origins) for problem in found]
-    if any(problem.code == "unknown-name" for problem in found):
-        return PluginError(*found)
-    return spec_failure(found)
-
-
-class _Before(Settings):
-    preprocess: tuple[Preprocess, ...]
-
-
-def earlier_preprocess(table: ImageTable, registry: Registry) -> tuple[Preprocess, ...]:
-    """Return the components that prepared a table's images before it was packed.
-
-    Raises PluginError where one is missing, SpecError where its settings do not fit it.
-    """
-    tables = [step["preprocess"] for step in table.chain]
-    try:
-        return validate_settings(_Before, {"preprocess": tables}, registry).preprocess
-    except ValidationError as error:
-        origins = [step["origin"] for step in table.chain]
-        raise _refused(error, table.source, origins) from None
-
-
-class Recipe(Settings):
-    """Say how an image becomes probabilities and a decision.
-
-    `shape` is (channels, height, width) of a prepared image; `mean` and `deviation` are per
-    channel, for pixels in [0, 1]; `decisions` holds what each of `postprocess` has learned;
-    `origins` says who brought each component when the run was made. `preprocess` begins with
-    what was done before the dataset was packed; an image is decoded for its first
-    `decoded_for` components,
-    where that says how many, else for all.
-    """
-
-    format: int = FORMAT
-    classes: tuple[str, ...]
-    ordered: bool
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-    decode: Literal["scaled", "exact"] = "exact"
-    decoded_for: NonNegativeInt | None = None
-    preprocess: tuple[Preprocess, ...]
-    model: Model
-    loss: Loss
-    precision: Literal["fp32", "bf16"] = "fp32"
-    postprocess: tuple[Postprocess, ...] = ()
-    decisions: tuple[Mapping[str, Any], ...] = ()
-    origins: tuple[Mapping[str, Any], ...] = ()
-
-    @classmethod
-    def read(cls, content: bytes, registry: Registry, name: str) -> Recipe:
-        """Return a stored recipe; `name` is what messages call it.
-
-        Raises PluginError where a component is missing, SpecError where settings do not fit it.
-        """
-        try:
-            return cls.model_validate_json(content, context={"registry": registry})
-        except ValidationError as error:
-            raise _refused(error, name, json.loads(content).get("origins", ())) from None
-
-    @classmethod
-    def of(
-        cls,
-        experiment: Experiment,
-        *,
-        table: ImageTable,
-        before: tuple[Preprocess, ...] = (),
-        shape: tuple[int, int, int],
-        statistics: tuple[tuple[float, ...], tuple[float, ...]],
-        decisions: list[Mapping[str, Any]],
-    ) -> Recipe:
-        """Return the recipe of an experiment that has been trained on a table.
-
-        `before` is what was done to its images before the experiment's chain got them.
-        """
-        registry = experiment.context.registry
-        own = [provenance.component_origin(each, registry) for each in _components(experiment)]
-        decoded = DecodeInfo(experiment.dataset.decode, None) if not before else table.decoded
-        return cls(
-            classes=table.classes,
-            ordered=table.ordered,
-            shape=shape,
-            mean=statistics[0],
-            deviation=statistics[1],
-            decode=decoded.mode,
-            decoded_for=decoded.steps,
-            preprocess=(*before, *experiment.preprocess),
-            model=experiment.model,
-            loss=experiment.loss,
-            precision=experiment.training.precision,
-            postprocess=experiment.postprocess,
-            decisions=tuple(decisions),
-            origins=(*(step["origin"] for step in table.chain), *own),
-        )
-
-    @property
-    def least(self) -> tuple[int, int] | None:
-        """Return the (height, width) that an image keeps when it is decoded; None: its own."""
-        return scaling.min_decoded_size(self.preprocess[: self.decoded_for], self.decode)
-
-    def changes(self, registry: Registry) -> list[Problem]:
-        """Return a warning for each component that is not what it was when the run was made.
-
-        Of what ships with SightX only the revision counts: its author raises it with the results.
-        """
-        now = [provenance.component_origin(component, registry) for component in _components(self)]
-        return [
-            _warning(before, after)
-            for before, after in zip(self.origins, now, strict=False)
-            if provenance.changed_keys(before, after)
-        ]
-
-    def tables(self) -> dict[str, Any]:
-        """Return the recipe as JSON holds it."""
-        return to_table(self)
+    """Return the error for stored settings that are not valid now; `name` is their file."""
+    problems = [
+        provenance.add_recorded_owner(problem, origins)
+        for problem in explain_errors(error, lambda key: Position(name), lambda key: None)
+    ]
+    if any(problem.code == "unknown-name" for problem in problems):
+        return PluginError(*problems)
+    return spec_failure(problems)

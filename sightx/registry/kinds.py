@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sightx.records.history import History
     from sightx.records.pixels import PixelRows
     from sightx.records.predictions import Predictions
+    from sightx.records.run import RunInfo
     from sightx.records.table import ImageTable
-    from sightx.runs.directory import Run
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 Params = Mapping[str, "np.ndarray[Any, Any]"]
@@ -357,6 +357,7 @@ class Checkpoint(Component):
     """A rule for which checkpoints to keep, and under which names."""
 
     kind = "checkpoint"
+    best_name: ClassVar[str] = ""  # the name that `keep` gives to the best state, if any
 
     def keep(self, history: History) -> Collection[str]:
         """Return the names of the state after the history's last epoch; none: drop it. Pure.
@@ -385,10 +386,10 @@ class Observer(Component):
 
     kind = "observer"
 
-    def build(self, run: Run) -> object:
+    def build(self, run: RunInfo) -> object:
         """Return an object whose methods, marked `@hookimpl`, have the names of run hooks.
 
-        `sightx/registry/hooks.py` has the hooks. An observer that raises is reported and dropped.
+        `sightx/runner/observers.py` has the hooks. An observer that raises is reported and dropped.
         """
         raise NotImplementedError
 

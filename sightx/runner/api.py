@@ -1,36 +1,53 @@
-"""The ways in: what a run needs is opened and checked before its directory is made."""
+"""The ways to start a run: everything it needs is checked before its directory is created."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
-from sightx.data import dataset, preprocess
-from sightx.distributed.collectives import SingleProcess
-from sightx.io.signals import stop_on_signals
+from sightx.data import dataset
+from sightx.data.preprocess import ProgressCallback
+from sightx.distributed import rendezvous
+from sightx.distributed.collectives import (
+    SingleProcess,
+    check_idle_ranks,
+    join_process_group,
+    local_device,
+)
+from sightx.distributed.failures import lost_ranks_error, propagate_first_failure
+from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
-from sightx.runner.execute import Execution, Start
-from sightx.runner.following import begin, device_of, finish, follow, together
-from sightx.runner.resume import Resumption, is_finished, recorded_environment, stored_experiment
-from sightx.runs import directory, environment, lock, lookup
-from sightx.runs.directory import Run, open_run
+from sightx.runner.execute import Execution
+from sightx.runner.observers import GivenObservers, name_observers
+from sightx.runner.resume import (
+    Resumption,
+    is_finished,
+    recorded_environment,
+    select_recorded_samples,
+    stored_experiment,
+)
+from sightx.runs import lock, lookup
+from sightx.runs.directory import NullRun, Run, create_run, open_run
+from sightx.runs.environment import describe_environment
 from sightx.spec import checks
-from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import Context, Experiment
+from sightx.training.setup import choose_device
 
-Watching = Mapping[str, Any]
+Json = TypeVar("Json")
 
 _log = logging.getLogger("sightx")
-_TURNS = threading.Lock()  # torch seeds and counts threads for the whole process
+_one_at_a_time = threading.Lock()  # torch's seed and number of threads belong to the whole process
 
 
 def table(experiment: Experiment) -> ImageTable:
-    """Return an experiment's samples, excluded rows left out, each row dealt to a side.
+    """Return the samples of an experiment, with their splits and without excluded rows.
 
     Raises DataError.
     """
@@ -40,56 +57,38 @@ def table(experiment: Experiment) -> ImageTable:
 def run(
     experiment: Experiment,
     *,
-    observers: Watching | None = None,
+    observers: GivenObservers | None = None,
     runs: Path | None = None,
-    progress: preprocess.ProgressCallback | None = None,
+    progress: ProgressCallback | None = None,
     unfinished: bool = False,
     profile: bool = False,
 ) -> Run:
     """Execute an experiment and return its run.
 
-    `observers` are components that watch beside those of the spec, by name; `runs` is the folder
-    of runs; `progress` hears (done, of) while images are prepared. With `unfinished`, the newest
-    run of this experiment goes on, if there is one; with `profile`, some steps are traced. Runs of
-    one process take turns. Raises SightXError; whatever happens after the directory is made is
-    recorded there.
+    Runs of one process take turns.
+
+    Args:
+        experiment: The experiment.
+        observers: Watch the run in addition to those of the spec: objects with hook methods,
+            observer components or names of registered observers, as a list or by name.
+        runs: The folder of runs; None means that of the project.
+        progress: Called with (done, total) while images are preprocessed.
+        unfinished: Resume the newest run of this experiment, if there is one.
+        profile: Trace some steps.
+
+    Raises:
+        SightXError: The run failed; once its directory exists, the error is recorded there.
     """
-    root = runs_folder(experiment, runs)
-    with _TURNS, together(experiment) as collectives:
-        if not collectives.is_main_process:
-            return follow(experiment, collectives)
-        if unfinished and (found := _newest(root, experiment)):
-            return _resumed(
-                found,
-                experiment,
-                collectives,
-                observers=observers,
-                progress=progress,
-                profile=profile,
-            )
-        return _begun(experiment, root, collectives, observers, progress, profile)
-
-
-def _begun(
-    experiment: Experiment,
-    root: Path,
-    collectives: SingleProcess,
-    observers: Watching | None,
-    progress: preprocess.ProgressCallback | None,
-    profile: bool,
-) -> Run:
-    with _left_as_found(experiment):
-        device = device_of(experiment)
-        opened = _opened(experiment, device)
-        weights = weights_source(root, experiment.model.weights)
-        described = {**environment.describe_environment(experiment, device), "weights": weights}
-        made = directory.create(root, experiment, described)
-        with lock.run_lock(made.directory):
-            execution = Execution(experiment, made, device, observers or {}, collectives)
-            with stop_on_signals() as asked, execution.recorded():
-                begin(collectives, made)
-                execution.go(Start(opened, weights, profile=profile), progress, asked)
-    return finish(collectives, made)
+    context = experiment.context
+    root = runs or context.project.runs
+    with _join_ranks(experiment, context) as collectives:
+        launch = _Launch(
+            experiment, context, collectives, name_observers(observers, context.registry),
+            progress, profile,
+        )  # fmt: skip
+        if unfinished and (path := launch.on_main_process(lambda: _newest(root, experiment))):
+            return launch.resume(Run(Path(path)))
+        return launch.start(root)
 
 
 def resume(
@@ -99,104 +98,196 @@ def resume(
     changes: Sequence[str] = (),
     allow_data_change: bool = False,
     allow_plugin_change: bool = False,
-    observers: Watching | None = None,
-    progress: preprocess.ProgressCallback | None = None,
+    observers: GivenObservers | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Run:
-    """Let a run go on where it stopped, as if it never had, and return it.
+    """Continue a run where it stopped, as if it had not been stopped, and return it.
 
-    One that has finished is left as it is. The run's own experiment holds, with `changes`
-    (`key=value`); or `experiment`, where one is given. Whatever is not as it was is logged and
-    recorded; `allow_...` lets in what is refused otherwise. Raises DriftError, a RunError, for
-    what is refused, RunError where the run is in use or no state of it is whole. Until the run
-    goes on nothing of it changes: a signal that comes before raises Interrupted.
+    A finished run is left as it is. Until the run continues, nothing of it changes.
+
+    Args:
+        run: The run or its directory.
+        experiment: The experiment to continue with; None means the recorded one.
+        changes: Overrides of the recorded experiment, `key=value`.
+        allow_data_change: Continue although images or labels have changed.
+        allow_plugin_change: Continue although the code of a plugin has changed.
+        observers: As for `sightx.run`.
+        progress: As for `sightx.run`.
+
+    Raises:
+        IncompatibleResumeError: The result would not be that of the uninterrupted run.
+        RunError: The run is in use, or all of its checkpoints are damaged.
+        Interrupted: A signal came before the run continued.
     """
-    found = run if isinstance(run, Run) else open_run(run)
-    wanted = experiment or stored_experiment(found, changes)
-    with _TURNS, together(wanted) as collectives:
-        if not collectives.is_main_process:
-            return follow(wanted, collectives)
-        allowed = (allow_data_change, allow_plugin_change)
-        return _resumed(found, wanted, collectives, tuple(changes), allowed, observers, progress)
-
-
-def _resumed(
-    found: Run,
-    wanted: Experiment,
-    collectives: SingleProcess,
-    changes: tuple[str, ...] = (),
-    allowed: tuple[bool, bool] = (False, False),
-    observers: Watching | None = None,
-    progress: preprocess.ProgressCallback | None = None,
-    profile: bool = False,
-) -> Run:
-    if is_finished(found, wanted):  # which needs no lock, and no disk that can be written
-        return _left(found, collectives)
-    with lock.run_lock(found.directory), _left_as_found(wanted):
-        if is_finished(found, wanted):  # whoever held it has just finished it
-            return _left(found, collectives)
-        device = device_of(wanted)
-        resumption = Resumption(found, wanted, device, changes, *allowed)
-        resumption.open()
-        opened = resumption.table(_opened(wanted, device))
-        weights = recorded_environment(found)["weights"]
-        start = Start(opened, weights, resumption.saved, resumption.judge, profile)
-        execution = Execution(wanted, found, device, observers or {}, collectives, begun=False)
-        with stop_on_signals() as asked, execution.recorded():
-            begin(collectives, found, resumed=True)
-            execution.go(start, progress, asked)
-    return finish(collectives, found)
-
-
-def _left(found: Run, collectives: SingleProcess) -> Run:
-    """Return a run that is over, as it is."""
-    _log.info("%s is %s", found.id, found.result["status"])
-    begin(collectives, found, over=True)
-    return finish(collectives, found)
-
-
-def _opened(experiment: Experiment, device: torch.device) -> ImageTable:
-    """Return the samples, once the checks of device and data have passed."""
-    checks.enforce_checks(experiment, "device", device=device)
-    opened = table(experiment)
-    checks.enforce_checks(experiment, "data", table=opened)
-    return opened
-
-
-def _newest(root: Path, experiment: Experiment) -> Run | None:
-    """Return the newest run of an experiment, by its id and its name."""
-    for found in reversed(lookup.list_runs(root)):
-        same = found.environment.get("id") == experiment.id
-        if same and found.tables["name"] == experiment.name:
-            return found
-    return None
-
-
-def runs_folder(experiment: Experiment, runs: Path | None) -> Path:
-    """Return the folder of runs: the one that is given, or that of the experiment's project."""
-    return runs or experiment.context.project.runs
-
-
-def weights_source(root: Path, weights: str) -> str:
-    """Return where weights come from; `run:ID` is the file of that run's best checkpoint."""
-    if not weights.startswith("run:"):
-        return weights
-    found, name = lookup.find_run(root, weights.removeprefix("run:"))
-    return str(found.checkpoint(name) / "model.safetensors")
+    run = run if isinstance(run, Run) else open_run(run)
+    experiment = experiment or stored_experiment(run, changes)
+    context = experiment.context
+    with _join_ranks(experiment, context) as collectives:
+        named = name_observers(observers, context.registry)
+        launch = _Launch(experiment, context, collectives, named, progress)
+        return launch.resume(run, tuple(changes), allow_data_change, allow_plugin_change)
 
 
 @contextmanager
-def _left_as_found(experiment: Experiment) -> Iterator[None]:
-    """Give a caller back what torch keeps for the whole process: draws, and the flag."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
+def _join_ranks(experiment: Experiment, context: Context) -> Iterator[SingleProcess]:
+    """Wait for other runs of this process, then join the other processes of this run.
+
+    Raises SpecError if a process would have nothing to do.
+    """
+    with (
+        _one_at_a_time,
+        restore_handlers(),
+        join_process_group(
+            _choose_device(experiment), experiment.execution.group_timeout
+        ) as collectives,
+        propagate_first_failure(context.registry),
+    ):
+        check_idle_ranks(experiment.training, collectives.world_size)
+        yield collectives
+
+
+def _choose_device(experiment: Experiment) -> torch.device:
+    return choose_device(local_device(experiment.execution.device))
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """Create or open the directory of a run, and execute the experiment on every rank."""
+
+    experiment: Experiment
+    context: Context
+    collectives: SingleProcess
+    observers: Mapping[str, object]
+    progress: ProgressCallback | None = None
+    profile: bool = False
+
+    def on_main_process(self, compute: Callable[[], Json]) -> Json:
+        """Compute a JSON value on rank 0, however long it takes; return it on all ranks."""
+        value = compute() if self.collectives.is_main_process else None
+        self.collectives.barrier()
+        return self.collectives.broadcast_object(value)  # type: ignore[return-value]
+
+    def start(self, root: Path) -> Run:
+        """Start a new run below `root`."""
+        with ExitStack() as stack:
+            stack.enter_context(_restore_torch_globals(self.experiment))
+            device = _choose_device(self.experiment)
+            table = self._load_table(device)
+            self.collectives.barrier()  # if the data of any rank are wrong, there is no directory
+
+            def create() -> str:
+                weights = weights_source(root, self.experiment.model.weights)
+                environment = describe_environment(self.experiment, self.context, device)
+                environment["weights"] = weights
+                run = create_run(root, self.experiment, environment, self.context.text)
+                stack.enter_context(lock.run_lock(run.directory))
+                return str(run.directory)
+
+            path = Path(self.on_main_process(create))
+            run = self._execute(path, table, device)
+        return self._share_result(run)
+
+    def resume(
+        self,
+        run: Run,
+        changes: tuple[str, ...] = (),
+        allow_data_change: bool = False,
+        allow_plugin_change: bool = False,
+    ) -> Run:
+        """Continue a run, unless it is finished."""
+        with ExitStack() as stack:
+            stack.enter_context(_restore_torch_globals(self.experiment))
+
+            def is_over() -> bool:
+                if not is_finished(run, self.experiment):
+                    stack.enter_context(lock.run_lock(run.directory))
+                return is_finished(run, self.experiment)  # perhaps by the former holder of the lock
+
+            if not self.on_main_process(is_over):
+                device = _choose_device(self.experiment)
+                resumption = None
+                if self.collectives.is_main_process:
+                    resumption = Resumption(
+                        run, self.experiment, self.context, device, changes,
+                        allow_data_change, allow_plugin_change,
+                    )  # fmt: skip
+                    resumption.check_experiment()
+                    resumption.load_state()
+                table = select_recorded_samples(run, self._load_table(device))
+                run = self._execute(run.directory, table, device, resumption)
+            elif self.collectives.is_main_process:
+                _log.info("%s is %s", run.id, run.result["status"])
+        return self._share_result(run)
+
+    def _load_table(self, device: torch.device) -> ImageTable:
+        """Return the samples, after the checks of device and data have passed."""
+        checks.enforce_checks(self.experiment, "device", device=device)
+        samples = table(self.experiment)
+        checks.enforce_checks(self.experiment, "data", table=samples)
+        return samples
+
+    def _execute(
+        self, path: Path, table: ImageTable, device: torch.device,
+        resumption: Resumption | None = None,
+    ) -> Run:  # fmt: skip
+        """Execute the experiment; only rank 0 writes, observes and reports."""
+        common = (self.experiment, self.context)
+        if not self.collectives.is_main_process:
+            run: Run = NullRun(path)
+            Execution(*common, run, table, device, self.collectives).execute()
+            return run
+        run = Run(path)
+        observers = name_observers(self.experiment.observer, self.context.registry)
+        observers |= self.observers
+        weights = recorded_environment(run)["weights"]
+        Execution(
+            *common, run, table, device, self.collectives, weights, resumption, observers,
+            self.progress, self.profile,
+        ).execute()  # fmt: skip
+        return run
+
+    def _share_result(self, run: Run) -> Run:
+        """Return the run with its result on all ranks, once rank 0 has written everything."""
+        if self.collectives.world_size == 1:
+            return run
+        if self.collectives.is_main_process:
+            rendezvous.publish_result(run.result)
+            return run
+        if (result := rendezvous.await_result()) is None:
+            raise lost_ranks_error([0])
+        return NullRun(run.directory, result)
+
+
+def _newest(root: Path, experiment: Experiment) -> str:
+    """Return the directory of the newest run with an experiment's id and name, or ""."""
+    for run in reversed(lookup.list_runs(root)):
+        is_same = run.environment.get("id") == experiment.id
+        if is_same and run.tables["name"] == experiment.name:
+            return str(run.directory)
+    return ""
+
+
+def weights_source(root: Path, weights: str) -> str:
+    """Return where weights come from; `run:ID` becomes the file of that run's checkpoint."""
+    if not weights.startswith("run:"):
+        return weights
+    run, name = lookup.find_run(root, weights.removeprefix("run:"))
+    return str(run.checkpoint(name) / "model.safetensors")
+
+
+@contextmanager
+def _restore_torch_globals(experiment: Experiment) -> Iterator[None]:
+    """Set torch's deterministic flag for the body; restore it and the random state afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng():
-        _deterministic(experiment.execution.deterministic)
+        _set_deterministic(experiment.execution.deterministic)
         try:
             yield
         finally:
-            _deterministic(deterministic)
+            _set_deterministic(before)
 
 
-def _deterministic(wanted: bool) -> None:
-    """Set torch's flag where it is another: setting it imports all that compiles."""
+def _set_deterministic(wanted: bool) -> None:
+    """Set the flag only if it changes, because setting it imports torch's compiler."""
     if torch.are_deterministic_algorithms_enabled() != wanted:
         torch.use_deterministic_algorithms(wanted)

@@ -1,4 +1,4 @@
-"""Score a finished run again, from its directory and its data."""
+"""Score a run again, from its directory and its data."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from sightx.data import dataset
-from sightx.data.csv_labels import read_csv
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
 from sightx.data.preparation import CacheConfig
 from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, Problem, SpecError
+from sightx.errors import DataError, Problem, RunError
 from sightx.evaluation import metrics
 from sightx.inference.predictor import Predictor
 from sightx.records.predictions import Predictions
+from sightx.runner.resume import stored_experiment
 from sightx.runs import lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
-from sightx.spec.load import examine
 from sightx.training.criterion import Criterion
 from sightx.training.evaluate import Evaluator
 
@@ -31,66 +30,77 @@ _log = logging.getLogger("sightx")
 
 
 def evaluate(
-    run: Run, side: str, *, checkpoint: str = "", progress: ProgressCallback | None = None
+    run: Run, split: str, *, checkpoint: str = "", progress: ProgressCallback | None = None
 ) -> dict[str, float]:
-    """Predict a side of a run's own split, write the predictions, and return the figures.
+    """Predict a split of a run's own data, write the predictions, and return the metrics.
 
-    Of a run that cannot be written only the figures are had, and a warning says so. Raises
-    DataError where the data are not what the run was trained on, RunError where it is in use.
+    If the run directory is read-only, the predictions are not kept, which is a warning.
+
+    Args:
+        run: The run.
+        split: train, validation or test.
+        checkpoint: The name of a checkpoint; "" means the run's preferred one.
+        progress: Called with (done, total) while images are preprocessed.
+
+    Raises:
+        DataError: The data are not those that the run was trained on.
+        RunError: The run is in use, or has no such checkpoint.
     """
     writable = os.access(run.directory, os.W_OK)
     with lock.run_lock(run.directory) if writable else nullcontext():
-        faults = (run.directory if writable else Path(tempfile.gettempdir())) / "bad-images.csv"
-        predictions, found = _scored(run, side, checkpoint, progress, faults)
+        folder = run.directory if writable else Path(tempfile.gettempdir())
+        predictions, values = _score(run, split, checkpoint, progress, folder / "bad-images.csv")
         if writable:
-            run.write_predictions(side, predictions)
+            run.write_predictions(split, predictions)
         else:
-            _log.warning("%s cannot be written: these predictions are not kept", run.id)
-    return found
+            _log.warning("%s is read-only: these predictions are not kept", run.id)
+    return values
 
 
-def _scored(
-    run: Run, side: str, checkpoint: str, progress: ProgressCallback | None, faults: Path
+def _score(
+    run: Run, split: str, checkpoint: str, progress: ProgressCallback | None, bad_images: Path
 ) -> tuple[Predictions, dict[str, float]]:
-    experiment = _stored(run)
+    """Return the prediction table of a split, and its metrics."""
+    experiment = stored_experiment(run)
     predictor = Predictor.load(run.checkpoint(checkpoint), experiment.execution.device)
-    data = _side(run, experiment, side, progress, faults)
-    recipe = predictor.recipe
-    objective = Criterion(experiment.loss, run.data["counts"]["train"], predictor.device)
-    batches = BatchLoader(
-        data.rows, data.table.labels, (recipe.mean, recipe.deviation), predictor.device,
-        seed=experiment.seed,
-    )  # fmt: skip
-    scores = Evaluator(predictor.module, objective, batches, data.splits[side], experiment.training)
-    for _ in scores:
+    data = _load_split(run, experiment, split, progress, bad_images)
+    recipe, device = predictor.recipe, predictor.device
+    criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
+    loader = BatchLoader(
+        data.rows, data.table.labels, (recipe.mean, recipe.std), device, seed=experiment.seed
+    )
+    evaluator = Evaluator(
+        predictor.module, criterion, loader, data.splits[split], experiment.training
+    )
+    for _ in evaluator:
         pass
-    raw = scores.predictions(data.table)
-    predictions = metrics.apply_postprocess(recipe.postprocess, list(recipe.decisions), raw)
-    found = metrics.compute_metrics(predictions, experiment.metric, side)
-    return predictions, {f"{side}/loss": scores.loss, **found}
+    predictions = metrics.apply_postprocess(
+        recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
+    )
+    values = metrics.compute_metrics(predictions, experiment.metric, split)
+    return predictions, {f"{split}/loss": evaluator.loss, **values}
 
 
-def _stored(run: Run) -> Experiment:
-    """Return a run's experiment; rules that came after it do not judge it."""
-    examined = examine(run.directory / "experiment.toml")
-    if examined.experiment is None:
-        raise examined.failure or SpecError(*examined.problems)
-    return examined.experiment
-
-
-def _side(
-    run: Run, experiment: Experiment, side: str, progress: ProgressCallback | None, faults: Path
+def _load_split(
+    run: Run,
+    experiment: Experiment,
+    split: str,
+    progress: ProgressCallback | None,
+    bad_images: Path,
 ) -> PreparedDataset:
-    """Return the samples that the run had on a side, prepared; no other image is read."""
-    listed = read_csv(run.directory / "split.csv", ["path", "split"])
+    """Return the samples that the run had in a split, preprocessed; no other image is read."""
+    recorded = run.samples
+    if recorded is None:
+        message = "split.csv is missing: the samples of the run are unknown"
+        raise RunError(Problem("no-run", message, "restore the file", str(run.id)))
+    splits = dict(zip(recorded["path"], recorded["split"], strict=True))
     table = experiment.dataset.table()
-    sides = dict(zip(listed["path"], listed["split"], strict=True))
-    frame = table.frame.assign(split=[sides.get(path, "") for path in table.frame["path"]])
-    rows = np.flatnonzero((frame["split"] == side).to_numpy())
-    wanted = sum(found == side for found in sides.values())
-    if len(rows) != wanted or not wanted:
-        message = f"{len(rows)} of the {wanted} {side} samples of {run.id} are there"
-        raise DataError(Problem("other-data", message, "give the data it was trained on"))
+    frame = table.frame.assign(split=[splits.get(path, "") for path in table.frame["path"]])
+    rows = np.flatnonzero((frame["split"] == split).to_numpy())
+    expected = int((recorded["split"] == split).sum())
+    if len(rows) != expected or not expected:
+        message = f"{len(rows)} of the {expected} {split} samples of {run.id} exist"
+        raise DataError(Problem("other-data", message, "use the data that it was trained on"))
     return dataset.prepare_dataset(
         table.with_frame(frame).take(rows),
         experiment.dataset,
@@ -98,5 +108,5 @@ def _side(
         storage=CacheConfig.of(experiment),
         threads=experiment.execution.threads,
         progress=progress,
-        faults=faults,
+        faults=bad_images,
     )

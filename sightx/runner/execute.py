@@ -1,11 +1,14 @@
-"""One experiment carried through, from its data to its figures."""
+"""One experiment, from its data to its result: the script that every rank runs."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +18,25 @@ from torch import nn
 from sightx.data import dataset, preprocess
 from sightx.data.dataset import PreparedDataset
 from sightx.data.preparation import CacheConfig
+from sightx.data.preprocess import ProgressCallback
 from sightx.distributed.collectives import SingleProcess
-from sightx.distributed.failures import propagate_first_failure
-from sightx.errors import Problem, ResourceError, one_line
+from sightx.distributed.failures import ignore_stop_signals, propagate_first_failure
+from sightx.errors import DataError, Problem, ResourceError, one_line
 from sightx.evaluation import metrics
-from sightx.io.signals import Interrupted, StopRequest
+from sightx.inference.recipe import Recipe, read_pack_chain
+from sightx.io.signals import Interrupted, StopRequest, stop_on_signals
 from sightx.records import SPLITS
 from sightx.records.events import Epoch, Event, Step
 from sightx.records.table import ImageTable
-from sightx.runner.following import notes, refuse_others, scored
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
-from sightx.runner.saving import CheckpointSaver
+from sightx.runner.resume import Resumption
 from sightx.runs import checkpoints
-from sightx.runs.async_checkpointer import AsyncCheckpointer
+from sightx.runs.async_checkpointer import CheckpointManager, NullCheckpointManager
+from sightx.runs.checkpoints import LAST
 from sightx.runs.directory import Run
-from sightx.spec.experiment import Experiment, Training
+from sightx.runs.environment import preferred_checkpoints
+from sightx.spec.experiment import Context, Experiment, Training
 from sightx.training.profiling import FOLDER, profile_steps
 from sightx.training.setup import build_module
 from sightx.training.state import State, broadcast_state
@@ -40,176 +46,190 @@ from sightx.training.weights import initialise
 _log = logging.getLogger("sightx")
 
 
-@dataclass(frozen=True)
-class Start:
-    """Say what an execution begins with.
+class _AgreedStop(Exception):  # noqa: N818 - not an error
+    """All ranks have agreed to stop after the same step, because of a signal."""
 
-    `weights` is where a fresh network's come from; with `saved` it goes on from there. `judge`
-    hears the trainer before it has taken a state and before the run is changed, and may raise. With
-    `profile`, some steps are traced.
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass
+class Execution:
+    """One experiment on one rank. All ranks call `execute`, so every collective is in one place.
+
+    Ranks other than 0 have nothing to write or to report: they get a `NullRun`, the weights "none"
+    (rank 0 broadcasts its own), and neither a resumption, observers, progress nor a profile.
     """
 
+    experiment: Experiment
+    context: Context
+    run: Run
     table: ImageTable
-    weights: str
-    saved: State | None = None
-    judge: Callable[[Trainer], None] | None = None
+    device: torch.device
+    collectives: SingleProcess
+    weights: str = "none"
+    resumption: Resumption | None = None
+    observers: Mapping[str, object] = field(default_factory=dict)
+    progress: ProgressCallback | None = None
     profile: bool = False
 
-
-class Execution:
-    """Carry one experiment through: data, training, evaluation."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        made: Run,
-        device: torch.device,
-        watching: Mapping[str, Any],
-        collectives: SingleProcess,
-        *,
-        begun: bool = True,
-    ) -> None:
-        """Take a run that was made for it, or one that has not `begun` to go on."""
-        self.experiment, self.run, self.device, self._collectives = (
-            experiment,
-            made,
-            device,
-            collectives,
+    def __post_init__(self) -> None:
+        """Prepare to record the result, and to obey signals."""
+        self._is_main = self.collectives.is_main_process
+        self._hooks = Observers(self.run, {}, self._warn)
+        self._recorder = ResultWriter(
+            self.run,
+            self.context.registry,
+            lambda result: self._hooks.call("sightx_run_finished", run=self.run, result=result),
+            enabled=self._is_main and self.resumption is None,
         )
-        self._watching = {item.name: item for item in experiment.observer} | dict(watching)
-        self.observers = Observers({}, self._warn)
-        self._registry = experiment.context.registry
-        self._outcome = ResultWriter(made, self._registry, self._told, begun=begun)
-        self.result = self._outcome.result
+        self._stop = StopRequest()
 
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Write the result, whatever happens."""
-        with self._outcome.recorded(), propagate_first_failure(self._registry):
-            yield
-
-    def _told(self, result: Mapping[str, Any]) -> None:
-        self.observers.tell("sightx_run_finished", run=self.run, result=result)
-
-    def go(
-        self, start: Start, progress: preprocess.ProgressCallback | None, asked: StopRequest
-    ) -> None:
-        """Do everything between the directory and its result."""
-        # 1. The network, with fresh or given weights: what is wrong with it is said at once.
-        self.observers = Observers(self._built(), self._warn)
-        module = self._module(start)
-        # 2. Every image is read and prepared before the first step.
-        data = self._prepare(start.table, _until(asked, progress))
-        self._collectives.barrier()
-        trainer = Trainer(self.experiment, data, module, self.device, self._collectives)
-        refuse_others(self._collectives, data)
-        if start.judge:
-            start.judge(trainer)
-        self._outcome.begun = True
-        self._describe(data, module)
-        if self._collectives.broadcast_object(start.saved is not None):
-            trainer.restore(broadcast_state(self._collectives, start.saved))
-        # 3. The loop, until it ends or somebody asks it to.
-        with AsyncCheckpointer(self.run.directory / "checkpoints") as writer:
-            saving = CheckpointSaver(self.run, trainer, writer, self._written)
-            if start.saved:  # its names may not have been moved before the run stopped
-                ended = start.saved.is_between_epochs and trainer.history.epochs
-                saving.save(saving.names() if ended else {"last"})
-            self.observers.tell("sightx_run_started", experiment=self.experiment, run=self.run)
-            for note in notes(self.experiment, module, self._collectives):
-                self._warn(note)
-            self._collectives.barrier()
-            events = trainer.events()
-            if start.profile:
-                events = profile_steps(events, self.run.directory / FOLDER)
-            step = start.saved.record["step"] if start.saved else 0
-            self._train(_expected(events, step, self.experiment.training), saving, asked)
-            if reason := trainer.stop_reason:
-                self.result["reason"] = reason
-            self.result["status"] = "stopped" if reason else "finished"
-        # 4. The figures that count, from the best weights.
-        self._collectives.barrier()
-        self._evaluate(trainer, asked)
-
-    def _built(self) -> dict[str, object]:
-        """Return what observers build; one that fails to is dropped with a warning."""
-        built = {}
-        for name, observer in self._watching.items():
+    def execute(self) -> None:
+        """Train and evaluate, and write the result."""
+        failures = propagate_first_failure(self.context.registry)
+        with stop_on_signals() as self._stop, self._recorder.recorded(), failures:
+            # 1. The network with its first weights: errors in it are found before images are read.
+            self._hooks = Observers(self.run, self.observers, self._warn)
+            state = self.resumption.state if self.resumption else None
+            module = self._build_network(load_weights=state is None)
+            # 2. Every image is decoded and preprocessed before the first step.
+            data = self._prepare_data()
+            self.collectives.barrier()  # ranks need different times for their images
+            check_same_data(self.collectives, data)
+            trainer = Trainer(self.experiment, data, module, self.device, self.collectives)
+            # 3. A resumed run is compared with the recorded one; from here on its files change.
+            if self.resumption:
+                self.resumption.check_data(data)
+                self.resumption.record()
+            self._recorder.enabled = self._is_main
+            self._describe_data(data, module)
+            if self.collectives.broadcast_object(state is not None):
+                state = broadcast_state(self.collectives, state)
+                trainer.restore(state)
+            # 4. Training, then the final metrics, from the best weights.
             try:
-                built[name] = observer.build(self.run)
-            except Exception as error:
-                self._warn(f"observer {name} is dropped: {type(error).__name__}: {error}")
-        return built
+                self._train(trainer, state)
+                self._evaluate(trainer)
+            except _AgreedStop as stop:
+                self._recorder.set_interrupted(stop.number)
 
     def _warn(self, text: str) -> None:
         line = one_line(text)
-        with suppress(ResourceError):  # the next save says that the disk refuses
+        with suppress(ResourceError):  # the next checkpoint reports what is wrong with the disk
             self.run.log("console.log", line + "\n")
         _log.warning("%s", line)
 
-    def _prepare(
-        self, opened: ImageTable, progress: preprocess.ProgressCallback
-    ) -> PreparedDataset:
+    def _build_network(self, *, load_weights: bool) -> nn.Module:
+        experiment, classes = self.experiment, len(self.table.classes)
+        shape = preprocess.output_shape(experiment.preprocess, self.table.shape)
+        module = build_module(experiment.model, experiment.loss, classes, shape, experiment.seed)
+        if load_weights:
+            initialise(experiment.model, module, self.weights)
+        return module
+
+    def _prepare_data(self) -> PreparedDataset:
+        # The run directory may be missing on the host of another rank.
+        exists = self.run.directory.is_dir()
+        folder = self.run.directory if exists else Path(tempfile.gettempdir())
         return dataset.prepare_dataset(
-            opened,
+            self.table,
             self.experiment.dataset,
             self.experiment.preprocess,
             storage=CacheConfig.of(self.experiment, self.device),
             threads=self.experiment.execution.threads,
-            progress=progress,
-            faults=self.run.directory / "bad-images.csv",
+            progress=self._on_progress,
+            faults=folder / "bad-images.csv",
         )
 
-    def _module(self, start: Start) -> nn.Module:
-        model, loss = self.experiment.model, self.experiment.loss
-        shape = preprocess.output_shape(self.experiment.preprocess, start.table.shape)
-        module = build_module(model, loss, len(start.table.classes), shape, self.experiment.seed)
-        if start.saved is None:
-            initialise(model, module, start.weights)
-        return module
+    def _on_progress(self, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(done, total)
+        if self._stop.number:  # the ranks cannot agree here: this one ends the run
+            raise Interrupted(self._stop.number)
 
-    def _describe(self, data: PreparedDataset, module: nn.Module) -> None:
-        """Record what the data are and how large the network is."""
+    def _describe_data(self, data: PreparedDataset, module: nn.Module) -> None:
+        """Write split.csv and data.json."""
         self.run.write_split(data.table.frame, data.digests)
         weights = list(module.parameters())
-        self.run.write_json(
-            "data.json",
-            {
-                "id": data.id,
-                "source": Path(data.table.source).name,
-                "classes": data.table.classes,
-                "ordered": data.table.ordered,
-                "samples": len(data.table),
-                "counts": {side: data.counts(side) for side in SPLITS},
-                "skipped": data.table.skipped,
-                "packed": data.packed,
-                "store": data.residence._asdict() if data.residence else {},
-                "weights": sum(weight.numel() for weight in weights),
-                "trainable": sum(w.numel() for w in weights if w.requires_grad),
-            },
-        )
+        facts = {
+            "id": data.id,
+            "source": Path(data.table.source).name,
+            "classes": data.table.classes,
+            "ordered": data.table.ordered,
+            "samples": len(data.table),
+            "counts": {split: data.counts(split) for split in SPLITS},
+            "skipped": data.table.skipped,
+            "packed": data.packed,
+            "store": data.residence._asdict() if data.residence else {},
+            "weights": sum(weight.numel() for weight in weights),
+            "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
+        }
+        self.run.write_json("data.json", facts)
 
-    def _train(self, events: Iterator[Event], saving: CheckpointSaver, asked: StopRequest) -> None:
-        steps, epoch = self.observers.listens("sightx_step_finished"), 0
-        for event in events:
-            if isinstance(event, Step):
-                if event.epoch != epoch:
-                    epoch = event.epoch
-                    self.observers.tell("sightx_epoch_started", run=self.run, epoch=epoch)
-                if steps:
-                    self.observers.tell("sightx_step_finished", run=self.run, step=event)
-                saving.step(event.step)
-            elif isinstance(event, Epoch):
-                self._epoch(saving, event)
-            if number := self._collectives.all_reduce_max(asked.number):
-                saving.save({"last"})
-                saving.wait()
-                raise Interrupted(number)
+    def _train(self, trainer: Trainer, state: State | None) -> None:
+        """Train to the last epoch or until the stopping rule has a reason; save checkpoints."""
+        with self._checkpoint_manager(trainer) as manager:
+            if state:  # the run may have stopped before its names moved to this checkpoint
+                is_epoch_end = state.is_between_epochs and trainer.history.epochs
+                manager.save(self._checkpoint_names(trainer) if is_epoch_end else {LAST})
+            self._hooks.call("sightx_run_started", experiment=self.experiment, run=self.run)
+            self._warn_of_several_processes(trainer.module)
+            self.collectives.barrier()  # rank 0 has written files and called observers
+            events = trainer.events()
+            if self.profile:
+                events = profile_steps(events, self.run.directory / FOLDER)
+            step = state.record["step"] if state else 0
+            epoch = 0
+            for event in _explain_memory_errors(events, step, self.experiment.training):
+                if isinstance(event, Step):
+                    if event.epoch != epoch:
+                        epoch = event.epoch
+                        self._hooks.call("sightx_epoch_started", run=self.run, epoch=epoch)
+                    self._hooks.call("sightx_step_finished", run=self.run, step=event)
+                    manager.step_finished(event.step)
+                elif isinstance(event, Epoch):
+                    self._finish_epoch(trainer, manager, event)
+                self._stop_if_asked(manager)
+        if reason := trainer.stop_reason:
+            self._recorder.result["reason"] = reason
+        self._recorder.result["status"] = "stopped" if reason else "finished"
+        self.collectives.barrier()  # rank 0 has saved the last checkpoint
 
-    def _epoch(self, saving: CheckpointSaver, epoch: Epoch) -> None:
-        names = saving.names()
-        if any(policy.name == "best" for policy in self.experiment.checkpoint):
-            epoch = replace(epoch, is_best="best" in names)  # it may follow another figure
+    def _checkpoint_manager(self, trainer: Trainer) -> CheckpointManager:
+        if not self._is_main:
+            return NullCheckpointManager()
+        registry = self.context.registry
+        pack_chain = read_pack_chain(trainer.dataset.table, registry)
+
+        def recipe() -> Mapping[str, Any]:
+            return Recipe.of(
+                self.experiment,
+                registry,
+                table=trainer.dataset.table,
+                pack_chain=pack_chain,
+                shape=trainer.dataset.rows.shape,
+                statistics=trainer.statistics,
+                postprocess_states=trainer.postprocess_states,
+            ).tables()
+
+        def on_saved(checkpoint: str) -> None:
+            self._hooks.call("sightx_checkpoint_written", run=self.run, checkpoint=checkpoint)
+
+        folder = self.run.directory / "checkpoints"
+        return CheckpointManager(folder, self.experiment.execution, trainer.state, recipe, on_saved)
+
+    def _checkpoint_names(self, trainer: Trainer) -> set[str]:
+        """Return the names of the state after an epoch: those of the policies, and "last"."""
+        policies = self.experiment.checkpoint
+        return {LAST, *(name for policy in policies for name in policy.keep(trainer.history))}
+
+    def _finish_epoch(self, trainer: Trainer, manager: CheckpointManager, epoch: Epoch) -> None:
+        names = self._checkpoint_names(trainer)
+        preferred = preferred_checkpoints(self.experiment)[0]
+        if preferred != LAST:  # the policy may follow another metric than the monitored one
+            epoch = replace(epoch, is_best=preferred in names)
         row = {
             "epoch": epoch.number,
             "step": epoch.step,
@@ -219,71 +239,97 @@ class Execution:
             "data_wait": round(epoch.data_wait_fraction, 4),
         }
         self.run.write_epoch({**row, **epoch.metrics})
-        self.observers.tell("sightx_epoch_finished", run=self.run, epoch=epoch)
-        saving.save(names)
+        self._hooks.call("sightx_epoch_finished", run=self.run, epoch=epoch)
+        manager.save(names)
 
-    def _written(self, checkpoint: str) -> None:
-        self.observers.tell("sightx_checkpoint_written", run=self.run, checkpoint=checkpoint)
+    def _evaluate(self, trainer: Trainer) -> None:
+        """Score validation and test with the preferred checkpoint."""
+        name, saved = LAST, None
+        if self._is_main:
+            name = self.run.preferred_checkpoint
+            saved = checkpoints.load(self.run.checkpoint(name))
+        state = broadcast_state(self.collectives, saved)
+        trainer.load_weights(state)
+        result = self._recorder.result
+        result |= {"checkpoint": name, "epoch": len(state.record["history"])}
+        splits = ["validation", *(["test"] if self.experiment.evaluation.test == "end" else [])]
+        for split in splits:
+            if not len(trainer.dataset.splits[split]):
+                continue
+            batch_size = self.experiment.training.batch_size
+            with _explain_memory_error(f"evaluating {split}", "batch_size", batch_size):
+                scored = trainer.predict(split, self._stop_if_asked)
+            if scored:  # on rank 0
+                predictions, loss = scored
+                self.run.write_predictions(split, predictions)
+                values = metrics.compute_metrics(predictions, self.experiment.metric, split)
+                result[split] = {f"{split}/loss": loss, **values}
 
-    def _evaluate(self, trainer: Trainer, asked: StopRequest) -> None:
-        """Score validation and test with the best checkpoint, or with the last without one."""
-        name = "best" if "best" in self.run.checkpoints else "last"
-        saved = checkpoints.load(self.run.checkpoint(name))
-        trainer.load_weights(broadcast_state(self._collectives, saved))
-        self.result |= {"checkpoint": name, "epoch": len(saved.record["history"])}
-        for side in scored(self.experiment, trainer.dataset):
-            with _memory(f"evaluating {side}", "batch_size", self.experiment.training.batch_size):
-                predictions, loss = trainer.predict(side, self._obeying(asked))
-            self.run.write_predictions(side, predictions)
-            found = metrics.compute_metrics(predictions, self.experiment.metric, side)
-            self.result[side] = {f"{side}/loss": loss, **found}
+    def _stop_if_asked(self, manager: CheckpointManager | None = None) -> None:
+        """Raise _AgreedStop on all ranks if a signal has reached one; save a checkpoint before."""
+        if number := self.collectives.all_reduce_max(self._stop.number):
+            if manager:
+                manager.save({LAST})
+                manager.wait()
+            if self.collectives.world_size > 1:
+                ignore_stop_signals()
+            raise _AgreedStop(number)
 
-    def _obeying(self, asked: StopRequest) -> Callable[[], None]:
-        """Return what ends an evaluation at a signal, once all processes have heard it."""
+    def _warn_of_several_processes(self, module: nn.Module) -> None:
+        """Warn of what several processes do differently from one."""
+        if self.collectives.world_size == 1 or not self._is_main:
+            return
+        if any(hasattr(part, "running_mean") for part in module.modules()):
+            self._warn(
+                "batch normalisation: running statistics are those of rank 0's micro-batches"
+            )
+        if self.experiment.execution.compile:
+            self._warn("execution.compile: with several processes the network is not compiled")
 
-        def obey() -> None:
-            if number := self._collectives.all_reduce_max(asked.number):
-                raise Interrupted(number)
 
-        return obey
+def check_same_data(collectives: SingleProcess, data: PreparedDataset) -> None:
+    """Raise DataError on a rank whose samples, splits, labels or order differ from rank 0's."""
+    if collectives.world_size == 1:
+        return
+    digest = hashlib.sha256(json.dumps(data.table.classes).encode())
+    columns = (data.table.frame[name].astype(str) for name in ("path", "split", "label"))
+    for row in zip(*columns, data.digests, strict=True):
+        digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
+    if collectives.broadcast_object(digest.hexdigest()) != digest.hexdigest():
+        message = "its samples, their splits, labels or order differ from those of rank 0"
+        hint = "give all hosts the same data and, to resume, the same run directory"
+        raise DataError(Problem("other-data", message, hint))
+    collectives.barrier()  # rank 0 changes the run only after all ranks have agreed
 
 
-def _expected(events: Iterator[Event], step: int, training: Training) -> Iterator[Event]:
-    """Yield what training does; say in which step or validation the memory was too small."""
-    size, ended = training.batch_size, False
+def _explain_memory_errors(
+    events: Iterator[Event], step: int, training: Training
+) -> Iterator[Event]:
+    """Yield events of training; say in which step or validation the memory ran out."""
+    batch_size, validates = training.batch_size, False
+    micro_batch_size = training.micro_batch_size or batch_size
     while True:
-        at = (f"at step {step + 1}", "micro_batch_size", training.micro_batch_size or size)
-        with _memory(*(at if not ended else (f"validating after step {step}", "batch_size", size))):
+        where = (f"at step {step + 1}", "micro_batch_size", micro_batch_size)
+        if validates:
+            where = (f"validating after step {step}", "batch_size", batch_size)
+        with _explain_memory_error(*where):
             event = next(events, None)
         if event is None:
             return
         if isinstance(event, Step):
-            step, ended = event.step, event.step == event.epoch * event.steps_per_epoch
-        ended = ended and not isinstance(event, Epoch)
+            step, validates = event.step, event.step == event.epoch * event.steps_per_epoch
+        validates = validates and not isinstance(event, Epoch)
         yield event
 
 
 @contextmanager
-def _memory(where: str, key: str, size: int) -> Iterator[None]:
-    """Say where and with how many samples at once the memory was too small."""
+def _explain_memory_error(where: str, key: str, size: int) -> Iterator[None]:
+    """Say where, and with how many samples at once, the memory of the device ran out."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         message = f"out of memory {where}, batch {size}"
-        less = "smaller images need less"
-        hint = f"training.{key} = {size // 2} or {less}" if size > 1 else less
+        hint = "smaller images need less"
+        if size > 1:
+            hint = f"training.{key} = {size // 2} or {hint}"
         raise ResourceError(Problem("out-of-memory", message, hint)) from error
-
-
-def _until(
-    asked: StopRequest, progress: preprocess.ProgressCallback | None
-) -> preprocess.ProgressCallback:
-    """Return a report of progress that a signal ends."""
-
-    def report(done: int, of: int) -> None:
-        if progress:
-            progress(done, of)
-        if asked.number:
-            raise Interrupted(asked.number)
-
-    return report

@@ -1,4 +1,4 @@
-"""How a run ends: whatever happens, result.json says it."""
+"""The result of a run: result.json is written, however the run ends."""
 
 from __future__ import annotations
 
@@ -14,53 +14,65 @@ from sightx.registry.blame import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 from sightx.runs.directory import Run
 
-Told = Callable[[Mapping[str, Any]], None]
-
 
 class ResultWriter:
-    """Collect what result.json will say; `told` hears it once it is written.
+    """Collect what result.json will contain, and write it when the run ends.
 
-    While a run has not `begun` to go on, its files are those of before, and stay so.
+    Args:
+        run: The run.
+        registry: The plugins, to attribute a failure to one of them.
+        on_finished: Called with the result once it is written.
+        enabled: Whether anything is written. It is False on ranks other than 0, and for a resumed
+            run until it continues: until then the run keeps its earlier result.
     """
 
     def __init__(
-        self, run: Run, registry: Registry | None, told: Told, *, begun: bool = True
+        self,
+        run: Run,
+        registry: Registry,
+        on_finished: Callable[[Mapping[str, Any]], None],
+        *,
+        enabled: bool,
     ) -> None:
-        self.begun = begun
+        self.enabled = enabled
         self.result: dict[str, Any] = {"status": "running", "exit": 0}
-        self._run, self._registry, self._told = run, registry, told
+        self._run, self._registry, self._on_finished = run, registry, on_finished
         self._started = time.perf_counter()
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Write the result, whatever happens; a failure's traceback goes to error.log.
+        """Write the result of the body; the traceback of a failure goes to error.log.
 
-        A run that has not begun to go on keeps the result that it has.
+        An interrupt ends the body without an error if it was recorded.
         """
         try:
             yield
         except Interrupted as interrupted:
-            if not self.begun:
+            if not self.enabled:
                 raise
-            signal = {"signal": interrupted.number, "exit": 128 + interrupted.number}
-            self.result |= {"status": "interrupted", **signal}
+            self.set_interrupted(interrupted.number)
         except BaseException as error:
             failure = expected_failure(error) or plugin_failure(error, self._registry)
-            if self.begun:
-                unknown = Problem("internal", f"{type(error).__name__}: {error}")
-                self._fail(failure or SightXError(unknown))
+            if self.enabled:
+                unexpected = Problem("internal", f"{type(error).__name__}: {error}")
+                self._write_failure(failure or SightXError(unexpected))
             if failure is None or failure is error:
                 raise
             raise failure from error
-        self._finish()
+        if self.enabled:
+            self._write()
 
-    def _fail(self, failure: SightXError) -> None:
+    def set_interrupted(self, number: int) -> None:
+        """Record that a signal has ended the run."""
+        self.result |= {"status": "interrupted", "signal": number, "exit": 128 + number}
+
+    def _write_failure(self, failure: SightXError) -> None:
         self.result |= {"status": "failed", "error": str(failure), "exit": failure.exit_code}
-        with suppress(OSError, ResourceError):  # a full disk must not hide what came first
+        with suppress(OSError, ResourceError):  # a full disk must not hide the first error
             self._run.log("error.log", traceback.format_exc())
-            self._finish()
+            self._write()
 
-    def _finish(self) -> None:
+    def _write(self) -> None:
         self.result["seconds"] = round(time.perf_counter() - self._started, 3)
         self._run.write_json("result.json", self.result)
-        self._told(self.result)
+        self._on_finished(self.result)

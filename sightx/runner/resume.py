@@ -1,13 +1,12 @@
-"""What a run needs to go on: its experiment, its data in its own order, and no drift."""
+"""Resuming a run: its recorded experiment, and what differs between then and now."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,197 +17,188 @@ from sightx.errors import PluginError, Problem, RunError, SpecError, one_line
 from sightx.evaluation import metrics
 from sightx.records.history import History
 from sightx.records.table import ImageTable
-from sightx.registry import project, provenance
+from sightx.registry import provenance
 from sightx.registry.project import Project
 from sightx.runs import checkpoints, compatibility, environment
 from sightx.runs.compatibility import Difference
 from sightx.runs.directory import Run
-from sightx.spec.experiment import Experiment
+from sightx.runs.lookup import find_run_project
+from sightx.spec.experiment import Context, Experiment
 from sightx.spec.load import examine
 from sightx.training.state import State, from_json
-from sightx.training.trainer import Trainer
 
-_OVER = ("finished", "stopped")
-_LATE = "came after the run began"
+_FINISHED = ("finished", "stopped")
+_ADDED_LATER = "was added after the run began"
 _log = logging.getLogger("sightx")
 
 
 def stored_experiment(
-    run: Run, changes: Sequence[str] = (), home: Project | None = None
+    run: Run, changes: Sequence[str] = (), project: Project | None = None
 ) -> Experiment:
-    """Return a run's experiment with overrides; rules that came after it do not judge it.
+    """Return the experiment of a run; checks that are newer than the run are not applied.
 
-    `home` is its project, if that is known. Raises PluginError where a component is not
-    installed, SpecError for an override.
+    Args:
+        run: The run.
+        changes: Overrides, `key=value`.
+        project: The run's project; None searches for it.
+
+    Raises:
+        PluginError: A component is not installed.
+        SpecError: An override is wrong.
     """
-    examined = examine(run.directory / "experiment.toml", changes, home or _home(run))
-    if examined.experiment is None:
-        missing = [each for each in examined.problems if each.code == "unknown-name"]
-        if missing:
-            origins = run.environment.get("components", ())
-            raise PluginError(
-                *(provenance.add_recorded_owner(problem, origins) for problem in missing)
-            )
-        raise examined.failure or SpecError(*examined.problems)
-    return examined.experiment
-
-
-def is_finished(run: Run, experiment: Experiment) -> bool:
-    """Say whether an experiment is what a run has finished."""
-    return run.result.get("status") in _OVER and recorded_environment(run)["experiment"] == _plain(
-        experiment
-    )
+    path = run.directory / "experiment.toml"
+    examined = examine(path, changes, project or find_run_project(run))
+    if examined.experiment is not None:
+        return examined.experiment
+    unknown = [problem for problem in examined.problems if problem.code == "unknown-name"]
+    if unknown:
+        origins = run.environment.get("components", ())
+        raise PluginError(*(provenance.add_recorded_owner(each, origins) for each in unknown))
+    raise examined.failure or SpecError(*examined.problems)
 
 
 def recorded_environment(run: Run) -> dict[str, Any]:
-    """Return a run's environment. Raises RunError where it is missing or says nothing."""
-    found = run.environment
-    if not {"experiment", "components", "weights"} <= set(found):
-        message = "environment.json does not say what the run was made with"
-        raise RunError(Problem("no-run", message, "sightx run begins a new one", str(run.id)))
-    return found
+    """Return environment.json of a run. Raises RunError if it is missing or incomplete."""
+    recorded = run.environment
+    if not {"experiment", "components", "weights"} <= set(recorded):
+        message = "environment.json does not say how the run was started"
+        raise RunError(Problem("no-run", message, "sightx run starts a new one", str(run.id)))
+    return recorded
+
+
+def is_finished(run: Run, experiment: Experiment) -> bool:
+    """Return whether a run has ended by itself, with exactly this experiment."""
+    identity = json.loads(json.dumps(experiment.identity))  # as JSON gives it back
+    is_same = recorded_environment(run)["experiment"] == identity
+    return run.result.get("status") in _FINISHED and is_same
+
+
+def select_recorded_samples(run: Run, table: ImageTable) -> ImageTable:
+    """Return the samples that a run started with, in its order and with its splits.
+
+    Samples that were added later are skipped, with a reason. A run that has not recorded its
+    samples yet gets the whole table. Raises IncompatibleResumeError if samples are missing.
+    """
+    recorded = run.samples
+    if recorded is None:
+        return table
+    rows = {path: row for row, path in enumerate(table.frame["path"])}
+    missing = [path for path in recorded["path"] if path not in rows]
+    compatibility.raise_if_refused(compatibility.compare_missing(missing))
+    selected = table.take(np.array([rows[path] for path in recorded["path"]], dtype=int))
+    selected = selected.with_frame(selected.frame.assign(split=recorded["split"].to_numpy()))
+    reasons, known = run.data.get("skipped", {}), set(recorded["path"])
+    added = {path: reasons.get(path, _ADDED_LATER) for path in rows if path not in known}
+    return replace(selected, skipped={**table.skipped, **added})
 
 
 @dataclass
 class Resumption:
-    """Compare a run with what is there now, then let it go on where it stopped.
+    """Compare a run as it was recorded with what it would be now, and record that it continues.
 
-    `saved` is None for a run that stopped before its first state; it begins again.
+    Every check raises IncompatibleResumeError for a difference that would change the results, and
+    leaves the run unchanged. `state` is None until `load_state`, and for a run that stopped before
+    its first checkpoint.
     """
 
     run: Run
     experiment: Experiment
+    context: Context
     device: torch.device
     changes: tuple[str, ...] = ()
-    allow_data: bool = False
-    allow_code: bool = False
-    saved: State | None = None
+    allow_data_change: bool = False
+    allow_plugin_change: bool = False
+    state: State | None = None
     differences: list[Difference] = field(default_factory=list)
 
-    def open(self) -> None:
-        """Compare settings, code and machine, and read the newest state.
-
-        Raises DriftError, or RunError where no state is whole. Nothing is changed yet.
-        """
-        before, now = (
-            recorded_environment(self.run),
-            environment.describe_environment(self.experiment, self.device),
-        )
+    def check_experiment(self) -> None:
+        """Compare settings, components and environment."""
+        before, now = recorded_environment(self.run), self._environment()
         identity = compatibility.compare_experiments(before["experiment"], now["experiment"])
-        judged = {compatibility.EPOCHS, *(each.key for each in identity)}
-        self._found(
+        compared = {compatibility.EPOCHS, *(difference.key for difference in identity)}
+        self._add(
             *identity,
-            *compatibility.compare_settings(self.run.tables, self.experiment.tables(), judged),
-            *compatibility.compare_code(
-                before["components"], now["components"], allowed=self.allow_code
+            *compatibility.compare_settings(self.run.tables, self.experiment.tables(), compared),
+            *compatibility.compare_components(
+                before["components"], now["components"], allowed=self.allow_plugin_change
             ),
-            *compatibility.compare_machines(before, now),
+            *compatibility.compare_environments(before, now),
         )
+
+    def load_state(self) -> None:
+        """Load the newest checkpoint. Raises RunError if all are damaged."""
         folder = self.run.directory / "checkpoints"
-        if not checkpoints.list_states(folder):
-            _log.warning("%s: it has no state, and begins again from the start", self.run.id)
+        if not checkpoints.list_checkpoints(folder):
+            _log.warning("%s: it has no checkpoint and starts from the beginning", self.run.id)
             return
-        self.saved = checkpoints.load_latest(folder)[1]
+        self.state = checkpoints.load_latest(folder)[1]
         if self.run.samples is None:
-            message = "split.csv is gone: nothing says with which samples the run began"
-            hint = "put it back; sightx run begins a new one"
+            message = "split.csv is missing: the samples of the run are unknown"
+            hint = "restore the file, or start a new run with sightx run"
             raise RunError(Problem("no-run", message, hint, str(self.run.id)))
 
-    def table(self, opened: ImageTable) -> ImageTable:
-        """Return the samples that the run knows, in its order and on its sides.
+    def check_data(self, data: PreparedDataset) -> None:
+        """Compare the prepared data and the number of epochs."""
+        self._add(*self._compare_data(data), *self._compare_epochs(data))
 
-        What came later is left out, and remembered as left out. Raises DriftError where some are
-        gone.
-        """
-        known = self.run.samples
-        if known is None:
-            return opened
-        rows = {path: row for row, path in enumerate(opened.frame["path"])}
-        compatibility.refuse_incompatible(
-            compatibility.compare_missing([path for path in known["path"] if path not in rows])
-        )
-        taken = opened.take(np.array([rows[path] for path in known["path"]], dtype=int))
-        taken = taken.with_frame(taken.frame.assign(split=known["split"].to_numpy()))
-        before, old = self.run.data.get("skipped", {}), set(known["path"])
-        late = {path: before.get(path, _LATE) for path in rows if path not in old}
-        return replace(taken, skipped={**opened.skipped, **late})
-
-    def judge(self, trainer: Trainer) -> None:
-        """Compare data and epochs, once the data are read; say what differs, and record it.
-
-        Raises DriftError; from here on the run goes on.
-        """
-        self._found(*self._data(trainer.dataset), *self._epochs(trainer))
-        for each in self.differences:
-            _log.warning("%s", one_line(f"{self.run.id}: {each}"))
-        done = len(self.saved.record["history"]) if self.saved else 0
-        before, now = (
-            recorded_environment(self.run),
-            environment.describe_environment(self.experiment, self.device),
-        )
+    def record(self) -> None:
+        """Log the differences, and record in the run directory that the run continues."""
+        for difference in self.differences:
+            _log.warning("%s", one_line(f"{self.run.id}: {difference}"))
+        before, now = recorded_environment(self.run), self._environment()
         kept = {key: before[key] for key in ("started", "overrides", "weights")}
+        epochs = len(self.state.record["history"]) if self.state else 0
         resumed = {
             "time": environment.timestamp(),
-            "step": self.saved.record["step"] if self.saved else 0,
-            "epoch": done,
+            "step": self.state.record["step"] if self.state else 0,
+            "epoch": epochs,
             "overrides": list(self.changes),
-            "differences": [str(each) for each in self.differences],
+            "differences": [str(difference) for difference in self.differences],
         }
         resumes = [*before.get("resumes", []), resumed]
-        self.run.forget_result()
-        self.run.cut_metrics(done)
+        self.run.remove_result()
+        self.run.truncate_metrics(epochs)
         self.run.write_experiment(self.experiment)
         self.run.write_json("environment.json", {**now, **kept, "resumes": resumes})
 
-    def _found(self, *differences: Difference) -> None:
-        compatibility.refuse_incompatible(differences)
+    def _environment(self) -> dict[str, Any]:
+        return environment.describe_environment(self.experiment, self.context, self.device)
+
+    def _add(self, *differences: Difference) -> None:
+        compatibility.raise_if_refused(differences)
         self.differences += differences
 
-    def _data(self, data: PreparedDataset) -> list[Difference]:
-        known = self.run.samples
-        if known is None:
+    def _compare_data(self, data: PreparedDataset) -> list[Difference]:
+        recorded, table = self.run.samples, data.table
+        if recorded is None:
             return []
-        frame = data.table.frame[["path", "label"]].astype(str).assign(sha256=list(data.digests))
-        before = self.run.data.get("skipped", {})
-        new = [path for path in data.table.skipped if path not in before]
-        classes = self.run.data.get("classes", data.table.classes)
-        packed = self.run.data.get("packed", data.packed)
+        samples = table.frame[["path", "label"]].astype(str).assign(sha256=list(data.digests))
+        facts = self.run.data
+        added = [path for path in table.skipped if path not in facts.get("skipped", {})]
+        allowed = self.allow_data_change
         return [
-            *compatibility.compare_classes(classes, data.table.classes),
-            *compatibility.compare_data(known, frame, new, allowed=self.allow_data),
-            *compatibility.compare_packs(packed, data.packed, allowed=self.allow_data),
+            *compatibility.compare_classes(facts.get("classes", table.classes), table.classes),
+            *compatibility.compare_samples(recorded, samples, added, allowed=allowed),
+            *compatibility.compare_packs(
+                facts.get("packed", data.packed), data.packed, allowed=allowed
+            ),
         ]
 
-    def _epochs(self, trainer: Trainer) -> list[Difference]:
-        if self.saved is None:
+    def _compare_epochs(self, data: PreparedDataset) -> list[Difference]:
+        if self.state is None:
             return []
-        record, training = self.saved.record, self.experiment.training
-        classes = trainer.dataset.table.classes
-        history = History(
-            training.monitor, metrics.metric_directions(self.experiment.metric, classes)
-        )
+        experiment, record = self.experiment, self.state.record
+        directions = metrics.metric_directions(experiment.metric, data.table.classes)
+        history = History(experiment.training.monitor, directions)
         for epoch in record["history"]:
             history = history.add(from_json(epoch))
-        labels = trainer.dataset.table.labels[trainer.dataset.splits["train"]]
-        order = self.experiment.sampler.order(labels, epoch=0, seed=self.experiment.seed)
+        labels = data.table.labels[data.splits["train"]]
+        order = experiment.sampler.order(labels, epoch=0, seed=experiment.seed)
         return compatibility.compare_epochs(
             recorded_environment(self.run)["experiment"]["training"]["epochs"],
-            training.epochs,
-            self.experiment.scheduler,
+            experiment.training.epochs,
+            experiment.scheduler,
             history,
             record["step"],
-            math.ceil(len(order) / training.batch_size),
+            math.ceil(len(order) / experiment.training.batch_size),
         )
-
-
-def _home(run: Run) -> Project:
-    """Return a run's project: it lies there, or was begun there, or we are in it."""
-    above = project.find_project(run.directory)
-    place = Path(run.environment.get("project", ""))
-    return above if above.plugins else project.find_project(place if place.is_dir() else Path.cwd())
-
-
-def _plain(experiment: Experiment) -> Mapping[str, Any]:
-    """Return an experiment's identity as JSON gives it back."""
-    found: Mapping[str, Any] = json.loads(json.dumps(experiment.identity))
-    return found

@@ -1,7 +1,7 @@
-"""Prove that a stop changes nothing: train twice, once in one go, and compare to the bit.
+"""Verify that stopping and resuming a run changes nothing: train twice, and compare to the bit.
 
-Each part of the stopped run is a process of its own, as in life: whatever a component keeps in
-memory alone is lost. Both runs save their state after every step, on a few of the samples.
+Each part of the stopped run is a separate process, as in practice: what a component keeps only in
+memory is lost. Both runs save a checkpoint after every step, and use few of the samples.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import pandas as pd
 from sightx.data.dataset import load_split_table
 from sightx.errors import Problem, RunError, SightXError
 from sightx.io import toml
-from sightx.records import SPLITS
 from sightx.records.events import Epoch, Step
+from sightx.records.run import RunInfo
 from sightx.records.table import ImageTable
-from sightx.registry import project
 from sightx.registry.hooks import hookimpl
-from sightx.registry.kinds import Observer
-from sightx.runner.api import resume, run, runs_folder, weights_source
+from sightx.registry.project import Project, find_project
+from sightx.runner.api import resume, run, weights_source
 from sightx.runner.resume import stored_experiment
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run
@@ -37,220 +36,221 @@ from sightx.spec.experiment import Experiment
 
 EPOCHS = 3
 _TIMES = ("seconds", "images_per_second", "data_wait")
-Digests = Mapping[str, Mapping[str, str]]  # by checkpoint, then by what it holds
 Stop = tuple[str, int]
+"""Where a run is stopped: ("step", number), or ("epoch", number of its last step)."""
 
 
 @dataclass(frozen=True)
 class ResumeCheck:
-    """Say what was compared: so many steps, of a run stopped after each of `stops`."""
+    """What was compared: `states` checkpoints of a run that was stopped at each of `stops`."""
 
-    steps: int
+    states: int
     stops: tuple[Stop, ...]
 
 
 def verify_resume(
     experiment: Experiment,
+    project: Project,
     steps: int = 50,
-    told: Callable[[str], None] = lambda said: None,
+    on_progress: Callable[[str], None] = lambda text: None,
     runs: Path | None = None,
 ) -> ResumeCheck:
-    """Train on about so many steps twice, once stopped and resumed, and compare.
+    """Train twice, once without and once with stops, and compare every checkpoint.
 
-    `told` hears what is being done; in `runs` lie those whose weights it begins with. Raises
-    RunError at the first difference, naming it and its likely cause; and what a run of the
-    experiment raises.
+    Args:
+        experiment: The experiment; its runs in the project are left alone.
+        project: The project of the experiment.
+        steps: About how many steps to train.
+        on_progress: Called with a line about what is being done.
+        runs: The folder of runs that the experiment's initial weights may come from.
+
+    Raises:
+        RunError: The first difference, with its likely cause.
+        SightXError: A run of the experiment failed.
     """
-    with tempfile.TemporaryDirectory(prefix="sightx-proof-") as name:
+    with tempfile.TemporaryDirectory(prefix="sightx-verify-") as name:
         folder = Path(name)
-        per_epoch = _shrink(experiment, folder, steps, runs)
-        home = experiment.context.project.root
-        stops = _stops(per_epoch)
-        told("training without a stop")
-        straight = _trained(folder / "straight", home, [])
-        told(f"training with stops after {', '.join(f'{kind} {at}' for kind, at in stops)}")
-        stopped = _trained(folder / "stopped", home, stops)
-        _compare(straight, stopped, stops, per_epoch)
-        return ResumeCheck(len(_read(straight)), tuple(stops))
+        steps_per_epoch = write_small_experiment(experiment, folder, steps, runs or project.runs)
+        stops = choose_stops(steps_per_epoch)
+        on_progress("training without a stop")
+        straight = _train(folder / "straight", project.root, [])
+        places = ", ".join(f"{kind} {number}" for kind, number in stops)
+        on_progress(f"training with stops after {places}")
+        stopped = _train(folder / "stopped", project.root, stops)
+        compare_runs(straight, stopped, stops)
+        return ResumeCheck(len(_read_digests(straight)), tuple(stops))
 
 
-def _shrink(experiment: Experiment, folder: Path, steps: int, runs: Path | None) -> int:
-    """Write a spec of the same experiment on fewer samples; return its steps an epoch."""
+def write_small_experiment(experiment: Experiment, folder: Path, steps: int, runs: Path) -> int:
+    """Write experiment.toml of the same experiment on fewer samples; return its steps per epoch."""
     table = load_split_table(experiment.dataset, experiment.split)
-    size = experiment.training.batch_size
-    rows = {
-        "train": _some(table, "train", max(2, steps // EPOCHS) * size - size // 2),
-        "validation": _some(table, "validation", 2 * size),
-        "test": _some(table, "test", size),
-    }
-    chosen = np.sort(np.concatenate([rows[side] for side in SPLITS]))
-    paths = table.frame["path"]
-    kept = paths.iloc[chosen]
-    frame = pd.DataFrame({"path": kept, "split": table.frame["split"].iloc[chosen]})
-    frame.to_csv(folder / "split.csv", index=False)
-    rest = [path for path in experiment.dataset.table().frame["path"] if path not in set(kept)]
-    pd.DataFrame({"path": rest, "reason": "not needed"}).to_csv(folder / "rest.csv", index=False)
+    batch_size = experiment.training.batch_size
+    train = _choose_rows(table, "train", max(2, steps // EPOCHS) * batch_size - batch_size // 2)
+    validation = _choose_rows(table, "validation", 2 * batch_size)
+    test = _choose_rows(table, "test", batch_size)
+    samples = table.frame[["path", "split"]].iloc[
+        np.sort(np.concatenate([train, validation, test]))
+    ]
+    samples.to_csv(folder / "split.csv", index=False)
+    chosen = set(samples["path"])
+    others = [path for path in experiment.dataset.table().frame["path"] if path not in chosen]
+    excluded = pd.DataFrame({"path": others, "reason": "not needed"})
+    excluded.to_csv(folder / "excluded.csv", index=False)
     tables = experiment.tables()
-    tables["dataset"]["exclude"] = str(folder / "rest.csv")
+    tables["dataset"]["exclude"] = str(folder / "excluded.csv")
     tables["split"] = {"use": "listed", "file": str(folder / "split.csv")}
-    tables["model"]["weights"] = weights_source(
-        runs_folder(experiment, runs), experiment.model.weights
-    )
+    tables["model"]["weights"] = weights_source(runs, experiment.model.weights)
     tables["training"]["epochs"] = EPOCHS
     tables["execution"]["save_every_steps"] = 1
     tables["observer"] = []
     (folder / "experiment.toml").write_text(toml.dump(tables))
-    return -(-len(rows["train"]) // size)
+    return -(-len(train) // batch_size)
 
 
-def _some(table: ImageTable, side: str, count: int) -> np.ndarray[Any, Any]:
-    """Return so many rows of a side, of all classes in turn."""
-    rows = np.flatnonzero((table.frame["split"] == side).to_numpy())
+def _choose_rows(table: ImageTable, split: str, count: int) -> np.ndarray[Any, Any]:
+    """Return up to `count` rows of a split, taken from all classes in turn."""
+    rows = np.flatnonzero((table.frame["split"] == split).to_numpy())
     labels = pd.Series(table.labels[rows])
-    turn = labels.groupby(labels).cumcount().to_numpy()
-    return np.asarray(rows[np.argsort(turn, kind="stable")][:count])
+    rank_in_class = labels.groupby(labels).cumcount().to_numpy()
+    return np.asarray(rows[np.argsort(rank_in_class, kind="stable")][:count])
 
 
-def _stops(per_epoch: int) -> list[Stop]:
+def choose_stops(steps_per_epoch: int) -> list[Stop]:
     """Return where to stop: several times in one epoch, before its validation and after it."""
-    first = sorted({1, per_epoch // 2 + 1, per_epoch})
-    stops = [("step", step) for step in first]
-    return [*stops, ("epoch", per_epoch), ("step", EPOCHS * per_epoch - 1)]
+    first_epoch = sorted({1, steps_per_epoch // 2 + 1, steps_per_epoch})
+    steps = [("step", step) for step in first_epoch]
+    return [*steps, ("epoch", steps_per_epoch), ("step", EPOCHS * steps_per_epoch - 1)]
 
 
-def _trained(folder: Path, home: Path, stops: list[Stop]) -> Run:
-    """Train in processes of their own, each until the next stop, and return the run."""
+def _train(folder: Path, root: Path, stops: list[Stop]) -> Run:
+    """Train in separate processes, each until the next stop, and return the run."""
     folder.mkdir()
     for stop in [*stops, None]:
-        job = {"folder": str(folder), "home": str(home), "stop": stop}
+        job = {"folder": str(folder), "project": str(root), "stop": stop}
         command = [sys.executable, "-m", __spec__.name, json.dumps(job)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode not in (0, 128 + signal.SIGTERM):
-            raise _failure(done.returncode, done.stderr)
+            raise failure_of_part(done.returncode, done.stderr)
         if not done.returncode:
             break
     return Run(next((folder / "runs").iterdir()))
 
 
-def _failure(code: int, said: str) -> SightXError:
-    """Return the failure of a part, of the kind that its exit code says."""
+def failure_of_part(exit_code: int, stderr: str) -> SightXError:
+    """Return the error of a process, of the class that its exit code stands for."""
     kinds = {kind.exit_code: kind for kind in SightXError.__subclasses__()}
-    line = (said.strip().splitlines() or ["it said nothing"])[-1]
-    return kinds.get(code, SightXError)(Problem("not-proved", f"a run failed: {line}"))
+    line = (stderr.strip().splitlines() or ["it printed nothing"])[-1]
+    return kinds.get(exit_code, SightXError)(Problem("not-proved", f"a run failed: {line}"))
 
 
-def _compare(straight: Run, stopped: Run, stops: list[Stop], per_epoch: int) -> None:
-    """Raise RunError at the first difference."""
-    expected, found = _read(straight), _read(stopped)
+def compare_runs(straight: Run, stopped: Run, stops: list[Stop]) -> None:
+    """Raise RunError for the first difference between two runs."""
+    expected, actual = _read_digests(straight), _read_digests(stopped)
+    step = 0
     for name, parts in expected.items():
         step = int(name.split("-")[1])
-        if name not in found:
-            raise _different(straight, f"the state after step {step} is missing", step, stops)
-        differing = [part for part, digest in parts.items() if digest != found[name].get(part)]
-        if differing:
-            raise _different(straight, f"{differing[0]} differs after step {step}", step, stops)
-    one, other = dict(_files(straight)), dict(_files(stopped))
-    for name, content in one.items():
-        if content != other.get(name):
-            raise _different(straight, f"{name} differs", EPOCHS * per_epoch, stops)
+        if name not in actual:
+            raise _difference(straight, f"the checkpoint after step {step} is missing", step, stops)
+        for part, digest in parts.items():
+            if digest != actual[name].get(part):
+                raise _difference(straight, f"{part} differs after step {step}", step, stops)
+    files = dict(_other_files(stopped))
+    for name, content in _other_files(straight):
+        if content != files.get(name):
+            raise _difference(straight, f"{name} differs", step, stops)
 
 
-def _different(run: Run, what: str, step: int, stops: list[Stop]) -> RunError:
-    """Return the failure, with what is likely behind it."""
-    before = [stop for stop in stops if stop[1] < step]
-    cuda = run.environment["device"]["name"].startswith("cuda")
-    if not before and cuda and not run.environment["execution"]["deterministic"]:
-        cause = "before any stop: set execution.deterministic = true"
-    elif not before:
-        cause = "before any stop: a component draws from a generator of its own, or reads the clock"
-    else:
+def _difference(run: Run, what: str, step: int, stops: list[Stop]) -> RunError:
+    """Return the error for a difference, with its likely cause."""
+    earlier = [stop for stop in stops if stop[1] < step]
+    is_cuda = run.environment["device"]["name"].startswith("cuda")
+    if earlier:
+        kind, number = earlier[-1]
         cause = (
-            f"stopped after {before[-1][0]} {before[-1][1]}: what that step needs is not in the"
-            " state; a model keeps it as a buffer, a component draws from the generator it is given"
+            f"stopped after {kind} {number}: the checkpoint lacks what that step needs; a model"
+            " keeps it as a buffer, a component draws from the generator it is given"
         )
+    elif is_cuda and not run.environment["execution"]["deterministic"]:
+        cause = "before any stop: set execution.deterministic = true"
+    else:
+        cause = "before any stop: a component uses its own random generator, or the clock"
     return RunError(Problem("not-exact", what, cause))
 
 
-def _read(run: Run) -> dict[str, dict[str, str]]:
-    """Return the digests that the parts of a run have written; the later part holds."""
+def _read_digests(run: Run) -> dict[str, dict[str, str]]:
+    """Return the digests of a run by checkpoint and part; those of a later process count."""
     lines = (run.directory.parents[1] / "digests.jsonl").read_text().splitlines()
     return {name: parts for line in lines for name, parts in json.loads(line).items()}
 
 
-def _files(run: Run) -> Iterator[tuple[str, bytes]]:
-    """Yield what a run leaves beside its states, without times."""
+def _other_files(run: Run) -> Iterator[tuple[str, bytes]]:
+    """Yield the results of a run other than checkpoints, without times."""
     for number, row in enumerate(run.metrics.to_dict("records"), 1):
-        figures = {key: value for key, value in row.items() if key not in _TIMES}
-        yield f"metrics.jsonl of epoch {number}", json.dumps(figures).encode()
+        values = {key: value for key, value in row.items() if key not in _TIMES}
+        yield f"metrics.jsonl of epoch {number}", json.dumps(values).encode()
     for path in sorted((run.directory / "predictions").iterdir()):
         yield path.name, path.read_bytes()
     yield "checkpoints/names.json", json.dumps(run.checkpoints, sort_keys=True).encode()
 
 
-class DigestRecorder(Observer):
-    """Write down what each state holds, and stop the run where it is told to."""
+class DigestRecorder:
+    """Observer that records a digest of every checkpoint, and stops the run at one place."""
 
-    name = "proof"
-
-    folder: Path
-    """Where digests.jsonl lies."""
-    stop: tuple[str, int] | None = None
-    """After which step, or the epoch of which step, SIGTERM comes."""
-
-    def build(self, run: Run) -> DigestRecorder:
-        """Return itself."""
-        return self
+    def __init__(self, folder: Path, stop: Stop | None) -> None:
+        self._folder, self._stop = folder, stop
 
     @hookimpl
     def sightx_step_finished(self, step: Step) -> None:
         """Stop after a step."""
-        self._reached("step", step.step)
+        self._stop_at("step", step.step)
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
         """Stop after an epoch."""
-        self._reached("epoch", epoch.step)
+        self._stop_at("epoch", epoch.step)
 
     @hookimpl
-    def sightx_checkpoint_written(self, run: Run, checkpoint: str) -> None:
-        """Write down the digest of every tensor, and of the rest of the state."""
+    def sightx_checkpoint_written(self, run: RunInfo, checkpoint: str) -> None:
+        """Record the digest of every tensor, and of the other values of the state."""
         state = checkpoints.load(run.directory / "checkpoints" / checkpoint)
-        parts = {f"weight {name}": tensor for name, tensor in state.weights.items()}
-        parts |= {f"optimizer state {name}": tensor for name, tensor in state.optimizer.items()}
-        digests = {name: _hash(tensor.view(-1).numpy(force=True)) for name, tensor in parts.items()}
+        tensors = {f"weight {name}": tensor for name, tensor in state.weights.items()}
+        tensors |= {f"optimizer state {name}": tensor for name, tensor in state.optimizer.items()}
+        digests = {
+            name: _sha256(tensor.view(-1).numpy(force=True).tobytes())
+            for name, tensor in tensors.items()
+        }
         for name, value in state.record.items():
-            digests[f"{name} of the state"] = hashlib.sha256(json.dumps(value).encode()).hexdigest()
-        with (self.folder / "digests.jsonl").open("a") as file:
+            digests[f"{name} of the state"] = _sha256(json.dumps(value).encode())
+        with (self._folder / "digests.jsonl").open("a") as file:
             file.write(json.dumps({checkpoint: digests}) + "\n")
 
-    def _reached(self, kind: str, step: int) -> None:
-        if self.stop == (kind, step):
+    def _stop_at(self, kind: str, step: int) -> None:
+        if self._stop == (kind, step):
             signal.raise_signal(signal.SIGTERM)
 
 
-def _hash(values: np.ndarray[Any, Any]) -> str:
-    return hashlib.sha256(values.tobytes()).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def _part(job: Mapping[str, Any]) -> int:
+def _train_part(job: Mapping[str, Any]) -> int:
     """Train until a stop, in this process; return the exit code."""
     folder = Path(job["folder"])
-    runs, home = folder / "runs", project.find_project(Path(job["home"]))
-    watch = {
-        "proof": DigestRecorder(folder=folder, stop=tuple(job["stop"]) if job["stop"] else None)
-    }
+    runs = folder / "runs"
+    observers = [DigestRecorder(folder, tuple(job["stop"]) if job["stop"] else None)]
     begun = next(runs.iterdir(), None) if runs.is_dir() else None
-    experiment = stored_experiment(Run(begun or folder.parent), home=home)
+    project = find_project(Path(job["project"]))
+    experiment = stored_experiment(Run(begun or folder.parent), project=project)
     if begun:
-        made = resume(Run(begun), experiment=experiment, observers=watch)
+        result = resume(Run(begun), experiment=experiment, observers=observers).result
     else:
-        made = run(experiment, observers=watch, runs=runs)
-    return 128 + int(made.result["signal"]) if "signal" in made.result else 0
+        result = run(experiment, observers=observers, runs=runs).result
+    return 128 + int(result["signal"]) if "signal" in result else 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(_part(json.loads(sys.argv[1])))
+        sys.exit(_train_part(json.loads(sys.argv[1])))
     except SightXError as failure:
         print(failure, file=sys.stderr)
         sys.exit(failure.exit_code)

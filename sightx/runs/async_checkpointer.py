@@ -1,9 +1,10 @@
-"""Checkpoints written in the background, so that training goes on."""
+"""Checkpoints saved in a background thread, and the decision when to save one."""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
@@ -16,32 +17,33 @@ import torch
 
 from sightx.errors import SightXError
 from sightx.runs import checkpoints
+from sightx.spec.experiment import Execution
 from sightx.training.state import State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Done = Callable[[Path], None]
+OnSaved = Callable[[Path], None]
 _log = logging.getLogger("sightx")
 
 
 class AsyncCheckpointer:
-    """Save states under a folder in one thread, one state at a time.
+    """Save checkpoints below a folder in one thread, one at a time.
 
-    Training is held up while tensors are copied, and while the state before is not written yet.
-    Whatever a write raises is raised by the next call here. A process that ends in the usual way
-    waits for the write; one that is killed leaves the checkpoints of before. To be used from one
-    thread, in the process that made it; in a forked child `close` does nothing.
+    The caller waits while tensors are copied, and while the previous checkpoint is still being
+    written. An error of a write is raised by the next call. A process that exits normally finishes
+    the write; one that is killed leaves the earlier checkpoints. Use it from one thread of the
+    process that created it; in a forked child `close` does nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process = os.getpid()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._writing: tuple[Future[Path], Done | None] | None = None
+        self._pending: tuple[Future[Path], OnSaved | None] | None = None
 
     def __enter__(self) -> Self:
-        """Return the writer."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -50,7 +52,7 @@ class AsyncCheckpointer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait for the write; beside an error that is under way, its failure is a warning."""
+        """Wait for the write. If the body failed, a failure of the write is only a warning."""
         try:
             self.close()
         except SightXError as failure:
@@ -63,42 +65,124 @@ class AsyncCheckpointer:
         state: State,
         recipe: Mapping[str, Any],
         names: Collection[str],
-        done: Done | None = None,
+        on_saved: OnSaved | None = None,
     ) -> None:
-        """Copy a state and write it as `checkpoints.save` does, behind the caller's back.
+        """Copy a state, and write it with `checkpoints.save` in the background.
 
-        Once it is safe, the next call here tells `done` its directory.
+        The next call after it is safe on disk calls `on_saved` with its directory.
         """
         self.wait()
-        copy = State(_copied(state.weights), _copied(state.optimizer), deepcopy(state.record))
+        copy = State(_to_cpu(state.weights), _to_cpu(state.optimizer), deepcopy(state.record))
         arguments = (self._folder, copy, deepcopy(recipe), tuple(names))
-        self._writing = self._thread.submit(checkpoints.save, *arguments), done
+        self._pending = self._thread.submit(checkpoints.save, *arguments), on_saved
 
     def poll(self) -> None:
-        """Tell or raise what has come of a write, without waiting for it."""
-        if self._writing and self._writing[0].done():
+        """Call `on_saved` or raise the error of a finished write, without waiting."""
+        if self._pending and self._pending[0].done():
             self.wait()
 
     def wait(self) -> None:
         """Wait until nothing is being written."""
-        if self._writing:
-            (future, done), self._writing = self._writing, None
+        if self._pending:
+            (future, on_saved), self._pending = self._pending, None
             path = future.result()
-            if done:
-                done(path)
+            if on_saved:
+                on_saved(path)
 
     def close(self) -> None:
         """Wait for the write and end the thread."""
         if os.getpid() != self._process:
-            return  # the thread stayed with the parent
+            return  # a forked child has no copy of the thread
         try:
             self.wait()
         finally:
             self._thread.shutdown()
 
 
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors of their own on the CPU: training changes the others in place."""
+class CheckpointManager:
+    """Save the state of a run when it is due, in the background.
+
+    Args:
+        folder: The folder of checkpoints in the run directory.
+        execution: Settings: after how many steps and minutes a state is saved.
+        get_state: Returns the current state of training.
+        get_recipe: Returns what a prediction needs in addition to the weights.
+        on_saved: Called with the directory name of each checkpoint that is safe on disk.
+
+    Raises:
+        ResourceError: The disk has no room for two states.
+        PluginError: A component keeps a value that a checkpoint cannot hold.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        execution: Execution,
+        get_state: Callable[[], State],
+        get_recipe: Callable[[], Mapping[str, Any]],
+        on_saved: Callable[[str], None],
+    ) -> None:
+        self._every_steps = execution.save_every_steps
+        self._every_seconds = execution.save_every_minutes * 60
+        self._get_state, self._get_recipe, self._on_saved = get_state, get_recipe, on_saved
+        self._last_save = time.monotonic()
+        state = get_state()
+        # An optimizer has no state before its first step; Adam will keep two values per weight.
+        checkpoints.require_space(folder.parent, state, times=2 if state.optimizer else 6)
+        self._checkpointer = AsyncCheckpointer(folder)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Wait until the last checkpoint is safe."""
+        self._checkpointer.__exit__(*error)
+
+    def step_finished(self, step: int) -> None:
+        """Save the state after step number `step` if it is due; raise errors of earlier saves."""
+        self._checkpointer.poll()
+        elapsed = time.monotonic() - self._last_save
+        is_late = self._every_seconds and elapsed >= self._every_seconds
+        if is_late or (self._every_steps and step % self._every_steps == 0):
+            self.save({checkpoints.LAST})
+
+    def save(self, names: Collection[str]) -> None:
+        """Start to save the current state under some names."""
+        self._checkpointer.save(
+            self._get_state(),
+            self._get_recipe(),
+            sorted(names),
+            lambda path: self._on_saved(path.name),
+        )
+        self._last_save = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until every checkpoint is safe on disk."""
+        self._checkpointer.wait()
+
+
+class NullCheckpointManager(CheckpointManager):
+    """The checkpoint manager of ranks other than 0: it saves nothing."""
+
+    def __init__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, *error: Any) -> None:
+        """Do nothing."""
+
+    def step_finished(self, step: int) -> None:
+        """Do nothing."""
+
+    def save(self, names: Collection[str]) -> None:
+        """Do nothing."""
+
+    def wait(self) -> None:
+        """Do nothing."""
+
+
+def _to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the CPU, because training changes the tensors in place."""
     return {
         name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor.detach())
         for name, tensor in tensors.items()

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: each a directory that is there whole or not at all.
+"""Checkpoints on disk: each is a directory that is complete or does not exist.
 
-Files go to a temporary sibling and are synced, the manifest of their hashes last; one rename
-makes the checkpoint real. Only then do names move, and only then is what nobody needs removed.
+Files are written to a temporary sibling and synced, the manifest with their hashes last. One
+rename makes the checkpoint visible; then names move to it, and then old checkpoints are removed.
 """
 
 from __future__ import annotations
@@ -27,41 +27,51 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-"""The layout of state.json and of what lies beside it; a state of any other is refused."""
+"""The format of state.json and of the files next to it; no other format can be read."""
 MANIFEST = "manifest.json"
 NAMES = "names.json"
-KEPT = 2
-"""How many of the last states stay without a name: one to go on from, one if that is damaged."""
+LAST = "last"
+"""The name of the newest checkpoint, which every run has."""
+KEEP_LAST = 2
+"""How many of the newest checkpoints stay without a name: one to resume from, and one before it."""
 
 _WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
-_RECORD, _RECIPE = "state.json", "recipe.json"
-_FILES = {_WEIGHTS, _OPTIMIZER, _RECORD, _RECIPE}
-_STATE = re.compile(r"step-(\d+)(-running)?")
-_UNREADABLE = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)  # not JSON, or deep
+_STATE, _RECIPE = "state.json", "recipe.json"
+_FILES = {_WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}
+_DIRECTORY_NAME = re.compile(r"step-(\d+)(-running)?")
+_PARSE_ERRORS = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)
 _log = logging.getLogger("sightx")
 
 
 class FormatError(RunError):
-    """Say that a state is of a format that this SightX does not know."""
+    """A checkpoint has a format that this version of SightX cannot read."""
 
 
 def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collection[str]) -> Path:
-    """Write a state under `folder` and let `names` point to it; return its directory.
+    """Write a checkpoint below `folder`, let `names` point to it, and return its directory.
 
-    The last `KEPT` states stay, and those that a name needs. What lies after the new state is of
-    a future that did not come about, since a run goes on from an earlier one: it is removed.
-    `recipe` is what a prediction needs beside the weights; a state that is there and whole keeps
-    its own. Raises ResourceError where the disk refuses: then no part of a state stays, and all
-    that was there before does. Raises PluginError for what a state cannot hold.
+    The newest `KEEP_LAST` checkpoints stay, and all that a name points to. Checkpoints of later
+    steps are removed: they belong to a future that this run, resumed from an earlier step, does not
+    reach. A complete checkpoint of the same step is kept as it is.
+
+    Args:
+        folder: The folder of checkpoints; it is created if its parent exists.
+        state: The state of training.
+        recipe: What a prediction needs in addition to the weights, as JSON values.
+        names: The names that now mean this checkpoint.
+
+    Raises:
+        ResourceError: The disk refuses; all earlier checkpoints are unchanged.
+        PluginError: The state holds a value that cannot be stored.
     """
     files = {
-        _WEIGHTS: _tensors(state.weights),
-        _OPTIMIZER: _tensors(state.optimizer),
-        _RECORD: _record(state.record),
-        _RECIPE: _json(recipe),
+        _WEIGHTS: _tensors_to_bytes(state.weights),
+        _OPTIMIZER: _tensors_to_bytes(state.optimizer),
+        _STATE: _record_to_bytes(state.record),
+        _RECIPE: _to_json(recipe),
     }
-    files[MANIFEST] = _json({file: _hash(content) for file, content in files.items()})
-    # An epoch's end and the moment before its validation are one step, but not one state.
+    files[MANIFEST] = _to_json({file: _sha256(content) for file, content in files.items()})
+    # Before and after the validation of an epoch there are two states of the same step.
     name = f"step-{state.record['step']:08}" + ("" if state.is_between_epochs else "-running")
     need = sum(map(len, files.values()))
     with atomic.disk_errors(folder, need):
@@ -69,95 +79,99 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
             folder.mkdir()
             atomic.fsync(folder.parent)
         atomic.sweep(folder)
-        _commit(folder / name, files, need)
-        known = {**read_names(folder), **dict.fromkeys(names, name)}
-        pointers = {key: to for key, to in known.items() if _moment(to) <= _moment(name)}
-        atomic.replace(folder / NAMES, _json(pointers))
+        _write_checkpoint(folder / name, files, need)
+        pointers = {**read_names(folder), **dict.fromkeys(names, name)}
+        pointers = {key: to for key, to in pointers.items() if _order(to) <= _order(name)}
+        atomic.replace(folder / NAMES, _to_json(pointers))
     _prune(folder, name, pointers.values())
     return folder / name
 
 
 def load_latest(folder: Path) -> tuple[Path, State]:
-    """Return the newest state that is whole, and its directory.
+    """Return the directory and the state of the newest undamaged checkpoint.
 
-    Each one that is not is a warning in the log. Raises RunError where none is whole, or the newest
-    that is whole is of another format.
+    Damaged ones are logged as warnings. Raises RunError if there is none, or if the newest one that
+    is complete has another format.
     """
-    found = list_states(folder)
-    for name in reversed(found):
+    names = list_checkpoints(folder)
+    for name in reversed(names):
         try:
             return folder / name, load(folder / name)
         except FormatError:
-            raise  # the state before it would be another future
+            raise  # the checkpoint before it would lead to another result
         except RunError as error:
-            hint = "the state before it is tried"
+            hint = "the checkpoint before it is tried"
             _log.warning("%s", replace(error.problems[0], hint=hint, severity="warning"))
-    code, message = "no-checkpoint", "has no state to go on from"
-    if found:
-        code, message = "bad-checkpoint", f"none of {len(found)} states is whole"
-    raise RunError(Problem(code, message, "run the spec again", file=str(folder)))
+    code, message = "no-checkpoint", "there is no checkpoint to resume from"
+    if names:
+        code, message = "bad-checkpoint", f"all checkpoints ({len(names)}) are damaged"
+    raise RunError(Problem(code, message, "start a new run of the spec", file=str(folder)))
 
 
-def list_states(folder: Path) -> list[str]:
-    """Return the names of the states under a folder, the oldest first."""
+def list_checkpoints(folder: Path) -> list[str]:
+    """Return the names of the checkpoint directories in a folder, the oldest first."""
     names = (path.name for path in folder.glob("step-*"))
-    return sorted(filter(_STATE.fullmatch, names), key=_moment)
+    return sorted(filter(_DIRECTORY_NAME.fullmatch, names), key=_order)
 
 
 def load(path: Path) -> State:
     """Read a checkpoint.
 
-    Raises RunError where a file is missing, or not what was written, or of another format.
+    Raises RunError if a file is missing, differs from its hash, or has another format.
     """
     files = read_verified(path)
     try:
-        record = json.loads(files[_RECORD])
-    except _UNREADABLE as error:
-        raise _damaged(path, f"{_RECORD}: {error}") from error
+        record = json.loads(files[_STATE])
+    except _PARSE_ERRORS as error:
+        raise _damaged(path, f"{_STATE}: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-        raise _damaged(path, f"{_RECORD} holds no state")
-    if (found := record.pop("format", 1)) != FORMAT:  # the first had no number for a while
-        message = f"{_RECORD} is of format {found!r}; this SightX knows format {FORMAT}"
+        raise _damaged(path, f"{_STATE} does not hold a state")
+    version = record.pop("format", 1)  # the first checkpoints had no format number
+    if version != FORMAT:
+        message = f"{_STATE} has format {version!r}; this SightX reads format {FORMAT}"
         hint = "use the SightX that wrote it"
         raise FormatError(Problem("bad-checkpoint", message, hint, file=str(path)))
-    return State(load_weights(files, path), _load(files, _OPTIMIZER, path), record)
+    return State(parse_weights(files, path), _parse_tensors(files, _OPTIMIZER, path), record)
 
 
-def load_weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
-    """Return a verified checkpoint's weights, on the CPU. Raises RunError where they are none."""
-    return _load(files, _WEIGHTS, path)
+def parse_weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
+    """Return the weights in the files of a checkpoint, on the CPU. Raises RunError."""
+    return _parse_tensors(files, _WEIGHTS, path)
 
 
 def read_verified(path: Path) -> dict[str, bytes]:
-    """Return a checkpoint's files, each compared with the hash in the manifest. Raises RunError."""
-    manifest = _manifest(path)
+    """Return the files of a checkpoint, compared with the hashes in its manifest.
+
+    Raises RunError for the first file that is missing or differs.
+    """
+    manifest = _read_manifest(path)
     files = {}
     for name in manifest:
         try:
             files[name] = (path / name).read_bytes()
         except OSError as error:
             raise _damaged(path, f"{name}: {error.strerror}") from error
-        if _hash(files[name]) != manifest[name]:
-            raise _damaged(path, f"{name} is not what was written")
+        if _sha256(files[name]) != manifest[name]:
+            raise _damaged(path, f"{name} differs from its hash in {MANIFEST}")
     return files
 
 
 def read_names(folder: Path) -> dict[str, str]:
-    """Return which checkpoint each name points to. Raises RunError."""
-    path = folder / NAMES
+    """Return the directory name of each named checkpoint. Raises RunError."""
+    path, hint = folder / NAMES, "delete the file: the checkpoints stay, without names"
     try:
         names = json.loads(path.read_text()) if path.is_file() else {}
-    except _UNREADABLE as error:
-        raise _damaged(path, f"is no JSON ({error})", "delete it: names point nowhere") from error
-    if not isinstance(names, dict) or not all(map(_is_state, names.values())):
-        raise _damaged(path, "holds no names of states", "delete it: names point nowhere")
+    except _PARSE_ERRORS as error:
+        raise _damaged(path, f"not valid JSON ({error})", hint) from error
+    if not isinstance(names, dict) or not all(map(_is_directory_name, names.values())):
+        raise _damaged(path, "does not map names to checkpoints", hint)
     return names
 
 
 def require_space(folder: Path, state: State, times: int = 2) -> None:
-    """Raise ResourceError where the disk of a run does not hold a state so many times.
+    """Raise ResourceError if the disk has no room for `times` copies of a state.
 
-    Raises PluginError where a network keeps beside its weights what is no tensor.
+    Raises PluginError if the network has a value in its state that is not a tensor.
     """
     for name, value in state.weights.items():
         if not hasattr(value, "element_size"):
@@ -167,31 +181,31 @@ def require_space(folder: Path, state: State, times: int = 2) -> None:
     atomic.require_free_space(folder, times * need)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> dict[str, Any]:
     """Return the hash of each file of a checkpoint; all of them lie in its directory."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
     except OSError as error:
         raise _damaged(path, f"{MANIFEST}: {error.strerror}") from error
-    except _UNREADABLE as error:
+    except _PARSE_ERRORS as error:
         raise _damaged(path, f"{MANIFEST}: {error}") from error
     if not isinstance(manifest, dict) or not set(manifest) >= _FILES:
-        raise _damaged(path, f"{MANIFEST} is not whole")
+        raise _damaged(path, f"{MANIFEST} is incomplete")
     if any(Path(name).name != name or "\0" in name for name in manifest):
-        raise _damaged(path, f"{MANIFEST} names a file elsewhere")
+        raise _damaged(path, f"{MANIFEST} names a file outside the checkpoint")
     return manifest
 
 
-def _commit(path: Path, files: Mapping[str, bytes], need: int) -> None:
-    if path.exists() and _is_whole(path):
-        return  # a checkpoint never changes once it is there
+def _write_checkpoint(path: Path, files: Mapping[str, bytes], need: int) -> None:
+    if path.exists() and _is_undamaged(path):
+        return  # a checkpoint never changes once it exists
     atomic.require_free_space(path.parent, need)
     with atomic.atomic_directory(path) as temporary:
         for file, content in files.items():  # the manifest is the last
             atomic.write(temporary / file, content)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_undamaged(path: Path) -> bool:
     try:
         load(path)
     except RunError:
@@ -200,76 +214,75 @@ def _is_whole(path: Path) -> bool:
 
 
 def _prune(folder: Path, saved: str, named: Collection[str]) -> None:
-    """Remove what nobody needs. What cannot be removed stays: the new state is safe already."""
-    past = [name for name in list_states(folder) if _moment(name) <= _moment(saved)]
+    """Remove old checkpoints without a name; a failure is a warning, as the new one is safe."""
+    names = list_checkpoints(folder)
+    past = [name for name in names if _order(name) <= _order(saved)]
     try:
-        for name in set(list_states(folder)) - {*named, *past[-KEPT:]}:
+        for name in set(names) - {*named, *past[-KEEP_LAST:]}:
             atomic.remove(folder / name)
     except OSError as error:
-        _log.warning("an old checkpoint cannot be removed from %s: %s", folder, error.strerror)
+        _log.warning("an old checkpoint in %s cannot be removed: %s", folder, error.strerror)
 
 
-def _is_state(name: object) -> bool:
-    return isinstance(name, str) and _STATE.fullmatch(name) is not None
+def _is_directory_name(name: object) -> bool:
+    return isinstance(name, str) and _DIRECTORY_NAME.fullmatch(name) is not None
 
 
-def _moment(name: str) -> tuple[int, bool]:
-    """Return when in the run a state was, as something to sort by."""
-    found = _STATE.fullmatch(name)
-    return (int(found[1]), not found[2]) if found else (-1, False)
+def _order(name: str) -> tuple[int, bool]:
+    """Return a sort key for checkpoint directories: the step, then before or after validation."""
+    match = _DIRECTORY_NAME.fullmatch(name)
+    return (int(match[1]), not match[2]) if match else (-1, False)
 
 
-def _tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: _plain(value) for name, value in tensors.items()})
+def _tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    )
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
-
-
-def _load(files: Mapping[str, bytes], name: str, path: Path) -> dict[str, Tensor]:
+def _parse_tensors(files: Mapping[str, bytes], name: str, path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(files[name])
-    except _UNREADABLE as error:
+    except _PARSE_ERRORS as error:
         raise _damaged(path, f"{name}: {error}") from error
 
 
-def _hash(content: bytes) -> str:
+def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _record(record: Mapping[str, Any]) -> bytes:
+def _record_to_bytes(record: Mapping[str, Any]) -> bytes:
     try:
-        return _json({"format": FORMAT, **record})
+        return _to_json({"format": FORMAT, **record})
     except (TypeError, ValueError):
-        for key, value in _leaves(record):
-            if not _storable(value):
+        for key, value in _iter_leaves(record):
+            if not _is_storable(value):
                 raise _unstorable(key, value) from None
         raise
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all that lies in mappings and lists, by its dotted key."""
+def _iter_leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value inside nested mappings and lists, with its dotted key."""
     if not isinstance(value, Mapping | list | tuple):
         yield key, value
         return
     for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-        yield from _leaves(item, f"{key}.{name}" if key else str(name))
+        yield from _iter_leaves(item, f"{key}.{name}" if key else str(name))
 
 
-def _storable(value: object) -> bool:
-    finite = isinstance(value, float) and math.isfinite(value)
-    return finite or value is None or isinstance(value, str | int)
+def _is_storable(value: object) -> bool:
+    is_finite = isinstance(value, float) and math.isfinite(value)
+    return is_finite or value is None or isinstance(value, str | int)
 
 
 def _unstorable(name: str, value: object) -> PluginError:
     what = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
-    message = f"no state can hold {name}: it is {what}"
-    hint = "keep a tensor of its own for each value: in a network as a buffer"
+    message = f"a checkpoint cannot hold {name}: it is {what}"
+    hint = "keep each value in a tensor; a network keeps it as a buffer"
     return PluginError(Problem("broken-plugin", message, hint))
 
 
-def _json(value: object) -> bytes:
+def _to_json(value: object) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""What differs between a run as it began and as it would go on, and what each difference means."""
+"""Differences between a run as it was recorded and the way it would continue now."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
+from sightx.records.history import History
 from sightx.registry import provenance
-from sightx.registry.kinds import Scheduler
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightx.records.history import History
+    from sightx.registry.kinds import Scheduler
 
 Verdict = Literal["harmless", "changes results", "refused"]
 Tables = Mapping[str, Any]
 
 EPOCHS = "training.epochs"
-# Of [execution]: what may change last digits.
-_NUMERIC = {"device", "deterministic", "compile", "cache_features"}
-_MACHINE: Mapping[str, Verdict] = {
+# Settings of [execution] that may change the last digits of results.
+_NUMERIC_SETTINGS = {"device", "deterministic", "compile", "cache_features"}
+_ENVIRONMENT: Mapping[str, Verdict] = {
     "python": "harmless",
     "platform": "changes results",
     "packages": "changes results",
@@ -31,223 +31,235 @@ _MACHINE: Mapping[str, Verdict] = {
     "numerics": "changes results",
     "commit": "harmless",
 }
-_PROCESSES = "same order and draws, equal to rounding; running statistics are those of rank 0"
-_GONE = "gone sample"
-_SHOWN = 3  # names that a line holds
+_PROCESSES_NOTE = "same order and draws, equal to rounding; running statistics are those of rank 0"
+_MISSING = "missing sample"
+_MAX_NAMES = 3  # how many names a line lists
+_MAX_STEPS_COMPARED = 10_000  # of a longer run, evenly spaced ones
 
 
 class IncompatibleResumeError(RunError):
-    """Say that a run must not go on as asked; nothing of it has been touched."""
+    """A run cannot continue as requested; it has not been changed."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Say what was otherwise when the run began; `way` allows a refused one, or explains."""
+    """One difference between then and now.
+
+    `how_to_allow` is the way to continue in spite of a refused difference; for others it explains.
+    """
 
     key: str
-    said: str
+    description: str
     verdict: Verdict
-    way: str = ""
+    how_to_allow: str = ""
 
     def __str__(self) -> str:
-        """Return one line, of what is said the beginning where it is too long."""
-        tail = f" ({self.verdict}{f': {self.way}' if self.way else ''})"
+        """Return one line; a description that is too long is cut."""
+        note = f": {self.how_to_allow}" if self.how_to_allow else ""
+        tail = f" ({self.verdict}{note})"
         room = LINE_LIMIT - len(f"{self.key}: {tail}")
-        said = self.said if len(self.said) <= room else f"{self.said[: room - 3]}..."
-        return one_line(f"{self.key}: {said}{tail}")
+        description = self.description
+        if len(description) > room:
+            description = f"{description[: room - 3]}..."
+        return one_line(f"{self.key}: {description}{tail}")
+
+    def to_problem(self) -> Problem:
+        """Return a refused difference as a problem."""
+        codes = {"data": "data-changed", "plugin": "code-changed"}
+        if self.key in codes:
+            return Problem(codes[self.key], self.description, self.how_to_allow)
+        return Problem("drift", self.description, self.how_to_allow, self.key)
 
 
-def refuse_incompatible(differences: Iterable[Difference]) -> None:
-    """Raise DriftError with a line for each difference that no run survives."""
-    found = [each for each in differences if each.verdict == "refused"]
-    if found:
-        raise IncompatibleResumeError(*map(_problem, found))
-
-
-def _problem(difference: Difference) -> Problem:
-    key, said, way = difference.key, difference.said, difference.way
-    if key == "data":
-        return Problem("data-changed", said, way)
-    if key == "plugin":
-        return Problem("code-changed", said, way)
-    return Problem("drift", said, way, key)
+def raise_if_refused(differences: Iterable[Difference]) -> None:
+    """Raise IncompatibleResumeError with one line for each refused difference."""
+    refused = [difference for difference in differences if difference.verdict == "refused"]
+    if refused:
+        raise IncompatibleResumeError(*(difference.to_problem() for difference in refused))
 
 
 def compare_experiments(before: Tables, now: Tables) -> list[Difference]:
-    """Compare the identities of two experiments, but for the number of epochs."""
+    """Compare the identities of two experiments, except for the number of epochs."""
     return [
-        Difference(key, said, "refused", "it is another experiment: sightx run begins it")
-        for key, said in _changes(before, now)
+        Difference(key, change, "refused", "it is another experiment: sightx run starts it")
+        for key, change in _changes(before, now)
         if key != EPOCHS
     ]
 
 
-def compare_settings(before: Tables, now: Tables, judged: Collection[str]) -> list[Difference]:
-    """Compare whole experiments, but for the keys that were `judged` as part of the identity."""
+def compare_settings(before: Tables, now: Tables, skip: Collection[str]) -> list[Difference]:
+    """Compare complete experiments, except for the keys in `skip`: those of the identity."""
 
     def verdict(key: str) -> Verdict:
         section, _, name = key.partition(".")
-        return "changes results" if section == "execution" and name in _NUMERIC else "harmless"
+        is_numeric = section == "execution" and name in _NUMERIC_SETTINGS
+        return "changes results" if is_numeric else "harmless"
 
     return [
-        Difference(key, said, verdict(key))
-        for key, said in _changes(before, now)
-        if key not in judged
+        Difference(key, change, verdict(key))
+        for key, change in _changes(before, now)
+        if key not in skip
     ]
 
 
 def compare_epochs(
-    before: int, now: int, scheduler: Scheduler, history: History, steps: int, per_epoch: int
+    before: int, now: int, scheduler: Scheduler, history: History, steps: int, steps_per_epoch: int
 ) -> list[Difference]:
-    """Judge another number of epochs, after so many `steps` of `per_epoch` each.
+    """Compare the numbers of epochs of a run that has done `steps` steps.
 
-    More are the same run, only longer, where the learning rates so far are what they would have
-    been had the number been known from the start.
+    Another number gives the same run, only longer or shorter, if the learning rates so far are
+    those that the new number would have given.
     """
-    key, said = EPOCHS, f"{before} then, {now} now"
     if before == now:
         return []
-    if now * per_epoch < steps:
-        return [Difference(key, said, "refused", f"{steps} steps of {per_epoch} an epoch are done")]
-    if not _same_rates(before, now, scheduler, history, steps, per_epoch):
-        way = f"the learning rates of {scheduler.name} so far depend on it"
-        return [Difference(key, said, "refused", way)]
-    return [Difference(key, said, "harmless", "the learning rates so far do not depend on it")]
-
-
-def _same_rates(
-    before: int, now: int, scheduler: Scheduler, history: History, steps: int, per_epoch: int
-) -> bool:
-    from sightx.records.history import History
+    change = f"{before} then, {now} now"
+    if now * steps_per_epoch < steps:
+        reason = f"{steps} steps of {steps_per_epoch} per epoch are done"
+        return [Difference(EPOCHS, change, "refused", reason)]
 
     def rate(step: int, epochs: int) -> float:
-        past = History(history.monitor, history.directions, history.epochs[: step // per_epoch])
+        epochs_before = history.epochs[: step // steps_per_epoch]
         return scheduler.multiplier(
-            step, steps=epochs * per_epoch, steps_per_epoch=per_epoch, history=past
+            step,
+            steps=epochs * steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
+            history=History(history.monitor, history.directions, epochs_before),
         )
 
-    stride = max(1, steps // 10_000)  # of a long run, ten thousand places tell
-    return all(rate(step, before) == rate(step, now) for step in range(0, steps, stride))
+    stride = max(1, steps // _MAX_STEPS_COMPARED)
+    if all(rate(step, before) == rate(step, now) for step in range(0, steps, stride)):
+        note = "the learning rates so far do not depend on it"
+        return [Difference(EPOCHS, change, "harmless", note)]
+    reason = f"the learning rates of {scheduler.name} so far depend on it"
+    return [Difference(EPOCHS, change, "refused", reason)]
 
 
-def compare_code(
+def compare_components(
     before: Sequence[Tables], now: Sequence[Tables], *, allowed: bool
 ) -> list[Difference]:
-    """Compare who brought the components: of what ships with SightX only the revision counts."""
-    known = {(each["kind"], each["name"]): each for each in before}
-    found = {}
-    for each in now:
-        was = known.get((each["kind"], each["name"]), each)
-        if keys := provenance.changed_keys(was, each):
-            text = provenance.describe_change(was, each, keys)
-            found[each["kind"], each["name"]] = _code(text, allowed)
-    return list(found.values())
+    """Compare the recorded origins of components; of built-in ones only the revision counts."""
+    recorded = {(origin["kind"], origin["name"]): origin for origin in before}
+    differences = {}
+    for origin in now:
+        key = origin["kind"], origin["name"]
+        old = recorded.get(key, origin)
+        if changed := provenance.changed_keys(old, origin):
+            text = provenance.describe_change(old, origin, changed)
+            differences[key] = _allowable("plugin", text, "--allow-plugin-change", allowed)
+    return list(differences.values())
 
 
-def _code(text: str, allowed: bool) -> Difference:
-    if allowed:
-        return Difference("plugin", text, "changes results", "allowed")
-    return Difference("plugin", text, "refused", "--allow-plugin-change goes on with it")
+def compare_environments(before: Tables, now: Tables) -> list[Difference]:
+    """Compare versions, machine and numerics of two environments."""
+    compared = [key for key in _ENVIRONMENT if "." not in key]
+    changes = _changes(*({key: tables.get(key) for key in compared} for tables in (before, now)))
+    return [
+        Difference(
+            key,
+            change,
+            _ENVIRONMENT.get(key) or _ENVIRONMENT[key.partition(".")[0]],
+            _PROCESSES_NOTE if key == "processes" else "",
+        )
+        for key, change in changes
+    ]
 
 
-def compare_machines(before: Tables, now: Tables) -> list[Difference]:
-    """Compare what two environments say of versions, machine and numerics."""
-    compared = [key for key in _MACHINE if "." not in key]
-
-    def verdict(key: str) -> Verdict:
-        return _MACHINE.get(key) or _MACHINE[key.partition(".")[0]]
-
-    some = [{key: each.get(key) for key in compared} for each in (before, now)]
-    ways = {"processes": _PROCESSES}
-    return [Difference(key, said, verdict(key), ways.get(key, "")) for key, said in _changes(*some)]
-
-
-def compare_data(
-    before: pd.DataFrame, now: pd.DataFrame, new: Collection[str], *, allowed: bool
+def compare_samples(
+    before: pd.DataFrame, now: pd.DataFrame, added: Collection[str], *, allowed: bool
 ) -> list[Difference]:
-    """Compare samples: `path`, `label` and `sha256` of the content, as strings.
+    """Compare the samples of a run with the data now.
 
-    `new` names samples that came after the run began; it goes on without them.
+    Args:
+        before: The recorded samples: path, label and sha256 of the image's content, as strings.
+        now: The same columns of the data now.
+        added: Paths of samples that were added later; the run continues without them.
+        allowed: Whether the run may continue with changed images and labels.
     """
-    was = before.set_index("path")
-    are = now.set_index("path").reindex(was.index)
-    gone = are["sha256"].isna()
-    changed = {
-        "file": list(was.index[~gone & (was["sha256"] != are["sha256"])]),
-        "label": list(was.index[~gone & (was["label"] != are["label"])]),
-        _GONE: list(was.index[gone]),
-        "new sample": sorted(new),
+    old = before.set_index("path")
+    new = now.set_index("path").reindex(old.index)
+    missing = new["sha256"].isna()
+    paths = {
+        "file": list(old.index[~missing & (old["sha256"] != new["sha256"])]),
+        "label": list(old.index[~missing & (old["label"] != new["label"])]),
+        _MISSING: list(old.index[missing]),
+        "new sample": sorted(added),
     }
-    return _fingerprint(changed, allowed=allowed)
+    return _fingerprint_difference(paths, allowed=allowed)
 
 
 def compare_missing(paths: Sequence[str]) -> list[Difference]:
-    """Judge samples of the run that are not there any more."""
-    return _fingerprint({_GONE: paths}, allowed=False)
+    """Return the difference for samples of the run that are missing now."""
+    return _fingerprint_difference({_MISSING: paths}, allowed=False)
 
 
-def _fingerprint(changed: Mapping[str, Sequence[str]], *, allowed: bool) -> list[Difference]:
-    said = [
-        f"{len(paths)} {what}{'s' if len(paths) > 1 else ''}: {_some(paths)}"
-        for what, paths in changed.items()
-        if paths
+def _fingerprint_difference(
+    paths: Mapping[str, Sequence[str]], *, allowed: bool
+) -> list[Difference]:
+    counts = [
+        f"{len(names)} {what}{'s' if len(names) > 1 else ''}: {_shorten(names)}"
+        for what, names in paths.items()
+        if names
     ]
-    if not said:
+    if not counts:
         return []
-    text = f"dataset fingerprint changed ({'; '.join(said)})"
-    if changed[_GONE]:  # the order of the samples, and so every step, follows their number
-        return [Difference("data", text, "refused", "put back what is gone, or begin a new run")]
-    if allowed:
-        return [Difference("data", text, "changes results", "allowed")]
-    return [Difference("data", text, "refused", "--allow-data-change goes on with it")]
+    text = f"dataset fingerprint changed ({'; '.join(counts)})"
+    if paths[_MISSING]:  # the order of the samples depends on their number
+        return [Difference("data", text, "refused", "restore the samples, or start a new run")]
+    return [_allowable("data", text, "--allow-data-change", allowed)]
 
 
 def compare_packs(before: Tables, now: Tables, *, allowed: bool) -> list[Difference]:
-    """Compare how images were decoded and prepared before they were packed: `decoded`, `chain`."""
-    changes = _changes(_packed(before), _packed(now))
+    """Compare how the images of a pack were decoded and preprocessed: `decoded` and `chain`."""
+    changes = _changes(_compared_pack(before), _compared_pack(now))
     if not changes:
         return []
-    text = "the pack was prepared otherwise ({}: {})".format(*changes[0])
-    if allowed:
-        return [Difference("data", text, "changes results", "allowed")]
-    return [Difference("data", text, "refused", "--allow-data-change goes on with it")]
+    text = "the pack was preprocessed differently ({}: {})".format(*changes[0])
+    return [_allowable("data", text, "--allow-data-change", allowed)]
 
 
-def _packed(packed: Tables) -> Tables:
+def _compared_pack(pack: Tables) -> Tables:
+    """Return the parts of a pack's description that may change its pixels."""
     steps = [
         {
             **step["preprocess"],
             **{key: step["origin"][key] for key in provenance.compared_keys(step["origin"])},
         }
-        for step in packed.get("chain", ())
+        for step in pack.get("chain", ())
     ]
-    return {"decoded": packed.get("decoded"), "preprocess": steps}
+    return {"decoded": pack.get("decoded"), "preprocess": steps}
 
 
 def compare_classes(before: Sequence[str], now: Sequence[str]) -> list[Difference]:
-    """Compare the classes: what each output of the network means."""
+    """Compare the classes: the meaning of each output of the network."""
     if list(before) == list(now):
         return []
-    text = f"the classes were {_some(before)}, and are {_some(now)}"
-    return [Difference("data", text, "refused", "begin a new run")]
+    text = f"the classes were {_shorten(before)} and are {_shorten(now)}"
+    return [Difference("data", text, "refused", "start a new run")]
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+def _allowable(key: str, text: str, option: str, allowed: bool) -> Difference:
+    """Return a difference that an option of the command allows."""
+    if allowed:
+        return Difference(key, text, "changes results", "allowed")
+    return Difference(key, text, "refused", f"{option} continues with it")
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
 
 
 def _changes(before: Tables, now: Tables) -> list[tuple[str, str]]:
-    """Return each dotted key that differs, and what it was and is."""
-    was, are = dict(_flat(before)), dict(_flat(now))
+    """Return each dotted key whose value differs, and its two values in words."""
+    old, new = dict(_flatten(before)), dict(_flatten(now))
     return [
-        (key, f"{was.get(key, 'nothing')} then, {are.get(key, 'nothing')} now")
-        for key in {**was, **are}
-        if was.get(key) != are.get(key)
+        (key, f"{old.get(key, 'nothing')} then, {new.get(key, 'nothing')} now")
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
     ]
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every plain value in tables and arrays of tables, by its dotted key."""
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every plain value in tables and arrays of tables, with its dotted key."""
     if isinstance(value, Mapping):
         items: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
@@ -256,4 +268,4 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, list(value) if isinstance(value, tuple) else value
         return
     for name, item in items:
-        yield from _flat(item, f"{key}.{name}" if key else str(name))
+        yield from _flatten(item, f"{key}.{name}" if key else str(name))

@@ -1,17 +1,16 @@
-"""The run directory: its format is written and read here alone."""
+"""The run directory: every file format of it is written and read here."""
 
 from __future__ import annotations
 
 import errno
 import json
 import math
-import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +27,13 @@ from sightx.spec.experiment import Experiment
 if TYPE_CHECKING:
     import pandas as pd
 
-MAKING = ".making-"
-"""What the names of directories begin with that are no runs yet."""
+TEMPORARY = ".making-"
+"""Prefix of a directory that is not a run yet."""
 
 _PREDICTIONS = "predictions"
 _METRICS = "metrics.jsonl"
-_ROWS = 10_000  # that are written at once
-_ABANDONED = 24 * 3600.0  # seconds after which nobody is making a run any more
+_ROWS_PER_WRITE = 10_000
+_ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary directory is removed
 
 
 class Run:
@@ -49,41 +48,40 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Return the run's name: time, experiment and the experiment's hash."""
+        """Return the name of the run: time, name of the experiment and start of its hash."""
         return self.directory.name
 
     @cached_property
     def tables(self) -> dict[str, Any]:
-        """Return the whole experiment, as its spec would say it."""
+        """Return the complete experiment, as the tables of a spec."""
         return toml.read(self.directory / "experiment.toml").data
 
     @property
     def data(self) -> dict[str, Any]:
-        """Return what is known of the data: classes, counts a side, what was left out."""
-        return self._json("data.json")
+        """Return facts about the data: classes, samples per class and split, skipped samples."""
+        return self._read_json("data.json")
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Return versions, plugins and the device."""
-        return self._json("environment.json")
+        """Return versions, components and the device."""
+        return self._read_json("environment.json")
 
     @property
     def result(self) -> dict[str, Any]:
-        """Return status and final figures; empty while the run is not over."""
-        return self._json("result.json")
+        """Return the status and the final metrics; empty until the run has ended."""
+        return self._read_json("result.json")
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """Return one row an epoch; a torn last line is left out."""
+        """Return one row per finished epoch; an incomplete last line is ignored."""
         import pandas as pd
 
-        return pd.DataFrame([json.loads(line) for line in self._epochs()]).drop(
-            columns="nonfinite", errors="ignore"
-        )
+        rows = [json.loads(line) for line in self._metrics_lines()]
+        return pd.DataFrame(rows).drop(columns="nonfinite", errors="ignore")
 
     @property
     def samples(self) -> pd.DataFrame | None:
-        """Return path, group, label, split and digest of every sample; None before it is known.
+        """Return path, group, label, split and sha256 per sample, or None if not known yet.
 
         Every cell is a string.
         """
@@ -92,172 +90,226 @@ class Run:
 
     @property
     def checkpoints(self) -> dict[str, str]:
-        """Return which checkpoint each name points to."""
+        """Return the directory name of each named checkpoint."""
         return checkpoints.read_names(self.directory / "checkpoints")
 
-    def checkpoint(self, name: str = "") -> Path:
-        """Return the directory of a named checkpoint; without a name the best, else the last.
+    @property
+    def preferred_checkpoint(self) -> str:
+        """Return the name of the checkpoint to evaluate and to predict with.
 
-        Raises RunError.
+        It is the first existing one of the names that environment.json lists: those that checkpoint
+        policies give to the best state, then "last". Raises RunError if none exists.
         """
         names = self.checkpoints
-        chosen = name or next((known for known in ("best", "last") if known in names), "")
-        if chosen not in names:
-            known = ", ".join(names) or "none"
-            message = f"no checkpoint {chosen!r}" if chosen else "has no checkpoint"
-            raise RunError(Problem("no-checkpoint", message, f"known: {known}", file=self.id))
-        return self.directory / "checkpoints" / names[chosen]
+        wanted = self.environment.get("preferred_checkpoints", [checkpoints.LAST])
+        for name in wanted:
+            if name in names:
+                return str(name)
+        hint = f"sightx resume {self.id} continues it; or name another run"
+        raise RunError(Problem("no-checkpoint", "the run has no checkpoint", hint, file=self.id))
+
+    def checkpoint(self, name: str = "") -> Path:
+        """Return the directory of a named checkpoint, by default of `preferred_checkpoint`.
+
+        Raises RunError if there is no such checkpoint.
+        """
+        name = name or self.preferred_checkpoint
+        names = self.checkpoints
+        if name not in names:
+            hint = f"the run has: {', '.join(names) or 'none'}"
+            raise RunError(Problem("no-checkpoint", f"no checkpoint {name!r}", hint, file=self.id))
+        return self.directory / "checkpoints" / names[name]
 
     def predictions(self, split: str) -> pd.DataFrame:
-        """Return path, group, label and prediction of a split. Raises RunError."""
+        """Return path, group, label and prediction per sample of a split. Raises RunError."""
         import pandas as pd
 
         path = self.directory / _PREDICTIONS / f"{split}.csv"
         if not path.is_file():
-            message = f"has no predictions of {split!r}"
+            message = f"the run has no predictions of {split!r}"
             raise RunError(Problem("no-predictions", message, file=self.id))
         return pd.read_csv(path, dtype=str, keep_default_na=False)
 
     def predictions_of(self, split: str) -> Predictions | None:
-        """Return a split's predictions with outputs and probabilities, or None without any."""
+        """Return the prediction table of a split, or None if the split has not been scored."""
         folder = self.directory / _PREDICTIONS
         if not (folder / f"{split}.csv").is_file():
             return None
         frame = self.predictions(split)
         classes = tuple(self.data["classes"])
-        numbers = {name: number for number, name in enumerate(classes)}
+        positions = {name: position for position, name in enumerate(classes)}
         return Predictions(
             keys=tuple(frame["path"]),
             groups=tuple(frame["group"]),
-            labels=np.array([numbers.get(name, -1) for name in frame["label"]]),
+            labels=np.array([positions.get(name, -1) for name in frame["label"]]),
             outputs=np.load(folder / f"{split}.outputs.npy"),
             probabilities=np.load(folder / f"{split}.probabilities.npy"),
-            decisions=np.array([numbers[name] for name in frame["prediction"]]),
+            decisions=np.array([positions[name] for name in frame["prediction"]]),
             classes=classes,
             ordered=bool(self.data["ordered"]),
         )
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON file of the run in one step; what is not finite becomes null."""
-        text = json.dumps(_finite(value), indent=1, allow_nan=False)
-        self._replace(name, text + "\n")
+        """Replace a JSON file of the run; numbers that are not finite become null."""
+        text = json.dumps(_finite_or_null(value), indent=1, allow_nan=False)
+        self._replace(name, [f"{text}\n".encode()])
 
     def write_experiment(self, experiment: Experiment) -> None:
-        """Write the whole experiment, as its spec would say it."""
-        self._replace("experiment.toml", toml.dump(experiment.tables()))
+        """Write the complete experiment, as the tables of a spec."""
+        self._replace("experiment.toml", [toml.dump(experiment.tables()).encode()])
         self.__dict__.pop("tables", None)
 
-    def write_split(self, frame: pd.DataFrame, digests: Sequence[str]) -> None:
-        """Write which sample is on which side: the file that the split `listed` takes.
+    def write_split(self, frame: pd.DataFrame, hashes: Sequence[str]) -> None:
+        """Write split.csv, a file that the split `listed` can read.
 
-        `digests` are those of the images' contents, in the order of the frame.
+        Args:
+            frame: One row per sample with path, group, label and split.
+            hashes: The SHA-256 of each image's content, in the order of the frame.
         """
-        with self._written():
-            atomic.replace(self.directory / "split.csv", _split_rows(frame, digests))
+        self._replace("split.csv", _split_rows(frame, hashes))
 
-    def write_epoch(self, figures: Mapping[str, Any]) -> None:
-        """Append an epoch to metrics.jsonl, with the names of figures that are not finite."""
-        odd = [key for key, value in figures.items() if _finite(value) is None]
-        record = {**_finite(figures), **({"nonfinite": odd} if odd else {})}
-        with self._written(), (self.directory / _METRICS).open("a") as file:
-            new = not file.tell()
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # a state is never newer than its figures
-            if new:
-                atomic.fsync(self.directory)
+    def write_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Append an epoch to metrics.jsonl, with the names of metrics that are not finite."""
+        nonfinite = [key for key, value in metrics.items() if _finite_or_null(value) is None]
+        record = {**_finite_or_null(metrics), **({"nonfinite": nonfinite} if nonfinite else {})}
+        # Synced, so that no checkpoint is newer than its metrics.
+        self._append(_METRICS, json.dumps(record, allow_nan=False) + "\n", sync=True)
 
-    def cut_metrics(self, epochs: int) -> None:
-        """Keep the rows of so many epochs; a torn line and what came after them goes."""
-        rows = [line for line in self._epochs() if json.loads(line)["epoch"] <= epochs]
-        self._replace(_METRICS, "".join(line + "\n" for line in rows))
+    def truncate_metrics(self, epochs: int) -> None:
+        """Keep the first `epochs` epochs of metrics.jsonl; drop later and incomplete lines."""
+        rows = [line for line in self._metrics_lines() if json.loads(line)["epoch"] <= epochs]
+        self._replace(_METRICS, ["".join(line + "\n" for line in rows).encode()])
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
-        """Write a split's predictions, each file in one step."""
+        """Write the prediction table of a split; each file is replaced in one step."""
         folder = self.directory / _PREDICTIONS
-        with self._written(), tempfile.TemporaryDirectory() as name:
-            predictions.save(Path(name) / split)
-            folder.mkdir(exist_ok=True)  # not in a run that is gone
-            for path in sorted(Path(name).iterdir()):
+        with atomic.disk_errors(folder.parent), tempfile.TemporaryDirectory() as temporary:
+            predictions.save(Path(temporary) / split)
+            folder.mkdir(exist_ok=True)  # fails if the run directory is gone
+            for path in sorted(Path(temporary).iterdir()):
                 atomic.replace(folder / path.name, path.read_bytes())
             atomic.fsync(self.directory)
 
-    def forget_result(self) -> None:
-        """Remove the result of a run that goes on."""
-        with self._written():
+    def remove_result(self) -> None:
+        """Remove result.json, because the run continues."""
+        with atomic.disk_errors(self.directory):
             (self.directory / "result.json").unlink(missing_ok=True)
 
     def log(self, name: str, text: str) -> None:
-        """Append to a text file of the run, such as error.log."""
-        with self._written(), (self.directory / name).open("a") as file:
-            file.write(text)
+        """Append text to a file of the run, such as `error.log`."""
+        self._append(name, text)
 
-    def _epochs(self) -> list[str]:
-        """Return the whole lines of metrics.jsonl."""
+    def _metrics_lines(self) -> list[str]:
+        """Return the complete lines of metrics.jsonl."""
         path = self.directory / _METRICS
         text = path.read_text() if path.is_file() else ""
         return text[: text.rfind("\n") + 1].splitlines()
 
-    def _replace(self, name: str, text: str) -> None:
-        with self._written():
-            atomic.replace(self.directory / name, text.encode())
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        """Turn what the disk refuses into a ResourceError."""
-        with atomic.disk_errors(self.directory / "checkpoints"):
-            yield
-
-    def _json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> dict[str, Any]:
         path = self.directory / name
         return dict(json.loads(path.read_text())) if path.is_file() else {}
 
+    def _replace(self, name: str, content: Iterable[bytes]) -> None:
+        with atomic.disk_errors(self.directory):
+            atomic.replace(self.directory / name, content)
 
-def create(root: Path, experiment: Experiment, environment: Mapping[str, Any]) -> Run:
-    """Make the directory of a new run, with everything that is known beforehand.
+    def _append(self, name: str, text: str, *, sync: bool = False) -> None:
+        with atomic.disk_errors(self.directory), (self.directory / name).open("a") as file:
+            is_new = not file.tell()
+            file.write(text)
+            if sync:
+                file.flush()
+                atomic.fsync(file.fileno())
+                if is_new:
+                    atomic.fsync(self.directory)
 
-    It gets its name when all of that is written: there is no run without its experiment. What a
-    crash has left of others is removed after a day. Raises ResourceError where it cannot be made.
+
+class NullRun(Run):
+    """The run as ranks other than 0 see it: its directory can be read, and writing does nothing.
+
+    The directory need not exist on this host.
     """
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
+
+    def __init__(self, directory: Path, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(directory)
+        self._result = dict(result or {})
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Return the result that rank 0 has reported."""
+        return self._result
+
+    def write_predictions(self, split: str, predictions: Predictions) -> None:
+        """Do nothing."""
+
+    def remove_result(self) -> None:
+        """Do nothing."""
+
+    def _replace(self, name: str, content: Iterable[bytes]) -> None:
+        """Do nothing."""
+
+    def _append(self, name: str, text: str, *, sync: bool = False) -> None:
+        """Do nothing."""
+
+
+def create_run(
+    root: Path, experiment: Experiment, environment: Mapping[str, Any], spec: str = ""
+) -> Run:
+    """Create the directory of a new run with everything that is known before it starts.
+
+    It gets its name only when all of that is written: there is no run without its experiment.
+    Temporary directories that a crash left behind are removed after a day.
+
+    Args:
+        root: The folder of runs.
+        experiment: The experiment to execute.
+        environment: The contents of environment.json.
+        spec: The spec as it was written; "" for an experiment built in Python.
+
+    Raises:
+        ResourceError: The directory cannot be created.
+    """
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
     try:
-        making = root / f"{MAKING}{stem}-{secrets.token_hex(4)}"
-        making.mkdir(parents=True)
-        _sweep(root)
-        run = Run(making)
-        (making / "spec.toml").write_text(experiment.context.text)
+        temporary = root / f"{TEMPORARY}{name}-{secrets.token_hex(4)}"
+        temporary.mkdir(parents=True)
+        _remove_abandoned(root)
+        run = Run(temporary)
+        (temporary / "spec.toml").write_text(spec)
         run.write_experiment(experiment)
         run.write_json("environment.json", environment)
-        named = _named(making, root / stem)
+        path = _rename_to_free_name(temporary, root / name)
         atomic.fsync(root)
-        return Run(named)
     except OSError as error:
-        message = f"cannot make a run below {root}: {error.strerror}"
-        raise ResourceError(Problem("run-directory", message, "--runs FOLDER")) from error
+        message = f"cannot create a run below {root}: {error.strerror}"
+        hint = "--runs FOLDER names another folder"
+        raise ResourceError(Problem("run-directory", message, hint)) from error
+    return Run(path)
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run's directory. Raises RunError where it is none."""
+    """Open a run directory. Raises RunError if the path is not one."""
     directory = Path(path)
     if not (directory / "experiment.toml").is_file():
-        raise RunError(Problem("no-run", "is no run directory", file=str(path)))
+        hint = "a run directory holds experiment.toml"
+        raise RunError(Problem("no-run", "not a run directory", hint, file=str(path)))
     return Run(directory)
 
 
-def _sweep(root: Path) -> None:
-    for path in root.glob(f"{MAKING}*"):
-        with suppress(FileNotFoundError):  # another process sweeps too, or gives it its name
-            if time.time() - path.stat().st_mtime > _ABANDONED:
+def _remove_abandoned(root: Path) -> None:
+    for path in root.glob(f"{TEMPORARY}*"):
+        with suppress(FileNotFoundError):  # another process has removed or renamed it
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _named(making: Path, wanted: Path) -> Path:
-    """Give a directory a name that nobody else has; runs of one second get a number."""
+def _rename_to_free_name(temporary: Path, wanted: Path) -> Path:
+    """Rename a directory to `wanted`, with a number added if several runs start in one second."""
     number, path = 1, wanted
     while True:
         try:
-            if not path.exists():  # an empty directory would give way
-                return making.rename(path)
+            if not path.exists():  # renaming would replace an empty directory
+                return temporary.rename(path)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
@@ -265,18 +317,19 @@ def _named(making: Path, wanted: Path) -> Path:
         path = wanted.with_name(f"{wanted.name}-{number}")
 
 
-def _split_rows(frame: pd.DataFrame, digests: Sequence[str]) -> Iterator[bytes]:
-    """Yield a CSV of who is on which side, some rows at a time: there may be a million."""
+def _split_rows(frame: pd.DataFrame, hashes: Sequence[str]) -> Iterator[bytes]:
+    """Yield split.csv in parts: there may be a million rows."""
     columns = frame[["path", "group", "label", "split"]]
-    for start in range(0, len(frame), _ROWS):
-        rows = columns.iloc[start : start + _ROWS]
-        rows = rows.assign(sha256=list(digests[start : start + _ROWS]))
+    for start in range(0, len(frame), _ROWS_PER_WRITE):
+        rows = columns.iloc[start : start + _ROWS_PER_WRITE]
+        rows = rows.assign(sha256=list(hashes[start : start + _ROWS_PER_WRITE]))
         yield rows.to_csv(index=False, header=not start).encode()
 
 
-def _finite(value: Any) -> Any:
+def _finite_or_null(value: Any) -> Any:
+    """Replace floats that are not finite by None, in nested mappings and lists."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _finite_or_null(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_finite_or_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

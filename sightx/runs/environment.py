@@ -1,4 +1,4 @@
-"""What a run ran on: versions, plugins, device."""
+"""The environment of a run: versions, components, device."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import importlib.metadata
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightx.distributed import rendezvous
 from sightx.registry import provenance
-from sightx.spec.experiment import Experiment, iter_components
+from sightx.registry.components import Component
+from sightx.runs.checkpoints import LAST
+from sightx.spec.experiment import Context, Experiment, iter_components
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +22,15 @@ if TYPE_CHECKING:
 _PACKAGES = ("sightx", "torch", "torchvision", "numpy", "pandas", "pillow")
 
 
-def describe_environment(experiment: Experiment, device: torch.device) -> dict[str, Any]:
-    """Return what is recorded about the machine and the code before a run begins."""
-    context = experiment.context
+def describe_environment(
+    experiment: Experiment, context: Context, device: torch.device
+) -> dict[str, Any]:
+    """Return the contents of environment.json: machine, code and experiment."""
     registry, root = context.registry, context.project.root
+
+    def origins(components: Iterable[Component]) -> list[dict[str, Any]]:
+        return [provenance.component_origin(component, registry) for component in components]
+
     return {
         "id": experiment.id,
         "started": timestamp(),
@@ -31,25 +39,32 @@ def describe_environment(experiment: Experiment, device: torch.device) -> dict[s
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": {"name": str(device), "model": _model(device)},
+        "device": {"name": str(device), "model": _device_model(device)},
         "processes": rendezvous.world_size(),
         "numerics": _numerics(experiment),
         "execution": experiment.execution.model_dump(),
         "overrides": list(context.overrides),
         "experiment": experiment.identity,
-        "components": [
-            provenance.component_origin(each, registry) for each in iter_components(experiment)
-        ],
-        "observers": [provenance.component_origin(each, registry) for each in experiment.observer],
+        "components": origins(iter_components(experiment)),
+        "observers": origins(experiment.observer),
+        "preferred_checkpoints": preferred_checkpoints(experiment),
     }
 
 
+def preferred_checkpoints(experiment: Experiment) -> list[str]:
+    """Return the names of checkpoints to evaluate and predict with, in order of preference.
+
+    First the names of the policies that look for the best state, in the order of the spec.
+    """
+    return [*(policy.best_name for policy in experiment.checkpoint if policy.best_name), LAST]
+
+
 def timestamp() -> str:
-    """Return the time with its distance from UTC."""
+    """Return the current local time with its offset from UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def _model(device: torch.device) -> str:
+def _device_model(device: torch.device) -> str:
     import torch
 
     if device.type == "cuda":
@@ -58,7 +73,7 @@ def _model(device: torch.device) -> str:
 
 
 def _numerics(experiment: Experiment) -> dict[str, Any]:
-    """Return what else decides the last digits of a result."""
+    """Return settings of torch that change the last digits of a result."""
     import torch
 
     return {
@@ -70,10 +85,10 @@ def _numerics(experiment: Experiment) -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str:
-    """Return the commit of a project and whether files differ from it; "" where there is none."""
+    """Return the commit of a project, with "-dirty" if files differ from it; "" without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(  # noqa: S603 - nothing in it is anybody's input
+        done = subprocess.run(  # noqa: S603 - no part of the command is input of a user
             command, cwd=root, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):

@@ -1,60 +1,82 @@
-"""Find runs: by id, by a unique prefix, or the last one."""
+"""Find runs by id, by a unique prefix, by path, or the newest one; and the project of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
-from sightx.runs.directory import MAKING, Run, open_run
+from sightx.registry.project import Project, find_project
+from sightx.runs.directory import TEMPORARY, Run, open_run
 
-LONGEST = 255
-"""Characters of a run's name: what file systems allow."""
+MAX_NAME_LENGTH = 255
+"""Characters that file systems allow in a name."""
 
 
 def list_runs(root: Path) -> list[Run]:
-    """Return the runs below a folder, the oldest first."""
+    """Return the runs in a folder, the oldest first."""
     if not root.is_dir():
         return []
     return [Run(path) for path in sorted(root.iterdir()) if is_run(path)]
 
 
 def is_run(path: Path) -> bool:
-    """Say whether a path is a run's directory."""
-    return (path / "experiment.toml").is_file() and not path.name.startswith(MAKING)
+    """Return whether a path is a run directory."""
+    return (path / "experiment.toml").is_file() and not path.name.startswith(TEMPORARY)
 
 
 def find_run(root: Path, text: str) -> tuple[Run, str]:
-    """Return the run that `text` names, and the checkpoint behind an `@`, if any.
+    """Return the run that RUN means in a command, and the checkpoint name after its `@`, or "".
 
-    `text` is an id, a unique prefix, `last`, or the path of a run's directory: what has a slash.
-    A run that is named lies in `root` itself. Raises SpecError for what cannot be a name,
-    RunError where there is no such run.
+    Args:
+        root: The folder of runs.
+        text: An id, a unique prefix of one, `last` for the newest run, or a path, which has a
+            slash; then perhaps `@NAME`.
+
+    Raises:
+        SpecError: The text cannot be the name of a run in `root`, or the path is not a run.
+        RunError: There is no such run, or more than one.
     """
     name, _, checkpoint = text.partition("@")
     if "/" in name:
         if not is_run(Path(name)):
-            raise _no_name(name, "it is no run's directory")
+            raise _not_a_name(name, "it is not a run directory")
         return open_run(name), checkpoint
-    if not name or name in {".", ".."} or "\0" in name or len(name) > LONGEST:
-        raise _no_name(name, "sightx run makes one")
-    known = list_runs(root)
-    found = [run for run in known if run.id == name] or [r for r in known if r.id.startswith(name)]
-    if name == "last":  # a run that failed before its first checkpoint is of no use
-        found = [run for run in known if run.checkpoints][-1:] or known[-1:]
-    if len(found) != 1:
-        raise _not_one(root, name, found)
-    if found[0].directory.resolve().parent != root.resolve():
-        raise _no_name(name, f"it leads out of {root}: give its path")
-    return found[0], checkpoint
+    if not name or name in {".", ".."} or "\0" in name or len(name) > MAX_NAME_LENGTH:
+        raise _not_a_name(name, "sightx run SPEC creates runs")
+    run = _find_by_name(root, name)
+    if run.directory.resolve().parent != root.resolve():
+        raise _not_a_name(name, f"it is a link out of {root}: give its path")
+    return run, checkpoint
 
 
-def _no_name(name: str, hint: str) -> SpecError:
-    return SpecError(Problem("run-name", f"{name[:40]!r} names no run", hint))
+def _find_by_name(root: Path, name: str) -> Run:
+    runs = list_runs(root)
+    if name == "last":
+        matches = runs[-1:]
+    else:
+        matches = [run for run in runs if run.id == name]
+        matches = matches or [run for run in runs if run.id.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        first = ", ".join(run.id for run in matches[:3])
+        raise RunError(Problem("run-name", f"{len(matches)} runs begin with {name!r}", first))
+    hint = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
+    raise RunError(Problem("no-run", f"no run {name!r} below {root}", hint))
 
 
-def _not_one(root: Path, name: str, found: list[Run]) -> RunError:
-    if found:
-        listing = ", ".join(run.id for run in found[:3])
-        return RunError(Problem("run-name", f"{name!r} begins {len(found)} runs", listing))
-    hint = "sightx run SPEC makes one, --runs FOLDER looks elsewhere"
-    return RunError(Problem("no-run", f"no run {name!r} below {root}", hint))
+def _not_a_name(name: str, hint: str) -> SpecError:
+    return SpecError(Problem("run-name", f"{name[:40]!r} is not the name of a run", hint))
+
+
+def find_run_project(run: Run) -> Project:
+    """Return the project of a run: the one around it, the one that it started in, or ours.
+
+    A run that was moved out of its project finds it through environment.json, and otherwise uses
+    the plugins of the working directory's project.
+    """
+    around = find_project(run.directory)
+    if around.plugins:
+        return around
+    started_in = Path(run.environment.get("project", ""))
+    return find_project(started_in if started_in.is_dir() else Path.cwd())

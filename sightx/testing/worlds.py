@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from sightx.plugin import History, ImageTable, Observer, Predictions, Run
+    from sightx import Run
+    from sightx.plugin import History, ImageTable, Observer, Predictions
 
     Array = np.ndarray[Any, Any]
 

@@ -205,8 +205,8 @@ class Trainer:
 
     def predict(
         self, side: str, heard: Callable[[], None] = lambda: None
-    ) -> tuple[Predictions, float]:
-        """Return a side's predictions, decided as on validation, and its loss.
+    ) -> tuple[Predictions, float] | None:
+        """Return a side's predictions, decided as on validation, and its loss; None on other ranks.
 
         `heard` is called after each batch, and may raise.
         """
@@ -218,6 +218,8 @@ class Trainer:
         scores = self.evaluator(side)
         for _ in scores:
             heard()
+        if not self.collectives.is_main_process:
+            return None
         raw = scores.predictions(self.dataset.table)
         return evaluation.apply_postprocess(
             self.experiment.postprocess, self.postprocess_states, raw

@@ -25,7 +25,7 @@ def age(store, key, days):
 def test_what_is_kept_is_listed(sightx, keys, store):
     header, first, second, total = sightx("cache").out.splitlines()
 
-    assert header.split() == ["key", "rows", "size", "used", "what"]
+    assert header.split() == ["key", "rows", "size", "used", "contents"]
     assert first.startswith(f"{keys[0]}  48 ")
     assert second.endswith("resize(size=8, fit=stretch), 3 x 8 x 8, scaled")
     assert total.endswith(f" in {store}")

@@ -44,8 +44,8 @@ def test_every_kind_and_the_plugins_are_listed(sightx) -> None:
     assert "Cross-entropy with equal weights for all samples." in done.out
     assert "loaded builtin (sightx " in done.out
     table = done.out.partition("\n\n")[0].splitlines()
-    assert table[0].split() == ["kind", "name", "what", "it", "is", "plugin"]
-    column = table[0].index("what")
+    assert table[0].split() == ["kind", "name", "description", "plugin"]
+    column = table[0].index("description")
     assert all(line[column - 2 : column] == "  " and line[column] != " " for line in table)
 
 
@@ -99,10 +99,10 @@ def test_clashing_names_are_marked_with_both_owners(sightx, local) -> None:
     assert out.count("resnet50 (clash)") == 2
     clashes = [line for line in out.splitlines() if line.startswith("clash ")]
     assert (
-        f"clash model 'resnet50' is brought by sightx_test_listed_clash at {path}:4" in clashes[1]
+        f"clash model 'resnet50' is provided by sightx_test_listed_clash at {path}:4" in clashes[1]
     )
     assert clashes[1].endswith('use = "sightx_test_listed_clash:resnet50" names it')
-    assert "is brought by builtin (sightx " in clashes[0]
+    assert "is provided by builtin (sightx " in clashes[0]
     assert clashes[0].endswith('use = "sightx:resnet50" names it')
     listed = json.loads(sightx("list-plugins", "model", "--json").out)["components"]
     (builtin,) = [c for c in listed if c["name"] == "resnet50" and c["plugin"] == "builtin"]

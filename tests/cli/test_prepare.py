@@ -20,7 +20,7 @@ def test_everything_is_prepared_before_a_run(sightx, spec, store):
     images, made, seconds, _ = prepare(sightx, spec)
 
     assert images == "48 images; 48 rows, 9.2 kB"
-    assert made == "48 made, 0 were there and are whole"
+    assert made == "48 preprocessed, 0 verified in the cache"
     assert "images/s" in seconds
     assert seconds.endswith(str(store))
     before = (shelf(store) / "index.bin").stat().st_size
@@ -40,13 +40,15 @@ def test_damaged_rows_are_made_again(sightx, spec, store):
 
     _, made, *_ = prepare(sightx, spec)
 
-    assert made == "2 made (1 were damaged), 46 were there and are whole"
-    assert prepare(sightx, spec)[1] == "0 made, 48 were there and are whole"
+    assert made == (
+        "2 preprocessed (1 because the cached row was damaged), 46 verified in the cache"
+    )
+    assert prepare(sightx, spec)[1] == "0 preprocessed, 48 verified in the cache"
 
 
 @pytest.mark.parametrize(
     ("decode", "word"),
-    [("scaled", "a JPEG keeps 14 x 14 pixels or more when it is decoded"), ("exact", None)],
+    [("scaled", "a JPEG is decoded at 14 x 14 pixels or more"), ("exact", None)],
 )
 def test_how_large_an_image_must_be_is_said(sightx, spec, decode, word):
     lines = prepare(sightx, spec, "--set", f"dataset.decode={decode}")

@@ -5,22 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from sightx.cli.main import main
 from sightx.runs import lookup
-
-
-def sightx_main(*words: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    return int(caught.value.code or 0)
-
+from support.commands import sightx_main
 
 STOP = '''
 import signal
 from sightx.plugin import Observer, hookimpl
 
 class Stop(Observer):
-    """Send a signal after a step of the first run."""
+    """Send SIGTERM after a step, unless the run was resumed."""
 
     name = "test-stop"
     step: int
@@ -53,13 +46,13 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopping(spec: Path, plugin: Path, tmp_path: Path) -> list[str]:
-    """The words after `run` or `resume`: a project whose runs stop after step 4."""
+    """Arguments of `run` or `resume` in a project whose runs stop after step 4."""
     (tmp_path / "pyproject.toml").write_text(f'[tool.sightx]\nplugins = ["{plugin}"]\n')
     stop = 'observer=[{use="test-stop", step=4}]'
     return ["--runs", str(tmp_path / "runs"), "--set", stop]
 
 
-def test_a_stopped_run_says_how_to_go_on_and_does(
+def test_a_stopped_run_prints_how_to_resume_it(
     spec: Path, stopping: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sightx_main("run", str(spec), *stopping) == 143
@@ -78,7 +71,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
     assert (out, err) == (f"{run.directory}\n", f"{run.id} is finished\n")
 
 
-def test_what_differs_is_a_line_and_what_must_not_is_exit_5(
+def test_differences_are_printed_and_refused_ones_are_exit_5(
     spec: Path, stopping: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sightx_main("run", str(spec), *stopping)
@@ -88,14 +81,14 @@ def test_what_differs_is_a_line_and_what_must_not_is_exit_5(
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "error[drift] optimizer.lr: 0.001 then, 0.5 now; "
-        "it is another experiment: sightx run begins it"
+        "it is another experiment: sightx run starts it"
     ]
     assert sightx_main(*last, "execution.threads=2") == 0
     (run,) = lookup.list_runs(Path(stopping[1]))
     assert f"{run.id}: execution.threads: 0 then, 2 now (harmless)" in capsys.readouterr().err
 
 
-def test_continue_is_what_a_requeued_job_calls(
+def test_continue_can_be_called_again_and_again(
     spec: Path, stopping: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["run", str(spec), *stopping, "--continue", "--quiet"]
@@ -115,9 +108,9 @@ def test_continue_is_what_a_requeued_job_calls(
         (["resume", "nowhere.toml", "--prove"], 5, "no run 'nowhere.toml'"),
     ],
 )
-def test_what_cannot_go_on_is_one_line(
+def test_a_run_that_cannot_be_resumed_is_one_line(
     words: list[str], code: int, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sightx_main(*words, "--runs", str(tmp_path)) == code
-    (said,) = capsys.readouterr().err.splitlines()
-    assert line in said
+    (error,) = capsys.readouterr().err.splitlines()
+    assert line in error

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,11 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx.cli.main import main
+from support.commands import sightx_main
+from support.runs import only_run
 
 
-def sightx_main(*words: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    return int(caught.value.code or 0)
-
-
-def test_piped_output_is_plain_lines_one_an_epoch(
+def test_piped_output_is_plain_lines_one_per_epoch(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sightx_main("run", str(spec), "--runs", str(tmp_path / "runs")) == 0
@@ -38,7 +34,7 @@ def test_piped_output_is_plain_lines_one_an_epoch(
     assert (directory / "console.log").read_text().strip() == out.strip()
 
 
-def test_the_gap_is_training_minus_validation(
+def test_the_gap_is_training_minus_validation_accuracy(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"))
@@ -47,7 +43,7 @@ def test_the_gap_is_training_minus_validation(
     assert gap == pytest.approx(train - validation, abs=0.11)
 
 
-def test_quiet_prints_the_directory_alone(
+def test_quiet_prints_only_the_directory(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"), "--quiet") == 0
@@ -55,7 +51,7 @@ def test_quiet_prints_the_directory_alone(
     assert capsys.readouterr().out == f"{directory}\n"
 
 
-def test_a_profile_shows_where_the_time_of_steps_went(
+def test_a_profile_shows_how_the_time_of_steps_was_spent(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = ["--runs", str(tmp_path / "runs")]
@@ -66,11 +62,11 @@ def test_a_profile_shows_where_the_time_of_steps_went(
     assert json.loads(trace.read_text())["traceEvents"]
     lines = capsys.readouterr().out.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("profile of "))
-    assert re.fullmatch(rf"profile of \d+ steps, [\d.]+ ms each: {trace}", lines[start])
+    assert re.fullmatch(rf"profile of \d+ steps, [\d.]+ ms per step: {trace}", lines[start])
     parts = {line.split()[0]: float(line.split()[1][:-1]) for line in lines[start + 1 : start + 5]}
     assert list(parts) == ["data", "forward", "backward", "optimizer"]
     assert 0 < sum(parts.values()) <= 100.5
-    assert "most time of their own on cpu" in lines[start + 6]
+    assert "operators by self time on cpu" in lines[start + 6]
     assert any(line.startswith("  aten::") for line in lines[start + 7 :])
     assert all(len(line) <= 84 for line in lines[start + 1 :])
 
@@ -91,14 +87,12 @@ def test_predict_prints_class_and_probabilities(
     assert sum(records[0]["probabilities"].values()) == pytest.approx(1)
 
 
-def test_predict_names_the_run_and_goes_on_after_a_bad_file(
+def test_predict_names_the_run_and_continues_after_a_bad_file(
     spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = ["--runs", str(tmp_path / "runs")]
     sightx_main("run", str(spec), "--quiet", *runs)
     (directory,) = (tmp_path / "runs").iterdir()
-    (tmp_path / "runs" / "29990101-000000-x-000000").mkdir()  # failed before its first checkpoint
-    (tmp_path / "runs" / "29990101-000000-x-000000" / "experiment.toml").write_text("")
     capsys.readouterr()
     files = [str(tmp_path / "gone.png"), str(folders / "test" / "dark" / "0.png")]
     assert sightx_main("predict", "last", *files, *runs) == 3
@@ -108,7 +102,25 @@ def test_predict_names_the_run_and_goes_on_after_a_bad_file(
     assert out.count("\n") == 1
 
 
-def test_an_epoch_that_is_piped_fits_100_columns(
+@pytest.mark.parametrize("command", [["predict", "last", "a.png"], ["evaluate", "last"]])
+def test_the_newest_run_without_a_checkpoint_is_an_error_with_the_way_out(
+    command: list[str], spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`last` is the newest run in every command, also when an older one has a checkpoint."""
+    runs = ["--runs", str(tmp_path / "runs")]
+    sightx_main("run", str(spec), "--quiet", *runs)
+    older = only_run(tmp_path / "runs")
+    name = "29990101-000000-failed-000000"
+    shutil.copytree(older.directory, older.directory.with_name(name))
+    shutil.rmtree(older.directory.with_name(name) / "checkpoints")
+    capsys.readouterr()
+    assert sightx_main(*command, *runs) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{name}: error[no-checkpoint] the run has no checkpoint; ")
+    assert f"sightx resume {name} continues it" in line
+
+
+def test_piped_rows_fit_100_columns(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sightx_main("run", str(spec), "--runs", str(tmp_path / "runs"))
@@ -118,7 +130,7 @@ def test_an_epoch_that_is_piped_fits_100_columns(
     assert max(map(len, rows)) <= 100
 
 
-def test_evaluate_prints_the_figures_of_a_side(
+def test_evaluate_prints_the_metrics_of_a_split(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = ["--runs", str(tmp_path / "runs")]
@@ -135,11 +147,11 @@ def test_evaluate_prints_the_figures_of_a_side(
     [
         (["run", "nowhere.toml"], 2, "nowhere.toml"),
         (["predict", "last", "a.png"], 5, "no run 'last'"),
-        (["predict", "", "a.png"], 2, "names no run"),
+        (["predict", "", "a.png"], 2, "is not the name of a run"),
         (["evaluate", "last", "--split", "x"], 2, "x"),
     ],
 )
-def test_failures_are_one_line_with_their_exit_code(
+def test_errors_are_one_line_with_their_exit_code(
     words: list[str], code: int, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = ["--runs", str(tmp_path / "runs")]

@@ -19,20 +19,20 @@ def graded() -> Predictions:
                        ("a", "b", "c"), ordered=True)  # fmt: skip
 
 
-def test_figures_are_named_by_side(graded: Predictions) -> None:
-    found = evaluation.compute_metrics(graded, [metrics.Accuracy(), metrics.Recall()], "test")
-    assert found["test/accuracy"] == np.mean(graded.labels == graded.decisions)
-    assert set(found) == {"test/accuracy", "test/recall", *(f"test/recall/{c}" for c in "abc")}
+def test_metrics_are_named_by_split(graded: Predictions) -> None:
+    values = evaluation.compute_metrics(graded, [metrics.Accuracy(), metrics.Recall()], "test")
+    assert values["test/accuracy"] == np.mean(graded.labels == graded.decisions)
+    assert set(values) == {"test/accuracy", "test/recall", *(f"test/recall/{c}" for c in "abc")}
 
 
-def test_directions_know_losses_and_metrics() -> None:
-    found = evaluation.metric_directions([metrics.Qwk(), metrics.ConfusionMatrix()], ("a", "b"))
-    assert found["validation/loss"] == "min"
-    assert found["validation/qwk"] == "max"
-    assert found["validation/confusion/a/b"] == "min"
+def test_directions_cover_losses_and_metrics() -> None:
+    values = evaluation.metric_directions([metrics.Qwk(), metrics.ConfusionMatrix()], ("a", "b"))
+    assert values["validation/loss"] == "min"
+    assert values["validation/qwk"] == "max"
+    assert values["validation/confusion/a/b"] == "min"
 
 
-def test_a_fitted_chain_decides_others_the_same_way(graded: Predictions) -> None:
+def test_a_fitted_chain_gives_the_same_decisions_again(graded: Predictions) -> None:
     chain = [postprocess.Temperature(), postprocess.CutPoints()]
     states, decided = evaluation.fit_postprocess(chain, graded)
     again = evaluation.apply_postprocess(chain, states, graded)

@@ -10,7 +10,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from sightx.evaluation.plots import confusion, confusion_figure, curves, curves_figure
+from sightx.evaluation.plots import (
+    confusion_figure,
+    curves_figure,
+    plot_confusion_matrix,
+    plot_curves,
+)
 from sightx.records.predictions import Predictions
 
 
@@ -42,33 +47,33 @@ def lines(axes):
     return {line.get_label(): list(line.get_ydata()) for line in axes.lines}
 
 
-def test_curves_show_every_figure_beside_the_best_epoch():
+def test_curves_show_every_metric_and_the_best_epoch():
     records = epochs(6)
-    loss, figures, rate = curves_figure(records, monitor="validation/qwk", best=4).axes
+    loss, metrics, lr = curves_figure(records, monitor="validation/qwk", best=4).axes
     assert lines(loss)["train/loss"] == [record["train/loss"] for record in records]
     assert lines(loss)["validation/loss"] == [record["validation/loss"] for record in records]
-    assert set(lines(figures)) == {
+    assert set(lines(metrics)) == {
         "train/accuracy", "validation/accuracy", "validation/qwk", "best: epoch 5",
         "validation/qwk 0.82",
     }  # fmt: skip
-    marked = figures.lines[-1]
-    assert (marked.get_xdata()[0], marked.get_ydata()[0]) == (5, records[4]["validation/qwk"])
-    assert list(rate.lines[0].get_ydata()) == [record["lr"] for record in records]
-    assert rate.get_yscale() == "log"
+    star = metrics.lines[-1]
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (5, records[4]["validation/qwk"])
+    assert list(lr.lines[0].get_ydata()) == [record["lr"] for record in records]
+    assert lr.get_yscale() == "log"
 
 
 def test_a_monitored_loss_is_marked_among_the_losses():
-    loss, figures, _ = curves_figure(epochs(3), monitor="validation/loss", best=2).axes
+    loss, metrics, _ = curves_figure(epochs(3), monitor="validation/loss", best=2).axes
     assert "validation/loss 1" in lines(loss)
-    assert not any("loss" in label for label in lines(figures))
+    assert not any("loss" in label for label in lines(metrics))
 
 
-def test_without_rates_there_is_no_strip():
+def test_without_learning_rates_there_is_no_panel_for_them():
     records = [{k: v for k, v in record.items() if k != "lr"} for record in epochs(3)]
     assert len(curves_figure(records, monitor="validation/accuracy", best=2).axes) == 2
 
 
-def test_values_that_are_not_finite_leave_a_gap_and_far_ones_a_logarithm():
+def test_nonfinite_values_leave_a_gap_and_a_wide_range_is_logarithmic():
     records = epochs(4)
     records[1]["validation/loss"] = math.inf
     records[2]["train/loss"] = 1e5
@@ -81,11 +86,11 @@ def test_values_that_are_not_finite_leave_a_gap_and_far_ones_a_logarithm():
 def test_a_run_without_accuracy_says_so(tmp_path):
     axes = curves_figure([{"train/loss": 1.0}], monitor="validation/accuracy", best=None).axes
     assert [text.get_text() for text in axes[1].texts] == ["none recorded"]
-    curves([{"train/loss": 1.0}], tmp_path / "c.png", monitor="validation/accuracy", best=None)
+    plot_curves([{"train/loss": 1.0}], tmp_path / "c.png", monitor="validation/accuracy", best=None)
 
 
 @pytest.mark.parametrize("n", [1, 200])
-def test_epochs_are_whole_numbers_within_the_axis(n):
+def test_epoch_ticks_are_integers_within_the_axis(n):
     loss = curves_figure(epochs(n), monitor="validation/qwk", best=n - 1).axes[0]
     ticks = [tick for tick in loss.get_xticks() if loss.get_xlim()[0] <= tick <= loss.get_xlim()[1]]
     assert ticks
@@ -93,9 +98,9 @@ def test_epochs_are_whole_numbers_within_the_axis(n):
     assert loss.get_xlim()[0] < 1 <= n < loss.get_xlim()[1]
 
 
-def test_equal_figures_are_equal_files_that_hold_only_the_picture(tmp_path):
+def test_equal_figures_are_equal_files_without_metadata(tmp_path):
     for name in ("one", "two"):
-        curves(epochs(3), tmp_path / "new" / f"{name}.png", monitor="validation/qwk", best=2)
+        plot_curves(epochs(3), tmp_path / "new" / f"{name}.png", monitor="validation/qwk", best=2)
     first, second = (tmp_path / "new" / f"{name}.png" for name in ("one", "two"))
     assert first.read_bytes() == second.read_bytes()
     with Image.open(first) as image:
@@ -104,7 +109,7 @@ def test_equal_figures_are_equal_files_that_hold_only_the_picture(tmp_path):
         assert round(image.info["dpi"][0]) == 120
 
 
-def test_confusion_shows_shares_of_each_true_class():
+def test_confusion_matrix_is_normalised_over_each_true_class():
     given = predictions([0, 0, 0, 0, 1, -1], [0, 0, 0, 1, 1, 0], ["a", "b", "never"])
     axes = confusion_figure(given, title="test").axes[0]
     shown = axes.images[0].get_array()
@@ -116,7 +121,7 @@ def test_confusion_shows_shares_of_each_true_class():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a (4)", "b (1)", "never (0)"]
 
 
-def test_text_stands_out_from_its_cell():
+def test_text_has_contrast_with_its_cell():
     labels = np.repeat(np.arange(20), 20)
     decisions = [int(k % 20 >= label) for k, label in enumerate(labels)]  # shares 0.05, 0.1, ...
     axes = confusion_figure(predictions(labels, decisions, [str(k) for k in range(20)])).axes[0]
@@ -140,33 +145,33 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize(("classes", "texts"), [(2, 2), (20, 20), (21, 0), (100, 0)])
-def test_many_classes_have_colours_without_text(classes, texts, tmp_path):
+def test_many_classes_are_drawn_without_text(classes, texts, tmp_path):
     labels = list(range(classes))
     given = predictions(labels, labels, [f"a rather long class name {k}" for k in labels])
     axes = confusion_figure(given).axes[0]
     assert len(axes.texts) == texts
-    confusion(given, tmp_path / "confusion.png")
+    plot_confusion_matrix(given, tmp_path / "confusion.png")
     with Image.open(tmp_path / "confusion.png") as image:
         assert max(image.size) < 2500
 
 
-def test_class_names_are_no_mathematics(tmp_path):
+def test_class_names_are_not_parsed_as_mathematics(tmp_path):
     given = predictions([0, 1], [0, 1], ["$x_$ and $\\nothing$", "50 % $"])
-    confusion(given, tmp_path / "confusion.png", title="$\\no$")
+    plot_confusion_matrix(given, tmp_path / "confusion.png", title="$\\no$")
     names = [text.get_text() for text in confusion_figure(given).axes[0].get_xticklabels()]
     assert names == ["$x_$ and $\\nothing$", "50 % $"]
 
 
-def test_threads_may_draw_at_once(tmp_path):
+def test_threads_can_draw_at_the_same_time(tmp_path):
     def draw(k):
-        curves(epochs(3), tmp_path / f"{k}.png", monitor="validation/qwk", best=2)
+        plot_curves(epochs(3), tmp_path / f"{k}.png", monitor="validation/qwk", best=2)
         return (tmp_path / f"{k}.png").read_bytes()
 
     with ThreadPoolExecutor(3) as pool:
         assert len(set(pool.map(draw, range(3)))) == 1
 
 
-def test_importing_plots_costs_no_matplotlib():
+def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, sightx.evaluation.plots; print('matplotlib' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -28,16 +28,16 @@ def by_hand(run: Run, file: Path) -> np.ndarray:
     names = [name.removesuffix(".weight") for name, w in weights.items() if w.ndim == 2]
     pairs = sorted(zip(names, layers, strict=True), key=lambda pair: pair[0] == "head")
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     pixels = np.array(Image.open(file).convert("RGB"))
-    x = ((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / deviation).flatten()
+    x = ((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std).flatten()
     for name, layer in pairs:
         layer.load_state_dict({k: weights[f"{name}.{k}"] for k in ("weight", "bias")})
         x = layer(x) if name == "head" else torch.relu(layer(x))
     return x.softmax(0).detach().numpy()
 
 
-def test_one_image_is_predicted_as_plain_pytorch_does(run: Run, folders: Path) -> None:
+def test_predictions_are_those_of_plain_pytorch(run: Run, folders: Path) -> None:
     predictor = Predictor.load(run.directory, "cpu")
     for file in sorted(folders.rglob("*.png"))[::7]:
         prediction = predictor.predict(file)
@@ -46,15 +46,15 @@ def test_one_image_is_predicted_as_plain_pytorch_does(run: Run, folders: Path) -
         assert prediction.decision == ["dark", "light"][expected.argmax()]
 
 
-def test_bytes_files_paths_and_pil_images_are_one(run: Run, folders: Path) -> None:
+def test_bytes_files_paths_and_pil_images_give_the_same_prediction(run: Run, folders: Path) -> None:
     file = folders / "test" / "dark" / "0.png"
     predictor = Predictor.load(run.directory, "cpu")
     inputs = [file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes()), Image.open(file)]
-    found = [predictor.predict(image) for image in inputs]
-    assert all(prediction == found[0] for prediction in found)
+    first, *others = [predictor.predict(image) for image in inputs]
+    assert all(prediction == first for prediction in others)
 
 
-def test_a_batch_is_what_its_images_are(run: Run, folders: Path) -> None:
+def test_a_batch_gives_the_predictions_of_its_images(run: Run, folders: Path) -> None:
     files = sorted(folders.rglob("*.png"))[:8]
     predictor = Predictor.load(run.directory, "cpu")
     for one, other in zip(predictor.predict_all(files), map(predictor.predict, files), strict=True):
@@ -63,12 +63,16 @@ def test_a_batch_is_what_its_images_are(run: Run, folders: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("turn", [3, 6, 8])
-def test_a_turned_photograph_is_the_upright_one(run: Run, folders: Path, turn: int) -> None:
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_rotated_photograph_is_predicted_as_the_upright_one(
+    run: Run, folders: Path, orientation: int
+) -> None:
     upright = Image.open(folders / "test" / "dark" / "0.png")
-    degrees = {3: 180, 6: 90, 8: 270}[turn]  # what a camera stores before a viewer turns it back
+    degrees = {3: 180, 6: 90, 8: 270}[
+        orientation
+    ]  # how a camera stores it before a viewer rotates it back
     exif = Image.Exif()
-    exif[0x0112] = turn
+    exif[0x0112] = orientation
     buffer = io.BytesIO()
     upright.rotate(degrees, expand=True).save(buffer, "PNG", exif=exif)
     predictor = Predictor.load(run.directory, "cpu")
@@ -100,7 +104,7 @@ def test_classes_keep_their_order_whatever_the_folders(
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "empty file"), (b"<html></html>", "not an image")]
 )
-def test_what_is_no_image_is_one_line_with_exit_3(
+def test_a_file_that_is_not_an_image_is_a_data_error(
     run: Run, tmp_path: Path, content: bytes, reason: str
 ) -> None:
     file = tmp_path / "bad.jpg"
@@ -110,12 +114,12 @@ def test_what_is_no_image_is_one_line_with_exit_3(
     assert "bad.jpg" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
+def test_a_missing_file_is_a_data_error(run: Run) -> None:
     with pytest.raises(DataError, match="No such file"):
         Predictor.load(run.directory, "cpu").predict("nowhere.png")
 
 
-def test_a_component_that_is_not_installed_is_exit_4(run: Run) -> None:
+def test_a_component_that_is_not_installed_is_a_plugin_error(run: Run) -> None:
     recipe = run.checkpoint() / "recipe.json"
     from sightx.inference.recipe import Recipe
     from sightx.registry import loading, project
@@ -126,7 +130,9 @@ def test_a_component_that_is_not_installed_is_exit_4(run: Run) -> None:
         Recipe.read(text, registry, "recipe.json")
 
 
-def test_weights_of_another_shape_name_the_tensor(run: Run, spec: Path, tmp_path: Path) -> None:
+def test_an_error_for_weights_of_another_shape_names_the_tensor(
+    run: Run, spec: Path, tmp_path: Path
+) -> None:
     other = sightx.run(sightx.load(spec, ["model.hidden=[7]"]), runs=tmp_path / "runs")
     weights = other.checkpoint() / "model.safetensors"
     with pytest.raises(RunError, match=r"hidden1\.weight: expected 6x192, got 7x192"):

@@ -10,7 +10,7 @@ from sightx.inference.recipe import Recipe
 from sightx.registry import loading, project
 
 
-def test_a_recipe_comes_back_from_its_checkpoint(spec: Path, tmp_path: Path) -> None:
+def test_a_recipe_is_read_as_it_was_written(spec: Path, tmp_path: Path) -> None:
     sets = ["postprocess=[{use='temperature'}]", "normalize.use=dataset"]
     run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
     content = (run.checkpoint() / "recipe.json").read_bytes()
@@ -20,15 +20,15 @@ def test_a_recipe_comes_back_from_its_checkpoint(spec: Path, tmp_path: Path) -> 
     assert recipe.tables() == json.loads(content)
     assert recipe.classes == ("dark", "light")
     assert recipe.shape == (3, 8, 8)
-    assert recipe.decisions[0]["temperature"] > 0
-    assert len(recipe.mean) == 3
-    assert (recipe.decode, recipe.least) == ("scaled", (14, 14))
+    assert recipe.postprocess_states[0]["temperature"] > 0
+    assert len(recipe.mean) == len(recipe.std) == 3
+    assert (recipe.decode, recipe.min_decoded_size) == ("scaled", (14, 14))
 
     older = {key: value for key, value in json.loads(content).items() if key != "decode"}
     exact = Recipe.read(
         json.dumps(older).encode(), loading.load_registry(project.find_project(tmp_path)), ""
     )
-    assert exact.least is None  # every image was decoded whole then
+    assert exact.min_decoded_size is None  # images were decoded at full size then
 
 
 SPEC = """
@@ -49,7 +49,7 @@ PLUGIN = """
 from sightx.plugin import Model, hookimpl
 
 class Mine(Model):
-    \"\"\"Be mine.\"\"\"
+    \"\"\"A linear network.\"\"\"
     name = "mine"
     revision = {revision}
     def build(self, channels, outputs, size):
@@ -67,7 +67,9 @@ main(sys.argv[1:])
 """
 
 
-def test_a_plugin_that_changed_or_went_is_said(folders: Path, tmp_path: Path) -> None:
+def test_a_changed_plugin_is_a_warning_and_a_missing_one_an_error(
+    folders: Path, tmp_path: Path
+) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
     (tmp_path / "a.toml").write_text(SPEC)

@@ -80,7 +80,7 @@ def watched(component, tmp_path) -> Callable[..., tuple[Run, Observers]]:
         run = Run(tmp_path / "run")
         run.directory.mkdir()
         warnings: list[str] = []
-        observers = Observers({"alerts": component(**settings).build(run)}, warnings.append)
+        observers = Observers(run, {"alerts": component(**settings)}, warnings.append)
         observers.warnings = warnings
         return run, observers
 
@@ -94,11 +94,11 @@ def epoch(number: int, loss: float = 1.0, *, best: bool = True, rate: float = 0.
 
 def pass_epochs(observers: Observers, run: Run, *epochs: Epoch) -> None:
     for each in epochs:
-        observers.tell("sightx_epoch_finished", run=run, epoch=each)
+        observers.call("sightx_epoch_finished", run=run, epoch=each)
 
 
 def end(observers: Observers, run: Run, **result: object) -> None:
-    observers.tell("sightx_run_finished", run=run, result=result)
+    observers.call("sightx_run_finished", run=run, result=result)
 
 
 def written(run: Run) -> Records:

@@ -14,10 +14,11 @@ import pytest
 import sightx
 import sightx.plugin
 from sightx import Run, RunError
+from sightx.plugin import Epoch, RunInfo, hookimpl
 from sightx.runs import directory, lock
 
 
-def test_continue_begins_then_goes_on_then_is_over(
+def test_unfinished_starts_a_run_then_resumes_it_then_leaves_it(
     exact: Path, tmp_path: Path, stopped: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sightx")
@@ -37,7 +38,7 @@ def test_continue_begins_then_goes_on_then_is_over(
     assert sightx.run(sightx.load(exact, ["name=other"]), **options).id != half.id
 
 
-def test_continue_takes_no_run_of_another_name(
+def test_unfinished_does_not_resume_a_run_of_another_name(
     exact: Path, tmp_path: Path, stopped: Callable[..., Run]
 ) -> None:
     other = stopped(exact, 2, "name=an-exact-one")
@@ -47,43 +48,38 @@ def test_continue_takes_no_run_of_another_name(
 
 
 @pytest.mark.slow
-def test_a_run_that_another_process_finishes_meanwhile_is_left(
+def test_a_run_that_another_process_finishes_in_the_meantime_is_left_as_it_is(
     exact: Path, tmp_path: Path, stopped: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, held = stopped(exact, 2), lock.run_lock
+    run, run_lock = stopped(exact, 2), lock.run_lock
 
-    def late(directory: Path) -> AbstractContextManager[None]:
+    def lock_late(directory: Path) -> AbstractContextManager[None]:
         command = [sys.executable, "-m", "sightx", "resume", str(directory), "--quiet"]
         subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
-        return held(directory)
+        return run_lock(directory)
 
-    monkeypatch.setattr(lock, "held", late)
+    monkeypatch.setattr(lock, "run_lock", lock_late)
     assert sightx.resume(run).result["status"] == "finished"
     assert len(run.environment["resumes"]) == 1
 
 
-def test_a_signal_while_the_last_words_are_written_ends_nothing(
-    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.plugin.Observer]]
-) -> None:
+def test_a_signal_while_observers_hear_of_the_end_is_ignored(exact: Path, tmp_path: Path) -> None:
     class Impatient:
-        @sightx.plugin.hookimpl
+        @hookimpl
         def sightx_run_finished(self) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    run = sightx.run(
-        sightx.load(exact, ["training.epochs=1"]),
-        observers=watching(Impatient()),
-        runs=tmp_path / "runs",
-    )
+    experiment = sightx.load(exact, ["training.epochs=1"])
+    run = sightx.run(experiment, observers=[Impatient()], runs=tmp_path / "runs")
     assert run.result["status"] == "finished"
 
 
-def test_continue_takes_the_newest_run_alone(exact: Path, tmp_path: Path) -> None:
+def test_unfinished_considers_the_newest_run_only(exact: Path, tmp_path: Path) -> None:
     ids = [sightx.run(sightx.load(exact), runs=tmp_path / "runs").id for _ in range(2)]
     assert sightx.run(sightx.load(exact), runs=tmp_path / "runs", unfinished=True).id == max(ids)
 
 
-def test_a_run_in_use_is_not_touched(  # R01
+def test_a_run_in_use_is_not_changed(  # R01
     exact: Path, tmp_path: Path, stopped: Callable[..., Run]
 ) -> None:
     run = stopped(exact, 2)
@@ -97,24 +93,23 @@ def test_a_run_in_use_is_not_touched(  # R01
     assert (run.result, run.environment) == before
 
 
-def test_a_run_holds_its_directory_while_it_runs(
-    exact: Path, tmp_path: Path, watching: Callable[..., dict[str, sightx.plugin.Observer]]
-) -> None:
-    class Second:
-        said = ""
+def test_a_run_locks_its_directory_while_it_runs(exact: Path, tmp_path: Path) -> None:
+    class SecondWriter:
+        error = ""
 
-        @sightx.plugin.hookimpl
-        def sightx_epoch_finished(self, run: Run, epoch: sightx.plugin.Epoch) -> None:
+        @hookimpl
+        def sightx_epoch_finished(self, run: RunInfo, epoch: Epoch) -> None:
             if epoch.number == 1:
                 with (
                     pytest.raises(RunError, match="in use") as caught,
                     lock.run_lock(run.directory),
                 ):
                     pass
-                Second.said = str(caught.value)
+                self.error = str(caught.value)
 
-    sightx.run(sightx.load(exact), observers=watching(Second()), runs=tmp_path / "runs")
-    assert "in use" in Second.said
+    second = SecondWriter()
+    sightx.run(sightx.load(exact), observers=[second], runs=tmp_path / "runs")
+    assert "in use" in second.error
 
 
 def test_a_crash_before_the_experiment_is_written_leaves_no_run(  # R09
@@ -134,10 +129,56 @@ def test_a_crash_before_the_experiment_is_written_leaves_no_run(  # R09
     assert run.result["status"] == "finished"
 
 
-def test_what_a_run_ran_on_is_recorded(exact: Path, tmp_path: Path) -> None:  # X11
+def test_the_environment_is_recorded(exact: Path, tmp_path: Path) -> None:  # X11
     run = sightx.run(sightx.load(exact, ["training.epochs=1"]), runs=tmp_path / "runs")
-    found = run.environment
-    assert {"sightx", "torch", "torchvision", "numpy", "pandas", "pillow"} <= set(found["packages"])
-    assert found["numerics"]["deterministic"] is False
-    assert found["started"][:4].isdigit()
-    assert {"python", "platform", "device", "commit", "components"} <= set(found)
+    recorded = run.environment
+    packages = {"sightx", "torch", "torchvision", "numpy", "pandas", "pillow"}
+    assert packages <= set(recorded["packages"])
+    assert recorded["numerics"]["deterministic"] is False
+    assert recorded["started"][:4].isdigit()
+    assert {"python", "platform", "device", "commit", "components"} <= set(recorded)
+    assert recorded["preferred_checkpoints"] == ["best", "last"]
+
+
+class Epochs:
+    """Observer that counts epochs."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @hookimpl
+    def sightx_epoch_finished(self) -> None:
+        self.count += 1
+
+
+class Factory(sightx.plugin.Observer):
+    """An observer component that builds itself."""
+
+    name = "test-factory"
+
+    def build(self, run: RunInfo) -> Epochs:
+        BUILT.append(Epochs())
+        return BUILT[-1]
+
+
+BUILT: list[Epochs] = []
+
+
+def test_observers_are_objects_components_or_names(
+    exact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = sightx.load(exact, ["training.epochs=2"])
+    one, two = Epochs(), Epochs()
+    sightx.run(experiment, observers=[one, two, Factory(), "console"], runs=tmp_path / "runs")
+    assert [observer.count for observer in (one, two, BUILT[-1])] == [2, 2, 2]
+    assert "validation" in capsys.readouterr().out
+    by_name = {"mine": one, "screen": "console", "built": Factory()}
+    sightx.run(experiment, observers=by_name, runs=tmp_path / "runs")
+    assert (one.count, BUILT[-1].count) == (4, 2)
+    assert "validation" in capsys.readouterr().out
+
+
+def test_an_unknown_observer_is_an_error_before_the_run_starts(exact: Path, tmp_path: Path) -> None:
+    with pytest.raises(sightx.SightXError, match="'konsole'"):
+        sightx.run(sightx.load(exact), observers=["konsole"], runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

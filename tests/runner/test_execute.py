@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,57 +17,43 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import sightx
-import sightx.plugin
 from sightx import DataError, Experiment, NonFiniteError, Run, SpecError
-from sightx.plugin import Epoch, hookimpl
-from sightx.registry.kinds import Observer
+from sightx.plugin import Checkpoint, Epoch, RunInfo, Step, hookimpl
+from support.runs import epochs_of, only_run
 
 
 class Recorder:
-    """Remember every hook that was called."""
+    """Observer that remembers every call."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.calls: list[str] = []
 
     @hookimpl
-    def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
+    def sightx_run_started(self, experiment: Experiment, run: RunInfo) -> None:
         assert run.data["samples"] == 48
-        self.heard.append("run started")
+        self.calls.append("run started")
 
     @hookimpl
     def sightx_epoch_started(self, epoch: int) -> None:
-        self.heard.append(f"epoch {epoch} started")
+        self.calls.append(f"epoch {epoch} started")
 
     @hookimpl
-    def sightx_step_finished(self, step: sightx.plugin.Step) -> None:
-        self.heard.append(f"step {step.step}")
+    def sightx_step_finished(self, step: Step) -> None:
+        self.calls.append(f"step {step.step}")
 
     @hookimpl
-    def sightx_epoch_finished(self, run: Run, epoch: Epoch) -> None:
+    def sightx_epoch_finished(self, run: RunInfo, epoch: Epoch) -> None:
         assert len(run.metrics) == epoch.number  # they are on disk already
-        self.heard.append(f"epoch {epoch.number} finished")
+        self.calls.append(f"epoch {epoch.number} finished")
 
     @hookimpl
-    def sightx_checkpoint_written(self, run: Run, checkpoint: str) -> None:
+    def sightx_checkpoint_written(self, run: RunInfo, checkpoint: str) -> None:
         assert (run.directory / "checkpoints" / checkpoint / "manifest.json").is_file()
-        self.heard.append(checkpoint)
+        self.calls.append(checkpoint)
 
     @hookimpl
     def sightx_run_finished(self, result: dict[str, Any]) -> None:
-        self.heard.append(result["status"])
-
-
-class Watch(Observer):
-    """Hand out an object that is there already."""
-
-    name = "test-watch"
-
-    def watching(self, watcher: object) -> Watch:
-        object.__setattr__(self, "_watcher", watcher)
-        return self
-
-    def build(self, run: Run) -> object:
-        return self._watcher  # type: ignore[attr-defined]
+        self.calls.append(result["status"])
 
 
 @pytest.fixture
@@ -76,21 +61,21 @@ def finished(spec: Path, tmp_path: Path) -> Run:
     return sightx.run(sightx.load(spec), runs=tmp_path / "runs")
 
 
-def test_a_run_leaves_its_whole_directory(finished: Run, spec: Path) -> None:
-    there = {str(p.relative_to(finished.directory)) for p in finished.directory.rglob("*")}
+def test_a_run_writes_every_file(finished: Run, spec: Path) -> None:
+    files = {str(p.relative_to(finished.directory)) for p in finished.directory.rglob("*")}
     assert {
         "spec.toml", "experiment.toml", "environment.json", "data.json", "split.csv",
         "metrics.jsonl", "result.json", "checkpoints/names.json", "plots/curves.png",
         "checkpoints/step-00000006/model.safetensors", "predictions/validation.csv",
         "predictions/test.csv", "predictions/test.outputs.npy",
         "predictions/test.probabilities.npy", "plots/confusion-test.png",
-    } <= there  # fmt: skip
+    } <= files  # fmt: skip
     assert (finished.directory / "spec.toml").read_text() == spec.read_text()
     assert finished.result["status"] == "finished"
     assert finished.data["counts"]["train"] == [12, 12]
 
 
-def test_figures_can_be_computed_again_from_the_predictions(finished: Run) -> None:
+def test_metrics_can_be_computed_again_from_the_predictions(finished: Run) -> None:
     table = finished.predictions("test")
     result = finished.result["test"]
     assert result["test/accuracy"] == accuracy_score(table.label, table.prediction)
@@ -104,7 +89,7 @@ def test_figures_can_be_computed_again_from_the_predictions(finished: Run) -> No
     assert result["test/loss"] == pytest.approx(losses.mean(), rel=1e-5)
 
 
-def test_test_figures_come_from_the_best_checkpoint(finished: Run) -> None:
+def test_the_test_split_is_scored_with_the_best_checkpoint(finished: Run) -> None:
     assert finished.result["checkpoint"] == "best"
     best = finished.metrics["validation/balanced-accuracy"].idxmax() + 1
     assert finished.result["epoch"] == best
@@ -118,36 +103,26 @@ def test_the_same_spec_twice_is_the_same_to_the_bit(spec: Path, tmp_path: Path) 
         for threads in (1, 2)
     ]
     assert runs[0].id != runs[1].id
-    times = ("seconds", "images_per_second", "data_wait")
-    first, second = (
-        [{k: v for k, v in json.loads(line).items() if k not in times}
-         for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
-        for run in runs
-    )  # fmt: skip
-    assert first == second
+    assert epochs_of(runs[0]) == epochs_of(runs[1])
     weights = [(run.checkpoint("last") / "model.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]
     assert runs[0].data["id"] == runs[1].data["id"]
 
 
-def test_observers_hear_everything_in_order(spec: Path, tmp_path: Path) -> None:
+def test_observers_are_called_in_order(spec: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    sightx.run(
-        sightx.load(spec),
-        observers={"recorder": Watch().watching(recorder)},
-        runs=tmp_path / "runs",
-    )
+    sightx.run(sightx.load(spec), observers=[recorder], runs=tmp_path / "runs")
     saved = ["step-00000003", "step-00000006"]
-    assert [each for each in recorder.heard if each not in saved] == [
+    assert [call for call in recorder.calls if call not in saved] == [
         "run started",
         "epoch 1 started", "step 1", "step 2", "step 3", "epoch 1 finished",
         "epoch 2 started", "step 4", "step 5", "step 6", "epoch 2 finished",
         "finished",
     ]  # fmt: skip
-    # A state is safe some time after its epoch, and before the run is over.
-    places = [recorder.heard.index(each) for each in saved]
-    assert recorder.heard.index("epoch 1 finished") < places[0] < places[1]
-    assert recorder.heard.index("epoch 2 finished") < places[1]
+    # A checkpoint is safe some time after its epoch, and before the run is finished.
+    places = [recorder.calls.index(name) for name in saved]
+    assert recorder.calls.index("epoch 1 finished") < places[0] < places[1]
+    assert recorder.calls.index("epoch 2 finished") < places[1]
 
 
 class Failing:
@@ -157,14 +132,12 @@ class Failing:
 
 
 def test_a_failing_observer_is_dropped_and_the_run_goes_on(spec: Path, tmp_path: Path) -> None:
-    run = sightx.run(
-        sightx.load(spec), observers={"bad": Watch().watching(Failing())}, runs=tmp_path / "runs"
-    )
+    run = sightx.run(sightx.load(spec), observers=[Failing()], runs=tmp_path / "runs")
     assert run.result["status"] == "finished"
     assert (run.directory / "console.log").read_text().count("no connection") == 1
 
 
-def test_a_broken_image_ends_the_run_before_its_first_step(
+def test_a_bad_image_ends_the_run_before_its_first_step(
     spec: Path, folders: Path, tmp_path: Path
 ) -> None:
     bad = folders / "train" / "dark" / "0.png"
@@ -182,15 +155,13 @@ def test_a_broken_image_ends_the_run_before_its_first_step(
     assert bad.is_file()
 
 
-def test_the_list_of_broken_images_is_what_exclude_takes(
-    spec: Path, folders: Path, tmp_path: Path
-) -> None:
+def test_the_list_of_bad_images_can_be_excluded(spec: Path, folders: Path, tmp_path: Path) -> None:
     (folders / "train" / "dark" / "0.png").write_bytes(b"<html>")
     with pytest.raises(DataError):
         sightx.run(sightx.load(spec), runs=tmp_path / "runs")
     (directory,) = (tmp_path / "runs").iterdir()
-    listed = directory / "bad-images.csv"
-    run = sightx.run(sightx.load(spec, [f"dataset.exclude={listed}"]), runs=tmp_path / "runs")
+    bad_images = directory / "bad-images.csv"
+    run = sightx.run(sightx.load(spec, [f"dataset.exclude={bad_images}"]), runs=tmp_path / "runs")
     assert run.data["skipped"] == {"train/dark/0.png": "not an image"}
     assert run.data["counts"]["train"] == [11, 12]
 
@@ -207,25 +178,22 @@ def test_without_a_best_checkpoint_the_last_weights_count(spec: Path, tmp_path: 
     assert run.result["test"]["test/accuracy"] >= 0
 
 
-def test_test_on_request_leaves_the_test_side_alone(spec: Path, tmp_path: Path) -> None:
+def test_on_request_the_test_split_is_not_scored(spec: Path, tmp_path: Path) -> None:
     run = sightx.run(sightx.load(spec, ["evaluation.test=on-request"]), runs=tmp_path / "runs")
     assert "test" not in run.result
     assert run.predictions_of("test") is None
 
 
-def test_what_is_not_finite_becomes_exit_6_and_the_last_checkpoint_stays(
-    spec: Path, tmp_path: Path
-) -> None:
+def test_a_nonfinite_loss_is_exit_6(spec: Path, tmp_path: Path) -> None:
     sets = ["optimizer.use=sgd", "optimizer.lr=1e30", "optimizer.momentum=0.9", "training.epochs=9"]
     with pytest.raises(NonFiniteError, match="step") as caught:
         sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
     assert caught.value.exit_code == 6
-    (directory,) = (tmp_path / "runs").iterdir()
-    assert sightx.open_run(directory).result["status"] == "failed"
+    assert only_run(tmp_path / "runs").result["status"] == "failed"
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-def test_a_run_can_begin_with_the_weights_of_a_file(
+def test_a_run_can_start_with_the_weights_of_a_file(
     finished: Run, spec: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = finished.checkpoint() / "model.safetensors"
@@ -241,7 +209,7 @@ def test_a_run_can_begin_with_the_weights_of_a_file(
         torch.testing.assert_close(after[name], weight)
 
 
-def test_a_run_can_begin_with_the_weights_of_a_run(
+def test_a_run_can_start_with_the_weights_of_a_run(
     finished: Run, spec: Path, tmp_path: Path
 ) -> None:
     sets = [f"model.weights=run:{finished.id}", "training.epochs=1", "optimizer.lr=1e-12"]
@@ -252,7 +220,7 @@ def test_a_run_can_begin_with_the_weights_of_a_run(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_step_saves_and_says_so(
+def test_a_signal_stops_after_the_step_and_saves(
     spec: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = [
@@ -267,13 +235,14 @@ def test_a_signal_ends_the_step_saves_and_says_so(
                 break
         process.stdout.read()
         assert process.wait() == 128 + number
-    (directory,) = (tmp_path / "runs").iterdir()
-    run = sightx.open_run(directory)
+    run = only_run(tmp_path / "runs")
     assert run.result["status"] == "interrupted"
     assert run.checkpoint("last").is_dir()
 
 
-def test_a_chain_without_a_size_is_said_before_anything_is_read(spec: Path, tmp_path: Path) -> None:
+def test_a_chain_without_a_size_is_an_error_before_anything_is_read(
+    spec: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SpecError, match="does not end in one size"):
         sightx.run(sightx.load(spec, ["preprocess=[{use='grayscale'}]"]), runs=tmp_path / "runs")
 
@@ -286,16 +255,14 @@ def test_a_run_in_a_thread_leaves_signals_alone(spec: Path, tmp_path: Path, fold
     assert run.result["status"] == "finished"
 
 
-def test_the_predictions_of_a_run_know_nothing_of_the_order_of_files(
-    finished: Run, folders: Path
-) -> None:
+def test_predictions_of_single_files_are_those_of_the_run(finished: Run, folders: Path) -> None:
     predictor = sightx.Predictor.load(finished.directory, "cpu")
     table = finished.predictions("test")
-    found = [predictor.predict(folders / path).decision for path in table.path]
-    assert found == list(table.prediction)
+    decisions = [predictor.predict(folders / path).decision for path in table.path]
+    assert decisions == list(table.prediction)
 
 
-def test_sixteen_bit_and_turned_images_train_as_they_predict(
+def test_sixteen_bit_images_are_decoded_alike_in_training_and_prediction(
     spec: Path, folders: Path, tmp_path: Path, write_spec: Callable[..., Path]
 ) -> None:
     dark = np.full((8, 8), 12000, np.uint16)
@@ -308,19 +275,15 @@ def test_sixteen_bit_and_turned_images_train_as_they_predict(
 
 def test_the_epoch_of_the_result_is_that_of_the_weights(spec: Path, tmp_path: Path) -> None:
     sets = ["training.epochs=5", "checkpoint=[{use='best', monitor='train/loss'}]"]
-    recorder = Epochs()
-    run = sightx.run(
-        sightx.load(spec, sets),
-        observers={"epochs": Watch().watching(recorder)},
-        runs=tmp_path / "runs",
-    )
+    recorder = BestEpochs()
+    run = sightx.run(sightx.load(spec, sets), observers=[recorder], runs=tmp_path / "runs")
     best = int(run.metrics["train/loss"].idxmin()) + 1
     assert run.result["epoch"] == best
     assert recorder.best[-1] == best
 
 
-class Epochs:
-    """Remember which epochs were called the best."""
+class BestEpochs:
+    """Observer that remembers which epochs were called the best."""
 
     def __init__(self) -> None:
         self.best: list[int] = []
@@ -330,21 +293,20 @@ class Epochs:
         self.best += [epoch.number] if epoch.is_best else []
 
 
-def test_weights_that_a_last_step_threw_away_are_exit_6(spec: Path, tmp_path: Path) -> None:
+def test_nonfinite_weights_after_the_last_step_are_exit_6(spec: Path, tmp_path: Path) -> None:
     sets = ["optimizer={use='sgd', lr=1e38}", "training.batch_size=32", "training.epochs=1"]
     with pytest.raises(NonFiniteError, match=r"non-finite .* after step 1"):
         sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
-    (directory,) = (tmp_path / "runs").iterdir()
-    assert not sightx.open_run(directory).checkpoints
+    assert not only_run(tmp_path / "runs").checkpoints
 
 
-def test_a_run_can_begin_with_the_last_one(finished: Run, spec: Path) -> None:
+def test_a_run_can_start_with_the_weights_of_the_last_run(finished: Run, spec: Path) -> None:
     sets = ["model.weights=run:last", "training.epochs=1"]
     run = sightx.run(sightx.load(spec, sets), runs=finished.directory.parent)
     assert finished.id in run.environment["weights"]
 
 
-def test_wrong_weights_are_said_before_any_image_is_read(
+def test_missing_weights_are_an_error_before_any_image_is_read(
     spec: Path, folders: Path, tmp_path: Path
 ) -> None:
     (folders / "train" / "dark" / "0.png").write_bytes(b"")
@@ -353,7 +315,7 @@ def test_wrong_weights_are_said_before_any_image_is_read(
         sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
 
 
-def test_a_run_leaves_what_torch_keeps_for_everybody(spec: Path, tmp_path: Path) -> None:
+def test_a_run_restores_the_global_state_of_torch(spec: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -365,7 +327,7 @@ def test_a_run_leaves_what_torch_keeps_for_everybody(spec: Path, tmp_path: Path)
     assert (signal.getsignal(signal.SIGINT), torch.get_num_threads()) == before
 
 
-def test_runs_in_threads_take_turns_and_change_nothing(
+def test_runs_in_threads_take_turns_and_give_the_same_result(
     finished: Run, spec: Path, tmp_path: Path
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
@@ -378,24 +340,7 @@ def test_runs_in_threads_take_turns_and_change_nothing(
         assert (run.checkpoint("last") / "model.safetensors").read_bytes() == expected
 
 
-class Unbuilt(Observer):
-    """Fail to build."""
-
-    name = "test-unbuilt"
-
-    def build(self, run: Run) -> object:
-        raise RuntimeError("no server")
-
-
-def test_an_observer_that_cannot_be_built_is_dropped(
-    spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = sightx.run(sightx.load(spec), observers={"u": Unbuilt()}, runs=tmp_path / "runs")
-    assert run.result["status"] == "finished"
-    assert "observer u is dropped: RuntimeError: no server" in caplog.text
-
-
-def test_a_loaded_experiment_travels_without_its_registry(spec: Path) -> None:
+def test_an_experiment_is_pickled_without_its_context(spec: Path) -> None:
     import copyreg  # noqa: F401
     from multiprocessing.reduction import ForkingPickler
 
@@ -422,7 +367,9 @@ print(run.result["status"], run.result["signal"])
     assert done.stdout.split() == ["interrupted", str(int(signal.SIGTERM))]
 
 
-def test_an_interrupted_run_predicts_undecided(spec: Path, folders: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_predicts_before_postprocessing_is_fitted(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
     class Stop:
         @hookimpl
         def sightx_step_finished(self) -> None:
@@ -430,10 +377,55 @@ def test_an_interrupted_run_predicts_undecided(spec: Path, folders: Path, tmp_pa
 
     run = sightx.run(
         sightx.load(spec, ["postprocess=[{use='temperature'}]"]),
-        observers={"stop": Watch().watching(Stop())},
+        observers=[Stop()],
         runs=tmp_path / "runs",
     )
     assert run.result["status"] == "interrupted"
     assert run.checkpoint().name == "step-00000001-running"
     predictor = sightx.Predictor.load(run.directory, "cpu")
     assert predictor.predict(folders / "test" / "dark" / "0.png").decision in ("dark", "light")
+
+
+class BestByLoss(Checkpoint):
+    """Keep the state with the lowest training loss."""
+
+    name = "test-best-by-loss"
+    best_name = "best-by-loss"
+
+    def keep(self, history):
+        series = history.series("train/loss")
+        return {self.best_name} if series.best == len(series.values) - 1 else set()
+
+
+@pytest.mark.parametrize("built_in_first", [True, False])
+def test_the_first_policy_that_looks_for_the_best_state_is_used(
+    spec: Path, tmp_path: Path, folders: Path, built_in_first: bool
+) -> None:
+    loaded = sightx.load(spec, ["training.epochs=4", "optimizer.lr=0.05"])
+    last = [policy for policy in loaded.checkpoint if policy.name == "last"]
+    best = [policy for policy in loaded.checkpoint if policy.name == "best"]
+    policies = [*best, BestByLoss()] if built_in_first else [BestByLoss(), *best]
+    experiment = loaded.model_copy(update={"checkpoint": (*policies, *last)})
+    recorder = BestEpochs()
+    run = sightx.run(
+        experiment.with_context(loaded.context), observers=[recorder], runs=tmp_path / "runs"
+    )
+    name = "best" if built_in_first else "best-by-loss"
+    assert set(run.checkpoints) == {"best", "best-by-loss", "last"}
+    assert run.result["checkpoint"] == run.preferred_checkpoint == name
+    assert run.checkpoint() == run.checkpoint(name)
+    assert run.result["epoch"] == recorder.best[-1]
+    if not built_in_first:
+        assert run.result["epoch"] == int(run.metrics["train/loss"].idxmin()) + 1
+    predictor = sightx.Predictor.load(run.directory, "cpu")
+    weights = load_file(run.checkpoint(name) / "model.safetensors")
+    for key, weight in predictor.module.state_dict().items():
+        assert torch.equal(weight, weights[key])
+
+
+def test_every_run_has_a_last_checkpoint(spec: Path, tmp_path: Path) -> None:
+    loaded = sightx.load(spec)
+    experiment = loaded.model_copy(update={"checkpoint": ()}).with_context(loaded.context)
+    run = sightx.run(experiment, runs=tmp_path / "runs")
+    assert run.checkpoints == {"last": "step-00000006"}
+    assert run.result["checkpoint"] == "last"

@@ -1,4 +1,4 @@
-"""Real processes and real signals: whenever they come, nothing is lost."""
+"""Real processes and real signals: whenever a signal comes, nothing is lost."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sightx
-from sightx import Run
 from sightx.runs import lookup
+from support.runs import fingerprint
 
 pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
-Fingerprint = Callable[[Run], dict[str, str]]
 COMMAND = [sys.executable, "-m", "sightx"]
 
 
@@ -36,16 +34,16 @@ def holder(runs: Path) -> int:
     return 0
 
 
-def waited(process: subprocess.Popen[bytes]) -> int:
+def exit_code(process: subprocess.Popen[bytes]) -> int:
     """Return the exit code as a shell gives it: a signal that ends a process is 128 + n."""
     code = process.wait(120)
     return code if code >= 0 else 128 - code
 
 
 def test_the_batch_script_of_the_documentation(
-    exact: Path, tmp_path: Path, fingerprint: Fingerprint, monkeypatch: pytest.MonkeyPatch
+    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job's time is up twice; each time the step gets SIGTERM, and the job comes again."""
+    """The job's time is up twice; each time it gets SIGTERM, and is queued again."""
     (script,) = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     tools = {
         "job": script,
@@ -64,8 +62,8 @@ def test_the_batch_script_of_the_documentation(
     while 0 not in codes and len(codes) < 9:
         with subprocess.Popen(["job", str(exact)], cwd=tmp_path) as job:
             if len(codes) < 2:
-                os.kill(begun(tmp_path / "runs", job), signal.SIGTERM)
-            codes.append(waited(job))
+                os.kill(wait_for_an_epoch(tmp_path / "runs", job), signal.SIGTERM)
+            codes.append(exit_code(job))
     assert codes == [143, 143, 0]
     assert (tmp_path / "requeued").read_text().splitlines() == ["requeue 17"] * 2
     (run,) = lookup.list_runs(tmp_path / "runs")
@@ -73,8 +71,8 @@ def test_the_batch_script_of_the_documentation(
     assert fingerprint(run) == fingerprint(straight)
 
 
-def begun(runs: Path, process: subprocess.Popen[bytes]) -> int:
-    """Wait until a run has made an epoch more; return the process that holds it."""
+def wait_for_an_epoch(runs: Path, process: subprocess.Popen[bytes]) -> int:
+    """Wait until a run has finished one more epoch; return the process that holds it."""
     before = epochs(runs)
     while epochs(runs) <= before and process.poll() is None:
         time.sleep(0.01)
@@ -86,10 +84,10 @@ def epochs(runs: Path) -> int:
 
 
 @pytest.mark.parametrize("group", [False, True])
-def test_sigterm_at_any_moment_loses_nothing(  # T09, T10
-    exact: Path, tmp_path: Path, fingerprint: Fingerprint, group: bool
+def test_sigterm_at_any_time_loses_nothing(  # T09, T10
+    exact: Path, tmp_path: Path, group: bool
 ) -> None:
-    """Ten signals at random moments, to the process or to its group, as often as it takes."""
+    """Ten signals at random times, to the process or to its group."""
     exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 200"))
     expected = fingerprint(sightx.run(sightx.load(exact), runs=tmp_path / "straight"))
     random.seed(7 + group)
@@ -109,7 +107,7 @@ def test_sigterm_at_any_moment_loses_nothing(  # T09, T10
                     if process.poll() is None:
                         (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
                         signals += 1
-                code = waited(process)
+                code = exit_code(process)
             if code == 0:
                 break
             assert code == 143

@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere ends as the one that never was (C06, C07, T14)."""
+"""A run that was stopped anywhere gives the result of the uninterrupted run (C06, C07, T14)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 import sightx
 from sightx import DataError, PluginError, Run, RunError
 from sightx.io.signals import Interrupted
-from sightx.plugin import Epoch, Observer, Step, hookimpl
+from sightx.plugin import Epoch, hookimpl
 from sightx.runs.compatibility import IncompatibleResumeError
+from support.runs import StopAt, fingerprint
 
 Stopped = Callable[..., Run]
-GoOn = Callable[..., Run]
-Fingerprint = Callable[[Run], dict[str, str]]
+ResumeToTheEnd = Callable[..., Run]
 
 CASES = {
     "constant, adamw": [],
@@ -34,10 +34,10 @@ CASES = {
     ],
     "micro-batches and clipping": ["training.micro_batch_size=3", "training.clip_grad_norm=0.5"],
     "bf16": ["training.precision=bf16"],
-    "weighed loss, balanced sampler": [
+    "weighted loss, balanced sampler": [
         "loss.use=inverse-frequency-cross-entropy", "sampler.use=balanced"
     ],
-    "decisions": ["postprocess=[{use='temperature'}]"],
+    "postprocessing": ["postprocess=[{use='temperature'}]"],
     "saved every step": ["execution.save_every_steps=1"],
 }  # fmt: skip
 
@@ -50,66 +50,49 @@ QUICK = ("one cycle", "early stopping and best", "bf16")
     [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
 )
 def test_two_stops_in_one_epoch_and_one_between_change_nothing(
-    exact: Path, tmp_path: Path, stopped: Stopped, go_on: GoOn, fingerprint: Fingerprint, case: str
+    exact: Path, tmp_path: Path, stopped: Stopped, resume_to_the_end: ResumeToTheEnd, case: str
 ) -> None:
     straight = sightx.run(sightx.load(exact, CASES[case]), runs=tmp_path / "straight")
-    run = go_on(stopped(exact, 1, *CASES[case]), [3, 6, 7])
-    assert [each["step"] for each in run.environment["resumes"]] == [1, 3, 6, 7]
+    run = resume_to_the_end(stopped(exact, 1, *CASES[case]), [3, 6, 7])
+    assert [resumed["step"] for resumed in run.environment["resumes"]] == [1, 3, 6, 7]
     assert fingerprint(run) == fingerprint(straight)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["one cycle", "early stopping and best", "bf16"])
 def test_a_stop_at_any_step_changes_nothing(
-    exact: Path, tmp_path: Path, stopped: Stopped, go_on: GoOn, fingerprint: Fingerprint, case: str
+    exact: Path, tmp_path: Path, stopped: Stopped, resume_to_the_end: ResumeToTheEnd, case: str
 ) -> None:
     straight = sightx.run(sightx.load(exact, CASES[case]), runs=tmp_path / "straight")
     expected, last = fingerprint(straight), int(straight.metrics["step"].max())
     for step in {1, 5, 11, 12, 13, 20, last} & set(range(last + 1)):
-        assert fingerprint(go_on(stopped(exact, step, *CASES[case]))) == expected, step
-
-
-class StopAfter:
-    """Ask the run to end after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    @hookimpl
-    def sightx_step_finished(self, step: Step) -> None:
-        if step.step == self.step:
-            signal.raise_signal(signal.SIGTERM)
+        assert fingerprint(resume_to_the_end(stopped(exact, step, *CASES[case]))) == expected, step
 
 
 def test_other_threads_after_each_stop_change_nothing(  # C07
-    exact: Path,
-    tmp_path: Path,
-    stopped: Stopped,
-    watching: Callable[[object], dict[str, Observer]],
-    fingerprint: Fingerprint,
+    exact: Path, tmp_path: Path, stopped: Stopped
 ) -> None:
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     run = stopped(exact, 8, "execution.threads=0")
-    halfway = watching(StopAfter(15))
-    sightx.resume(run, changes=["execution.threads=2"], observers=halfway)
+    sightx.resume(run, changes=["execution.threads=2"], observers=[StopAt(15)])
     sightx.resume(run, changes=["execution.threads=1"])
     assert fingerprint(run) == fingerprint(straight)
-    said = [each["differences"] for each in run.environment["resumes"]]
-    assert "execution.threads: 0 then, 2 now (harmless)" in said[0]
-    assert "execution.threads: 2 then, 1 now (harmless)" in said[1]
+    first, second = (resumed["differences"] for resumed in run.environment["resumes"])
+    assert "execution.threads: 0 then, 2 now (harmless)" in first
+    assert "execution.threads: 2 then, 1 now (harmless)" in second
 
 
 def test_five_stops_in_one_epoch_change_nothing(  # C07
-    exact: Path, tmp_path: Path, stopped: Stopped, go_on: GoOn, fingerprint: Fingerprint
+    exact: Path, tmp_path: Path, stopped: Stopped, resume_to_the_end: ResumeToTheEnd
 ) -> None:
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
-    run = go_on(stopped(exact, 7), [8, 9, 10, 11])
-    assert [each["step"] for each in run.environment["resumes"]] == [7, 8, 9, 10, 11]
+    run = resume_to_the_end(stopped(exact, 7), [8, 9, 10, 11])
+    assert [resumed["step"] for resumed in run.environment["resumes"]] == [7, 8, 9, 10, 11]
     assert fingerprint(run) == fingerprint(straight)
 
 
-class StopAtTheEnd:
-    """Ask the run to end after the epoch with which its stopping policy is content."""
+class StopWithTheRule:
+    """Observer that sends SIGTERM after the epoch in which the stopping rule has a reason."""
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
@@ -132,15 +115,11 @@ EARLY = ["stopping={use='early', patience=1}", "optimizer.lr=1e-12", "training.e
     ],
 )  # fmt: skip
 def test_a_stop_after_the_stopping_reason_changes_nothing(
-    exact: Path,
-    tmp_path: Path,
-    watching: Callable[[object], dict[str, Observer]],
-    fingerprint: Fingerprint,
-    more: list[str],
+    exact: Path, tmp_path: Path, more: list[str]
 ) -> None:
     experiment = sightx.load(exact, [*EARLY, *more])
     straight = sightx.run(experiment, runs=tmp_path / "straight")
-    run = sightx.run(experiment, observers=watching(StopAtTheEnd()), runs=tmp_path / "runs")
+    run = sightx.run(experiment, observers=[StopWithTheRule()], runs=tmp_path / "runs")
     assert run.result["status"] == "interrupted"
     sightx.resume(run)
     assert run.result["status"] == straight.result["status"] == "stopped"
@@ -154,8 +133,8 @@ def test_a_finished_run_is_left_as_it_is(exact: Path, tmp_path: Path) -> None:  
     assert {path: path.stat().st_mtime_ns for path in run.directory.rglob("*")} == before
 
 
-def test_a_run_without_a_state_begins_again_in_its_directory(
-    exact: Path, tmp_path: Path, fingerprint: Fingerprint, caplog: pytest.LogCaptureFixture
+def test_a_run_without_a_checkpoint_starts_again_in_its_directory(
+    exact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = tmp_path / "data" / "train" / "dark" / "0.png"
     content = bad.read_bytes()
@@ -165,56 +144,56 @@ def test_a_run_without_a_state_begins_again_in_its_directory(
     bad.write_bytes(content)
     (directory,) = (tmp_path / "runs").iterdir()
     run = sightx.resume(directory)
-    assert "it has no state, and begins again from the start" in caplog.text
+    assert "it has no checkpoint and starts from the beginning" in caplog.text
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     assert fingerprint(run) == fingerprint(straight)
 
 
-def test_a_torn_line_and_what_came_after_the_state_are_cut(  # R05, C05
-    exact: Path, tmp_path: Path, stopped: Stopped, go_on: GoOn, fingerprint: Fingerprint
+def test_incomplete_lines_and_epochs_after_the_checkpoint_are_cut(  # R05, C05
+    exact: Path, tmp_path: Path, stopped: Stopped, resume_to_the_end: ResumeToTheEnd
 ) -> None:
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     run = stopped(exact, 15)
     newest = max((run.directory / "checkpoints").glob("step-*"))
-    (newest / "model.safetensors").write_bytes(b"")  # so that an earlier epoch goes on
+    (newest / "model.safetensors").write_bytes(b"")  # so that an earlier epoch is resumed
     with (run.directory / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "ste')
     (run.directory / "result.json").unlink()
-    assert go_on(run).environment["resumes"][0]["epoch"] < 3
+    assert resume_to_the_end(run).environment["resumes"][0]["epoch"] < 3
     assert list(run.metrics["epoch"]) == [1, 2, 3, 4]
     assert fingerprint(run) == fingerprint(straight)
 
 
-def test_names_that_were_not_moved_yet_are(exact: Path, stopped: Stopped) -> None:
+def test_names_that_had_not_moved_yet_are_moved(exact: Path, stopped: Stopped) -> None:
     run = stopped(exact, 13, "checkpoint=[{use='best', monitor='train/loss'}]")
     names = run.directory / "checkpoints" / "names.json"
     before = json.loads(names.read_text())
-    names.write_text("{}")  # as if the power had failed between the state and its names
+    names.write_text("{}")  # as after a power cut between the checkpoint and its names
     sightx.resume(run)
     assert set(run.checkpoints) == set(before)
 
 
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("change", "message"),
     [
         ("optimizer.lr=0.5", r"drift\] optimizer.lr: 0.01 then, 0.5 now"),
         ("seed=3", r"drift\] seed: 0 then, 3 now"),
         ("model.weights=imagenet", r"drift\] model.weights: none then, imagenet now"),
-        ("training.epochs=1", r"training.epochs: 4 then, 1 now.*8 steps of 6 an epoch are done"),
+        ("training.epochs=1", r"training.epochs: 4 then, 1 now.*8 steps of 6 per epoch are done"),
     ],
 )
-def test_another_experiment_is_refused_and_nothing_touched(  # C12
-    exact: Path, stopped: Stopped, change: str, line: str
+def test_another_experiment_is_refused_and_nothing_changed(  # C12
+    exact: Path, stopped: Stopped, change: str, message: str
 ) -> None:
     run = stopped(exact, 8)
     before = (run.result, run.environment, run.checkpoints)
-    with pytest.raises(IncompatibleResumeError, match=line) as caught:
+    with pytest.raises(IncompatibleResumeError, match=message) as caught:
         sightx.resume(run, changes=[change])
     assert caught.value.exit_code == 5
     assert (run.result, run.environment, run.checkpoints) == before
 
 
-def test_a_spec_that_was_changed_by_hand_is_refused(exact: Path, stopped: Stopped) -> None:
+def test_a_stored_experiment_that_was_edited_is_refused(exact: Path, stopped: Stopped) -> None:
     run = stopped(exact, 2)
     path = run.directory / "experiment.toml"
     path.write_text(path.read_text().replace("lr = 0.01", "lr = 0.02"))
@@ -224,7 +203,7 @@ def test_a_spec_that_was_changed_by_hand_is_refused(exact: Path, stopped: Stoppe
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_more_epochs_are_the_longer_run(
-    exact: Path, tmp_path: Path, stopped: Stopped, fingerprint: Fingerprint, stop: bool
+    exact: Path, tmp_path: Path, stopped: Stopped, stop: bool
 ) -> None:
     longer = ["training.epochs=6"]
     straight = sightx.run(sightx.load(exact, longer), runs=tmp_path / "straight")
@@ -232,11 +211,11 @@ def test_more_epochs_are_the_longer_run(
     sightx.resume(run, changes=longer)
     assert fingerprint(run) == fingerprint(straight)
     assert run.tables["training"]["epochs"] == 6
-    assert any("training.epochs" in each for each in run.environment["resumes"][0]["differences"])
+    assert any("training.epochs" in line for line in run.environment["resumes"][0]["differences"])
 
 
 @pytest.mark.parametrize("scheduler", ["cosine", "one-cycle"])
-def test_more_epochs_are_refused_where_the_rate_depends_on_them(
+def test_more_epochs_are_refused_if_the_learning_rate_depends_on_them(
     exact: Path, stopped: Stopped, scheduler: str
 ) -> None:
     run = stopped(exact, 8, f"scheduler.use={scheduler}")
@@ -247,7 +226,7 @@ def test_more_epochs_are_refused_where_the_rate_depends_on_them(
 
 
 def test_changed_images_and_labels_are_named(  # D24
-    exact: Path, tmp_path: Path, stopped: Stopped, go_on: GoOn
+    exact: Path, tmp_path: Path, stopped: Stopped, resume_to_the_end: ResumeToTheEnd
 ) -> None:
     run = stopped(exact, 8)
     folder = tmp_path / "data" / "train"
@@ -259,13 +238,13 @@ def test_changed_images_and_labels_are_named(  # D24
     assert caught.value.problems[0].code == "data-changed"
     before = run.data["id"]
     assert run.result["status"] == "interrupted"
-    go_on(run, [10], allow_data_change=True)  # and then nothing has changed any more
+    resume_to_the_end(run, [10], allow_data_change=True)  # after that, nothing differs any more
     assert "2 files" in " ".join(run.environment["resumes"][0]["differences"])
     assert run.environment["resumes"][1]["differences"] == []
     assert run.data["id"] != before
 
 
-def test_samples_that_are_gone_are_refused_and_new_ones_left_out(
+def test_missing_samples_are_refused_and_new_ones_skipped(
     exact: Path, tmp_path: Path, stopped: Stopped
 ) -> None:
     run = stopped(exact, 8)
@@ -275,19 +254,19 @@ def test_samples_that_are_gone_are_refused_and_new_ones_left_out(
     with pytest.raises(IncompatibleResumeError, match=r"1 new sample: train/dark/new.png"):
         sightx.resume(run)
     image.unlink()
-    with pytest.raises(IncompatibleResumeError, match=r"1 gone sample.*put back what is gone"):
+    with pytest.raises(IncompatibleResumeError, match=r"1 missing sample.*restore the samples"):
         sightx.resume(run, allow_data_change=True)
     shutil.copy(image.with_name("new.png"), image)
     sightx.resume(run, allow_data_change=True)
     assert set(pd.read_csv(run.directory / "split.csv")["path"]) == known
-    assert run.data["skipped"] == {"train/dark/new.png": "came after the run began"}
+    assert run.data["skipped"] == {"train/dark/new.png": "was added after the run began"}
 
 
-def test_a_changed_plugin_is_refused_and_a_missing_one_said(  # P11
-    exact: Path, tmp_path: Path, stopped: Stopped, recorded_as: Callable[..., None]
+def test_a_changed_plugin_is_refused(  # P11
+    exact: Path, tmp_path: Path, stopped: Stopped, change_origin: Callable[..., None]
 ) -> None:
     run = stopped(exact, 8)
-    recorded_as(run, "test-exact-net", sha256="0" * 64)
+    change_origin(run, "test-exact-net", sha256="0" * 64)
     with pytest.raises(
         IncompatibleResumeError, match="has changed: its source is another"
     ) as caught:
@@ -307,7 +286,7 @@ def test_a_plugin_that_is_missing_is_exit_4(exact: Path, tmp_path: Path, stopped
     assert caught.value.exit_code == 4
 
 
-def test_what_changes_last_digits_is_said(
+def test_differences_that_change_the_last_digits_are_logged(
     exact: Path, stopped: Stopped, caplog: pytest.LogCaptureFixture
 ) -> None:  # X11
     run = stopped(exact, 8)
@@ -320,8 +299,8 @@ def test_what_changes_last_digits_is_said(
     assert run.environment["packages"]["torch"] != "1.0"
 
 
-def test_a_run_that_was_moved_goes_on(
-    exact: Path, tmp_path: Path, stopped: Stopped, fingerprint: Fingerprint
+def test_a_run_that_was_moved_can_be_resumed(
+    exact: Path, tmp_path: Path, stopped: Stopped
 ) -> None:  # R10
     run = stopped(exact, 8)
     moved = Run(shutil.move(run.directory, tmp_path / "elsewhere"))
@@ -329,7 +308,7 @@ def test_a_run_that_was_moved_goes_on(
     assert fingerprint(sightx.resume(moved)) == fingerprint(straight)
 
 
-def test_a_directory_without_a_state_that_is_whole_is_exit_5(exact: Path, stopped: Stopped) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged_is_exit_5(exact: Path, stopped: Stopped) -> None:
     run = stopped(exact, 2)
     for path in run.directory.glob("checkpoints/*/manifest.json"):
         path.write_text("{}")
@@ -338,27 +317,27 @@ def test_a_directory_without_a_state_that_is_whole_is_exit_5(exact: Path, stoppe
     assert run.result["status"] == "interrupted"
 
 
-def test_all_samples_gone_are_refused_before_any_is_read(
+def test_missing_samples_are_refused_before_any_image_is_read(
     exact: Path, tmp_path: Path, stopped: Stopped
 ) -> None:
     run = stopped(exact, 8)
     for path in (tmp_path / "data").rglob("*.png"):
         path.rename(path.with_name(f"new-{path.name}"))
     with pytest.raises(
-        IncompatibleResumeError, match=r"\d\d gone samples: .*put back what is gone"
+        IncompatibleResumeError, match=r"\d\d missing samples: .*restore the samples"
     ):
         sightx.resume(run, allow_data_change=True)
 
 
-def test_a_run_that_does_not_say_its_samples_does_not_go_on(exact: Path, stopped: Stopped) -> None:
+def test_a_run_without_its_split_cannot_be_resumed(exact: Path, stopped: Stopped) -> None:
     run = stopped(exact, 8)
     (run.directory / "split.csv").unlink()
-    with pytest.raises(RunError, match=r"split\.csv is gone"):
+    with pytest.raises(RunError, match=r"split\.csv is missing"):
         sightx.resume(run)
     assert run.result["status"] == "interrupted"
 
 
-def test_a_finished_run_that_cannot_go_on_stays_finished(exact: Path, tmp_path: Path) -> None:
+def test_a_finished_run_that_cannot_be_resumed_stays_finished(exact: Path, tmp_path: Path) -> None:
     run = sightx.run(sightx.load(exact, ["training.epochs=1"]), runs=tmp_path / "runs")
     before = {path: path.read_bytes() for path in run.directory.glob("*.*")}
     (tmp_path / "data" / "train" / "dark" / "0.png").write_bytes(b"")
@@ -369,15 +348,15 @@ def test_a_finished_run_that_cannot_go_on_stays_finished(exact: Path, tmp_path: 
     assert changed <= {"lock.json", "bad-images.csv"}
 
 
-def test_a_signal_before_a_finished_run_goes_on_leaves_it_finished(
+def test_a_signal_before_a_finished_run_continues_leaves_it_finished(
     exact: Path, tmp_path: Path
 ) -> None:
     run = sightx.run(sightx.load(exact, ["training.epochs=1"]), runs=tmp_path / "runs")
     before = run.result
 
-    def ask(done: int, of: int) -> None:
+    def stop(done: int, total: int) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        sightx.resume(run, changes=["training.epochs=2", "execution.cache=off"], progress=ask)
+        sightx.resume(run, changes=["training.epochs=2", "execution.cache=off"], progress=stop)
     assert run.result == before

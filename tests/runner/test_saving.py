@@ -1,41 +1,32 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sightx
-import sightx.plugin
-from sightx import ResourceError, Run
+from sightx import ResourceError
 from sightx.io import atomic
-from sightx.plugin import Step, hookimpl
+from sightx.plugin import Problem, RunInfo, Step, hookimpl
 from sightx.runs import checkpoints
-
-Watching = Callable[[object], dict[str, sightx.plugin.Observer]]
 
 
 class Written:
-    """Remember which states were said to be safe, and that they were."""
+    """Observer that remembers the checkpoints that were written, and loads each of them."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     @hookimpl
-    def sightx_checkpoint_written(self, run: Run, checkpoint: str) -> None:
+    def sightx_checkpoint_written(self, run: RunInfo, checkpoint: str) -> None:
         checkpoints.load(run.directory / "checkpoints" / checkpoint)
         self.names.append(checkpoint)
 
 
-def test_states_are_saved_between_epochs_too(
-    exact: Path, tmp_path: Path, watching: Watching
-) -> None:
+def test_checkpoints_are_saved_between_epochs(exact: Path, tmp_path: Path) -> None:
     written = Written()
-    run = sightx.run(
-        sightx.load(exact, ["execution.save_every_steps=4", "training.epochs=2"]),
-        observers=watching(written),
-        runs=tmp_path,
-    )
+    experiment = sightx.load(exact, ["execution.save_every_steps=4", "training.epochs=2"])
+    run = sightx.run(experiment, observers=[written], runs=tmp_path)
     assert written.names == [
         "step-00000004-running", "step-00000006", "step-00000008-running",
         "step-00000012-running", "step-00000012",
@@ -43,7 +34,9 @@ def test_states_are_saved_between_epochs_too(
     assert run.checkpoints["last"] == "step-00000012"
 
 
-def test_policies_alone_move_their_names(exact: Path, tmp_path: Path) -> None:
+def test_saves_between_epochs_do_not_move_the_names_of_policies(
+    exact: Path, tmp_path: Path
+) -> None:
     runs = [
         sightx.run(sightx.load(exact, [f"execution.save_every_steps={n}"]), runs=tmp_path / str(n))
         for n in (0, 1)
@@ -51,20 +44,20 @@ def test_policies_alone_move_their_names(exact: Path, tmp_path: Path) -> None:
     assert runs[0].checkpoints == runs[1].checkpoints
 
 
-def test_time_alone_saves_too(exact: Path, tmp_path: Path, watching: Watching) -> None:
+def test_checkpoints_are_saved_after_some_minutes(exact: Path, tmp_path: Path) -> None:
     written = Written()
     sets = ["execution.save_every_minutes=1e-9", "training.epochs=1"]
-    sightx.run(sightx.load(exact, sets), observers=watching(written), runs=tmp_path)
+    sightx.run(sightx.load(exact, sets), observers=[written], runs=tmp_path)
     assert written.names[:2] == ["step-00000001-running", "step-00000002-running"]
 
 
-def test_a_disk_without_room_for_two_states_is_said_before_the_first_step(
+def test_a_disk_without_room_for_two_states_is_an_error_before_the_first_step(
     exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(folder: Path, need: int) -> None:
         weights = 4 * (3 * 4 * 9 + 4 + 4 * 4 + 4 * 64 * 2 + 2) + 8  # and the counter of batches
         assert need == 6 * weights
-        raise ResourceError(sightx.plugin.Problem("disk-write", "disk full: need 12 kB"))
+        raise ResourceError(Problem("disk-write", "disk full: need 12 kB"))
 
     monkeypatch.setattr(atomic, "require_free_space", no_room)
     with pytest.raises(ResourceError, match="disk full"):
@@ -74,13 +67,13 @@ def test_a_disk_without_room_for_two_states_is_said_before_the_first_step(
 
 
 class Remove:
-    """Take the run's directory away after a step."""
+    """Observer that moves the run directory away after a step."""
 
     def __init__(self) -> None:
-        self.run: Run | None = None
+        self.run: RunInfo | None = None
 
     @hookimpl
-    def sightx_run_started(self, run: Run) -> None:
+    def sightx_run_started(self, run: RunInfo) -> None:
         self.run = run
 
     @hookimpl
@@ -91,10 +84,10 @@ class Remove:
 
 @pytest.mark.parametrize("every", [0, 1])
 def test_a_run_whose_directory_is_gone_ends_at_the_next_save(  # C04
-    exact: Path, tmp_path: Path, watching: Watching, every: int
+    exact: Path, tmp_path: Path, every: int
 ) -> None:
     sets = [f"execution.save_every_steps={every}"]
     with pytest.raises(ResourceError, match=r"-exact-.* is gone") as caught:
-        sightx.run(sightx.load(exact, sets), observers=watching(Remove()), runs=tmp_path / "runs")
+        sightx.run(sightx.load(exact, sets), observers=[Remove()], runs=tmp_path / "runs")
     assert caught.value.exit_code == 7
-    assert list((tmp_path / "runs").iterdir()) == []  # nothing is made again
+    assert list((tmp_path / "runs").iterdir()) == []  # it is not created again

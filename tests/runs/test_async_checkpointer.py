@@ -8,8 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, main_thread
-from threading import current_thread as current
+from threading import Event, current_thread, main_thread
 
 import pytest
 import torch
@@ -39,17 +38,15 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Event:
     return go
 
 
-def test_training_goes_on_and_changes_nothing_of_what_is_written(
-    tmp_path: Path, slow: Event
-) -> None:
-    live, recipe, names = state(1), {"classes": ["a"]}, ["last"]
+def test_later_changes_of_the_state_are_not_written(tmp_path: Path, slow: Event) -> None:
+    current, recipe, names = state(1), {"classes": ["a"]}, ["last"]
     with AsyncCheckpointer(tmp_path) as writer:
-        writer.save(live, recipe, names)
-        live.weights["w"].zero_()  # as an optimizer does
-        live.record["list"].append(9)
+        writer.save(current, recipe, names)
+        current.weights["w"].zero_()  # as an optimizer does
+        current.record["list"].append(9)
         recipe["classes"].append("b")
         names.append("best")
-        assert checkpoints.list_states(tmp_path) == []  # it is still waiting
+        assert checkpoints.list_checkpoints(tmp_path) == []  # it is still waiting
         slow.set()
     loaded = checkpoints.load(tmp_path / "step-00000001")
     assert torch.equal(loaded.weights["w"], torch.ones(10))
@@ -58,7 +55,7 @@ def test_training_goes_on_and_changes_nothing_of_what_is_written(
     assert checkpoints.read_names(tmp_path) == {"last": "step-00000001"}
 
 
-def test_weights_that_share_memory_or_lie_otherwise_are_saved(tmp_path: Path) -> None:
+def test_weights_that_share_memory_or_are_not_contiguous_are_saved(tmp_path: Path) -> None:
     one = torch.arange(24.0).reshape(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
     with AsyncCheckpointer(tmp_path) as writer:
         writer.save(State({"a": one, "b": one, "c": one[..., ::2]}, {}, {"step": 1}), {}, [])
@@ -68,37 +65,39 @@ def test_weights_that_share_memory_or_lie_otherwise_are_saved(tmp_path: Path) ->
     assert torch.equal(loaded["c"], one[..., ::2])
 
 
-def test_done_is_told_by_the_next_call_in_the_callers_thread(tmp_path: Path, slow: Event) -> None:
-    heard: list[Path] = []
+def test_on_saved_is_called_by_the_next_call_in_the_callers_thread(
+    tmp_path: Path, slow: Event
+) -> None:
+    saved: list[Path] = []
 
-    def done(path: Path) -> None:
-        assert current() is main_thread()
-        heard.append(path)
+    def on_saved(path: Path) -> None:
+        assert current_thread() is main_thread()
+        saved.append(path)
 
     with AsyncCheckpointer(tmp_path) as writer:
-        writer.save(state(1), {}, ["last"], done)
+        writer.save(state(1), {}, ["last"], on_saved)
         writer.poll()
-        assert heard == []  # not before it is safe
+        assert saved == []  # not before it is safe
         slow.set()
-        writer.save(state(2), {}, ["last"], done)  # waits for the first
-        assert heard == [tmp_path / "step-00000001"]
+        writer.save(state(2), {}, ["last"], on_saved)  # waits for the first
+        assert saved == [tmp_path / "step-00000001"]
         writer.wait()
-        assert heard == [tmp_path / "step-00000001", tmp_path / "step-00000002"]
+        assert saved == [tmp_path / "step-00000001", tmp_path / "step-00000002"]
         writer.wait()
-    assert len(heard) == 2
+    assert len(saved) == 2
 
 
 @pytest.mark.parametrize("call", ["poll", "wait", "close", "save"])
 def test_a_failure_is_raised_by_the_next_call_once(tmp_path: Path, call: str) -> None:
-    heard: list[Path] = []
+    saved: list[Path] = []
     writer = AsyncCheckpointer(tmp_path / "gone" / "checkpoints")
-    writer.save(state(1), {}, ["last"], heard.append)
-    while not writer._writing[0].done():  # type: ignore[index]
-        time.sleep(0.01)
+    writer.save(state(1), {}, ["last"], saved.append)
+    if call == "poll":
+        time.sleep(0.5)  # it does not wait for the write
     with pytest.raises(ResourceError, match="checkpoints is gone"):
         getattr(writer, call)(*((state(2), {}, []) if call == "save" else ()))
     writer.close()
-    assert heard == []
+    assert saved == []
 
 
 def _fail(folder: Path) -> None:
@@ -107,7 +106,7 @@ def _fail(folder: Path) -> None:
         raise KeyError("first")
 
 
-def test_leaving_raises_a_failure_and_hides_no_other(
+def test_leaving_the_with_block_raises_a_failure_but_hides_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -120,7 +119,7 @@ def test_leaving_raises_a_failure_and_hides_no_other(
     assert "is gone" in caplog.text
 
 
-def test_a_process_that_just_ends_ends_after_the_write(tmp_path: Path) -> None:
+def test_a_process_exits_after_the_write(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from pathlib import Path\n"
         "from sightx.runs.async_checkpointer import AsyncCheckpointer\n"
@@ -146,51 +145,52 @@ def test_a_forked_child_neither_waits_nor_writes(tmp_path: Path, slow: Event) ->
             os._exit(5)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
         slow.set()
-    assert checkpoints.list_states(tmp_path) == ["step-00000001"]
+    assert checkpoints.list_checkpoints(tmp_path) == ["step-00000001"]
 
 
-def _goes_on_for_ever(folder: Path) -> None:
+def _save_for_ever(folder: Path) -> None:
     torch.set_num_threads(1)  # OpenMP's threads, where the suite has started any, outlive no fork
     first = checkpoints.load_latest(folder)[1].record["step"] if folder.is_dir() else 0
 
-    def told(path: Path) -> None:
+    def on_saved(path: Path) -> None:
         (folder.parent / "safe").write_text(path.name)
 
     with AsyncCheckpointer(folder) as writer:
         for step in range(first + 1, 1_000_000):
             names = ["last", "best"] if step % 3 == 0 else ["last"]
-            writer.save(state(step, 50_000), {}, names, told)
+            writer.save(state(step, 50_000), {}, names, on_saved)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_forty_kills_at_random_moments_lose_nothing_that_was_told_to_be_safe(
+def test_forty_kills_at_random_times_lose_no_checkpoint_that_was_reported_as_saved(
     tmp_path: Path,
 ) -> None:
-    rng, folder, told = random.Random(0), tmp_path / "checkpoints", 0
+    rng, folder, reported = random.Random(0), tmp_path / "checkpoints", 0
     safe = tmp_path / "safe"
     checkpoints.save(tmp_path / "checkpoints", state(1), {}, ["last"])
     for _ in range(40):
         child = os.fork()
         if not child:
             try:
-                _goes_on_for_ever(folder)
+                _save_for_ever(folder)
             finally:
                 os._exit(1)
         time.sleep(rng.uniform(0.01, 0.15))
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        names = [*checkpoints.list_states(folder), *checkpoints.read_names(folder).values()]
-        steps = [checkpoints.load(folder / name).record["step"] for name in names]  # all whole
+        names = [*checkpoints.list_checkpoints(folder), *checkpoints.read_names(folder).values()]
+        steps = [checkpoints.load(folder / name).record["step"] for name in names]  # all undamaged
         text = safe.read_text() if safe.exists() else ""
-        told = int(text.removeprefix("step-")) if text else told  # a kill may have emptied it
-        assert max(steps) >= told
-        assert len(checkpoints.list_states(folder)) >= min(2, told)
-    assert told > 1  # they were at work
+        if text:  # a kill may have emptied the file
+            reported = int(text.removeprefix("step-"))
+        assert max(steps) >= reported
+        assert len(checkpoints.list_checkpoints(folder)) >= min(2, reported)
+    assert reported > 1  # there were checkpoints at all
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_leaves_at_once_and_tears_nothing(
+def test_a_second_signal_ends_the_process_at_once_and_damages_nothing(
     tmp_path: Path, number: signal.Signals, slow: Event
 ) -> None:
     from sightx.io.signals import stop_on_signals
@@ -200,7 +200,7 @@ def test_a_second_signal_leaves_at_once_and_tears_nothing(
     slow.clear()  # the next save never ends
     child = os.fork()
     if not child:
-        signal.signal(number, signal.default_int_handler)  # a shell's background job ignores it
+        signal.signal(number, signal.default_int_handler)  # a background job of a shell ignores it
         with stop_on_signals() as asked, AsyncCheckpointer(tmp_path) as writer:
             writer.save(state(2), {}, ["last"])
             (tmp_path / "ready").touch()
@@ -215,5 +215,5 @@ def test_a_second_signal_leaves_at_once_and_tears_nothing(
         assert os.waitpid(child, os.WNOHANG) == (0, 0)
         os.kill(child, number)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
-    assert checkpoints.list_states(tmp_path) == ["step-00000001"]
+    assert checkpoints.list_checkpoints(tmp_path) == ["step-00000001"]
     assert checkpoints.load_latest(tmp_path)[1].record["step"] == 1

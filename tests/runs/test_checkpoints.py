@@ -35,7 +35,7 @@ def save(folder: Path, step: int, *names: str) -> Path:
     return checkpoints.save(folder, state(step), {"classes": ["a", "b"]}, names)
 
 
-def save_behind(folder: Path, step: int, *names: str) -> Path:
+def save_async(folder: Path, step: int, *names: str) -> Path:
     written: list[Path] = []
     with AsyncCheckpointer(folder) as writer:
         writer.save(state(step), {"classes": ["a", "b"]}, names, written.append)
@@ -55,13 +55,13 @@ def test_weights_are_a_plain_safetensors_file(tmp_path: Path) -> None:
     assert torch.equal(load_file(path / "model.safetensors")["n"], torch.tensor(1))
 
 
-def test_names_move_and_what_no_name_needs_goes(tmp_path: Path) -> None:
+def test_names_move_and_old_checkpoints_without_a_name_are_removed(tmp_path: Path) -> None:
     save(tmp_path, 1, "last", "best")
     save(tmp_path, 2, "last")
     save(tmp_path, 3, "last")
     save(tmp_path, 4, "last")
     assert checkpoints.read_names(tmp_path) == {"last": "step-00000004", "best": "step-00000001"}
-    assert whole(tmp_path) == [1, 3, 4]  # the best, and the last two
+    assert steps(tmp_path) == [1, 3, 4]  # the best, and the last two
 
 
 def test_a_checkpoint_never_changes_once_it_is_there(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ DAMAGES = ("0", "0.1", "50", "99.9", "zeros", "flip", "gone")
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_file_is_named_and_the_state_before_is_taken(
+def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(
     tmp_path: Path, file: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, path = save(tmp_path, 1), save(tmp_path, 2, "last", "best")
@@ -103,19 +103,19 @@ def test_a_damaged_file_is_named_and_the_state_before_is_taken(
     assert caught.value.exit_code == 5
     assert "\n" not in str(caught.value)
     with caplog.at_level(logging.WARNING, "sightx"):
-        taken, loaded = checkpoints.load_latest(tmp_path)
-    assert (taken, loaded.record["step"]) == (before, 1)
+        used, loaded = checkpoints.load_latest(tmp_path)
+    assert (used, loaded.record["step"]) == (before, 1)
     (warning,) = caplog.messages
     assert warning.startswith(f"{path}: warning[bad-checkpoint] ")
     assert file in warning or (file, how) == ("manifest.json", "flip")  # then a hash is wrong
 
     damage(before / file, how)
-    with pytest.raises(RunError, match="none of 2 states is whole") as caught:
+    with pytest.raises(RunError, match=r"all checkpoints \(2\) are damaged") as caught:
         checkpoints.load_latest(tmp_path)
     assert caught.value.exit_code == 5
 
 
-def test_an_empty_manifest_is_no_manifest(tmp_path: Path) -> None:
+def test_an_incomplete_manifest_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     for content in ("{}", "[]", "null", "[" * 100_000, '{"../names.json": ""}'):
         (path / "manifest.json").write_text(content)
@@ -123,15 +123,15 @@ def test_an_empty_manifest_is_no_manifest(tmp_path: Path) -> None:
             checkpoints.load(path)
 
 
-def test_a_damaged_state_is_replaced_by_one_that_is_saved_again(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_replaced_when_its_step_is_saved_again(tmp_path: Path) -> None:
     save(tmp_path, 1)
     path = save(tmp_path, 2, "last")
     damage(path / "model.safetensors", "50")
     save(tmp_path, 2, "last")
-    assert whole(tmp_path) == [1, 2]
+    assert steps(tmp_path) == [1, 2]
 
 
-def test_a_state_that_is_whole_keeps_its_recipe(tmp_path: Path) -> None:
+def test_an_undamaged_checkpoint_keeps_its_recipe(tmp_path: Path) -> None:
     path = save(tmp_path, 2, "last")
     before = {p.name: (p.read_bytes(), p.stat().st_ino) for p in path.iterdir()}
     checkpoints.save(tmp_path, state(2), {"classes": ["of", "another", "plugin"]}, ["last"])
@@ -141,12 +141,12 @@ def test_a_state_that_is_whole_keeps_its_recipe(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("how", ["die", "die after", "ENOSPC"])
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_fault_while_the_only_state_is_saved_again_loses_it_never(
+def test_a_fault_while_the_only_checkpoint_is_saved_again_never_loses_it(
     tmp_path: Path, how: str, damaged: bool, faulty: Faulty
 ) -> None:
-    """A run that goes on saves its state once more, perhaps with the recipe of newer code."""
+    """A resumed run saves its state once more, perhaps with the recipe of newer code."""
     before = save(tmp_path / "before", 2, "last").parent
-    if damaged:  # and then there is one before it, from which the run has come here again
+    if damaged:  # then the run was resumed from the checkpoint before it
         save(before, 3, "last")
         damage(before / "step-00000003" / "model.safetensors", "flip")
     step, points, status = 2 + damaged, 0, -1
@@ -163,11 +163,11 @@ def test_a_fault_while_the_only_state_is_saved_again_loses_it_never(
     assert points > (13 if damaged else 3)
 
 
-def test_a_state_of_format_1_is_read_for_ever(tmp_path: Path) -> None:  # C18
-    """The fixture was written by the code of format 1; nobody writes it again."""
+def test_a_checkpoint_of_format_1_can_always_be_read(tmp_path: Path) -> None:  # C18
+    """The fixture was written by the first version of the format."""
     folder = Path(shutil.copytree(FIXTURES / "format-1", tmp_path / "checkpoints"))
-    taken, loaded = checkpoints.load_latest(folder)
-    assert taken.name == checkpoints.read_names(folder)["last"] == "step-00000003"
+    path, loaded = checkpoints.load_latest(folder)
+    assert path.name == checkpoints.read_names(folder)["last"] == "step-00000003"
     assert loaded.record["step"] == 3
     assert set(loaded.record) >= {"totals", "history", "postprocess", "optimizer"}
     assert loaded.is_between_epochs
@@ -179,21 +179,23 @@ def test_a_state_of_format_1_is_read_for_ever(tmp_path: Path) -> None:  # C18
     }
     moments = ("step", "exp_avg", "exp_avg_sq")
     assert set(loaded.optimizer) == {f"{n}.{key}" for n in range(4) for key in moments}
-    predictor = Predictor.load(taken, "cpu")
+    predictor = Predictor.load(path, "cpu")
     assert predictor.predict(Image.new("RGB", (4, 4))).decision in ("dark", "light")
 
 
-@pytest.mark.parametrize("found", [2, "1", None])
-def test_another_format_is_refused_and_nothing_else_taken(tmp_path: Path, found: object) -> None:
+@pytest.mark.parametrize("version", [2, "1", None])
+def test_another_format_is_refused_and_no_older_checkpoint_used(
+    tmp_path: Path, version: object
+) -> None:
     save(tmp_path, 1)
     path = save(tmp_path, 2, "last")
-    rewrite(path, {"format": found, "step": 2})
-    with pytest.raises(RunError, match=rf"is of format {found!r}; .* knows format 1") as caught:
+    rewrite(path, {"format": version, "step": 2})
+    with pytest.raises(RunError, match=rf"has format {version!r}; .* reads format 1") as caught:
         checkpoints.load_latest(tmp_path)
     assert caught.value.exit_code == 5
 
 
-def test_a_state_says_its_format(tmp_path: Path) -> None:
+def test_a_checkpoint_records_its_format(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     assert json.loads((path / "state.json").read_text()) == {"format": 1, "step": 1}
     rewrite(path, {"step": 1})  # as the first ones were written
@@ -201,7 +203,7 @@ def test_a_state_says_its_format(tmp_path: Path) -> None:
 
 
 def rewrite(path: Path, record: dict[str, object]) -> None:
-    """Change a state's record, and the manifest with it."""
+    """Change state.json of a checkpoint, and the manifest with it."""
     content = json.dumps(record).encode()
     (path / "state.json").write_bytes(content)
     manifest = json.loads((path / "manifest.json").read_text())
@@ -210,39 +212,43 @@ def rewrite(path: Path, record: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "reason"),
     [([torch.zeros(2)], r"optimizer\.plain\.0\.old\.0: it is a Tensor"),
      ({1}, r"optimizer\.plain\.0\.old: it is a set"),
      (float("inf"), r"optimizer\.plain\.0\.old: it is inf")],
 )  # fmt: skip
-def test_what_a_state_cannot_hold_is_named(tmp_path: Path, value: object, said: str) -> None:
+def test_a_value_that_a_checkpoint_cannot_hold_is_named(
+    tmp_path: Path, value: object, reason: str
+) -> None:
     record = {"step": 1, "optimizer": {"plain": {"0.old": value}, "groups": []}}
-    with pytest.raises(PluginError, match=f"no state can hold {said}") as caught:
+    with pytest.raises(PluginError, match=f"a checkpoint cannot hold {reason}") as caught:
         checkpoints.save(tmp_path, State({}, {}, record), {}, [])
     assert "\n" not in str(caught.value)
-    assert checkpoints.list_states(tmp_path) == []
+    assert checkpoints.list_checkpoints(tmp_path) == []
 
 
-def test_what_a_network_keeps_that_is_no_tensor_is_named_before_the_first_step(
+def test_a_value_of_the_network_that_is_not_a_tensor_is_named_before_the_first_step(
     tmp_path: Path,
 ) -> None:
     kept = {"head._extra_state": {"seen": 3}}
-    with pytest.raises(PluginError, match=r"no state can hold head\._extra_state: it is a dict"):
+    with pytest.raises(
+        PluginError, match=r"a checkpoint cannot hold head\._extra_state: it is a dict"
+    ):
         checkpoints.require_space(tmp_path, State(kept, {}, {"step": 0}))  # type: ignore[arg-type]
 
 
-def test_a_future_that_did_not_come_about_goes(tmp_path: Path) -> None:
+def test_checkpoints_of_later_steps_are_removed(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step, "last", "best")
     damage(tmp_path / "step-00000003" / "state.json", "flip")
     assert checkpoints.load_latest(tmp_path)[1].record["step"] == 2
-    save(tmp_path, 2, "last")  # a run that goes on from step 2, and is stopped at once
-    assert whole(tmp_path) == [1, 2][-len(whole(tmp_path)) :]
+    save(tmp_path, 2, "last")  # a run that is resumed at step 2, and stopped at once
+    assert steps(tmp_path) == [1, 2][-len(steps(tmp_path)) :]
     assert checkpoints.read_names(tmp_path) == {"last": "step-00000002"}
 
 
-def test_a_run_without_a_state_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="has no state to go on from"):
+def test_a_run_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no checkpoint to resume from"):
         checkpoints.load_latest(tmp_path)
 
 
@@ -253,11 +259,11 @@ def test_a_pickle_in_place_of_a_file_runs_nothing(tmp_path: Path, file: str, sig
     payload = b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR."
     path = save(tmp_path / "checkpoints", 1, "last")
     (path / file).write_bytes(payload)
-    if signed and file != "manifest.json":  # by somebody who knows what a manifest is
+    if signed and file != "manifest.json":  # by someone who knows about the manifest
         manifest = json.loads((path / "manifest.json").read_text())
         manifest[file] = hashlib.sha256(payload).hexdigest()
         (path / "manifest.json").write_text(json.dumps(manifest))
-    if signed and file == "recipe.json":  # whoever reads the recipe finds that it is no JSON
+    if signed and file == "recipe.json":  # it is parsed when it is used
         assert json.dumps(checkpoints.load(path).record) == '{"step": 1}'
     else:
         with pytest.raises(RunError) as caught:
@@ -273,41 +279,42 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["names.json", "step-00000002"]
 
 
-def whole(folder: Path) -> list[int]:
-    """Return the steps of all states; each of them must be whole."""
+def steps(folder: Path) -> list[int]:
+    """Return the steps of all checkpoints, each of which must be undamaged."""
     return [
-        checkpoints.load(folder / name).record["step"] for name in checkpoints.list_states(folder)
+        checkpoints.load(folder / name).record["step"]
+        for name in checkpoints.list_checkpoints(folder)
     ]
 
 
-def saved_before(folder: Path) -> None:
+def save_three(folder: Path) -> None:
     folder.mkdir()
     for step, names in ((1, ["best"]), (2, []), (3, ["last"])):
         save(folder, step, *names)
 
 
-# A crash before, after and within every write, fsync, rename, unlink and mkdir, and each of them
-# refused; by `save` itself and by the thread that saves in the background.
+# A crash before, after and within every write, fsync, rename, unlink and mkdir, and a failure of
+# each of them; in `save` itself and in the background thread.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("by", "how"),
-    [(save, "die"), (save, "die after"), (save, "ENOSPC"), (save_behind, "die"),
+    [(save, "die"), (save, "die after"), (save, "ENOSPC"), (save_async, "die"),
      *(pytest.param(by, how, marks=pytest.mark.slow) for by, how in [
-         (save_behind, "die after"), (save_behind, "ENOSPC"), (save, "EIO"), (save, "EROFS"),
+         (save_async, "die after"), (save_async, "ENOSPC"), (save, "EIO"), (save, "EROFS"),
          (save, "EDQUOT")])],
 )  # fmt: skip
-def test_a_fault_at_any_point_leaves_two_whole_states(
+def test_a_fault_at_any_point_leaves_two_undamaged_checkpoints(
     tmp_path: Path, by: Callable[..., Path], how: str, faulty: Faulty
 ) -> None:
     folder = tmp_path / "before"
-    saved_before(folder)
+    save_three(folder)
     seen, points, status = set(), 0, -1
     while status:
         points += 1
         folder = Path(shutil.copytree(tmp_path / "before", tmp_path / str(points)))
         status = faulty(partial(by, folder, 4, "last", "best"), points, how)
         seen.add(status)
-        assert {2, 3} <= set(whole(folder)) or {3, 4} <= set(whole(folder))
+        assert {2, 3} <= set(steps(folder)) or {3, 4} <= set(steps(folder))
         for name in checkpoints.read_names(folder).values():
             checkpoints.load(folder / name)
         latest = checkpoints.load_latest(folder)[1].record["step"]
@@ -316,8 +323,8 @@ def test_a_fault_at_any_point_leaves_two_whole_states(
             assert not list(folder.glob(".writing-*"))
         save(folder, 5, "last")
         assert not list(folder.glob(".writing-*"))
-        assert whole(folder)[-1] == 5
-        assert len(whole(folder)) >= 2
+        assert steps(folder)[-1] == 5
+        assert len(steps(folder)) >= 2
     assert points > 30
     assert seen == ({0, 9} if how.startswith("die") else {0, 1, 7})
 
@@ -335,7 +342,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(path)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_what_was_there_stays(small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(small_disk: Path) -> None:
     folder = small_disk / "checkpoints"
     folder.mkdir()
     large = State({"w": torch.zeros(11_250_000)}, {}, {"step": 3})  # 45 MB
@@ -347,22 +354,22 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(small_disk: Path) -> N
         ResourceError, match=r"disk full: need 45 MB, 20\.9 MB free in .*checkpoints"
     ):
         checkpoints.save(folder, large, {}, ["last"])
-    assert whole(folder) == [1, 2]
+    assert steps(folder) == [1, 2]
     assert not list(folder.glob(".writing-*"))
 
-    (small_disk / "ballast").write_bytes(bytes(20_900_000))  # nearly full: nothing fits
+    (small_disk / "ballast").write_bytes(bytes(20_900_000))  # nearly full
     with pytest.raises(ResourceError, match="disk full"):
         checkpoints.save(folder, State({"w": torch.zeros(25_000)}, {}, {"step": 3}), {}, ["last"])
     assert checkpoints.load_latest(folder)[1].record["step"] == 2
     (small_disk / "ballast").unlink()
     save(folder, 3, "last")
-    assert whole(folder) == [2, 3]
+    assert steps(folder) == [2, 3]
 
 
-def test_a_disk_that_fills_up_while_a_state_is_written(
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here the free space looked enough."""
+    """The free space seemed sufficient before."""
     save(small_disk, 1, "last")
     save(small_disk, 2, "last")
     monkeypatch.setattr("sightx.io.atomic.require_free_space", lambda *_: None)
@@ -370,7 +377,7 @@ def test_a_disk_that_fills_up_while_a_state_is_written(
     with pytest.raises(ResourceError, match=r"disk full: need 45 MB"):
         checkpoints.save(small_disk, large, {}, ["last"])
     assert not list(small_disk.glob(".writing-*"))
-    assert whole(small_disk) == [1, 2]
+    assert steps(small_disk) == [1, 2]
 
 
 def test_a_read_only_disk_is_one_line(small_disk: Path) -> None:
@@ -391,10 +398,10 @@ def test_a_limit_on_the_size_of_files_is_one_line(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.glob(".writing-*"))
-    assert whole(tmp_path) == [1]
+    assert steps(tmp_path) == [1]
 
 
-def test_a_run_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+def test_a_run_that_was_removed_is_not_created_again(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     save(run / "checkpoints", 1, "last")
@@ -411,24 +418,24 @@ def test_the_manifest_lists_every_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"last": "../other"}', '{"last": 3}'])
-def test_names_that_are_damaged_are_exit_5(tmp_path: Path, content: str) -> None:
+def test_a_damaged_file_of_names_is_exit_5(tmp_path: Path, content: str) -> None:
     (tmp_path / "names.json").write_text(content)
     with pytest.raises(RunError, match=r"names\.json"):
         checkpoints.read_names(tmp_path)
 
 
-def test_a_stop_before_validation_comes_before_the_epochs_own_state(tmp_path: Path) -> None:
+def test_a_checkpoint_before_validation_is_older_than_that_of_the_epoch(tmp_path: Path) -> None:
     running = State(state(4).weights, {}, {"step": 4, "totals": [1.0, 2.0, 3]})
     assert checkpoints.save(tmp_path, running, {}, ["last"]).name == "step-00000004-running"
     ended = State(state(4).weights, {}, {"step": 4, "totals": [0.0, 0.0, 0]})
     assert checkpoints.save(tmp_path, ended, {}, ["last"]).name == "step-00000004"
-    assert checkpoints.list_states(tmp_path) == ["step-00000004-running", "step-00000004"]
+    assert checkpoints.list_checkpoints(tmp_path) == ["step-00000004-running", "step-00000004"]
     assert checkpoints.load_latest(tmp_path)[0].name == "step-00000004"
     save(tmp_path, 5)
-    assert checkpoints.list_states(tmp_path) == ["step-00000004", "step-00000005"]
+    assert checkpoints.list_checkpoints(tmp_path) == ["step-00000004", "step-00000005"]
 
 
-def test_states_of_long_runs_are_in_order(tmp_path: Path) -> None:
+def test_checkpoints_of_long_runs_are_in_order(tmp_path: Path) -> None:
     for step in (99_999_999, 100_000_000):
         save(tmp_path, step)
-    assert whole(tmp_path) == [99_999_999, 100_000_000]
+    assert steps(tmp_path) == [99_999_999, 100_000_000]

@@ -11,11 +11,11 @@ from sightx.runs import compatibility
 HISTORY = History("train/loss", {}, ({"train/loss": 1.0}, {"train/loss": 2.0}))
 BUILTIN = {"kind": "model", "name": "net", "plugin": "builtin", "revision": 1, "version": "1",
            "sha256": "a"}  # fmt: skip
-STRANGER = {**BUILTIN, "plugin": "other"}
+THIRD_PARTY = {**BUILTIN, "plugin": "other"}
 
 
-def lines(found: list[compatibility.Difference]) -> list[str]:
-    return [str(each) for each in found]
+def lines(differences: list[compatibility.Difference]) -> list[str]:
+    return [str(difference) for difference in differences]
 
 
 def test_every_key_that_differs_is_a_line() -> None:
@@ -23,18 +23,19 @@ def test_every_key_that_differs_is_a_line() -> None:
               "model": {"hidden": [4, 5]}}  # fmt: skip
     now = {"seed": 0, "augment": [{"use": "flip"}], "model": {"hidden": [4, 6]}, "new": 1}
     found = compatibility.compare_experiments(before, now)
-    assert [each.key for each in found] == [
+    assert [difference.key for difference in found] == [
         "augment.1.use", "augment.1.degrees", "model.hidden", "new"
     ]  # fmt: skip
-    assert {each.verdict for each in found} == {"refused"}
-    assert found[1].said == "1.0 then, nothing now"
-    assert found[3].said == "nothing then, 1 now"
+    assert {difference.verdict for difference in found} == {"refused"}
+    assert found[1].description == "1.0 then, nothing now"
+    assert found[3].description == "nothing then, 1 now"
 
 
-def test_how_is_judged_apart_from_what() -> None:
+def test_execution_settings_have_verdicts_of_their_own() -> None:
     before = {"name": "a", "execution": {"device": "cpu", "threads": 1, "compile": False}}
     now = {"name": "b", "execution": {"device": "cuda", "threads": 2, "compile": True}}
-    verdicts = {each.key: each.verdict for each in compatibility.compare_settings(before, now, ())}
+    differences = compatibility.compare_settings(before, now, ())
+    verdicts = {difference.key: difference.verdict for difference in differences}
     assert verdicts == {
         "name": "harmless",
         "execution.device": "changes results",
@@ -44,8 +45,8 @@ def test_how_is_judged_apart_from_what() -> None:
     assert compatibility.compare_settings(before, now, verdicts) == []
 
 
-def test_other_features_may_change_the_last_digits() -> None:
-    before, now = ({"execution": {"cache_features": said}} for said in ("auto", "off"))
+def test_cached_features_may_change_the_last_digits() -> None:
+    before, now = ({"execution": {"cache_features": value}} for value in ("auto", "off"))
     (found,) = compatibility.compare_settings(before, now, ())
     assert (found.key, found.verdict) == ("execution.cache_features", "changes results")
 
@@ -67,7 +68,7 @@ def test_more_epochs_depend_on_the_scheduler(scheduler: Scheduler, verdict: str)
     assert compatibility.compare_epochs(4, 4, scheduler, HISTORY, 25, 10) == []
 
 
-def test_a_schedule_that_ends_late_lets_epochs_grow_until_then() -> None:
+def test_epochs_may_grow_until_the_learning_rate_depends_on_their_number() -> None:
     class Late(Scheduler):
         name = "test-late"
 
@@ -87,15 +88,17 @@ def test_fewer_epochs_than_are_done_are_refused() -> None:
     assert found.verdict == "refused"
 
 
-def test_of_what_ships_only_the_revision_counts() -> None:
+def test_of_a_built_in_component_only_the_revision_counts() -> None:
     assert (
-        compatibility.compare_code(
+        compatibility.compare_components(
             [BUILTIN], [{**BUILTIN, "version": "2", "sha256": "b"}], allowed=False
         )
         == []
     )
-    (found,) = compatibility.compare_code([BUILTIN], [{**BUILTIN, "revision": 2}], allowed=False)
-    assert (found.verdict, found.said) == (
+    (found,) = compatibility.compare_components(
+        [BUILTIN], [{**BUILTIN, "revision": 2}], allowed=False
+    )
+    assert (found.verdict, found.description) == (
         "refused", "the model 'net' of builtin has changed: revision 1 then, 2 now"
     )  # fmt: skip
 
@@ -103,14 +106,16 @@ def test_of_what_ships_only_the_revision_counts() -> None:
 @pytest.mark.parametrize("change", [{"revision": 2}, {"version": "2"}, {"sha256": "b"}])
 def test_of_a_plugin_the_source_counts(change: dict[str, object]) -> None:
     for allowed, verdict in ((False, "refused"), (True, "changes results")):
-        (found,) = compatibility.compare_code([STRANGER], [{**STRANGER, **change}], allowed=allowed)
+        (found,) = compatibility.compare_components(
+            [THIRD_PARTY], [{**THIRD_PARTY, **change}], allowed=allowed
+        )
         assert found.verdict == verdict
 
 
-def test_the_machine() -> None:
+def test_environments() -> None:
     before = {"python": "3.11", "packages": {"torch": "1", "pandas": "2"}, "commit": "a"}
     now = {"python": "3.12", "packages": {"torch": "2", "pandas": "3"}, "commit": "b"}
-    assert lines(compatibility.compare_machines(before, now)) == [
+    assert lines(compatibility.compare_environments(before, now)) == [
         "python: 3.11 then, 3.12 now (harmless)",
         "packages.torch: 1 then, 2 now (changes results)",
         "packages.pandas: 2 then, 3 now (harmless)",
@@ -124,21 +129,21 @@ def table(**rows: tuple[str, str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def test_data() -> None:
+def test_samples() -> None:
     before = table(a=("0", "x"), b=("0", "y"), c=("1", "z"))
-    assert compatibility.compare_data(before, before, [], allowed=False) == []
+    assert compatibility.compare_samples(before, before, [], allowed=False) == []
     now = table(c=("0", "z"), b=("0", "w"), a=("0", "x"))
     for allowed, verdict in ((False, "refused"), (True, "changes results")):
-        (found,) = compatibility.compare_data(before, now, ["d"], allowed=allowed)
-        assert found.said == (
+        (found,) = compatibility.compare_samples(before, now, ["d"], allowed=allowed)
+        assert found.description == (
             "dataset fingerprint changed (1 file: b; 1 label: c; 1 new sample: d)"
         )
         assert found.verdict == verdict
-    (gone,) = compatibility.compare_data(before, now[:2], [], allowed=True)
+    (gone,) = compatibility.compare_samples(before, now[:2], [], allowed=True)
     assert gone.verdict == "refused"
 
 
-def test_how_a_pack_was_prepared() -> None:
+def test_packs() -> None:
     step = {"preprocess": {"use": "resize", "size": 4}, "origin": {**BUILTIN, "kind": "preprocess"}}
     before = {"decoded": ["scaled", 1], "chain": [step]}
     assert compatibility.compare_packs({}, {}, allowed=False) == []
@@ -146,7 +151,7 @@ def test_how_a_pack_was_prepared() -> None:
     revised = {**step, "origin": {**step["origin"], "revision": 2}}
     moved = {**step, "origin": {**step["origin"], "sha256": "other"}}
     assert compatibility.compare_packs(before, {**before, "chain": [moved]}, allowed=False) == []
-    for change, said in (
+    for change, change_text in (
         ({"decoded": ["exact", 1]}, "decoded: ['scaled', 1] then, ['exact', 1] now"),
         ({"chain": [larger]}, "preprocess.0.size: 4 then, 5 now"),
         ({"chain": [revised]}, "preprocess.0.revision: 1 then, 2 now"),
@@ -154,35 +159,35 @@ def test_how_a_pack_was_prepared() -> None:
         for allowed, verdict in ((False, "refused"), (True, "changes results")):
             (found,) = compatibility.compare_packs(before, {**before, **change}, allowed=allowed)
             assert (found.key, found.verdict) == ("data", verdict)
-            assert found.said == f"the pack was prepared otherwise ({said})"
+            assert found.description == f"the pack was preprocessed differently ({change_text})"
 
 
-def test_classes_mean_what_outputs_mean() -> None:
+def test_the_order_of_classes_counts() -> None:
     assert compatibility.compare_classes(["a", "b"], ("a", "b")) == []
     assert compatibility.compare_classes(["a", "b"], ("b", "a"))[0].verdict == "refused"
 
 
-def test_every_refusal_is_a_line() -> None:
+def test_every_refused_difference_is_a_line() -> None:
     found = [
         compatibility.Difference("seed", "0 then, 1 now", "refused", "hint"),
-        compatibility.Difference("data", "changed", "refused", "way"),
+        compatibility.Difference("data", "changed", "refused", "option"),
         compatibility.Difference("name", "a then, b now", "harmless"),
     ]
     with pytest.raises(compatibility.IncompatibleResumeError) as caught:
-        compatibility.refuse_incompatible(found)
+        compatibility.raise_if_refused(found)
     assert str(caught.value).splitlines() == [
         "error[drift] seed: 0 then, 1 now; hint",
-        "error[data-changed] changed; way",
+        "error[data-changed] changed; option",
     ]
-    compatibility.refuse_incompatible(found[2:])
+    compatibility.raise_if_refused(found[2:])
 
 
-def test_a_difference_is_one_line_that_keeps_its_verdict() -> None:
+def test_a_long_difference_is_one_line_with_its_verdict() -> None:
     line = str(compatibility.Difference("model.files", "a\n" * 900, "harmless"))
     assert "\n" not in line
     assert len(line) <= 300
     assert (
-        compatibility.Difference("seed", "x" * 900, "refused", "begin")
+        compatibility.Difference("seed", "x" * 900, "refused", "start")
         .__str__()
-        .endswith("... (refused: begin)")
+        .endswith("... (refused: start)")
     )

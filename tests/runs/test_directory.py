@@ -19,7 +19,7 @@ from sightx.runs import directory
 
 @pytest.fixture
 def run(spec: Path, tmp_path: Path) -> directory.Run:
-    return directory.create(tmp_path / "runs", load(spec), {"device": "cpu"})
+    return directory.create_run(tmp_path / "runs", load(spec), {"device": "cpu"})
 
 
 def test_a_run_is_named_by_time_experiment_and_hash(run: directory.Run, spec: Path) -> None:
@@ -28,11 +28,11 @@ def test_a_run_is_named_by_time_experiment_and_hash(run: directory.Run, spec: Pa
     assert load(spec).id.startswith(digest)
 
 
-def test_runs_of_one_second_have_directories_of_their_own(spec: Path, tmp_path: Path) -> None:
+def test_runs_of_one_second_get_separate_directories(spec: Path, tmp_path: Path) -> None:
     experiment = load(spec)
     with ThreadPoolExecutor(8) as pool:
-        made = pool.map(lambda _: directory.create(tmp_path / "r", experiment, {}), range(50))
-    assert len({run.id for run in made}) == 50
+        runs = pool.map(lambda _: directory.create_run(tmp_path / "r", experiment, {}), range(50))
+    assert len({run.id for run in runs}) == 50
 
 
 def test_the_stored_experiment_is_the_experiment(run: directory.Run, spec: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_stored_experiment_is_the_experiment(run: directory.Run, spec: Path)
     assert stored.id == original.id
 
 
-def test_metrics_are_valid_json_for_others_and_a_torn_line_is_left_out(run: directory.Run) -> None:
+def test_metrics_are_valid_json_and_an_incomplete_line_is_ignored(run: directory.Run) -> None:
     run.write_epoch({"epoch": 1, "train/loss": 0.5, "validation/loss": math.nan})
     run.write_epoch({"epoch": 2, "train/loss": math.inf, "validation/loss": 0.25})
     with (run.directory / "metrics.jsonl").open("a") as file:
@@ -68,13 +68,13 @@ def test_predictions_come_back_as_they_were(run: directory.Run) -> None:
     )  # fmt: skip
     run.write_json("data.json", {"classes": ["NA", "light"], "ordered": False})
     run.write_predictions("test", predictions)
-    found = run.predictions_of("test")
-    assert found is not None
-    assert (found.keys, found.groups) == (predictions.keys, predictions.groups)
+    read = run.predictions_of("test")
+    assert read is not None
+    assert (read.keys, read.groups) == (predictions.keys, predictions.groups)
     for name in ("labels", "outputs", "probabilities", "decisions"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(predictions, name))
+        np.testing.assert_array_equal(getattr(read, name), getattr(predictions, name))
     assert run.predictions_of("validation") is None
-    with pytest.raises(RunError, match="no predictions"):
+    with pytest.raises(RunError, match="the run has no predictions of 'validation'"):
         run.predictions("validation")
 
 
@@ -92,7 +92,7 @@ def predictions_of(number: int) -> Predictions:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_crash_tears_no_file_of_predictions(
+def test_a_crash_leaves_complete_files_of_predictions(
     run: directory.Run, faulty: Callable[..., int]
 ) -> None:
     folder = run.directory / "predictions"
@@ -117,42 +117,70 @@ def test_the_names_of_metrics_and_predictions_reach_the_disk(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    here, metrics = run.directory.stat().st_ino, run.directory / "metrics.jsonl"
+    folder, metrics = run.directory.stat().st_ino, run.directory / "metrics.jsonl"
     run.write_epoch({"epoch": 1})
-    assert synced == [metrics.stat().st_ino, here]
+    assert synced == [metrics.stat().st_ino, folder]
     run.write_epoch({"epoch": 2})
-    assert synced[2:] == [metrics.stat().st_ino]  # the name is there already
+    assert synced[2:] == [metrics.stat().st_ino]  # its name was synced before
     run.write_predictions("test", predictions_of(1))
-    assert synced[-1] == here
+    assert synced[-1] == folder
 
 
-def test_what_a_crash_has_left_half_made_is_swept_after_a_day(
+def test_temporary_directories_of_a_crash_are_removed_after_a_day(
     spec: Path, tmp_path: Path
 ) -> None:  # R09
     root = tmp_path / "runs"
     for name, age in {"old": 25 * 3600, "new": 3600}.items():
         (root / f".making-{name}" / "x").mkdir(parents=True)
         os.utime(root / f".making-{name}", (time.time() - age,) * 2)
-    directory.create(root, load(spec), {})
+    directory.create_run(root, load(spec), {})
     assert [path.name for path in root.glob(".making-*")] == [".making-new"]
 
 
-def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run directory"):
+def test_a_directory_that_is_not_a_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not a run directory"):
         open_run(tmp_path)
 
 
-def test_a_checkpoint_that_is_not_there_lists_those_that_are(run: directory.Run) -> None:
-    with pytest.raises(RunError, match="has no checkpoint"):
+def test_a_missing_checkpoint_is_an_error_with_the_way_out(run: directory.Run) -> None:
+    with pytest.raises(RunError, match=f"the run has no checkpoint; sightx resume {run.id}"):
         run.checkpoint()
-    with pytest.raises(RunError, match="no checkpoint 'x'; known: none"):
+    with pytest.raises(RunError, match="no checkpoint 'x'; the run has: none"):
         run.checkpoint("x")
 
 
-def test_a_folder_that_cannot_be_made_is_one_line_with_exit_7(spec: Path, tmp_path: Path) -> None:
+def test_the_preferred_checkpoint_is_the_first_recorded_name_that_exists(
+    run: directory.Run,
+) -> None:
+    folder = run.directory / "checkpoints"
+    folder.mkdir()
+    (folder / "names.json").write_text('{"best": "step-00000001", "last": "step-00000002"}')
+    assert run.preferred_checkpoint == "last"  # nothing is recorded
+    run.write_json("environment.json", {"preferred_checkpoints": ["best-by-qwk", "best", "last"]})
+    assert run.preferred_checkpoint == "best"
+    assert run.checkpoint() == folder / "step-00000001"
+    assert run.checkpoint("last") == folder / "step-00000002"
+
+
+def test_a_null_run_reads_and_writes_nothing(run: directory.Run) -> None:
+    run.write_epoch({"epoch": 1})
+    before = {path: path.read_bytes() for path in run.directory.iterdir()}
+    null = directory.NullRun(run.directory, {"status": "finished"})
+    null.write_epoch({"epoch": 2})
+    null.write_json("result.json", {"status": "failed"})
+    null.write_predictions("test", predictions_of(1))
+    null.truncate_metrics(0)
+    null.remove_result()
+    null.log("error.log", "an error")
+    assert {path: path.read_bytes() for path in run.directory.iterdir()} == before
+    assert list(null.metrics["epoch"]) == [1]
+    assert null.result == {"status": "finished"}
+
+
+def test_a_folder_that_cannot_be_created_is_exit_7(spec: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError) as caught:
-        directory.create(tmp_path / "file" / "runs", load(spec), {})
+        directory.create_run(tmp_path / "file" / "runs", load(spec), {})
     assert caught.value.exit_code == 7
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Real processes whose system calls fail: the kernel says no, not a stand-in."""
+"""Real processes whose system calls fail in the kernel."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def traced(strace: str, folder: Path, inject: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def whole(folder: Path) -> list[int]:
-    names = checkpoints.list_states(folder) if folder.is_dir() else []
+def steps(folder: Path) -> list[int]:
+    names = checkpoints.list_checkpoints(folder) if folder.is_dir() else []
     return [checkpoints.load(folder / name).record["step"] for name in names]
 
 
 @pytest.mark.slow
-def test_each_sync_that_fails_is_one_line_and_loses_nothing(tmp_path: Path, strace: str) -> None:
+def test_every_failing_sync_is_one_line_and_loses_nothing(tmp_path: Path, strace: str) -> None:
     number, status = 0, 7
     while status:
         number += 1
@@ -65,7 +65,7 @@ def test_each_sync_that_fails_is_one_line_and_loses_nothing(tmp_path: Path, stra
             assert len(done.stderr.splitlines()) == 1
             assert "disk full: need " in done.stderr
             assert str(folder) in done.stderr
-        assert len(whole(folder)) >= min(2, (number - 2) // 9)
+        assert len(steps(folder)) >= min(2, (number - 2) // 9)
         assert not list(folder.glob(".writing-*"))
     # 5 files, 2 folders, the names and their folder; three times. The run's own folder once.
     assert number == 3 * 9 + 1 + 1
@@ -73,20 +73,18 @@ def test_each_sync_that_fails_is_one_line_and_loses_nothing(tmp_path: Path, stra
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", ["rename", "mkdir", "fsync", "unlinkat"])
-def test_a_kill_at_a_call_of_the_system_loses_nothing(
-    tmp_path: Path, strace: str, call: str
-) -> None:
+def test_a_kill_at_a_system_call_loses_nothing(tmp_path: Path, strace: str, call: str) -> None:
     for number in (1, 2, 5, 13):
         folder = tmp_path / str(number) / "checkpoints"
         folder.parent.mkdir()
         done = traced(strace, folder, f"{call}:signal=SIGKILL:when={number}")
-        steps = whole(folder)
+        saved = steps(folder)
         if done.returncode:
             assert done.returncode in (-9, 137)
-            assert steps == sorted(steps)
+            assert saved == sorted(saved)
         else:
-            assert steps == [2, 3]  # there are not so many calls
+            assert saved == [2, 3]  # there are not so many calls
         again = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], check=False)
         assert again.returncode == 0
-        assert whole(folder) == [2, 3]
+        assert steps(folder) == [2, 3]
         assert not list(folder.glob(".writing-*"))

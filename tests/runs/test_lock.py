@@ -183,19 +183,19 @@ def test_a_file_system_without_locks_is_said(
 
 
 def test_a_run_that_cannot_be_written_can_still_be_read(spec: Path, tmp_path: Path) -> None:
-    made = directory.create(tmp_path / "runs", load(spec), {}).directory
+    created = directory.create_run(tmp_path / "runs", load(spec), {}).directory
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path / "runs")]
-    copy = {path.name: path.read_bytes() for path in made.iterdir()}
+    copy = {path.name: path.read_bytes() for path in created.iterdir()}
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
-        made.mkdir()
+        created.mkdir()
         for name, content in copy.items():
-            (made / name).write_bytes(content)
+            (created / name).write_bytes(content)
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "runs")], check=True)
-        with pytest.raises(ResourceError, match="Read-only file system"), lock.run_lock(made):
+        with pytest.raises(ResourceError, match="Read-only file system"), lock.run_lock(created):
             pass
-        assert open_run(made).tables["name"] == "little"
+        assert open_run(created).tables["name"] == "little"
     finally:
         subprocess.run(["umount", str(tmp_path / "runs")], check=True)
 
@@ -215,9 +215,9 @@ def test_fifty_processes_that_start_at_once_have_a_run_each(spec: Path, tmp_path
             os.read(gate[0], 1)  # all start when the gate is closed
             status = 1
             try:
-                made = directory.create(tmp_path / "runs", experiment, {})
-                with lock.run_lock(made.directory, patience=0):
-                    (made.directory / "mine").open("x").close()
+                created = directory.create_run(tmp_path / "runs", experiment, {})
+                with lock.run_lock(created.directory, patience=0):
+                    (created.directory / "mine").open("x").close()
                     status = 0
             finally:
                 os._exit(status)

@@ -17,11 +17,11 @@ def root(tmp_path: Path) -> Path:
     ):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "experiment.toml").write_text("")
-    (tmp_path / "runs" / "no-run").mkdir()
+    (tmp_path / "runs" / "not-a-run").mkdir()
     return tmp_path / "runs"
 
 
-def test_runs_are_listed_from_the_oldest_without_strangers(root: Path) -> None:
+def test_runs_are_listed_from_the_oldest_without_other_folders(root: Path) -> None:
     assert [run.id[:8] for run in list_runs(root)] == ["20260101", "20260102", "20260103"]
     assert list_runs(root / "none") == []
 
@@ -31,7 +31,9 @@ def test_runs_are_listed_from_the_oldest_without_strangers(root: Path) -> None:
     [("last", "20260103", ""), ("20260102", "20260102", ""), ("last@best", "20260103", "best"),
      ("20260101-000000-a-111111", "20260101", "")],
 )  # fmt: skip
-def test_id_prefix_last_and_checkpoint(root: Path, text: str, start: str, checkpoint: str) -> None:
+def test_an_id_a_prefix_or_last_with_a_checkpoint(
+    root: Path, text: str, start: str, checkpoint: str
+) -> None:
     run, name = find_run(root, text)
     assert run.id.startswith(start)
     assert name == checkpoint
@@ -42,35 +44,35 @@ def test_a_path_is_opened_as_it_is(root: Path) -> None:
     assert run.id.startswith("20260101")
 
 
-def test_an_ambiguous_prefix_lists_what_it_begins(root: Path) -> None:
-    with pytest.raises(RunError, match="begins 3 runs; 20260101"):
+def test_an_ambiguous_prefix_lists_its_runs(root: Path) -> None:
+    with pytest.raises(RunError, match="3 runs begin with '2026'; 20260101"):
         find_run(root, "2026")
 
 
-@pytest.mark.parametrize("text", ["nothing", "no-run"])
-def test_what_is_no_run_is_exit_5(root: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["nothing", "not-a-run"])
+def test_a_run_that_does_not_exist_is_exit_5(root: Path, text: str) -> None:
     with pytest.raises(RunError):
         find_run(root, text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "..", "../x", "a/b", "./", "a\0b", "x" * 300, "@best", "../no-run", "/etc"]
+    "text", ["", ".", "..", "../x", "a/b", "./", "a\0b", "x" * 300, "@best", "../not-a-run", "/etc"]
 )
-def test_what_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None:
+def test_a_text_that_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None:
     with pytest.raises(SpecError) as caught:
         find_run(root, text)
     assert caught.value.exit_code == 2
-    assert "names no run" in str(caught.value)
+    assert "is not the name of a run" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_out_of_the_folder_is_no_run_of_it(root: Path, tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_not_one_of_its_runs(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside" / "20260104-000000-c-333333"
     outside.mkdir(parents=True)
     (outside / "experiment.toml").write_text("")
     (root / outside.name).symlink_to(outside)
     for text in ("20260104", "last", outside.name):
-        with pytest.raises(SpecError, match=r"leads out of .*: give its path"):
+        with pytest.raises(SpecError, match=r"it is a link out of .*: give its path"):
             find_run(root, text)
     assert find_run(root, str(outside))[0].directory == outside
 
@@ -78,3 +80,10 @@ def test_a_link_out_of_the_folder_is_no_run_of_it(root: Path, tmp_path: Path) ->
 def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
     assert find_run(tmp_path / "link", "20260101")[0].id.startswith("20260101")
+
+
+def test_last_is_the_newest_run_even_without_a_checkpoint(root: Path) -> None:
+    older = next(root.glob("20260102*")) / "checkpoints"
+    older.mkdir()
+    (older / "names.json").write_text('{"last": "step-00000001"}')
+    assert find_run(root, "last")[0].id.startswith("20260103")

@@ -1,8 +1,7 @@
-"""The real command, killed or asked to end at random moments, and run again each time."""
+"""The real command, killed or stopped at random times, and started again each time."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from sightx import Run
 from sightx.runs import checkpoints
+from support.runs import epochs_of
 
-# Forks the command from a process that has imported everything, lets it work for a random time,
-# sends it a signal, and prints what came of it. The first time it waits for a state, to learn how
-# long that takes on this machine.
+# Forks the command from a process that has imported everything, sends it a signal after a random
+# time, and prints its exit code. The first time it waits for a checkpoint, to measure how long that
+# takes on this machine.
 SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path
@@ -46,7 +47,7 @@ for _ in range(rounds):
         if list(Path(runs).glob("*/checkpoints/step-*")):
             pace = time.monotonic() - started
         elif os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            sys.exit("the command ended without a state")
+            sys.exit("the command ended without a checkpoint")
     os.kill(child, number)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -83,22 +84,14 @@ def rounds(spec: Path, runs: Path, number: int, count: int) -> list[int]:
     return [int(line) for line in done.stdout.split()]
 
 
-def same(one: Path, other: Path) -> None:
-    """Two runs have ended with the same weights, optimizer, metrics and predictions."""
+def assert_same(one: Path, other: Path) -> None:
+    """Assert that two runs have the same weights, optimizer, metrics and predictions."""
     name = checkpoints.read_names(one / "checkpoints")["last"]
     assert checkpoints.read_names(other / "checkpoints")["last"] == name
     for file in ("model.safetensors", "optimizer.safetensors"):
         path = Path("checkpoints", name, file)
         assert (one / path).read_bytes() == (other / path).read_bytes()
-    times = {"seconds", "images_per_second", "data_wait"}
-    rows = [
-        [
-            {key: value for key, value in json.loads(line).items() if key not in times}
-            for line in (run / "metrics.jsonl").read_text().splitlines()
-        ]
-        for run in (one, other)
-    ]
-    assert rows[0] == rows[1]
+    assert epochs_of(Run(one)) == epochs_of(Run(other))
     for file in ("validation.csv", "validation.outputs.npy"):
         assert (one / "predictions" / file).read_bytes() == (
             other / "predictions" / file
@@ -110,16 +103,14 @@ def test_forty_kills_of_the_command_lose_nothing(long: Path, tmp_path: Path) -> 
     statuses = rounds(long, tmp_path / "killed", 9, 40)
     assert set(statuses) <= {-9, 0}
     assert statuses.count(-9) >= 20
-    same(command(long, tmp_path / "killed"), command(long, tmp_path / "whole"))
+    assert_same(command(long, tmp_path / "killed"), command(long, tmp_path / "whole"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [15, 2])
-def test_twenty_stops_of_the_command_save_and_say_so(
-    long: Path, tmp_path: Path, number: int
-) -> None:
+def test_twenty_stops_of_the_command_lose_nothing(long: Path, tmp_path: Path, number: int) -> None:
     statuses = rounds(long, tmp_path / "stopped", number, 20)
-    # Before a run has begun to listen a signal just ends the process; a run that is over is 0.
+    # A signal before the run handles signals ends the process; a finished run is 0.
     assert set(statuses) <= {128 + number, -number, 0}
     assert statuses.count(128 + number) >= 5
-    same(command(long, tmp_path / "stopped"), command(long, tmp_path / "whole"))
+    assert_same(command(long, tmp_path / "stopped"), command(long, tmp_path / "whole"))

@@ -10,7 +10,7 @@ from sightx.plugin import Observer, hookimpl
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sightx.plugin import Epoch, Experiment, Run, Step
+    from sightx.plugin import Epoch, Experiment, RunInfo, Step
 
 _PLAIN_WIDTH = 120  # Width of lines if the output is not a terminal.
 _MIN_WIDTH_WITH_THROUGHPUT = 100  # A narrower terminal has no room for images/s.
@@ -21,7 +21,7 @@ class Console(Observer):
 
     name = "console"
 
-    def build(self, run: Run) -> object:
+    def build(self, run: RunInfo) -> object:
         """Return a printer for standard output; on a terminal it has a progress bar."""
         from rich.console import Console as Terminal
 
@@ -33,14 +33,14 @@ class Console(Observer):
 class Printer:
     """Print what happens in a run, to a terminal and to `console.log` in the run directory."""
 
-    def __init__(self, run: Run, terminal: Any) -> None:
+    def __init__(self, run: RunInfo, terminal: Any) -> None:
         self.terminal = terminal
         self._log = run.directory / "console.log"
         self._throughput = terminal.width >= _MIN_WIDTH_WITH_THROUGHPUT
         self._block = "█" if "utf" in terminal.encoding.lower() else "#"
 
     @hookimpl
-    def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
+    def sightx_run_started(self, experiment: Experiment, run: RunInfo) -> None:
         """Print the experiment, the device, the class counts and the majority baseline."""
         from rich.markup import escape
 
@@ -69,7 +69,7 @@ class Printer:
         self.print(tables.row(epoch, throughput=self._throughput))
 
     @hookimpl
-    def sightx_run_finished(self, run: Run, result: dict[str, Any]) -> None:
+    def sightx_run_finished(self, run: RunInfo, result: dict[str, Any]) -> None:
         """Print the metrics of the final split, the run directory and the next command."""
         from rich.markup import escape
 
@@ -104,7 +104,7 @@ class Printer:
 class ProgressPrinter(Printer):
     """Print, and show a progress bar below: steps, images per second, remaining time."""
 
-    def __init__(self, run: Run, terminal: Any) -> None:
+    def __init__(self, run: RunInfo, terminal: Any) -> None:
         from rich import progress
 
         super().__init__(run, terminal)
@@ -122,7 +122,7 @@ class ProgressPrinter(Printer):
         self._epochs = 0
 
     @hookimpl
-    def sightx_run_started(self, experiment: Experiment, run: Run) -> None:
+    def sightx_run_started(self, experiment: Experiment, run: RunInfo) -> None:
         """Print, and start the progress bar."""
         super().sightx_run_started(experiment, run)
         self._epochs = experiment.training.epochs
@@ -142,7 +142,7 @@ class ProgressPrinter(Printer):
         )
 
     @hookimpl
-    def sightx_run_finished(self, run: Run, result: dict[str, Any]) -> None:
+    def sightx_run_finished(self, run: RunInfo, result: dict[str, Any]) -> None:
         """Stop the progress bar, and print."""
         self._bar.stop()
         super().sightx_run_finished(run, result)

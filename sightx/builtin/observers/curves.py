@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 from sightx.plugin import Observer, hookimpl
 
 if TYPE_CHECKING:
-    from sightx.plugin import Epoch, Run
+    from sightx.plugin import Epoch, RunInfo
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,7 +26,7 @@ class Curves(Observer):
     every: NonNegativeInt = 0
     """Plot the curves every so many epochs; 0: only at the end of the run."""
 
-    def build(self, run: Run) -> object:
+    def build(self, run: RunInfo) -> object:
         """Return an object that plots."""
         return _Plotter(self.every)
 
@@ -40,7 +40,7 @@ class _Plotter:
         self.best: int | None = None
 
     @hookimpl
-    def sightx_epoch_finished(self, run: Run, epoch: Epoch) -> None:
+    def sightx_epoch_finished(self, run: RunInfo, epoch: Epoch) -> None:
         self.monitor = epoch.monitor
         if epoch.is_best:
             self.best = epoch.number
@@ -48,23 +48,23 @@ class _Plotter:
             self._plot_curves(run)
 
     @hookimpl
-    def sightx_run_finished(self, run: Run, result: dict[str, object]) -> None:
-        from sightx.plugin import confusion_plot
+    def sightx_run_finished(self, run: RunInfo, result: dict[str, object]) -> None:
+        from sightx.plugin import plot_confusion_matrix
 
         self._plot_curves(run)
         for split in SPLITS:
             predictions = run.predictions_of(split)
             if predictions is not None and (predictions.labels >= 0).any():
                 path = run.directory / "plots" / f"confusion-{split}.png"
-                confusion_plot(predictions, path, title=split)
+                plot_confusion_matrix(predictions, path, title=split)
 
-    def _plot_curves(self, run: Run) -> None:
-        from sightx.plugin import curves_plot
+    def _plot_curves(self, run: RunInfo) -> None:
+        from sightx.plugin import plot_curves
 
         epochs: list[Any] = run.metrics.select_dtypes("number").to_dict("records")
         if epochs:
             path = run.directory / "plots" / "curves.png"
-            curves_plot(epochs, path, monitor=self.monitor, best=self._best_position(epochs))
+            plot_curves(epochs, path, monitor=self.monitor, best=self._best_position(epochs))
 
     def _best_position(self, epochs: list[dict[str, Any]]) -> int | None:
         """Return the best epoch's position; after a resume it may be one that was not observed."""

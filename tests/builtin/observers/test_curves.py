@@ -10,9 +10,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from sightx.builtin.observers.curves import Curves
-from sightx.evaluation.plots import confusion, curves
+from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
 from sightx.plugin import Epoch, Predictions
-from sightx.registry.hooks import RunHooks
+from sightx.runner.observers import RunHooks
 from sightx.runs.directory import Run
 
 MONITOR = "validation/qwk"
@@ -72,8 +72,10 @@ def test_a_finished_run_has_its_pictures(run, tmp_path):
     hook.sightx_run_finished(run=run, result={"status": "finished"})
     assert plots(run) == ["confusion-validation.png", "curves.png"]
     records = [figures(1, 0.2), figures(2, 0.6), figures(3, 0.5)]
-    curves(records, tmp_path / "curves.png", monitor=MONITOR, best=1)
-    confusion(predictions([0, 1, 1], [0, 1, 0]), tmp_path / "confusion.png", title="validation")
+    plot_curves(records, tmp_path / "curves.png", monitor=MONITOR, best=1)
+    plot_confusion_matrix(
+        predictions([0, 1, 1], [0, 1, 0]), tmp_path / "confusion.png", title="validation"
+    )
     assert same(run.directory / "plots/curves.png", tmp_path / "curves.png")
     assert same(run.directory / "plots/confusion-validation.png", tmp_path / "confusion.png")
 
@@ -89,7 +91,7 @@ def test_a_resumed_run_finds_the_best_epoch_that_it_has_not_heard_of(run, tmp_pa
     live(hook, run, 3, 0.5, best=False)
     hook.sightx_run_finished(run=run, result={"status": "finished"})
     records = [figures(1, math.nan), figures(2, 0.9), figures(3, 0.5)]
-    curves(records, tmp_path / "curves.png", monitor=MONITOR, best=1)
+    plot_curves(records, tmp_path / "curves.png", monitor=MONITOR, best=1)
     assert same(run.directory / "plots/curves.png", tmp_path / "curves.png")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sightx.plugin import Component, Observer, Run, Step, hookimpl
+from sightx.plugin import Component, Observer, RunInfo, Step, hookimpl
 
 
 class RecordLosses(Observer):
@@ -12,12 +12,12 @@ class RecordLosses(Observer):
 
     name = "record-losses"
 
-    def build(self, run: Run) -> RecordLosses:
+    def build(self, run: RunInfo) -> RecordLosses:
         """Return the observer itself: it has no state."""
         return self
 
     @hookimpl
-    def sightx_step_finished(self, run: Run, step: Step) -> None:
+    def sightx_step_finished(self, run: RunInfo, step: Step) -> None:
         """Write the loss of a step; reading it waits for the device, which is fine here."""
         with (run.directory / "losses.txt").open("a") as file:
             file.write(f"{float(step.loss).hex()}\n")

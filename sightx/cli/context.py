@@ -1,0 +1,28 @@
+"""The project that a command works in: its plugins and its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sightx import Run
+    from sightx.registry.registry import Registry
+
+
+def load_project_registry() -> Registry:
+    """Return the components of the working directory's project."""
+    from sightx.registry import loading, project
+
+    return loading.load_registry(project.find_project(Path.cwd()))
+
+
+def find_run(run: str, runs: Path | None) -> tuple[Run, str]:
+    """Return the run that RUN means, and the name of the checkpoint behind its `@`, or "".
+
+    `runs` is the folder of runs; None means that of the working directory's project.
+    """
+    from sightx.registry import project
+    from sightx.runs import lookup
+
+    return lookup.find_run(runs or project.find_project(Path.cwd()).runs, run)
