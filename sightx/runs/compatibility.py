@@ -65,9 +65,10 @@ class Difference:
 
     def to_problem(self) -> Problem:
         """Return a refused difference as a problem."""
-        codes = {"data": "data-changed", "plugin": "code-changed"}
-        if self.key in codes:
-            return Problem(codes[self.key], self.description, self.how_to_allow)
+        if self.key == "data":
+            return Problem("data-changed", self.description, self.how_to_allow)
+        if self.key == "plugin":
+            return Problem("code-changed", self.description, self.how_to_allow)
         return Problem("drift", self.description, self.how_to_allow, self.key)
 
 

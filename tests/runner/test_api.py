@@ -176,9 +176,3 @@ def test_observers_are_objects_components_or_names(
     sightx.run(experiment, observers=by_name, runs=tmp_path / "runs")
     assert (one.count, BUILT[-1].count) == (4, 2)
     assert "validation" in capsys.readouterr().out
-
-
-def test_an_unknown_observer_is_an_error_before_the_run_starts(exact: Path, tmp_path: Path) -> None:
-    with pytest.raises(sightx.SightXError, match="'konsole'"):
-        sightx.run(sightx.load(exact), observers=["konsole"], runs=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()

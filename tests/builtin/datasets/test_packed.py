@@ -102,7 +102,7 @@ def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photogra
     scored = evaluate(after, "test")
     assert scored == pytest.approx(before.result["test"])
     one, two = (Predictor.load(run.directory, "cpu") for run in (before, after))
-    assert one.recipe.least == two.recipe.least == (42, 42)
+    assert one.recipe.min_decoded_size == two.recipe.min_decoded_size == (42, 42)
     assert one.predict_all(files) == two.predict_all(files)
 
 
@@ -133,7 +133,7 @@ def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
         "grayscale", "resize", "grayscale", "resize",
     ]  # fmt: skip
     assert predictor.recipe.shape == (1, 8, 8)
-    assert predictor.recipe.least == ((42, 42) if decode == "scaled" else None)
+    assert predictor.recipe.min_decoded_size == ((42, 42) if decode == "scaled" else None)
 
     listed = run.predictions("test")
     stored = run.predictions_of("test").probabilities
@@ -175,7 +175,7 @@ def test_a_run_does_not_go_on_with_another_pack(original, pack, tmp_path, change
             sightx.resume(run, changes=longer)
     longer = ["training.epochs=3"]
     with pytest.raises(
-        IncompatibleResumeError, match=r"data-changed\] the pack was prepared otherwise"
+        IncompatibleResumeError, match=r"data-changed\] the pack was preprocessed differently"
     ):
         sightx.resume(run, changes=longer)
     assert sightx.resume(run, changes=longer, allow_data_change=True).result["epoch"] >= 1
