@@ -46,10 +46,7 @@ def plot_confusion_matrix(predictions: Predictions, path: Path, *, title: str = 
 def curves_figure(epochs: Epochs, *, monitor: str, best: int | None) -> Figure:
     """Draw losses, accuracies with the monitored metric, and the learning rate over the epochs.
 
-    Args:
-        epochs: At least one epoch.
-        monitor: The name of the monitored metric.
-        best: The position in `epochs` to mark as the best, or None.
+    `epochs` has at least one epoch; `best` is the position of the one to mark, or None.
     """
     figure = _new_figure(10.0, 4.6)
     has_lr = any("lr" in epoch for epoch in epochs)

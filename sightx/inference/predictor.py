@@ -55,15 +55,10 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Predictor:
-        """Load the best checkpoint of a run directory, or the checkpoint in a directory.
+        """Load the preferred checkpoint of a run directory, or a checkpoint's own directory.
 
-        Args:
-            path: A run directory, or the directory of a checkpoint in it.
-            device: cpu, cuda, cuda:1, mps, or auto.
-
-        Raises:
-            RunError: The run has no checkpoint, or the checkpoint is damaged.
-            PluginError: A component is not installed.
+        `device` is cpu, cuda, cuda:1, mps or auto. Raises RunError if there is no checkpoint or it
+        is damaged, PluginError if a component is not installed.
         """
         folder = Path(path)
         if (folder / checkpoints.MANIFEST).is_file():

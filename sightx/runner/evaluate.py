@@ -34,17 +34,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Predict a split of a run's own data, write the predictions, and return the metrics.
 
-    If the run directory is read-only, the predictions are not kept, which is a warning.
-
-    Args:
-        run: The run.
-        split: train, validation or test.
-        checkpoint: The name of a checkpoint; "" means the run's preferred one.
-        progress: Called with (done, total) while images are preprocessed.
-
-    Raises:
-        DataError: The data are not those that the run was trained on.
-        RunError: The run is in use, or has no such checkpoint.
+    Without the name of a `checkpoint` the run's preferred one is used. If the run directory is
+    read-only, the predictions are not kept, which is a warning. Raises DataError if the data are
+    not those of the run, RunError if the run is in use or has no such checkpoint.
     """
     writable = os.access(run.directory, os.W_OK)
     with lock.run_lock(run.directory) if writable else nullcontext():

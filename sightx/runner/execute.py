@@ -173,7 +173,7 @@ class Execution:
         with self._checkpoint_manager(trainer) as manager:
             if state:  # the run may have stopped before its names moved to this checkpoint
                 is_epoch_end = state.is_between_epochs and trainer.history.epochs
-                manager.save(self._checkpoint_names(trainer) if is_epoch_end else {LAST})
+                manager.save_current(self._checkpoint_names(trainer) if is_epoch_end else {LAST})
             self._hooks.call("sightx_run_started", experiment=self.experiment, run=self.run)
             self._warn_of_several_processes(trainer.module)
             self.collectives.barrier()  # rank 0 has written files and called observers
@@ -240,7 +240,7 @@ class Execution:
         }
         self.run.write_epoch({**row, **epoch.metrics})
         self._hooks.call("sightx_epoch_finished", run=self.run, epoch=epoch)
-        manager.save(names)
+        manager.save_current(names)
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Score validation and test with the preferred checkpoint."""
@@ -269,7 +269,7 @@ class Execution:
         """Raise _AgreedStop on all ranks if a signal has reached one; save a checkpoint before."""
         if number := self.collectives.all_reduce_max(self._stop.number):
             if manager:
-                manager.save({LAST})
+                manager.save_current({LAST})
                 manager.wait()
             if self.collectives.world_size > 1:
                 ignore_stop_signals()

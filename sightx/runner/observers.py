@@ -78,13 +78,8 @@ def _default_name(observer: object) -> str:
 class Observers:
     """Call run hooks on observers; one that fails is reported to `warn` and dropped.
 
-    Args:
-        run: The run to watch.
-        observers: Objects with hooks, or observer components, which are built for the run.
-        warn: Gets one line per observer that is dropped.
-
-    Raises:
-        PluginError: An observer implements an unknown hook, or none.
+    Observer components are built for the run; other objects have the hooks themselves. Raises
+    PluginError for an object that implements an unknown hook, or none.
     """
 
     def __init__(

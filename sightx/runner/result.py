@@ -18,12 +18,8 @@ from sightx.runs.directory import Run
 class ResultWriter:
     """Collect what result.json will contain, and write it when the run ends.
 
-    Args:
-        run: The run.
-        registry: The plugins, to attribute a failure to one of them.
-        on_finished: Called with the result once it is written.
-        enabled: Whether anything is written. It is False on ranks other than 0, and for a resumed
-            run until it continues: until then the run keeps its earlier result.
+    Nothing is written while `enabled` is False: on ranks other than 0, and for a resumed run until
+    it continues. `registry` attributes a failure to a plugin; `on_finished` gets the result.
     """
 
     def __init__(

@@ -37,14 +37,8 @@ def stored_experiment(
 ) -> Experiment:
     """Return the experiment of a run; checks that are newer than the run are not applied.
 
-    Args:
-        run: The run.
-        changes: Overrides, `key=value`.
-        project: The run's project; None searches for it.
-
-    Raises:
-        PluginError: A component is not installed.
-        SpecError: An override is wrong.
+    `changes` are overrides, `key=value`; `project` is the run's project, None searches for it.
+    Raises PluginError if a component is not installed, SpecError if an override is wrong.
     """
     path = run.directory / "experiment.toml"
     examined = examine(path, changes, project or find_run_project(run))

@@ -55,18 +55,11 @@ def verify_resume(
     on_progress: Callable[[str], None] = lambda text: None,
     runs: Path | None = None,
 ) -> ResumeCheck:
-    """Train twice, once without and once with stops, and compare every checkpoint.
+    """Train about `steps` steps twice, without and with stops, and compare every checkpoint.
 
-    Args:
-        experiment: The experiment; its runs in the project are left alone.
-        project: The project of the experiment.
-        steps: About how many steps to train.
-        on_progress: Called with a line about what is being done.
-        runs: The folder of runs that the experiment's initial weights may come from.
-
-    Raises:
-        RunError: The first difference, with its likely cause.
-        SightXError: A run of the experiment failed.
+    `on_progress` gets a line about what is being done; `runs` is the folder of runs that the
+    initial weights may come from, by default that of `project`. Raises RunError for the first
+    difference, with its likely cause, and the error of a run that fails.
     """
     with tempfile.TemporaryDirectory(prefix="sightx-verify-") as name:
         folder = Path(name)

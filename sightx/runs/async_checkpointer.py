@@ -99,19 +99,12 @@ class AsyncCheckpointer:
             self._thread.shutdown()
 
 
-class CheckpointManager:
-    """Save the state of a run when it is due, in the background.
+class CheckpointManager(AsyncCheckpointer):
+    """Save the state of a run whenever it is due.
 
-    Args:
-        folder: The folder of checkpoints in the run directory.
-        execution: Settings: after how many steps and minutes a state is saved.
-        get_state: Returns the current state of training.
-        get_recipe: Returns what a prediction needs in addition to the weights.
-        on_saved: Called with the directory name of each checkpoint that is safe on disk.
-
-    Raises:
-        ResourceError: The disk has no room for two states.
-        PluginError: A component keeps a value that a checkpoint cannot hold.
+    `get_recipe` returns what a prediction needs in addition to the weights; `on_saved` gets the
+    directory name of each checkpoint that is safe on disk. Raises ResourceError if the disk has no
+    room for two states, PluginError if a component keeps a value that a checkpoint cannot hold.
     """
 
     def __init__(
@@ -122,44 +115,27 @@ class CheckpointManager:
         get_recipe: Callable[[], Mapping[str, Any]],
         on_saved: Callable[[str], None],
     ) -> None:
-        self._every_steps = execution.save_every_steps
-        self._every_seconds = execution.save_every_minutes * 60
+        super().__init__(folder)
+        self._execution = execution
         self._get_state, self._get_recipe, self._on_saved = get_state, get_recipe, on_saved
         self._last_save = time.monotonic()
         state = get_state()
         # An optimizer has no state before its first step; Adam will keep two values per weight.
         checkpoints.require_space(folder.parent, state, times=2 if state.optimizer else 6)
-        self._checkpointer = AsyncCheckpointer(folder)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        """Wait until the last checkpoint is safe."""
-        self._checkpointer.__exit__(*error)
 
     def step_finished(self, step: int) -> None:
         """Save the state after step number `step` if it is due; raise errors of earlier saves."""
-        self._checkpointer.poll()
-        elapsed = time.monotonic() - self._last_save
-        is_late = self._every_seconds and elapsed >= self._every_seconds
-        if is_late or (self._every_steps and step % self._every_steps == 0):
-            self.save({checkpoints.LAST})
+        self.poll()
+        every_steps, minutes = self._execution.save_every_steps, self._execution.save_every_minutes
+        is_late = minutes and time.monotonic() - self._last_save >= minutes * 60
+        if is_late or (every_steps and step % every_steps == 0):
+            self.save_current({checkpoints.LAST})
 
-    def save(self, names: Collection[str]) -> None:
+    def save_current(self, names: Collection[str]) -> None:
         """Start to save the current state under some names."""
-        self._checkpointer.save(
-            self._get_state(),
-            self._get_recipe(),
-            sorted(names),
-            lambda path: self._on_saved(path.name),
-        )
+        state, recipe = self._get_state(), self._get_recipe()
+        self.save(state, recipe, sorted(names), lambda path: self._on_saved(path.name))
         self._last_save = time.monotonic()
-
-    def wait(self) -> None:
-        """Wait until every checkpoint is safe on disk."""
-        self._checkpointer.wait()
 
 
 class NullCheckpointManager(CheckpointManager):
@@ -168,16 +144,16 @@ class NullCheckpointManager(CheckpointManager):
     def __init__(self) -> None:
         """Do nothing."""
 
-    def __exit__(self, *error: Any) -> None:
-        """Do nothing."""
-
     def step_finished(self, step: int) -> None:
         """Do nothing."""
 
-    def save(self, names: Collection[str]) -> None:
+    def save_current(self, names: Collection[str]) -> None:
         """Do nothing."""
 
     def wait(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
         """Do nothing."""
 
 

@@ -51,18 +51,12 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     """Write a checkpoint below `folder`, let `names` point to it, and return its directory.
 
     The newest `KEEP_LAST` checkpoints stay, and all that a name points to. Checkpoints of later
-    steps are removed: they belong to a future that this run, resumed from an earlier step, does not
-    reach. A complete checkpoint of the same step is kept as it is.
+    steps are removed: a run that was resumed from an earlier step may not reach them again. An
+    undamaged checkpoint of the same step is kept as it is. `recipe` is what a prediction needs in
+    addition to the weights, as JSON values.
 
-    Args:
-        folder: The folder of checkpoints; it is created if its parent exists.
-        state: The state of training.
-        recipe: What a prediction needs in addition to the weights, as JSON values.
-        names: The names that now mean this checkpoint.
-
-    Raises:
-        ResourceError: The disk refuses; all earlier checkpoints are unchanged.
-        PluginError: The state holds a value that cannot be stored.
+    Raises ResourceError if the disk refuses: all earlier checkpoints are unchanged. Raises
+    PluginError if the state holds a value that cannot be stored.
     """
     files = {
         _WEIGHTS: _tensors_to_bytes(state.weights),

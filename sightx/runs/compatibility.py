@@ -168,13 +168,9 @@ def compare_environments(before: Tables, now: Tables) -> list[Difference]:
 def compare_samples(
     before: pd.DataFrame, now: pd.DataFrame, added: Collection[str], *, allowed: bool
 ) -> list[Difference]:
-    """Compare the samples of a run with the data now.
+    """Compare samples: path, label and sha256 of the image's content, as strings.
 
-    Args:
-        before: The recorded samples: path, label and sha256 of the image's content, as strings.
-        now: The same columns of the data now.
-        added: Paths of samples that were added later; the run continues without them.
-        allowed: Whether the run may continue with changed images and labels.
+    `added` are paths of samples that were added later; the run continues without them.
     """
     old = before.set_index("path")
     new = now.set_index("path").reindex(old.index)

@@ -160,11 +160,10 @@ class Run:
         self.__dict__.pop("tables", None)
 
     def write_split(self, frame: pd.DataFrame, hashes: Sequence[str]) -> None:
-        """Write split.csv, a file that the split `listed` can read.
+        """Write split.csv, which the split `listed` can read.
 
-        Args:
-            frame: One row per sample with path, group, label and split.
-            hashes: The SHA-256 of each image's content, in the order of the frame.
+        `frame` has path, group, label and split per sample; `hashes` are the SHA-256 of the images'
+        contents in the same order.
         """
         self._replace("split.csv", _split_rows(frame, hashes))
 
@@ -258,16 +257,8 @@ def create_run(
     """Create the directory of a new run with everything that is known before it starts.
 
     It gets its name only when all of that is written: there is no run without its experiment.
-    Temporary directories that a crash left behind are removed after a day.
-
-    Args:
-        root: The folder of runs.
-        experiment: The experiment to execute.
-        environment: The contents of environment.json.
-        spec: The spec as it was written; "" for an experiment built in Python.
-
-    Raises:
-        ResourceError: The directory cannot be created.
+    Temporary directories that a crash left behind are removed after a day. `spec` is the spec as it
+    was written. Raises ResourceError if the directory cannot be created.
     """
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
     try:
