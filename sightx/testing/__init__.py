@@ -1,9 +1,9 @@
-"""Contract tests for plugin authors."""
+"""Contract tests for plugin authors, and small data to test components with."""
 
 from __future__ import annotations
 
+from sightx.testing.assertions import CheckResult
 from sightx.testing.contract import check, contract
-from sightx.testing.demands import Finding
-from sightx.testing.worlds import history, images, predictions, table
+from sightx.testing.fixtures import history, images, predictions, table
 
-__all__ = ["Finding", "check", "contract", "history", "images", "predictions", "table"]
+__all__ = ["CheckResult", "check", "contract", "history", "images", "predictions", "table"]

@@ -1,9 +1,8 @@
-"""Run every check that applies to a component."""
+"""Run all checks of a component."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,94 +10,77 @@ from pathlib import Path
 from typing import Any
 
 from sightx.plugin import Component
-from sightx.testing import general
-from sightx.testing.demands import Finding, find
-from sightx.testing.examples import built_in
+from sightx.testing.assertions import CheckResult, run_check
+from sightx.testing.checks import component as general
+from sightx.testing.examples import builtin_example
 
 Example = Callable[[Path], Mapping[str, Any]]
-
-# Where the checks of each kind are; none is imported before a component of the kind is checked.
-_CHECKS = {
-    "augment": "pixels:AUGMENT",
-    "checkpoint": "policies:CHECKPOINT",
-    "dataset": "tables:DATASET",
-    "postprocess": "judging:DECIDE",
-    "loss": "losses:LOSS",
-    "metric": "judging:METRIC",
-    "model": "models:MODEL",
-    "normalize": "pixels:NORMALIZE",
-    "observer": "watching:OBSERVER",
-    "optimizer": "optimizing:OPTIMIZER",
-    "preprocess": "preparing:PREPARE",
-    "sampler": "tables:SAMPLER",
-    "scheduler": "policies:SCHEDULER",
-    "split": "tables:SPLIT",
-    "stopping": "policies:STOPPING",
-}
 
 
 def contract(
     component: Component | type[Component], /, *, example: Example | None = None, **settings: Any
-) -> list[Finding]:
-    """Return what every check of a component's kind finds.
+) -> list[CheckResult]:
+    """Return the results of all checks of a component, or of a class.
 
-    A class is made with `settings`; or with what `example(folder)` returns, after it has written
-    the data that the component needs into the folder; or with the class's own `example`; or with
-    its defaults.
+    A class is instantiated with `settings`. Without them, it is instantiated with the settings that
+    `example(folder)` returns, after it has written the data that the component needs into the
+    folder; `example` may also be a static method of the class. Without an example, defaults are
+    used.
     """
     cls = component if isinstance(component, type) else type(component)
-    findings = [find(check, cls) for check in general.CLASS]
-    with settled(component, example=example, **settings) as (made, fault):
-        if made is None:
-            return [*findings, Finding("settings", False, fault)]
-        findings += [find(check, made) for check in general.SETTINGS]
-        module, _, name = _CHECKS[cls.kind].partition(":")
-        checks = getattr(importlib.import_module(f"sightx.testing.{module}"), name)
+    results = [run_check(check, cls) for check in general.CLASS_CHECKS]
+    with instantiated(component, example=example, **settings) as (instance, error):
+        if instance is None:
+            return [*results, CheckResult("settings", False, error)]
+        results += [run_check(check, instance) for check in general.SETTINGS_CHECKS]
+        # Only the checks of one kind are imported.
+        checks = importlib.import_module(f"sightx.testing.checks.{cls.kind}").CHECKS
         with _one_thread():
-            return [*findings, *(find(check, made) for check in checks)]
+            return [*results, *(run_check(check, instance) for check in checks)]
 
 
 def check(
     component: Component | type[Component], /, *, example: Example | None = None, **settings: Any
 ) -> None:
-    """Raise AssertionError, a line for each promise that the component breaks."""
-    found = contract(component, example=example, **settings)
-    broken = [str(finding) for finding in found if not finding.ok]
-    if broken:
-        raise AssertionError(f"{_title(component)}\n" + "\n".join(broken))
+    """Raise AssertionError with one line per failed check; the arguments are `contract`'s."""
+    results = contract(component, example=example, **settings)
+    if failures := [str(result) for result in results if not result.ok]:
+        title = f"{getattr(component, 'kind', 'component')} {getattr(component, 'name', '?')!r}"
+        raise AssertionError(f"{title} breaks its contract:\n" + "\n".join(failures))
 
 
 @contextmanager
-def settled(
+def instantiated(
     component: Component | type[Component], /, *, example: Example | None = None, **settings: Any
 ) -> Iterator[tuple[Component | None, str]]:
-    """Make a component with settings, and its data while the context lasts.
+    """Instantiate a class; the data of its example exist until the context ends.
 
-    Yields the component, or None and the one line that says why it cannot be made.
+    Yields the component and "", or None and one line that says why it cannot be instantiated.
     """
     if isinstance(component, Component):
         yield component, ""
         return
-    made: Component | None
+    instance, message = None, ""
     with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
-        source = example or getattr(component, "example", None) or built_in(component)
+        source = example or getattr(component, "example", None) or builtin_example(component)
         try:
-            chosen = settings or (source(Path(folder)) if source else {})
-            made, fault = _made(component, chosen), ""
+            settings = settings or (dict(source(Path(folder))) if source else {})
+            instance = general.instantiate(component, settings)
         except Exception as error:
-            made, fault = None, _way_out(component, error)
-        yield made, fault
+            message = _explain(component, error)
+        yield instance, message
 
 
-def _made(cls: type[Component], settings: Mapping[str, Any]) -> Component:
-    text = json.dumps(general.plain(settings), default=str)
-    context = {"registry": general.Known(tuple(settings.values()))}
-    return cls.model_validate_json(text, context=context)
+def _explain(cls: type[Component], error: Exception) -> str:
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    required = [key for key, info in cls.model_fields.items() if info.is_required()]
+    needs = f"it needs {', '.join(required)}; " if required else ""
+    return f"{needs}pass settings, or give the class a static method example(folder): {line}"
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch compute on one thread: on images this small, more only wait for each other."""
+    """Let torch use one thread: for images this small, more threads are slower."""
     import torch
 
     before = torch.get_num_threads()
@@ -107,15 +89,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _way_out(cls: type[Component], error: Exception) -> str:
-    line = " ".join(f"{type(error).__name__}: {error}".split())
-    required = [key for key, info in cls.model_fields.items() if info.is_required()]
-    needs = f"it needs {', '.join(required)}; " if required else ""
-    return f"{needs}give settings, or the class a static method example(folder): {line}"
-
-
-def _title(component: Component | type[Component]) -> str:
-    kind = getattr(component, "kind", "component")
-    return f"{kind} {getattr(component, 'name', '?')!r} breaks its contract:"

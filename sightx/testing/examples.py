@@ -1,4 +1,4 @@
-"""Settings, and where needed data, with which the built-in components can be tried."""
+"""Settings, and data if needed, to test the built-in components with."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from sightx.plugin import Component
-from sightx.testing.worlds import images, table
+from sightx.testing.fixtures import images, table
 
 Settings = dict[str, Any]
 
 
-def built_in(cls: type[Component]) -> Callable[[Path], Settings] | None:
-    """Return the example of a built-in component that does not do with its defaults."""
+def builtin_example(cls: type[Component]) -> Callable[[Path], Settings] | None:
+    """Return the example of a built-in component that cannot be tested with its defaults."""
     if cls.__module__.partition(".")[0] != "sightx":
         return None
-    return _EXAMPLES.get((cls.kind, cls.name))
+    return EXAMPLES.get((cls.kind, cls.name))
 
 
 def _fixed(**settings: Any) -> Callable[[Path], Settings]:
@@ -28,7 +28,7 @@ def _fixed(**settings: Any) -> Callable[[Path], Settings]:
 
 
 def _csv(folder: Path) -> Settings:
-    """Write four photographs of two classes and two patients."""
+    """Write four images of two classes and two patients."""
     names = [f"{number}.png" for number in range(4)]
     _write(folder, names)
     labels = ("ill", "well", "well", "ill")
@@ -38,7 +38,7 @@ def _csv(folder: Path) -> Settings:
 
 
 def _eyepacs(folder: Path) -> Settings:
-    """Write both eyes of two patients."""
+    """Write images of both eyes of two patients."""
     names = [f"{patient}_{eye}" for patient in (10, 13) for eye in ("left", "right")]
     _write(folder / "train", [f"{name}.jpeg" for name in names])
     lines = [f"{name},{grade}" for grade, name in enumerate(names)]
@@ -47,10 +47,10 @@ def _eyepacs(folder: Path) -> Settings:
 
 
 def _image_folder(folder: Path) -> Settings:
-    """Write a side of two classes for training and one for validation."""
-    for side in ("train", "val"):
+    """Write images of two classes for training and validation."""
+    for split in ("train", "val"):
         for name in ("cat", "fish"):
-            _write(folder / side / name, ["0.png", "1.png"])
+            _write(folder / split / name, ["0.png", "1.png"])
     return {"root": folder}
 
 
@@ -69,7 +69,7 @@ def _cifar10(folder: Path) -> Settings:
 
 
 def _shards(folder: Path) -> Settings:
-    """Write a tar file of four photographs, with its index."""
+    """Write a tar file of four images, and its index."""
     names = [f"{number}.png" for number in range(4)]
     _write(folder / "images", names)
     rows = ["path,label,group,split,sha256,shard,key,offset,size"]
@@ -81,11 +81,11 @@ def _shards(folder: Path) -> Settings:
             tar.add(folder / "images" / name, name)
     size = (folder / "shard-000000.tar").stat().st_size
     shards = {"shards": [{"name": "shard-000000.tar", "size": size}]}
-    return _described(folder, "shards.json", rows, shards)
+    return _write_index(folder, "shards.json", rows, shards)
 
 
 def _packed(folder: Path) -> Settings:
-    """Write the pixels of four photographs, with their index."""
+    """Write the pixels of four images, and their index."""
     pixels = images(4, (16, 24))[0].numpy()
     rows, records = ["path,label,group,split,sha256"], b""
     for number, row in enumerate(pixels):
@@ -99,17 +99,17 @@ def _packed(folder: Path) -> Settings:
     (shelf / "about.json").write_text(json.dumps({"format": 1, "shape": [3, 16, 24]}))
     resized = {"preprocess": {"use": "resize", "size": [16, 24]}, "origin": {"name": "resize"}}
     pack = {"chain": [resized], "decode": "exact", "decoded_for": 1, "source": {}}
-    return {**_described(folder, "pack.json", rows, pack), "shape": [3, 16, 24]}
+    return {**_write_index(folder, "pack.json", rows, pack), "shape": [3, 16, 24]}
 
 
 def _sample(number: int, content: bytes) -> str:
-    """Return what an index says of one of four photographs."""
-    label, side = ("ill", "well")[number % 2], ("train", "validation")[number // 2]
-    return f"{number}.png,{label},p{number // 2},{side},{hashlib.sha256(content).hexdigest()}"
+    """Return the row of one of four images in an index."""
+    label, split = ("ill", "well")[number % 2], ("train", "validation")[number // 2]
+    return f"{number}.png,{label},p{number // 2},{split},{hashlib.sha256(content).hexdigest()}"
 
 
-def _described(folder: Path, name: str, rows: list[str], more: Settings) -> Settings:
-    """Write an index and a description as `sightx prepare` does."""
+def _write_index(folder: Path, name: str, rows: list[str], more: Settings) -> Settings:
+    """Write an index and a description like `sightx prepare`."""
     described = {"classes": ["ill", "well"], "ordered": False, "samples": 4, **more}
     (folder / "index.csv").write_text("\n".join([*rows, ""]))
     (folder / name).write_text(json.dumps(described))
@@ -117,7 +117,7 @@ def _described(folder: Path, name: str, rows: list[str], more: Settings) -> Sett
 
 
 def _listed(folder: Path) -> Settings:
-    """Write the sides of half the samples of the table that splits are tried on."""
+    """Write the splits of half of the samples of `table()`."""
     frame = table().frame
     half = frame[frame["group"] < "group015"]
     half[["path", "split"]].to_csv(folder / "split.csv", index=False)
@@ -132,7 +132,7 @@ def _write(folder: Path, names: list[str]) -> None:
         Image.fromarray(pixels.movedim(0, -1).numpy()).save(folder / name)
 
 
-_EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
+EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("augment", "color-jitter"): _fixed(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
     ("augment", "rotate"): _fixed(degrees=30.0),
     ("dataset", "cifar10"): _cifar10,

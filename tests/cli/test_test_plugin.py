@@ -53,7 +53,7 @@ def test_one_component_is_a_line_a_check(sightx, plugin: Path) -> None:
     assert (done.code, done.err) == (0, "")
     *lines, last = done.out.splitlines()
     assert lines[0] == "preprocess same-as-before: name: ok"
-    assert "preprocess same-as-before: shape-tells-the-truth: ok" in lines
+    assert "preprocess same-as-before: shape-matches-output: ok" in lines
     assert last == f"1 components, {len(lines)} checks, 0 failures"
 
 
@@ -61,7 +61,7 @@ def test_a_failure_says_why_and_is_4(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", plugin.stem)
     assert done.code == 4
     (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
-    head = "preprocess corner: settings: fails: it needs size; give settings, or the class a static"
+    head = "preprocess corner: settings: fails: it needs size; pass settings, or give the class a static"
     assert line.startswith(head)
 
 
@@ -73,7 +73,7 @@ def test_an_example_makes_the_component(sightx, plugin: Path) -> None:
     assert done.code == 4
     (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
     assert line.startswith(
-        "preprocess corner: shape-tells-the-truth: fails: shape((3, 40, 60)) says"
+        "preprocess corner: shape-matches-output: fails: shape((3, 40, 60)) returns"
     )
 
 

@@ -1,4 +1,4 @@
-"""Let one check look at one broken component."""
+"""Run one check on one broken component."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from sightx.testing.demands import Check, find
+from sightx.testing.assertions import ContractCheck, run_check
 
 
 @pytest.fixture
-def caught() -> Callable[[Check, Any, str], None]:
-    """Demand that a check finds a fault and says so in one line that holds some words."""
+def assert_fails() -> Callable[[ContractCheck, Any, str], None]:
+    """Assert that a check fails with one line that contains a text."""
 
-    def catch(check: Check, broken: Any, words: str) -> None:
-        finding = find(check, broken)
-        assert not finding.ok, f"{check.__name__} did not see it"
-        assert words in finding.message
-        assert "\n" not in finding.message
+    def assert_one_line(check: ContractCheck, broken: Any, text: str) -> None:
+        result = run_check(check, broken)
+        assert not result.ok, f"{check.__name__} passes"
+        assert text in result.message
+        assert "\n" not in result.message
 
-    return catch
+    return assert_one_line

@@ -6,7 +6,7 @@ from sightx.builtin.datasets.csv import CsvDataset, EyePacs
 from sightx.builtin.preprocess import Grayscale
 from sightx.registry import loading
 from sightx.registry.project import Project
-from sightx.testing.examples import _EXAMPLES, built_in
+from sightx.testing.examples import EXAMPLES, builtin_example
 
 
 class Foreign(CsvDataset):
@@ -14,15 +14,15 @@ class Foreign(CsvDataset):
 
 
 def test_only_what_ships_has_an_example_here(tmp_path: Path) -> None:
-    assert built_in(CsvDataset) is not None
-    assert built_in(Foreign) is None
-    assert built_in(Grayscale) is None
+    assert builtin_example(CsvDataset) is not None
+    assert builtin_example(Foreign) is None
+    assert builtin_example(Grayscale) is None
     registry = loading.load_registry(Project(tmp_path))
-    assert set(_EXAMPLES) < {(e.component.kind, e.component.name) for e in registry.entries()}
+    assert set(EXAMPLES) < {(e.component.kind, e.component.name) for e in registry.entries()}
 
 
 def test_an_example_is_data_that_can_be_read(tmp_path: Path) -> None:
-    source = built_in(EyePacs)
+    source = builtin_example(EyePacs)
     assert source is not None
     table = EyePacs(**source(tmp_path)).table()
     assert table.frame["group"].tolist() == ["10", "10", "13", "13"]

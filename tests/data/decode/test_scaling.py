@@ -3,7 +3,7 @@ import pytest
 from sightx.builtin.preprocess import CenterCrop, CropToFundus, Grayscale, Resize
 from sightx.data.decode.scaling import MARGIN, min_decoded_size
 from sightx.plugin import Preprocess
-from sightx.testing import preparing
+from sightx.testing.checks import preprocess as checks
 
 
 class Counting(Preprocess):
@@ -57,4 +57,4 @@ def test_a_chain_is_asked_from_its_end(chain, wanted):
 
 
 def test_the_contract_is_tried_with_the_margin_that_decoding_keeps():
-    assert preparing._MARGIN == MARGIN
+    assert checks._DECODER_MARGIN == MARGIN

@@ -1,0 +1,181 @@
+"""Checks of components of every kind."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from sightx.plugin import Component, Settings
+from sightx.testing.assertions import ContractCheck, require, require_picklable
+
+HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_CHILD = """
+import importlib.util, json, sys
+sys.path[:], name = json.loads(sys.argv[1]), sys.argv[2]
+before = set(sys.modules)
+try:
+    spec = importlib.util.find_spec(name)
+except ModuleNotFoundError:
+    spec = None  # The module cannot be imported by name: a script or a test.
+if spec:
+    importlib.import_module(name)
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def name(cls: type[Component]) -> None:
+    """Require a name of lower-case words and dashes."""
+    value = getattr(cls, "name", None)
+    require(
+        isinstance(value, str) and _NAME.fullmatch(value),
+        f"the name is {value!r}; write lower-case words with dashes, such as `my-{cls.kind}`",
+    )
+
+
+def docstring(cls: type[Component]) -> None:
+    """Require a docstring, whose first line is shown in listings."""
+    line = (cls.__dict__.get("__doc__") or "").strip().partition("\n")[0]
+    require(line, "there is no docstring; list-plugins shows its first line")
+    require(
+        10 <= len(line) <= 100 and line.endswith("."),
+        f"the docstring begins {line!r}; its first line must be a sentence of 10 to 100 characters",
+    )
+
+
+def revision(cls: type[Component]) -> None:
+    """Require a revision number."""
+    number = cls.revision
+    require(
+        type(number) is int and number >= 1,
+        f"revision is {number!r}; write 1, and increment it whenever results change",
+    )
+
+
+def fields_documented(cls: type[Component]) -> None:
+    """Require a description of every field."""
+    missing = [key for key, info in cls.model_fields.items() if not info.description]
+    require(
+        not missing,
+        f"{', '.join(missing)} has no description; write a docstring below the field",
+    )
+
+
+def cheap_import(cls: type[Component]) -> None:
+    """Require that the module imports nothing heavy, in a new process."""
+    imported = _imported_by(cls.__module__)
+    heavy = [module for module in HEAVY if module in imported]
+    require(
+        not heavy,
+        f"importing {cls.__module__} imports {', '.join(heavy)}; import inside methods",
+    )
+
+
+@cache
+def _imported_by(module: str) -> frozenset[str]:
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), module]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    last = child.stderr.strip().rpartition("\n")[2]
+    require(child.returncode == 0, f"importing {module} in a new process fails: {last}")
+    return frozenset(json.loads(child.stdout.splitlines()[-1]))
+
+
+def immutable(component: Component) -> None:
+    """Require settings that cannot be changed."""
+    for key in type(component).model_fields:
+        try:
+            setattr(component, key, getattr(component, key))
+        except (ValidationError, AttributeError):
+            continue
+        require(False, f"{key} can be set; do not change model_config, settings are frozen")
+
+
+def hashable(component: Component) -> None:
+    """Require settings of immutable types."""
+    for key in type(component).model_fields:
+        try:
+            hash(getattr(component, key))
+        except TypeError:
+            kind = type(getattr(component, key)).__name__
+            require(False, f"{key} holds a {kind}; use a tuple, a frozenset or a Settings class")
+    require(hash(component) == hash(component.model_copy()), "equal settings hash differently")
+
+
+def picklable(component: Component) -> None:
+    """Require that settings can be sent to another process."""
+    require_picklable(component, "define the class at the top of a module")
+
+
+def round_trip(component: Component) -> None:
+    """Require that the component is equal after it is written as a spec and read again."""
+    settings = dict(component)
+    again = instantiate(type(component), settings)
+    require(
+        again == component,
+        f"read again from {_to_json(settings)} it is not equal; "
+        "a validator must accept its own result",
+    )
+
+
+def strict(component: Component) -> None:
+    """Require that unknown keys are refused."""
+    try:
+        instantiate(type(component), {**dict(component), "no-such-setting": 1})
+    except ValidationError:
+        return
+    require(False, "it accepts an unknown key; do not change model_config, settings are strict")
+
+
+def instantiate(cls: type[Component], settings: Mapping[str, Any]) -> Component:
+    """Return a component with settings that are validated as if they were read from a spec."""
+    inner = _InnerComponents(tuple(settings.values()))
+    return cls.model_validate_json(_to_json(settings), context={"registry": inner})
+
+
+def _to_json(settings: Mapping[str, Any]) -> str:
+    return json.dumps(_to_plain(settings), default=str)
+
+
+def _to_plain(value: Any) -> Any:
+    """Return settings as in a spec; an inner component has the key `use`."""
+    if isinstance(value, Component):
+        return {"use": value.use, **_to_plain(dict(value))}
+    if isinstance(value, (Mapping, Settings)):
+        return {key: _to_plain(item) for key, item in dict(value).items()}
+    if isinstance(value, (tuple, list, frozenset)):
+        return [_to_plain(item) for item in value]
+    return value
+
+
+class _InnerComponents:
+    """A registry of the classes of the components inside a value."""
+
+    def __init__(self, value: Any) -> None:
+        self._classes = {(inner.kind, inner.use): type(inner) for inner in _walk(value)}
+
+    def find(self, kind: str, use: str) -> type[Component]:
+        """Return the class of an inner component."""
+        return self._classes[kind, use]
+
+
+def _walk(value: Any) -> Iterator[Component]:
+    if isinstance(value, Component):
+        yield value
+    if isinstance(value, Settings):
+        value = tuple(dict(value).values())
+    if isinstance(value, (tuple, list, frozenset)):
+        for item in value:
+            yield from _walk(item)
+
+
+CLASS_CHECKS: tuple[ContractCheck, ...] = (
+    name, docstring, revision, fields_documented, cheap_import,
+)  # fmt: skip
+SETTINGS_CHECKS: tuple[ContractCheck, ...] = (immutable, hashable, picklable, round_trip, strict)

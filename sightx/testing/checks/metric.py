@@ -1,0 +1,96 @@
+"""Checks of metrics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sightx.plugin import Metric
+from sightx.testing.assertions import ContractCheck, require
+from sightx.testing.fixtures import predictions
+
+if TYPE_CHECKING:
+    from sightx.plugin import Predictions
+
+
+def values_match_compute(metric: Metric) -> None:
+    """Require exactly the names that values() declares, with floats."""
+    given = predictions()
+    declared = metric.values(given.classes)
+    require(declared, "values() returns no name")
+    invalid = set(declared.values()) - {"max", "min"}
+    require(not invalid, f"{invalid} is not a direction; use 'max' or 'min'")
+    computed = metric.compute(given)
+    extra, missing = set(computed) - set(declared), set(declared) - set(computed)
+    require(not extra, f"compute() returns {sorted(extra)[:3]}, which values() does not declare")
+    require(not missing, f"values() declares {sorted(missing)[:3]}, which compute() lacks")
+    types = {type(value).__name__ for value in computed.values()} - {"float"}
+    require(not types, f"compute() returns {', '.join(sorted(types))}; return floats")
+
+
+def compute_is_deterministic(metric: Metric) -> None:
+    """Require the same numbers each time."""
+    one, two = (dict(metric.compute(predictions())) for _ in range(2))
+    require(str(one) == str(two), "compute() differs from call to call")
+
+
+def perfect_beats_wrong(metric: Metric) -> None:
+    """Require that perfect predictions are not worse than wrong ones, in the declared direction."""
+    perfect, wrong = predictions(accuracy=1.0), predictions(accuracy=0.0)
+    best, worst = metric.compute(perfect), metric.compute(wrong)
+    is_defined = not all(map(math.isnan, best.values()))
+    require(is_defined, "for perfect predictions all values are NaN")
+    for key, direction in metric.values(perfect.classes).items():
+        is_worse = best[key] < worst[key] if direction == "max" else best[key] > worst[key]
+        require(
+            not is_worse,
+            f"{key} is {best[key]:.4g} for perfect and {worst[key]:.4g} for wrong predictions, "
+            f"but its direction is {direction!r}",
+        )
+
+
+def edge_cases_are_computed(metric: Metric) -> None:
+    """Require numbers, or NaN, if classes, labels or all samples are missing."""
+    given = predictions()
+    for title, few in (
+        ("no sample", predictions(0)),
+        ("one sample", predictions(1)),
+        ("no label", without_labels(given)),
+        ("an absent class", _without_last_class(given)),
+    ):
+        try:
+            names = set(metric.compute(few))
+        except Exception as error:
+            line = f"{type(error).__name__}: {error}"
+            raise AssertionError(f"with {title} compute() raises {line}; return NaN") from error
+        require(names == set(metric.values(few.classes)), f"with {title} values are missing")
+
+
+def without_labels(given: Predictions) -> Predictions:
+    """Return the predictions with unknown labels."""
+    import numpy as np
+
+    return replace(given, labels=np.full(len(given), -1))
+
+
+def _without_last_class(given: Predictions) -> Predictions:
+    """Return the predictions with neither labels nor decisions of the last class."""
+    import numpy as np
+
+    last = len(given.classes) - 1
+    rows = np.flatnonzero((given.labels < last) & (given.decisions < last))
+    return replace(
+        given,
+        keys=tuple(given.keys[row] for row in rows),
+        groups=tuple(given.groups[row] for row in rows),
+        labels=given.labels[rows],
+        outputs=given.outputs[rows],
+        probabilities=given.probabilities[rows],
+        decisions=given.decisions[rows],
+    )
+
+
+CHECKS: tuple[ContractCheck, ...] = (
+    values_match_compute, compute_is_deterministic, perfect_beats_wrong, edge_cases_are_computed,
+)  # fmt: skip

@@ -1,0 +1,101 @@
+"""Checks of optimizers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+from sightx.plugin import Optimizer
+from sightx.testing.assertions import ContractCheck, require
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_TARGET = 2.0  # Weights start at 1. Weight decay alone would not move them towards 2.
+
+
+def step_decreases_loss(optimizer: Optimizer) -> None:
+    """Require that a step lowers a quadratic loss."""
+    weights, built = _build(optimizer)
+    before = _loss(weights).item()
+    _step(weights, built)
+    after = _loss(weights).item()
+    require(after < before, f"a step on (w - 2)^2 leads from {before:.6g} to {after:.6g}")
+
+
+def param_groups_are_kept(optimizer: Optimizer) -> None:
+    """Require the given groups, with their names, weights and learning rates."""
+    weights, built = _build(optimizer)
+    expected = [("head", optimizer.lr / 10, 1), ("*", optimizer.lr, 1)]
+    actual = [(g.get("name"), g["lr"], len(g["params"])) for g in built.param_groups]
+    require(actual == expected, f"groups {expected} became {actual}; pass them on unchanged")
+    for group in built.param_groups:
+        group["lr"] = 0.0
+    before = [weight.detach().clone() for weight in weights]
+    _step(weights, built)
+    is_same = all(old.equal(new.detach()) for old, new in zip(before, weights, strict=True))
+    require(is_same, "weights change at lr 0; the scheduler sets group['lr'] before each step")
+
+
+def state_can_be_restored(optimizer: Optimizer) -> None:
+    """Require a state of tensors and plain values, with which the next step is the same."""
+    weights, built = _build(optimizer)
+    for _ in range(3):
+        _step(weights, built)
+    state = copy.deepcopy(built.state_dict())
+    _require_plain(state)
+    restored_weights, restored = _build(optimizer)
+    for old, new in zip(weights, restored_weights, strict=True):
+        new.data.copy_(old.data)
+    restored.load_state_dict(state)
+    _step(weights, built)
+    _step(restored_weights, restored)
+    is_same = all(old.equal(new) for old, new in zip(weights, restored_weights, strict=True))
+    require(is_same, "after load_state_dict the next step differs; keep everything in `state`")
+
+
+def _require_plain(state: dict[str, Any]) -> None:
+    import torch
+
+    for values in (*state["state"].values(), *state["param_groups"]):
+        for key, value in values.items():
+            try:
+                isinstance(value, torch.Tensor) or json.dumps(value)
+            except TypeError:
+                kind = type(value).__name__
+                require(False, f"its state {key!r} is a {kind}; use tensors and plain values")
+
+
+def _build(optimizer: Optimizer) -> tuple[list[Tensor], torch.optim.Optimizer]:
+    """Return the weights of two groups with different learning rates, and the optimizer."""
+    import torch
+
+    weights: list[Tensor] = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    groups: list[dict[str, Any]] = [
+        {"params": weights[:1], "lr": optimizer.lr / 10, "name": "head"},
+        {"params": weights[1:], "lr": optimizer.lr, "name": "*"},
+    ]
+    built = optimizer.build(groups)
+    kind = type(built).__name__
+    is_optimizer = isinstance(built, torch.optim.Optimizer)
+    require(is_optimizer, f"build() returns a {kind}, not a torch.optim.Optimizer")
+    return weights, built
+
+
+def _loss(weights: list[Tensor]) -> Tensor:
+    import torch
+
+    return (torch.cat(weights) - _TARGET).square().sum()
+
+
+def _step(weights: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    _loss(weights).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+CHECKS: tuple[ContractCheck, ...] = (
+    step_decreases_loss, param_groups_are_kept, state_can_be_restored,
+)  # fmt: skip

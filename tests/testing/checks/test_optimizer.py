@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sightx.plugin import Optimizer
+from sightx.testing.assertions import run_check
+from sightx.testing.checks import optimizer as checks
+
+
+class O(Optimizer):  # noqa: E742
+    """Go down as a test says."""
+
+    name = "o"
+
+    def build(self, groups):
+        return Rule(groups, {"lr": self.lr})
+
+
+class Rule(torch.optim.Optimizer):
+    """Step by the running mean of the gradient."""
+
+    sign = 1.0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["mean"] = (state.get("mean", weight.grad) + weight.grad) / 2
+                weight.sub_(self.sign * group["lr"] * state["mean"])
+
+
+class Uphill(O):
+    def build(self, groups):
+        rule = Rule(groups, {"lr": self.lr})
+        rule.sign = -1.0
+        return rule
+
+
+class OneRate(O):
+    def build(self, groups):
+        return Rule([w for g in groups for w in g["params"]], {"lr": self.lr})
+
+
+class Deaf(O):
+    def build(self, groups):
+        class Fixed(Rule):
+            @torch.no_grad()
+            def step(self, closure=None):
+                for group in self.param_groups:
+                    for weight in group["params"]:
+                        weight.sub_(0.01 * weight.grad)
+
+        return Fixed(groups, {"lr": self.lr})
+
+
+class Forgetful(O):
+    def build(self, groups):
+        class Counting(Rule):
+            done = 0
+
+            @torch.no_grad()
+            def step(self, closure=None):
+                self.done += 1
+                for group in self.param_groups:
+                    for weight in group["params"]:
+                        weight.sub_(group["lr"] / self.done * weight.grad)
+
+        return Counting(groups, {"lr": self.lr})
+
+
+class Opaque(O):
+    def build(self, groups):
+        class Holding(Rule):
+            def step(self, closure=None):
+                super().step()
+                for values in self.state.values():
+                    values["kind"] = complex(1)
+
+        return Holding(groups, {"lr": self.lr})
+
+
+class NoRule(O):
+    def build(self, groups):
+        return groups
+
+
+BROKEN = [
+    (checks.step_decreases_loss, Uphill(), "a step on (w - 2)^2 leads from 6 to 6.0"),
+    (checks.step_decreases_loss, NoRule(), "build() returns a list"),
+    (checks.param_groups_are_kept, OneRate(), "pass them on unchanged"),
+    (checks.param_groups_are_kept, Deaf(), "weights change at lr 0"),
+    (checks.state_can_be_restored, Forgetful(), "keep everything in `state`"),
+    (checks.state_can_be_restored, Opaque(), "its state 'kind' is a complex"),
+]
+
+
+@pytest.mark.parametrize(("check", "broken", "message"), BROKEN, ids=lambda value: str(value)[:40])
+def test_a_broken_component_fails_its_check(assert_fails, check, broken, message) -> None:
+    assert_fails(check, broken, message)
+
+
+def test_every_check_has_a_broken_component() -> None:
+    assert {row[0] for row in BROKEN} == set(checks.CHECKS)
+    assert all(run_check(check, O()).ok for check in checks.CHECKS)

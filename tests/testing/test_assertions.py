@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from sightx.testing.assertions import (
+    CheckResult,
+    call_declared,
+    require,
+    require_picklable,
+    require_pure,
+    run_check,
+)
+
+
+def test_require_raises_its_message() -> None:
+    require([1], "unseen")
+    with pytest.raises(AssertionError, match="sort it"):
+        require([], "sort it")
+
+
+def test_require_picklable_refuses_a_lambda() -> None:
+    require_picklable((1, "a"), "unseen")
+    with pytest.raises(AssertionError, match=r"it cannot be pickled \(.*\); name it"):
+        require_picklable(lambda: 1, "name it")
+
+
+def fine_thing(subject: object) -> None:
+    """Pass."""
+
+
+def broken_thing(subject: int) -> None:
+    require(subject > 1, "more\nthan one")
+    raise ValueError("a\nb")
+
+
+def test_a_result_is_one_line_whatever_was_raised() -> None:
+    assert str(run_check(fine_thing, 1)) == "fine-thing: ok"
+    assert run_check(broken_thing, 0) == CheckResult("broken-thing", False, "more than one")
+    assert str(run_check(broken_thing, 2)) == "broken-thing: fails: it raised ValueError: a b"
+
+
+def test_methods_get_the_arguments_that_they_declare() -> None:
+    assert call_declared(lambda a, *, b: (a, b), 1, b=2, c=3) == (1, 2)
+
+
+def test_a_function_that_counts_its_calls_is_not_pure() -> None:
+    require_pure(abs, [-1, 2], "unseen")
+    calls: list[int] = []
+    with pytest.raises(AssertionError, match="depends on calls"):
+        require_pure(lambda _: calls.append(0) or len(calls), [1, 2], "depends on calls")
