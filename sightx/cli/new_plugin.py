@@ -1,11 +1,12 @@
-"""`sightx new-plugin`: write a plugin that works, to be changed into one's own."""
+"""`sightx new-plugin`: write a small plugin that works, to start from."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from string import Template
+from typing import TYPE_CHECKING, NoReturn, get_origin
 
 import click
 
@@ -16,154 +17,163 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
+# Kinds whose code needs torch at import, and the module that such code is written to.
+_HEAVY_MODULES = {"model": "network", "loss": "modules"}
 
-@click.command("new-plugin", short_help="Write a plugin of your own that works.")
+# Settings of the new component in its example spec.
+_SETTINGS = {
+    "augment": "share = 0.25", "checkpoint": "count = 2", "dataset": "size = 32",
+    "loss": "gamma = 2.0", "metric": "k = 2", "model": "width = 8", "optimizer": "lr = 2e-3",
+    "postprocess": "strength = 0.5", "preprocess": "gamma = 0.8", "sampler": "share = 0.5",
+    "scheduler": "power = 0.9", "split": "validation = 0.2\ntest = 0.2",
+    "stopping": "target = 0.95",
+}  # fmt: skip
+
+
+@click.command("new-plugin", short_help="Write a small plugin that works, to start from.")
 @click.argument("name")
-@click.option("--kind", required=True, callback=a_kind, help="What it brings: model, loss, ...")
-@click.option("--file", "single", is_flag=True, help="One module for the project's plugin folder.")
+@click.option("--kind", required=True, callback=a_kind, help="Kind of component: model, loss, ...")
+@click.option("--file", "local", is_flag=True, help="Write into the project's plugin folder.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, readable=False), help="The folder to write into."
+    "--output", type=click.Path(path_type=Path, readable=False), help="Folder to write into."
 )
-def command(name: str, kind: str, single: bool, output: Path | None) -> None:
-    """Write the plugin NAME with one component of a kind, its test and a spec that uses it.
+def command(name: str, kind: str, local: bool, output: Path | None) -> None:
+    """Write the plugin NAME with one component, its tests and a spec that uses it.
 
-    A package to install; or with --file one module and a spec.
+    The plugin is a package to install. With --file it is a module in the project's plugin folder,
+    or for a model or loss a folder with two modules.
     """
     from sightx.registry import project
 
     home = project.find_project(output or Path.cwd())
-    module = _module(name, kind, home)
-    texts = _texts(name, module, kind)
-    files = _one_file(texts, home, output) if single else _package(texts, output or Path())
-    for path in files:
+    module = _module_name(name, kind, home)
+    skeleton = _Skeleton(name.replace("_", "-"), module, kind)
+    root = (output or Path()) / skeleton.name
+    if local:
+        files = skeleton.local_files(_plugin_folder(home, output), home.root / "specs")
+    else:
+        files = skeleton.package_files(root)
+    for path in (*files, *(() if local else (root,))):
         if path.exists() or path.is_symlink():
-            _refuse(f"{path} is there already", "nothing is overwritten; choose another name")
-    if not single and (folder := (output or Path()) / texts["name"]).exists():
-        _refuse(f"{folder} is there already", "nothing is overwritten; choose another name")
+            _refuse(f"{path} exists already", "nothing is overwritten; choose another name")
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         click.echo(path)
-    click.echo(_next(texts, files, home, output, single=single))
+    spec = list(files)[-1]
+    if not local:
+        click.echo(f"next: pip install -e {root}; pytest {root}; sightx run {spec}")
+    elif output and output.absolute() not in [path.absolute() for path in home.plugins]:
+        click.echo(f'next: add "{output}" to plugins below [tool.sightx] in pyproject.toml')
+    else:
+        click.echo(f"next: sightx test-plugin {module}; sightx run {spec}")
 
 
-def _module(name: str, kind: str, home: Project) -> str:
-    """Return the module's name. Raises SpecError for one that cannot be, or is taken."""
+def _module_name(name: str, kind: str, home: Project) -> str:
+    """Return the module's name. Raise SpecError if it is not valid, or taken."""
     import importlib.util
     import keyword
     import sys
 
+    from sightx.registry import loading
+
     module = name.replace("-", "_")
     if not _NAME.fullmatch(name) or keyword.iskeyword(module):
-        _refuse(f"{name!r} is no name for a plugin", "write lower-case words with dashes: my-loss")
+        _refuse(f"{name!r} is not a plugin name", "use lower-case words with dashes: my-loss")
     if module in sys.stdlib_module_names:
-        _refuse(f"{module!r} is a module of Python's standard library", "call it otherwise")
+        _refuse(f"{module!r} is a module of Python's standard library", "choose another name")
     if importlib.util.find_spec(module):
-        _refuse(f"a module {module!r} is installed already", "call it otherwise")
-    _refuse_component(name.replace("_", "-"), kind, home)
+        _refuse(f"a module {module!r} is installed already", "choose another name")
+    for entry in loading.load_registry(home).entries(kind):
+        if entry.component.name == name.replace("_", "-"):
+            message = f"the {kind} {entry.component.name!r} is provided by {entry} already"
+            _refuse(message, "choose another name")
     return module
 
 
-def _refuse_component(name: str, kind: str, home: Project) -> None:
-    """Raise SpecError where a component of the kind has the name, whoever brings it."""
-    from sightx.registry import loading
+class _Skeleton:
+    """The files of a new plugin."""
 
-    same = [e for e in loading.load_registry(home).entries(kind) if e.component.name == name]
-    if same:
-        _refuse(f"the {kind} {name!r} is brought by {same[0]} already", "call it otherwise")
+    def __init__(self, name: str, module: str, kind: str) -> None:
+        from sightx.spec.experiment import Experiment
+
+        self.name, self._module, self._kind = name, module, kind
+        self._is_array = get_origin(Experiment.model_fields[kind].annotation) is tuple
+        self._heavy = _HEAVY_MODULES.get(kind)
+        component = _template(f"{kind}.component")
+        docstring = component.partition("class $title")[2].partition('"""')[2]
+        self._values = {
+            "name": name,
+            "module": module,
+            "kind": kind,
+            "title": _class_name(module, kind, component),
+            "summary": docstring.partition("\n")[0].removesuffix('"""'),
+            "heavy": f", or in\n  `{self._heavy}.py`, which `build` imports" if self._heavy else "",
+            "used": ("map(type, {})" if self._is_array else "[type({})]").format(
+                f"experiment.{kind}"
+            ),
+        }
+        for part in ("hook", "contract_test"):
+            self._values[part] = self._render(part).rstrip("\n")
+
+    def package_files(self, root: Path) -> dict[Path, str]:
+        """Return the files of a distribution and their texts; the last is the spec."""
+        return {
+            root / "pyproject.toml": self._render("pyproject"),
+            root / "README.md": self._render("readme"),
+            **self._modules(root / "src" / self._module),
+            root / "src" / self._module / "py.typed": "",
+            root / "tests" / f"test_{self._module}.py": self._render(f"{self._kind}.test"),
+            root / "specs" / f"{self.name}.toml": self._spec(),
+        }
+
+    def local_files(self, folder: Path, specs: Path) -> dict[Path, str]:
+        """Return the modules for a plugin folder and their texts; the last is the spec."""
+        if self._heavy:
+            modules = self._modules(folder / self._module)
+        else:
+            modules = {folder / f"{self._module}.py": self._render(f"{self._kind}.component")}
+        return {**modules, specs / f"{self.name}.toml": self._spec()}
+
+    def _modules(self, folder: Path) -> dict[Path, str]:
+        files = {
+            folder / "__init__.py": self._render("package"),
+            folder / "components.py": self._render(f"{self._kind}.component"),
+        }
+        if self._heavy:
+            files[folder / f"{self._heavy}.py"] = self._render(f"{self._kind}.{self._heavy}")
+        return files
+
+    def _spec(self) -> str:
+        """Return an example spec: the component's table replaces one, or comes before the last."""
+        header = f"[[{self._kind}]]" if self._is_array else f"[{self._kind}]"
+        lines = [header, f'use = "{self.name}"', _SETTINGS.get(self._kind)]
+        table = "\n".join(filter(None, lines))
+        tables = self._render("spec").split("\n\n")
+        replaced = [table if text.startswith(f"[{self._kind}]") else text for text in tables]
+        return "\n\n".join(replaced if table in replaced else [*tables[:-1], table, tables[-1]])
+
+    def _render(self, part: str) -> str:
+        return Template(_template(part)).substitute(self._values)
 
 
-def _texts(name: str, module: str, kind: str) -> Mapping[str, str]:
-    """Return every text of the plugin, by what it is."""
-    from importlib import resources
-    from string import Template
-    from typing import get_origin
-
-    from sightx.spec.experiment import Experiment
-
-    folder = resources.files("sightx.cli") / "templates"
-
-    def template(part: str) -> Template:
-        return Template((folder / f"{part}.tmpl").read_text(encoding="utf-8"))
-
-    component = template(f"{kind}.component")
-    many = get_origin(Experiment.model_fields[kind].annotation) is tuple
-    values = {
-        "name": name.replace("_", "-"),
-        "module": module,
-        "kind": kind,
-        "title": _title(module, kind, component.template),
-        "summary": _summary(component.template),
-        "used": f"map(type, experiment.{kind})" if many else f"[type(experiment.{kind})]",
-    }
-    values["common"] = template("common").substitute(values).rstrip("\n")
-    spec = f'name = "{values["name"]}"\n\n' + template(f"{kind}.spec").substitute(values)
-    return {
-        **values,
-        "component": component.substitute(values),
-        "spec": f"# {values['summary']}\n{spec}",
-        "test": template(f"{kind}.test").substitute(values),
-        "pyproject": template("pyproject").substitute(values),
-        "readme": template("readme").substitute(values),
-    }
+def _template(part: str) -> str:
+    file = resources.files("sightx.cli") / "templates" / f"{part}.tmpl"
+    return file.read_text(encoding="utf-8")
 
 
-def _title(module: str, kind: str, text: str) -> str:
-    """Return the name of the class: one that the template does not use for something else."""
+def _class_name(module: str, kind: str, template: str) -> str:
+    """Return the name of the class, which the template must not use for something else."""
     title = "".join(part.capitalize() for part in module.split("_"))
-    return title + kind.capitalize() if title in re.findall(r"\w+", text) else title
+    return title + kind.capitalize() if title in re.findall(r"\w+", template) else title
 
 
-def _summary(text: str) -> str:
-    """Return the first line of the component's docstring."""
-    docstring = text.partition("class $title")[2].partition('"""')[2]
-    return docstring.partition("\n")[0].removesuffix('"""')
-
-
-def _package(texts: Mapping[str, str], output: Path) -> dict[Path, str]:
-    """Return what a package consists of: each file and its text."""
-    root, module, name = output / texts["name"], texts["module"], texts["name"]
-    return {
-        root / "pyproject.toml": texts["pyproject"],
-        root / "README.md": texts["readme"],
-        root / "src" / module / "__init__.py": texts["component"],
-        root / "src" / module / "py.typed": "",
-        root / "tests" / f"test_{module}.py": texts["test"],
-        root / "specs" / f"{name}.toml": texts["spec"],
-    }
-
-
-def _one_file(texts: Mapping[str, str], home: Project, output: Path | None) -> dict[Path, str]:
-    """Return a module for the project's first plugin folder, and a spec beside its others.
-
-    Raises SpecError where the project has no such folder.
-    """
+def _plugin_folder(home: Project, output: Path | None) -> Path:
+    """Return the project's first plugin folder. Raise SpecError without one."""
     if not output and not home.plugins:
         hint = 'write plugins = ["plugins"] below [tool.sightx] in pyproject.toml, or use --output'
-        _refuse("this project has no folder of plugins", hint)
-    folder = output or home.plugins[0]
-    return {
-        folder / f"{texts['module']}.py": texts["component"],
-        home.root / "specs" / f"{texts['name']}.toml": texts["spec"],
-    }
-
-
-def _next(
-    texts: Mapping[str, str],
-    files: Mapping[Path, str],
-    home: Project,
-    output: Path | None,
-    *,
-    single: bool,
-) -> str:
-    """Return what to do next."""
-    module, *_, spec = files
-    if not single:
-        root = module.parent
-        return f"next: pip install -e {root}; pytest {root}; sightx run {spec}"
-    if output and output.absolute() not in [path.absolute() for path in home.plugins]:
-        return f'next: add "{output}" to plugins below [tool.sightx] in pyproject.toml'
-    return f"next: sightx test-plugin {texts['module']}; sightx run {spec}"
+        _refuse("this project has no plugin folder", hint)
+    return output or home.plugins[0]
 
 
 def _refuse(message: str, hint: str) -> NoReturn:

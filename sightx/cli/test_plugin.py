@@ -1,4 +1,4 @@
-"""`sightx test-plugin`: run the contract kit over what a plugin brings."""
+"""`sightx test-plugin`: run the contract checks of components."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sightx.cli.options import a_kind
+
 if TYPE_CHECKING:
     from sightx.registry.registry import Entry, Registry
 
 
-@click.command("test-plugin", short_help="Check what a component promises.")
+@click.command("test-plugin", short_help="Check components against the contract of their kind.")
 @click.argument("name")
-@click.option("--kind", help="Only components of this kind.")
+@click.option("--kind", callback=a_kind, help="Only components of this kind.")
 def command(name: str, kind: str | None) -> int:
-    """Check what NAME promises: a plugin, a distribution, a component, or `all`.
+    """Check the components NAME: a plugin, a distribution, a component, or `all`.
 
-    A component that needs settings is made with what its static method example(folder) returns.
+    A component that needs settings gets those that its static method example(folder) returns.
     """
     from sightx.registry import loading, project
     from sightx.testing import contract
 
     registry = loading.load_registry(project.find_project(Path.cwd()))
-    entries = _chosen(registry, name, kind)
+    entries = _select(registry, name, kind)
     checks = failures = 0
     for entry in entries:
         title = f"{entry.component.kind} {entry.component.name}"
-        for finding in contract(entry.component):
-            checks, failures = checks + 1, failures + (not finding.ok)
-            click.echo(f"{title}: {finding}")
+        for result in contract(entry.component):
+            checks, failures = checks + 1, failures + (not result.ok)
+            click.echo(f"{title}: {result}")
     broken = [plugin for plugin in registry.broken if name == "all"]
     for plugin in broken:
         click.echo(f"plugin {plugin}: fails: {plugin.error}")
@@ -38,23 +40,18 @@ def command(name: str, kind: str | None) -> int:
     return 4 if failures else 0
 
 
-def _chosen(registry: Registry, name: str, kind: str | None) -> list[Entry]:
-    """Return the entries that a name means. Raises PluginError, SpecError."""
+def _select(registry: Registry, name: str, kind: str | None) -> list[Entry]:
+    """Return the entries with a name. Raise PluginError for a broken plugin, SpecError for none."""
     from sightx.errors import PluginError, Problem, SpecError, did_you_mean
-    from sightx.registry.kinds import KINDS
 
-    kinds = [cls.kind for cls in KINDS]
-    if kind is not None and kind not in kinds:
-        hint = did_you_mean(kind, kinds) or f"known: {', '.join(kinds)}"
-        raise SpecError(Problem("usage", f"no kind is called {kind!r}", hint))
     for plugin in registry.plugins:
         if name in (plugin.name, plugin.distribution) and plugin.state != "loaded":
             message = f"plugin {plugin} at {plugin.place} is {plugin.state}: {plugin.error}"
             raise PluginError(Problem(f"{plugin.state}-plugin", message))
     entries = registry.entries(kind)
     names = {entry: _names(entry) for entry in entries}
-    if chosen := [entry for entry in entries if name == "all" or name in names[entry]]:
-        return chosen
+    if selected := [entry for entry in entries if name == "all" or name in names[entry]]:
+        return selected
     known = sorted(set().union(*names.values()))
     message = f"no plugin or component {f'of the kind {kind} ' if kind else ''}is called {name!r}"
     hint = did_you_mean(name, known) or "sightx list-plugins shows the names"

@@ -16,6 +16,7 @@ import pytest
 from sightx.registry.kinds import KINDS
 
 ALL = [cls.kind for cls in KINDS]
+HEAVY = {"model": ["network"], "loss": ["modules"]}
 CHILD = """
 import json, sys
 import pytest, sightx
@@ -49,7 +50,8 @@ def lay(package: Path, site: Path) -> None:
 
 
 def environment(*paths: Path) -> dict[str, str]:
-    joined = os.pathsep.join(map(str, paths))
+    inherited = os.environ.get("PYTHONPATH")
+    joined = os.pathsep.join([*map(str, paths), *([inherited] if inherited else [])])
     return {**os.environ, "PYTHONPATH": joined, "OMP_NUM_THREADS": "1"}
 
 
@@ -70,19 +72,22 @@ def test_every_kind_validates_and_passes_its_own_tests(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_is_written_is_whole(packages: dict[str, Path]) -> None:
+def test_packages_are_complete(packages: dict[str, Path]) -> None:
     for kind, package in packages.items():
         files = {path.relative_to(package).as_posix() for path in package.rglob("*.*")}
         assert files == {
-            "pyproject.toml", "README.md", f"src/sx_{kind}/__init__.py", f"src/sx_{kind}/py.typed",
+            "pyproject.toml", "README.md", f"src/sx_{kind}/__init__.py",
+            f"src/sx_{kind}/components.py", f"src/sx_{kind}/py.typed",
             f"tests/test_sx_{kind}.py", f"specs/sx-{kind}.toml",
+            *(f"src/sx_{kind}/{module}.py" for module in HEAVY.get(kind, ())),
         }  # fmt: skip
         for path in package.rglob("*.*"):
             text = path.read_text()
             assert "$" not in text, path
             assert all(len(line) <= 100 for line in text.splitlines()), path
-        code = ast.parse((package / "src" / f"sx_{kind}" / "__init__.py").read_text())
-        assert not [node for node in ast.walk(code) if isinstance(node, ast.Pass)]
+        for path in package.rglob("*.py"):
+            code = ast.parse(path.read_text())
+            assert not [node for node in ast.walk(code) if isinstance(node, ast.Pass)], path
         said = tomllib.loads((package / "pyproject.toml").read_text())
         assert said["project"]["entry-points"]["sightx"] == {f"sx-{kind}": f"sx_{kind}"}
         assert said["build-system"]["build-backend"] == "hatchling.build"
@@ -127,26 +132,39 @@ def test_every_kind_can_be_installed_tested_and_run(
         assert (mine["kind"], mine["distribution"]) == (kind, f"sx-{kind}")
 
 
-def test_one_file_goes_into_the_projects_folder(sightx, here: Path, child) -> None:
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("metric", ["sx_tiny.py"]),
+        ("model", ["sx_tiny/__init__.py", "sx_tiny/components.py", "sx_tiny/network.py"]),
+        ("loss", ["sx_tiny/__init__.py", "sx_tiny/components.py", "sx_tiny/modules.py"]),
+    ],
+)
+def test_a_local_plugin_goes_into_the_projects_folder(
+    sightx, here: Path, child, kind: str, files: list[str]
+) -> None:
     (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    done = sightx("new-plugin", "sx-tiny-net", "--kind", "model", "--file")
+    done = sightx("new-plugin", "sx-tiny", "--kind", kind, "--file")
     assert done.code == 0
-    assert (here / "mine" / "sx_tiny_net.py").is_file()
-    assert done.out.splitlines()[-1] == (
-        f"next: sightx test-plugin sx_tiny_net; sightx run {here}/specs/sx-tiny-net.toml"
-    )
-    assert child("validate", "specs/sx-tiny-net.toml").code == 0
-    listed = json.loads(child("list-plugins", "model", "--json").out)["components"]
-    (mine,) = [item for item in listed if item["name"] == "sx-tiny-net"]
-    assert mine["place"].startswith(str(here / "mine" / "sx_tiny_net.py:"))
-    assert "class SxTinyNet(Model)" in (here / "mine" / "sx_tiny_net.py").read_text()
+    *written, following = done.out.splitlines()
+    assert written == [*(str(here / "mine" / file) for file in files),
+                       str(here / "specs" / "sx-tiny.toml")]  # fmt: skip
+    assert following == f"next: sightx test-plugin sx_tiny; sightx run {here}/specs/sx-tiny.toml"
+    assert child("validate", "specs/sx-tiny.toml").code == 0
+    tested = child("test-plugin", "sx_tiny")
+    assert (tested.code, tested.out.splitlines()[-1][-11:]) == (0, " 0 failures"), tested.out
+    listed = json.loads(child("list-plugins", kind, "--json").out)["components"]
+    (mine,) = [item for item in listed if item["name"] == "sx-tiny"]
+    component = here / "mine" / files[-2 if len(files) > 1 else 0]
+    assert mine["place"].startswith(f"{component}:")
+    assert f"class SxTiny({kind.capitalize()})" in component.read_text()
 
 
-def test_one_file_needs_a_folder(sightx, here: Path) -> None:
-    done = sightx("new-plugin", "sx-tiny", "--kind", "loss", "--file")
+def test_a_local_plugin_needs_a_folder(sightx, here: Path) -> None:
+    done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file")
     assert (done.code, done.out) == (2, "")
-    assert done.lines[0].startswith("error[usage] this project has no folder of plugins; write ")
-    done = sightx("new-plugin", "sx-tiny", "--kind", "loss", "--file", "--output", "there")
+    assert done.lines[0].startswith("error[usage] this project has no plugin folder; write ")
+    done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file", "--output", "there")
     assert done.code == 0
     assert (here / "there" / "sx_tiny.py").is_file()
     assert done.out.splitlines()[-1].startswith('next: add "there" to plugins below [tool.sightx]')
@@ -158,13 +176,13 @@ def test_one_file_needs_a_folder(sightx, here: Path) -> None:
         ("random", "'random' is a module of Python's standard library"),
         ("torch", "a module 'torch' is installed already"),
         ("rich", "a module 'rich' is installed already"),
-        ("class", "'class' is no name for a plugin"),
-        ("3d", "'3d' is no name for a plugin"),
-        ("my plugin", "'my plugin' is no name for a plugin"),
-        ("../up", "'../up' is no name for a plugin"),
-        ("a--b", "'a--b' is no name for a plugin"),
-        ("Big", "'Big' is no name for a plugin"),
-        ("resnet50", "the model 'resnet50' is brought by builtin (sightx "),
+        ("class", "'class' is not a plugin name"),
+        ("3d", "'3d' is not a plugin name"),
+        ("my plugin", "'my plugin' is not a plugin name"),
+        ("../up", "'../up' is not a plugin name"),
+        ("a--b", "'a--b' is not a plugin name"),
+        ("Big", "'Big' is not a plugin name"),
+        ("resnet50", "the model 'resnet50' is provided by builtin (sightx "),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(sightx, here: Path, name: str, message: str) -> None:
@@ -179,14 +197,14 @@ def test_nothing_is_overwritten(sightx, here: Path) -> None:
     (here / "sx-one" / "precious").write_text("")
     done = sightx("new-plugin", "sx-one", "--kind", "loss")
     assert (done.code, done.lines) == (
-        2, ["error[usage] sx-one is there already; nothing is overwritten; choose another name"]
+        2, ["error[usage] sx-one exists already; nothing is overwritten; choose another name"]
     )  # fmt: skip
     (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["."]\n')
     (here / "specs").mkdir()
     (here / "specs" / "sx-two.toml").write_text("mine")
     assert sightx("new-plugin", "sx-two", "--kind", "loss", "--file").code == 2
     assert (here / "specs" / "sx-two.toml").read_text() == "mine"
-    assert not (here / "sx_two.py").exists()
+    assert not (here / "sx_two").exists()
 
 
 def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
@@ -197,23 +215,26 @@ def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("loss", "loss"), ("component", "model"), ("focal", "loss")]
+    ("name", "kind"), [("loss", "loss"), ("component", "model"), ("conv-net", "model")]
 )
 def test_a_class_never_takes_a_name_that_its_file_needs(
     sightx, here: Path, name: str, kind: str
 ) -> None:
     assert sightx("new-plugin", name, "--kind", kind).code == 0
-    code = (here / name / "src" / name / "__init__.py").read_text()
+    code = (here / name / "src" / name.replace("-", "_") / "components.py").read_text()
     classes = [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ClassDef)]
-    assert f"{name.capitalize()}{kind.capitalize()}" in classes
+    title = "".join(part.capitalize() for part in [*name.split("-"), kind])
+    assert title in classes
     assert len(set(classes)) == len(classes)
 
 
 def test_the_templates_are_in_the_wheel() -> None:
     folder = resources.files("sightx.cli") / "templates"
     names = {entry.name for entry in folder.iterdir()}
-    parts = {f"{kind}.{part}.tmpl" for kind in ALL for part in ("component", "test", "spec")}
-    assert names == parts | {"common.tmpl", "pyproject.tmpl", "readme.tmpl"}
+    parts = {f"{kind}.{part}" for kind in ALL for part in ("component", "test")}
+    parts |= {f"{kind}.{module}" for kind, modules in HEAVY.items() for module in modules}
+    shared = {"contract_test", "hook", "package", "pyproject", "readme", "spec"}
+    assert names == {f"{part}.tmpl" for part in parts | shared}
     wheel = pytest.importorskip("hatchling.builders.wheel")
     root = Path(__file__).parents[2]
     builder = wheel.WheelBuilder(str(root))

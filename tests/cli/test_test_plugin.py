@@ -61,7 +61,7 @@ def test_a_failure_says_why_and_is_4(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", plugin.stem)
     assert done.code == 4
     (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
-    head = "preprocess corner: settings: fails: it needs size; pass settings, or give the class a static"
+    head = "preprocess corner: settings: fails: it needs size; pass settings, or give the "
     assert line.startswith(head)
 
 
