@@ -55,16 +55,13 @@ TESTED_ELSEWHERE = {
     "cli/predict.py": "cli/test_run.py",
     "console.py": "cli/test_run.py",
     "data/stock.py": "cli/test_prepare.py",
-    "distributed/collectives.py": "training/test_distributed.py",
     "distributed/failures.py": "runner/test_processes.py",
     "distributed/launch.py": "runner/test_processes.py",
     "distributed/rendezvous.py": "runner/test_processes.py",
     "export/packing.py": "builtin/datasets/test_packed.py",
-    "records/events.py": "training/test_events.py",
+    "records/events.py": "training/test_trainer.py",
     "records/run.py": "runner/test_observers.py",
     "runs/environment.py": "runner/test_api.py",
-    "training/capture.py": "training/test_cuda_graph.py",
-    "training/shared.py": "training/test_distributed.py",
 }
 # Files that are known to break the import law, with the reason.
 UNLAWFUL: dict[str, str] = {}

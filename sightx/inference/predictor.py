@@ -51,7 +51,8 @@ class Predictor:
         self.recipe = recipe
         self.device = device
         self.module = module.to(device).eval()
-        to_channels_last(module, device, recipe.precision)  # as in training: the same results
+        # As in training, so that the outputs are the same.
+        to_channels_last(module, recipe.model, device, recipe.precision)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Predictor:

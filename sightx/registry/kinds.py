@@ -195,6 +195,7 @@ class Model(Component):
     """A network."""
 
     kind = "model"
+    channels_last: ClassVar[bool] = False  # whether weights may be stored so (docs/kinds.md)
 
     weights: Weights = "none"
     """Initial weights: none, a name that the model knows, a .safetensors or .pt file, or run:ID."""
@@ -206,10 +207,8 @@ class Model(Component):
 
         Its weights are random, from torch's default generator, which is seeded. Open no file and no
         connection (`initialise` does), and use torch's default device, which may be `meta`. Import
-        code that needs torch here. All state belongs in parameters and buffers.
-
-        `size` is the (height, width) of the images. Raise ValueError, with a message of one line,
-        if the network cannot take such images.
+        what needs torch here. All state is in parameters and buffers. `size` is the (height, width)
+        of the images; raise ValueError, with one line, if the network cannot take such images.
         """
         raise NotImplementedError
 

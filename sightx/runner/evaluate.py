@@ -23,8 +23,8 @@ from sightx.runner.resume import stored_experiment
 from sightx.runs import lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
-from sightx.training.criterion import Criterion
 from sightx.training.evaluate import Evaluator
+from sightx.training.step import Criterion
 
 _log = logging.getLogger("sightx")
 

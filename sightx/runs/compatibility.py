@@ -20,7 +20,7 @@ Tables = Mapping[str, Any]
 
 EPOCHS = "training.epochs"
 # Settings of [execution] that may change the last digits of results.
-_NUMERIC_SETTINGS = {"device", "deterministic", "compile", "cache_features"}
+_NUMERIC_SETTINGS = {"device", "deterministic", "compile", "cuda_graph", "cache_features"}
 _ENVIRONMENT: Mapping[str, Verdict] = {
     "python": "harmless",
     "platform": "changes results",

@@ -82,6 +82,8 @@ class Execution(Settings):
     """Whether what a frozen prefix of the network makes of each image is computed only once."""
     compile: bool = False
     """Whether torch.compile makes kernels for the network."""
+    cuda_graph: bool = False
+    """Whether steps are replayed as a CUDA graph, if that proves to be equal and faster."""
     deterministic: bool = False
     """Whether to use only algorithms that repeat exactly on an accelerator."""
     save_every_steps: NonNegativeInt = 0

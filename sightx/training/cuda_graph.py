@@ -1,10 +1,9 @@
-"""The fastest way to make a step: compiled, replayed as a CUDA graph, or neither with a word why.
+"""Replay full batches as a CUDA graph, once it has proved equal to eager steps and faster.
 
 A graph launches all kernels of a step at once: forward, loss, backward, clipping, optimizer. What
-the host draws or decides stays outside: random changes of images, seeds, learning rates.
-
-Which way is faster is timed anew in each session. So with `execution.deterministic` a graph must
-give the very bits of eager steps: then a run repeats, whichever way each of its steps went.
+the host draws or decides stays outside: augmentation, seeds, learning rates. With
+`execution.deterministic` a graph must give the exact bits of eager steps, so that a run repeats
+whether or not its steps were replayed.
 """
 
 from __future__ import annotations
@@ -12,161 +11,241 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 
 from sightx.data.loader.loader import Batch
-from sightx.spec.experiment import Experiment, Training
-from sightx.training.capture import Capture, OnCuda
-from sightx.training.compile import CompiledNetwork
+from sightx.spec.experiment import Experiment
 from sightx.training.profiling import span
-from sightx.training.step import TrainStep
+from sightx.training.step import StepFunction, TrainStep
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    MakeStep = Callable[[Batch, int, float], tuple[Tensor, Tensor]]
-
 _log = logging.getLogger("sightx")
-_EAGER = 3  # full steps before the try: then an optimizer has all of its state
-_RATES = (1.0, 0.5, 0.25)  # shares of the learning rate in the steps that are compared
-_CLOSE = {"fp32": 1e-3, "bf16": 2e-2}  # how far two losses may be apart
-_APART = 0.05  # how far two ends may be apart, as a share of the way that led there
-_ROUNDS, _TIMED, _SECONDS = 3, 10, 0.5  # timings; the most steps and seconds of each
+_EAGER_STEPS = 3  # full batches before the trial: afterwards the optimizer has all of its state
+_WARM_UP = 3  # calls before the capture: libraries allocate and choose their algorithms
+_LR_FACTORS = (1.0, 0.5, 0.25)  # of the steps that are compared
+_LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
+_STATE_TOLERANCE = 0.05  # as a fraction of the distance that the steps have moved the state
+_TIMINGS, _TIMED_STEPS, _TIMED_SECONDS = 3, 10, 0.5  # the most steps and seconds of each timing
 
 
-def choose_step(experiment: Experiment, rule: TrainStep, module: nn.Module) -> MakeStep:
-    """Return what makes a rule's steps fastest; its network is `module`, or the end of that."""
-    settings = experiment.training
-    if experiment.execution.compile and isinstance(rule.network, nn.Module):
-        rule.network = CompiledNetwork(rule.network, _micro(settings))
-    if rule.batches.device.type != "cuda":
-        return rule
-    if reason := why_not_graphable(experiment, rule):
-        _refuse(reason)
-        return rule
-    return GraphedStep(rule, module, experiment, OnCuda(rule.batches.device))
+class Graphs(Protocol):
+    """A device that captures graphs."""
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function some times, and return what replays its work on the device."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work."""
+
+    def recover(self) -> None:
+        """Repair what a failed capture has left behind."""
 
 
-def why_not_graphable(experiment: Experiment, rule: TrainStep) -> str:
-    """Return why no graph may hold a step; empty where one may be tried."""
-    parts = (experiment.model, experiment.loss, experiment.optimizer)
-    silent = [f"the {part.kind} {part.name}" for part in parts if not part.capturable]
-    if silent:
-        return f"{' and '.join(silent)} did not declare that one may hold it"
-    if not rule.gate.deferred:
+class CudaGraphs:
+    """A CUDA device that captures graphs.
+
+    Follows https://docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs". A replay draws from
+    the seed that is set before it, because a graph reads it from the device's generator.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self._device = torch.device("cuda", index)
+        self._generator = torch.cuda.default_generators[index]
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return the replay of a function's kernels. Raises RuntimeError if that is impossible."""
+        with torch.cuda.device(self._device):
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(current)
+            with torch.cuda.stream(side), _no_synchronization():
+                for _ in range(_WARM_UP):
+                    function()
+            current.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            # The thread that prefetches may synchronise; only this one must not.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                function()
+        return graph.replay
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        torch.cuda.synchronize(self._device)
+
+    def recover(self) -> None:
+        """Give the generator a new state: after a failed capture it refuses to draw."""
+        self.synchronize()
+        fresh = torch.Generator(self._device)
+        self._generator.graphsafe_set_state(fresh.graphsafe_get_state())
+
+
+@contextmanager
+def _no_synchronization() -> Iterator[None]:
+    """Raise RuntimeError for what waits for the device, before it can break a capture."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(action="ignore"):  # an optimizer is capturable, but not captured
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+
+def with_cuda_graph(step: TrainStep, module: nn.Module, experiment: Experiment) -> StepFunction:
+    """Return a step that replays graphs, or the step itself if no graph can hold it."""
+    if reason := why_not_graphable(experiment, step):
+        _log.info("graph: no CUDA graph is replayed: %s", reason)
+        return step
+    return GraphedStep(step, module, experiment, CudaGraphs(step.loader.device))
+
+
+def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
+    """Return why no graph can hold a step; empty if one may be tried."""
+    components = (experiment.model, experiment.loss, experiment.optimizer)
+    undeclared = [f"the {item.kind} {item.name}" for item in components if not item.capturable]
+    if undeclared:
+        return f"{' and '.join(undeclared)} did not declare that one may hold it"
+    if not step.guard.deferred:
         return "nothing on the device can stop the optimizer"
-    if rule.draws and _micro(experiment.training) < experiment.training.batch_size:
-        return "the network may draw, and each micro-batch from a seed of its own"
     return ""
 
 
 class GraphedStep:
-    """Make steps by a rule; full batches by a graph of it, once that has proved right and faster.
+    """Train full batches by a CUDA graph of a step, and all other batches by the step itself.
 
-    Any other batch, and all batches where it has not, go through the rule itself.
+    After some eager steps the graph is captured, compared and timed. Unless it gives the same
+    results, and is faster (`must_be_faster`), the step itself trains all batches.
     """
 
     def __init__(
-        self, rule: TrainStep, module: nn.Module, experiment: Experiment, capture: Capture
+        self,
+        step: TrainStep,
+        module: nn.Module,
+        experiment: Experiment,
+        graphs: Graphs,
+        *,
+        must_be_faster: bool = True,
     ) -> None:
-        self._rule, self._module, self._capture = rule, module, capture
+        self._step, self._module, self._graphs = step, module, graphs
+        self._must_be_faster = must_be_faster
         settings, exact = experiment.training, experiment.execution.deterministic
         self._size = settings.batch_size
-        self._close, self._apart = (0.0, 0.0) if exact else (_CLOSE[settings.precision], _APART)
-        self._seen = 0  # full batches
+        self._loss_tolerance = 0.0 if exact else _LOSS_TOLERANCE[settings.precision]
+        self._state_tolerance = 0.0 if exact else _STATE_TOLERANCE
+        self._full_batches = 0
         self._replay: Callable[[], None] | None = None
-        self._inputs: list[Tensor] = []  # what the graph reads
-        self._loss, self._right = (torch.zeros((), device=rule.batches.device) for _ in range(2))
-        self._rates = [torch.zeros_like(self._loss) for _ in rule.optimizer.param_groups]
+        # What the graph reads and writes: micro-batches, learning rates, loss, correct answers.
+        self._inputs: list[Tensor] = []
+        self._loss, self._num_correct = (
+            torch.zeros((), device=step.loader.device) for _ in range(2)
+        )
+        self._lrs = [torch.zeros_like(self._loss) for _ in step.optimizer.param_groups]
 
-    def __call__(self, batch: Batch, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
-        """Move the weights once; return the batch's loss and how many answers were right.
-
-        Raises NonFiniteError as the rule does.
-        """
+    def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the number of correct answers, as scalars on the device."""
         if len(batch.positions) != self._size:
-            return self._rule(batch, step, multiplier)
-        if self._seen == _EAGER:
-            self._try(batch, step, multiplier)
-        self._seen += 1
-        if self._replay is None or not self._filled(batch, step):
-            return self._rule(batch, step, multiplier)
+            return self._step(batch, step, lr_factor)
+        if self._full_batches == _EAGER_STEPS:
+            self._try_graph(batch, step, lr_factor)
+        self._full_batches += 1
+        if self._replay is None or not self._fill_inputs(batch, step):
+            return self._step(batch, step, lr_factor)
         with span("graph"):
-            self._launch(multiplier)
-        self._rule.gate.watch(step, batch.positions)
-        return self._loss.clone(), self._right.clone()
+            self._launch(lr_factor)
+        self._step.guard.read_later(step, batch.positions)
+        return self._loss.clone(), self._num_correct.clone()
 
-    def _filled(self, batch: Batch, step: int) -> bool:
-        """Copy a batch to where the graph reads; say whether it has the form of the first one."""
-        parts = [tensor for part in self._rule.parts(batch, step) for tensor in part]
+    def _fill_inputs(self, batch: Batch, step: int) -> bool:
+        """Copy a batch to where the graph reads; return whether its tensors have the same form."""
+        tensors = [tensor for pair in self._step.micro_batches(batch, step) for tensor in pair]
         if not self._inputs:
-            self._inputs = [torch.empty_like(tensor) for tensor in parts]
-        if list(map(_form, self._inputs)) != list(map(_form, parts)):
+            self._inputs = [torch.empty_like(tensor) for tensor in tensors]
+        if [(t.shape, t.dtype) for t in self._inputs] != [(t.shape, t.dtype) for t in tensors]:
             return False
-        for here, new in zip(self._inputs, parts, strict=True):
-            here.copy_(new)
+        for buffer, tensor in zip(self._inputs, tensors, strict=True):
+            buffer.copy_(tensor)
         return True
 
     def _body(self) -> None:
-        """Make the step that is captured; only its kernels will be replayed."""
-        rule = self._rule
-        rule.clear()  # so the graph has gradients of its own, which each replay writes anew
-        parts = zip(self._inputs[::2], self._inputs[1::2], strict=True)
-        loss, right = rule.accumulate(parts, self._size)
-        rule.gate.mark(loss)
-        rule.move()
+        """Train on the inputs; a graph of this is captured."""
+        step = self._step
+        step.zero_grad()  # so the graph has its own gradients, which each replay writes anew
+        micro_batches = zip(self._inputs[::2], self._inputs[1::2], strict=True)
+        loss, num_correct = step.forward_backward(micro_batches, self._size)
+        step.guard.set_flag(loss)
+        step.update()
         self._loss.copy_(loss)
-        self._right.copy_(right)
+        self._num_correct.copy_(num_correct)
 
-    def _launch(self, multiplier: float) -> None:
-        """Replay the step on what was filled in."""
-        self._rule.rate(multiplier)
-        for group, rate in zip(self._rule.optimizer.param_groups, self._rates, strict=True):
-            rate.fill_(group["lr"])
+    def _launch(self, lr_factor: float) -> None:
+        self._step.set_lr(lr_factor)
+        for group, lr in zip(self._step.optimizer.param_groups, self._lrs, strict=True):
+            lr.fill_(group["lr"])
         if self._replay:
             self._replay()
 
-    def _try(self, batch: Batch, step: int, multiplier: float) -> None:
-        """Capture a step, compare it and time it; afterwards all is as if nothing had been."""
-        kept = _Kept(self._module, self._rule)
-        batch = batch._replace(pixels=batch.pixels.clone())  # a network may change what it is given
+    def _try_graph(self, batch: Batch, step: int, lr_factor: float) -> None:
+        """Capture a graph and keep it if it is of use; the training state stays as it was."""
+        snapshot = _Snapshot(self._module, self._step)
+        batch = batch._replace(pixels=batch.pixels.clone())  # a network may change its input
         try:
-            reason = self._tried(kept, batch, step, multiplier or 1.0)
+            reason = self._capture(snapshot, batch, step, lr_factor or 1.0)
         except Exception as error:  # of whatever takes part in a step
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            self._capture.recover()
-        kept.restore()
-        self._rule.clear()
+            self._graphs.recover()
+        snapshot.restore()
+        self._step.zero_grad()
         if reason:
             self._replay, self._inputs = None, []
-            _refuse(reason)
+            _log.info("graph: no CUDA graph is replayed: %s", reason)
 
-    def _tried(self, kept: _Kept, batch: Batch, step: int, multiplier: float) -> str:
-        """Return why the graph is of no use; empty where it is."""
-        self._filled(batch, step)
-        with self._rates_on_device():
-            self._replay = self._capture.capture(self._body)
-        if not self._agrees(kept, batch, step, multiplier):
+    def _capture(self, snapshot: _Snapshot, batch: Batch, step: int, lr_factor: float) -> str:
+        """Capture, compare and time a graph; return why it is of no use, empty if it is."""
+        self._fill_inputs(batch, step)
+        with self._lrs_on_device():
+            self._replay = self._graphs.capture(self._body)
+        if not self._agrees(snapshot, batch, step, lr_factor):
             return "its steps differ from eager ones"
-        eager, replayed = self._times(batch, step)
-        times = f"{replayed * 1e6:,.0f} us a step, eagerly {eager * 1e6:,.0f} us"
+        if not self._must_be_faster:
+            return ""
+        eager, replayed = self._time(batch, step)
+        times = f"{replayed * 1e6:,.0f} us per step, eagerly {eager * 1e6:,.0f} us"
         if replayed >= eager:
             return f"that is not faster, {times}"
         _log.info("graph: full batches replay a CUDA graph, %s", times)
         return ""
 
+    def _eager(self, batch: Batch, step: int, lr_factor: float) -> Tensor:
+        """Train on a batch eagerly, without a check on the host; return the loss."""
+        self._step.zero_grad()
+        micro_batches = self._step.micro_batches(batch, step)
+        loss, _ = self._step.forward_backward(micro_batches, self._size)
+        self._step.guard.set_flag(loss)
+        self._step.set_lr(lr_factor)
+        self._step.update()
+        return loss
+
+    def _replayed(self, batch: Batch, step: int, lr_factor: float) -> Tensor:
+        """Train on a batch by the graph, without a check on the host; return the loss."""
+        self._fill_inputs(batch, step)
+        self._launch(lr_factor)
+        return self._loss.clone()
+
     @contextmanager
-    def _rates_on_device(self) -> Iterator[None]:
-        """Let the optimizer read its rates from the device, where a replay can find others."""
-        groups = self._rule.optimizer.param_groups
+    def _lrs_on_device(self) -> Iterator[None]:
+        """Let the optimizer read learning rates from the device: a replay finds new ones there."""
+        groups = self._step.optimizer.param_groups
         before = [dict(group) for group in groups]
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate
+        for group, lr in zip(groups, self._lrs, strict=True):
+            group["lr"] = lr
             if "capturable" in group:
                 group["capturable"] = True
         try:
@@ -175,104 +254,77 @@ class GraphedStep:
             for group, values in zip(groups, before, strict=True):
                 group.update(values)
 
-    def _by_rule(self, batch: Batch, step: int, multiplier: float) -> Tensor:
-        """Make an eager step that tells nobody."""
-        rule = self._rule
-        rule.clear()
-        loss, _ = rule.accumulate(rule.parts(batch, step), self._size)
-        rule.gate.mark(loss)
-        rule.rate(multiplier)
-        rule.move()
-        return loss
+    def _agrees(self, snapshot: _Snapshot, batch: Batch, step: int, lr_factor: float) -> bool:
+        """Return whether some steps of both kinds have the same losses and lead to the same state.
 
-    def _by_graph(self, batch: Batch, step: int, multiplier: float) -> Tensor:
-        """Make a replayed step that tells nobody."""
-        self._filled(batch, step)
-        self._launch(multiplier)
-        return self._loss.clone()
-
-    def _agrees(self, kept: _Kept, batch: Batch, step: int, multiplier: float) -> bool:
-        """Say whether steps of both kinds, with other draws and rates each, lead to the same."""
-        ends = []
-        for make in (self._by_rule, self._by_graph):
-            kept.restore()
-            seen = [make(batch, step + n, multiplier * rate) for n, rate in enumerate(_RATES)]
-            ends.append(([float(loss) for loss in seen], *kept.now()))
-        (losses, weights, buffers), (others, other_weights, other_buffers) = ends
-        return (
-            all(
-                math.isclose(one, other, rel_tol=self._close, abs_tol=self._close)
-                for one, other in zip(losses, others, strict=True)
-            )
-            and _near(weights, other_weights, kept.weights, self._apart)
-            and all(
-                _near([one], [other], [start], self._apart)
-                for one, other, start in zip(buffers, other_buffers, kept.buffers, strict=True)
-            )
+        Each step has its own draws and its own learning rate.
+        """
+        results = []
+        for train in (self._eager, self._replayed):
+            snapshot.restore()
+            losses = [
+                float(train(batch, step + n, lr_factor * by)) for n, by in enumerate(_LR_FACTORS)
+            ]
+            results.append((losses, snapshot.state()))
+        (losses, state), (other_losses, other_state) = results
+        close = self._loss_tolerance
+        return all(
+            math.isclose(one, other, rel_tol=close, abs_tol=close)
+            for one, other in zip(losses, other_losses, strict=True)
+        ) and all(
+            _distance(one, other) <= self._state_tolerance * _distance(one, start)
+            for one, other, start in zip(state, other_state, snapshot.saved, strict=True)
         )
 
-    def _times(self, batch: Batch, step: int) -> tuple[float, float]:
-        """Return the seconds of an eager step and of a replayed one; the weights stay."""
+    def _time(self, batch: Batch, step: int) -> tuple[float, float]:
+        """Return the seconds of an eager step and of a replayed one; the parameters stay."""
 
-        def timed(make: Callable[[Batch, int, float], Tensor], steps: int) -> float:
-            self._capture.settle()
-            started = time.perf_counter()
-            for _ in range(steps):
-                make(batch, step, 0.0)
-            self._capture.settle()
-            return (time.perf_counter() - started) / steps
+        def seconds(train: Callable[[Batch, int, float], Tensor], count: int) -> float:
+            self._graphs.synchronize()
+            start = time.perf_counter()
+            for _ in range(count):
+                train(batch, step, 0.0)
+            self._graphs.synchronize()
+            return (time.perf_counter() - start) / count
 
-        steps = min(_TIMED, max(1, int(_SECONDS / timed(self._by_rule, 1))))
+        count = min(_TIMED_STEPS, max(1, int(_TIMED_SECONDS / seconds(self._eager, 1))))
         rounds = [
-            (timed(self._by_rule, steps), timed(self._by_graph, steps)) for _ in range(_ROUNDS)
+            (seconds(self._eager, count), seconds(self._replayed, count)) for _ in range(_TIMINGS)
         ]
         eager, replayed = map(min, zip(*rounds, strict=True))
         return eager, replayed
 
 
-class _Kept:
-    """Keep what a step changes: `weights`, `buffers`, what the optimizer holds, the gate's flag."""
+class _Snapshot:
+    """A copy of all that a step changes: parameters, buffers, optimizer state, the guard's flag.
 
-    def __init__(self, module: nn.Module, rule: TrainStep) -> None:
-        self._live = rule.weights, list(module.buffers())
-        state = [value for values in rule.optimizer.state.values() for value in values.values()]
+    `saved` and `state()` are in groups that are compared as one: the parameters, then each buffer.
+    """
+
+    def __init__(self, module: nn.Module, step: TrainStep) -> None:
+        self._groups: list[list[Tensor]] = [
+            list(step.parameters),
+            *([buffer] for buffer in module.buffers()),
+        ]
+        state = [value for values in step.optimizer.state.values() for value in values.values()]
         tensors = [value for value in state if isinstance(value, torch.Tensor)]
-        self._rest = [*tensors, rule.gate.flag]
-        self.weights, self.buffers = self.now()
-        self._copies = [value.clone() for value in self._rest]
+        self._rest = [*tensors, step.guard.flag]
+        self._saved_rest = [value.clone() for value in self._rest]
+        self.saved = self.state()
 
-    def now(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return copies of the weights and the buffers."""
-        weights, buffers = ([value.detach().clone() for value in live] for live in self._live)
-        return weights, buffers
+    def state(self) -> list[list[Tensor]]:
+        """Return copies of the parameters and of each buffer."""
+        return [[value.detach().clone() for value in group] for group in self._groups]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put everything back, in place: a graph knows addresses."""
-        here = [*self._live[0], *self._live[1], *self._rest]
-        for tensor, copy in zip(here, (*self.weights, *self.buffers, *self._copies), strict=True):
+        """Put everything back in place: a graph knows addresses."""
+        tensors = [*(t for group in self._groups for t in group), *self._rest]
+        copies = [*(t for group in self.saved for t in group), *self._saved_rest]
+        for tensor, copy in zip(tensors, copies, strict=True):
             tensor.copy_(copy)
-
-
-def _near(
-    one: Sequence[Tensor], other: Sequence[Tensor], start: Sequence[Tensor], apart: float
-) -> bool:
-    """Say whether two ends lie together, measured by the way to one of them."""
-    return _distance(one, other) <= apart * _distance(one, start)
 
 
 def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     pairs = zip(one, other, strict=True)
     return math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in pairs))
-
-
-def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
-
-
-def _micro(settings: Training) -> int:
-    return min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
-
-
-def _refuse(reason: str) -> None:
-    _log.info("graph: no CUDA graph is replayed: %s", reason)

@@ -1,4 +1,4 @@
-"""What a run would find and need: the data opened, the network assembled on the meta device."""
+"""A dry run: open the data and build the network on the meta device, without training."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _META = torch.device("meta")
 
 @dataclass(frozen=True)
 class DryRun:
-    """Say what was found without decoding an image or holding a weight.
+    """What a run would use, found without decoding an image or allocating a weight.
 
-    `counts` has a number a class for each side; `shape` and `outputs` are those of one
-    micro-batch; `memory` is in bytes, for weights, gradients, the optimizer's state and what the
-    backward pass keeps of a micro-batch, in fp32; `problems` are what the checks of the stages data
-    and device found.
+    `counts` has the number of samples per class of each split. `shape` (B, C, H, W) and `outputs`
+    (B, K) are those of a micro-batch. `memory` is in bytes: weights, gradients, optimizer state and
+    the activations that the backward pass of a micro-batch needs, in fp32. `problems` are those of
+    the checks of data and device.
     """
 
     classes: Sequence[str]
@@ -42,44 +42,44 @@ class DryRun:
     problems: Sequence[Problem] = ()
 
     def lines(self) -> list[str]:
-        """Return it in two lines: the data, the network."""
-        sides = ", ".join(f"{sum(counts):,} {side}" for side, counts in self.counts.items())
-        needs = f"{self.memory / 1e9:.2f} GB for one step"
+        """Return two lines of text: the data, the network."""
+        splits = ", ".join(f"{sum(counts):,} {split}" for split, counts in self.counts.items())
+        memory = f"{self.memory / 1e9:.2f} GB for one step"
         return [
-            f"data: {sides} samples of {len(self.classes)} classes; no image was decoded",
+            f"data: {splits} samples of {len(self.classes)} classes; no image was decoded",
             f"network: {self.shape} to {self.outputs}, "
-            f"{self.trainable:,} of {self.weights:,} weights learn, {needs}",
+            f"{self.trainable:,} of {self.weights:,} weights learn, {memory}",
         ]
 
 
 def dry_run(experiment: Experiment) -> DryRun:
-    """Open the data and assemble the network.
+    """Open the data and build the network.
 
-    Raises ResourceError without the device, DataError for the first fault of the table or where
-    files are missing, SpecError where the parts of the network do not go together.
+    Raises ResourceError if the device is missing, DataError for the first fault of the table or if
+    files are missing, SpecError if the parts of the network do not fit together.
     """
     device = setup.choose_device(experiment.execution.device)
     table = dataset.load_split_table(experiment.dataset, experiment.split)
     dataset.check_missing_files(table, experiment.dataset)
-    split = table.frame["split"].to_numpy()
-    counts = {side: table.counts((split == side).nonzero()[0]) for side in SPLITS}
+    splits = table.frame["split"].to_numpy()
+    counts = {split: table.counts((splits == split).nonzero()[0]) for split in SPLITS}
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
     with _META:
         module = setup.build_module(
             experiment.model, experiment.loss, len(table.classes), shape, experiment.seed
         )
         setup.freeze(module, experiment.model.trainable)
-        settings = experiment.training
-        batch = (min(settings.micro_batch_size or settings.batch_size, settings.batch_size), *shape)
-    outputs, memory = _step(experiment, module, batch)
+    settings = experiment.training
+    size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    outputs, memory = _step(experiment, module, (size, *shape))
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return DryRun(
         classes=table.classes,
         counts=counts,
-        shape=batch,
+        shape=(size, *shape),
         outputs=outputs,
-        weights=sum(size for size, _ in sizes),
-        trainable=sum(size for size, learns in sizes if learns),
+        weights=sum(count for count, _ in sizes),
+        trainable=sum(count for count, is_trained in sizes if is_trained),
         memory=memory,
         problems=(
             *checks.run_checks(experiment, "data", table=table),
@@ -91,17 +91,17 @@ def dry_run(experiment: Experiment) -> DryRun:
 def _step(
     experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
-    """Make one step without data; return the shape of the outputs and the bytes it needs."""
+    """Train one step on the meta device; return the shape of the outputs and the bytes needed."""
     optimizer = experiment.optimizer.build(setup.param_groups(module, experiment.optimizer))
     setup.train_mode(module)
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}  # bytes by storage
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = _bytes(tensor)
+    def save(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage()._cdata] = _bytes(tensor)
         return tensor
 
     try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             outputs: Tensor = module(torch.empty(shape, device=_META))
     except (RuntimeError, ValueError) as error:
         message = f"cannot take images of {shape[1:]}: {str(error).splitlines()[0]}"
@@ -116,7 +116,7 @@ def _step(
         for value in values.values()
         if isinstance(value, torch.Tensor)
     )
-    activations = sum(size for key, size in kept.items() if key not in weights)
+    activations = sum(size for key, size in saved.items() if key not in weights)
     total = sum(weights.values()) + gradients + state + activations
     return tuple(outputs.shape), total
 

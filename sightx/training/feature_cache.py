@@ -1,13 +1,21 @@
-"""The frozen prefix of a network: what it makes of each image is computed once, and kept."""
+"""Cache the features of a frozen prefix: what it makes of each image is computed only once.
+
+Applies to a model with `stages` whose first ones are frozen, without augmentation.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import mmap
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,174 +30,179 @@ from sightx.records.events import FeatureBlock
 from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
 from sightx.registry.components import call_declared
 from sightx.spec.experiment import Experiment
-from sightx.training import room, setup
+from sightx.training import setup
 from sightx.training.step import autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+DEVICE, MEMORY, FILE = "on the device", "in memory", "in a scratch file"
+
 _log = logging.getLogger("sightx")
-_BLOCK = 32  # images at once, whatever the batch: so the bits depend on the table alone
-_SIDES = ("train", "validation")
-_ROUNDING = 1e-2  # how far stages may be from the network, as a share of its outputs
-# How many floating-point operations a byte must stand for to be moved, not computed: at least
-# twice what a machine computes while a byte travels. A count, not a timing, decides: a resumed run
-# must decide alike.
-_WORTH = {
-    ("cuda", room.DEVICE): 300, ("cuda", room.MEMORY): 20_000, ("cuda", room.FILE): 20_000,
-    ("mps", room.MEMORY): 1_000, ("mps", room.FILE): 5_000,
-    ("cpu", room.MEMORY): 100, ("cpu", room.FILE): 500,
+_BLOCK = (
+    32  # images per forward pass, whatever the batch size: so the bits depend on the table alone
+)
+_SPLITS = ("train", "validation")
+_TOLERANCE = 1e-2  # of a chain of stages against its network, as a fraction of the largest output
+# Floating-point operations per byte of features from which caching pays: at least twice what a
+# machine computes while it moves a byte. A count and not a timing decides, so that a resumed run
+# decides alike.
+_MIN_FLOPS_PER_BYTE = {
+    ("cuda", DEVICE): 300, ("cuda", MEMORY): 20_000, ("cuda", FILE): 20_000,
+    ("mps", MEMORY): 1_000, ("mps", FILE): 5_000,
+    ("cpu", MEMORY): 100, ("cpu", FILE): 500,
 }  # fmt: skip
-# Modules of torch without weights that do the same in training and in evaluation mode.
-_STEADY = ("activation", "container", "flatten", "linear", "padding", "pooling")
-_UNSTEADY = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+_MEMORY_SHARE = 3  # features and pixels together may take one part in this many of a memory
+_WRITE_SIZE = 1 << 20  # bytes
 
 
 class FrozenPrefix(NamedTuple):
-    """Hold a network in two: the stages that cannot change, and the rest."""
+    """A network in two halves: the stages that compute the same in every epoch, and the rest."""
 
-    fixed: nn.Sequential
+    frozen: nn.Sequential
     rest: nn.Sequential
-
-
-def split_frozen_prefix(experiment: Experiment, module: nn.Module) -> FrozenPrefix | None:
-    """Return a network in two, where its first stages see and do the same in every epoch."""
-    # One epoch alone keeps them as well: it may become the first of several, to the same bits.
-    if experiment.augment or experiment.execution.cache_features == "off":
-        return None
-    setup.train_mode(module)
-    stages: Sequence[nn.Module] = call_declared(experiment.model.stages, module) or ()
-    fixed = list(takewhile(_is_fixed, stages))
-    if not any(True for stage in fixed for _ in stage.parameters()):
-        return None
-    return FrozenPrefix(nn.Sequential(*fixed), nn.Sequential(*stages[len(fixed) :]))
-
-
-def _is_fixed(stage: nn.Module) -> bool:
-    """Say whether nothing in a stage learns, and training mode changes nothing there."""
-    learns = any(weight.requires_grad for weight in stage.parameters())
-    return not learns and all(_is_steady(part) for part in stage.modules() if part.training)
-
-
-def _is_steady(part: nn.Module) -> bool:
-    package, _, name = type(part).__module__.rpartition(".")
-    return package == "torch.nn.modules" and name in _STEADY and not isinstance(part, _UNSTEADY)
 
 
 @dataclass(frozen=True)
 class FeatureLoader(BatchLoader):
-    """Make batches of features, which travel as bytes where pixels would.
+    """Batches of features, which are stored as uint8 rows like pixels.
 
-    `form` is the shape of one feature in memory; with `channels_last` it is (H, W, C).
+    `shape` is that of one image's features in memory; with `channels_last` it is (H, W, C).
     """
 
-    form: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Return features (B, ...), as the prefix made them."""
-        features = pixels.view(len(pixels), -1).view(self.dtype).view(len(pixels), *self.form)
+        """Return features (B, ...) from rows, as the prefix computed them."""
+        features = pixels.view(len(pixels), -1).view(self.dtype).view(len(pixels), *self.shape)
         return features.movedim(-1, 1) if self.channels_last else features
 
 
 class FeatureCache:
-    """Compute what the fixed stages make of the images that training and validation see.
+    """Compute and keep the features of the images that training and validation see.
 
-    `batches` are then those of the features. They are None before, and where no stage is fixed or
-    computing them anew in every epoch is better.
+    `loader` loads all images. Without a frozen prefix, or if computing the features anew in every
+    epoch is cheaper than moving them, nothing is cached.
     """
 
     def __init__(
         self,
         experiment: Experiment,
         module: nn.Module,
-        samples: PreparedDataset,
-        batches: BatchLoader,
+        dataset: PreparedDataset,
+        loader: BatchLoader,
     ) -> None:
-        self.batches: FeatureLoader | None = None
-        self._experiment = experiment
-        self._halves = split_frozen_prefix(experiment, module)
-        self._module, self._images = module, batches
-        self._positions = {side: np.unique(samples.splits[side]) for side in _SIDES}
-        self._computed: list[str] = []  # sides
-        self._precision = autocast(batches.device, experiment.training.precision)
-        self._weights: list[Tensor] = []
+        self._experiment, self._module, self._loader = experiment, module, loader
+        self._positions = {split: np.unique(dataset.splits[split]) for split in _SPLITS}
+        self._precision = autocast(loader.device, experiment.training.precision)
+        self._stages = _stages(experiment, module)
+        self._prefix: FrozenPrefix | None = None
+        self._features: FeatureLoader | None = None
+        self._weights: list[Tensor] = []  # of the prefix, when the features were computed
+        self._splits: tuple[str, ...] = ()  # whose features are cached
 
-    def route(self, side: str) -> tuple[nn.Module, BatchLoader]:
-        """Return what samples of a side go through: all of the network, or behind its prefix."""
-        if self._halves and self.batches and side in self._computed:
-            return self._halves.rest, self.batches
-        return self._module, self._images
+    def route(self, split: str) -> tuple[nn.Module, BatchLoader]:
+        """Return the network and the loader for a split: behind the prefix if it is cached."""
+        if self._prefix and self._features and split in self._splits:
+            return self._prefix.rest, self._features
+        return self._module, self._loader
 
-    def compute(self, *sides: str) -> Iterator[FeatureBlock]:
-        """Compute the features of sides where that pays, once; yield how far it came.
+    def compute(self, *splits: str) -> Iterator[FeatureBlock]:
+        """Compute the features of splits if that pays, once; yield the progress.
 
-        Raises PluginError where the stages, one after another, are not the network.
+        Raises PluginError if the model's stages, one after another, are not the network.
         """
-        sides = tuple(side for side in sides if side in _SIDES)
-        parts = [part for side in sides for part in _blocks(self._positions[side])]
-        if not self._halves or not parts or set(sides) <= set(self._computed):
+        splits = tuple(split for split in splits if split in _SPLITS)
+        blocks = [block for split in splits for block in _blocks(self._positions[split])]
+        if not self._stages or not blocks or set(splits) <= set(self._splits):
             return
-        fixed, positions = self._halves.fixed, np.concatenate(parts)
-        first, work = self._tried(self._halves, parts[0])
-        held = None if first is None else self._room(first, work, len(fixed), len(positions))
-        if first is None or held is None:
-            self._halves = None  # asked again, it would be the same
+        total = sum(map(len, blocks))
+        example, rows = self._plan(blocks[0], total)
+        if self._prefix is None or example is None or rows is None:
+            self._stages = ()  # the next decision would be the same
             return
-        made, last, done = held.tensor[:, 0, 0], _is_channels_last(first), 0
-        with closing(self._images.stream(parts)) as blocks:
-            for part, pixels, _ in blocks:
-                block = _in_order(self._features(fixed, pixels), channels_last=last)
-                start, done = done, done + len(part)
-                made[start:done] = block.view(len(part), -1).view(torch.uint8)
-                yield FeatureBlock(done, len(positions))
-        _log.info("features: those of %d images are there", done)
-        index = np.full(len(self._images.labels), -1)
-        index[positions] = np.arange(len(positions))
-        self._weights, self._computed = [value.clone() for value in _state(fixed)], list(sides)
-        self.batches = FeatureLoader(
-            PixelRows(held, index), self._images.labels, self._images.statistics,
-            self._images.device, seed=self._images.seed,
-            form=tuple(_in_order(first, channels_last=last).shape[1:]),
-            dtype=first.dtype, channels_last=last,
+        channels_last, done = _is_channels_last(example), 0
+        buffer = rows.tensor[:, 0, 0]
+        with closing(self._loader.stream(blocks)) as batches:
+            for positions, pixels, _ in batches:
+                outputs = self._forward(self._prefix.frozen, self._loader.normalised(pixels))
+                features = _contiguous(outputs, channels_last)
+                start, done = done, done + len(positions)
+                buffer[start:done] = features.view(len(positions), -1).view(torch.uint8)
+                yield FeatureBlock(done, total)
+        _log.info("features: those of %d images are cached", done)
+        index = np.full(len(self._loader.labels), -1)
+        index[np.concatenate(blocks)] = np.arange(total)
+        self._weights = [value.clone() for value in _state(self._prefix.frozen)]
+        self._splits = splits
+        self._features = FeatureLoader(
+            PixelRows(rows, index), self._loader.labels, self._loader.statistics,
+            self._loader.device, seed=self._loader.seed,
+            shape=tuple(_contiguous(example, channels_last).shape[1:]),
+            dtype=example.dtype, channels_last=channels_last,
         )  # fmt: skip
 
     def verify(self) -> None:
-        """Forget the features where the weights that made them are not those of the network."""
-        if self._halves and not all(map(torch.equal, self._weights, _state(self._halves.fixed))):
-            self.batches, self._computed = None, []
+        """Forget the features if the weights of the prefix have changed since."""
+        if self._prefix and not all(map(torch.equal, self._weights, _state(self._prefix.frozen))):
+            self._features, self._splits = None, ()
 
-    @torch.no_grad()
-    def _features(self, fixed: nn.Module, pixels: Tensor) -> Tensor:
-        with self._precision:
-            features: Tensor = fixed(self._images.normalised(pixels))
-        return features
+    def _plan(self, block: Positions, total: int) -> tuple[Tensor | None, InMemoryPixels | None]:
+        """Find the frozen prefix; return its outputs for a block, and room for `total` images.
 
-    def _tried(self, halves: FrozenPrefix, positions: Positions) -> tuple[Tensor | None, float]:
-        """Return the features of some images, and the operations that each took.
+        Either is None if nothing is to be cached.
+        """
+        pixels = self._loader.rows.gather(block).to(self._loader.device)
+        devices = [pixels.device] if pixels.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            self._check_stages(pixels)
+            outputs, stages, flops = self._loader.normalised(pixels), 0, 0
+            while stages < len(self._stages) and _is_frozen(self._stages[stages]):
+                if (result := self._try_stage(self._stages[stages], outputs)) is None:
+                    break
+                outputs, stages, flops = result[0], stages + 1, flops + result[1]
+        halves = self._stages[:stages], self._stages[stages:]
+        self._prefix = FrozenPrefix(*(nn.Sequential(*half) for half in halves))
+        if not any(True for _ in self._prefix.frozen.parameters()):
+            return None, None
+        return outputs, self._allocate(outputs, flops / len(block), stages, total)
 
-        None where the stages give something else than a row an image, or never the same twice.
+    def _try_stage(self, stage: nn.Module, inputs: Tensor) -> tuple[Tensor, int] | None:
+        """Return the outputs of a frozen stage for a block, and the operations they took.
+
+        None if training would change the stage, or an image's outputs are not always the same.
         """
         from torch.utils.flop_counter import FlopCounterMode
 
-        pixels = self._images.rows.gather(positions).to(self._images.device)
-        self._refuse_others(halves, pixels)
+        buffers = [buffer.clone() for buffer in stage.buffers()]
         with FlopCounterMode(display=False) as counter:
-            once = self._features(halves.fixed, pixels)
-        work = counter.get_total_flops() / len(positions)
-        if not isinstance(once, torch.Tensor) or once.shape[:1] != positions.shape:
-            return None, work
-        again = self._features(halves.fixed, pixels)
-        steady = torch.allclose(once.float(), again.float(), rtol=1e-2, atol=1e-3)
-        return once if steady else None, work
+            outputs = self._forward(stage, inputs.clone())
+        if not all(map(torch.equal, buffers, stage.buffers())):
+            for buffer, before in zip(stage.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+            return None
+        if not isinstance(outputs, torch.Tensor) or outputs.shape[:1] != inputs.shape[:1]:
+            return None
+        few = inputs[: max(len(inputs) // 2, 1)]
+        is_repeatable = torch.equal(outputs, self._forward(stage, inputs.clone()))
+        is_per_image = _is_close(self._forward(stage, few.clone()), outputs[: len(few)])
+        return (outputs, counter.get_total_flops()) if is_repeatable and is_per_image else None
 
-    def _refuse_others(self, halves: FrozenPrefix, pixels: Tensor) -> None:
-        """Raise PluginError where the stages, one after another, are not the network."""
-        chain = nn.Sequential(*halves)
-        expected = self._answers(self._module, pixels)
+    @torch.no_grad()
+    def _forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        with self._precision:
+            outputs: Tensor = network(inputs)
+        return outputs
+
+    def _check_stages(self, pixels: Tensor) -> None:
+        """Raise PluginError if the stages, one after another, are not the network."""
+        chain = nn.Sequential(*self._stages)
+        expected = self._evaluate(self._module, pixels)
         try:
-            reason = "" if _alike(self._answers(chain, pixels), expected) else "give other outputs"
+            outputs = self._evaluate(chain, pixels)
+            reason = "" if _is_close(outputs, expected) else "give other outputs"
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of stages that do not fit together
@@ -199,53 +212,119 @@ class FeatureCache:
         if reason:
             name = self._experiment.model.name
             message = f"the stages of the model {name} are not its network: they {reason}"
-            hint = 'mend its stages(), or let execution.cache_features be "off"'
+            hint = 'fix its stages(), or set execution.cache_features = "off"'
             raise PluginError(Problem("broken-plugin", message, hint, "model"))
 
-    @torch.no_grad()
-    def _answers(self, network: nn.Module, pixels: Tensor) -> Tensor:
-        """Return a network's outputs in evaluation mode, all its draws from one seed."""
+    def _evaluate(self, network: nn.Module, pixels: Tensor) -> Tensor:
+        """Return a network's outputs in evaluation mode, with all its draws from one seed."""
         network.eval()
-        devices = [pixels.device] if pixels.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), self._precision:
-            torch.manual_seed(0)
-            outputs: Tensor = network(self._images.normalised(pixels))
-        return outputs
+        torch.manual_seed(0)
+        return self._forward(network, self._loader.normalised(pixels))
 
-    def _room(self, first: Tensor, work: float, stages: int, count: int) -> InMemoryPixels | None:
-        """Return room for the features of some images, where keeping all pays; say what is done.
+    def _allocate(
+        self, example: Tensor, flops: float, stages: int, total: int
+    ) -> InMemoryPixels | None:
+        """Return room for the features of `total` images if caching pays, and log the decision.
 
-        Whatever the sides that are asked for, both are counted: so all sessions decide alike.
+        `flops` is the number of operations per image. The size counts both splits, whichever are
+        asked for, so that a resumed run decides alike.
         """
-        each = first[0].numel() * first.element_size()
-        size = each * sum(map(len, self._positions.values()))
+        bytes_per_image = example[0].numel() * example.element_size()
+        size = bytes_per_image * sum(map(len, self._positions.values()))
         folder = CacheConfig.of(self._experiment).store.root
-        place, held = room.choose_place(size, first.device, self._images.rows, folder), None
-        if place and work < each * _WORTH[first.device.type, place]:
-            reason = "takes less to compute than to move"
-        elif place and (
-            held := room.allocate_rows(place, (count, 1, 1, each), first.device, folder)
-        ):
-            reason = f"is computed once and kept {place}"
+        place = choose_place(size, example.device, self._loader.rows, folder)
+        rows = None
+        if not place:
+            decision = "do not fit anywhere"
+        elif flops < bytes_per_image * _MIN_FLOPS_PER_BYTE[example.device.type, place]:
+            decision = "take less to compute than to move"
+        elif rows := allocate_rows(place, (total, 1, 1, bytes_per_image), example.device, folder):
+            decision = f"are computed once and kept {place}"
         else:
-            reason = "has no room"
-        what = f"what {stages} frozen stages give, {system.format_bytes(size)},"
-        _log.info("features: %s %s", what, reason)
-        return held
+            decision = "do not fit anywhere"
+        what = f"the outputs of {stages} frozen stages, {system.format_bytes(size)},"
+        _log.info("features: %s %s", what, decision)
+        return rows
+
+
+class ScratchPixels(InMemoryPixels):
+    """Rows in a file without a name; reading them takes time, so it is worth prefetching."""
+
+    is_in_memory = False
+
+
+def choose_place(size: int, device: torch.device, rows: PixelRows, folder: Path) -> str:
+    """Return where `size` bytes of features go, next to the pixels of `rows`; empty if nowhere.
+
+    What is free at the moment counts only on a disk, so that a resumed run decides alike. Pixels
+    count in both memories, because where they went depends on what was free.
+    """
+    pixels = rows.pixels.tensor.nbytes if isinstance(rows.pixels, InMemoryPixels) else 0
+    is_cuda = device.type == "cuda"
+    if is_cuda and size < _share(torch.cuda.get_device_properties(device).total_memory) - pixels:
+        return DEVICE
+    if size < _share(system.total_memory()) - pixels:
+        return MEMORY
+    return FILE if size < _share(system.free_space(folder)) else ""
+
+
+def _share(memory: int) -> int:
+    return memory // _MEMORY_SHARE
+
+
+def allocate_rows(
+    place: str, shape: tuple[int, ...], device: torch.device, folder: Path
+) -> InMemoryPixels | None:
+    """Return empty rows, uint8 of `shape`, in a place; None if it has become full."""
+    with suppress(torch.OutOfMemoryError, MemoryError, OSError):
+        if place != FILE:
+            where = device if place == DEVICE else torch.device("cpu")
+            return InMemoryPixels(torch.empty(shape, dtype=torch.uint8, device=where))
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            _reserve(file, math.prod(shape))
+            mapped = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=torch.uint8)
+        return ScratchPixels(mapped.view(shape))
+    return None
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Reserve disk space: a disk that is full later would kill the process. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    zeros = bytes(_WRITE_SIZE)
+    for start in range(0, size, _WRITE_SIZE):
+        file.write(zeros[: size - start])
+    file.flush()
+
+
+def _stages(experiment: Experiment, module: nn.Module) -> Sequence[nn.Module]:
+    """Return the stages of a network whose first one is frozen and sees the same in every epoch."""
+    # A run of one epoch caches too: it may be resumed with more, and must then give the same bits.
+    if experiment.augment or experiment.execution.cache_features == "off":
+        return ()
+    stages: Sequence[nn.Module] = call_declared(experiment.model.stages, module) or ()
+    frozen = takewhile(_is_frozen, stages)
+    return stages if any(True for stage in frozen for _ in stage.parameters()) else ()
+
+
+def _is_frozen(stage: nn.Module) -> bool:
+    return not any(weight.requires_grad for weight in stage.parameters())
 
 
 def _blocks(positions: Positions) -> list[Positions]:
-    """Return a side's rows in blocks, none with another side's: so its bits are its own."""
+    """Return the rows of a split in blocks, none with rows of another split."""
     return [positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK)]
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Say whether two networks gave the same, but for rounding."""
+def _is_close(one: Tensor, other: Tensor) -> bool:
+    """Return whether two networks gave the same outputs, up to rounding."""
     if one.shape != other.shape:
         return False
     one, other = one.float(), other.float()
-    near = _ROUNDING * float(other.nan_to_num().abs().max())
-    return torch.allclose(one, other, rtol=_ROUNDING, atol=near, equal_nan=True)
+    absolute = _TOLERANCE * float(other.nan_to_num().abs().max())
+    return torch.allclose(one, other, rtol=_TOLERANCE, atol=absolute, equal_nan=True)
 
 
 def _state(module: nn.Module) -> list[Tensor]:
@@ -253,12 +332,14 @@ def _state(module: nn.Module) -> list[Tensor]:
 
 
 def _is_channels_last(features: Tensor) -> bool:
-    """Say whether (B, C, H, W) lie in memory as (B, H, W, C)."""
-    last = torch.channels_last
-    four = features.ndim == 4 and not features.is_contiguous()
-    return four and features.is_contiguous(memory_format=last)
+    """Return whether features (B, C, H, W) are stored as (B, H, W, C)."""
+    return (
+        features.ndim == 4
+        and not features.is_contiguous()
+        and features.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
-def _in_order(features: Tensor, *, channels_last: bool) -> Tensor:
-    """Return features as they are to lie in memory."""
+def _contiguous(features: Tensor, channels_last: bool) -> Tensor:
+    """Return features as they are stored: (B, H, W, C) if they are channels last."""
     return (features.movedim(1, -1) if channels_last else features).contiguous()

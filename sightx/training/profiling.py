@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a trace of some steps, and its summary."""
+"""Profile some steps: write a trace and a summary of where their time goes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from torch.profiler import profile
 
 PARTS = ("data", "augment", "forward", "backward", "optimizer", "graph")
-"""The names of the spans of a step: "data" waits for it; "graph" replays what others compute."""
+"""The spans of a step: "data" waits for the batch, "graph" is a replayed CUDA graph."""
 
 FOLDER, TRACE, SUMMARY = "profile", "trace.json", "summary.json"
-_SKIPPED, _TRACED = 10, 20  # steps: the first ones choose algorithms and allocate
+_WARM_UP_STEPS, _TRACED_STEPS = 10, 20  # the first steps choose algorithms and allocate
 _OPERATORS = 10
-_NOTHING = nullcontext()
+_NO_SPAN = nullcontext()
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Say how the time of some steps was spent.
+    """How the time of some steps was spent.
 
-    `seconds` is that of all `steps`; `parts` are shares of it, on the host; `operators` are (name,
-    calls, seconds) with the most time of their own first, on the device where there is one.
+    `seconds` is the time of all `steps`, and `parts` has the fraction of it that each span took on
+    the host. `operators` are (name, calls, seconds without callees), the longest first; they are
+    kernels if `device` is cuda.
     """
 
     steps: int
@@ -43,78 +44,78 @@ class Summary:
 
     @classmethod
     def read(cls, folder: Path) -> Summary | None:
-        """Return what `profiled` wrote into a folder; None where it came to no step."""
+        """Return what `profile_steps` wrote into a folder; None if no step was traced."""
         path = folder / SUMMARY
         return cls(**json.loads(path.read_text())) if path.exists() else None
 
 
 def span(name: str) -> AbstractContextManager[Any]:
-    """Name what runs inside in the trace; costs next to nothing where nobody traces."""
-    return (
-        torch.profiler.record_function(name) if torch._C._autograd._profiler_enabled() else _NOTHING
-    )
+    """Return a context that names what runs inside in the trace; free without a profiler."""
+    is_profiling = torch._C._autograd._profiler_enabled()
+    return torch.profiler.record_function(name) if is_profiling else _NO_SPAN
 
 
 def profile_steps(events: Iterator[Event], folder: Path) -> Iterator[Event]:
-    """Yield a trainer's events; trace some of the steps, and write what was seen into `folder`.
+    """Yield a trainer's events, and write a trace and a summary of some steps into `folder`.
 
-    The trace is for chrome://tracing and Perfetto. A run of few steps is traced from its second.
+    The trace is for chrome://tracing and Perfetto. Tracing starts after 10 steps, or after half of
+    the first epoch if that is shorter.
     """
-    tracing: profile | None = None
-    started, seen, traced = 0.0, 0, 0
+    profiler: profile | None = None
+    start, seen, traced = 0.0, 0, 0
     try:
         for event in events:
             yield event
-            if not isinstance(event, Step) or traced == _TRACED:
+            if not isinstance(event, Step) or traced == _TRACED_STEPS:
                 continue
-            seen, traced = seen + 1, traced + (tracing is not None)
-            if tracing is None and seen >= min(_SKIPPED, max(event.steps_per_epoch // 2, 1)):
-                tracing = _profile()
-                tracing.start()
-                started = time.perf_counter()
-            elif tracing and traced == _TRACED:
-                _write(tracing, folder, traced, time.perf_counter() - started)
+            seen, traced = seen + 1, traced + (profiler is not None)
+            if profiler is None and seen >= min(_WARM_UP_STEPS, max(event.steps_per_epoch // 2, 1)):
+                profiler = _profile()
+                profiler.start()
+                start = time.perf_counter()
+            elif profiler and traced == _TRACED_STEPS:
+                _write(profiler, folder, traced, time.perf_counter() - start)
     finally:
-        if tracing and 0 < traced < _TRACED:
-            _write(tracing, folder, traced, time.perf_counter() - started)
+        if profiler and 0 < traced < _TRACED_STEPS:
+            _write(profiler, folder, traced, time.perf_counter() - start)
 
 
 def _profile() -> profile:
     from torch.profiler import ProfilerActivity, profile
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it talks to the terminal
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it prints to the terminal
     devices = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     return profile(activities=[ProfilerActivity.CPU, *devices])
 
 
-def _write(tracing: profile, folder: Path, steps: int, seconds: float) -> None:
-    tracing.stop()
+def _write(profiler: profile, folder: Path, steps: int, seconds: float) -> None:
+    profiler.stop()
     folder.mkdir(parents=True, exist_ok=True)
-    tracing.export_chrome_trace(str(folder / TRACE))
-    summary = _summary(tracing, steps, seconds)
+    profiler.export_chrome_trace(str(folder / TRACE))
+    summary = _summary(profiler, steps, seconds)
     (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=1))
 
 
-def _summary(tracing: profile, steps: int, seconds: float) -> Summary:
-    """Return what was seen; on CUDA the operators are kernels, which a replayed graph has too."""
+def _summary(profiler: profile, steps: int, seconds: float) -> Summary:
+    """Return the summary; on CUDA of kernels, which a replayed graph has too."""
     from torch._C._autograd import DeviceType
 
-    rows, cuda = tracing.key_averages(), torch.cuda.is_available()
-    where = DeviceType.CUDA if cuda else DeviceType.CPU
-    own = "self_device_time_total" if cuda else "self_cpu_time_total"
+    rows, cuda = profiler.key_averages(), torch.cuda.is_available()
+    device_type = DeviceType.CUDA if cuda else DeviceType.CPU
+    self_time = "self_device_time_total" if cuda else "self_cpu_time_total"
     parts = {
         name: sum(row.cpu_time_total for row in rows if row.key == name) / 1e6 / seconds
         for name in PARTS
     }
     operators = [
-        (row.key, row.count, getattr(row, own) / 1e6)
+        (row.key, row.count, getattr(row, self_time) / 1e6)
         for row in rows
-        if row.device_type == where and not row.is_user_annotation
+        if row.device_type == device_type and not row.is_user_annotation
     ]
     return Summary(
         steps=steps,
         seconds=seconds,
-        device=where.name.lower(),
-        parts={name: share for name, share in parts.items() if share},
+        device=device_type.name.lower(),
+        parts={name: fraction for name, fraction in parts.items() if fraction},
         operators=sorted(operators, key=lambda row: -row[2])[:_OPERATORS],
     )

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on: tensors, and a record that JSON holds."""
+"""The state of a trainer: everything that a run needs to continue."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sightx.distributed.collectives import SingleProcess
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-_KERNELS = ("fused", "foreach", "capturable")  # settings of torch's optimizers: how, not what
+# Settings of torch's optimizers that choose kernels, and do not change what is computed.
+_KERNEL_SETTINGS = ("fused", "foreach", "capturable")
 
 
 @dataclass(frozen=True)
 class State:
-    """Hold a trainer's state between two events.
+    """The state of a trainer between two events.
 
-    `record` has stage, step, totals, history, postprocess (what was fitted on validation) and the
-    optimizer's plain values.
+    `weights` is the network's state dict. `record` is JSON: stage, step, totals (the sums of the
+    running epoch), history, postprocess (the fitted states) and the optimizer's plain values.
     """
 
     weights: Mapping[str, Tensor]
@@ -32,7 +32,7 @@ class State:
 
     @property
     def is_between_epochs(self) -> bool:
-        """Return whether the state lies between two epochs."""
+        """Return whether no epoch is running."""
         return not self.record.get("totals", (0, 0, 0))[2]
 
 
@@ -45,7 +45,7 @@ def broadcast_state(collectives: SingleProcess, state: State | None) -> State:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return an optimizer's state as named tensors and plain values."""
+    """Return an optimizer's state as named tensors, and as JSON for the rest."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
@@ -61,35 +61,35 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
 def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], record: Mapping[str, Any]
 ) -> None:
-    """Put a packed state back into an optimizer over the same groups.
+    """Load a packed state into an optimizer over the same parameter groups.
 
-    How its kernels compute is no part of the state, and neither is the order in memory: fused ones
-    read a weight and its moments side by side.
+    The optimizer keeps its own choice of kernels. Moments get the memory order of their parameter,
+    as fused kernels need it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *record["plain"].items()]:
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = _laid_out(value, weights[int(index)])
+        state.setdefault(int(index), {})[key] = _to_memory_order(value, weights[int(index)])
     groups = [
-        {**saved, **{key: group[key] for key in _KERNELS if key in group}}
+        {**saved, **{key: group[key] for key in _KERNEL_SETTINGS if key in group}}
         for saved, group in zip(record["groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _laid_out(value: Any, weight: Tensor) -> Any:
-    """Return a value of the weight's shape in the weight's order in memory; any other as it is."""
+def _to_memory_order(value: Any, weight: Tensor) -> Any:
+    """Return a tensor of the parameter's shape in its memory order; other values as is."""
     if not isinstance(value, torch.Tensor) or value.shape != weight.shape:
         return value
     return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
-def to_json(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """Return figures as JSON can hold them: what is not finite becomes null."""
-    return {key: value if math.isfinite(value) else None for key, value in figures.items()}
+def to_json(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return metrics as JSON can hold them: a number that is not finite becomes null."""
+    return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
 
 
-def from_json(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """Return figures with null read as NaN."""
-    return {key: math.nan if value is None else value for key, value in figures.items()}
+def from_json(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return metrics with null read as NaN."""
+    return {key: math.nan if value is None else value for key, value in metrics.items()}

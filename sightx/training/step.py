@@ -1,10 +1,13 @@
-"""One step of the optimizer: the whole batch, in micro-batches, divided once."""
+"""The training step: forward, loss and backward of each micro-batch, then one update."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,177 +15,207 @@ from torch import nn
 
 from sightx.data.loader.loader import Batch, BatchLoader
 from sightx.distributed.collectives import SingleProcess
+from sightx.errors import PluginError, Problem
+from sightx.registry.components import call_declared
+from sightx.registry.kinds import Loss
 from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
-from sightx.training import setup
-from sightx.training.criterion import Criterion
 from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.profiling import span
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+StepFunction = Callable[[Batch, int, float], tuple["Tensor", "Tensor"]]
+"""A function like `TrainStep.__call__`: (batch, step, lr_factor) to (loss, num_correct)."""
 
+
+@dataclass(frozen=True)
 class TrainStep:
-    """Compute one step; the same whatever the number of micro-batches, to rounding.
+    """Train on one batch: the same, to rounding, for any number of micro-batches and processes.
 
-    `accumulate` and `move` happen on the device alone: no number is read on the host there.
+    A batch has the positions of the whole batch, and the pixels and targets of this rank's
+    micro-batches. `base_lrs` are the learning rates of the optimizer's parameter groups.
     """
 
-    collectives = SingleProcess()
+    network: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    base_lrs: Sequence[float]
+    criterion: Criterion
+    loader: BatchLoader
+    settings: Training
+    guard: NonFiniteGuard
+    collectives: SingleProcess
 
-    def __init__(
-        self,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        objective: Criterion,
-        batches: BatchLoader,
-        settings: Training,
-        gate: NonFiniteGuard,
-    ) -> None:
-        self.network: Callable[[Tensor], Tensor] = module
-        self.gate = gate
-        self.optimizer, self._objective = optimizer, objective
-        self.batches, self._settings = batches, settings
-        self.weights = [w for group in optimizer.param_groups for w in group["params"]]
-        self._rates = [group["lr"] for group in optimizer.param_groups]
-        self._precision = autocast(batches.device, settings.precision)
-        self.draws = setup.uses_rng(module, objective.loss, *batches.augments)
-        self._reseed = make_seeder(batches.device)
-        self._shares: dict[tuple[torch.Size, float], Tensor] = {}
+    def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the number of correct answers, as scalars on the device.
 
-    def __call__(self, batch: Batch, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
-        """Move the weights once; return the batch's loss and how many answers were right.
-
-        Both are numbers on the device. Raises NonFiniteError before the weights move.
+        `step` counts from 0. Raises NonFiniteError; the parameters are then as they were.
         """
-        # 1. Nothing is left of the step before.
-        self.clear()
-        # 2. Each micro-batch adds its gradient.
-        loss, right = self.accumulate(self.parts(batch, step), len(batch.positions))
-        # 3. No weight moves by a loss that is not finite.
-        self.gate.admit(loss, step, batch.positions)
-        # 4. The weights move.
-        self.rate(multiplier)
-        self.move()
-        return loss, right
+        self.zero_grad()
+        micro_batches = self.micro_batches(batch, step)
+        loss, num_correct = self.forward_backward(micro_batches, len(batch.positions))
+        self.guard.check(loss, step, batch.positions)
+        self.set_lr(lr_factor)
+        self.update()
+        return loss, num_correct
 
-    def clear(self) -> None:
-        """Forget the gradients."""
-        for weight in self.weights:
-            weight.grad = None
+    def micro_batches(self, batch: Batch, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images and targets of this rank's micro-batches.
 
-    def rate(self, multiplier: float) -> None:
-        """Set the groups' learning rates; on CUDA to what float32 can hold.
-
-        A graph reads them so, and steps must not depend on who makes them.
+        Augmentation, and what the network draws, depend on the seed, the step and the number of the
+        micro-batch alone.
         """
-        cuda = self.batches.device.type == "cuda"
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            now = rate * multiplier
-            group["lr"] = float(np.float32(now)) if cuda else now
-
-    def seed(self, step: int, part: int) -> None:
-        """Set what dropout and plugins draw from, for a micro-batch of a step."""
-        if self.draws:
-            self._reseed(seed_of(self.batches.seed, "draws", step, part))
-
-    def parts(self, batch: Batch, step: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Return images and targets of one micro-batch after another, the draws made for it."""
-        parts = self._cut(batch)
-        return self._drawn(parts, step) if self.batches.augments or self.draws else parts
-
-    def _drawn(
-        self, parts: Iterable[tuple[Tensor, Tensor]], step: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for turn, (pixels, targets) in enumerate(parts):
+        size = self.settings.micro_batch_size or len(batch.positions)
+        pairs = zip(torch.split(batch.pixels, size), torch.split(batch.targets, size), strict=True)
+        for turn, (pixels, targets) in enumerate(pairs):
             number = self.collectives.rank + turn * self.collectives.world_size
-            part = pixels, targets
-            self.seed(step, number)
-            if self.batches.augments:
+            seed_generators(self.loader.device, seed_of(self.loader.seed, "draws", step, number))
+            if self.loader.augments:
                 with span("augment"):
-                    part = self.batches.augmented(pixels, targets, step, number)
-            yield part
+                    yield self.loader.augmented(pixels, targets, step, number)
+            else:
+                yield pixels, targets
 
-    def _cut(self, batch: Batch) -> Iterable[tuple[Tensor, Tensor]]:
-        """Return the micro-batches; a cut costs as much as a layer, so there is none for one."""
-        size, whole = self._settings.micro_batch_size, (batch.pixels, batch.targets)
-        if size is None or size >= len(batch.positions):
-            return [whole]
-        return zip(*(torch.split(tensor, size) for tensor in whole), strict=True)
+    def forward_backward(
+        self, micro_batches: Iterable[tuple[Tensor, Tensor]], batch_size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the gradient of a batch of all ranks; return its loss and correct answers."""
+        ranks = self.collectives.world_size
+        size = self.settings.micro_batch_size
+        count = len(self.collectives.local_micro_batches(batch_size, size))
+        # DistributedDataParallel divides the sum of gradients by the number of ranks. A rank that
+        # has no micro-batch in a ragged last batch has a copy of another one, of weight 0.
+        divisor = batch_size / ranks if count else math.inf
+        sums = []
+        for number, (images, targets) in enumerate(micro_batches, start=1):
+            with self.collectives.no_sync(self.network, last=number >= count):
+                sums.append(self._forward_backward(images, targets, divisor))
+        totals = torch.stack([_sum(scalars) for scalars in zip(*sums, strict=True)])
+        totals = self.collectives.all_reduce_sum(totals if count else totals.zero_())
+        loss, num_correct, *weight = totals.unbind()
+        loss = loss / ranks
+        if not weight:
+            return loss, num_correct
+        # Weighted samples: the mean divides by the sum of the weights of the whole batch.
+        factor = batch_size / weight[0]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+        return loss * factor, num_correct
 
-    def accumulate(self, parts: Iterable[tuple[Tensor, Tensor]], of: int) -> tuple[Tensor, Tensor]:
-        """Add up the gradients of micro-batches of `of` samples; return loss and right answers."""
-        # Dividing each by the size keeps the sums small.
-        found = [self.micro(images, targets, of) for images, targets in parts]
-        one = len(found) == 1
-        loss, right, weight = found[0] if one else map(sum_scalars, zip(*found, strict=True))
-        return (loss if weight is None else self.divide(loss, of / weight)), right
-
-    def divide(self, loss: Tensor, factor: Tensor) -> Tensor:
-        """Divide weighed samples, the whole batch once: the gradients here, and return the loss."""
-        torch._foreach_mul_([w.grad for w in self.weights if w.grad is not None], factor)
-        return loss * factor
-
-    def micro(
-        self, images: Tensor, targets: Tensor, of: float
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Add a micro-batch's gradient; return loss sum / `of`, right answers, weight sum."""
+    def _forward_backward(
+        self, images: Tensor, targets: Tensor, divisor: float
+    ) -> tuple[Tensor, ...]:
+        """Add the gradient of a micro-batch; return its loss, correct answers, and any weights."""
         with span("forward"):
-            with self._precision:
+            with self.precision:
                 outputs = self.network(images)
-            losses, weights = self._objective.each(outputs, targets)
+            losses, weights = self.criterion(outputs, targets)
         with span("backward"):
-            # One product weighs and divides. (A gradient given to torch makes it import sympy.)
-            shares = self._equal(losses, of) if weights is None else weights.to(losses.dtype) / of
+            if weights is None:
+                shares = losses.new_full(losses.shape, 1 / divisor)
+            else:
+                shares = weights.to(losses.dtype) / divisor
             loss = losses.dot(shares)
             torch.autograd.backward(loss)
-        right = self._objective.right(outputs, targets)
-        return loss.detach(), right, None if weights is None else weights.sum()
+        sums = loss.detach(), self.criterion.num_correct(outputs, targets)
+        return sums if weights is None else (*sums, weights.sum())
 
-    def _equal(self, losses: Tensor, of: float) -> Tensor:
-        """Return the share of each of some samples that all weigh one, made once."""
-        key = losses.shape, of
-        if key not in self._shares:
-            self._shares[key] = losses.detach().new_full(losses.shape, 1 / of)
-        return self._shares[key]
-
-    def move(self) -> None:
-        """Move the weights along the gradients, at the groups' rates."""
+    def update(self) -> None:
+        """Clip the gradient and let the optimizer move the parameters."""
         with span("optimizer"):
-            if self._settings.clip_grad_norm:
-                nn.utils.clip_grad_norm_(self.weights, self._settings.clip_grad_norm)
+            if self.settings.clip_grad_norm:
+                nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_grad_norm)
             self.optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Remove the gradients."""
+        for weight in self.parameters:
+            weight.grad = None
+
+    def set_lr(self, factor: float) -> None:
+        """Set the learning rates to `factor` times the base ones; on CUDA, rounded to float32.
+
+        A CUDA graph reads them as float32, and a replayed step must equal an eager one.
+        """
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            lr = base_lr * factor
+            group["lr"] = float(np.float32(lr)) if self.loader.device.type == "cuda" else lr
+
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer moves."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
+    @cached_property
+    def precision(self) -> AbstractContextManager[object]:
+        """Return the context in which the network computes."""
+        return autocast(self.loader.device, self.settings.precision)
+
+
+class Criterion:
+    """A loss with its per-sample weights, for the class counts of the training split."""
+
+    def __init__(self, loss: Loss, class_counts: Sequence[int], device: torch.device) -> None:
+        self.loss = loss
+        self._class_counts = tuple(class_counts)
+        self._has_weights = type(loss).weights is not Loss.weights
+        self._module = call_declared(loss.build, class_counts=self._class_counts).to(device)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return per-sample losses (B,) and per-sample weights (B,), None for equal weights."""
+        losses = self._module(outputs.float(), targets)
+        if losses.ndim != 1 or losses.size(0) != targets.size(0):
+            raise self._shape_error(losses, targets)
+        if not self._has_weights:
+            return losses, None
+        return losses, call_declared(self.loss.weights, targets, class_counts=self._class_counts)
+
+    def weighted_sum(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the weighted losses and that of the weights; None for equal weights."""
+        losses, weights = self(outputs, targets)
+        if weights is None:
+            return losses.sum(), None
+        return (losses * weights).sum(), weights.sum()
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities (B, classes) of outputs (B, K)."""
+        return self.loss.probabilities(outputs)
+
+    def decisions(self, outputs: Tensor) -> Tensor:
+        """Return the decided class (B,) of each row of outputs (B, K)."""
+        return self.loss.decision(self.loss.probabilities(outputs))
+
+    def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return how many decisions are the target, or the largest of mixed targets; a scalar."""
+        classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        return (self.decisions(outputs.detach()) == classes).sum()
+
+    def _shape_error(self, losses: Tensor, targets: Tensor) -> PluginError:
+        shape, expected = tuple(losses.shape), tuple(targets.shape[:1])
+        message = (
+            f"{self.loss.name} returns {shape} for {len(targets)} samples, expected {expected}"
+        )
+        hint = "return one number per sample: leave out .mean(), the step divides"
+        return PluginError(Problem("loss-shape", message, hint, "loss.use"))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which the network computes; it may be entered again and again."""
+    """Return the context in which a network computes; it can be entered many times."""
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def sum_scalars(numbers: Sequence[Any]) -> Any:
-    """Return the sum of numbers on the device; None where there are none."""
-    few = len(numbers) == 1 or numbers[0] is None
-    return numbers[0] if few else torch.stack(tuple(numbers)).sum()
-
-
-def make_seeder(device: torch.device) -> Callable[[int], None]:
-    """Return what sets the generators that networks draw from, here and on the device."""
-    generators = [torch.default_generator]
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the generators that networks and augmentation draw from, on the CPU and the device."""
+    torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        generators.append(
-            torch.cuda.default_generators[
-                torch.cuda.current_device() if device.index is None else device.index
-            ]
-        )
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
-    def reseed(seed: int) -> None:
-        for generator in generators:
-            generator.manual_seed(seed)
-        if device.type == "mps":
-            torch.mps.manual_seed(seed)
 
-    return reseed
+def _sum(scalars: Sequence[Tensor]) -> Tensor:
+    return scalars[0] if len(scalars) == 1 else torch.stack(tuple(scalars)).sum()

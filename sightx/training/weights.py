@@ -1,4 +1,4 @@
-"""Weights to begin with: from a file, or from the source that a model knows by name."""
+"""Load initial weights: from a file, or from a source that the model knows by name."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ _HINT = "they were saved from another network, or for other classes"
 
 
 def initialise(model: Model, module: nn.Module, source: str) -> None:
-    """Load what `source` names, a file or a name that the model knows, into a fresh network.
+    """Load the weights that `source` names into a fresh network: a file, or a name of the model.
 
-    Raises ResourceError where it cannot be had, RunError where it does not fit.
+    Raises ResourceError if they cannot be fetched, RunError if they do not fit.
     """
     if source.endswith((".safetensors", ".pt", ".pth")):
-        _load(module, Path(source))
+        load_strict(module, _read(Path(source)), path="model.weights", file=source)
     elif source != "none":
         model.initialise(module)
-
-
-def _load(module: nn.Module, path: Path) -> None:
-    load_strict(module, _read(path), path="model.weights", file=str(path))
 
 
 def load_strict(
     module: nn.Module, tensors: Mapping[str, Tensor], *, path: str = "", file: str
 ) -> None:
-    """Load tensors into the network that they were saved from.
+    """Load tensors into the network, all or none.
 
-    Raises RunError, which names the first tensor that does not fit, where they are another's;
-    `path` and `file` are where they come from.
+    Args:
+        module: The network that they were saved from.
+        tensors: Its parameters and buffers, by name.
+        path: The key in the spec, for the error.
+        file: The file of the tensors, for the error.
+
+    Raises RunError, which names the first tensor that does not fit.
     """
-    if reason := _misfit(module.state_dict(), tensors):
+    if reason := _mismatch(module.state_dict(), tensors):
         raise RunError(Problem("weights-shape", reason, _HINT, path, file))
     module.load_state_dict(tensors)
 
 
-def _misfit(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
-    """Return what is wrong with the first tensor that does not fit."""
+def _mismatch(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    """Return what is wrong with the first tensor that does not fit; empty if all fit."""
     for name, tensor in expected.items():
         if name not in got:
             return f"{name}: expected {_shape(tensor)}, got no such tensor"
@@ -64,11 +65,11 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file; nothing in it is run."""
+    """Return the tensors of a file, without running code from it."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # what torch would say is said below
+        with warnings.catch_warnings(action="ignore"):  # the errors below say it
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         message = "there is no such file"
@@ -76,15 +77,15 @@ def _read(path: Path) -> dict[str, Tensor]:
             Problem("no-weights", message, path="model.weights", file=str(path))
         ) from error
     except SafetensorError as error:
-        message = f"is damaged or cut: {error}"
+        message = f"the file is damaged or cut: {error}"
         raise RunError(
             Problem("bad-weights", message, path="model.weights", file=str(path))
         ) from error
-    except Exception as error:  # torch's own text advises weights_only=False: it is never shown
-        message = "holds no weights that can be read without running code"
+    except Exception as error:  # torch's text, which advises weights_only=False, is not shown
+        message = "the file has no weights that can be read without running code"
         hint = "save it as .safetensors"
         raise RunError(Problem("bad-weights", message, hint, "model.weights", str(path))) from error
     if not isinstance(loaded, dict) or not all(map(torch.is_tensor, loaded.values())):
-        message, hint = "holds no table of weights", "save model.state_dict()"
+        message, hint = "the file is not a table of weights", "save model.state_dict()"
         raise RunError(Problem("bad-weights", message, hint, "model.weights", str(path)))
     return loaded

@@ -48,7 +48,7 @@ def project(tmp_path: Path) -> Path:
     [
         ("sys.exit(0)", "plugin faulty failed in build: SystemExit: 0"),
         ('raise KeyError("z")', "plugin faulty failed in build: KeyError: 'z'"),
-        ("return None", "the model faulty built None, no torch module"),
+        ("return None", "the model faulty built None, which is not a torch module"),
     ],
 )
 def test_a_plugins_fault_is_its_own_with_exit_4(

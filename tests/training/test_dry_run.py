@@ -10,30 +10,30 @@ from sightx.training.dry_run import dry_run
 
 
 def test_counts_shapes_and_weights_are_those_of_the_run(spec: Path, tmp_path: Path) -> None:
-    seen = dry_run(sightx.load(spec))
+    result = dry_run(sightx.load(spec))
     run = sightx.run(sightx.load(spec), runs=tmp_path / "runs")
-    assert dict(seen.counts) == run.data["counts"]
-    assert list(seen.classes) == run.data["classes"]
-    assert (seen.weights, seen.trainable) == (run.data["weights"], run.data["trainable"])
-    assert seen.shape == (8, 3, 8, 8)
-    assert seen.outputs == (8, 2)
+    assert dict(result.counts) == run.data["counts"]
+    assert list(result.classes) == run.data["classes"]
+    assert (result.weights, result.trainable) == (run.data["weights"], run.data["trainable"])
+    assert result.shape == (8, 3, 8, 8)
+    assert result.outputs == (8, 2)
 
 
-def test_memory_is_weights_gradients_moments_and_what_is_kept(spec: Path) -> None:
-    seen = dry_run(sightx.load(spec))
+def test_memory_is_weights_gradients_moments_and_activations(spec: Path) -> None:
+    result = dry_run(sightx.load(spec))
     weights = 192 * 6 + 6 + 6 * 2 + 2
     moments = 2 * weights + 4  # Adam keeps two of each, and a step a tensor
-    kept = 8 * 192 + 8 * 6 * 2  # the flat input, and a hidden layer before and after the ReLU
-    assert seen.memory == pytest.approx(4 * (2 * weights + moments + kept), rel=0.05)
+    saved = 8 * 192 + 8 * 6 * 2  # the flat input, and a hidden layer before and after the ReLU
+    assert result.memory == pytest.approx(4 * (2 * weights + moments + saved), rel=0.05)
 
 
-def test_resnet50_with_a_frozen_trunk_learns_16_million_weights(spec: Path) -> None:
+def test_resnet50_with_a_frozen_trunk_trains_16_million_weights(spec: Path) -> None:
     sets = ["model={use='resnet50', trainable=['layer4', 'head']}", "preprocess.resize.size=64"]
-    seen = dry_run(sightx.load(spec, sets))
-    assert seen.trainable == 16_016_389 - 3 * 513  # two classes here
-    assert seen.weights > 23_000_000
+    result = dry_run(sightx.load(spec, sets))
+    assert result.trainable == 16_016_389 - 3 * 513  # two classes here
+    assert result.weights > 23_000_000
     whole = dry_run(sightx.load(spec, [*sets, "model.trainable=[]"]))
-    assert whole.memory > seen.memory
+    assert whole.memory > result.memory
 
 
 def test_missing_images_are_counted_and_the_first_is_named(spec: Path, folders: Path) -> None:
@@ -48,6 +48,6 @@ def test_missing_images_are_counted_and_the_first_is_named(spec: Path, folders: 
         dry_run(experiment)
 
 
-def test_images_too_small_for_the_network_are_said(spec: Path) -> None:
+def test_images_too_small_for_the_network_are_refused(spec: Path) -> None:
     with pytest.raises(SpecError, match="too small"):
         dry_run(sightx.load(spec, ["model={use='simple-cnn', widths=[4, 4, 4, 4]}"]))

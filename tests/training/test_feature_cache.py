@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
+import mmap
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,29 @@ from torch import nn
 from sightx import Experiment, PluginError
 from sightx.builtin import augment
 from sightx.data.dataset import PreparedDataset
+from sightx.data.loader.loader import BatchLoader
 from sightx.io import system
 from sightx.plugin import Epoch, Model, Step
 from sightx.records.events import FeatureBlock
+from sightx.records.pixels import InMemoryPixels, PixelRows, PixelSource, Positions
 from sightx.spec.experiment import Execution
-from sightx.training.feature_cache import split_frozen_prefix
+from sightx.training.feature_cache import (
+    FILE,
+    MEMORY,
+    FeatureCache,
+    allocate_rows,
+    choose_place,
+)
 from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
-
-Make = Callable[..., Experiment]
-CPU = torch.device("cpu")
+from support.training import (
+    CPU,
+    assert_same_weights,
+    make_experiment,
+    resumed,
+    train_until,
+)
+from support.training import make_trainer as make_plain_trainer
 
 
 class Noise(nn.Module):
@@ -49,6 +63,7 @@ class Staged(Model):
             "relu": nn.ReLU(),
             "dropout": nn.Dropout(0.5),
             "norm": nn.BatchNorm2d(16, affine=False),
+            "batch": nn.BatchNorm2d(16, affine=False, track_running_stats=False),
             "random": nn.Sequential(nn.Conv2d(16, 16, 1), Noise()),
         }[self.middle]
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
@@ -60,44 +75,48 @@ class Staged(Model):
 
 
 @pytest.fixture
-def all_sides(samples: PreparedDataset) -> PreparedDataset:
-    """The samples with 10 of them on the test side, out of order."""
-    sides = {"train": np.arange(59, 9, -1), "validation": np.arange(60, 90), "test": np.arange(10)}
-    return dataclasses.replace(samples, splits=sides)
+def all_splits(dataset: PreparedDataset) -> PreparedDataset:
+    """The samples with 10 of them in the test split, out of order."""
+    splits = {"train": np.arange(59, 9, -1), "validation": np.arange(60, 90), "test": np.arange(10)}
+    return dataclasses.replace(dataset, splits=splits)
 
 
-@pytest.fixture
-def staged(experiment: Make) -> Make:
-    def make(*, cache_features: str = "auto", **parts: Any) -> Experiment:
-        execution = Execution(cache_features=cache_features)  # type: ignore[arg-type]
-        parts = {"model": Staged(), "execution": execution} | parts
-        return experiment(**parts)
-
-    return make
+def staged(*, cache_features: str = "auto", **parts: Any) -> Experiment:
+    execution = Execution(cache_features=cache_features)  # type: ignore[arg-type]
+    return make_experiment(**{"model": Staged(), "execution": execution} | parts)
 
 
-def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
-    module = build_module(experiment.model, experiment.loss, 3, samples.rows.shape, experiment.seed)
+def make_trainer(experiment: Experiment, dataset: PreparedDataset) -> Trainer:
+    shape = dataset.rows.shape
+    module = build_module(experiment.model, experiment.loss, 3, shape, experiment.seed)
     with torch.no_grad():  # running statistics that a frozen normalisation must leave alone
         for buffer in module.buffers():
             buffer.add_(1)
-    return Trainer(experiment, samples, module, CPU)
+    return make_plain_trainer(experiment, dataset, module=module)
 
 
-def run(made: Trainer) -> tuple[list[float], list[Epoch], int]:
-    events = list(made.events())
+def run(trainer: Trainer) -> tuple[list[float], list[Epoch], int]:
+    """Train to the end; return the loss of every step, the epochs, and the feature blocks."""
+    events = list(trainer.events())
     losses = [float(event.loss) for event in events if isinstance(event, Step)]
     blocks = sum(isinstance(event, FeatureBlock) for event in events)
     return losses, [event for event in events if isinstance(event, Epoch)], blocks
 
 
+def count_images(module: nn.Module) -> list[int]:
+    """Return a list that will hold the size of each batch that passes a module."""
+    sizes: list[int] = []
+    module.register_forward_hook(lambda _, images, __: sizes.append(len(images[0])))
+    return sizes
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.03)])
 def test_training_is_that_without_stored_features(
-    staged: Make, all_sides: PreparedDataset, precision: str, tolerance: float
+    all_splits: PreparedDataset, precision: str, tolerance: float
 ) -> None:
     training = {"precision": precision, "batch_size": 12}
-    stored = trainer(staged(training=training), all_sides)
-    plain = trainer(staged(training=training, cache_features="off"), all_sides)
+    stored = make_trainer(staged(training=training), all_splits)
+    plain = make_trainer(staged(training=training, cache_features="off"), all_splits)
     losses, epochs, blocks = run(stored)
     expected, expected_epochs, none = run(plain)
     assert (blocks, none) == (3, 0)
@@ -116,69 +135,55 @@ def test_training_is_that_without_stored_features(
     assert set(ours.optimizer) == set(theirs.optimizer)
 
 
-def test_the_prefix_runs_once_for_each_image(staged: Make, all_sides: PreparedDataset) -> None:
-    made, seen = trainer(staged(), all_sides), []
-    made.module[0].register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
-    run(made)
-    # One block four times, to try it, then every image of training and validation.
-    assert seen == [32, 32, 32, 32, 32, 18, 30]
-    list(made.events())
-    assert len(seen) == 7
+def test_the_prefix_runs_once_for_each_image(all_splits: PreparedDataset) -> None:
+    trainer = make_trainer(staged(), all_splits)
+    sizes = count_images(trainer.module[0])
+    run(trainer)
+    # A block five times, to try it, then every image of training and validation.
+    assert sizes == [32, 32, 32, 32, 16, 32, 18, 30]
+    list(trainer.events())
+    assert len(sizes) == 8
 
 
-def test_the_bits_of_features_depend_on_the_table_alone(
-    staged: Make, all_sides: PreparedDataset
-) -> None:
-    rows = np.array([89, 12, 40])
-    made = []
+def test_the_bits_of_features_depend_on_the_table_alone(all_splits: PreparedDataset) -> None:
+    rows, features = np.array([89, 12, 40]), []
     for settings in ({"batch_size": 4}, {"batch_size": 25, "epochs": 2}):
-        one = trainer(staged(training=settings), all_sides)
-        run(one)
-        made.append(one._features.batches.plain(rows)[0])  # type: ignore[union-attr]
-    assert torch.equal(*made)
-    module = one.module.eval()
-    images, _ = one._batches.plain(rows)
+        experiment = staged(training=settings)
+        trainer = make_trainer(experiment, all_splits)
+        loader = BatchLoader(all_splits.rows, all_splits.table.labels, trainer.statistics, CPU)
+        cache = FeatureCache(experiment, trainer.module, all_splits, loader)
+        list(cache.compute("train", "validation"))
+        features.append(cache.route("train")[1].plain(rows)[0])
+    assert torch.equal(*features)
+    images, _ = loader.plain(rows)
     with torch.no_grad():
-        expected = module[:4](images)  # type: ignore[index]
-    torch.testing.assert_close(made[0], expected)
+        expected = trainer.module.eval()[:4](images)  # type: ignore[index]
+    torch.testing.assert_close(features[0], expected)
 
 
 @pytest.mark.parametrize("stop", [0, 2, 5, 9])
 def test_a_resumed_training_ends_with_the_same_bytes(
-    staged: Make, all_sides: PreparedDataset, stop: int
+    all_splits: PreparedDataset, stop: int
 ) -> None:
-    whole = trainer(staged(training={"batch_size": 12}), all_sides)
+    experiment = staged(training={"batch_size": 12})
+    whole, first, second = (make_trainer(experiment, all_splits) for _ in range(3))
     run(whole)
-    first = trainer(staged(training={"batch_size": 12}), all_sides)
-    steps = 0  # the first events are of features
-    for event in first.events():
-        steps += isinstance(event, Step)
-        if steps == stop:
-            break
-    state = first.state()
-    second = trainer(staged(training={"batch_size": 12}), all_sides)
     with torch.no_grad():
         for weight in second.module.parameters():
             weight.zero_()  # as if other weights had been there before
-    second.restore(state)
-    run(second)
-    for name, value in whole.module.state_dict().items():
-        assert torch.equal(value, second.module.state_dict()[name]), name
+    run(resumed(train_until(first, stop), second))
+    assert_same_weights(whole, second)
 
 
-def test_one_epoch_that_becomes_two_ends_with_the_same_bytes(
-    staged: Make, all_sides: PreparedDataset
-) -> None:
+def test_one_epoch_that_becomes_two_ends_with_the_same_bytes(all_splits: PreparedDataset) -> None:
     whole, first, second = (
-        trainer(staged(training={"epochs": epochs}), all_sides) for epochs in (2, 1, 2)
+        make_trainer(staged(training={"epochs": epochs}), all_splits) for epochs in (2, 1, 2)
     )
     run(whole)
     _, _, blocks = run(first)
     assert blocks == 3
-    second.restore(first.state())
-    run(second)
-    for name, value in whole.module.state_dict().items():
-        assert torch.equal(value, second.module.state_dict()[name]), name
+    run(resumed(first, second))
+    assert_same_weights(whole, second)
 
 
 @pytest.mark.parametrize(
@@ -191,74 +196,62 @@ def test_one_epoch_that_becomes_two_ends_with_the_same_bytes(
         {"model": Staged(trainable=("0.1", "4"))},
     ],
 )
-def test_nothing_is_kept_where_the_first_stage_or_its_input_changes(
-    staged: Make, all_sides: PreparedDataset, parts: dict[str, Any]
+def test_nothing_is_cached_if_the_first_stage_or_its_input_changes(
+    all_splits: PreparedDataset, parts: dict[str, Any]
 ) -> None:
-    made = trainer(staged(**parts), all_sides)
-    assert made._features._halves is None
+    assert run(make_trainer(staged(**parts), all_splits))[2] == 0
 
 
-@pytest.mark.parametrize(("middle", "fixed"), [("relu", 4), ("dropout", 2), ("norm", 2)])
-def test_the_prefix_ends_where_training_mode_matters(
-    staged: Make, all_sides: PreparedDataset, middle: str, fixed: int
+@pytest.mark.parametrize(
+    ("middle", "frozen"), [("relu", 4), ("dropout", 2), ("norm", 2), ("batch", 2), ("random", 2)]
+)
+def test_the_prefix_ends_at_a_stage_that_training_changes_or_that_draws(
+    all_splits: PreparedDataset, caplog: pytest.LogCaptureFixture, middle: str, frozen: int
 ) -> None:
-    made = trainer(staged(model=Staged(middle=middle)), all_sides)
-    halves = split_frozen_prefix(made.experiment, made.module)
-    assert halves is not None
-    assert (len(halves.fixed), len(halves.rest)) == (fixed, 5 - fixed)
-    losses, _, blocks = run(made)
-    expected, _, _ = run(
-        trainer(staged(model=Staged(middle=middle), cache_features="off"), all_sides)
-    )
+    caplog.set_level(logging.INFO, "sightx")
+    model = Staged(middle=middle)
+    cached = make_trainer(staged(model=model), all_splits)
+    losses, _, blocks = run(cached)
     assert blocks == 3
-    np.testing.assert_allclose(losses, expected, atol=1e-5)
-
-
-def test_stages_that_are_random_even_in_evaluation_are_found(
-    staged: Make, all_sides: PreparedDataset
-) -> None:
-    made = trainer(staged(model=Staged(middle="random")), all_sides)
-    assert made._features._halves is not None
-    _, epochs, blocks = run(made)
-    assert blocks == 0
-    assert len(epochs) == 3
+    assert f"the outputs of {frozen} frozen stages" in caplog.text
+    plain = make_trainer(staged(model=model, cache_features="off"), all_splits)
+    np.testing.assert_allclose(losses, run(plain)[0], atol=1e-5)
+    for name, value in plain.module.named_buffers():
+        torch.testing.assert_close(cached.module.get_buffer(name), value, atol=1e-5, rtol=1e-5)
 
 
 def test_what_does_not_fit_into_memory_goes_to_a_file(
-    staged: Make,
-    all_sides: PreparedDataset,
+    all_splits: PreparedDataset,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "sightx")
-    losses, _, _ = run(trainer(staged(), all_sides))
-    assert "what 4 frozen stages give, 20.5 kB, is computed once and kept in memory" in caplog.text
+    losses, _, _ = run(make_trainer(staged(), all_splits))
+    size = "the outputs of 4 frozen stages, 20.5 kB,"
+    assert f"{size} are computed once and kept in memory" in caplog.text
     monkeypatch.setattr(system, "total_memory", lambda: 40_000)
-    made = trainer(staged(), all_sides)
-    assert run(made)[0] == losses
-    assert "kept in a scratch file" in caplog.text
-    assert not made._features.batches.rows.is_in_memory  # type: ignore[union-attr]
+    assert run(make_trainer(staged(), all_splits))[0] == losses
+    assert f"{size} are computed once and kept in a scratch file" in caplog.text
     monkeypatch.setattr(system, "free_space", lambda folder: 40_000)
-    np.testing.assert_allclose(run(trainer(staged(), all_sides))[0], losses, atol=1e-6)
-    assert "20.5 kB, has no room" in caplog.text
+    np.testing.assert_allclose(run(make_trainer(staged(), all_splits))[0], losses, atol=1e-6)
+    assert f"{size} do not fit anywhere" in caplog.text
 
 
-def test_a_scratch_file_lies_in_the_store(
-    staged: Make,
-    all_sides: PreparedDataset,
+def test_a_scratch_file_is_in_the_folder_of_the_pixel_cache(
+    all_splits: PreparedDataset,
     store: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "sightx")
     monkeypatch.setattr(system, "total_memory", lambda: 40_000)
-    made: list[Any] = []
+    calls: list[Any] = []
     plain = tempfile.TemporaryFile
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **of: made.append(of) or plain(**of))
-    run(trainer(staged(), all_sides))
-    assert made == [{"dir": store}]
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **kw: calls.append(kw) or plain(**kw))
+    run(make_trainer(staged(), all_splits))
+    assert calls == [{"dir": store}]
     assert "kept in a scratch file" in caplog.text
-    assert "those of 80 images are there" in caplog.text
+    assert "those of 80 images are cached" in caplog.text
 
 
 class Short(Staged):
@@ -286,90 +279,146 @@ class Unfit(Staged):
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_stages_that_are_not_the_network_are_the_fault_of_the_model(
-    staged: Make, all_sides: PreparedDataset, model: Model, reason: str, precision: str
+    all_splits: PreparedDataset, model: Model, reason: str, precision: str
 ) -> None:
-    made = trainer(staged(model=model, training={"precision": precision}), all_sides)
+    trainer = make_trainer(staged(model=model, training={"precision": precision}), all_splits)
     with pytest.raises(PluginError, match=f"the model {model.name} are not .* they {reason}"):
-        run(made)
+        run(trainer)
 
 
-def test_a_head_that_draws_in_evaluation_is_no_lie(
-    staged: Make, all_sides: PreparedDataset
-) -> None:
-    class Restless(Staged):
-        name = "test-restless"
+def test_a_head_that_draws_in_evaluation_is_still_the_network(all_splits: PreparedDataset) -> None:
+    class NoisyHead(Staged):
+        name = "test-noisy-head"
 
         def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
             module = super().build(channels=channels, outputs=outputs, size=size)
             return nn.Sequential(*list(module.children())[:-1], nn.Sequential(Noise(), module[-1]))
 
     before = torch.get_rng_state()
-    made = trainer(staged(model=Restless()), all_sides)
-    modes = {name: part.training for name, part in made.module.named_modules()}
-    next(made.events())
-    assert made._features._halves is not None
+    trainer = make_trainer(staged(model=NoisyHead()), all_splits)
+    assert isinstance(next(trainer.events()), FeatureBlock)
     assert torch.equal(torch.get_rng_state(), before)
-    assert {name: part.training for name, part in made.module.named_modules()} == modes
 
 
-def test_a_run_that_goes_on_in_its_evaluation_computes_only_what_that_needs(
-    staged: Make, all_sides: PreparedDataset
+def test_a_run_that_resumes_in_its_evaluation_computes_only_what_that_needs(
+    all_splits: PreparedDataset,
 ) -> None:
-    whole = trainer(staged(), all_sides)
+    whole, second = (make_trainer(staged(), all_splits) for _ in range(2))
     run(whole)
-    resumed, seen = trainer(staged(), all_sides), []
-    resumed.restore(whole.state())
-    resumed.module[0].register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
-    assert list(resumed.events()) == []
-    assert seen == []
-    for side in ("validation", "test"):
-        (ours, loss), (theirs, expected) = resumed.predict(side), whole.predict(side)
+    resumed(whole, second)
+    sizes = count_images(second.module[0])
+    assert list(second.events()) == []
+    assert sizes == []
+    for split in ("validation", "test"):
+        (ours, loss), (theirs, expected) = second.predict(split), whole.predict(split)
         np.testing.assert_array_equal(ours.outputs, theirs.outputs)
         assert loss == expected
-    assert seen == [30] * 4 + [30] + [10]  # the try, validation, test
+    assert sizes == [30] * 4 + [15] + [30] + [10]  # the trial, validation, test
 
 
-def test_a_run_that_goes_on_in_its_last_validation_computes_no_training_features(
-    staged: Make, all_sides: PreparedDataset
+def test_a_run_that_resumes_in_its_last_validation_computes_no_training_features(
+    all_splits: PreparedDataset,
 ) -> None:
-    whole, steps = trainer(staged(), all_sides), 0
-    for event in whole.events():
-        steps += isinstance(event, Step)
-        if steps == 3 * 4:
-            break
-    resumed = trainer(staged(), all_sides)
-    resumed.restore(copy.deepcopy(whole.state()))
-    events = list(resumed.events())
+    first, second, uninterrupted = (make_trainer(staged(), all_splits) for _ in range(3))
+    resumed(train_until(first, 3 * 4), second)
+    events = list(second.events())
     assert [event.total for event in events if isinstance(event, FeatureBlock)] == [30]
     assert not any(isinstance(event, Step) for event in events)
-    uninterrupted = trainer(staged(), all_sides)
     assert run(uninterrupted)[1][-1].metrics == events[-1].metrics  # type: ignore[union-attr]
 
 
 def test_what_is_cheap_to_compute_is_computed_again(
-    staged: Make,
-    all_sides: PreparedDataset,
-    caplog: pytest.LogCaptureFixture,
+    all_splits: PreparedDataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sightx")
-    made = trainer(staged(model=Staged(trainable=("1", "4"))), all_sides)
-    _, _, blocks = run(made)  # 24 channels of 6 x 6 from 3: 13.5 operations a byte
+    trainer = make_trainer(staged(model=Staged(trainable=("1", "4"))), all_splits)
+    _, _, blocks = run(trainer)  # 24 channels of 6 x 6 from 3: 13.5 operations per byte
     assert blocks == 0
-    assert "takes less to compute than to move" in caplog.text
+    assert "take less to compute than to move" in caplog.text
 
 
-def test_features_of_other_weights_are_forgotten(staged: Make, all_sides: PreparedDataset) -> None:
-    made = trainer(staged(), all_sides)
-    run(made)
-    features = made._features
-    made.load_weights(made.state())
-    assert features.batches is not None
-    other = made.state()
-    changed = {name: value * 1.5 for name, value in other.weights.items()}
-    made.load_weights(dataclasses.replace(other, weights=changed))
-    assert features.batches is None
-    predictions, _ = made.predict("validation")
-    images, _ = made._batches.plain(all_sides.splits["validation"])
+def test_features_of_other_weights_are_forgotten(all_splits: PreparedDataset) -> None:
+    trainer = make_trainer(staged(), all_splits)
+    run(trainer)
+    sizes = count_images(trainer.module[0])
+    trainer.load_weights(trainer.state())
+    trainer.predict("validation")
+    assert sizes == []  # the features are still there
+    state = trainer.state()
+    changed = {name: value * 1.5 for name, value in state.weights.items()}
+    trainer.load_weights(dataclasses.replace(state, weights=changed))
+    predictions, _ = trainer.predict("validation")
+    loader = BatchLoader(all_splits.rows, all_splits.table.labels, trainer.statistics, CPU)
+    images, _ = loader.plain(all_splits.splits["validation"])
     with torch.no_grad():
-        expected = made.module.eval()(images).numpy()
+        expected = trainer.module.eval()(images).numpy()
     np.testing.assert_allclose(predictions.outputs, expected, atol=1e-5)
+
+
+class OnDisk:
+    """Pixels that take no memory."""
+
+    shape, is_in_memory = (1, 10, 100), False
+
+    def read(self, positions: Positions, out: torch.Tensor | None = None) -> torch.Tensor:
+        raise NotImplementedError
+
+
+IN_MEMORY = InMemoryPixels(torch.zeros(10, 1, 10, 100, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "memory", "place"),
+    [
+        (IN_MEMORY, 90_000, FILE),
+        (IN_MEMORY, 90_003, MEMORY),
+        (OnDisk(), 60_000, FILE),
+        (OnDisk(), 60_003, MEMORY),
+    ],
+)
+def test_pixels_in_memory_leave_less_for_features(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pixels: PixelSource, memory: int, place: str
+) -> None:
+    monkeypatch.setattr(system, "total_memory", lambda: memory)
+    assert choose_place(20_000, CPU, PixelRows(pixels, np.arange(10)), tmp_path) == place
+
+
+def test_a_scratch_file_has_no_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    folder = tmp_path / "new" / "store"
+    rows = allocate_rows(FILE, (5, 1, 1, 3000), CPU, folder)
+    assert rows is not None
+    assert not rows.is_in_memory
+    assert rows.tensor.shape == (5, 1, 1, 3000)
+    rows.tensor[3] = 7
+    assert torch.equal(rows.read(np.array([3, 2])).sum((1, 2, 3)), torch.tensor([21_000, 0]))
+    assert list(folder.iterdir()) == []  # nothing stays if the process is killed
+
+
+@pytest.mark.parametrize("allocates", [True, False])
+def test_a_scratch_file_has_its_bytes_before_it_is_mapped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allocates: bool
+) -> None:
+    if not allocates:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    sizes, size = [], 3 * (1 << 20) + 5
+    plain = mmap.mmap
+
+    def recorded(number: int, *rest: Any) -> mmap.mmap:
+        status = os.fstat(number)
+        sizes.append((status.st_size, status.st_blocks * 512))
+        return plain(number, *rest)
+
+    monkeypatch.setattr(mmap, "mmap", recorded)
+    assert allocate_rows(FILE, (1, 1, 1, size), CPU, tmp_path) is not None
+    ((length, blocks),) = sizes
+    assert length == size
+    assert blocks >= size
+
+
+def test_a_full_disk_has_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    assert allocate_rows(FILE, (1, 1, 1, 10), CPU, tmp_path) is None

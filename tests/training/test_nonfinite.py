@@ -21,31 +21,31 @@ OPTIMIZERS = [
 ]
 
 
-def blame(step: int, positions: Any) -> NonFiniteError:
+def to_error(step: int, positions: Any) -> NonFiniteError:
     return NonFiniteError(Problem("non-finite", f"step {step}: {positions.tolist()}"))
 
 
-def made(cls: Any, settings: dict[str, Any], **more: Any) -> tuple[torch.Tensor, Any]:
+def weight_and_optimizer(cls: Any, settings: dict[str, Any]) -> tuple[torch.Tensor, Any]:
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
     weight.grad = torch.tensor([0.5, 0.25, -1.0])
-    return weight, cls([weight], lr=0.1, fused=True, **settings, **more)
+    return weight, cls([weight], lr=0.1, fused=True, **settings)
 
 
 @pytest.mark.parametrize(("cls", "settings"), OPTIMIZERS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_set_flag_holds_torchs_fused_optimizers_back(
+def test_a_set_flag_holds_back_torchs_fused_optimizers(
     cls: Any, settings: dict[str, Any], bad: float
 ) -> None:
-    weight, optimizer = made(cls, settings)
-    gate = NonFiniteGuard(optimizer, CPU, blame, deferred=True)
-    gate.admit(torch.tensor(1.5), 0, ROWS)
+    weight, optimizer = weight_and_optimizer(cls, settings)
+    guard = NonFiniteGuard(optimizer, CPU, to_error, deferred=True)
+    guard.check(torch.tensor(1.5), 0, ROWS)
     optimizer.step()
     moved, state = weight.detach().clone(), copy.deepcopy(optimizer.state_dict()["state"])
     assert not torch.equal(moved, torch.tensor([1.0, -2.0, 3.0]))
 
-    gate.admit(torch.tensor(bad), 1, ROWS)
+    guard.check(torch.tensor(bad), 1, ROWS)
     optimizer.step()
-    gate.admit(torch.tensor(1.5), 2, ROWS)
+    guard.check(torch.tensor(1.5), 2, ROWS)
     optimizer.step()
 
     assert torch.equal(weight, moved)
@@ -53,37 +53,38 @@ def test_a_set_flag_holds_torchs_fused_optimizers_back(
         torch.testing.assert_close(optimizer.state[weight][key], value)
     for _ in range(2):
         with pytest.raises(NonFiniteError, match=r"step 1: \[0, 1, 2, 3\]"):
-            gate.settle()
+            guard.flush()
 
 
 @pytest.mark.parametrize(("cls", "settings"), OPTIMIZERS)
 def test_finite_losses_change_nothing(cls: Any, settings: dict[str, Any]) -> None:
-    (one, plain), (other, gated) = made(cls, settings), made(cls, settings)
-    gate = NonFiniteGuard(gated, CPU, blame, deferred=True)
+    one, plain = weight_and_optimizer(cls, settings)
+    other, guarded = weight_and_optimizer(cls, settings)
+    guard = NonFiniteGuard(guarded, CPU, to_error, deferred=True)
     for step in range(6):
         plain.step()
-        gate.admit(torch.tensor(0.5), step, ROWS)
-        gated.step()
-    gate.settle()
+        guard.check(torch.tensor(0.5), step, ROWS)
+        guarded.step()
+    guard.flush()
     assert torch.equal(one, other)
 
 
 def test_a_flag_is_read_two_steps_later() -> None:
-    _, optimizer = made(torch.optim.Adam, {})
-    gate = NonFiniteGuard(optimizer, CPU, blame, deferred=True)
+    _, optimizer = weight_and_optimizer(torch.optim.Adam, {})
+    guard = NonFiniteGuard(optimizer, CPU, to_error, deferred=True)
     for step, loss in enumerate([1.0, float("nan"), 1.0]):
-        gate.admit(torch.tensor(loss), step, ROWS)
+        guard.check(torch.tensor(loss), step, ROWS)
     with pytest.raises(NonFiniteError, match="step 1: "):
-        gate.admit(torch.tensor(1.0), 3, ROWS)
+        guard.check(torch.tensor(1.0), 3, ROWS)
 
 
-def test_on_the_processor_the_loss_is_read_at_once() -> None:
-    _, optimizer = made(torch.optim.Adam, {})
-    gate = NonFiniteGuard(optimizer, CPU, blame)
-    assert not gate.deferred
-    gate.admit(torch.tensor(1.0), 0, ROWS)
-    gate.settle()
-    for call in (lambda: gate.admit(torch.tensor(float("nan")), 7, ROWS), gate.settle):
+def test_on_the_cpu_the_loss_is_read_at_once() -> None:
+    _, optimizer = weight_and_optimizer(torch.optim.Adam, {})
+    guard = NonFiniteGuard(optimizer, CPU, to_error)
+    assert not guard.deferred
+    guard.check(torch.tensor(1.0), 0, ROWS)
+    guard.flush()
+    for call in (lambda: guard.check(torch.tensor(float("nan")), 7, ROWS), guard.flush):
         with pytest.raises(NonFiniteError, match="step 7: "):
             call()
     assert not hasattr(optimizer, "found_inf")

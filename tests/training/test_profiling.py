@@ -1,26 +1,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from sightx import Experiment
 from sightx.builtin.augment import Flip
 from sightx.data.dataset import PreparedDataset
 from sightx.plugin import Step
 from sightx.records.events import Event
 from sightx.training.profiling import SUMMARY, TRACE, Summary, profile_steps, span
-from sightx.training.setup import build_module
-from sightx.training.trainer import Trainer
-
-Make = Callable[..., Experiment]
+from support.training import make_experiment, make_trainer
 
 
-def working(steps: int, of: int) -> Iterator[Event]:
-    """Steps that multiply in the span forward, and sort in the span backward."""
+def steps_of_work(steps: int, of: int) -> Iterator[Event]:
+    """Yield steps that multiply in the span forward, and sort in the span backward."""
     one = torch.ones(200, 200)
     for number in range(1, steps + 1):
         with span("forward"):
@@ -32,7 +28,7 @@ def working(steps: int, of: int) -> Iterator[Event]:
 
 
 def test_some_steps_are_traced_and_all_events_pass(tmp_path: Path) -> None:
-    events = list(profile_steps(working(50, of=50), tmp_path / "profile"))
+    events = list(profile_steps(steps_of_work(50, of=50), tmp_path / "profile"))
     assert [event.step for event in events] == list(range(1, 51))
 
     trace = json.loads((tmp_path / "profile" / TRACE).read_text())["traceEvents"]
@@ -56,19 +52,19 @@ def test_some_steps_are_traced_and_all_events_pass(tmp_path: Path) -> None:
 def test_a_short_run_is_traced_as_far_as_it_goes(
     tmp_path: Path, steps: int, of: int, traced: int
 ) -> None:
-    assert len(list(profile_steps(working(steps, of), tmp_path))) == steps
+    assert len(list(profile_steps(steps_of_work(steps, of), tmp_path))) == steps
     summary = Summary.read(tmp_path)
     assert summary is not None
     assert summary.steps == traced
 
 
 def test_a_run_of_one_step_has_no_summary(tmp_path: Path) -> None:
-    assert len(list(profile_steps(working(1, 1), tmp_path / "profile"))) == 1
+    assert len(list(profile_steps(steps_of_work(1, 1), tmp_path / "profile"))) == 1
     assert Summary.read(tmp_path / "profile") is None
 
 
-def test_whoever_stops_listening_stops_the_trace(tmp_path: Path) -> None:
-    events = profile_steps(working(50, of=50), tmp_path)
+def test_a_consumer_that_stops_ends_the_trace(tmp_path: Path) -> None:
+    events = profile_steps(steps_of_work(50, of=50), tmp_path)
     for _ in range(15):
         next(events)
     assert torch._C._autograd._profiler_enabled()
@@ -77,17 +73,14 @@ def test_whoever_stops_listening_stops_the_trace(tmp_path: Path) -> None:
     assert json.loads((tmp_path / SUMMARY).read_text())["steps"] == 4
 
 
-def test_a_trainer_names_the_parts_of_its_steps(
-    experiment: Make, samples: PreparedDataset, tmp_path: Path
-) -> None:
-    made = experiment(training={"batch_size": 4}, augment=(Flip(),))
-    module = build_module(made.model, made.loss, 3, samples.rows.shape, made.seed)
-    trainer = Trainer(made, samples, module, torch.device("cpu"))
+def test_a_trainer_names_the_parts_of_its_steps(dataset: PreparedDataset, tmp_path: Path) -> None:
+    experiment = make_experiment(training={"batch_size": 4}, augment=(Flip(),))
+    trainer = make_trainer(experiment, dataset)
     list(profile_steps(trainer.events(), tmp_path))
     summary = Summary.read(tmp_path)
     assert summary is not None
     assert set(summary.parts) == {"data", "augment", "forward", "backward", "optimizer"}
 
 
-def test_a_span_is_nothing_where_nobody_traces() -> None:
+def test_a_span_costs_nothing_without_a_profiler() -> None:
     assert span("forward") is span("backward")

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from sightx import ResourceError, SpecError
-from sightx.builtin import augment, losses, optimizers
+from sightx.builtin import losses, optimizers
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
-from sightx.plugin import Augment, ParamGroup
+from sightx.plugin import Model, ParamGroup
 from sightx.training import setup
 
 
@@ -16,7 +16,7 @@ def network() -> nn.Module:
     return setup.build_module(SimpleCnn(widths=(4, 8)), losses.CrossEntropy(), 3, (3, 8, 8), seed=0)
 
 
-def test_auto_takes_what_the_machine_has() -> None:
+def test_auto_takes_the_fastest_device_of_the_machine() -> None:
     best = "cuda" if torch.cuda.is_available() else "cpu"
     if torch.backends.mps.is_available():
         best = "mps"
@@ -25,7 +25,7 @@ def test_auto_takes_what_the_machine_has() -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "cuda", "mps"])
-def test_a_device_that_is_not_there_is_exit_7(name: str) -> None:
+def test_a_device_that_the_machine_lacks_is_exit_7(name: str) -> None:
     if name == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has cuda")
     if name == "mps" and torch.backends.mps.is_available():
@@ -47,13 +47,13 @@ def test_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
-def test_what_a_model_refuses_to_build_is_a_line() -> None:
+def test_a_size_that_a_model_refuses_is_one_line() -> None:
     with pytest.raises(SpecError, match=r"simple-cnn.*too small"):
         setup.build_module(SimpleCnn(), losses.CrossEntropy(), 3, (3, 4, 4), seed=0)
 
 
 @pytest.mark.parametrize(
-    ("trainable", "learning"),
+    ("trainable", "expected"),
     [
         ((), {"block1", "block2", "hidden1", "head"}),
         (("head",), {"head"}),
@@ -62,14 +62,14 @@ def test_what_a_model_refuses_to_build_is_a_line() -> None:
         (("head.bias",), {"head"}),
     ],
 )
-def test_only_the_named_parts_learn(trainable: tuple[str, ...], learning: set[str]) -> None:
+def test_only_the_named_parts_are_trainable(trainable: tuple[str, ...], expected: set[str]) -> None:
     module = network()
     setup.freeze(module, trainable)
-    found = {n.partition(".")[0] for n, w in module.named_parameters() if w.requires_grad}
-    assert found == learning
+    parts = {n.partition(".")[0] for n, w in module.named_parameters() if w.requires_grad}
+    assert parts == expected
 
 
-def test_an_unknown_part_lists_those_there_are() -> None:
+def test_an_unknown_part_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SpecError, match="'tail'; parts: block1, block2"):
         setup.freeze(network(), ["tail"])
 
@@ -84,20 +84,20 @@ def test_frozen_parts_stay_in_evaluation_mode() -> None:
     assert module.get_submodule("block1.norm").training is False
 
 
-def test_each_weight_goes_to_the_first_group_it_matches() -> None:
+def test_each_parameter_is_in_the_first_group_that_matches() -> None:
     module = SimpleNet(hidden=(3,)).build(channels=1, outputs=2, size=(2, 2))
     optimizer = optimizers.Adam(
         lr=0.1,
         group=(ParamGroup(match=("head.bias",), lr=0.3), ParamGroup(match=("head.*",), lr=0.2)),
     )
-    found = setup.param_groups(module, optimizer)
+    groups = setup.param_groups(module, optimizer)
     named = {id(weight): name for name, weight in module.named_parameters()}
-    assert [({named[id(w)] for w in g["params"]}, g["lr"]) for g in found] == [
+    assert [({named[id(w)] for w in g["params"]}, g["lr"]) for g in groups] == [
         ({"head.bias"}, 0.3), ({"head.weight"}, 0.2), ({"hidden1.weight", "hidden1.bias"}, 0.1),
     ]  # fmt: skip
 
 
-def test_a_group_without_weights_is_refused_and_frozen_weights_are_in_none() -> None:
+def test_a_group_without_parameters_is_refused_and_frozen_ones_are_in_none() -> None:
     module = network()
     setup.freeze(module, ["head"])
     weights = [w for g in setup.param_groups(module, optimizers.Adam()) for w in g["params"]]
@@ -110,52 +110,34 @@ def test_a_group_without_weights_is_refused_and_frozen_weights_are_in_none() -> 
     ("device", "precision", "last"),
     [("cpu", "fp32", True), ("cpu", "bf16", True), ("meta", "bf16", False)],
 )
-def test_convolutions_lie_where_they_compute_fastest(
+def test_convolutions_are_stored_as_they_compute_fastest(
     device: str, precision: str, last: bool
 ) -> None:
-    module = SimpleCnn().build(channels=3, outputs=2, size=(16, 16)).to(device)
+    model = SimpleCnn()
+    module = model.build(channels=3, outputs=2, size=(16, 16)).to(device)
     shapes = [weight.shape for weight in module.parameters()]
-    setup.to_channels_last(module, torch.device(device), precision)
+    setup.to_channels_last(module, model, torch.device(device), precision)
     wide = [w for w in module.parameters() if w.ndim == 4]
     assert all(w.is_contiguous(memory_format=torch.channels_last) == last for w in wide)
     assert [weight.shape for weight in module.parameters()] == shapes
 
 
-class Viewing(nn.Sequential):
+class Viewing(Model):
     """Flatten as many networks do, which channels last would break."""
 
+    name = "test-viewing"
+
+    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, 4, 3), View())
+
+
+class View(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found = super().forward(images)
-        return found.view(len(found), -1)
+        return images.view(len(images), -1)
 
 
-def test_a_strangers_network_keeps_its_order_in_memory() -> None:
-    module = Viewing(nn.Conv2d(3, 4, 3))
-    setup.to_channels_last(module, torch.device("cpu"), "bf16")
+def test_a_model_that_does_not_declare_channels_last_keeps_its_memory_order() -> None:
+    model = Viewing()
+    module = model.build(channels=3, outputs=2, size=(6, 6))
+    setup.to_channels_last(module, model, torch.device("cpu"), "bf16")
     assert module(torch.ones(2, 3, 6, 6)).shape == (2, 64)
-
-
-class Noisy(nn.Linear):
-    """Add noise, which its name does not tell."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images) + torch.rand(1)
-
-
-class Strange(Augment):
-    """Come from elsewhere: nobody knows what it draws."""
-
-    name = "test-strange"
-
-
-def test_a_network_may_draw_unless_all_its_parts_are_known() -> None:
-    still = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.GELU(), nn.AdaptiveAvgPool2d(1))
-    assert not setup.uses_rng(still)
-    assert not setup.uses_rng(SimpleNet().build(channels=1, outputs=2, size=(2, 2)))
-    assert setup.uses_rng(network())  # it has dropout
-    for part in (nn.RReLU(), nn.FractionalMaxPool2d(2, 1), nn.Dropout(), Noisy(1, 1), nn.GRU(1, 1)):
-        assert setup.uses_rng(nn.Sequential(still, part))
-    assert not setup.uses_rng(still, losses.CrossEntropy(), augment.Flip())
-    assert setup.uses_rng(still, losses.CrossEntropy(), Strange())
-    still[0].register_forward_hook(lambda _, __, out: out + torch.rand(1))
-    assert setup.uses_rng(still)

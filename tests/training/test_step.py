@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
@@ -9,41 +10,49 @@ import pytest
 import torch
 from torch import nn
 
-from sightx import NonFiniteError
+from sightx import NonFiniteError, PluginError
 from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
 from sightx.data.loader.loader import BatchLoader
-from sightx.plugin import Problem
+from sightx.distributed.collectives import SingleProcess
+from sightx.plugin import Loss, Problem
 from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Training
-from sightx.training.criterion import Criterion
 from sightx.training.nonfinite import NonFiniteGuard
-from sightx.training.step import TrainStep, autocast
+from sightx.training.step import Criterion, TrainStep, autocast
 
 CPU = torch.device("cpu")
 LABELS = np.array([0, 1, 2, 0, 0, 1, 2, 0])
+OUTPUTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.tensor([0, 0, 0, 1, 1, 2, 0])
 
 
-class World:
-    """A network, a rule, and the one batch that there is."""
+class OneBatch:
+    """A network, its training step, and the only batch, of 8 samples."""
 
     def __init__(self, loss: Any = None, *, deferred: bool = False, **settings: Any) -> None:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (8, 1, 2, 2), generator=generator, dtype=torch.uint8)
-        self.batches = BatchLoader(PixelRows.of(pixels), LABELS, ((0.5,), (0.5,)), CPU)
+        self.loader = BatchLoader(PixelRows.of(pixels), LABELS, ((0.5,), (0.5,)), CPU)
         torch.manual_seed(1)
         self.module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.0))
         self.optimizer = torch.optim.SGD(self.module.parameters(), lr=0.5, fused=True)
-        objective = Criterion(loss or CrossEntropy(), (4, 2, 2), CPU)
-        gate = NonFiniteGuard(self.optimizer, CPU, self.blame, deferred=deferred)
-        training = Training(**settings)
-        self.rule = TrainStep(self.module, self.optimizer, objective, self.batches, training, gate)
+        self.train_step = TrainStep(
+            network=self.module,
+            optimizer=self.optimizer,
+            base_lrs=[0.5],
+            criterion=Criterion(loss or CrossEntropy(), (4, 2, 2), CPU),
+            loader=self.loader,
+            settings=Training(**settings),
+            guard=NonFiniteGuard(self.optimizer, CPU, self.to_error, deferred=deferred),
+            collectives=SingleProcess(),
+        )
 
-    def blame(self, step: int, positions: Any) -> NonFiniteError:
+    def to_error(self, step: int, positions: Any) -> NonFiniteError:
         return NonFiniteError(Problem("non-finite", f"step {step}, {len(positions)} samples"))
 
-    def step(self, number: int = 0, multiplier: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-        (batch,) = self.batches.stream([np.arange(8)], plain=True)
-        return self.rule(batch, number, multiplier)
+    def step(self, number: int = 0, lr_factor: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        (batch,) = self.loader.stream([np.arange(8)], plain=True)
+        return self.train_step(batch, number, lr_factor)
 
 
 @pytest.mark.parametrize("deferred", [False, True])
@@ -52,7 +61,10 @@ class World:
 def test_a_step_is_the_same_whatever_the_micro_batch(
     loss: CrossEntropy, micro_batch_size: int, deferred: bool
 ) -> None:
-    whole, cut = World(loss), World(loss, micro_batch_size=micro_batch_size, deferred=deferred)
+    whole, cut = (
+        OneBatch(loss),
+        OneBatch(loss, micro_batch_size=micro_batch_size, deferred=deferred),
+    )
     first, second = whole.step(), cut.step()
     torch.testing.assert_close(first[0], second[0])
     assert first[1] == second[1]
@@ -60,10 +72,15 @@ def test_a_step_is_the_same_whatever_the_micro_batch(
         torch.testing.assert_close(one, other)
 
 
-def test_the_multiplier_scales_the_move() -> None:
-    full, half = World(), World()
+def test_a_step_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        OneBatch().train_step.network = nn.Identity()  # type: ignore[misc]
+
+
+def test_the_lr_factor_scales_the_update() -> None:
+    full, half = OneBatch(), OneBatch()
     start = copy.deepcopy(full.module.state_dict())
-    full.step(), half.step(multiplier=0.5)
+    full.step(), half.step(lr_factor=0.5)
     for name, weight in full.module.state_dict().items():
         moved = weight - start[name]
         torch.testing.assert_close(half.module.state_dict()[name] - start[name], moved / 2)
@@ -72,24 +89,24 @@ def test_the_multiplier_scales_the_move() -> None:
 @pytest.mark.parametrize(
     ("device", "exact"), [("cpu", 0.5 * 0.3), ("cuda", float(np.float32(0.5 * 0.3)))]
 )
-def test_a_rate_on_cuda_is_what_a_graph_can_read(device: str, exact: float) -> None:
-    world = World()
-    world.rule.batches = replace(world.batches, device=torch.device(device))
-    world.rule.rate(0.3)
+def test_a_learning_rate_on_cuda_is_what_a_graph_can_read(device: str, exact: float) -> None:
+    world = OneBatch()
+    loader = replace(world.loader, device=torch.device(device))
+    replace(world.train_step, loader=loader).set_lr(0.3)
     (group,) = world.optimizer.param_groups
     assert isinstance(group["lr"], float)
     assert group["lr"] == exact
 
 
-def test_right_answers_are_counted_before_the_move() -> None:
-    world = World()
-    images, targets = world.batches.plain(np.arange(8))
-    right = int((world.module(images).argmax(1) == targets).sum())
-    assert int(world.step()[1]) == right
+def test_correct_answers_are_counted_before_the_update() -> None:
+    world = OneBatch()
+    images, targets = world.loader.plain(np.arange(8))
+    correct = int((world.module(images).argmax(1) == targets).sum())
+    assert int(world.step()[1]) == correct
 
 
 def test_weights_stay_where_the_loss_is_not_finite() -> None:
-    world = World()
+    world = OneBatch()
     with torch.no_grad():
         world.module[1].bias[0] = float("inf")
     before = copy.deepcopy(world.module.state_dict())
@@ -102,14 +119,14 @@ def test_weights_stay_where_the_loss_is_not_finite() -> None:
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_deferred_report_comes_later_but_the_weights_stay_at_once(clip: float) -> None:
-    world = World(deferred=True, clip_grad_norm=clip)
+    world = OneBatch(deferred=True, clip_grad_norm=clip)
     world.step(0)
     good = world.module[1].bias.detach().clone()
     with torch.no_grad():
         world.module[1].bias[0] = float("inf")
     before = copy.deepcopy(world.module.state_dict())
     world.step(1)
-    world.module[1].bias.data.copy_(good)  # later steps are finite again, and must not move either
+    world.module[1].bias.data.copy_(good)  # later steps are finite, and must not update either
     before["1.bias"] = good
     world.step(2)
     with pytest.raises(NonFiniteError, match="step 1, 8 samples"):
@@ -127,3 +144,49 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32() -> None:
     with autocast(CPU, "fp32"):
         assert layer(torch.ones(1, 2)).dtype == torch.float32
     assert layer.weight.dtype == torch.float32
+
+
+def test_a_weighted_sum_divided_by_the_weights_is_torchs_weighted_mean() -> None:
+    criterion = Criterion(InverseFrequencyCrossEntropy(), (4, 2, 1), CPU)
+    total, weight = criterion.weighted_sum(OUTPUTS, TARGETS)
+    classes = torch.tensor([7 / (3 * n) for n in (4, 2, 1)])
+    assert weight is not None
+    torch.testing.assert_close(
+        total / weight, nn.CrossEntropyLoss(weight=classes)(OUTPUTS, TARGETS)
+    )
+
+
+def test_samples_of_equal_weight_have_no_sum_of_weights() -> None:
+    total, weight = Criterion(CrossEntropy(), (4, 2, 1), CPU).weighted_sum(OUTPUTS, TARGETS)
+    assert weight is None
+    torch.testing.assert_close(total / 7, nn.CrossEntropyLoss()(OUTPUTS, TARGETS))
+
+
+def test_probabilities_and_decisions_are_those_of_the_loss() -> None:
+    criterion = Criterion(CrossEntropy(), (4, 2, 1), CPU)
+    torch.testing.assert_close(criterion.probabilities(OUTPUTS), OUTPUTS.softmax(1))
+    assert torch.equal(criterion.decisions(OUTPUTS), OUTPUTS.argmax(1))
+    mixed = nn.functional.one_hot(TARGETS, 3).float() * 0.9
+    expected = (OUTPUTS.argmax(1) == TARGETS).sum()
+    assert criterion.num_correct(OUTPUTS, TARGETS) == expected
+    assert criterion.num_correct(OUTPUTS, mixed) == expected
+
+
+def test_half_precision_outputs_are_summed_in_full_precision() -> None:
+    total, _ = Criterion(CrossEntropy(), (1, 1, 1), CPU).weighted_sum(OUTPUTS.bfloat16(), TARGETS)
+    assert total.dtype == torch.float32
+
+
+class Reduced(Loss):
+    """Divide by the number of samples, as losses elsewhere do."""
+
+    name = "test-reduced"
+
+    def build(self, *, class_counts: Sequence[int]) -> nn.Module:
+        return nn.CrossEntropyLoss()
+
+
+def test_a_loss_that_reduces_is_refused_at_the_first_batch() -> None:
+    with pytest.raises(PluginError, match=r"test-reduced returns \(\) for 7 samples") as caught:
+        Criterion(Reduced(), (4, 2, 1), CPU)(OUTPUTS, TARGETS)
+    assert "leave out .mean()" in str(caught.value)

@@ -2,24 +2,40 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from dataclasses import FrozenInstanceError, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sightx import Experiment, NonFiniteError
+from sightx import DataError, NonFiniteError
 from sightx.builtin import augment, losses, optimizers, samplers, schedulers, stopping
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
-from sightx.plugin import Augment, Epoch, Metric, Model, Step
-from sightx.training.setup import build_module
+from sightx.plugin import (
+    Augment,
+    Epoch,
+    Metric,
+    Model,
+    ParamGroup,
+    Problem,
+    Step,
+    ValidationBatch,
+)
+from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
+from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.trainer import Trainer
+from support.training import (
+    assert_same_weights,
+    make_experiment,
+    make_trainer,
+    train,
+    weights_of,
+)
 
-Make = Callable[..., Experiment]
-CPU = torch.device("cpu")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -27,47 +43,58 @@ class Cnn(Model):
     """A network with everything that is random or has a state: dropout, batch normalisation."""
 
     name = "test-cnn"
+    channels_last = True
+    dropout: float = 0.3
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         return nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-            nn.Dropout(0.3), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
+            nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+            nn.Dropout(self.dropout), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
         )  # fmt: skip
 
 
-def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
-    shape = samples.rows.shape
-    module = build_module(
-        experiment.model, experiment.loss, len(samples.table.classes), shape, experiment.seed
-    )
-    return Trainer(experiment, samples, module, CPU)
+@dataclass(frozen=True)
+class SlowPixels(InMemoryPixels):
+    """Pixels that take time to read, one of which may be damaged."""
+
+    damaged: int = -1
+    is_in_memory = False
+
+    def read(self, positions: Positions, out: Tensor | None = None) -> Tensor:
+        if self.damaged in positions:
+            raise DataError(Problem("bad-row", f"row {self.damaged} is damaged"))
+        return super().read(positions, out)
 
 
-def steps_and_epochs(made: Trainer) -> tuple[list[float], list[Epoch]]:
-    events = list(made.events())
-    losses = [float(event.loss) for event in events if isinstance(event, Step)]
-    return losses, [event for event in events if isinstance(event, Epoch)]
+def with_slow_pixels(dataset: PreparedDataset, damaged: int = -1) -> PreparedDataset:
+    tensor = dataset.rows.pixels.tensor  # type: ignore[attr-defined]
+    return replace(dataset, rows=PixelRows(SlowPixels(tensor, damaged), dataset.rows.index))
 
 
 class PlainLoop:
     """The loop that every tutorial has, with nothing of ours but the order of the samples."""
 
-    def __init__(self, made: Trainer, samples: PreparedDataset, loss: nn.Module, lr: float) -> None:
-        self.model = copy.deepcopy(made.module)
+    def __init__(
+        self, trainer: Trainer, dataset: PreparedDataset, loss: nn.Module, lr: float
+    ) -> None:
+        self.model = copy.deepcopy(trainer.module)
         self.loss = loss
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr)
         mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
-        self.images = (samples.rows.pixels.tensor.float() / 255 - mean) / deviation
-        self.labels = torch.tensor(samples.table.labels)
-        self.samples = samples
+        self.images = (dataset.rows.pixels.tensor.float() / 255 - mean) / deviation
+        self.labels = torch.tensor(dataset.table.labels)
+        self.dataset = dataset
+
+    def order(self, epoch: int) -> Positions:
+        train = self.dataset.splits["train"]
+        return train[samplers.Shuffle().order(self.labels[train].numpy(), epoch=epoch, seed=0)]
 
     def epoch(self, number: int, batch_size: int) -> tuple[list[float], float, float, float]:
-        train, validation = (self.samples.splits[side] for side in ("train", "validation"))
-        order = samplers.Shuffle().order(self.labels[train].numpy(), epoch=number, seed=0)
+        order, validation = self.order(number), self.dataset.splits["validation"]
         step_losses, total = [], 0.0
         self.model.train()
         for start in range(0, len(order), batch_size):
-            rows = train[order[start : start + batch_size]]
+            rows = order[start : start + batch_size]
             self.optimizer.zero_grad()
             loss = self.loss(self.model(self.images[rows]), self.labels[rows])
             loss.backward()
@@ -86,8 +113,7 @@ class PlainLoop:
 @pytest.mark.parametrize("schedule", ["constant", "step", "plateau"])
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
 def test_training_equals_a_plain_loop(
-    experiment: Make,
-    samples: PreparedDataset,
+    dataset: PreparedDataset,
     weighted: bool,
     schedule: str,
     micro_batch_size: int | None,
@@ -98,13 +124,15 @@ def test_training_equals_a_plain_loop(
         "step": schedulers.Step(step_size=1, gamma=0.3),
         "plateau": schedulers.Plateau(gamma=0.2, patience=0, threshold=0.5),
     }[schedule]
-    made = trainer(
-        experiment(loss=loss, scheduler=scheduler, training={"micro_batch_size": micro_batch_size}),
-        samples,
+    trainer = make_trainer(
+        make_experiment(
+            loss=loss, scheduler=scheduler, training={"micro_batch_size": micro_batch_size}
+        ),
+        dataset,
     )
-    counts = torch.tensor(samples.counts("train"))
+    counts = torch.tensor(dataset.counts("train"))
     weight = counts.sum() / (len(counts) * counts) if weighted else None
-    plain = PlainLoop(made, samples, nn.CrossEntropyLoss(weight=weight), lr=1e-2)
+    plain = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(weight=weight), lr=1e-2)
     of_torch: Any = {
         "constant": torch.optim.lr_scheduler.ConstantLR(plain.optimizer, factor=1),
         "step": torch.optim.lr_scheduler.StepLR(plain.optimizer, 1, 0.3),
@@ -115,7 +143,7 @@ def test_training_equals_a_plain_loop(
     for group in plain.optimizer.param_groups:  # each constructor above has set the rate once
         group["lr"] = 1e-2
 
-    step_losses, epochs = steps_and_epochs(made)
+    step_losses, epochs = train(trainer)
 
     expected: list[float] = []
     for number in range(3):
@@ -127,101 +155,58 @@ def test_training_equals_a_plain_loop(
         assert metrics["validation/accuracy"] == pytest.approx(accuracy)
         assert metrics["train/loss"] == pytest.approx(mean, abs=1e-6)
     np.testing.assert_allclose(step_losses, expected, atol=1e-6)
-    for ours, theirs in zip(made.module.parameters(), plain.model.parameters(), strict=True):
+    for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
-def test_epochs_are_counted_and_only_epochs(experiment: Make, samples: PreparedDataset) -> None:
-    epochs = list(trainer(experiment(), samples).epochs(2))
+def test_epochs_are_counted_and_only_epochs(dataset: PreparedDataset) -> None:
+    epochs = list(make_trainer(make_experiment(), dataset).epochs(2))
     assert [epoch.number for epoch in epochs] == [1, 2]
     assert epochs[1].step == 2 * math.ceil(60 / 16)
     assert epochs[1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
 
 
-def test_train_accuracy_is_that_of_the_running_network(
-    experiment: Make, samples: PreparedDataset
-) -> None:
-    made = trainer(experiment(optimizer=optimizers.Sgd(lr=1e-12)), samples)
-    (epoch,) = made.epochs(1)
-    predictions, _ = made.predict("train")
+def test_train_accuracy_is_that_of_the_running_network(dataset: PreparedDataset) -> None:
+    trainer = make_trainer(make_experiment(optimizer=optimizers.Sgd(lr=1e-12)), dataset)
+    (epoch,) = trainer.epochs(1)
+    predictions, _ = trainer.predict("train")
     right = np.mean(predictions.decisions == predictions.labels)
     assert epoch.metrics["train/accuracy"] == pytest.approx(right)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("stop", [1, 3, 4, 5, 9])
-def test_a_restored_state_goes_on_to_the_same_bytes(
-    experiment: Make, samples: PreparedDataset, precision: str, stop: int
-) -> None:
-    def made() -> Trainer:
-        return trainer(
-            experiment(
-                model=Cnn(),
-                augment=(augment.Flip(), augment.Rotate(degrees=20)),
-                optimizer=optimizers.AdamW(lr=1e-2),
-                scheduler=schedulers.OneCycle(),
-                stopping=stopping.Early(patience=2),
-                training={"precision": precision, "micro_batch_size": 7, "clip_grad_norm": 1.0},
-            ),
-            samples,
-        )
-
-    whole = made()
-    expected = [epoch.metrics for epoch in whole.epochs()]
-
-    stopped = made()
-    for event in stopped.events():
-        if isinstance(event, Step) and event.step == stop:
-            break
-    saved = copy.deepcopy(stopped.state())
-    resumed = made()
-    resumed.restore(saved)
-    found = [epoch.metrics for epoch in resumed.epochs()]
-
-    assert found == expected[len(expected) - len(found) :]
-    for name, weight in whole.module.state_dict().items():
-        assert torch.equal(weight, resumed.module.state_dict()[name]), name
-
-
-def test_the_same_experiment_twice_is_the_same_to_the_bit(
-    experiment: Make, samples: PreparedDataset
-) -> None:
+def test_the_same_experiment_twice_is_the_same_to_the_bit(dataset: PreparedDataset) -> None:
     first, second = (
-        trainer(experiment(model=Cnn(), augment=(augment.Flip(),)), samples) for _ in range(2)
+        make_trainer(make_experiment(model=Cnn(), augment=(augment.Flip(),)), dataset)
+        for _ in range(2)
     )
     assert [e.metrics for e in first.epochs()] == [e.metrics for e in second.epochs()]
-    for one, other in zip(first.module.parameters(), second.module.parameters(), strict=True):
-        assert torch.equal(one, other)
+    assert_same_weights(first, second)
 
 
-def test_another_seed_is_another_run(experiment: Make, samples: PreparedDataset) -> None:
-    one, other = (trainer(experiment(seed=seed), samples) for seed in (0, 1))
-    assert steps_and_epochs(one)[0] != steps_and_epochs(other)[0]
+def test_another_seed_is_another_run(dataset: PreparedDataset) -> None:
+    one, other = (make_trainer(make_experiment(seed=seed), dataset) for seed in (0, 1))
+    assert train(one)[0] != train(other)[0]
 
 
-def test_frozen_parts_do_not_move_not_even_their_statistics(
-    experiment: Make, samples: PreparedDataset
-) -> None:
-    made = trainer(experiment(model=Cnn(trainable=("5",))), samples)
-    before = copy.deepcopy(made.module.state_dict())
-    list(made.epochs(1))
-    after = made.module.state_dict()
+def test_frozen_parts_do_not_move_not_even_their_statistics(dataset: PreparedDataset) -> None:
+    trainer = make_trainer(make_experiment(model=Cnn(trainable=("5",))), dataset)
+    before = weights_of(trainer)
+    list(trainer.epochs(1))
+    after = trainer.module.state_dict()
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert moved == {"5.weight", "5.bias"}
 
 
-def test_clipping_bounds_the_gradient_of_the_whole_batch(
-    experiment: Make, samples: PreparedDataset
-) -> None:
-    made = trainer(
-        experiment(
+def test_clipping_bounds_the_gradient_of_the_whole_batch(dataset: PreparedDataset) -> None:
+    trainer = make_trainer(
+        make_experiment(
             optimizer=optimizers.Sgd(lr=1.0, momentum=0.0), training={"clip_grad_norm": 0.01}
         ),
-        samples,
+        dataset,
     )
-    before = [weight.detach().clone() for weight in made.module.parameters()]
-    next(iter(made.events()))
-    moved = [w - b for w, b in zip(made.module.parameters(), before, strict=True)]
+    before = [weight.detach().clone() for weight in trainer.module.parameters()]
+    next(iter(trainer.events()))
+    moved = [w - b for w, b in zip(trainer.module.parameters(), before, strict=True)]
     norm = torch.stack([part.detach().norm() for part in moved]).norm()
     assert norm == pytest.approx(0.01, rel=1e-3)
 
@@ -243,21 +228,21 @@ Explosion.calls = 0  # type: ignore[attr-defined]
 
 
 def test_a_loss_that_is_not_finite_ends_training_before_the_weights_move(
-    experiment: Make, samples: PreparedDataset
+    dataset: PreparedDataset,
 ) -> None:
     Explosion.calls = 0  # type: ignore[attr-defined]
-    made = trainer(experiment(augment=(Explosion(),)), samples)
-    events = made.events()
+    trainer = make_trainer(make_experiment(augment=(Explosion(),)), dataset)
+    events = trainer.events()
     next(events), next(events)
-    before = copy.deepcopy(made.module.state_dict())
+    before = weights_of(trainer)
     with pytest.raises(
         NonFiniteError, match=r"epoch 1 step 3 \(rows \d+, \d+, \d+, ...; first: \d+.png\)"
     ):
         next(events)
-    assert all(torch.equal(before[k], v) for k, v in made.module.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in trainer.module.state_dict().items())
 
 
-class NaNOnce(Metric):
+class NaNFirst(Metric):
     """A figure that is NaN in the first epoch, then falls."""
 
     name = "test-nan"
@@ -266,47 +251,165 @@ class NaNOnce(Metric):
         return {"odd": "max"}
 
     def compute(self, predictions: Any) -> Any:
-        NaNOnce.calls += 1
-        return {"odd": [float("nan"), 0.5, 0.4][NaNOnce.calls - 1]}
+        NaNFirst.calls += 1
+        return {"odd": [float("nan"), 0.5, 0.4][NaNFirst.calls - 1]}
 
 
-def test_nan_never_wins(experiment: Make, samples: PreparedDataset) -> None:
-    NaNOnce.calls = 0  # type: ignore[attr-defined]
-    made = trainer(experiment(metric=(NaNOnce(),), training={"monitor": "validation/odd"}), samples)
-    assert [epoch.is_best for epoch in made.epochs()] == [False, True, False]
+def test_nan_never_wins(dataset: PreparedDataset) -> None:
+    NaNFirst.calls = 0  # type: ignore[attr-defined]
+    trainer = make_trainer(
+        make_experiment(metric=(NaNFirst(),), training={"monitor": "validation/odd"}), dataset
+    )
+    assert [epoch.is_best for epoch in trainer.epochs()] == [False, True, False]
 
 
-def test_early_stopping_ends_the_generator_with_its_reason(
-    experiment: Make, samples: PreparedDataset
-) -> None:
-    made = trainer(
-        experiment(
+def test_early_stopping_ends_the_generator_with_its_reason(dataset: PreparedDataset) -> None:
+    trainer = make_trainer(
+        make_experiment(
             optimizer=optimizers.Sgd(lr=1e-12),
             stopping=stopping.Early(patience=1, min_delta=0.1),
             training={"epochs": 50},
         ),
-        samples,
+        dataset,
     )
-    epochs = list(made.epochs())
+    epochs = list(trainer.epochs())
     assert len(epochs) == 2
     assert epochs[-1].stop_reason
     assert "validation/loss" in epochs[-1].stop_reason
 
 
-def test_groups_have_rates_of_their_own(experiment: Make, samples: PreparedDataset) -> None:
-    from sightx.plugin import ParamGroup
-
+def test_groups_have_rates_of_their_own(dataset: PreparedDataset) -> None:
     group = (ParamGroup(match=("head.*",), lr=1e-9),)
-    made = trainer(experiment(optimizer=optimizers.Sgd(lr=0.5, group=group)), samples)
-    before = copy.deepcopy(dict(made.module.named_parameters()))
-    list(made.epochs(1))
-    for name, weight in made.module.named_parameters():
+    trainer = make_trainer(make_experiment(optimizer=optimizers.Sgd(lr=0.5, group=group)), dataset)
+    before = copy.deepcopy(dict(trainer.module.named_parameters()))
+    list(trainer.epochs(1))
+    for name, weight in trainer.module.named_parameters():
         change = (weight - before[name]).abs().max().item()
         assert (change < 1e-6) == name.startswith("head"), name
 
 
-def test_a_model_without_hidden_layers_still_trains(
-    experiment: Make, samples: PreparedDataset
+def test_a_model_without_hidden_layers_still_trains(dataset: PreparedDataset) -> None:
+    trainer = make_trainer(make_experiment(model=SimpleNet(hidden=())), dataset)
+    assert len(list(trainer.epochs(1))) == 1
+
+
+def test_an_epoch_is_its_steps_then_its_validation_then_its_end(dataset: PreparedDataset) -> None:
+    events = list(make_trainer(make_experiment(training={"epochs": 2}), dataset).events())
+    kinds = "".join({Step: "s", ValidationBatch: "v", Epoch: "e"}[type(e)] for e in events)
+    assert kinds == "ssssvve" * 2
+    steps = [event for event in events if isinstance(event, Step)]
+    assert [step.step for step in steps] == list(range(1, 9))
+    assert [step.samples for step in steps[:4]] == [16, 16, 16, 12]
+    assert {step.steps_per_epoch for step in steps} == {4}
+    last = [event for event in events if isinstance(event, ValidationBatch)][-1]
+    assert (last.epoch, last.done, last.total) == (2, 30, 30)
+    with pytest.raises(FrozenInstanceError):
+        steps[0].step = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("augments", [(), (augment.Flip(), augment.Rotate(degrees=9))])
+def test_prefetched_rows_train_to_the_same_bytes(
+    dataset: PreparedDataset, augments: tuple[Any, ...]
 ) -> None:
-    made = trainer(experiment(model=SimpleNet(hidden=())), samples)
-    assert len(list(made.epochs(1))) == 1
+    experiment = make_experiment(model=Cnn(), augment=augments, training={"micro_batch_size": 7})
+    in_memory = make_trainer(experiment, dataset)
+    prefetched = make_trainer(experiment, with_slow_pixels(dataset))
+    assert [e.metrics for e in in_memory.epochs()] == [e.metrics for e in prefetched.epochs()]
+    assert_same_weights(in_memory, prefetched)
+
+
+def test_what_a_reader_raises_ends_training_as_it_is(dataset: PreparedDataset) -> None:
+    damaged = with_slow_pixels(dataset, damaged=70)  # an image of the validation split
+    with pytest.raises(DataError, match="row 70 is damaged"):
+        list(make_trainer(make_experiment(), damaged).events())
+
+
+@pytest.mark.parametrize("loss", [losses.CrossEntropy(), losses.InverseFrequencyCrossEntropy()])
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": 5, "clip_grad_norm": 0.5}])
+def test_convolutions_train_as_in_a_plain_loop(
+    dataset: PreparedDataset, loss: Any, settings: dict[str, Any]
+) -> None:
+    experiment = make_experiment(
+        model=Cnn(dropout=0.0), loss=loss, training={"epochs": 1, "batch_size": 60, **settings}
+    )
+    trainer = make_trainer(experiment, dataset)
+    assert any(not w.is_contiguous() for w in trainer.module.parameters())  # channels last
+    counts = torch.tensor(dataset.counts("train"))
+    weight = counts.sum() / (3 * counts) if loss.balances else torch.ones(3)
+    plain = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(weight, reduction="sum"), lr=1e-2)
+    plain.model.to(memory_format=torch.contiguous_format)
+    rows = plain.order(0)
+    images, targets = plain.images[rows], plain.labels[rows]
+    total = weight[targets].sum()
+    size = settings.get("micro_batch_size", 60)
+    for part, classes in zip(images.split(size), targets.split(size), strict=True):
+        (plain.loss(plain.model(part), classes) / total).backward()
+    if settings:
+        nn.utils.clip_grad_norm_(plain.model.parameters(), 0.5)
+    plain.optimizer.step()
+    list(trainer.epochs())
+    for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+class NaNOnce(losses.CrossEntropy):
+    """A loss that is NaN once, in the seventh micro-batch."""
+
+    name = "test-nan-once"
+
+    def build(self, *, class_counts: Any) -> nn.Module:
+        return NaNOnceLoss()
+
+
+class NaNOnceLoss(nn.CrossEntropyLoss):
+    calls = 0
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += outputs.requires_grad  # validation calls it too
+        losses = nn.functional.cross_entropy(outputs, targets, reduction="none")
+        return losses * float("nan") if self.calls == 7 else losses
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.Adam(lr=0.01), optimizers.Sgd(momentum=0.9)])
+@pytest.mark.parametrize("saved_at", [7, 8, None])
+def test_a_flag_that_is_read_late_protects_the_weights_and_the_state(
+    dataset: PreparedDataset,
+    optimizer: Any,
+    saved_at: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """T01: the loss is NaN at step 7; whether its state is saved or not, the trainer ends there."""
+    deferred = partial(NonFiniteGuard, deferred=True)
+    monkeypatch.setattr("sightx.training.trainer.NonFiniteGuard", deferred)
+    experiment = make_experiment(model=Cnn(dropout=0.0), loss=NaNOnce(), optimizer=optimizer)
+    trainer = make_trainer(experiment, dataset)
+    steps = (event.step for event in trainer.events() if isinstance(event, Step))
+    while next(steps) < 6:
+        pass
+    before = [weight.detach().clone() for weight in trainer.module.parameters()]
+    report = r"epoch 2 step 7 \(rows \d+, \d+, \d+, \.\.\.; first: \d+\.png\)"
+    with pytest.raises(NonFiniteError, match=report):
+        list(trainer.state() for step in steps if step == saved_at)  # noqa: C400 - it ends inside
+    assert all(map(torch.equal, trainer.module.parameters(), before))
+    with pytest.raises(NonFiniteError, match="step 7"):
+        trainer.state()
+
+
+def test_autograd_keeps_nothing_of_frozen_parts(dataset: PreparedDataset) -> None:
+    experiment = make_experiment(model=Cnn(trainable=("5",)), augment=(augment.Flip(),))
+    trainer = make_trainer(experiment, dataset)
+    has_graph: dict[str, bool] = {}
+    for name, part in trainer.module.named_children():
+        part.register_forward_hook(
+            lambda _, __, out, name=name: has_graph.update({name: out.grad_fn is not None})
+        )
+    next(trainer.events())
+    assert has_graph == {"0": False, "1": False, "2": False, "3": False, "4": False, "5": True}
+
+
+def test_every_epoch_has_its_throughput(dataset: PreparedDataset) -> None:
+    epochs = list(make_trainer(make_experiment(), with_slow_pixels(dataset)).epochs(2))
+    for epoch in epochs:
+        assert epoch.images_per_second * epoch.seconds >= 60
+        assert 0 < epoch.data_wait_fraction < 1
+    assert np.unique([epoch.images_per_second for epoch in epochs]).size == 2

@@ -1,10 +1,8 @@
-"""A run that was stopped goes on to the same bytes, whatever its plugins draw and measure."""
+"""A stopped training continues to the same bytes, whatever its components draw and measure."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,20 +10,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightx import Experiment, NonFiniteError, PluginError
-from sightx.builtin import losses, optimizers, schedulers
+from sightx import NonFiniteError, PluginError
+from sightx.builtin import augment, losses, optimizers, schedulers, stopping
 from sightx.data.dataset import PreparedDataset
 from sightx.plugin import Augment, History, Metric, Model, Sampler, Step, Stopping
-from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
+from support.training import (
+    assert_same_weights,
+    make_experiment,
+    make_trainer,
+    resumed,
+    train_until,
+)
 
-Make = Callable[..., Experiment]
-CPU = torch.device("cpu")
 EPOCH = 4  # steps
 
 
-class Always(nn.Module):
-    """Dropout that evaluation does not end."""
+class AlwaysDropout(nn.Module):
+    """Dropout that evaluation does not switch off."""
 
     def forward(self, values: Tensor) -> Tensor:
         return nn.functional.dropout(values, 0.5, training=True)
@@ -38,7 +40,9 @@ class MonteCarlo(Model):
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         inputs = channels * size[0] * size[1]
-        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), Always(), nn.Linear(8, outputs))
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(inputs, 8), AlwaysDropout(), nn.Linear(8, outputs)
+        )
 
 
 class Normed(Model):
@@ -78,7 +82,7 @@ class Shaken(losses.CrossEntropy):
 
 
 class Odd(Metric):
-    """A figure that is infinite in the first epoch, and rises from then on."""
+    """A metric that is infinite in the first epoch, and rises from then on."""
 
     name = "test-odd"
 
@@ -94,7 +98,7 @@ Odd.seen = {}  # type: ignore[attr-defined]
 
 
 class Content(Stopping):
-    """Stop at a figure that cannot be beaten."""
+    """Stop at a value that cannot be beaten."""
 
     name = "test-content"
 
@@ -102,19 +106,77 @@ class Content(Stopping):
         return "infinite" if math.inf in history.series().values else None
 
 
-def trainer(experiment: Experiment, samples: PreparedDataset) -> Trainer:
-    classes, shape = len(samples.table.classes), samples.rows.shape
-    module = build_module(experiment.model, experiment.loss, classes, shape, experiment.seed)
-    return Trainer(experiment, samples, module, CPU)
-
-
-def ended(made: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], Any]:
-    """Return what the rest of a training says, its weights, and what it predicts in the end."""
+def finish(trainer: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], Any]:
+    """Train to the end; return the epochs, the weights and the final predictions."""
     epochs = [
-        (epoch.number, epoch.metrics, epoch.is_best, epoch.stop_reason) for epoch in made.epochs()
+        (epoch.number, epoch.metrics, epoch.is_best, epoch.stop_reason)
+        for epoch in trainer.epochs()
     ]
-    predictions, loss = made.predict("validation")
-    return epochs, made.module.state_dict(), (predictions.outputs.tolist(), loss)
+    predictions, loss = trainer.predict("validation")
+    return epochs, trainer.module.state_dict(), (predictions.outputs.tolist(), loss)
+
+
+class Cnn(Model):
+    """A network with everything that is random or has a state: dropout, batch normalisation."""
+
+    name = "test-cnn"
+
+    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+            nn.Dropout(0.3), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
+        )  # fmt: skip
+
+
+class HiddenDropout(nn.Linear):
+    """A layer that draws, which its type does not show."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(images, 0.3, self.training))
+
+
+class Drawing(Model):
+    """A network that draws in its own way."""
+
+    name = "test-drawing"
+
+    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), HiddenDropout(channels * size[0] * size[1], outputs))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [1, 3, 4, 5, 9])
+def test_a_restored_state_goes_on_to_the_same_bytes(
+    dataset: PreparedDataset, precision: str, stop: int
+) -> None:
+    experiment = make_experiment(
+        model=Cnn(),
+        augment=(augment.Flip(), augment.Rotate(degrees=20)),
+        optimizer=optimizers.AdamW(lr=1e-2),
+        scheduler=schedulers.OneCycle(),
+        stopping=stopping.Early(patience=2),
+        training={"precision": precision, "micro_batch_size": 7, "clip_grad_norm": 1.0},
+    )
+    whole = make_trainer(experiment, dataset)
+    expected = [epoch.metrics for epoch in whole.epochs()]
+
+    stopped = train_until(make_trainer(experiment, dataset), stop)
+    second = resumed(stopped, make_trainer(experiment, dataset))
+    metrics = [epoch.metrics for epoch in second.epochs()]
+
+    assert metrics == expected[len(expected) - len(metrics) :]
+    assert_same_weights(whole, second)
+
+
+def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset) -> None:
+    experiment = make_experiment(model=Drawing(), training={"micro_batch_size": 7})
+    whole = make_trainer(experiment, dataset)
+    expected = [epoch.metrics for epoch in whole.epochs()]
+    torch.manual_seed(1)
+    stopped = train_until(make_trainer(experiment, dataset), 6)
+    second = resumed(stopped, make_trainer(experiment, dataset))
+    assert [epoch.metrics for epoch in second.epochs()] == expected[1:]
+    assert_same_weights(whole, second)
 
 
 @pytest.mark.parametrize("stop", [1, EPOCH, EPOCH + 1, 2 * EPOCH + 2])  # events: steps, epochs too
@@ -133,22 +195,19 @@ def ended(made: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], Any]
     ],
     ids=["network", "augment", "loss", "infinite"],
 )
-def test_a_stop_changes_nothing(
-    experiment: Make, samples: PreparedDataset, parts: dict[str, Any], stop: int
-) -> None:
+def test_a_stop_changes_nothing(dataset: PreparedDataset, parts: dict[str, Any], stop: int) -> None:
     Odd.seen = {}  # type: ignore[attr-defined]
-    epochs, weights, predicted = ended(trainer(experiment(**parts), samples))
+    epochs, weights, predicted = finish(make_trainer(make_experiment(**parts), dataset))
 
-    stopped = trainer(experiment(**parts), samples)
-    heard = 0
+    stopped = make_trainer(make_experiment(**parts), dataset)
+    events = 0
     for event in stopped.events():
-        heard += type(event).__name__ in ("Step", "Epoch")
-        if heard == stop:
+        events += type(event).__name__ in ("Step", "Epoch")
+        if events == stop:
             break
     torch.manual_seed(99)  # another process has another generator
-    resumed = trainer(experiment(**parts), samples)
-    resumed.restore(copy.deepcopy(stopped.state()))
-    rest, rest_weights, rest_predicted = ended(resumed)
+    second = resumed(stopped, make_trainer(make_experiment(**parts), dataset))
+    rest, rest_weights, rest_predicted = finish(second)
 
     assert len(epochs) == 3
     assert rest
@@ -158,40 +217,37 @@ def test_a_stop_changes_nothing(
         assert torch.equal(value, rest_weights[name]), name
 
 
-def test_an_infinite_figure_is_told_and_never_the_best(
-    experiment: Make, samples: PreparedDataset
-) -> None:
+def test_an_infinite_metric_is_reported_and_never_the_best(dataset: PreparedDataset) -> None:
     Odd.seen = {}  # type: ignore[attr-defined]
-    made = trainer(
-        experiment(metric=(Odd(),), training={"monitor": "validation/odd", "epochs": 3}), samples
+    trainer = make_trainer(
+        make_experiment(metric=(Odd(),), training={"monitor": "validation/odd", "epochs": 3}),
+        dataset,
     )
-    epochs = list(made.epochs())
+    epochs = list(trainer.epochs())
     assert epochs[0].metrics["validation/odd"] == math.inf
-    assert math.isnan(made.history.series().values[0])
+    assert math.isnan(trainer.history.series().values[0])
     assert [epoch.is_best for epoch in epochs] == [False, True, True]
 
 
 def test_the_last_evaluation_of_a_network_that_draws_is_that_of_its_epoch(
-    experiment: Make, samples: PreparedDataset
+    dataset: PreparedDataset,
 ) -> None:
-    made = trainer(experiment(model=MonteCarlo()), samples)
-    *_, last = made.epochs()
-    _, loss = made.predict("validation")
+    trainer = make_trainer(make_experiment(model=MonteCarlo()), dataset)
+    *_, last = trainer.epochs()
+    _, loss = trainer.predict("validation")
     assert loss == last.metrics["validation/loss"]
 
 
-def test_weights_that_are_not_finite_are_no_state(
-    experiment: Make, samples: PreparedDataset
-) -> None:
-    made = trainer(experiment(optimizer=optimizers.Sgd(lr=1e39)), samples)
-    made.state()
-    assert isinstance(next(made.events()), Step)
+def test_weights_that_are_not_finite_are_no_state(dataset: PreparedDataset) -> None:
+    trainer = make_trainer(make_experiment(optimizer=optimizers.Sgd(lr=1e39)), dataset)
+    trainer.state()
+    assert isinstance(next(trainer.events()), Step)
     with pytest.raises(NonFiniteError, match=r"non-finite weights after step 1: \w+"):
-        made.state()
+        trainer.state()
 
 
 def test_statistics_that_a_loss_poisoned_are_no_state(  # T01
-    experiment: Make, samples: PreparedDataset
+    dataset: PreparedDataset,
 ) -> None:
     class Blank(Augment):
         name = "test-blank"
@@ -202,19 +258,19 @@ def test_statistics_that_a_loss_poisoned_are_no_state(  # T01
         def apply(self, images: Tensor, targets: Tensor, params: Any) -> tuple[Tensor, Tensor]:
             return images * math.nan, targets
 
-    made = trainer(experiment(model=Normed(), augment=(Blank(),)), samples)
-    before = [weight.detach().clone() for weight in made.module.parameters()]
+    trainer = make_trainer(make_experiment(model=Normed(), augment=(Blank(),)), dataset)
+    before = [weight.detach().clone() for weight in trainer.module.parameters()]
     with pytest.raises(NonFiniteError, match="loss at epoch 1 step 1"):
-        next(made.events())
-    assert made.module[1].running_mean.isnan().all()  # type: ignore[index, union-attr, operator]
-    assert all(map(torch.equal, before, made.module.parameters()))
+        next(trainer.events())
+    assert trainer.module[1].running_mean.isnan().all()  # type: ignore[index, union-attr, operator]
+    assert all(map(torch.equal, before, trainer.module.parameters()))
     for _ in range(2):
         with pytest.raises(NonFiniteError, match="loss at epoch 1 step 1"):
-            made.state()
+            trainer.state()
 
 
 class Uneven(Sampler):
-    """Give as many samples as a list says, epoch by epoch."""
+    """Give as many dataset as a list says, epoch by epoch."""
 
     name = "test-uneven"
     counts: tuple[int, ...]
@@ -224,11 +280,9 @@ class Uneven(Sampler):
 
 
 @pytest.mark.parametrize("second", [0, 12, 23, 40])
-def test_epochs_of_another_length_are_refused(
-    experiment: Make, samples: PreparedDataset, second: int
-) -> None:
-    made = trainer(experiment(sampler=Uneven(counts=(24, second))), samples)
-    epochs = made.epochs()
+def test_epochs_of_another_length_are_refused(dataset: PreparedDataset, second: int) -> None:
+    trainer = make_trainer(make_experiment(sampler=Uneven(counts=(24, second))), dataset)
+    epochs = trainer.epochs()
     next(epochs)
     with pytest.raises(
         PluginError, match=f"test-uneven gives {second} samples in epoch 2, not 24"
@@ -237,6 +291,6 @@ def test_epochs_of_another_length_are_refused(
     assert caught.value.problems[0].code == "broken-plugin"
 
 
-def test_epochs_without_samples_are_refused(experiment: Make, samples: PreparedDataset) -> None:
+def test_epochs_without_samples_are_refused(dataset: PreparedDataset) -> None:
     with pytest.raises(PluginError, match="test-uneven gives 0 samples in epoch 1, not some"):
-        trainer(experiment(sampler=Uneven(counts=(0,))), samples)
+        make_trainer(make_experiment(sampler=Uneven(counts=(0,))), dataset)

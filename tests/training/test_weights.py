@@ -53,7 +53,9 @@ class Payload:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-def test_what_would_run_code_is_refused_in_our_words(tmp_path: Path, suffix: str) -> None:
+def test_a_file_that_would_run_code_is_refused_without_torchs_advice(
+    tmp_path: Path, suffix: str
+) -> None:
     path, marker = tmp_path / f"w{suffix}", tmp_path / "ran"
     torch.save({"a": Payload(marker)}, path)
     with pytest.raises(RunError) as caught:
@@ -63,7 +65,7 @@ def test_what_would_run_code_is_refused_in_our_words(tmp_path: Path, suffix: str
     assert "\n" not in str(caught.value)
 
 
-def test_another_networks_weights_name_a_tensor(tmp_path: Path) -> None:
+def test_weights_of_another_network_name_a_tensor(tmp_path: Path) -> None:
     other = SimpleNet(hidden=(4,)).build(channels=1, outputs=2, size=(2, 2))
     save_file(other.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(RunError) as caught:
@@ -78,7 +80,7 @@ def test_the_first_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() -> 
     good = {name: torch.ones_like(tensor) for name, tensor in module.state_dict().items()}
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     less = {name: tensor for name, tensor in good.items() if name != "1.bias"}
-    for wrong, said in [
+    for wrong, reason in [
         ({**good, "2.weight": torch.ones(2, 3), "2.bias": torch.ones(2)},
          "2.weight: expected 5x3, got 2x3"),
         ({**good, "1.num_batches_tracked": torch.ones(2)},
@@ -88,20 +90,20 @@ def test_the_first_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() -> 
     ]:  # fmt: skip
         with pytest.raises(RunError) as caught:
             load_strict(module, wrong, file="runs/a/checkpoints/step-00000001")
-        assert f": error[weights-shape] {said}; " in str(caught.value)
+        assert f": error[weights-shape] {reason}; " in str(caught.value)
         assert str(caught.value).startswith("runs/a/checkpoints/step-00000001: ")
         assert all(torch.equal(before[n], tensor) for n, tensor in module.state_dict().items())
     load_strict(module, good, file="")
     assert all(torch.equal(good[n], tensor) for n, tensor in module.state_dict().items())
 
 
-def test_a_file_that_holds_no_table_of_weights_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_of_weights_is_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "w.pt")
-    with pytest.raises(RunError, match="holds no table of weights"):
+    with pytest.raises(RunError, match="is not a table of weights"):
         initialise(MODEL, network(), str(tmp_path / "w.pt"))
 
 
-def test_a_file_that_was_cut_is_said(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(network().state_dict(), path)
     path.write_bytes(path.read_bytes()[:-5])

@@ -25,6 +25,7 @@ class ResNet50(PretrainedModel):
 
     name = "resnet50"
     capturable = True
+    channels_last = True
     pretrained = ("imagenet", "imagenet-v1")
 
     hidden: tuple[PositiveInt, ...] = (512,)

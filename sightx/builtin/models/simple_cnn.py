@@ -23,6 +23,7 @@ class SimpleCnn(PretrainedModel):
 
     name = "simple-cnn"
     capturable = True
+    channels_last = True
 
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128)
     """Number of output channels of each block."""

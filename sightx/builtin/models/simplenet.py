@@ -22,6 +22,7 @@ class SimpleNet(PretrainedModel):
 
     name = "simplenet"
     capturable = True
+    channels_last = True
 
     hidden: tuple[PositiveInt, ...] = (84, 50)
     """Widths of the hidden layers, in order."""

@@ -29,6 +29,7 @@ class TorchvisionModel(PretrainedModel):
 
     name = "torchvision"
     capturable = True
+    channels_last = True
     pretrained = ("imagenet",)
 
     arch: str

@@ -1,4 +1,4 @@
-"""Two real processes, over gloo, against one (T08, and issue 5's "Several processes")."""
+"""One process against two real ones, over gloo (T08)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,23 @@ import torch
 
 from sightx import ResourceError, SpecError
 from sightx.distributed.collectives import SingleProcess, check_idle_ranks, local_device
-from sightx.spec.experiment import Experiment, Training
+from sightx.spec.experiment import Training
 
-Found = dict[str, Any]
-WORKER = Path(__file__).with_name("ranks.py")
+Results = dict[str, Any]
+WORKER = Path(__file__).with_name("worker.py")
+TESTS = Path(__file__).parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
 def start(processes: int, folder: Path) -> None:
     command = [sys.executable] if processes == 1 else [*TORCHRUN, str(processes)]
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [*command, str(WORKER), str(folder)],
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": path,
             "TORCH_CPP_LOG_LEVEL": "ERROR",
             "TMPDIR": str(folder),
         },
@@ -42,38 +44,38 @@ def start(processes: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
-    """What one process found, and each of two."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
+    """The results of one process, and of each of two: `processes-rank`."""
     folder = tmp_path_factory.mktemp("ranks")
     start(1, folder)
     start(2, folder)
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
-def test_ranks_hear_what_the_others_say(found: dict[str, Found]) -> None:
-    first, second = found["2-0"]["talk"], found["2-1"]["talk"]
-    for each in (first, second):
-        assert each["sum"] == [2.0, 1.0]
-        assert each["agree"] == 15
-        assert each["say"] == {"pi": 3.141592653589793, "text": "é"}
-        assert each["share"] == [[[0.0] * 3] * 2, True]
-        assert each["state"] == [[0, 1, 2], 0.5, {"step": 7, "nan": [0.1]}]
+def test_two_processes_exchange_values(results: dict[str, Results]) -> None:
+    first, second = results["2-0"]["collectives"], results["2-1"]["collectives"]
+    for rank in (first, second):
+        assert rank["all_reduce_sum"] == [2.0, 1.0]
+        assert rank["all_reduce_max"] == 15
+        assert rank["broadcast_object"] == {"pi": 3.141592653589793, "text": "é"}
+        assert rank["broadcast_"] == [[[0.0] * 3] * 2, True]
+        assert rank["state"] == [[0, 1, 2], 0.5, {"step": 7, "nan": [0.1]}]
     # 7 samples in micro-batches of 2: 0 1 | 2 3 | 4 5 | 6
-    assert (first["own"], second["own"]) == ([0, 1, 4, 5], [2, 3, 6])
-    assert (first["turns"], second["turns"]) == ([[0, 2], [0]], [[1, 3], []])
-    assert second["idle"] == [0, 1]  # it reads what another one counts
+    assert (first["positions"], second["positions"]) == ([0, 1, 4, 5], [2, 3, 6])
+    assert (first["micro-batches"], second["micro-batches"]) == ([[0, 2], [0]], [[1, 3], []])
+    assert second["idle positions"] == [0, 1]  # it reads what rank 0 counts
 
 
-def test_one_process_is_a_group_of_one(found: dict[str, Found]) -> None:
-    alone = found["1-0"]["talk"]
-    assert alone["own"] == list(range(7))
-    assert alone["turns"] == [[0, 1, 2, 3], [0]]
-    assert alone["sum"] == [1.0, 0.0]
+def test_one_process_has_all_of_the_work(results: dict[str, Results]) -> None:
+    single = results["1-0"]["collectives"]
+    assert single["positions"] == list(range(7))
+    assert single["micro-batches"] == [[0, 1, 2, 3], [0]]
+    assert single["all_reduce_sum"] == [1.0, 0.0]
 
 
-def test_two_processes_train_as_one_does(found: dict[str, Found]) -> None:
+def test_two_processes_train_as_one_does(results: dict[str, Results]) -> None:
     """Weighted loss, dropout, augmentation, clipping, a rank without work in a ragged batch."""
-    one, two = found["1-0"]["plain"], found["2-0"]["plain"]
+    one, two = results["1-0"]["dropout"], results["2-0"]["dropout"]
     # 60 samples, batches of 14: the last has 4 samples, micro-batches of 3 and 1.
     assert len(one["losses"]) == 15
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
@@ -85,40 +87,39 @@ def test_two_processes_train_as_one_does(found: dict[str, Found]) -> None:
     assert one["losses"][0] != one["losses"][1]
 
 
-def test_all_ranks_hold_the_same_weights_and_history(found: dict[str, Found]) -> None:
-    for kind in ("plain", "again"):
-        first, second = found["2-0"][kind], found["2-1"][kind]
+def test_all_ranks_have_the_same_weights_and_history(results: dict[str, Results]) -> None:
+    for kind in ("dropout", "batch norm"):
+        first, second = results["2-0"][kind], results["2-1"][kind]
         assert second["history"] == first["history"]
         assert second["losses"] == first["losses"]
-        assert second["state"] == first["state"]  # running statistics are the first rank's
+        assert second["state"] == first["state"]  # running statistics are those of rank 0
 
 
-def test_a_rank_without_a_micro_batch_does_not_count(found: dict[str, Found]) -> None:
-    """21 samples in batches of 20: the last has one, and rank 1 nothing."""
-    one, two = found["1-0"]["idle"], found["2-0"]["idle"]
+def test_a_rank_without_a_micro_batch_does_not_count(results: dict[str, Results]) -> None:
+    """21 samples in batches of 20: the last has one, and rank 1 has none."""
+    one, two = results["1-0"]["idle"], results["2-0"]["idle"]
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
 
 
-def test_every_sample_is_scored_once_and_to_the_bit(found: dict[str, Found]) -> None:
-    one, two = found["1-0"]["evaluated"], found["2-0"]["evaluated"]
+def test_every_sample_is_evaluated_once_and_to_the_bit(results: dict[str, Results]) -> None:
+    one, two = results["1-0"]["evaluation"], results["2-0"]["evaluation"]
     assert two["keys"] == one["keys"] == [f"{number}.png" for number in range(60, 81)]
     assert two["bits"] == one["bits"]
-    assert one["turns"] == [4, 8, 12, 16, 20, 21]
-    assert two["turns"] == found["2-1"]["evaluated"]["turns"] == [8, 16, 21]
+    assert one["progress"] == [4, 8, 12, 16, 20, 21]
+    assert two["progress"] == results["2-1"]["evaluation"]["progress"] == [8, 16, 21]
 
 
 @pytest.mark.slow
-def test_three_processes_train_as_one_does(tmp_path: Path, found: dict[str, Found]) -> None:
+def test_three_processes_train_as_one_does(tmp_path: Path, results: dict[str, Results]) -> None:
     start(3, tmp_path)
-    three = json.loads((tmp_path / "3-0.json").read_text())
-    assert three["evaluated"]["bits"] == found["1-0"]["evaluated"]["bits"]
-    for kind in ("plain", "idle"):
-        np.testing.assert_allclose(three[kind]["losses"], found["1-0"][kind]["losses"], rtol=2e-5)
+    three, one = json.loads((tmp_path / "3-0.json").read_text()), results["1-0"]
+    assert three["evaluation"]["bits"] == one["evaluation"]["bits"]
+    for kind in ("dropout", "idle"):
+        np.testing.assert_allclose(three[kind]["losses"], one[kind]["losses"], rtol=2e-5)
 
 
-def test_a_process_without_work_is_refused(experiment: Callable[..., Experiment]) -> None:
-    fine = [(32, 8, 4), (32, 32, 1), (33, 32, 2), (32, None, 1)]
-    for batch, micro, size in fine:
+def test_a_process_without_work_is_refused() -> None:
+    for batch, micro, size in [(32, 8, 4), (32, 32, 1), (33, 32, 2), (32, None, 1)]:
         check_idle_ranks(Training(batch_size=batch, micro_batch_size=micro), size)
     with pytest.raises(SpecError, match=r"training\.micro_batch_size: .* set it to 16 or less"):
         check_idle_ranks(Training(batch_size=32), 2)
@@ -140,7 +141,7 @@ def test_each_process_of_a_host_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch)
     ]  # fmt: skip
 
 
-def test_several_processes_do_not_take_a_mac_s_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_do_not_use_the_gpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert local_device("mps") == "mps"
@@ -153,7 +154,7 @@ def test_several_processes_do_not_take_a_mac_s_gpu(monkeypatch: pytest.MonkeyPat
         local_device("mps")
 
 
-def test_alone_nothing_is_said_and_nothing_is_copied() -> None:
+def test_collectives_of_a_single_process_return_what_they_get() -> None:
     collectives, tensor = SingleProcess(), torch.zeros(2)
     assert collectives.all_reduce_sum(tensor) is tensor
     assert collectives.broadcast_object(collectives) is collectives

@@ -1,0 +1,120 @@
+"""A small training problem in memory: pixels, an experiment built in Python, and its trainer."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from sightx.builtin import (
+    checkpoints,
+    losses,
+    metrics,
+    normalize,
+    optimizers,
+    preprocess,
+    samplers,
+    schedulers,
+    stopping,
+)
+from sightx.builtin.datasets.synthetic import SyntheticFundus
+from sightx.builtin.models.simplenet import SimpleNet
+from sightx.builtin.splits import Stratified
+from sightx.data.dataset import PreparedDataset
+from sightx.distributed.collectives import SingleProcess
+from sightx.plugin import Epoch, Step
+from sightx.records.pixels import PixelRows
+from sightx.records.table import ImageTable
+from sightx.spec.experiment import Experiment, Training
+from sightx.training.setup import build_module
+from sightx.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+SIZE = 6
+
+
+def make_dataset() -> PreparedDataset:
+    """Return 90 learnable images of three uneven classes: 60 to train, 30 to validate."""
+    rng = np.random.default_rng(7)
+    labels = np.repeat([0, 1, 2], [50, 28, 12])[rng.permutation(90)]
+    level = labels.reshape(-1, 1, 1, 1) * 55 + 60
+    noise = rng.normal(0, 45, (90, 3, SIZE, SIZE))
+    pixels = torch.from_numpy((level + noise).clip(0, 255).astype(np.uint8))
+    frame = pd.DataFrame({"path": [f"{i}.png" for i in range(90)], "label": labels, "group": ""})
+    table = ImageTable(frame, ("a", "b", "c"), lambda index: b"")
+    splits = {"train": np.arange(60), "validation": np.arange(60, 90), "test": np.arange(0)}
+    return PreparedDataset(table, PixelRows.of(pixels), splits, "0")
+
+
+def make_experiment(*, training: dict[str, Any] | None = None, **parts: Any) -> Experiment:
+    """Return an experiment; keywords replace its parts, `training` holds fields of Training."""
+    settings = {"epochs": 3, "batch_size": 16, "monitor": "validation/loss"}
+    defaults = {
+        "name": "test",
+        "dataset": SyntheticFundus(),
+        "split": Stratified(),
+        "preprocess": (preprocess.Resize(size=SIZE),),
+        "normalize": normalize.ImageNet(),
+        "sampler": samplers.Shuffle(),
+        "model": SimpleNet(hidden=(5,)),
+        "loss": losses.CrossEntropy(),
+        "optimizer": optimizers.Adam(lr=1e-2),
+        "scheduler": schedulers.Constant(),
+        "metric": (metrics.Accuracy(),),
+        "checkpoint": (checkpoints.Last(),),
+        "stopping": stopping.Never(),
+        "training": Training(**(settings | (training or {}))),
+    }
+    return Experiment(**(defaults | parts))
+
+
+def make_trainer(
+    experiment: Experiment,
+    dataset: PreparedDataset,
+    device: torch.device = CPU,
+    *,
+    module: nn.Module | None = None,
+    collectives: SingleProcess | None = None,
+) -> Trainer:
+    """Return a trainer of a network, which is the experiment's own if none is given."""
+    classes, shape = len(dataset.table.classes), dataset.rows.shape
+    module = module or build_module(
+        experiment.model, experiment.loss, classes, shape, experiment.seed
+    )
+    return Trainer(experiment, dataset, module, device, collectives)
+
+
+def train(trainer: Trainer) -> tuple[list[float], list[Epoch]]:
+    """Train to the end; return the loss of every step, and the epochs."""
+    events = list(trainer.events())
+    losses = [float(event.loss) for event in events if isinstance(event, Step)]
+    return losses, [event for event in events if isinstance(event, Epoch)]
+
+
+def train_until(trainer: Trainer, step: int) -> Trainer:
+    """Train until a step of the run is done; return the trainer."""
+    for event in trainer.events() if step else ():
+        if isinstance(event, Step) and event.step == step:
+            break
+    return trainer
+
+
+def resumed(stopped: Trainer, fresh: Trainer) -> Trainer:
+    """Return a fresh trainer with the state of a stopped one."""
+    fresh.restore(copy.deepcopy(stopped.state()))
+    return fresh
+
+
+def weights_of(trainer: Trainer) -> dict[str, Tensor]:
+    """Return copies of all parameters and buffers."""
+    return copy.deepcopy(trainer.module.state_dict())
+
+
+def assert_same_weights(one: Trainer, other: Trainer) -> None:
+    """Assert that two networks are equal to the bit."""
+    for name, value in one.module.state_dict().items():
+        assert torch.equal(value, other.module.state_dict()[name]), name
