@@ -101,7 +101,7 @@ def show_export(report: ExportReport, folder: Path) -> None:
     dataset = {**report.dataset, "root": str(folder.absolute())}
     print(f"{report.samples} images, {system.format_bytes(report.size)}, in {folder}")
     print(f"sightx run {folder / 'spec.toml'} trains on them; other specs use them with\n")
-    print(render.render_plain({"dataset": dataset}).strip())
+    print(render.render_tables({"dataset": dataset}).strip())
 
 
 def show_cache_entries(root: Path, entries: Sequence[CacheEntry], *, removed: bool = False) -> None:

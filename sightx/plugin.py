@@ -32,7 +32,6 @@ from sightx.errors import (
 )
 from sightx.records import SPLITS
 from sightx.records.history import Direction
-from sightx.registry.checks import Check, Finding
 from sightx.registry.components import (
     Component,
     File,
@@ -43,8 +42,10 @@ from sightx.registry.components import (
     Shape,
     Traits,
     Weights,
+    to_plain,
 )
-from sightx.registry.hooks import hookimpl
+from sightx.registry.hooks import Check, Finding, hookimpl
+from sightx.registry.introspection import field_descriptions
 from sightx.registry.kinds import (
     Augment,
     Checkpoint,
@@ -162,6 +163,7 @@ __all__ = [
     "Weights",
     "as_torch_dataset",
     "did_you_mean",
+    "field_descriptions",
     "file_lock",
     "file_reader",
     "generator",
@@ -177,6 +179,7 @@ __all__ = [
     "table_from_shards",
     "table_from_torch",
     "to_device",
+    "to_plain",
 ]
 
 

@@ -240,7 +240,7 @@ MADE: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
         ["{here}/sightx.local.toml:2:1: error[unknown-key] execution.thread: unknown key; "
          "did you mean 'threads'?",
          "{here}/sightx.local.toml:3:1: error[invalid-value] execution.device: 'tpu' does not "
-         "fit; where the network lives: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then "
+         "fit; device of the network: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then "
          "cpu"]),
     "machine, a place": ({"a.toml": VALID, "pyproject.toml": "[tool.sightx]\n",
                  "sightx.local.toml": "[places]\neyepacs = 3\n"},
@@ -263,7 +263,7 @@ MADE: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
          "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'focal'; plugin "
          "sightx_corpus_a is broken: RuntimeError: boom; sightx --debug shows the traceback"]),
     "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: STRANGER, B: STRANGER}, [], 4,
-        ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is brought by sightx_corpus_a "
+        ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is provided by sightx_corpus_a "
          "at {here}/mine/sightx_corpus_a.py:4 and sightx_corpus_b at "
          "{here}/mine/sightx_corpus_b.py:4; write use = \"sightx_corpus_a:focal\" or "
          "\"sightx_corpus_b:focal\""]),
@@ -301,7 +301,7 @@ def test_every_code_that_a_spec_can_cause_is_in_the_corpus() -> None:
     registry = loading.load_registry(Project(CORPUS / "nowhere"))
     of_checks = {check.code for check, _ in registry.checks if check.stage == "spec"}
     of_others = {check.code for check, _ in registry.checks} - of_checks
-    ours = {code.name for code in catalogue().values() if {0, 2, 4} & set(code.exits)}
+    ours = {code.name for code in catalogue().values() if {0, 2, 4} & set(code.exit_codes)}
     found = {code for stem in WRONG for code in case("wrong", stem).codes}
     for _, _, _, lines in MADE.values():
         found |= {code for line in lines for code in re.findall(r"\w+\[([\w-]+)\] ", line)[:1]}
@@ -331,7 +331,7 @@ def test_every_component_that_ships_is_in_a_good_spec(
     ships = {
         (entry.component.kind, entry.component.name)
         for entry in loading.load_registry(Project(CORPUS / "nowhere")).entries()
-        if entry.plugin.place == loading.BUILTIN
+        if entry.plugin.is_builtin
     }
     assert used == ships
 

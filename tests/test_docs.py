@@ -142,7 +142,7 @@ def test_the_guides_package_enters_as_it_says(guided: Path) -> None:
     import tomllib
 
     said = tomllib.loads((guided / "sightx-tiny" / "pyproject.toml").read_text())
-    assert list(said["project"]["entry-points"]) == [loading.GROUP]
+    assert list(said["project"]["entry-points"]) == [loading.ENTRY_POINT_GROUP]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -67,6 +67,7 @@ class Accuracy(_ConfusionMetric):
     """Fraction of correct predictions."""
 
     name = "accuracy"
+    rewards_majority = True
 
     def from_confusion(self, counts: Array) -> Sequence[float]:
         """Return the accuracy."""

@@ -114,6 +114,7 @@ class OneCycle(Scheduler):
     """
 
     name = "one-cycle"
+    includes_warmup = True
 
     peak_at: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Position of the peak, as a fraction of all steps."""

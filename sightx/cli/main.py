@@ -1,4 +1,4 @@
-"""The command `sightx`: find a command, run it, turn failures into lines and exit codes."""
+"""The command `sightx`: find a command, run it, and turn failures into lines and exit codes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sightx.errors import PluginError, Problem, ResourceError, SightXError, Spec
 from sightx.io.signals import Interrupted
 
 if TYPE_CHECKING:
-    from sightx.cli.plugin_commands import Strangers
+    from sightx.cli.plugin_commands import PluginCommands
 
-# Where each command lives; none is imported before it is asked for.
+# The module of each command, which is imported when the command is called.
 COMMANDS = {
     "evaluate": "sightx.cli.evaluate",
     "init": "sightx.cli.init",
@@ -39,44 +39,42 @@ COMMANDS = {
     "test-plugin": "sightx.cli.test_plugin",
     "validate": "sightx.cli.validate",
 }
-_SCARCE = {
+_RESOURCE_ERRNOS = {
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
     errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 
 
 class Commands(click.Group):
-    """Import a command when it is called, or when help lists it.
-
-    Plugins are asked only for what is not ours, and in help.
-    """
+    """The commands of SightX, imported when they are called, and those of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of our own commands."""
+        """Return the names of SightX's own commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Return a command. Raises SpecError or PluginError where there is none to be had."""
+        """Return a command. Raises SpecError or PluginError if there is none."""
         if cmd_name not in COMMANDS:
-            return _strangers(ctx).get(cmd_name)
+            return _plugin_commands(ctx).find(cmd_name)
         module = importlib.import_module(COMMANDS[cmd_name])
         command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write our commands, then those of plugins."""
+        """Write SightX's own commands, then those of plugins."""
         super().format_commands(ctx, formatter)
-        if rows := _strangers(ctx).help():
+        if rows := _plugin_commands(ctx).help_rows():
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(rows)
 
 
-def _strangers(ctx: click.Context) -> Strangers:
-    """Return what plugins bring, asked once for each call of the command line."""
-    from sightx.cli.plugin_commands import Strangers
+def _plugin_commands(ctx: click.Context) -> PluginCommands:
+    """Return the commands of plugins, loaded once per call of the command line."""
+    from sightx.cli.plugin_commands import PluginCommands
 
-    found: Strangers = ctx.find_root().meta.setdefault(__name__, Strangers(COMMANDS))
-    return found
+    root = ctx.find_root()
+    commands: PluginCommands = root.meta.setdefault(__name__, PluginCommands(COMMANDS))
+    return commands
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,24 +85,24 @@ def sightx(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with the code that DESIGN gives each failure."""
+    """Run the command line and exit with the exit code of its failure, 0 if there is none."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if rendezvous.world_size() > 1:  # torch's own words about a peer that has gone
+    if rendezvous.world_size() > 1:  # torch would log that it has lost a peer
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        with _warnings_shown():
+        with _log_to_stderr():
             code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
-    except (click.exceptions.Abort, KeyboardInterrupt, Interrupted) as asked:
-        if isinstance(asked, Interrupted) and rendezvous.world_size() > 1:
-            _leave(asked)
+    except (click.exceptions.Abort, KeyboardInterrupt, Interrupted) as interruption:
+        if isinstance(interruption, Interrupted) and rendezvous.world_size() > 1:
+            _exit_rank(interruption)
         click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
-        sys.exit(128 + getattr(asked, "number", signal.SIGINT))
-    except BaseException as error:  # a plugin may call sys.exit: that is no success
+        sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
+    except BaseException as error:  # also SystemExit: a plugin's sys.exit(0) is not a success
         if "--debug" in words:
             traceback.print_exc()
         if rendezvous.world_size() > 1:
-            _leave(error)
-        failure = _expected(error)
+            _exit_rank(error)
+        failure = _as_failure(error)
         click.echo(str(failure), err=True)
         sys.exit(failure.exit_code)
     code = code if isinstance(code, int) else 0
@@ -112,30 +110,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _leave(error: BaseException) -> NoReturn:
-    """End as one of several processes: the one that failed first shows why."""
+def _exit_rank(error: BaseException) -> NoReturn:
+    """Exit as one of several processes; only the process that failed first prints its failure."""
     from sightx.distributed.failures import (
         first_failure,
         is_peer_lost_error,
         is_shown_by_other_rank,
     )
 
-    known = isinstance(error, Interrupted) or is_peer_lost_error(error)
-    ended = first_failure(error if known else _expected(error))
-    if isinstance(ended, Interrupted):
-        code = 128 + ended.number
+    is_known = isinstance(error, Interrupted) or is_peer_lost_error(error)
+    first = first_failure(error if is_known else _as_failure(error))
+    if isinstance(first, Interrupted):
+        code = 128 + first.number
     else:
-        code = ended.exit_code
-        if not is_shown_by_other_rank(ended):
-            click.echo(str(ended), err=True)
+        code = first.exit_code
+        if not is_shown_by_other_rank(first):
+            click.echo(str(first), err=True)
     rendezvous.write_exit_code(code)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads of the group may wait for ever for a peer that has gone
+    os._exit(code)  # threads of the process group may wait for a lost peer forever
 
 
-def _expected(error: BaseException) -> SightXError:
-    """Return the failure that an exception stands for; what nobody expected is a bug of ours."""
+def _as_failure(error: BaseException) -> SightXError:
+    """Return an exception as the failure to print; an unexpected one is a bug in SightX."""
     if isinstance(error, SightXError):
         return error
     if isinstance(error, click.ClickException):
@@ -146,22 +144,24 @@ def _expected(error: BaseException) -> SightXError:
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, SystemExit):
         return PluginError(
-            Problem("broken-plugin", f"a plugin ended it: {message}", "--debug shows where")
+            Problem(
+                "broken-plugin", f"a plugin ended the process: {message}", "--debug shows where"
+            )
         )
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _RESOURCE_ERRNOS:
         return ResourceError(Problem("resource", message))
     return SightXError(Problem("internal", message, "--debug shows where"))
 
 
-class _Lines(logging.Handler):
-    """Print each message once, to stderr."""
+class _StderrHandler(logging.Handler):
+    """Print each message to stderr, but only once; only the main process prints."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message that was not there yet."""
+        """Print a message, unless it was printed before."""
         line = record.getMessage()
         if line not in self._shown and not rendezvous.rank():
             self._shown.add(line)
@@ -169,16 +169,16 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def _warnings_shown() -> Iterator[None]:
-    """Show what SightX logs while a command runs."""
-    log, lines = logging.getLogger("sightx"), _Lines()
+def _log_to_stderr() -> Iterator[None]:
+    """Print what SightX logs while a command runs."""
+    log, handler = logging.getLogger("sightx"), _StderrHandler()
     before = log.level
-    log.addHandler(lines)
-    log.propagate = False  # whatever a plugin may have set up, a line is shown once
+    log.addHandler(handler)
+    log.propagate = False  # a plugin may have set up a handler: print each line only once
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(lines)
+        log.removeHandler(handler)
         log.propagate = True
         log.setLevel(before)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, get_origin
 
 import click
 
-from sightx.cli.options import a_kind
+from sightx.cli.options import check_kind
 
 if TYPE_CHECKING:
     from sightx.registry.project import Project
@@ -32,7 +32,9 @@ _SETTINGS = {
 
 @click.command("new-plugin", short_help="Write a small plugin that works, to start from.")
 @click.argument("name")
-@click.option("--kind", required=True, callback=a_kind, help="Kind of component: model, loss, ...")
+@click.option(
+    "--kind", required=True, callback=check_kind, help="Kind of component: model, loss, ..."
+)
 @click.option("--file", "local", is_flag=True, help="Write into the project's plugin folder.")
 @click.option(
     "--output", type=click.Path(path_type=Path, readable=False), help="Folder to write into."

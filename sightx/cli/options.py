@@ -12,13 +12,13 @@ Command = Callable[..., Any]
 
 
 def overrides(command: Command) -> Command:
-    """Add `--set key=value`, as often as wanted."""
+    """Add `--set key=value`, which may be repeated."""
     return click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override a value of the spec, such as training.epochs=3.",
+        help="Override a value of the spec, such as training.epochs=3; may be repeated.",
     )(command)
 
 
@@ -27,7 +27,7 @@ def runs_folder(command: Command) -> Command:
     return click.option(
         "--runs",
         type=click.Path(path_type=Path, readable=False),
-        help="The folder of runs; runs/ by default.",
+        help="Folder of the runs; runs/ by default.",
     )(command)
 
 
@@ -37,14 +37,15 @@ def processes(command: Command) -> Command:
         "--processes",
         type=click.IntRange(min=1),
         default=1,
-        help="Train with so many processes of this host together.",
+        help="Number of processes on this machine that train together.",
     )(command)
 
 
 def launched(processes: int) -> int | None:
-    """Do the whole command in several processes, and return its exit code.
+    """Run the whole command in several processes, and return its exit code.
 
-    Return None where this process does it: there shall be one, or it is one of those started.
+    Return None if this process should run the command: if only one is wanted, or if it is one of
+    several that were started.
     """
     from sightx.distributed import rendezvous
 
@@ -55,8 +56,8 @@ def launched(processes: int) -> int | None:
     return launch.launch(processes, click.get_current_context().find_root().obj)
 
 
-def a_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the name of a kind as it is. Raises SpecError for any other."""
+def check_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a kind unchanged. Raises SpecError if there is no such kind."""
     from sightx.errors import Problem, SpecError, did_you_mean
     from sightx.registry.kinds import KINDS
 

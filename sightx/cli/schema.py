@@ -1,4 +1,4 @@
-"""`sightx schema`: say to editors what a spec may hold."""
+"""`sightx schema`: print or write a JSON Schema of specs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from pathlib import Path
 
 import click
 
+from sightx.cli.context import load_project_registry
 
-@click.command("schema", short_help="Print a JSON Schema for editors.")
+
+@click.command("schema", short_help="Print a JSON Schema of specs.")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def command(file: Path | None) -> None:
-    """Print one JSON Schema over everything that can be named here, or write it to FILE.
+    """Print a JSON Schema of all specs that can use the installed plugins, or write it to FILE.
 
-    A spec that begins with `#:schema FILE` is completed and checked by editors that know TOML.
+    Editors with TOML support complete and check a spec that begins with `#:schema FILE`.
     """
     import json
     import logging
 
-    from sightx.registry import loading, project
     from sightx.spec.json_schema import schema
 
-    registry = loading.load_registry(project.find_project(Path.cwd()))
+    registry = load_project_registry()
     for warning in registry.warnings():
         logging.getLogger("sightx").warning("%s", warning)
     text = json.dumps(schema(registry), indent=1, sort_keys=True, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`sightx show`: print the whole experiment."""
+"""`sightx show`: print the whole experiment of a spec."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import click
 from sightx.cli.options import overrides
 
 
-@click.command("show", short_help="Print a whole spec, and where from.")
+@click.command("show", short_help="Print a spec with all defaults.")
 @click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @overrides
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Print SPEC as TOML with every default filled in, and where each value comes from."""
+    """Print SPEC as TOML with every default filled in, and the origin of each value."""
     from sightx.spec import render
     from sightx.spec.load import load
 
     experiment = load(spec, overrides)
     if as_json:
-        click.echo(json.dumps(render.describe_experiment(experiment), indent=1))
+        described = render.describe_experiment(experiment, experiment.context)
+        click.echo(json.dumps(described, indent=1))
     else:
-        click.echo(render.render_toml(experiment), nl=False)
+        click.echo(render.render_experiment(experiment, experiment.context), nl=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sightx.cli.options import a_kind
+from sightx.cli.options import check_kind
 
 if TYPE_CHECKING:
     from sightx.registry.registry import Entry, Registry
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("test-plugin", short_help="Check components against the contract of their kind.")
 @click.argument("name")
-@click.option("--kind", callback=a_kind, help="Only components of this kind.")
+@click.option("--kind", callback=check_kind, help="Only components of this kind.")
 def command(name: str, kind: str | None) -> int:
     """Check the components NAME: a plugin, a distribution, a component, or `all`.
 

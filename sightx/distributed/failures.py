@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from sightx.distributed import rendezvous
 from sightx.errors import Problem, ResourceError, SightXError
 from sightx.io.signals import STOP_SIGNALS, Interrupted
-from sightx.registry.blame import expected_failure, plugin_failure
+from sightx.registry.failures import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 
 LOST_HINT = "the system kills processes when memory runs out; sightx resume RUN goes on"

@@ -132,7 +132,7 @@ def export_spec(
     left = {key: value for key, value in said.items() if key not in ("dataset", "extends")}
     if prepared:
         left.pop("preprocess", None)
-    return render.render_plain({"name": experiment.name, "dataset": dict(dataset), **left})
+    return render.render_tables({"name": experiment.name, "dataset": dict(dataset), **left})
 
 
 def _said(data: Any, positions: Mapping[Key, Position], key: Key) -> Any:

@@ -20,8 +20,8 @@ from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.records.table import DecodeInfo, ImageTable
 from sightx.registry import provenance
+from sightx.registry.components import to_plain
 from sightx.spec.experiment import Experiment
-from sightx.spec.experiment import to_table as table_of
 
 _TOGETHER = 256  # rows that are copied at once
 
@@ -83,7 +83,7 @@ def _copy(rows: PixelRows, digests: Hashes, folder: Path) -> int:
 def _describe(experiment: Experiment, kept: ImageTable) -> Pack:
     registry = experiment.context.registry
     own = [
-        {"preprocess": table_of(each), "origin": provenance.component_origin(each, registry)}
+        {"preprocess": to_plain(each), "origin": provenance.component_origin(each, registry)}
         for each in experiment.preprocess
     ]
     decoded = kept.decoded if kept.chain else DecodeInfo(experiment.dataset.decode, len(own))

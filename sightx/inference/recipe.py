@@ -13,11 +13,11 @@ from sightx.errors import PluginError, Problem, SightXError
 from sightx.io.toml import Position
 from sightx.records.table import DecodeInfo, ImageTable
 from sightx.registry import provenance
-from sightx.registry.components import Component, Settings, validate_settings
+from sightx.registry.components import Component, Settings, to_plain, validate_settings
 from sightx.registry.kinds import Loss, Model, Postprocess, Preprocess, Statistics
 from sightx.registry.registry import Registry
 from sightx.registry.validation_errors import explain_errors, spec_failure
-from sightx.spec.experiment import Experiment, to_table
+from sightx.spec.experiment import Experiment
 
 FORMAT = 1
 
@@ -128,7 +128,8 @@ class Recipe(Settings):
 
     def tables(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
-        return to_table(self)
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 def read_pack_chain(table: ImageTable, registry: Registry) -> tuple[Preprocess, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -23,13 +23,10 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sightx.errors import PluginError, Problem, SightXError
-from sightx.registry.descriptions import DescribedFields, described
-
-if TYPE_CHECKING:
-    from sightx.registry.registry import Registry
 
 
 class Settings(BaseModel):
@@ -42,32 +39,92 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         defer_build=True,  # most classes of a registry are never used by one command
     )
-    if not TYPE_CHECKING:
-        model_fields: ClassVar[DescribedFields] = DescribedFields()
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Build with descriptions: JSON Schema, and so an editor, shows them."""
-        described(cls)
-        return handler(source)
 
 
-Kind = TypeVar("Kind", bound=Settings)
+SettingsType = TypeVar("SettingsType", bound=Settings)
+ComponentType = TypeVar("ComponentType", bound="Component")
+
+
+class ComponentLookup(Protocol):
+    """Finds the class of a component by its kind and the name that a spec uses for it."""
+
+    def find(self, kind: str, use: str) -> type[Component]:
+        """Return the class. Raises UnknownComponentError."""
+        ...
+
+
+class UnknownComponentError(LookupError):
+    """No component, or more than one, has the requested kind and name.
+
+    The code of `problem` is unknown-name, name-clash, or broken-plugin if a plugin that failed may
+    provide the component.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def validate_settings(
-    cls: type[Kind], data: Mapping[str, Any], registry: Registry | None = None
-) -> Kind:
-    """Return settings from what TOML or JSON says; names are looked up in the registry.
+    cls: type[SettingsType], data: Mapping[str, Any], registry: ComponentLookup | None = None
+) -> SettingsType:
+    """Return settings from data as TOML or JSON holds them; components come from the registry.
 
-    The data pass as JSON text: only so does pydantic's strict mode take lists for tuples, and
-    strings for paths. Raises pydantic's ValidationError.
+    The data are validated as JSON text, because only then pydantic's strict mode accepts arrays for
+    tuples and strings for paths. Raises pydantic's ValidationError.
     """
     return cls.model_validate_json(json.dumps(data, default=str), context={"registry": registry})
 
 
+def validate_component(
+    kind: type[ComponentType], table: Mapping[str, Any], registry: ComponentLookup
+) -> ComponentType:
+    """Return the component that the `use` of a table names, with the table's other keys as fields.
+
+    Raises:
+        ValueError: pydantic's ValidationError for a wrong field, or PydanticCustomError if `use`
+            is missing or names no component of this kind.
+        PluginError: A validator of the component failed in another way.
+    """
+    settings = dict(table)
+    use = settings.pop("use", None)
+    if not isinstance(use, str):
+        hint = f"sightx list-plugins {kind.kind} shows the names"
+        raise PydanticCustomError("missing-use", "must name a component", {"hint": hint})
+    try:
+        cls = registry.find(kind.kind, use)
+    except UnknownComponentError as error:
+        raise _pydantic_error(error.problem) from None
+    if not issubclass(cls, kind):
+        raise _pydantic_error(Problem("unknown-name", f"{use} is not a {kind.__name__}"))
+    component = _validate_fields(cls, settings, registry)
+    if use != cls.name:
+        component._use = use
+    return component
+
+
+def _pydantic_error(problem: Problem) -> PydanticCustomError:
+    context = {"message": problem.message, "hint": problem.hint}
+    return PydanticCustomError(problem.code, "{message}", context)
+
+
+def _validate_fields(
+    cls: type[ComponentType], settings: Mapping[str, Any], registry: ComponentLookup
+) -> ComponentType:
+    """Validate the fields; an unexpected exception of a plugin's validator is its failure."""
+    try:
+        return validate_settings(cls, settings, registry)
+    except (ValidationError, SightXError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {error}"
+        message = f"the {cls.kind} {cls.name!r} of {cls.__module__} failed: {cause}"
+        hint = "sightx --debug shows its traceback"
+        raise PluginError(Problem("broken-plugin", message, hint)) from error
+
+
 def table_class(annotation: Any) -> type[Settings] | None:
-    """Return the class of the table, or of the array of tables, that a field is; else None."""
+    """Return the class of the table, or of the array of tables, that a field holds, else None."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
     return next(filter(None, map(table_class, get_args(annotation))), None)
@@ -96,61 +153,87 @@ class Component(Settings):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate a named class as itself, and a kind by the class that its table names."""
         if hasattr(cls, "name"):
-            return super().__get_pydantic_core_schema__(source, handler)
-        return core_schema.with_info_plain_validator_function(cls._resolve)
+            return handler(source)
+        return core_schema.with_info_plain_validator_function(cls._validate)
 
     @classmethod
-    def _resolve(cls, value: Any, info: core_schema.ValidationInfo[Any]) -> Component:
+    def _validate(cls, value: Any, info: core_schema.ValidationInfo[Any]) -> Component:
         if isinstance(value, cls):
             return value
-        if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
             raise PydanticCustomError("table_type", "expected a table with `use`")
-        settings = dict(value)
-        if not isinstance(use := settings.pop("use", None), str):
-            context = {"hint": f"sightx list-plugins {cls.kind} shows the names"}
-            raise PydanticCustomError("missing-use", "must name a component", context)
-        registry: Registry = info.context["registry"]
-        found = registry.find(cls.kind, use)
-        if not issubclass(found, cls):
-            context = {"use": use, "expected": cls.__name__, "hint": ""}
-            raise PydanticCustomError("unknown-name", "{use} is no {expected}", context)
-        made = _checked(found, settings, registry)
-        if use != found.name:
-            made._use = use
-        return made
-
-
-def _checked(found: type[Component], settings: dict[str, Any], registry: Registry) -> Component:
-    """Validate; whatever a plugin's own validators raise is that plugin's failure."""
-    try:
-        return validate_settings(found, settings, registry)
-    except (ValidationError, SightXError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        cause = f"{type(error).__name__}: {error}"
-        message = f"the {found.kind} {found.name!r} of {found.__module__} failed: {cause}"
-        hint = "sightx --debug shows its traceback"
-        raise PluginError(Problem("broken-plugin", message, hint)) from error
+        return validate_component(cls, value, info.context["registry"])
 
 
 @dataclass(frozen=True)
 class PathKind:
     """Mark a field as a path: relative to the spec, absolute, or a place such as `"@eyepacs"`.
 
-    `suffixes`: only strings with one of these endings are paths. `urls`: strings with `://` are
-    not paths. `counts`: the file name is part of the experiment id; otherwise a path is only a
-    location on this machine.
+    Attributes:
+        suffixes: If any are given, only strings that end in one of them are paths.
+        part_of_identity: Whether the file name is part of the experiment id. Otherwise the path
+            is only a location on this machine.
+        urls: Whether strings with `://` are URLs and not paths.
     """
 
     suffixes: tuple[str, ...] = ()
-    counts: bool = False
+    part_of_identity: bool = False
     urls: bool = False
 
 
 Place = Annotated[Path, PathKind()]
 Location = Annotated[str, PathKind(urls=True)]
-File = Annotated[Path, PathKind(counts=True)]
-Weights = Annotated[str, PathKind(suffixes=(".safetensors", ".pt", ".pth"), counts=True)]
+File = Annotated[Path, PathKind(part_of_identity=True)]
+Weights = Annotated[str, PathKind(suffixes=(".safetensors", ".pt", ".pth"), part_of_identity=True)]
+
+
+def path_kind(field: FieldInfo) -> PathKind | None:
+    """Return the mark of a field that holds a path or an array of paths, else None."""
+    marks = [*field.metadata, *_annotation_marks(field.annotation)]
+    return next((mark for mark in marks if isinstance(mark, PathKind)), None)
+
+
+def _annotation_marks(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return list(annotation.__metadata__)
+    return [mark for part in get_args(annotation) for mark in _annotation_marks(part)]
+
+
+def to_plain(
+    value: Any,
+    *,
+    identity: bool = False,
+    convert_path: Callable[[Any, PathKind], Any] = lambda value, kind: value,
+) -> Any:
+    """Return settings, or any value of a field, as plain data that TOML and JSON can hold.
+
+    Args:
+        value: Settings become dictionaries, components with a key `use`; tuples and sets become
+            lists; paths and values of other types become strings. Keys that are None are left out.
+        identity: Leave out who provides a component: `use` is then its plain name.
+        convert_path: Called with the value and the mark of every field that holds paths; returns
+            the value to use instead, or None to leave the field out.
+    """
+
+    def plain(item: Any) -> Any:
+        return to_plain(item, identity=identity, convert_path=convert_path)
+
+    if isinstance(value, BaseModel):
+        table: dict[str, Any] = {}
+        if isinstance(value, Component):
+            table["use"] = value.name if identity else value.use
+        for key, field in type(value).model_fields.items():
+            item = getattr(value, key)
+            if item is not None and (kind := path_kind(field)):
+                item = convert_path(item, kind)
+            if item is not None:
+                table[key] = plain(item)
+        return table
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list, frozenset, set)):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 class ParamGroup(Settings):
@@ -171,7 +254,7 @@ class Traits:
         ordered: Whether the classes are grades of one scale.
         has_groups: Whether samples belong to groups, such as patients.
         has_split: Whether the table has a column `split`.
-        majority: Fraction of the samples in the largest class, 0 to 1; None if unknown.
+        majority_share: Fraction of the samples in the largest class, 0 to 1; None if unknown.
         handed: Whether classes distinguish left from right, so that mirroring changes a label.
         shape: (channels, height, width) of images that are preprocessed already, else None.
     """
@@ -180,7 +263,7 @@ class Traits:
     ordered: bool = False
     has_groups: bool = False
     has_split: bool = False
-    majority: float | None = None
+    majority_share: float | None = None
     handed: bool = False
     shape: tuple[int, int, int] | None = None
 
@@ -194,20 +277,23 @@ class Shape(NamedTuple):
 
 
 def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
-    """Call a function with just those of the offered arguments that it declares."""
-    declared = _declared(function)
+    """Call a function with only those of the offered keyword arguments that it declares."""
+    declared = _parameters(function)
     return function(*arguments, **{key: offered[key] for key in declared if key in offered})
 
 
-def _declared(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's parameters; examining one costs as much as a small layer."""
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's parameters.
+
+    Functions and methods are cached: inspecting a signature costs as much as a small layer.
+    """
     plain = getattr(function, "__func__", function)
     if not isinstance(plain, FunctionType):
         return tuple(inspect.signature(function).parameters)
-    names = _examined(plain)
+    names = _parameters_of_plain(plain)
     return names if plain is function else names[1:]
 
 
 @lru_cache(maxsize=1024)
-def _examined(function: FunctionType) -> tuple[str, ...]:
+def _parameters_of_plain(function: FunctionType) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)

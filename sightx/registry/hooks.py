@@ -1,34 +1,65 @@
-"""The hooks: the whole contract between SightX and a plugin, beside the kinds of component."""
+"""The hooks of a plugin, and the checks that a plugin can provide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pluggy
 
-from sightx.registry.checks import Check
 from sightx.registry.components import Component
 
 if TYPE_CHECKING:
     import click
 
-
 hookspec = pluggy.HookspecMarker("sightx")
 hookimpl = pluggy.HookimplMarker("sightx")
 
+Stage = Literal["spec", "data", "device"]
+STAGES: tuple[Stage, ...] = ("spec", "data", "device")
+
+
+class Finding(NamedTuple):
+    """A problem that a check found: the dotted key, the message, and a hint how to fix it."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule about an experiment.
+
+    Attributes:
+        code: Name of the rule in messages and in `allow`: lower-case words with dashes.
+        reason: Why the rule exists, in one line; `sightx validate --explain` shows it.
+        find: Returns or yields the findings. It is called with only the arguments that it declares:
+            `experiment` and `registry`, from the stage data on also `table`, an ImageTable, and at
+            the stage device `device`, a torch.device.
+        stage: When the check runs: with the spec alone, with the data open, or with the device.
+        severity: A warning is shown, and a spec can turn it off with `allow`; an error stops.
+    """
+
+    code: str
+    reason: str
+    find: Callable[..., Iterable[Finding]]
+    stage: Stage = "spec"
+    severity: Literal["error", "warning"] = "error"
+
 
 class PluginHooks:
-    """What a plugin may bring."""
+    """The hooks of a plugin; a plugin implements at least one of them."""
 
     @hookspec
     def sightx_components(self) -> Iterable[type[Component]]:  # type: ignore[empty-body]
-        """When the registry is filled: return the component classes that the plugin brings."""
+        """When the registry is filled: return the component classes of the plugin."""
 
     @hookspec
     def sightx_checks(self) -> Iterable[Check]:  # type: ignore[empty-body]
-        """When the registry is filled: return the rules between components that it brings."""
+        """When the registry is filled: return the checks of the plugin."""
 
     @hookspec
     def sightx_commands(self) -> Iterable[click.Command]:  # type: ignore[empty-body]
-        """When a command is unknown, or help lists all: return the commands that it brings."""
+        """When a command is unknown, or help lists all commands: return those of the plugin."""

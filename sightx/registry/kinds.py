@@ -3,7 +3,8 @@
 Subclass one kind, give the class a `name` and fields, and implement the methods that raise
 NotImplementedError here; the others have useful defaults. Each method is called with only the
 arguments that it declares. Methods called *pure* return the same result whenever they get the same
-arguments, keep nothing on `self` and modify no argument: exact resuming depends on it.
+arguments, keep nothing on `self` and modify no argument: exact resuming depends on it. Checks take
+a field `monitor` as the name of a metric, and `patience` and `step_size` as numbers of epochs.
 
 In shapes, N is the number of samples of a table or split and B of a batch, C the number of channels
 (3 for RGB), H and W are height and width in pixels, and K is the number of outputs of a network.
@@ -63,8 +64,7 @@ class Dataset(Component):
         table's classes) and `group` (strings, "" for no group), and may have `split`.
         `sightx.plugin.table_from_csv` and `table_from_torch` build tables.
 
-        Raises:
-            DataError: A file is missing or wrong; the message names the file and the row.
+        Raises DataError, which names the file and the row.
         """
         raise NotImplementedError
 
@@ -73,6 +73,8 @@ class Split(Component):
     """An assignment of samples to the splits train, validation and test."""
 
     kind = "split"
+    uses_dataset_split: ClassVar[bool] = False  # whether it needs a split in the dataset's table
+    ignores_groups: ClassVar[bool] = False  # whether it may divide a group between splits
 
     def empty(self) -> Collection[str]:
         """Return the names of the splits that will have no samples, judging by the settings."""
@@ -113,9 +115,6 @@ class Preprocess(Component):
         The decoder may then reduce a large JPEG, to no less than 1.75 times this height and width.
         Sizes are (height, width) in pixels. Return None, as the default does, if the input must not
         be reduced. `size` is None if the next step needs full resolution.
-
-        A change of colours returns `size`, a resize its own size, and a crop to the middle half
-        twice `size`.
         """
         return None
 
@@ -170,8 +169,7 @@ class Augment(Component):
             targets: int64 (n,) classes, or float (n, classes) probabilities once they are mixed.
             params: The result of `draw`, on the CPU; `sightx.plugin.to_device` moves it.
 
-        Returns:
-            Images of the same shape and dtype in [0, 1], and targets in one of the two forms.
+        Return images of the same shape and dtype in [0, 1], and targets in one of the two forms.
         """
         return images, targets
 
@@ -295,6 +293,7 @@ class Scheduler(Component):
     """The learning rate, as a function of the step and of past epochs."""
 
     kind = "scheduler"
+    includes_warmup: ClassVar[bool] = False  # whether `factor` itself begins with a warm-up
 
     warmup: NonNegativeFloat = 0.0
     """Epochs of linear warm-up of the learning rate."""
@@ -339,6 +338,7 @@ class Metric(Component):
     """One or more numbers computed from predictions."""
 
     kind = "metric"
+    rewards_majority: ClassVar[bool] = False  # whether always predicting one class can score well
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
         """Return the names of the numbers; "max" or "min" says which direction is better."""

@@ -1,7 +1,7 @@
 """Fill a registry: from the built-ins, from installed distributions, from a project's folders.
 
-One path serves listing, validating and running. A plugin that fails is recorded and hurts only
-who needs it.
+Listing, validating and running all load plugins here. A plugin that fails is recorded as broken,
+and only specs that need it fail.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -22,148 +23,158 @@ import pluggy
 
 from sightx.errors import Problem, SpecError
 from sightx.registry import hooks, provenance
+from sightx.registry.components import Component
+from sightx.registry.hooks import STAGES, Check
+from sightx.registry.kinds import KINDS
 from sightx.registry.project import Project
-from sightx.registry.registry import Plugin, Registry
+from sightx.registry.registry import BUILTIN, Plugin, Registry
 
-GROUP = "sightx"
-BUILTIN = "sightx.builtin"
+ENTRY_POINT_GROUP = "sightx"
+# No colon, dot or leading digit: `use = "owner:name"` and `--set` give them a meaning.
+COMPONENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_CHECK_CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
-Found = Iterator[tuple[Plugin, Callable[[], object]]]
+Importer = Callable[[], object]
+PluginImporter = tuple[Plugin, Importer]
 
 
-class _TakenError(ImportError):
-    """The name of a project's module is another module's."""
+class _NameTakenError(ImportError):
+    """Another module has the name of a project's module."""
 
 
 def load_registry(project: Project) -> Registry:
-    """Return a registry with everything that this project can name.
+    """Return a registry with everything that a spec of this project can name.
 
-    `SIGHTX_PLUGINS=none` loads only what ships with SightX.
+    With `SIGHTX_PLUGINS=none` only the built-in components are loaded. Raises SpecError for another
+    value of that variable.
     """
-    registry = Registry()
-    _enter(registry, _builtin(), lambda: importlib.import_module(BUILTIN))
     switch = os.environ.get("SIGHTX_PLUGINS", "")
     if switch not in ("", "none"):
         raise SpecError(
             Problem("usage", f"SIGHTX_PLUGINS is {switch!r}", "none, or leave it unset")
         )
-    disabled = switch == "none"
-    for plugin, load_module in (*_installed(), *_local(project)):
+    registry = Registry()
+    distribution = importlib.metadata.distribution("sightx")
+    builtin = Plugin("builtin", BUILTIN, *_name_and_version(distribution))
+    _load_plugin(registry, builtin, lambda: importlib.import_module(BUILTIN))
+    for plugin, import_module in (*_installed_plugins(), *_project_plugins(project)):
         if plugin.state == "shadowed":
             registry.add(plugin)
-        elif disabled:
+        elif switch == "none":
             registry.add(replace(plugin, state="disabled", error="SIGHTX_PLUGINS=none"))
         else:
-            _enter(registry, plugin, load_module)
+            _load_plugin(registry, plugin, import_module)
     return registry
 
 
-def _builtin() -> Plugin:
-    return Plugin("builtin", BUILTIN, *_name_and_version(importlib.metadata.distribution("sightx")))
-
-
-def _enter(registry: Registry, plugin: Plugin, load_module: Callable[[], object]) -> None:
-    """Import one plugin and ask it for components; whatever it does, only it is hurt."""
+def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) -> None:
+    """Import one plugin and add what it provides; if it fails, add it as broken."""
     try:
-        with redirect_stdout(sys.stderr):  # what it prints is no part of our answer
-            hooks = _Hooks(plugin.name, load_module())
-            if plugin.place != BUILTIN:  # the runs of what ships are compared by revision
+        with redirect_stdout(sys.stderr):  # what it prints is not part of a command's output
+            call_hook = _hook_caller(plugin.name, import_module())
+            if not plugin.is_builtin:  # changes of the built-ins are told by their revisions
                 plugin = replace(plugin, sha256=provenance.hash_at_import(plugin))
-            components, checks = hooks.ask("components"), hooks.ask("checks")
-        registry.add(plugin, components, checks, hooks.ask)
+            components, checks = call_hook("sightx_components"), call_hook("sightx_checks")
     except KeyboardInterrupt:
         raise
-    except _TakenError as error:
+    except _NameTakenError as error:
         registry.add(plugin.shadowed(str(error)))
-    except BaseException as error:  # a plugin may call sys.exit, or raise what it likes
+    except BaseException as error:  # a plugin may call sys.exit, or raise anything
         registry.add(plugin.failed(error))
+    else:
+        owners = {check.code: str(owner) for check, owner in registry.checks}
+        if fault := component_fault(components) or check_fault(checks, owners):
+            registry.add(replace(plugin, state="broken", error=fault))
+        else:
+            registry.add(plugin, components, checks, lambda: call_hook("sightx_commands"))
 
 
-class _Hooks:
-    """Ask one plugin for what it brings. Raises where its hooks are misspelt or it has none."""
+def _hook_caller(name: str, module: object) -> Callable[[str], list[Any]]:
+    """Return a function that calls a hook of one plugin and returns all items that it provides.
 
-    def __init__(self, name: str, module: object) -> None:
-        self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(hooks.PluginHooks)
-        self._manager.register(module, name=name)
-        self._manager.check_pending()
-        if not self._manager.get_hookcallers(module):
-            raise TypeError("it brings no hook; is @hookimpl missing?")
-
-    def ask(self, what: str) -> list[Any]:
-        """Return everything that the hook `sightx_<what>` brings."""
-        brought = getattr(self._manager.hook, f"sightx_{what}")()
-        return [item for items in brought for item in items]
-
-
-def _installed() -> Found:
-    """Yield the entry points of every distribution, in an order that no folder decides.
-
-    Of a distribution that is there twice, the first on the path is the one that is imported.
+    Each plugin has a plugin manager of its own, so that one plugin's failure does not affect
+    another. Raises if hooks are misspelt or missing.
     """
-    first: dict[str, tuple[str, str]] = {}  # distribution: where it is, version
-    found: list[tuple[Plugin, Callable[[], object]]] = []
+    manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
+    manager.add_hookspecs(hooks.PluginHooks)
+    manager.register(module, name=name)
+    manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise TypeError("it has no hook; is @hookimpl missing?")
+    return lambda hook: [item for items in getattr(manager.hook, hook)() for item in items]
+
+
+def _installed_plugins() -> Iterator[PluginImporter]:
+    """Yield the entry points of all distributions, sorted, so that folders do not decide the order.
+
+    If a distribution is installed twice, the one that comes first on the path is imported.
+    """
+    first: dict[str, tuple[str, str]] = {}  # distribution: its location and version
+    found: list[PluginImporter] = []
     for distribution in importlib.metadata.distributions():
-        if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
+        if f"[{ENTRY_POINT_GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
             continue
         name, version = _name_and_version(distribution)
-        where = str(getattr(distribution, "_path", ""))
-        before, its_version = first.setdefault(_normal(name), (where, version))
-        for point in _points(distribution):
+        location = str(getattr(distribution, "_path", ""))
+        normalized = re.sub(r"[-_.]+", "-", name).lower()  # as installers compare names
+        first_location, first_version = first.setdefault(normalized, (location, version))
+        for point in _entry_points(distribution):
             plugin = Plugin(point.name, point.value, name, version)
-            if before == where:
+            if first_location == location:
                 found.append((plugin, point.load))
             else:
-                reason = f"{name} {its_version} comes first, at {before}"
-                found.append((replace(plugin, place=where).shadowed(reason), _absent))
-    yield from _noted(sorted(found, key=lambda each: _order(each[0])))
+                reason = f"{name} {first_version} comes first, at {first_location}"
+                found.append((replace(plugin, place=location).shadowed(reason), _missing_folder))
+
+    def order(item: PluginImporter) -> tuple[str, ...]:
+        return item[0].name, item[0].distribution, item[0].state, item[0].place
+
+    yield from _note_same_names(sorted(found, key=order))
 
 
-def _noted(found: list[tuple[Plugin, Callable[[], object]]]) -> Found:
-    """Tell apart the plugins that have one name; one that is read twice stands once."""
+def _note_same_names(found: list[PluginImporter]) -> Iterator[PluginImporter]:
+    """Yield each plugin once, with a note if other distributions have a plugin with its name."""
     owners: dict[str, dict[str, Plugin]] = {}
     for plugin, _ in found:
         owners.setdefault(plugin.name, {})[plugin.distribution] = plugin
-    for plugin, load_module in dict(found).items():
+    for plugin, import_module in dict(found).items():
         others = [
             f"{other.distribution} {other.version}"
             for other in owners[plugin.name].values()
             if other.distribution != plugin.distribution
         ]
         note = f"{' and '.join(others)} has an entry point of this name too" if others else ""
-        yield replace(plugin, note=note), load_module
-
-
-def _order(plugin: Plugin) -> tuple[str, ...]:
-    return plugin.name, plugin.distribution, plugin.state, plugin.place
-
-
-def _normal(name: str) -> str:
-    """Return a distribution's name as installers compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+        yield replace(plugin, note=note), import_module
 
 
 def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
-    """Return what the head of the metadata says; the standard library's own reading is slow."""
+    """Read name and version from the head of the metadata; `importlib.metadata` parses all of it.
+
+    That takes much longer.
+    """
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     head = text.partition("\n\n")[0]
     fields = dict(line.partition(": ")[::2] for line in reversed(head.splitlines()))
     return fields.get("Name", "").strip(), fields.get("Version", "").strip()
 
 
-def _points(distribution: importlib.metadata.Distribution) -> list[importlib.metadata.EntryPoint]:
-    """Return a distribution's entry points; a file that cannot be read is one that fails."""
+def _entry_points(
+    distribution: importlib.metadata.Distribution,
+) -> list[importlib.metadata.EntryPoint]:
+    """Return a distribution's entry points; for an unreadable file, one that fails to load."""
     try:
-        return list(distribution.entry_points.select(group=GROUP))
+        return list(distribution.entry_points.select(group=ENTRY_POINT_GROUP))
     except Exception:
-        return [importlib.metadata.EntryPoint("entry_points.txt", "cannot be read", GROUP)]
+        return [
+            importlib.metadata.EntryPoint("entry_points.txt", "cannot be read", ENTRY_POINT_GROUP)
+        ]
 
 
-def _local(project: Project) -> Found:
-    """Yield the modules and packages in a project's plugin folders; `_names` are private."""
+def _project_plugins(project: Project) -> Iterator[PluginImporter]:
+    """Yield the modules and packages in a project's plugin folders, except `_private` ones."""
     for folder in project.plugins:
         if not folder.is_dir():
-            yield Plugin(folder.name, str(folder)), _absent
+            yield Plugin(folder.name, str(folder)), _missing_folder
             continue
         for path in sorted(folder.iterdir()):
             file = path if path.suffix == ".py" else path / "__init__.py"
@@ -171,24 +182,73 @@ def _local(project: Project) -> Found:
                 yield Plugin(path.stem, str(path)), _importer(folder, path.stem, file)
 
 
-def _absent() -> object:
+def _missing_folder() -> object:
     raise FileNotFoundError("the folder does not exist")
 
 
-def _importer(folder: Path, name: str, file: Path) -> Callable[[], object]:
-    """Import by plain name with the folder on the path, so that spawned workers can unpickle.
+def _importer(folder: Path, name: str, file: Path) -> Importer:
+    """Return a function that imports a project's module by its plain name.
 
-    The folder comes last there: a file called `random` or `torch` must not take their place.
+    Its folder is appended to `sys.path`, so that spawned worker processes can unpickle its classes,
+    and comes last, so that a file called `random` or `torch` does not replace that module.
     """
 
-    def load_module() -> object:
+    def import_module() -> object:
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
             importlib.invalidate_caches()
         spec = importlib.util.find_spec(name)
         origin = spec.origin if spec else None
         if origin is None or Path(origin).resolve() != file.resolve():
-            raise _TakenError(f"the name {name!r} is taken by {origin}; call it otherwise")
+            message = f"the name {name!r} is taken by {origin}; choose another name"
+            raise _NameTakenError(message)
         return importlib.import_module(name)
 
-    return load_module
+    return import_module
+
+
+def component_fault(components: Sequence[Any]) -> str:
+    """Return what is wrong with the components of a plugin, "" if nothing is."""
+    if fault := next(filter(None, map(_component_fault, components)), ""):
+        return fault
+    counts = Counter(f"{component.kind} {component.name!r}" for component in components)
+    return next((f"two components are the {name}" for name, n in counts.items() if n > 1), "")
+
+
+def _component_fault(component: Any) -> str:
+    if not (isinstance(component, type) and issubclass(component, Component)):
+        return f"{component!r} is not a component class"
+    title, fields = component.__name__, component.model_fields
+    kinds = [cls.kind for cls in KINDS if issubclass(component, cls)]
+    if (kind := getattr(component, "kind", None)) not in kinds:
+        return f"{title} is not a subclass of a kind"
+    if reserved := [key for key in ("name", "kind", "revision", "use") if key in fields]:
+        return f"{title} makes {reserved[0]!r} a field: write it without a type"
+    name = getattr(component, "name", None)
+    if not (isinstance(name, str) and COMPONENT_NAME.fullmatch(name)):
+        return f"{title} needs a name of letters, digits, - and _, not {name!r}"
+    if type(component.revision) is not int or component.revision < 1:
+        return f"the {kind} {name!r} needs a revision of 1 or more"
+    return "" if (component.__doc__ or "").strip() else f"the {kind} {name!r} has no docstring"
+
+
+def check_fault(checks: Sequence[Any], owners: Mapping[str, str]) -> str:
+    """Return what is wrong with the checks of a plugin, "" if nothing is.
+
+    `owners` maps the codes of other plugins' checks to their plugins.
+    """
+    return next(filter(None, (_check_fault(check, owners) for check in checks)), "")
+
+
+def _check_fault(check: Any, owners: Mapping[str, str]) -> str:
+    if type(check) is not Check:
+        return f"{check!r} is not a check"
+    if not (isinstance(check.code, str) and _CHECK_CODE.fullmatch(check.code)):
+        return f"{check.code!r} is not a code: lower-case words with dashes"
+    if check.code in owners:
+        return f"the code {check.code!r} is that of a check of {owners[check.code]}"
+    if check.stage not in STAGES:
+        return f"the check {check.code!r} has the stage {check.stage!r}: {', '.join(STAGES)}"
+    if check.severity not in ("error", "warning"):
+        return f"the check {check.code!r} has the severity {check.severity!r}: error, warning"
+    return "" if callable(check.find) else f"`find` of the check {check.code!r} is not a function"

@@ -1,8 +1,8 @@
-"""What a project says for all its specs, and what a machine says for itself.
+"""Settings of a project, and of this machine.
 
-`[tool.sightx]` of the nearest `pyproject.toml` holds plugins, observers and runs; the untracked
-`sightx.local.toml` beside it holds `[places]`, `[execution]`, cache and runs; `SIGHTX_PLACE_NAME`
-sets one place.
+The table `[tool.sightx]` of the nearest `pyproject.toml` holds plugins, observers and runs. The
+untracked `sightx.local.toml` next to it holds `[places]`, `[execution]`, cache and runs. The
+environment variable `SIGHTX_PLACE_NAME` sets one place.
 """
 
 from __future__ import annotations
@@ -18,44 +18,50 @@ from pydantic import ValidationError
 
 from sightx.io import toml
 from sightx.io.toml import Document, Key, Position
-from sightx.registry.components import Kind, Settings, validate_settings
+from sightx.registry.components import Settings, SettingsType, validate_settings
 from sightx.registry.validation_errors import explain_errors, spec_failure
 
 PROJECT = "pyproject.toml"
 LOCAL = "sightx.local.toml"
-_TOOL: Key = ("tool", "sightx")
+_TABLE: Key = ("tool", "sightx")
 
 
 class ProjectSettings(Settings):
-    """What `[tool.sightx]` may say."""
+    """The table `[tool.sightx]`."""
 
     plugins: tuple[str, ...] = ()
     """Folders of plugins."""
     observers: tuple[str, ...] = ()
-    """Observers that watch every run."""
+    """Observers of every run."""
     runs: str | None = None
-    """The folder of runs."""
+    """Folder of the runs."""
 
 
 class LocalSettings(Settings):
-    """What `sightx.local.toml` may say."""
+    """The file `sightx.local.toml`."""
 
     places: Mapping[str, str] = {}
-    """Where each place is on this machine."""
+    """Folder of each place on this machine."""
     execution: Mapping[str, Any] = {}
     """Defaults of `[execution]`."""
     cache: str | None = None
-    """The folder of prepared pixels."""
+    """Folder of the pixel cache."""
     runs: str | None = None
-    """The folder of runs."""
+    """Folder of the runs."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """Hold a project's settings; every path is absolute.
+    """The settings of a project and of this machine; all paths are absolute.
 
-    `observers` are names, each with its place in a file; `defaults` is what lies under every
-    spec: this machine's `[execution]`.
+    Attributes:
+        root: The folder of `pyproject.toml`, or the folder of the spec if there is no project.
+        plugins: Folders of plugins.
+        observers: Names of the observers of every run, each with its position in a file.
+        runs: Folder of the runs.
+        cache: Folder of the pixel cache; None for the default.
+        places: Folder of each place, by name.
+        defaults: What specs of this project override: `[execution]` of this machine.
     """
 
     root: Path
@@ -67,9 +73,9 @@ class Project:
     defaults: Document = field(default_factory=lambda: Document(LOCAL, "", {}, {}))
 
     def place(self, name: str) -> Path | None:
-        """Return where the place `@name` is on this machine, or None."""
-        variable = os.environ.get(place_variable(name))
-        return expand_home(variable).absolute() if variable else self.places.get(name)
+        """Return the folder of the place `@name` on this machine, None if it is not set."""
+        folder = os.environ.get(place_variable(name))
+        return expand_home(folder).absolute() if folder else self.places.get(name)
 
 
 def place_variable(name: str) -> str:
@@ -78,52 +84,52 @@ def place_variable(name: str) -> str:
 
 
 def expand_home(path: str) -> Path:
-    """Return a path with a leading `~` made the user's folder, where there is such a user."""
+    """Return a path with the user's folder in place of a leading `~`, if that user exists."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
 
 
 def find_project(start: Path) -> Project:
-    """Return the project that a folder lies in; without one, the folder itself is its root.
+    """Return the project that a folder belongs to; its root is the folder itself if there is none.
 
-    Raises SpecError where the project's files say what they may not.
+    Raises SpecError if the project's files have wrong settings.
     """
-    root, source = _nearest(start.absolute())
-    said = _read(ProjectSettings, source, _TOOL)
-    local = _source(root / LOCAL)
-    own = _read(LocalSettings, local, ())
-    runs = own.runs or said.runs
+    root, document = _nearest_project(start.absolute())
+    settings = _validate(ProjectSettings, document, _TABLE)
+    local_document = _read_if_there(root / LOCAL)
+    local = _validate(LocalSettings, local_document, ())
+    runs = local.runs or settings.runs
     return Project(
         root=root,
-        plugins=tuple(root / path for path in said.plugins),
+        plugins=tuple(root / path for path in settings.plugins),
         observers={
-            name: source.position((*_TOOL, "observers", number))
-            for number, name in enumerate(said.observers)
+            name: document.position((*_TABLE, "observers", number))
+            for number, name in enumerate(settings.observers)
         },
         runs=root / runs if runs else Path.cwd() / "runs",
-        cache=root / expand_home(own.cache) if own.cache else None,
-        places={key: root / expand_home(path) for key, path in own.places.items()},
-        defaults=_only(local, "execution"),
+        cache=root / expand_home(local.cache) if local.cache else None,
+        places={key: root / expand_home(path) for key, path in local.places.items()},
+        defaults=_section(local_document, "execution"),
     )
 
 
-def _nearest(folder: Path) -> tuple[Path, Document]:
-    """Return the nearest folder whose pyproject.toml has our table, and that file."""
+def _nearest_project(folder: Path) -> tuple[Path, Document]:
+    """Return the nearest folder whose pyproject.toml has `[tool.sightx]`, and that file."""
     for candidate in (folder, *folder.parents):
-        source = _source(candidate / PROJECT)
-        if isinstance(tool := source.data.get("tool"), dict) and "sightx" in tool:
-            return candidate, source
+        document = _read_if_there(candidate / PROJECT)
+        if isinstance(tool := document.data.get("tool"), dict) and "sightx" in tool:
+            return candidate, document
     return folder, Document(PROJECT, "", {"tool": {"sightx": {}}}, {})
 
 
-def _source(path: Path) -> Document:
-    """Read a file, or nothing where there is none."""
-    there = os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where it may not look
-    return toml.read(path) if there else Document(str(path), "", {}, {})
+def _read_if_there(path: Path) -> Document:
+    """Read a TOML file; return an empty document if it does not exist."""
+    exists = os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises without permission
+    return toml.read(path) if exists else Document(str(path), "", {}, {})
 
 
-def _read(cls: type[Kind], source: Document, key: Key) -> Kind:
-    """Return what a table of a file says. Raises SpecError with a place for each problem."""
-    data: Any = source.data
+def _validate(cls: type[SettingsType], document: Document, key: Key) -> SettingsType:
+    """Return the settings in a table of a file. Raises SpecError with every problem."""
+    data: Any = document.data
     for part in key:
         data = data[part]
     try:
@@ -131,15 +137,15 @@ def _read(cls: type[Kind], source: Document, key: Key) -> Kind:
     except ValidationError as error:
 
         def position(inner: Key) -> Position:
-            return source.position((*key, *inner))
+            return document.position((*key, *inner))
 
         raise spec_failure(
             explain_errors(error, position, lambda inner: None if inner else cls)
         ) from None
 
 
-def _only(source: Document, section: str) -> Document:
-    """Return one section of a document, with its places."""
-    data = {key: value for key, value in source.data.items() if key == section}
-    places = {key: place for key, place in source.positions.items() if key[0] == section}
-    return Document(source.name, source.text, data, places)
+def _section(document: Document, name: str) -> Document:
+    """Return one section of a document, with its positions."""
+    data = {key: value for key, value in document.data.items() if key == name}
+    positions = {key: at for key, at in document.positions.items() if key[0] == name}
+    return Document(document.name, document.text, data, positions)

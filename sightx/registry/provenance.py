@@ -1,8 +1,8 @@
-"""Whose code a component is: plugin, distribution, version, and a hash over the source.
+"""Provenance of components: plugin, distribution, version, and a hash of the source.
 
-The hash is over every file of the distribution, or of a project's plugin and what beside it may be
-part of it, by relative path: the same content gives the same hash wherever it lies. A plugin's is
-taken when it is imported, since that is the code that runs, whatever becomes of the files.
+The hash covers every file of a distribution, or of a project's plugin with the files next to it
+that it may use, by relative path: the same files have the same hash in every folder. The source of
+a plugin is hashed when it is imported, because that code runs, even if the files change later.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from sightx.errors import Problem
 from sightx.registry.components import Component
 from sightx.registry.registry import Plugin, Registry
 
-Files = Mapping[str, Path]  # relative path: file
+Files = Mapping[str, Path]  # by relative path
 
-_LARGE = 16_000_000  # bytes from which a file counts by its size and time: it is read at each start
-_LEFT = (".dist-info", ".egg-info", "__pycache__", ".pyc")  # ends of what tools leave there
-_at_import: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+_LARGE_FILE = 16_000_000  # bytes; of larger files only size and time are hashed, at every start
+_IGNORED_ENDINGS = (".dist-info", ".egg-info", "__pycache__", ".pyc")  # written by tools
+_hashes_at_import: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
 
 def component_origin(component: Component, registry: Registry | None) -> dict[str, Any]:
-    """Return what is recorded of a component's origin.
+    """Return the provenance of a component, as runs and checkpoints record it.
 
-    For one that no plugin has brought, as in an experiment made in Python, its module speaks.
+    If no plugin provides its class, as in an experiment built in Python, its module is hashed.
     """
     cls = type(component)
     entries = registry.entries(component.kind) if registry else []
-    brought = (entry.plugin for entry in entries if entry.component is cls)
-    plugin = next(brought, Plugin("", cls.__module__))
+    providers = (entry.plugin for entry in entries if entry.component is cls)
+    plugin = next(providers, Plugin("", cls.__module__))
     return {
         "kind": component.kind,
         "name": component.name,
@@ -53,29 +53,29 @@ def component_origin(component: Component, registry: Registry | None) -> dict[st
 
 
 def compared_keys(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what of a component's record tells whether its results may be others.
+    """Return the keys of a component's record that tell whether its results may have changed.
 
-    Of what ships with SightX only the revision: its author raises it with the results.
+    For built-ins it is only the revision, which is raised whenever results change.
     """
     return ("revision",) if record["plugin"] == "builtin" else ("revision", "version", "sha256")
 
 
 def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what of the compared two records of a component differ in."""
+    """Return the compared keys in which two records of a component differ."""
     return [key for key in compared_keys(now) if before[key] != now[key]]
 
 
 def describe_change(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """Say how two records of a component differ in some keys; hashes are not shown."""
-    said = [
+    """Return in words how two records of a component differ in some keys; hashes are not shown."""
+    changes = [
         f"{key} {before[key] or '-'} then, {now[key] or '-'} now" for key in keys if key != "sha256"
     ]
-    what = ", ".join(said) or "its source is another"
-    return f"the {now['kind']} {now['name']!r} of {now['plugin']} has changed: {what}"
+    details = ", ".join(changes) or "its source is different"
+    return f"the {now['kind']} {now['name']!r} of {now['plugin']} has changed: {details}"
 
 
 def add_recorded_owner(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:
-    """Add who brought a component that is not there now, as far as it was recorded."""
+    """Add to an unknown-name problem which plugin provided the component when it was recorded."""
     for origin in origins:
         if problem.code == "unknown-name" and repr(origin["name"]) in problem.message:
             owner = " ".join(filter(None, (origin["distribution"], origin["version"])))
@@ -86,7 +86,7 @@ def add_recorded_owner(problem: Problem, origins: Iterable[Mapping[str, Any]]) -
 
 @cache
 def source_hash(plugin: Plugin) -> str:
-    """Return the SHA-256 over a plugin's source, computed once a process; "" without any."""
+    """Return the SHA-256 of a plugin's source, "" if there is none; computed once per process."""
     files = _files(plugin)
     digest = hashlib.sha256()
     for name in sorted(files):
@@ -96,24 +96,29 @@ def source_hash(plugin: Plugin) -> str:
 
 
 def hash_at_import(plugin: Plugin) -> str:
-    """Return the hash of a plugin's source, as it was when its module was imported first.
+    """Return the hash of a plugin's source as it was when its module was first imported.
 
-    It must be asked for just after an import, or have been.
+    Call it directly after every import; later calls return the first result.
     """
-    local = Path(plugin.place).is_absolute()
-    module = sys.modules.get(plugin.name if local else plugin.place.partition(":")[0].strip())
+    is_local = Path(plugin.place).is_absolute()
+    module = sys.modules.get(plugin.name if is_local else _module_name(plugin))
     if module is None:
         return ""
-    if module not in _at_import:
-        _at_import[module] = source_hash.__wrapped__(plugin)
-    return _at_import[module]
+    if module not in _hashes_at_import:
+        _hashes_at_import[module] = source_hash.__wrapped__(plugin)
+    return _hashes_at_import[module]
+
+
+def _module_name(plugin: Plugin) -> str:
+    """Return the module that a distribution's entry point names."""
+    return plugin.place.partition(":")[0].strip()
 
 
 def _content(file: Path) -> bytes:
-    """Return what a file holds, or what stands for it."""
+    """Return the content of a file; size and time of a large one; the reason for an unreadable."""
     try:
         state = file.stat()
-        if state.st_size > _LARGE:
+        if state.st_size > _LARGE_FILE:
             return f"{state.st_size} {state.st_mtime_ns}".encode()
         return file.read_bytes()
     except OSError as error:
@@ -121,48 +126,47 @@ def _content(file: Path) -> bytes:
 
 
 def _files(plugin: Plugin) -> Files:
-    place = Path(plugin.place)
-    if place.is_absolute():  # a project's own file or package
-        return _local(place)
-    module = plugin.place.partition(":")[0].strip()
-    files = _imported(_packages(plugin.distribution) | {module})
-    return {**files, **_recorded(plugin.distribution)}
+    path = Path(plugin.place)
+    if path.is_absolute():
+        return _project_files(path)
+    files = _package_files(_packages(plugin.distribution) | {_module_name(plugin)})
+    return {**files, **_recorded_files(plugin.distribution)}
 
 
-def _local(place: Path) -> Files:
-    """Return a project's file or package with what beside it may be part of it.
+def _project_files(path: Path) -> Files:
+    """Return a project's module or package with the files next to it that it may use.
 
-    That is everything but the other plugins and folders; of these, what any of it names.
+    These are private modules and data files, and those other modules and folders that it mentions.
     """
-    folder = place.parent
+    folder = path.parent
     others = {
-        path
-        for path in folder.glob("[!._]*")
-        if path != place and (path.suffix == ".py" or path.is_dir())
+        other
+        for other in folder.glob("[!._]*")
+        if other != path and (other.suffix == ".py" or other.is_dir())
     }
-    files = _below(folder, set(folder.iterdir()) - others)
-    while found := {path for path in others if _name(files, path)}:
-        others -= found
-        files = {**files, **_below(folder, found)}
+    files = _files_below(folder, set(folder.iterdir()) - others)
+    while mentioned := {other for other in others if _is_mentioned(other, files)}:
+        others -= mentioned
+        files = {**files, **_files_below(folder, mentioned)}
     return files
 
 
-def _name(files: Files, other: Path) -> bool:
-    """Say whether some files name another, as an import or a path does."""
-    word = re.compile(rb"\b" + re.escape(other.name.removesuffix(".py")).encode() + rb"\b")
-    return any(word.search(_content(file)) for file in files.values() if file.suffix == ".py")
+def _is_mentioned(other: Path, files: Files) -> bool:
+    """Return whether the name of a module or folder occurs in some Python files."""
+    name = re.compile(rb"\b" + re.escape(other.name.removesuffix(".py")).encode() + rb"\b")
+    return any(name.search(_content(file)) for file in files.values() if file.suffix == ".py")
 
 
-def _packages(distribution: str) -> set[str]:
-    """Return the modules that a distribution's entry points name, and its own list of packages.
+def _packages(name: str) -> set[str]:
+    """Return the modules that a distribution's entry points name, and its top-level packages.
 
-    An editable install records no source, so that these say what it consists of.
+    An editable install records no source files, so they are found through its modules.
     """
-    found = _distribution(distribution)
-    if found is None:
+    distribution = _distribution(name)
+    if distribution is None:
         return set()
-    named = {point.module for point in found.entry_points}
-    return named | set((found.read_text("top_level.txt") or "").split())
+    modules = {point.module for point in distribution.entry_points}
+    return modules | set((distribution.read_text("top_level.txt") or "").split())
 
 
 def _distribution(name: str) -> importlib.metadata.Distribution | None:
@@ -172,22 +176,25 @@ def _distribution(name: str) -> importlib.metadata.Distribution | None:
         return None
 
 
-def _imported(modules: Iterable[str]) -> Files:
-    """Return the source of packages; of a namespace, only what is named below it."""
+def _package_files(modules: Iterable[str]) -> Files:
+    """Return the files of the top-level packages of modules; below a namespace, of the first one.
+
+    A namespace package has no file, and other distributions may share it.
+    """
     files: dict[str, Path] = {}
     for module in modules:
         parts = module.split(".")
         for depth in range(1, len(parts) + 1):
-            if file := _file(".".join(parts[:depth])):
+            if file := _module_file(".".join(parts[:depth])):
                 path = Path(file)
                 top = path.parent if path.name == "__init__.py" else path
-                files |= _below(top.parents[depth - 1], [top])
+                files |= _files_below(top.parents[depth - 1], [top])
                 break
     return files
 
 
-def _file(module: str) -> str | None:
-    """Return where a module is, without importing it; None for a namespace or none at all."""
+def _module_file(module: str) -> str | None:
+    """Return the file of a module without importing it; None for a namespace or no module."""
     if module in sys.modules:
         return getattr(sys.modules[module], "__file__", None)
     try:
@@ -197,32 +204,34 @@ def _file(module: str) -> str | None:
     return spec.origin if spec and spec.has_location else None
 
 
-def _recorded(distribution: str) -> Files:
-    """Return the files that an installer has recorded."""
-    found = _distribution(distribution)
-    paths = {path.as_posix(): Path(str(path.locate())) for path in (found and found.files) or ()}
+def _recorded_files(name: str) -> Files:
+    """Return the files that an installer has recorded for a distribution."""
+    distribution = _distribution(name)
+    recorded = (distribution.files if distribution else None) or ()
+    paths = {path.as_posix(): Path(str(path.locate())) for path in recorded}
     return {
         name: path
         for name, path in paths.items()
-        if ".." not in name and _counts(Path(name)) and not _shim(name) and path.is_file()
+        if ".." not in name and _is_source(Path(name)) and not _is_shim(name) and path.is_file()
     }
 
 
-def _shim(name: str) -> bool:
-    """Say whether a file is what an editable install puts in place of the source."""
+def _is_shim(name: str) -> bool:
+    """Return whether a file stands for the source of an editable install."""
     shims = ("__editable__", "_editable_impl_", "_virtualenv")
     return "/" not in name and (name.startswith(shims) or name.endswith(".pth"))
 
 
-def _below(root: Path, places: Iterable[Path]) -> Files:
-    """Return every file in some places, by its path from the root; hidden ones are passed over."""
+def _files_below(root: Path, paths: Iterable[Path]) -> Files:
+    """Return all source files in some files and folders, by their path relative to `root`."""
     return {
-        path.relative_to(root).as_posix(): path
-        for place in places
-        for path in (place.rglob("*") if place.is_dir() else [place])
-        if _counts(path.relative_to(root)) and path.is_file()
+        file.relative_to(root).as_posix(): file
+        for path in paths
+        for file in (path.rglob("*") if path.is_dir() else [path])
+        if _is_source(file.relative_to(root)) and file.is_file()
     }
 
 
-def _counts(path: Path) -> bool:
-    return not any(part.startswith(".") or part.endswith(_LEFT) for part in path.parts)
+def _is_source(path: Path) -> bool:
+    """Return whether a file is neither hidden nor written by a tool."""
+    return not any(part.startswith(".") or part.endswith(_IGNORED_ENDINGS) for part in path.parts)

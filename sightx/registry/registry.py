@@ -1,31 +1,38 @@
-"""What can be named: every component by kind and name, and the state of every plugin."""
+"""The registry: every component by kind and name, every check, and the state of every plugin."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic_core import PydanticCustomError
-
 from sightx.errors import Problem, did_you_mean, suggest
-from sightx.registry import faults, source
-from sightx.registry.checks import Check
-from sightx.registry.components import Component
+from sightx.registry.components import Component, UnknownComponentError
+from sightx.registry.hooks import Check
 from sightx.registry.kinds import KINDS
 
-Ask = Callable[[str], list[Any]]
+BUILTIN = "sightx.builtin"  # the module, and so the place, of the components that ship
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """Say who brings components, from where, and whether that worked.
+    """A module or distribution that provides components, and whether it works.
 
-    `place` is a file, or what an entry point names; `distribution` and `version` are empty for a
-    project's own files. `error` says in one line why a plugin is broken, disabled or shadowed (it
-    can never be reached: something before it has its name); `cause` is there for `--debug`. `note`
-    is what is worth knowing of one that is loaded, `sha256` the hash of the source that was.
+    Attributes:
+        name: Name of the entry point, or of a project's module.
+        place: What the entry point names, or the path of a project's module.
+        distribution: Name of the distribution; "" for a project's module.
+        version: Version of the distribution; "" for a project's module.
+        state: Shadowed means that another plugin or module with this name comes first.
+        error: One line that says why the plugin is not loaded.
+        note: A remark about a plugin that is loaded.
+        cause: The exception behind `error`; `sightx --debug` shows it.
+        sha256: Hash of the source that was imported; "" for the built-ins.
     """
 
     name: str
@@ -39,17 +46,27 @@ class Plugin:
     sha256: str = field(default="", repr=False, compare=False)
 
     def failed(self, error: BaseException) -> Plugin:
-        """Return the plugin as broken by an error."""
+        """Return a copy that is broken by an exception."""
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        return replace(self, state="broken", error=said, cause=error)
+        printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return replace(self, state="broken", error=printable, cause=error)
 
     def shadowed(self, reason: str) -> Plugin:
-        """Return the plugin as one that can never be reached."""
+        """Return a copy that cannot be reached, because something with its name comes first."""
         return replace(self, state="shadowed", error=reason)
 
+    @property
+    def is_builtin(self) -> bool:
+        """Return whether the plugin ships with SightX."""
+        return self.place == BUILTIN
+
+    @property
+    def status(self) -> str:
+        """Return the state of a plugin that is not loaded, and why, in one line."""
+        return f"{self} is {self.state}: {self.error}"
+
     def __str__(self) -> str:
-        """Return the name as messages give it, with distribution and version where known."""
+        """Return the name, with distribution and version if there are any."""
         return (
             f"{self.name} ({self.distribution} {self.version})" if self.distribution else self.name
         )
@@ -57,7 +74,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Entry:
-    """Join a component with the plugin that brought it."""
+    """A component class and the plugin that provides it."""
 
     component: type[Component]
     plugin: Plugin
@@ -69,21 +86,21 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """Return `file:line` of the class, or its module where there is no source."""
-        return source.source_location(self.component)
+        """Return `file:line` of the class, or its module if there is no source."""
+        return source_location(self.component)
 
     def __str__(self) -> str:
-        """Return who brought the component, and where it is written."""
+        """Return the plugin, and where the class is written."""
         return f"{self.plugin} at {self.place}"
 
 
 @dataclass
 class Registry:
-    """Find component classes by kind and name; a name is given once."""
+    """Component classes by kind and name, checks, and plugins."""
 
     plugins: list[Plugin] = field(default_factory=list)
     checks: list[tuple[Check, Plugin]] = field(default_factory=list)
-    _asking: list[tuple[Plugin, Ask]] = field(default_factory=list)
+    _commands: list[tuple[Plugin, Callable[[], list[Any]]]] = field(default_factory=list)
     _entries: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
 
     def add(
@@ -91,82 +108,73 @@ class Registry:
         plugin: Plugin,
         components: Iterable[type[Component]] = (),
         checks: Iterable[Check] = (),
-        ask: Ask | None = None,
+        commands: Callable[[], list[Any]] | None = None,
     ) -> None:
-        """Enter a plugin and what it brings; one that is no proper component breaks the plugin.
-
-        `ask` is kept for what is wanted seldom: commands.
-        """
-        classes, rules = list(components), list(checks)
-        taken = {rule.code: str(owner) for rule, owner in self.checks}
-        if fault := faults.component_fault(classes) or faults.check_fault(rules, taken):
-            plugin, classes, rules = replace(plugin, state="broken", error=fault), [], []
+        """Add a plugin and what it provides; `commands` is called only when they are needed."""
         self.plugins.append(plugin)
-        self.checks += [(rule, plugin) for rule in rules]
-        if ask and plugin.state == "loaded":
-            self._asking.append((plugin, ask))
-        for component in classes:
+        self.checks += [(check, plugin) for check in checks]
+        if commands:
+            self._commands.append((plugin, commands))
+        for component in components:
             entries = self._entries.setdefault((component.kind, component.name), [])
             entries.append(Entry(component, plugin))
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """Return all entries, of one kind or of every kind, by kind and name: `a9` before `a10`."""
+        """Return the entries of one kind or of all, by kind and name: `a9` before `a10`."""
         order = [cls.kind for cls in KINDS]
         keys = sorted(self._entries, key=lambda key: (order.index(key[0]), natural_key(key[1])))
         return [entry for key in keys if kind in (None, key[0]) for entry in self._entries[key]]
 
     def names(self, kind: str) -> list[str]:
         """Return the names of one kind, sorted."""
-        return sorted(name for found, name in self._entries if found == kind)
+        return sorted(name for other, name in self._entries if other == kind)
 
     def find(self, kind: str, use: str) -> type[Component]:
-        """Return the class called `use`, or `distribution:use` where two bring the name.
+        """Return the class that `use` names: a name, or `owner:name` if two plugins provide it.
 
-        Raises PydanticCustomError with code unknown-name, broken-plugin or name-clash, so that it
-        lands among the other problems of a spec.
+        Raises UnknownComponentError.
         """
-        return self.named(kind, use).component
+        return self.find_entry(kind, use).component
 
-    def named(self, kind: str, use: str) -> Entry:
-        """Return the entry that `find` returns the class of."""
+    def find_entry(self, kind: str, use: str) -> Entry:
+        """Return the entry of the class that `find` returns. Raises UnknownComponentError."""
         owner, _, name = use.rpartition(":")
         entries = [
             entry
             for entry in self._entries.get((kind, name), [])
             if owner in ("", entry.plugin.distribution, entry.plugin.name)
         ]
-        if not entries:
-            raise self._miss(kind, use)
-        if len(entries) > 1:
-            raise _clash(kind, use, entries)
-        return entries[0]
+        if len(entries) == 1:
+            return entries[0]
+        problem = _clash(kind, use, entries) if entries else self._missing(kind, use)
+        raise UnknownComponentError(problem)
 
     def commands(self) -> list[tuple[Any, Plugin]]:
-        """Return the commands that plugins bring; one that fails to answer brings none."""
+        """Return the commands of all plugins; a plugin that fails to return its own is broken."""
         found = []
-        for plugin, ask in self._asking:
+        for plugin, provide in self._commands:
             try:
-                found += [(command, plugin) for command in ask("commands")]
+                found += [(command, plugin) for command in provide()]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # as when loading: it may call sys.exit
-                self.fail(plugin, error)
+                self.mark_broken(plugin, error)
         return found
 
-    def fail(self, plugin: Plugin, error: BaseException) -> None:
-        """Remember that a plugin that was loaded is broken after all."""
-        same = (plugin.name, plugin.place, plugin.distribution)
+    def mark_broken(self, plugin: Plugin, error: BaseException) -> None:
+        """Record that a loaded plugin turned out to be broken."""
+        key = (plugin.name, plugin.place, plugin.distribution)
         self.plugins[:] = [
-            plugin.failed(error) if (p.name, p.place, p.distribution) == same else p
-            for p in self.plugins
+            other.failed(error) if (other.name, other.place, other.distribution) == key else other
+            for other in self.plugins
         ]
 
     @property
     def broken(self) -> list[Plugin]:
         """Return the plugins that do not work.
 
-        A project's file whose name is taken is one of them. A distribution found a second time is
-        not: the first is there.
+        They include a project's module whose name is taken, but not a second installation of a
+        distribution, since the first one works.
         """
         return [
             plugin
@@ -175,7 +183,7 @@ class Registry:
         ]
 
     def warnings(self) -> list[Problem]:
-        """Return a warning for each broken plugin."""
+        """Return a warning for each plugin that does not work."""
         hint = "sightx list-plugins shows every plugin's state"
         return [
             Problem(
@@ -188,7 +196,7 @@ class Registry:
         ]
 
     def clashes(self, entry: Entry) -> list[Entry]:
-        """Return the other entries of an entry's kind and name."""
+        """Return the other entries with the same kind and name."""
         same = self._entries[(entry.component.kind, entry.component.name)]
         return [other for other in same if other is not entry]
 
@@ -196,12 +204,12 @@ class Registry:
         """Return components and plugins as JSON holds them."""
         keys = ("name", "place", "distribution", "version", "state", "error", "note")
         return {
-            "components": [self.record(entry) for entry in self.entries(kind)],
+            "components": [self.describe_entry(entry) for entry in self.entries(kind)],
             "plugins": [{key: getattr(plugin, key) for key in keys} for plugin in self.plugins],
         }
 
-    def record(self, entry: Entry) -> dict[str, Any]:
-        """Return what is known of a component without asking for its settings."""
+    def describe_entry(self, entry: Entry) -> dict[str, Any]:
+        """Return a component and its origin as JSON holds them, without its settings."""
         component, plugin = entry.component, entry.plugin
         return {
             "kind": component.kind,
@@ -215,48 +223,65 @@ class Registry:
             "clashes": [str(other) for other in self.clashes(entry)],
         }
 
-    def entry(self, component: Component) -> Entry:
-        """Return the entry of a component that this registry has made."""
-        entries = self._entries[(component.kind, component.name)]
-        return next(entry for entry in entries if entry.component is type(component))
-
-    def _miss(self, kind: str, use: str) -> PydanticCustomError:
+    def _missing(self, kind: str, use: str) -> Problem:
         message = f"no {kind} is called {use!r}"
         if self.broken:
-            causes = ", ".join(
-                f"{plugin} is {plugin.state}: {plugin.error}" for plugin in self.broken
-            )
-            near = did_you_mean(use, self.names(kind))
-            hint = " ".join(filter(None, [near, "sightx --debug shows the traceback"]))
-            return _problem("broken-plugin", f"{message}; plugin {causes}", hint)
-        if others := [found for found, name in self._entries if name == use]:
-            message += f", but {_article(others[0])} {others[0]} is"
+            causes = ", ".join(plugin.status for plugin in self.broken)
+            close = did_you_mean(use, self.names(kind))
+            hint = " ".join(filter(None, [close, "sightx --debug shows the traceback"]))
+            return Problem("broken-plugin", f"{message}; plugin {causes}", hint)
+        if kinds := [other for other, name in self._entries if name == use]:
+            message += f", but {'an' if kinds[0][0] in 'aeiou' else 'a'} {kinds[0]} is"
         owner, _, name = use.rpartition(":")
         if owner and not any(owner in (p.name, p.distribution) for p in self.plugins):
             message += f", nor a plugin {owner!r}"
         hint = suggest(name, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
         if any(plugin.state == "disabled" for plugin in self.plugins):
             hint += "; SIGHTX_PLUGINS=none switches plugins off"
-        return _problem("unknown-name", message, hint)
+        return Problem("unknown-name", message, hint)
 
 
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
+def _clash(kind: str, use: str, entries: list[Entry]) -> Problem:
+    providers = " and ".join(sorted(map(str, entries)))
+    owners = sorted({entry.plugin.distribution or entry.plugin.name for entry in entries})
+    name = use.rpartition(":")[2]
+    uses = " or ".join(f'"{owner}:{name}"' for owner in owners)
+    message = f"the {kind} {use!r} is provided by {providers}"
+    return Problem("name-clash", message, f"write use = {uses}")
 
 
 def natural_key(name: str) -> list[tuple[str, int]]:
-    """Return what sorts names as people count: `resnet9` before `resnet10`."""
+    """Return a sort key that orders numbers in names by value: `resnet9` before `resnet10`."""
     return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
-def _problem(code: str, message: str, hint: str) -> PydanticCustomError:
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
+def source_location(cls: type) -> str:
+    """Return `file:line` of a class, or its module if there is no source."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if file and (line := _line_of_class(file, cls)):
+        return f"{file}:{line}"
+    return cls.__module__
 
 
-def _clash(kind: str, use: str, entries: list[Entry]) -> PydanticCustomError:
-    owners = " and ".join(sorted(map(str, entries)))
-    choices = sorted({entry.plugin.distribution or entry.plugin.name for entry in entries})
-    name = use.rpartition(":")[2]
-    uses = " or ".join(f'"{owner}:{name}"' for owner in choices)
-    message = f"the {kind} {use!r} is brought by {owners}"
-    return _problem("name-clash", message, f"write use = {uses}")
+def _line_of_class(file: str, cls: type) -> int:
+    """Return the line of a class, 0 if it is not in the file.
+
+    `inspect` parses the whole file for each class. If only one line can be the class, searching for
+    it is much faster.
+    """
+    pattern = rf"^\s*class {re.escape(cls.__name__)}\b"
+    numbers = [n for n, line in enumerate(_lines(file), 1) if re.match(pattern, line)]
+    if len(numbers) < 2:
+        return sum(numbers)
+    try:
+        return inspect.getsourcelines(cls)[1]
+    except (OSError, TypeError):
+        return 0
+
+
+@cache
+def _lines(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []

@@ -221,9 +221,11 @@ class _Launch:
 
     def _load_table(self, device: torch.device) -> ImageTable:
         """Return the samples, after the checks of device and data have passed."""
-        checks.enforce_checks(self.experiment, "device", device=device)
+        if self.context.path is None:  # an experiment built in Python: no `load` has checked it
+            checks.enforce_checks(self.experiment, self.context, "spec")
+        checks.enforce_checks(self.experiment, self.context, "device", device=device)
         samples = table(self.experiment)
-        checks.enforce_checks(self.experiment, "data", table=samples)
+        checks.enforce_checks(self.experiment, self.context, "data", table=samples)
         return samples
 
     def _execute(

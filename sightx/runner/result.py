@@ -10,7 +10,7 @@ from typing import Any
 
 from sightx.errors import Problem, ResourceError, SightXError
 from sightx.io.signals import Interrupted
-from sightx.registry.blame import expected_failure, plugin_failure
+from sightx.registry.failures import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 from sightx.runs.directory import Run
 

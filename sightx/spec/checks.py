@@ -1,4 +1,4 @@
-"""Run the checks of a stage over an experiment."""
+"""Run the checks of a stage on an experiment."""
 
 from __future__ import annotations
 
@@ -6,75 +6,76 @@ import logging
 
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.io.toml import Document
-from sightx.registry.blame import plugin_failure
-from sightx.registry.checks import Check, Finding, Stage
 from sightx.registry.components import call_declared
+from sightx.registry.failures import plugin_failure
+from sightx.registry.hooks import Check, Stage
 from sightx.registry.registry import Plugin
 from sightx.registry.validation_errors import parse_key
-from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import Context, Experiment
 
 _ERRORS: dict[Stage, type[SightXError]] = {
     "spec": SpecError,
     "data": DataError,
     "device": ResourceError,
 }
-_BROKEN = "broken-plugin"
 _log = logging.getLogger("sightx")
 
 
-def run_checks(experiment: Experiment, stage: Stage, **facts: object) -> list[Problem]:
-    """Return what the checks of a stage find; warnings that the experiment allows are left out.
+def run_checks(
+    experiment: Experiment, context: Context, stage: Stage, **facts: object
+) -> list[Problem]:
+    """Return the problems that the checks of a stage find, without the warnings of `allow`.
 
-    `facts` are offered beside the experiment: `table` and `device`.
+    `facts` are offered to the checks: `table` at the stage data, `device` at the stage device.
     """
-    context = experiment.context
+    facts = {"experiment": experiment, "registry": context.registry, **facts}
     return [
         problem
         for check, plugin in context.registry.checks
         if check.stage == stage
         and not (check.severity == "warning" and check.code in experiment.allow)
-        for problem in _found(check, plugin, experiment, context.spec, facts)
+        for problem in _run_check(check, plugin, context, facts)
     ]
 
 
-def enforce_checks(experiment: Experiment, stage: Stage, **facts: object) -> None:
-    """Log the warnings of a stage.
+def enforce_checks(experiment: Experiment, context: Context, stage: Stage, **facts: object) -> None:
+    """Run the checks of a stage and log their warnings.
 
-    Raises SpecError, DataError or ResourceError for its errors, PluginError for a check that fails.
+    Raises SpecError, DataError or ResourceError for their errors, PluginError for a check that
+    fails.
     """
-    found = run_checks(experiment, stage, **facts)
-    for problem in found:
+    problems = run_checks(experiment, context, stage, **facts)
+    for problem in problems:
         if problem.severity == "warning":
             _log.warning("%s", problem)
-    if errors := [problem for problem in found if problem.severity == "error"]:
-        broken = any(problem.code == _BROKEN for problem in errors)
-        raise (PluginError if broken else _ERRORS[stage])(*errors)
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        is_broken = any(problem.code == "broken-plugin" for problem in errors)
+        raise (PluginError if is_broken else _ERRORS[stage])(*errors)
 
 
-def _found(
-    check: Check, plugin: Plugin, experiment: Experiment, spec: Document, facts: dict[str, object]
+def _run_check(
+    check: Check, plugin: Plugin, context: Context, facts: dict[str, object]
 ) -> list[Problem]:
-    """Return one check's problems; one that fails is a problem of its plugin alone."""
+    """Return one check's problems; a check that fails is a problem of its plugin."""
     try:
-        findings = call_declared(check.find, experiment=experiment, **facts)
-        return [_problem(check, finding, spec) for finding in findings]
+        return [
+            at_position(
+                Problem(check.code, message, hint, path, severity=check.severity), context.spec
+            )
+            for path, message, hint in call_declared(check.find, **facts)
+        ]
     except SightXError as error:
         return list(error.problems)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if failure := plugin_failure(error, experiment.context.registry):
+        if failure := plugin_failure(error, context.registry):
             return list(failure.problems)
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
-        return [Problem(_BROKEN, message, "sightx list-plugins shows where it is from")]
+        return [Problem("broken-plugin", message, "sightx list-plugins shows where it is from")]
 
 
 def at_position(problem: Problem, spec: Document) -> Problem:
-    """Return a problem at the place of its key in a spec."""
-    place = spec.position(parse_key(problem.path))
-    return problem.at(place.file, place.line, place.column)
-
-
-def _problem(check: Check, finding: Finding, spec: Document) -> Problem:
-    path, message, hint = finding
-    return at_position(Problem(check.code, message, hint, path, severity=check.severity), spec)
+    """Return a problem with the position of its key in a spec, if the spec is a file."""
+    position = spec.position(parse_key(problem.path))
+    return problem.at(position.file, position.line, position.column) if position.file else problem

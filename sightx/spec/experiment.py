@@ -1,13 +1,13 @@
-"""The experiment: a spec made whole, with every name resolved and nothing built."""
+"""The experiment: a spec with every name resolved and every default filled in; nothing is built."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     Field,
@@ -16,10 +16,21 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
-from sightx.io.toml import Document
-from sightx.registry.components import Component, PathKind, Settings
+from sightx.errors import PluginError, Problem
+from sightx.io.toml import Document, Position
+from sightx.registry.components import (
+    Component,
+    PathKind,
+    Settings,
+    Traits,
+    to_plain,
+    validate_component,
+)
 from sightx.registry.kinds import (
     Augment,
     Checkpoint,
@@ -40,66 +51,75 @@ from sightx.registry.kinds import (
 from sightx.registry.loading import load_registry
 from sightx.registry.project import Project, find_project
 from sightx.registry.registry import Registry
-from sightx.spec.paths import path_kind
+from sightx.registry.validation_errors import explain_errors, spec_failure
+from sightx.spec.paths import iter_tables, resolve_paths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Tables = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+AnyComponent = TypeVar("AnyComponent", bound=Component)
 
 
 class Training(Settings):
-    """What the runner itself needs to know, where that changes results."""
+    """Settings of the training loop that change results."""
 
     epochs: PositiveInt = 20
-    """How often training sees every sample."""
+    """Number of passes over the training samples."""
     batch_size: PositiveInt = 32
-    """Samples a step, whatever the number of processes."""
+    """Samples per step, over all processes."""
     micro_batch_size: PositiveInt | None = None
-    """Samples that pass the network at once; left out, the whole batch."""
-    monitor: str = "validation/accuracy"
-    """The figure that best, plateau and early stopping follow."""
+    """Samples per forward and backward pass; left out, the whole batch."""
+    # A factory, because the default depends on the dataset: a JSON Schema must not show it.
+    monitor: str = Field(default_factory=lambda: "validation/balanced-accuracy")
+    """Metric that best, plateau and early follow; left out, qwk or balanced-accuracy."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """What the network computes in; weights stay fp32."""
+    """Number format of the network's computations; weights stay fp32."""
     clip_grad_norm: NonNegativeFloat = 0.0
-    """The largest norm that the gradient may have; 0 leaves it alone."""
+    """Maximum norm of the gradient; 0 means no clipping."""
 
 
 class Evaluation(Settings):
-    """When the test side is looked at."""
+    """When the test split is scored."""
 
     test: Literal["end", "on-request"] = "end"
-    """After training, with the best checkpoint if there is one, or only when asked."""
+    """After training, with the best checkpoint if there is one, or only by `sightx evaluate`."""
 
 
 class Execution(Settings):
-    """How, not what: recorded, but no part of the experiment's id."""
+    """Settings that do not change results; they are recorded, but not part of the experiment id."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
-    """Where the network lives: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then cpu."""
+    """Device of the network: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then cpu."""
     threads: NonNegativeInt = 0
-    """Threads that decode images; 0 means one for each core."""
+    """Threads that decode images; 0 means one per core."""
     cache: Literal["auto", "device", "memory", "disk", "off"] = "auto"
-    """Where prepared pixels are read from; off keeps none, and decodes for every batch."""
+    """Where preprocessed pixels are kept; off keeps none, and decodes images for every batch."""
     cache_features: Literal["auto", "off"] = "auto"
-    """Whether what a frozen prefix of the network makes of each image is computed only once."""
+    """Whether the outputs of frozen first layers are computed only once per image."""
     compile: bool = False
-    """Whether torch.compile makes kernels for the network."""
+    """Whether to compile the network with torch.compile."""
     cuda_graph: bool = False
-    """Whether steps are replayed as a CUDA graph, if that proves to be equal and faster."""
+    """Whether to replay steps as a CUDA graph, if a test shows that they are equal and faster."""
     deterministic: bool = False
-    """Whether to use only algorithms that repeat exactly on an accelerator."""
+    """Whether to use only deterministic algorithms on an accelerator."""
     save_every_steps: NonNegativeInt = 0
-    """Save the state after so many steps too, besides what the policies say; 0: never."""
+    """Steps between two saves, in addition to those of the checkpoint policies; 0 means never."""
     save_every_minutes: NonNegativeFloat = 10.0
-    """Save the state when so many minutes have passed since the last save; 0: never."""
+    """Minutes between two saves; 0 means never."""
     group_timeout: PositiveFloat = 600.0
-    """Seconds that one of several processes waits for another before the run fails."""
+    """Seconds that one of several processes waits for the others before the run fails."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where an experiment was read: its project, the plugins loaded for it, and its spec.
+    """Where an experiment comes from.
 
-    `spec` is the merged document, with the position of every key, and `text` the file as written;
-    `path` is None for an experiment built in Python.
+    Attributes:
+        project: The project of the spec; for Python, that of the working folder.
+        registry: The components of the project.
+        spec: The merged document, with the position of every key; empty for Python.
+        text: The spec as written; "" for Python.
+        path: The file of the spec; None for Python.
+        overrides: The `key=value` overrides.
     """
 
     project: Project
@@ -110,88 +130,200 @@ class Context:
     overrides: tuple[str, ...] = ()
 
     @classmethod
-    def here(cls) -> Context:
-        """Return the context of an experiment built in Python: the working folder's project."""
+    def of_working_folder(cls) -> Context:
+        """Return the context of an experiment that is built in Python."""
         project = find_project(Path.cwd())
-        return cls(project, load_registry(project), Document("experiment", "", {}, {}))
+        return cls(project, load_registry(project), Document("", "", {}, {}))
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Leave the context behind when an experiment is pickled: a registry holds modules."""
+        """Drop the context when an experiment is pickled: a registry holds modules."""
         return type(None), ()
 
 
-_APART = {"name", "allow", "schema_version", "observer", "execution"}  # no part of the id
+def dataset_traits(dataset: Dataset) -> Traits:
+    """Return the traits of a dataset. Raises PluginError if its method fails."""
+    try:
+        if isinstance(traits := dataset.traits(), Traits):
+            return traits
+        raise TypeError(f"traits() returned {traits!r}, which is not Traits")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        message = f"the dataset {dataset.name!r} failed: {type(error).__name__}: {error}"
+        hint = "sightx --debug shows its traceback"
+        raise PluginError(Problem("broken-plugin", message, hint)) from error
+
+
+def _default(default: Tables | Callable[[Traits], Tables]) -> Any:
+    """Declare a section whose default is written, and validated, like a section of a spec.
+
+    A function chooses the default from the traits of the dataset, which are the default traits
+    while the dataset is unknown.
+    """
+
+    def section(validated: dict[str, Any]) -> Tables:
+        if not callable(default):
+            return default
+        dataset = validated.get("dataset")
+        return default(dataset_traits(dataset) if dataset else Traits())
+
+    return Field(default_factory=section, validate_default=True)
+
+
+def _default_split(traits: Traits) -> Tables:
+    if traits.has_split:
+        return {"use": "given"}
+    return {"use": "grouped"} if traits.has_groups else {"use": "stratified"}
+
+
+def _default_metrics(traits: Traits) -> Tables:
+    names = ["accuracy", "balanced-accuracy", "precision", "recall", "f1"]
+    return tuple({"use": name} for name in (*names, *(["qwk"] if traits.ordered else [])))
+
+
+_NOT_IDENTITY = {"name", "allow", "schema_version", "observer", "execution"}
 
 
 class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
-    """Everything that determines a result, and how to get it."""
+    """Everything that determines a result, and how to compute it.
+
+    Fields are in the order in which they are validated: a default may depend on fields above it.
+    """
 
     name: Name
-    """What runs are called: letters, digits, `.`, `_` and `-`, at most 64."""
+    """Name of the runs: letters, digits, `.`, `_` and `-`, at most 64."""
     seed: NonNegativeInt = 0
-    """What weights, order and draws depend on; never the split."""
+    """Seed of the weights, the order of samples and all random draws, but not of the split."""
     allow: tuple[str, ...] = ()
-    """Codes of warnings that are known and meant."""
+    """Codes of warnings that are known and accepted."""
     schema_version: Literal[1] = 1
-    """The version of the language that the spec is written in; so far there is one."""
+    """Version of the spec language; there is only one so far."""
     dataset: Dataset
-    split: Split
-    preprocess: tuple[Preprocess, ...]
-    normalize: Normalize
+    split: Split = _default(_default_split)
+    """Left out: given if the dataset has a split, grouped if it has groups, else stratified."""
+    preprocess: tuple[Preprocess, ...] = _default(
+        lambda traits: () if traits.shape else ({"use": "resize", "size": 224},)
+    )
+    """Left out: resize to 224, unless the images of the dataset are preprocessed already."""
+    normalize: Normalize = _default({"use": "model"})
     augment: tuple[Augment, ...] = ()
-    sampler: Sampler
+    sampler: Sampler = _default({"use": "shuffle"})
     model: Model
-    loss: Loss
-    optimizer: Optimizer
-    scheduler: Scheduler
+    loss: Loss = _default({"use": "cross-entropy"})
+    optimizer: Optimizer = _default({"use": "adam"})
+    scheduler: Scheduler = _default({"use": "constant"})
+    training: Training = _default({})
     postprocess: tuple[Postprocess, ...] = ()
-    metric: tuple[Metric, ...]
-    checkpoint: tuple[Checkpoint, ...]
-    stopping: Stopping
-    training: Training = Training()
+    metric: tuple[Metric, ...] = _default(_default_metrics)
+    """Accuracy is always computed, and so is the metric of the default monitor."""
+    checkpoint: tuple[Checkpoint, ...] = _default(({"use": "best"},))
+    """The last checkpoint is always kept."""
+    stopping: Stopping = _default({"use": "never"})
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
-    observer: tuple[Observer, ...] = ()
+    observer: tuple[Observer, ...] = _default(({"use": "curves"},))
 
     _context: Context | None = PrivateAttr(default=None)
 
+    def __init__(self, /, **values: Any) -> None:
+        """Build an experiment in Python.
+
+        Sections are components, or tables as a spec would write them, such as
+        `{"use": "resnet50"}`. Names, places and relative paths in tables are those of the working
+        folder. Raises SpecError or PluginError with every problem.
+        """
+        context = Context.of_working_folder()
+        document = Document("", "", _copy_tables(values), {})
+        resolve_paths(Experiment, document, context.registry, context.project)
+        arrays = {key: tuple(v) for key, v in document.data.items() if isinstance(v, list)}
+        try:
+            self.__pydantic_validator__.validate_python(
+                {**document.data, **arrays},
+                self_instance=self,
+                context={"registry": context.registry},
+            )
+        except ValidationError as error:
+            tables = iter_tables(Experiment, document.data, context.registry)
+            classes = {key: cls for key, cls, _ in tables}
+            raise spec_failure(
+                explain_errors(error, lambda key: Position(""), classes.get)
+            ) from None
+        self._context = context
+
+    # pydantic would otherwise call __init__ also for a spec that is read from a file.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @field_validator("training")
+    @classmethod
+    def _choose_monitor(cls, training: Training, info: ValidationInfo) -> Training:
+        """Let the dataset decide what is monitored, if the spec does not."""
+        dataset = info.data.get("dataset")
+        if "monitor" in training.model_fields_set or not dataset:
+            return training
+        metric = "qwk" if dataset_traits(dataset).ordered else "balanced-accuracy"
+        chosen = training.model_copy(update={"monitor": f"validation/{metric}"})
+        chosen.model_fields_set.remove("monitor")  # it is still a default
+        return chosen
+
+    @field_validator("metric")
+    @classmethod
+    def _add_metrics(cls, metrics: tuple[Metric, ...], info: ValidationInfo) -> tuple[Metric, ...]:
+        """Add accuracy, and the metric of the default monitor."""
+        names = ["accuracy"]
+        training = info.data.get("training")
+        if training and "monitor" not in training.model_fields_set:
+            names.insert(0, training.monitor.removeprefix("validation/"))
+        return _add_missing(Metric, metrics, names, info)
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _add_last_checkpoint(
+        cls, policies: tuple[Checkpoint, ...], info: ValidationInfo
+    ) -> tuple[Checkpoint, ...]:
+        """Add the policy that keeps the last checkpoint, which resuming needs."""
+        return _add_missing(Checkpoint, policies, ["last"], info)
+
     @property
     def context(self) -> Context:
-        """Return where the experiment was read; for one built in Python, the working folder."""
+        """Return where the experiment comes from; the working folder if it does not know."""
         if self._context is None:
-            self._context = Context.here()
+            self._context = Context.of_working_folder()
         return self._context
 
     def __eq__(self, other: object) -> bool:
-        """Say whether two experiments are the same, wherever they were read."""
+        """Return whether two experiments have equal settings, wherever they come from."""
         return isinstance(other, Experiment) and self.__dict__ == other.__dict__
 
     def with_context(self, context: Context) -> Experiment:
-        """Return a copy with its context set."""
+        """Return a copy with another context."""
         copy = self.model_copy()
         copy._context = context
         return copy
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return what the experiment is, as tables: no name, place, observer or execution."""
-        found = to_table(self, identity=True)
-        return {key: value for key, value in found.items() if key not in _APART}
+        """Return the settings that define the experiment, as plain tables.
+
+        Not included: the name, paths other than file names, observers and `[execution]`.
+        """
+        tables = to_plain(self, identity=True, convert_path=_identity_of_path)
+        return {key: value for key, value in tables.items() if key not in _NOT_IDENTITY}
 
     @property
     def id(self) -> str:
-        """Return the hash of the identity and of each component's revision."""
+        """Return the SHA-256 of the identity and of each component's revision."""
         revisions = sorted({f"{c.kind}:{c.name}:{c.revision}" for c in iter_components(self)})
         text = json.dumps([self.identity, revisions], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def tables(self) -> dict[str, Any]:
-        """Return the whole experiment as a spec would say it."""
-        return to_table(self)
+        """Return the whole experiment as plain tables, as a spec would write it."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 def iter_components(settings: Settings) -> Iterator[Component]:
-    """Yield every component of an experiment, those inside components too; observers watch only."""
+    """Yield every component of an experiment except observers, with components inside others."""
     for key in type(settings).model_fields:
         value = getattr(settings, key)
         for item in value if isinstance(value, tuple) else (value,):
@@ -201,36 +333,31 @@ def iter_components(settings: Settings) -> Iterator[Component]:
                 yield from iter_components(item)
 
 
-def to_table(settings: Settings, *, identity: bool = False) -> dict[str, Any]:
-    """Return settings as TOML holds them; with `identity`, without what differs by machine."""
-    result: dict[str, Any] = {}
-    if isinstance(settings, Component):
-        result["use"] = settings.name if identity else settings.use
-    for key, info in type(settings).model_fields.items():
-        value = getattr(settings, key)
-        anchor = path_kind(info)
-        if value is None or (identity and anchor and not anchor.counts):
-            continue
-        result[key] = _plain(value, identity=identity)
-        if identity and anchor:
-            result[key] = _file_names(result[key], anchor)
-    return result
+def _add_missing(
+    kind: type[AnyComponent],
+    components: tuple[AnyComponent, ...],
+    names: list[str],
+    info: ValidationInfo,
+) -> tuple[AnyComponent, ...]:
+    present = {component.name for component in components}
+    missing = [{"use": name} for name in dict.fromkeys(names) if name not in present]
+    registry = (info.context or {})["registry"]
+    return (*components, *(validate_component(kind, table, registry) for table in missing))
 
 
-def _file_names(value: Any, anchor: PathKind) -> Any:
-    """Return the names alone of what are paths: where a machine keeps a file does not count."""
-    if isinstance(value, list):
-        return [_file_names(item, anchor) for item in value]
-    return Path(value).name if str(value).endswith(anchor.suffixes or "") else value
-
-
-def _plain(value: Any, *, identity: bool) -> Any:
-    if isinstance(value, Settings):
-        return to_table(value, identity=identity)
-    if isinstance(value, Path):
-        return str(value)
+def _copy_tables(value: Any) -> Any:
+    """Copy tables and arrays as TOML would hold them; components stay as they are."""
     if isinstance(value, Mapping):
-        return {key: _plain(item, identity=identity) for key, item in value.items()}
-    if isinstance(value, (tuple, list, frozenset)):
-        return [_plain(item, identity=identity) for item in value]
-    return value
+        return {key: _copy_tables(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy_tables(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _identity_of_path(value: Any, kind: PathKind) -> Any:
+    """Return file names without folders, or None if the path is not part of the identity."""
+    if not kind.part_of_identity:
+        return None
+    if isinstance(value, (tuple, list)):
+        return [_identity_of_path(item, kind) for item in value]
+    return Path(value).name if str(value).endswith(kind.suffixes or "") else value

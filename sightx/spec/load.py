@@ -1,56 +1,52 @@
-"""From a file to an `Experiment`, or every problem at once."""
+"""Load a spec: from a file to an `Experiment`, or to every problem at once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from sightx.errors import PluginError, Problem, SightXError, SpecError, did_you_mean
+from sightx.errors import Problem, SightXError, SpecError, did_you_mean
 from sightx.io.toml import Document, Key
-from sightx.registry import loading, project
-from sightx.registry.components import Settings, Traits, validate_settings
+from sightx.registry.components import (
+    Component,
+    table_class,
+    to_plain,
+    validate_component,
+    validate_settings,
+)
 from sightx.registry.kinds import Dataset
-from sightx.registry.project import Project
+from sightx.registry.loading import load_registry
+from sightx.registry.project import Project, find_project
 from sightx.registry.registry import Registry
-from sightx.registry.validation_errors import explain_errors, format_key, spec_failure
-from sightx.spec import beyond, checks, merge
+from sightx.registry.validation_errors import explain_errors, format_key, parse_key, spec_failure
+from sightx.spec import merge
+from sightx.spec.checks import at_position, run_checks
 from sightx.spec.experiment import Context, Experiment
-from sightx.spec.paths import Table, iter_tables, resolve_paths, stringify_dates
+from sightx.spec.merge import Table
+from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates
 
-_USES = {
-    "normalize": "model",
-    "sampler": "shuffle",
-    "loss": "cross-entropy",
-    "optimizer": "adam",
-    "scheduler": "constant",
-    "stopping": "never",
-}
-_ARRAYS = {"checkpoint": ["best"], "observer": ["curves"]}
-_SIZE = 224  # what networks for ImageNet were trained on
-_METRICS = ["accuracy", "balanced-accuracy", "precision", "recall", "f1"]
-_WARNINGS = {"broken-plugin", "unknown-code"}  # what `allow` silences beside checks
+_OTHER_WARNINGS = {"broken-plugin", "unknown-code"}  # `allow` also turns these off
+# A table with one of these problems cannot be validated without it.
+_NEED_WHOLE_TABLE = {"missing-key", "missing-use", "unknown-name", "name-clash", "broken-plugin"}
 _log = logging.getLogger("sightx")
-
-
-class _Outline(Settings):
-    """The part of a spec that decides what a practitioner would choose for the rest."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    dataset: Dataset
 
 
 @dataclass(frozen=True)
 class Examined:
-    """Hold what an examination found, in the order of the files.
+    """The result of examining a spec.
 
-    `experiment` is None where a problem keeps the spec from being one; `cause` is the exception
-    of a plugin behind the problems, if there is one.
+    Attributes:
+        experiment: The experiment; None if the spec is not valid.
+        problems: All problems, sorted by position.
+        cause: The exception of a plugin behind the problems, if there is one.
     """
 
     experiment: Experiment | None
@@ -59,180 +55,194 @@ class Examined:
 
     @property
     def failure(self) -> SightXError | None:
-        """Return the error that all problems which are no warnings make together."""
+        """Return the error for all problems that are not warnings; None if there are none."""
         errors = [problem for problem in self.problems if problem.severity == "error"]
         return spec_failure(errors) if errors else None
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a spec and make it whole; `overrides` are `key=value`, the last one wins.
+    """Return the experiment of a spec; `overrides` are `key=value`, and the last one wins.
 
-    Raises SpecError or PluginError with every problem, each at its place.
+    Warnings are logged. Raises SpecError or PluginError with every problem, each at its position.
     """
     examined = examine(path, overrides)
-    experiment, error = examined.experiment, examined.failure
-    if experiment is None or error:
-        raise error or SpecError(*examined.problems) from examined.cause
+    experiment, failure = examined.experiment, examined.failure
+    if experiment is None or failure:
+        raise failure or SpecError(*examined.problems) from examined.cause
     for warning in examined.problems:
         _log.warning("%s", warning)
     return experiment
 
 
 def examine(
-    path: str | Path, overrides: Sequence[str] = (), home: Project | None = None
+    path: str | Path, overrides: Sequence[str] = (), project: Project | None = None
 ) -> Examined:
-    """Read a spec and return all that is wrong with it; nothing is raised.
+    """Read a spec and return everything that is wrong with it, without raising an error.
 
-    Where the spec is whole, the checks of the stage `spec` have run, too. Broken plugins are
-    warnings, and errors where the spec needs them. `home` is the spec's project; left out, the
-    one it lies in.
+    A broken plugin is a warning, and an error if the spec needs it.
+
+    Args:
+        path: The spec.
+        overrides: `key=value`, as for `load`.
+        project: The project of the spec; None for the one that its folder belongs to.
     """
-    path, found = Path(path), list[Problem]()
+    path, problems = Path(path), list[Problem]()
     experiment = cause = context = None
     try:
-        spec = _read(path)
-        home = home or project.find_project(path.absolute().parent)
-        registry = loading.load_registry(home)
-        found += registry.warnings()
-        whole = merge.merge_documents(home.defaults, spec)
-        context = Context(home, registry, whole, spec.text, path.absolute(), tuple(overrides))
-        experiment = _resolve(whole, overrides, home, registry)
-        experiment = experiment.with_context(context)
-        found += _unknown_codes(experiment, context)
-        found += [_placed(problem, path) for problem in checks.run_checks(experiment, "spec")]
+        document = merge.read_with_bases(path)
+        if not document.data:
+            raise SpecError(
+                Problem("empty", "says nothing", "a spec has a name, [dataset] and [model]")
+            )
+        project = project or find_project(path.absolute().parent)
+        registry = load_registry(project)
+        problems += registry.warnings()
+        text, document = document.text, merge.merge_documents(project.defaults, document)
+        context = Context(project, registry, document, text, path.absolute(), tuple(overrides))
+        experiment = _resolve(context).with_context(context)
+        problems += _check_allow(experiment, context)
+        problems += _in_file(run_checks(experiment, context, "spec"), path)
     except SightXError as error:
-        found += [_placed(problem, path) for problem in error.problems]
+        problems += _in_file(error.problems, path)
         cause = error.__cause__
         if context and isinstance(error, SpecError):
-            traits = _traits(context.spec.data, context.registry)
-            found += beyond.check_beyond_errors(
-                context, error.problems, lambda data: _fill(data, traits)
-            )
+            problems += _check_valid_parts(context, error.problems)
     allowed = experiment.allow if experiment else ()
-    kept = [p for p in found if p.severity == "error" or p.code not in allowed]
-    return Examined(experiment, tuple(sorted(kept, key=_order)), cause)
+    shown = [p for p in problems if p.severity == "error" or p.code not in allowed]
+    return Examined(experiment, tuple(sorted(shown, key=_position)), cause)
 
 
-def _read(path: Path) -> Document:
-    spec = merge.read_with_bases(path)
-    if not spec.data:
-        problem = Problem("empty", "says nothing", "a spec has a name, [dataset] and [model]")
-        raise SpecError(problem.at(str(path)))
-    return spec
+def _in_file(problems: Iterable[Problem], path: Path) -> list[Problem]:
+    """Return problems with a file: one without is about the spec as a whole."""
+    return [problem if problem.file else problem.at(str(path)) for problem in problems]
 
 
-def _placed(problem: Problem, path: Path) -> Problem:
-    """Return a problem that names a file: one that says none is about the spec as a whole."""
-    return problem if problem.file else problem.at(str(path))
-
-
-def _order(problem: Problem) -> tuple[str, int, int]:
+def _position(problem: Problem) -> tuple[str, int, int]:
     return problem.file, problem.line, problem.column
 
 
-def _unknown_codes(experiment: Experiment, context: Context) -> Iterator[Problem]:
-    """Yield a warning for each entry of `allow` that can silence nothing."""
-    rules = [check for check, _ in context.registry.checks]
-    known = sorted({check.code for check in rules if check.severity == "warning"} | _WARNINGS)
-    for number, code in enumerate(experiment.allow):
-        if code not in known:
-            place = context.spec.position(("allow", number))
-            hint = did_you_mean(code, known) or "sightx validate --explain list shows all codes"
-            message, path = f"{code!r} is the code of no check", f"allow.{number}"
-            if code in {check.code for check in rules}:
-                message = f"{code!r} is the code of an error, which nothing silences"
-            problem = Problem("unknown-code", message, hint, path, severity="warning")
-            yield problem.at(place.file, place.line, place.column)
+def _resolve(context: Context) -> Experiment:
+    """Return the experiment of a merged document, which is modified."""
+    document, registry = context.spec, context.registry
+    default_section = partial(_default_section, document, registry)
+    # Overrides of the dataset come first, because defaults of other sections depend on it.
+    overrides = sorted(context.overrides, key=lambda o: merge.override_section(o) != "dataset")
+    problems = merge.apply_overrides(document, overrides, default_section)
+    _add_project_observers(document, context.project, default_section)
+    for key, date in stringify_dates(document.data):
+        message, path = f"{date} is a date", format_key(key)
+        problem = Problem("wrong-type", message, "put it in quotes", path)
+        problems.append(at_position(problem, document))
+    resolve_paths(Experiment, document, registry, context.project)
+    return _validate(document, registry, problems)
 
 
-def _resolve(
-    spec: Document, overrides: Sequence[str], home: Project, registry: Registry
-) -> Experiment:
-    # What the rest is left to depends on the dataset; and overrides may change what was left out.
-    first = [override for override in overrides if merge.override_section(override) == "dataset"]
-    found = merge.apply_overrides(spec, first)
-    traits = _traits(spec.data, registry)
-    _fill(spec.data, traits)
-    found += merge.apply_overrides(
-        spec, [override for override in overrides if override not in first]
-    )
-    _complete(spec, traits, home)
-    found += [_date(spec, key, text) for key, text in stringify_dates(spec.data)]
-    resolve_paths(Experiment, spec, registry, home)
-    return _validate(spec, registry, found)
+def _default_section(document: Document, registry: Registry, section: str) -> Any:
+    """Return the default of a section that names components, None for any other section."""
+    field = Experiment.model_fields.get(section)
+    cls = table_class(field.annotation) if field else None
+    if not field or field.is_required() or not (cls and issubclass(cls, Component)):
+        return None
+    validated = {}
+    table = document.data.get("dataset")
+    if isinstance(table, dict):
+        with suppress(ValueError, SightXError):  # reported when the experiment is validated
+            validated["dataset"] = validate_component(Dataset, table, registry)
+    return to_plain(field.get_default(call_default_factory=True, validated_data=validated))
 
 
-def _traits(data: Table, registry: Registry) -> Traits:
-    """Return what the dataset declares, or nothing where its table is not valid."""
+def _add_project_observers(
+    document: Document, project: Project, default_section: merge.DefaultSection
+) -> None:
+    """Add the observers of the project, unless the spec has them."""
+    if not project.observers:
+        return
+    observers = document.data.setdefault("observer", default_section("observer"))
+    if not isinstance(observers, list):
+        return  # it is reported when the experiment is validated
+    uses = {str(item.get("use")) for item in observers if isinstance(item, dict)}
+    names = {use.rpartition(":")[2] for use in uses}
+    for name, position in project.observers.items():
+        if name not in uses | names:
+            key = ("observer", len(observers))
+            document.positions.update({key: position, (*key, "use"): position})
+            observers.append({"use": name})
+
+
+def _validate(document: Document, registry: Registry, problems: list[Problem]) -> Experiment:
+    """Return the experiment. Raises SpecError or PluginError for these and for new problems."""
+    experiment = None
     try:
-        dataset = validate_settings(_Outline, data, registry).dataset
-    except (ValidationError, SightXError):
-        return Traits()
-    try:
-        if isinstance(traits := dataset.traits(), Traits):
-            return traits
-        raise TypeError(f"traits() gave {traits!r}, no Traits")
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        message = f"the dataset {dataset.name!r} failed: {type(error).__name__}: {error}"
-        hint = "sightx --debug shows its traceback"
-        raise PluginError(Problem("broken-plugin", message, hint)) from error
-
-
-def _fill(data: Table, traits: Traits) -> None:
-    """Fill sections that are left out with what a practitioner would choose for such data."""
-    split = "given" if traits.has_split else "grouped" if traits.has_groups else "stratified"
-    for section, use in {"split": split, **_USES}.items():
-        data.setdefault(section, {"use": use})
-    data.setdefault("preprocess", [] if traits.shape else [{"use": "resize", "size": _SIZE}])
-    metrics = [*_METRICS, "qwk"] if traits.ordered else _METRICS
-    for section, names in {**_ARRAYS, "metric": metrics}.items():
-        data.setdefault(section, [{"use": name} for name in names])
-
-
-def _complete(spec: Document, traits: Traits, home: Project) -> None:
-    """Add what is always there: a monitor and its metric, accuracy, the last state, watchers."""
-    training = spec.data.setdefault("training", {})
-    if isinstance(training, dict) and "monitor" not in training:
-        monitor = "qwk" if traits.ordered else "balanced-accuracy"
-        training["monitor"] = f"validation/{monitor}"
-        _ensure(spec, "metric", monitor)
-    _ensure(spec, "metric", "accuracy")
-    _ensure(spec, "checkpoint", "last")
-    for name, place in home.observers.items():
-        if _ensure(spec, "observer", name):
-            spec.positions["observer", len(spec.data["observer"]) - 1] = place
-
-
-def _ensure(spec: Document, section: str, use: str) -> bool:
-    """Add a component to an array unless it is there, whoever brings it; say whether it was."""
-    items: Any = spec.data[section]
-    if not isinstance(items, list):
-        return False
-    uses = [str(item.get("use")) for item in items if isinstance(item, dict)]
-    if use in {name for each in uses for name in (each, each.rpartition(":")[2])}:
-        return False
-    items.append({"use": use})
-    return True
-
-
-def _date(spec: Document, key: Key, text: str) -> Problem:
-    place = spec.position(key)
-    problem = Problem("wrong-type", f"{text} is a date", "put it in quotes", format_key(key))
-    return problem.at(place.file, place.line, place.column)
-
-
-def _validate(spec: Document, registry: Registry, found: list[Problem]) -> Experiment:
-    """Return the experiment, unless something was found already or is found now."""
-    experiment, known = None, {problem.path for problem in found} - {""}
-    try:
-        experiment = validate_settings(Experiment, spec.data, registry)
+        experiment = validate_settings(Experiment, document.data, registry)
     except ValidationError as error:
-        classes = {key: cls for key, cls, _ in iter_tables(Experiment, spec.data, registry)}
-        wrong = explain_errors(error, spec.position, classes.get)
-        found = found + [problem for problem in wrong if problem.path not in known]
-    if experiment is None or found:
-        causes = [plugin.cause for plugin in registry.broken]
-        raise spec_failure(found) from next(iter(causes), None)
+        tables = iter_tables(Experiment, document.data, registry)
+        classes = {key: cls for key, cls, _ in tables}
+        known = {problem.path for problem in problems} - {""}
+        invalid = explain_errors(error, document.position, classes.get)
+        problems = problems + [problem for problem in invalid if problem.path not in known]
+    if experiment is None or problems:
+        cause = next((plugin.cause for plugin in registry.broken), None)
+        raise spec_failure(problems) from cause
     return experiment
+
+
+def _check_allow(experiment: Experiment, context: Context) -> Iterator[Problem]:
+    """Yield a warning for each entry of `allow` that is not the code of a warning."""
+    checks = [check for check, _ in context.registry.checks]
+    warnings = {check.code for check in checks if check.severity == "warning"} | _OTHER_WARNINGS
+    errors = {check.code for check in checks} - warnings
+    for number, code in enumerate(experiment.allow):
+        if code not in warnings:
+            hint = did_you_mean(code, sorted(warnings))
+            hint = hint or "sightx validate --explain list shows all codes"
+            message = f"{code!r} is not the code of a check"
+            if code in errors:
+                message = f"{code!r} is the code of an error, which cannot be allowed"
+            problem = Problem("unknown-code", message, hint, f"allow.{number}", severity="warning")
+            yield at_position(problem, context.spec)
+
+
+def _check_valid_parts(context: Context, problems: Iterable[Problem]) -> list[Problem]:
+    """Return what the checks of the stage spec find in a spec with errors.
+
+    Wrong values are removed, so that defaults take their place; then whole sections with errors.
+    Findings about what was removed, or about sections that the spec leaves out, are not returned.
+    """
+    data: Table = deepcopy(context.spec.data)
+    removed = [_remove(data, parse_key(problem.path), problem.code) for problem in problems]
+    for _ in range(2):
+        data.setdefault("model", {"use": "simplenet"})  # some model; its findings are not returned
+        try:
+            experiment = validate_settings(Experiment, data, context.registry)
+            break
+        except ValidationError as error:
+            invalid = {detail["loc"][0] for detail in error.errors()}
+            removed += [(section,) for section in invalid]
+            data = {key: value for key, value in data.items() if key not in invalid}
+        except SightXError:
+            return []
+    else:
+        return []
+    return [
+        problem
+        for problem in run_checks(experiment, context, "spec")
+        if (key := parse_key(problem.path))[:1] in context.spec.positions
+        and not any(key[: len(removed_key)] == removed_key for removed_key in removed)
+    ]
+
+
+def _remove(data: Any, key: Key, code: str) -> Key:
+    """Remove a wrong value, or the section around it; return the key of what is removed."""
+    if code in _NEED_WHOLE_TABLE or len(key) < 2:
+        data.pop(key[0], None)
+        return key[:1]
+    for part in key[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return key  # a table around it is removed already
+    if isinstance(data, dict):
+        data.pop(key[-1], None)
+    elif isinstance(data, list) and isinstance(key[-1], int):
+        data.clear()  # the other items would move to other indices
+    return key

@@ -1,12 +1,12 @@
-"""Lay specs over each other: a base under its heir, `--set` over both.
+"""Merge specs: a spec over the spec that it extends, and `--set` overrides over both.
 
-Tables merge by key, arrays are replaced whole, and a table whose `use` changes is replaced whole.
+Tables merge by key; arrays, and tables whose `use` changes, are replaced as a whole.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,146 +14,171 @@ from typing import Any
 from sightx.errors import Problem, SpecError
 from sightx.io import toml
 from sightx.io.toml import Document, Key, Position
-from sightx.spec.paths import Table
 
 OVERRIDE = "--set"
 
-_Places = list[tuple[Key, Position]]
+Table = dict[str, Any]
+DefaultSection = Callable[[str], Any]
+_Positions = list[tuple[Key, Position]]
 
 
-def read_with_bases(path: Path, heirs: tuple[Path, ...] = ()) -> Document:
-    """Read a spec with everything it extends, as one document with the spec's own text."""
-    source = toml.read(path)
-    place = source.position(("extends",))
-    base = source.data.pop("extends", None)
+def read_with_bases(path: Path, derived: tuple[Path, ...] = ()) -> Document:
+    """Read a spec merged over the specs that it extends; the text is that of the spec itself.
+
+    `derived` are the specs that extend this one. Raises SpecError.
+    """
+    document = toml.read(path)
+    position = document.position(("extends",))
+    base = document.data.pop("extends", None)
     if base is None:
-        return source
+        return document
     if not isinstance(base, str):
-        raise _at(place, "wrong-type", "expected a path as a string", path="extends")
-    below = path.parent / base
-    if any(_same(below, heir) for heir in (*heirs, path)):
-        raise _at(place, "circular-extends", f"{base} extends this spec", path="extends")
+        raise _error(position, "wrong-type", "expected a path as a string", path="extends")
+    base_path = path.parent / base
+    if any(_is_same_file(base_path, other) for other in (*derived, path)):
+        raise _error(position, "circular-extends", f"{base} extends this spec", path="extends")
     try:
-        return merge_documents(read_with_bases(below, (*heirs, path)), source)
+        return merge_documents(read_with_bases(base_path, (*derived, path)), document)
     except SpecError as error:
-        raise SpecError(*(_of_heir(problem, base, place) for problem in error.problems)) from None
+        problems = (_problem_of_base(problem, base, position) for problem in error.problems)
+        raise SpecError(*problems) from None
 
 
 def merge_documents(base: Document, over: Document) -> Document:
-    """Return a document over its base, which is used up, under the name of the upper one."""
-    _merge(base, list(over.positions.items()), base.data, over.data, ())
+    """Merge a document over its base, which is modified; the result has the name of the former."""
+    _merge_tables(base, list(over.positions.items()), base.data, over.data, ())
     return Document(over.name, over.text, base.data, base.positions)
 
 
-def apply_overrides(spec: Document, overrides: Iterable[str]) -> list[Problem]:
-    """Lay `key=value` overrides over a spec, in place; return what is wrong with those left out."""
-    found: list[Problem] = []
+def apply_overrides(
+    document: Document,
+    overrides: Iterable[str],
+    default_section: DefaultSection = lambda section: None,
+) -> list[Problem]:
+    """Apply `key=value` overrides in place, and return the problems of those that are wrong.
+
+    `default_section` returns the default of a section that the spec leaves out, so that an override
+    can change a part of it; None if it has no default.
+    """
+    problems: list[Problem] = []
     for override in overrides:
         short = override if len(override) <= 80 else override[:77] + "..."
-        place = Position(f"{OVERRIDE} {short}")
+        position = Position(f"{OVERRIDE} {short}")
         try:
-            _override(spec, override, place)
+            _apply_override(document, override, position, default_section)
         except SpecError as error:
-            found.extend(error.problems)
-    return found
+            problems.extend(error.problems)
+    return problems
 
 
 def override_section(override: str) -> str:
-    """Return the first word of the key that an override sets."""
+    """Return the section that an override changes."""
     return override.partition("=")[0].partition(".")[0]
 
 
-def _override(spec: Document, override: str, place: Position) -> None:
+def _apply_override(
+    document: Document, override: str, position: Position, default_section: DefaultSection
+) -> None:
     dotted, equals, text = override.partition("=")
-    *above, last = dotted.split(".")
+    *parents, last = dotted.split(".")
     if not equals or not last:
-        raise _at(place, "usage", "expected key=value")
-    value = toml.parse_value(text, place.file)
-    data: Any = spec.data
+        raise _error(position, "usage", "expected key=value")
+    value = toml.parse_value(text, position.file)
+    data: Any = document.data
+    if parents and parents[0] not in data:
+        default = default_section(parents[0])
+        if default is not None:
+            data[parents[0]] = default
     key: Key = ()
-    for part in above:
-        data, key = _enter(data, key, part, place)
-    here: str | int = _index(data, last, place) if isinstance(data, list) else last
-    if here == "use" and key and data.get("use") != value:
-        _forget(spec, key)
+    for part in parents:
+        data, key = _enter(data, key, part, position)
+    final: str | int = _index(data, last, position) if isinstance(data, list) else last
+    if final == "use" and key and data.get("use") != value:
+        _forget_positions(document, key)
         data.clear()
-    key = (*key, here)
-    _forget(spec, key)
-    data[here] = value
+    key = (*key, final)
+    _forget_positions(document, key)
+    data[final] = value
     for length in range(1, len(key) + 1):
-        spec.positions.setdefault(key[:length], place)
+        document.positions.setdefault(key[:length], position)
 
 
-def _enter(data: Any, key: Key, part: str, place: Position) -> tuple[Any, Key]:
-    """Step into a table, made where it is missing, or into an item of an array of tables."""
-    here: str | int = part
+def _enter(data: Any, key: Key, part: str, position: Position) -> tuple[Any, Key]:
+    """Return a table inside `data`, created if it is missing, or an item of an array of tables."""
+    step: str | int = part
     if isinstance(data, list):
-        here = _index(data, part, place)
-        inner = data[here]
+        step = _index(data, part, position)
+        inner = data[step]
     else:
         inner = data.setdefault(part, {})
     if not isinstance(inner, (dict, list)):
-        raise _at(place, "usage", f"{part} is a value, not a table")
-    return inner, (*key, here)
+        raise _error(position, "usage", f"{part} is a value, not a table")
+    return inner, (*key, step)
 
 
-def _index(items: list[Any], part: str, place: Position) -> int:
-    """Return which item a word names: by its `use`, or by its position from 0."""
-    names = [item.get("use") if isinstance(item, dict) else None for item in items]
-    numbers = [str(number) for number in range(len(items))]
-    if names.count(part) > 1:
-        positions = ", ".join(n for n, name in zip(numbers, names, strict=True) if name == part)
-        raise _at(place, "usage", f"{part!r} is there twice", f"give a position: {positions}")
-    for words in (names, numbers):
-        if part in words:
-            return words.index(part)
-    known = ", ".join(str(name) for name in names if name) or ", ".join(numbers) or "none"
-    raise _at(place, "usage", f"no item {part!r} in the array", f"known: {known}")
+def _index(items: list[Any], part: str, position: Position) -> int:
+    """Return the index of the item that a part of a key names: by its `use`, or by its index."""
+    uses = [item.get("use") if isinstance(item, dict) else None for item in items]
+    indices = [str(index) for index in range(len(items))]
+    if uses.count(part) > 1:
+        same = ", ".join(index for index, use in zip(indices, uses, strict=True) if use == part)
+        raise _error(position, "usage", f"{part!r} is there twice", f"give a position: {same}")
+    for names in (uses, indices):
+        if part in names:
+            return names.index(part)
+    known = ", ".join(str(use) for use in uses if use) or ", ".join(indices) or "none"
+    raise _error(position, "usage", f"no item {part!r} in the array", f"known: {known}")
 
 
-def _merge(base: Document, places: _Places, data: Table, upper: Table, key: Key) -> None:
-    """Lay a table over another; `places` are those of the upper one and what is in it."""
-    inside: dict[str | int, _Places] = {}
-    for found, place in places:
-        if len(found) > len(key):
-            inside.setdefault(found[len(key)], []).append((found, place))
-    for name, value in upper.items():
-        inner, here, written = data.get(name), (*key, name), inside.get(name, [])
-        if isinstance(inner, dict) and isinstance(value, dict) and _same_use(inner, value):
-            base.positions.update((found, place) for found, place in written if found == here)
-            _merge(base, written, inner, value, here)
+def _merge_tables(
+    base: Document, positions: _Positions, data: Table, over: Table, key: Key
+) -> None:
+    """Merge a table over another; `positions` are those of the former and of everything in it."""
+    by_name: dict[str | int, _Positions] = {}
+    for position_key, position in positions:
+        if len(position_key) > len(key):
+            by_name.setdefault(position_key[len(key)], []).append((position_key, position))
+    for name, value in over.items():
+        inner, inner_key, inner_positions = data.get(name), (*key, name), by_name.get(name, [])
+        if isinstance(inner, dict) and isinstance(value, dict) and _has_same_use(inner, value):
+            base.positions.update(item for item in inner_positions if item[0] == inner_key)
+            _merge_tables(base, inner_positions, inner, value, inner_key)
         else:
             if name in data:
-                _forget(base, here)
+                _forget_positions(base, inner_key)
             data[name] = value
-            base.positions.update(written)
+            base.positions.update(inner_positions)
 
 
-def _same_use(inner: Table, over: Table) -> bool:
+def _has_same_use(inner: Table, over: Table) -> bool:
     return bool(over.get("use", inner.get("use")) == inner.get("use"))
 
 
-def _forget(spec: Document, key: Key) -> None:
-    for known in [known for known in spec.positions if known[: len(key)] == key]:
-        del spec.positions[known]
+def _forget_positions(document: Document, key: Key) -> None:
+    for known in [known for known in document.positions if known[: len(key)] == key]:
+        del document.positions[known]
 
 
-def _of_heir(problem: Problem, base: str, place: Position) -> Problem:
-    """Return what is wrong with a base as a whole as what is wrong with naming it."""
+def _problem_of_base(problem: Problem, base: str, position: Position) -> Problem:
+    """Return a problem of a base as a whole as a problem of the key `extends`."""
     if problem.line:
         return problem
     message = f"{base!r} {problem.message}"
     return replace(problem, message=message, path="extends").at(
-        place.file, place.line, place.column
+        position.file, position.line, position.column
     )
 
 
-def _same(one: Path, other: Path) -> bool:
+def _is_same_file(one: Path, other: Path) -> bool:
     try:
         return os.path.realpath(one) == os.path.realpath(other)
-    except ValueError:  # a NUL in the name; reading it says so
+    except ValueError:  # the name contains a NUL; reading the file reports it
         return False
 
 
-def _at(place: Position, code: str, message: str, hint: str = "", path: str = "") -> SpecError:
-    return SpecError(Problem(code, message, hint, path, place.file, place.line, place.column))
+def _error(
+    position: Position, code: str, message: str, hint: str = "", path: str = ""
+) -> SpecError:
+    return SpecError(
+        Problem(code, message, hint, path, position.file, position.line, position.column)
+    )

@@ -82,8 +82,8 @@ def dry_run(experiment: Experiment) -> DryRun:
         trainable=sum(count for count, is_trained in sizes if is_trained),
         memory=memory,
         problems=(
-            *checks.run_checks(experiment, "data", table=table),
-            *checks.run_checks(experiment, "device", device=device),
+            *checks.run_checks(experiment, experiment.context, "data", table=table),
+            *checks.run_checks(experiment, experiment.context, "device", device=device),
         ),
     )
 

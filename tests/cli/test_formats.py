@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from sightx.cli import formats
-from sightx.cli.formats import Report, excerpt
+from sightx.cli.formats import Report, SpecResult, excerpt
 from sightx.plugin import Problem
 
 WRONG = Problem("unknown-key", "unknown key", "did you mean 'lr'?", "optimizer.l", "a.toml", 3, 5)
@@ -16,8 +16,8 @@ WARNING = Problem("step-unreached", "100% later,\nor never: \r", severity="warni
 SET = Problem("usage", "expected key=value", file="--set y")
 
 
-def made(*problems: Problem) -> Report:
-    return Report(problems, (("a.toml", "invalid"), ("b.toml", "valid")), ("spec",))
+def report(*problems: Problem) -> Report:
+    return Report(problems, (SpecResult("a.toml", 2), SpecResult("b.toml", 0)), ("spec",))
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_json_holds_everything(here: Path) -> None:
-    found = json.loads(formats.as_json(made(WRONG, SET)))
+    found = json.loads(formats.as_json(report(WRONG, SET)))
     assert found == {
         "problems": [
             {
@@ -47,7 +47,7 @@ def test_json_holds_everything(here: Path) -> None:
 
 def test_github_commands_are_escaped(here: Path) -> None:
     odd = WRONG.at(str(here / "a,b:c%.toml"), 3)
-    assert formats.as_github(made(WRONG, odd, WARNING, SET)).splitlines() == [
+    assert formats.as_github(report(WRONG, odd, WARNING, SET)).splitlines() == [
         "::error file=a.toml,line=3,col=5,title=unknown-key"
         "::optimizer.l: unknown key; did you mean 'lr'?",
         "::error file=a%2Cb%3Ac%25.toml,line=3,title=unknown-key"
@@ -59,7 +59,7 @@ def test_github_commands_are_escaped(here: Path) -> None:
 
 
 def test_github_gets_text_that_can_be_written(here: Path) -> None:
-    formats.as_github(made(WRONG.at("\udcff.toml", 1))).encode()
+    formats.as_github(report(WRONG.at("\udcff.toml", 1))).encode()
 
 
 # What SARIF 2.1.0 demands of the parts that are written here, from the standard's text.
@@ -120,7 +120,7 @@ SARIF = {
 
 
 def sarif(*problems: Problem) -> dict[str, Any]:
-    log = json.loads(formats.as_sarif(made(*problems)))
+    log = json.loads(formats.as_sarif(report(*problems)))
     jsonschema.validate(log, SARIF)
     (run,) = log["runs"]
     assert isinstance(run, dict)

@@ -59,7 +59,7 @@ def test_our_name_stays_ours_and_help_names_who_wants_it(sightx, install: Instal
     assert "Print SPEC" in sightx("show", "--help").out
     text = " ".join(sightx("--help").out.split())
     assert (
-        "show refused: sightx has this command; brought by sx-thief (sx-thief 1.0) at "
+        "show refused: sightx has this command; provided by sx-thief (sx-thief 1.0) at "
         "sightx_test_sx_thief" in text
     )
 
@@ -70,17 +70,20 @@ def test_a_name_that_two_bring_is_refused_naming_both(sightx, install: Install) 
     done = sightx("hello")
     assert (done.code, done.out) == (4, "")
     assert done.lines[-1] == (
-        "error[name-clash] the command 'hello' is brought by sx-one (sx-one 1.0) at "
+        "error[name-clash] the command 'hello' is provided by sx-one (sx-one 1.0) at "
         "sightx_test_sx_one and sx-two (sx-two 1.0) at sightx_test_sx_two; remove one, or ask its "
-        "author for another name"
+        "author to choose another name"
     )
-    assert "refused: brought by sx-one" in sightx("--help").out
+    assert "refused: provided by sx-one" in sightx("--help").out
 
 
 FAULTS = {
     "raises": ("1 / 0", "ZeroDivisionError: division by zero"),
     "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
-    "stranger": ("return [3]", "TypeError: sightx_commands brings 3, which is no click command"),
+    "stranger": (
+        "return [3]",
+        "TypeError: sightx_commands returned 3, which is not a click command",
+    ),
     "none": ("return None", "TypeError: 'NoneType' object is not iterable"),
 }
 

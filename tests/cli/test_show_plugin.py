@@ -93,7 +93,7 @@ def test_of_a_clash_each_owner_is_named(sightx, here: Path) -> None:
     )
     done = sightx("show-plugin", "model", "resnet50")
     assert done.code == 4
-    assert "is brought by builtin (sightx " in done.lines[0]
+    assert "is provided by builtin (sightx " in done.lines[0]
     shown = json.loads(sightx("show-plugin", "model", "sightx_test_shown:resnet50", "--json").out)
     assert shown["clashes"][0].startswith("builtin (sightx ")
     (base,) = [field for field in shown["fields"] if field["key"] == "base"]

@@ -15,7 +15,7 @@ REST = '\n[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "simplenet"\n'
 WARNS = HEAD + "epochs = 5" + REST + '[scheduler]\nuse = "step"\nstep_size = 9\n'
 WARNING = (
     "a.toml:10:1: warning[step-unreached] scheduler.step_size: a step after 9 epochs is never "
-    "taken in 5; below 5, or another scheduler"
+    "taken in 5 epochs; choose a value below 5, or another scheduler"
 )
 
 
@@ -30,7 +30,7 @@ def test_an_unknown_code_in_allow_is_a_warning(validate) -> None:
     done = validate('allow = ["step-unreach"]\n' + HEAD + REST)
     assert done.code == 0
     assert done.lines == [
-        "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreach' is the code of no check; "
+        "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreach' is not the code of a check; "
         "did you mean 'step-unreached'?"
     ]
 
@@ -107,7 +107,7 @@ def test_strict_changes_the_status_for_programs_too(validate) -> None:
     ("code", "said"),
     [
         ("unknown-key", "no such setting"),
-        ("step-unreached", "A check of sightx finds it from the spec alone."),
+        ("step-unreached", "A check of sightx finds this when it reads the spec."),
         ("list", "\nunknown-key "),
     ],
 )

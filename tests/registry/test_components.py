@@ -9,8 +9,16 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
-from sightx.plugin import Component, Loss, Model, Optimizer, Place, Settings
-from sightx.registry.components import call_declared, table_class, validate_settings
+from sightx.plugin import Component, File, Loss, Model, Optimizer, Place, Settings, to_plain
+from sightx.registry.components import (
+    PathKind,
+    UnknownComponentError,
+    call_declared,
+    path_kind,
+    table_class,
+    validate_component,
+    validate_settings,
+)
 from sightx.registry.registry import Plugin, Registry
 
 
@@ -215,3 +223,50 @@ def test_call_knows_methods_functions_and_other_callables() -> None:
 def test_every_kind_is_a_component_without_a_name() -> None:
     assert issubclass(Model, Component)
     assert not hasattr(Model, "name")
+
+
+class WithPaths(Model):
+    """Holds paths."""
+
+    name = "with-paths"
+
+    one: Place | None = None
+    many: tuple[File, ...] = ()
+    word: str = ""
+
+
+def test_the_mark_of_a_path_is_found_inside_its_annotation() -> None:
+    kinds = {key: path_kind(field) for key, field in WithPaths.model_fields.items()}
+    assert {key: kind and kind.part_of_identity for key, kind in kinds.items()} == {
+        "weights": True, "trainable": None, "one": False, "many": True, "word": None,
+    }  # fmt: skip
+
+
+def test_settings_become_plain_data(registry: Registry) -> None:
+    table = {"use": "test:inner", "rates": [1.5], "size": [3, 4]}
+    outer = Outer(inner=validate_component(Model, table, registry), more=(Special(),))
+    plain = to_plain(outer)
+    assert plain["use"] == "outer"
+    assert plain["inner"]["use"] == "test:inner"
+    assert plain["inner"]["file"] == "x"
+    assert (plain["inner"]["rates"], plain["inner"]["size"]) == ([1.5], [3, 4])
+    assert plain["more"][0]["use"] == "special"
+    assert "loss" not in plain
+    assert to_plain(outer, identity=True)["inner"]["use"] == "inner"
+    assert to_plain({"a": (1, None, {2}), 3: Path("b")}) == {"a": [1, None, [2]], "3": "b"}
+
+
+def test_plain_data_may_have_other_values_for_paths() -> None:
+    def convert(value: Any, kind: PathKind) -> Any:
+        return len(value) if kind.part_of_identity else None
+
+    model = WithPaths(one=Path("a"), many=(Path("b"), Path("c")), weights="d.pt")
+    plain = to_plain(model, convert_path=convert)
+    assert plain == {"use": "with-paths", "many": 2, "weights": 4, "trainable": [], "word": ""}
+
+
+def test_a_component_that_a_registry_does_not_have_is_a_lookup_error() -> None:
+    with pytest.raises(UnknownComponentError) as caught:
+        Registry().find("model", "nothing")
+    assert isinstance(caught.value, LookupError)
+    assert str(caught.value) == caught.value.problem.message == "no model is called 'nothing'"

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import FrozenInstanceError
 
-from sightx.plugin import hookimpl
+import pytest
+
+from sightx.plugin import Check, Finding, hookimpl
 from sightx.registry import hooks
 
 PLUGIN_HOOKS: dict[str, list[str]] = {
@@ -28,3 +31,18 @@ def test_a_hooks_docstring_begins_with_when() -> None:
 
 def test_the_public_marker_is_the_one_that_the_hooks_know() -> None:
     assert hookimpl is hooks.hookimpl
+
+
+def test_a_check_is_an_error_of_the_stage_spec_by_default() -> None:
+    check = Check("my-rule", "because", lambda experiment: [])
+    assert (check.stage, check.severity) == ("spec", "error")
+    with pytest.raises(FrozenInstanceError):
+        check.code = "other"  # type: ignore[misc]
+
+
+def test_a_finding_needs_a_key_and_a_message() -> None:
+    assert Finding("training.epochs", "too many") == ("training.epochs", "too many", "")
+
+
+def test_stages_are_in_the_order_in_which_they_run() -> None:
+    assert hooks.STAGES == ("spec", "data", "device")

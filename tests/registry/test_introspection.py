@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, NegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from sightx.io import toml
 from sightx.plugin import File, Loss, ParamGroup, Settings, Weights
 from sightx.registry.components import validate_settings
-from sightx.registry.introspection import MARK, fields
+from sightx.registry.introspection import MARK, describe_fields, field_descriptions
 
 TYPES: list[tuple[Any, str, Any]] = [
     (bool, "boolean", False),
@@ -53,8 +61,8 @@ TYPES: list[tuple[Any, str, Any]] = [
 ]  # fmt: skip
 
 
-class _Registry:
-    """Know one loss."""
+class OneLoss:
+    """A registry of one loss."""
 
     def find(self, kind: str, use: str) -> type[Loss]:
         assert (kind, use) == ("loss", "some")
@@ -68,19 +76,19 @@ class Some(Loss):
 
 
 @pytest.mark.parametrize(("annotation", "words", "example"), TYPES, ids=[t[1] for t in TYPES])
-def test_a_type_is_said_in_words_and_its_example_is_one(
+def test_a_type_is_described_in_words_and_its_example_is_valid(
     annotation: Any, words: str, example: Any
 ) -> None:
     cls = type(
         "Case", (Settings,), {"__annotations__": {"key": annotation}, "__module__": __name__}
     )
-    (field,) = fields(cls, lambda kind: "some")
+    (field,) = describe_fields(cls, lambda kind: "some")
     assert field.type == words
     assert (field.example, type(field.example)) == (example, type(example))
     assert field.required
     again = tomllib.loads(f"key = {toml.dump_value(field.example)}")
     assert again == {"key": example}
-    validate_settings(cls, again, _Registry())  # type: ignore[arg-type]
+    validate_settings(cls, again, OneLoss())
 
 
 class Whole(Settings):
@@ -99,7 +107,7 @@ class Whole(Settings):
 
 
 def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() -> None:
-    found = {field.key: field for field in fields(Whole)}
+    found = {field.key: field for field in describe_fields(Whole)}
     assert next(iter(found)) == "chosen"
     assert found["chosen"].example == "resnet18"
     assert found["later"].description == "The second. In two lines."
@@ -107,3 +115,48 @@ def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() ->
     assert found["place"].default == "here"
     assert found["nothing"].default is None
     assert found["made"].default == [1, 2]
+
+
+class Documented(Settings):
+    """One."""
+
+    first: int = 1
+    """The first.
+
+    In two paragraphs."""
+    second: int = 2
+    third: int = Field(3, description="From the field.")
+    """Not from here."""
+
+
+class Derived(Documented):
+    """Two."""
+
+    second: int = 5
+    """Now described."""
+
+
+class ByPydantic(BaseModel):
+    """The same, as pydantic collects it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    first: int = 1
+    """The first.
+
+    In two paragraphs."""
+    second: int = 2
+    third: int = Field(3, description="From the field.")
+    """Not from here."""
+
+
+def test_descriptions_are_those_of_pydantic() -> None:
+    expected = {key: info.description for key, info in ByPydantic.model_fields.items()}
+    expected = {key: text for key, text in expected.items() if text}
+    assert field_descriptions(Documented) == expected
+    assert field_descriptions(Derived) == {**expected, "second": "Now described."}
+
+
+def test_a_class_without_source_has_no_descriptions() -> None:
+    cls = type("Made", (Settings,), {"__annotations__": {"key": int}, "__module__": "nowhere"})
+    assert field_descriptions(cls) == {}

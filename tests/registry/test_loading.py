@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic_core import PydanticCustomError
 
 from sightx import PluginError, load
+from sightx.plugin import Check, Component, Loss, Model
 from sightx.registry import loading
+from sightx.registry.components import UnknownComponentError
 from sightx.registry.project import Project
 
 SPEC = """\
@@ -74,14 +76,14 @@ FAULTS = {
         "@hookimpl\ndef sightx_components(registry):\n    return []",
         "PluginValidationError: Plugin 'sx-signature' for hook 'sightx_components'",
     ),
-    "unmarked": ("def sightx_components():\n    return []", "TypeError: it brings no hook"),
+    "unmarked": ("def sightx_components():\n    return []", "TypeError: it has no hook"),
     "thrower": (
         "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
         "ZeroDivisionError: division by zero",
     ),
     "stranger": (
         "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    return [int]",
-        "<class 'int'> is no component class",
+        "<class 'int'> is not a component class",
     ),
 }
 
@@ -148,7 +150,7 @@ def test_without_plugins_no_stranger_is_imported(
 def test_a_spec_never_names_a_path_to_code(tmp_path: Path) -> None:  # P12
     (tmp_path / "evil.py").write_text("raise SystemExit(9)")
     for use in ("evil.py", "./evil.py", "evil:main", str(tmp_path / "evil.py")):
-        with pytest.raises(PydanticCustomError, match="no model is called"):
+        with pytest.raises(UnknownComponentError, match="no model is called"):
             registry(tmp_path).find("model", use)
 
 
@@ -161,9 +163,10 @@ def test_a_clash_names_both_owners_whatever_the_order_of_folders(
     messages = set()
     for order in itertools.permutations(folders):
         sys.path[:] = [*order, *(path for path in sys.path if path not in folders)]
-        with pytest.raises(PydanticCustomError) as caught:
+        with pytest.raises(UnknownComponentError) as caught:
             registry(tmp_path).find("model", "twin")
-        messages.add((caught.value.message(), caught.value.context["hint"]))
+        problem = caught.value.problem
+        messages.add((problem.message, problem.hint))
     ((message, hint),) = messages
     for name in ("one", "two", "three"):
         assert f"sx-{name} (sx-{name} 1.2) at {tmp_path}/site/sx-{name}/" in message
@@ -320,3 +323,87 @@ def sightx_components():
     path = spec(tmp_path, "simplenet")
     with pytest.raises(PluginError, match=r"the dataset 'blind' failed: KeyError: 'oops'"):
         load(path, ["dataset.use=blind"])
+
+
+def named(base: type[Component], name: str, **more: object) -> type[Component]:
+    space = {"__doc__": "What it is.", "__module__": __name__, "name": name, **more}
+    return type(name.title(), (base,), space)
+
+
+class Plain(Component):
+    """Of no kind."""
+
+    name = "plain"
+
+
+class Typed(Model):
+    """A name that is a field."""
+
+    name: str = "typed"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("component", "fault"),
+    [
+        (int, "<class 'int'> is not a component class"),
+        (3, "3 is not a component class"),
+        (Plain, "Plain is not a subclass of a kind"),
+        (Model, "Model needs a name of letters, digits, - and _, not None"),
+        (named(Model, "a:b"), "A:B needs a name of letters, digits, - and _, not 'a:b'"),
+        (named(Model, "3d"), "3D needs a name of letters, digits, - and _, not '3d'"),
+        (named(Model, "mute", __doc__=None), "the model 'mute' has no docstring"),
+        (named(Model, "odd", kind="loss"), "Odd is not a subclass of a kind"),
+        (Typed, "Typed makes 'name' a field: write it without a type"),
+    ],
+)
+def test_the_first_fault_of_components_is_described(component: object, fault: str) -> None:
+    assert loading.component_fault([named(Model, "good"), component]) == fault
+
+
+@pytest.mark.filterwarnings("ignore:Field name")
+def test_use_must_not_be_a_field() -> None:
+    class Using(Model):
+        """A field that specs need."""
+
+        name = "using"
+        use: int = 3  # type: ignore[assignment]
+
+    fault = loading.component_fault([Using])
+    assert fault == "Using makes 'use' a field: write it without a type"
+
+
+def test_a_plugin_must_not_use_a_name_twice() -> None:
+    components = [named(Model, "same"), named(Loss, "same"), named(Model, "same")]
+    assert loading.component_fault(components) == "two components are the model 'same'"
+
+
+class Fine(Loss):
+    """Be a loss."""
+
+    name = "fine"
+
+
+def test_valid_components_and_checks_have_no_fault() -> None:
+    assert loading.component_fault([Fine]) == ""
+    assert loading.check_fault([Check("my-rule", "because", print)], {}) == ""
+
+
+@pytest.mark.parametrize("revision", [0, -1, "1", True, object()])
+def test_a_revision_is_a_number_from_1(revision: Any) -> None:
+    broken = type("Odd", (Fine,), {"revision": revision, "__doc__": "Be odd."})
+    assert loading.component_fault([broken]) == "the loss 'fine' needs a revision of 1 or more"
+
+
+@pytest.mark.parametrize(
+    ("check", "fault"),
+    [
+        ("x", "'x' is not a check"),
+        (Check("My Rule", "r", print), "is not a code"),
+        (Check("taken", "r", print), "that of a check of other"),
+        (Check("a", "r", print, stage="specs"), "the stage 'specs': spec, data, device"),  # type: ignore[arg-type]
+        (Check("a", "r", print, severity="warn"), "the severity 'warn'"),  # type: ignore[arg-type]
+        (Check("a", "r", None), "`find` of the check 'a' is not a function"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_check_that_could_not_run_is_refused(check: Any, fault: str) -> None:
+    assert fault in loading.check_fault([check], {"taken": "other"})

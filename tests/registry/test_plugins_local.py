@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic_core import PydanticCustomError
 
 from sightx.registry import loading
+from sightx.registry.components import UnknownComponentError
 from sightx.registry.project import Project
 from sightx.registry.registry import Registry
 
@@ -48,10 +48,10 @@ def test_a_module_may_not_take_the_name_of_another(
     assert plugin.error.startswith(f"the name {name!r} is taken by ")
     assert "taken" not in found.names("model")
     assert found.broken == [plugin]
-    with pytest.raises(PydanticCustomError) as caught:
+    with pytest.raises(UnknownComponentError) as caught:
         found.find("model", "taken")
-    assert caught.value.type == "broken-plugin"
-    assert f"plugin {name} is shadowed: the name {name!r} is taken by " in caught.value.message()
+    assert caught.value.problem.code == "broken-plugin"
+    assert f"plugin {name} is shadowed: the name {name!r} is taken by " in str(caught.value)
 
 
 def test_of_two_folders_with_one_name_the_second_is_shadowed(

@@ -42,7 +42,7 @@ def test_the_built_ins_are_hashed_over_all_of_sightx() -> None:
         for path in (ROOT / "sightx").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     ]
-    assert "sightx/spec/codes.toml" in files
+    assert "sightx/spec/error_codes.toml" in files
     assert fresh(builtin) == by_hand(ROOT, *files)
     assert provenance.source_hash(builtin) == provenance.source_hash(builtin)
 
@@ -83,7 +83,7 @@ def test_what_a_projects_file_names_and_data_beside_it_count(tmp_path: Path) -> 
 def test_a_large_file_counts_by_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "weights.bin").write_bytes(b"1" * 11)
-    monkeypatch.setattr(provenance, "_LARGE", 10)
+    monkeypatch.setattr(provenance, "_LARGE_FILE", 10)
     before = fresh(local(tmp_path, "mine.py"))
     os.utime(tmp_path / "weights.bin", (1, 1))
     assert fresh(local(tmp_path, "mine.py")) != before

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import inspect
+import sys
 from pathlib import Path
 
 import pytest
-from pydantic_core import PydanticCustomError
 
 from sightx.plugin import Component, Loss, Model
-from sightx.registry.registry import Plugin, Registry
+from sightx.registry import loading
+from sightx.registry.components import UnknownComponentError
+from sightx.registry.project import Project
+from sightx.registry.registry import Plugin, Registry, source_location
 
 MINE = Plugin("mine", "/p/mine.py")
 
@@ -17,10 +21,10 @@ def named(base: type[Component], name: str, **more: object) -> type[Component]:
 
 
 def miss(registry: Registry, kind: str, use: str) -> tuple[str, str, str]:
-    with pytest.raises(PydanticCustomError) as caught:
+    with pytest.raises(UnknownComponentError) as caught:
         registry.find(kind, use)
-    error = caught.value
-    return error.type, error.message(), (error.context or {})["hint"]
+    problem = caught.value.problem
+    return problem.code, problem.message, problem.hint
 
 
 def test_a_component_is_found_by_kind_and_name_and_owner() -> None:
@@ -30,7 +34,7 @@ def test_a_component_is_found_by_kind_and_name_and_owner() -> None:
     assert registry.find("model", "dist:tiny") is cls
     assert registry.find("model", "point:tiny") is cls
     assert miss(registry, "model", "other:tiny")[0] == "unknown-name"
-    assert registry.entry(cls()).plugin.distribution == "dist"
+    assert registry.find_entry("model", "tiny").plugin.distribution == "dist"
 
 
 def test_a_miss_says_the_nearest_and_all() -> None:
@@ -44,58 +48,6 @@ def test_a_miss_says_the_nearest_and_all() -> None:
     assert miss(registry, "model", "mse")[1] == "no model is called 'mse', but a loss is"
     hint = "sightx list-plugins stopping shows the names"
     assert miss(registry, "stopping", "x") == ("unknown-name", "no stopping is called 'x'", hint)
-
-
-class Plain(Component):
-    """Of no kind."""
-
-    name = "plain"
-
-
-class Typed(Model):
-    """A name that is a field."""
-
-    name: str = "typed"  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("component", "fault"),
-    [
-        (int, "<class 'int'> is no component class"),
-        (3, "3 is no component class"),
-        (Plain, "Plain is of no kind"),
-        (Model, "Model needs a name of letters, digits, - and _, not None"),
-        (named(Model, "a:b"), "A:B needs a name of letters, digits, - and _, not 'a:b'"),
-        (named(Model, "3d"), "3D needs a name of letters, digits, - and _, not '3d'"),
-        (named(Model, "mute", __doc__=None), "the model 'mute' has no docstring"),
-        (named(Model, "odd", kind="loss"), "Odd is of no kind"),
-        (Typed, "Typed makes 'name' a field: write it without a type"),
-    ],
-)
-def test_what_is_no_proper_component_breaks_its_plugin(component: object, fault: str) -> None:
-    registry = Registry()
-    registry.add(MINE, [named(Model, "good"), component])  # type: ignore[list-item]
-    assert [(plugin.state, plugin.error) for plugin in registry.plugins] == [("broken", fault)]
-    assert registry.names("model") == []
-
-
-@pytest.mark.filterwarnings("ignore:Field name")
-def test_use_is_no_field() -> None:
-    class Using(Model):
-        """A field that specs need."""
-
-        name = "using"
-        use: int = 3  # type: ignore[assignment]
-
-    registry = Registry()
-    registry.add(MINE, [Using])
-    assert registry.plugins[0].error == "Using makes 'use' a field: write it without a type"
-
-
-def test_a_plugin_gives_a_name_once() -> None:
-    registry = Registry()
-    registry.add(MINE, [named(Model, "same"), named(Loss, "same"), named(Model, "same")])
-    assert registry.plugins[0].error == "two components are the model 'same'"
 
 
 def test_broken_plugins_are_warnings_and_keep_their_cause() -> None:
@@ -157,17 +109,49 @@ def test_a_record_says_everything_about_a_component() -> None:
     assert registry.clashes(by_name["own"]) == []
 
 
-def test_commands_that_cannot_be_had_break_their_plugin_alone() -> None:
+def test_a_plugin_whose_commands_fail_is_broken_and_others_are_not() -> None:
     registry = Registry()
 
-    def ask(what: str) -> list[str]:
-        assert what == "commands"
-        return ["hello"]
-
-    def exits(what: str) -> list[str]:
+    def exits() -> list[str]:
         raise SystemExit(3)
 
-    registry.add(MINE, ask=ask)
-    registry.add(Plugin("other", "m"), ask=exits)
+    registry.add(MINE, commands=lambda: ["hello"])
+    registry.add(Plugin("other", "m"), commands=exits)
     assert registry.commands() == [("hello", MINE)]
     assert [plugin.error for plugin in registry.broken] == ["SystemExit: 3"]
+
+
+def test_every_built_in_is_where_inspect_says_it_is() -> None:
+    for entry in loading.load_registry(Project(Path("/"))).entries():
+        cls = entry.component
+        expected = f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+        assert source_location(cls) == expected
+
+
+TWICE = """
+import sys
+
+if sys.version_info < (3, 0):
+    class Twice:
+        pass
+else:
+    class Twice:
+        "The real one."
+"""
+
+
+def test_a_class_that_stands_twice_is_left_to_inspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sightx_test_source.py").write_text(TWICE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import sightx_test_source  # type: ignore[import-not-found]
+
+    cls = sightx_test_source.Twice
+    assert source_location(cls) == f"{sightx_test_source.__file__}:{inspect.getsourcelines(cls)[1]}"
+    del sys.modules["sightx_test_source"]
+
+
+def test_a_class_without_source_is_known_by_its_module() -> None:
+    assert source_location(type("Made", (), {"__module__": __name__})) == __name__
+    assert source_location(int) == "builtins"

@@ -13,7 +13,7 @@ import torch
 import sightx
 from sightx import NonFiniteError, ResourceError, Run
 from sightx.plugin import Problem, Step, hookimpl
-from sightx.registry.blame import expected_failure
+from sightx.registry.failures import expected_failure
 from support.runs import only_run
 
 PLUGIN = '''

@@ -268,12 +268,12 @@ def test_a_changed_plugin_is_refused(  # P11
     run = stopped(exact, 8)
     change_origin(run, "test-exact-net", sha256="0" * 64)
     with pytest.raises(
-        IncompatibleResumeError, match="has changed: its source is another"
+        IncompatibleResumeError, match="has changed: its source is different"
     ) as caught:
         sightx.resume(run)
     assert "--allow-plugin-change" in str(caught.value)
     assert sightx.resume(run, allow_plugin_change=True).result["status"] == "finished"
-    assert "its source is another" in " ".join(run.environment["resumes"][0]["differences"])
+    assert "its source is different" in " ".join(run.environment["resumes"][0]["differences"])
 
 
 def test_a_plugin_that_is_missing_is_exit_4(exact: Path, tmp_path: Path, stopped: Stopped) -> None:

@@ -107,17 +107,17 @@ def test_warnings_are_logged_and_stand_at_the_nearest_table(experiment, caplog) 
         "a.toml:5:2: warning[careful] model: beware",
     ]
     assert caplog.messages == said
-    assert sorted(lines(checks.run_checks(made, "spec"))) == sorted(said)
+    assert sorted(lines(checks.run_checks(made, made.context, "spec"))) == sorted(said)
 
 
 def test_each_stage_runs_its_own_checks_with_what_they_declare(experiment) -> None:
     made = experiment("careful", "many", "which")
-    assert lines(checks.run_checks(made, "data", table="a table")) == [
+    assert lines(checks.run_checks(made, made.context, "data", table="a table")) == [
         "a.toml:3:2: error[many] dataset: a has a table"
     ]
-    assert lines(checks.run_checks(made, "device", table="a table", device="cpu")) == [
-        "a.toml:1:1: error[which] execution.device: it is cpu"
-    ]
+    assert lines(
+        checks.run_checks(made, made.context, "device", table="a table", device="cpu")
+    ) == ["a.toml:1:1: error[which] execution.device: it is cpu"]
 
 
 @pytest.mark.parametrize(
@@ -126,31 +126,32 @@ def test_each_stage_runs_its_own_checks_with_what_they_declare(experiment) -> No
 def test_the_errors_of_a_stage_have_its_exit_code(experiment, code, stage, error) -> None:
     made = experiment(code)
     with pytest.raises(error) as caught:
-        checks.enforce_checks(made, stage, table="t", device="cpu")
+        checks.enforce_checks(made, made.context, stage, table="t", device="cpu")
     assert [problem.code for problem in caught.value.problems] == [code]
 
 
 def test_what_is_allowed_is_silent(experiment, caplog) -> None:
     made = experiment("careful", "many", allow='"careful", "many"')
-    assert lines(checks.run_checks(made, "spec")) == []
+    assert lines(checks.run_checks(made, made.context, "spec")) == []
     assert [m for m in caplog.messages if "unknown-code" not in m] == []
-    assert "is the code of an error, which nothing silences" in caplog.text
+    assert "is the code of an error, which cannot be allowed" in caplog.text
     # An error is no matter of taste.
-    assert [p.code for p in checks.run_checks(made, "data", table="t")] == ["many"]
+    assert [p.code for p in checks.run_checks(made, made.context, "data", table="t")] == ["many"]
 
 
 def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
     made = experiment("fails")
-    found = checks.run_checks(made, "data", table="a table")
+    found = checks.run_checks(made, made.context, "data", table="a table")
     assert str(next(problem for problem in found if problem.code == "broken-plugin")) == (
         "error[broken-plugin] the check 'fails' of sightx_test_rules failed: KeyError: 'k'; "
         "sightx list-plugins shows where it is from"
     )
     with pytest.raises(PluginError) as caught:
-        checks.enforce_checks(made, "data", table="a table")
+        checks.enforce_checks(made, made.context, "data", table="a table")
     assert caught.value.exit_code == 4
 
 
 def test_a_check_may_raise_what_sightx_expects(experiment) -> None:
+    made = experiment("says")
     with pytest.raises(DataError, match="said by itself"):
-        checks.enforce_checks(experiment("says"), "data", table="a table")
+        checks.enforce_checks(made, made.context, "data", table="a table")

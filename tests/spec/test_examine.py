@@ -80,11 +80,11 @@ def test_checks_speak_beside_what_is_wrong(here: Path) -> None:
 def test_an_allowed_code_that_no_check_has_is_a_warning(here: Path) -> None:
     text = 'allow = ["step-unreachd", "group-leak", "xyzzy", "broken-plugin"]\n' + GRADED
     assert lines_of(text, here) == [
-        "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreachd' is the code of no check; "
+        "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreachd' is not the code of a check; "
         "did you mean 'step-unreached'?",
         "a.toml:1:27: warning[unknown-code] allow.1: 'group-leak' is the code of an error, which "
-        "nothing silences; sightx validate --explain list shows all codes",
-        "a.toml:1:41: warning[unknown-code] allow.2: 'xyzzy' is the code of no check; "
+        "cannot be allowed; sightx validate --explain list shows all codes",
+        "a.toml:1:41: warning[unknown-code] allow.2: 'xyzzy' is not the code of a check; "
         "sightx validate --explain list shows all codes",
     ]
     assert lines_of('allow = ["xyzzy", "unknown-code"]\n' + GRADED, here) == []
@@ -117,3 +117,57 @@ def test_a_check_that_fails_is_a_problem_of_the_plugin(here: Path, plugin) -> No
     assert examined.failure.exit_code == 4
     with pytest.raises(PluginError):
         load("a.toml")
+
+
+PARTLY_WRONG = """
+name = "a"
+[dataset]
+use = "synthetic-fundus"
+{dataset}
+[model]
+use = "torchvision"
+arch = "resnet19"
+[scheduler]
+use = "step"
+step_size = 30
+warmup = 99.0
+{scheduler}
+[training]
+monitor = "validation/qwq"
+"""
+
+
+def codes(tmp_path: Path, dataset: str = "", scheduler: str = "") -> list[str]:
+    path = tmp_path / "a.toml"
+    path.write_text(PARTLY_WRONG.format(dataset=dataset, scheduler=scheduler))
+    return [problem.code for problem in examine(path).problems]
+
+
+FOUND = ["unknown-arch", "step-unreached", "long-warmup", "unknown-monitor"]
+
+
+def test_a_typo_hides_no_rule(tmp_path: Path) -> None:
+    assert codes(tmp_path) == FOUND
+    assert codes(tmp_path, scheduler="gama = 0.5") == [*FOUND[:3], "unknown-key", FOUND[3]]
+
+
+@pytest.mark.parametrize("dataset", ["patients = 3", "pacients = 30"])
+def test_what_wrong_data_left_open_is_not_judged(tmp_path: Path, dataset: str) -> None:
+    found = codes(tmp_path, dataset=dataset)
+    assert "groups-divided" not in found
+    assert set(FOUND) - {"unknown-monitor"} <= set(found)
+
+
+def test_a_section_whose_component_is_unknown_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    text = PARTLY_WRONG.format(dataset="", scheduler="").replace('use = "step"', 'use = "stepp"')
+    path.write_text(text)
+    found = [problem.code for problem in examine(path).problems]
+    assert found == ["unknown-arch", "unknown-name", "unknown-monitor"]
+
+
+def test_without_a_dataset_no_check_runs(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('name = "a"\n[model]\nuse = "torchvision"\narch = "resnet19"\n')
+    found = [problem.code for problem in examine(path).problems]
+    assert found == ["missing-section", "unknown-arch"]

@@ -124,7 +124,7 @@ def test_a_name_is_a_folder_name_everywhere(resolve, failures, name: str, good: 
     if good:
         assert resolve(text).name == name
     else:
-        assert "does not fit; what runs are called" in failures(text)[0]
+        assert "does not fit; name of the runs" in failures(text)[0]
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])

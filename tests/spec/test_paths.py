@@ -10,8 +10,7 @@ from sightx.io.toml import Position
 from sightx.plugin import File, Model, Place, Settings
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin, Registry
-from sightx.spec.experiment import Experiment
-from sightx.spec.paths import iter_tables, path_kind, resolve_paths, stringify_dates
+from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates
 
 
 class Inner(Model):
@@ -90,15 +89,6 @@ def test_paths_become_absolute_wherever_they_lie(
     assert model["inner"]["weights"] == str(tmp_path / "specs/w.pt")
     assert model["more"][0]["weights"] == "imagenet"
     assert model["more"][2]["one"] == 3
-
-
-def test_the_mark_of_a_path_is_found_inside_its_annotation() -> None:
-    marks = {name: path_kind(info) for name, info in Inner.model_fields.items()}
-    counts = {name: mark and mark.counts for name, mark in marks.items()}
-    assert counts == {
-        "weights": True, "trainable": None, "one": False, "many": True, "word": None,
-    }  # fmt: skip
-    assert path_kind(Experiment.model_fields["name"]) is None
 
 
 def test_dates_are_found_and_become_strings() -> None:

@@ -1,4 +1,4 @@
-"""Rules between the parts of an experiment, by the stage at which they can be decided."""
+"""The checks that ship with SightX, by the stage that they need."""
 
 from __future__ import annotations
 

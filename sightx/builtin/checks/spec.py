@@ -1,60 +1,66 @@
-"""Rules that settings and the traits of a dataset decide: nothing is opened, nothing is built."""
+"""Checks that need only the settings and the traits of the dataset: no data, no network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from importlib.metadata import version
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sightx.plugin import Check, Finding, Shape, did_you_mean
 
 if TYPE_CHECKING:
     from sightx.plugin import Experiment
 
-_BASE = ("train/loss", "train/accuracy", "validation/loss")
+_ALWAYS_COMPUTED = ("train/loss", "train/accuracy", "validation/loss")
+_IMBALANCED = 0.6  # share of the largest class from which accuracy is misleading
 
 
-def unknown_monitor(experiment: Experiment) -> Iterator[Finding]:
-    """Find monitors that no metric of the experiment will ever write."""
+class _Names(Protocol):
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all components of a kind."""
+
+
+def unknown_monitor(experiment: Experiment, registry: _Names) -> Iterator[Finding]:
+    """Find monitors that no metric of the experiment computes."""
     classes = experiment.dataset.traits().classes
-    known = [*_BASE, *_figures(experiment, classes or ())]
-    for path, name in _monitors(experiment):
-        per_class = classes is None and any(name.startswith(f"{figure}/") for figure in known)
-        if name not in known and not per_class:
-            message = f"{name!r} is no figure of this experiment"
-            yield Finding(path, message, _other_figure(experiment, name, known))
+    known = [*_ALWAYS_COMPUTED, *_validation_metrics(experiment, classes or ())]
+    for path, monitor in _monitors(experiment):
+        # Metrics of single classes, such as recall/cat, are known only with the classes.
+        may_be_of_class = classes is None and any(monitor.startswith(f"{name}/") for name in known)
+        if monitor not in known and not may_be_of_class:
+            message = f"{monitor!r} is not a metric of this experiment"
+            yield Finding(path, message, _hint_for_monitor(experiment, registry, monitor, known))
 
 
-def _other_figure(experiment: Experiment, name: str, known: list[str]) -> str:
-    """Return which figure is meant: of the other side, of a metric left out, or the nearest."""
-    side, _, figure = name.partition("/")
-    registry = experiment.context.registry
-    metric = figure.partition("/")[0]
-    if f"validation/{figure}" in known:
-        return f"did you mean 'validation/{figure}'?"
-    others = set(registry.names("metric") if registry else ()) - {m.name for m in experiment.metric}
-    if side == "validation" and metric in others:
-        return f'a [[metric]] with use = "{metric}" would write it'
-    return did_you_mean(name, known) or f"there are {', '.join(known[:8])}"
+def _hint_for_monitor(
+    experiment: Experiment, registry: _Names, monitor: str, known: list[str]
+) -> str:
+    split, _, name = monitor.partition("/")
+    if f"validation/{name}" in known:
+        return f"did you mean 'validation/{name}'?"
+    metric = name.partition("/")[0]
+    unused = set(registry.names("metric")) - {metric.name for metric in experiment.metric}
+    if split == "validation" and metric in unused:
+        return f'a [[metric]] with use = "{metric}" computes it'
+    return did_you_mean(monitor, known) or f"there are {', '.join(known[:8])}"
 
 
 def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
-    """Find monitors of a validation side that has no samples."""
+    """Find monitors of a validation split that has no samples."""
     if "validation" in experiment.split.empty():
-        for path, name in _monitors(experiment):
-            if name.startswith("validation/"):
-                hint = "give split.validation a share, or monitor train/loss"
-                yield Finding(path, f"{name!r} is never computed: the side is empty", hint)
+        for path, monitor in _monitors(experiment):
+            if monitor.startswith("validation/"):
+                message = f"{monitor!r} is never computed: the validation split is empty"
+                yield Finding(path, message, "set split.validation, or monitor train/loss")
 
 
 def step_unreached(experiment: Experiment) -> Iterator[Finding]:
-    """Find a step that is never taken."""
-    step, epochs = getattr(experiment.scheduler, "step_size", 0), experiment.training.epochs
-    if step >= epochs:
-        message = f"a step after {step} epochs is never taken in {epochs}"
-        yield Finding("scheduler.step_size", message, f"below {epochs}, or another scheduler")
+    """Find a scheduler whose first step comes after the end of training."""
+    step_size, epochs = getattr(experiment.scheduler, "step_size", 0), experiment.training.epochs
+    if step_size >= epochs:
+        message = f"a step after {step_size} epochs is never taken in {epochs} epochs"
+        hint = f"choose a value below {epochs}, or another scheduler"
+        yield Finding("scheduler.step_size", message, hint)
 
 
 def patience_unreached(experiment: Experiment) -> Iterator[Finding]:
@@ -63,106 +69,102 @@ def patience_unreached(experiment: Experiment) -> Iterator[Finding]:
     for path, part in (("scheduler", experiment.scheduler), ("stopping", experiment.stopping)):
         patience = getattr(part, "patience", 0)
         if patience >= epochs:
-            message = f"a patience of {patience} epochs cannot run out in {epochs}"
-            yield Finding(f"{path}.patience", message, f"below {epochs}")
+            message = f"a patience of {patience} epochs cannot run out in {epochs} epochs"
+            yield Finding(f"{path}.patience", message, f"choose a value below {epochs}")
 
 
 def long_warmup(experiment: Experiment) -> Iterator[Finding]:
-    """Find a warm-up that never ends."""
+    """Find a warm-up that is longer than training."""
     warmup, epochs = experiment.scheduler.warmup, experiment.training.epochs
     if warmup > epochs:
-        message = f"{warmup:g} epochs of warm-up are longer than training ({epochs})"
-        yield Finding("scheduler.warmup", message, f"at most {epochs}")
+        message = f"a warm-up of {warmup:g} epochs is longer than training ({epochs} epochs)"
+        yield Finding("scheduler.warmup", message, f"choose at most {epochs}")
 
 
 def double_warmup(experiment: Experiment) -> Iterator[Finding]:
-    """Find a warm-up on top of a schedule that begins with one."""
-    if experiment.scheduler.name == "one-cycle" and experiment.scheduler.warmup:
-        message = "one-cycle rises by itself, the warm-up multiplies that"
-        yield Finding("scheduler.warmup", message, "leave it out, or change peak_at")
+    """Find a warm-up of a schedule that includes one already."""
+    scheduler = experiment.scheduler
+    if scheduler.includes_warmup and scheduler.warmup:
+        message = f"the schedule of {scheduler.name} includes a warm-up already: they multiply"
+        yield Finding("scheduler.warmup", message, "leave scheduler.warmup out")
 
 
 def double_balance(experiment: Experiment) -> Iterator[Finding]:
-    """Find rare classes that count twice: seen more often, and weighing more."""
+    """Find rare classes that are both sampled more often and weighted more."""
     sampler, loss = experiment.sampler, experiment.loss
     if sampler.balances and loss.balances:
-        message = f"rare classes count twice: {sampler.name} sampler and {loss.name}"
+        message = f"the sampler {sampler.name} and the loss {loss.name} both favour rare classes"
         yield Finding("sampler", message, 'sampler.use = "shuffle", or loss.use = "cross-entropy"')
 
 
 def no_size(experiment: Experiment) -> Iterator[Finding]:
-    """Find a chain whose images come out in different sizes."""
+    """Find preprocessing after which images have different sizes."""
     shape = Shape(*(experiment.dataset.traits().shape or (3, None, None)))
-    for prepare in experiment.preprocess:
-        shape = prepare.shape(shape)
+    for step in experiment.preprocess:
+        shape = step.shape(shape)
     if shape.height is None or shape.width is None:
-        hint = "end it with resize (fit stretch, pad or cover) or center-crop"
-        yield Finding("preprocess", "the chain does not end in one size", hint)
+        hint = "end with resize (fit stretch, pad or cover) or center-crop"
+        yield Finding("preprocess", "preprocessed images may have different sizes", hint)
 
 
 def unknown_part(experiment: Experiment) -> Iterator[Finding]:
-    """Find names in `trainable` that are no part of the network."""
+    """Find names in `trainable` that are not parts of the network."""
     parts = experiment.model.parts()
-    for pattern in experiment.model.trainable if parts is not None else ():
-        head = pattern.partition(".")[0]
-        if not any(fnmatchcase(part, head) for part in parts or ()):
-            close = did_you_mean(pattern, parts or ())
-            hint = " ".join(filter(None, [close, f"parts: {', '.join(parts or ())}"]))
-            yield Finding("model.trainable", f"no part is called {pattern!r}", hint)
-
-
-def unknown_arch(experiment: Experiment) -> Iterator[Finding]:
-    """Find names that torchvision has no network for."""
-    if experiment.model.name != "torchvision":
+    if parts is None:
         return
-    arch: str = getattr(experiment.model, "arch", "")
-    release, *known = (files("sightx.builtin.models") / "torchvision_names.txt").read_text().split()
-    newer = _numbers(version("torchvision")) > _numbers(release)  # it may know more than the list
-    if arch not in known and not newer:
-        hint = did_you_mean(arch, known, 3) or "resnet18 and vit_b_16 are some"
-        message = f"torchvision has no classification network {arch!r}"
-        yield Finding("model.arch", message, hint)
+    for pattern in experiment.model.trainable:
+        first = pattern.partition(".")[0]
+        if not any(fnmatchcase(part, first) for part in parts):
+            hint = " ".join(
+                filter(None, [did_you_mean(pattern, parts), f"parts: {', '.join(parts)}"])
+            )
+            yield Finding("model.trainable", f"the model has no part called {pattern!r}", hint)
 
 
 def frozen_random(experiment: Experiment) -> Iterator[Finding]:
-    """Find parts that keep the random weights they began with."""
+    """Find frozen parts with random weights."""
     if experiment.model.weights == "none" and experiment.model.trainable:
-        message = "parts that do not learn keep random weights"
-        yield Finding("model.weights", message, "name weights, or model.trainable = []")
+        message = "frozen parts keep their random initial weights"
+        yield Finding("model.weights", message, "set model.weights, or model.trainable = []")
 
 
 def accuracy_on_imbalance(experiment: Experiment) -> Iterator[Finding]:
-    """Find a best-by-accuracy where always giving one answer is accurate already."""
+    """Find monitors that are high if the largest class is always predicted."""
     traits = experiment.dataset.traits()
-    if (traits.majority or 0) < 0.6:
+    share = traits.majority_share or 0.0
+    if share < _IMBALANCED:
         return
+    misleading = {
+        f"validation/{name}"
+        for metric in experiment.metric
+        if metric.rewards_majority
+        for name in metric.values(traits.classes or ())
+    }
     better = "validation/qwk" if traits.ordered else "validation/balanced-accuracy"
-    for path, name in _monitors(experiment):
-        if name == "validation/accuracy":
-            message = (
-                f"one class is {traits.majority:.0%} of the data: its answer alone reaches that"
-            )
+    for path, monitor in _monitors(experiment):
+        if monitor in misleading:
+            message = f"always predicting the largest class reaches {share:.0%} already"
             yield Finding(path, message, f"monitor {better}")
 
 
 def given_without_split(experiment: Experiment) -> Iterator[Finding]:
-    """Find a split that a dataset does not bring."""
-    dataset = experiment.dataset
-    if experiment.split.name == "given" and not dataset.traits().has_split:
-        message = f"the dataset {dataset.name!r} brings no split"
-        hint = "grouped" if dataset.traits().has_groups else "stratified"
-        yield Finding("split.use", message, f'split.use = "{hint}"')
+    """Find the use of a dataset's split if the dataset has none."""
+    traits = experiment.dataset.traits()
+    if experiment.split.uses_dataset_split and not traits.has_split:
+        message = f"the dataset {experiment.dataset.name!r} has no split"
+        use = "grouped" if traits.has_groups else "stratified"
+        yield Finding("split.use", message, f'split.use = "{use}"')
 
 
 def groups_divided(experiment: Experiment) -> Iterator[Finding]:
-    """Find a split that deals samples of one group to different sides."""
-    if experiment.split.name == "stratified" and experiment.dataset.traits().has_groups:
-        message = "samples of one group, such as a patient's, come to different sides"
+    """Find a split that ignores the groups of a dataset."""
+    if experiment.split.ignores_groups and experiment.dataset.traits().has_groups:
+        message = "samples of one group, such as a patient, may be in different splits"
         yield Finding("split.use", message, 'split.use = "grouped"')
 
 
 def needs_order(experiment: Experiment) -> Iterator[Finding]:
-    """Find what only grades have."""
+    """Find components for ordered classes on a dataset without an order."""
     if experiment.dataset.traits().ordered:
         return
     sections: dict[str, Any] = {"metric": experiment.metric, "postprocess": experiment.postprocess}
@@ -175,34 +177,30 @@ def needs_order(experiment: Experiment) -> Iterator[Finding]:
 
 
 def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:
-    """Find mirroring where left and right are labels."""
+    """Find mirroring if classes distinguish left from right."""
     if not experiment.dataset.traits().handed:
         return
     for number, augment in enumerate(experiment.augment):
         if augment.mirrors():
-            message = f"{augment.name} makes labels wrong: classes tell left from right"
+            message = f"{augment.name} mirrors images, but the classes tell left from right"
             yield Finding(f"augment.{number}", message, "leave it out")
 
 
 def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
-    """Find policies that write the same checkpoint name."""
-    names = [policy.name for policy in experiment.checkpoint]
+    """Find policies that give the same name to different checkpoints."""
+    names = [policy.best_name or policy.name for policy in experiment.checkpoint]
     for number, name in enumerate(names):
         if name in names[:number]:
             message = f"two policies keep a checkpoint called {name!r}"
             yield Finding(f"checkpoint.{number}", message, "leave one out")
 
 
-def _numbers(release: str) -> list[int]:
-    return [int(part) for part in release.split(".")[:2]]
-
-
-def _figures(experiment: Experiment, classes: tuple[str, ...]) -> list[str]:
+def _validation_metrics(experiment: Experiment, classes: tuple[str, ...]) -> list[str]:
     return [f"validation/{name}" for metric in experiment.metric for name in metric.values(classes)]
 
 
 def _monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """Yield the path and name of each figure that something follows."""
+    """Yield the key and the value of each `monitor`."""
     yield "training.monitor", experiment.training.monitor
     parts: list[tuple[str, Any]] = [
         ("scheduler", experiment.scheduler),
@@ -210,33 +208,65 @@ def _monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
         *((f"checkpoint.{n}", policy) for n, policy in enumerate(experiment.checkpoint)),
     ]
     for path, part in parts:
-        if name := getattr(part, "monitor", None):
-            yield f"{path}.monitor", name
+        if monitor := getattr(part, "monitor", None):
+            yield f"{path}.monitor", monitor
 
 
 CHECKS = [
-    Check("unknown-monitor", "a figure that is never written is never best", unknown_monitor),
-    Check("empty-monitor", "a side without samples has no figures", empty_monitor),
-    Check("step-unreached", "the rate would stay as it is", step_unreached, severity="warning"),
+    Check("unknown-monitor", "a metric that is not computed has no best value", unknown_monitor),
+    Check("empty-monitor", "an empty split has no metrics", empty_monitor),
     Check(
-        "patience-unreached", "nothing would ever happen", patience_unreached, severity="warning"
+        "step-unreached",
+        "the learning rate stays constant if the first step comes after training",
+        step_unreached,
+        severity="warning",
     ),
-    Check("long-warmup", "the rate would never reach its full size", long_warmup),
-    Check("double-warmup", "two rises multiply", double_warmup, severity="warning"),
-    Check("double-balance", "rare classes would count twice", double_balance, severity="warning"),
-    Check("no-size", "a batch holds images of one size", no_size),
-    Check("unknown-part", "nothing would learn there", unknown_part),
-    Check("unknown-arch", "the name must be torchvision's", unknown_arch),
-    Check("frozen-random", "a random part teaches nothing", frozen_random, severity="warning"),
+    Check(
+        "patience-unreached",
+        "a patience as long as training has no effect",
+        patience_unreached,
+        severity="warning",
+    ),
+    Check("long-warmup", "the learning rate must reach its full value", long_warmup),
+    Check(
+        "double-warmup",
+        "two warm-ups multiply, and the learning rate starts too low",
+        double_warmup,
+        severity="warning",
+    ),
+    Check(
+        "double-balance",
+        "a sampler and a loss that both favour rare classes count them twice",
+        double_balance,
+        severity="warning",
+    ),
+    Check("no-size", "all images of a batch need the same size", no_size),
+    Check("unknown-part", "model.trainable must name parts of the network", unknown_part),
+    Check(
+        "frozen-random",
+        "frozen parts with random weights learn nothing",
+        frozen_random,
+        severity="warning",
+    ),
     Check(
         "accuracy-on-imbalance",
-        "the largest class alone is accurate",
+        "on imbalanced data accuracy is high if the largest class is always predicted",
         accuracy_on_imbalance,
         severity="warning",
     ),
-    Check("given-without-split", "the dataset must say who is on which side", given_without_split),
-    Check("groups-divided", "the test would know its patients", groups_divided, severity="warning"),
-    Check("needs-order", "distance between classes means nothing there", needs_order),
-    Check("mirrored-labels", "a mirror image has another label", mirrored_labels),
-    Check("one-name-twice", "the second would take the first one's place", one_name_twice),
+    Check(
+        "given-without-split",
+        "the dataset must assign its samples to splits",
+        given_without_split,
+    ),
+    Check(
+        "groups-divided",
+        "if images of one group, such as a patient, are in several splits, test results are too "
+        "good",
+        groups_divided,
+        severity="warning",
+    ),
+    Check("needs-order", "the component compares classes by their order", needs_order),
+    Check("mirrored-labels", "the mirror image has another label", mirrored_labels),
+    Check("one-name-twice", "a checkpoint name can point to only one checkpoint", one_name_twice),
 ]

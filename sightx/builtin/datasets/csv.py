@@ -101,7 +101,7 @@ class EyePacs(Dataset):
 
     def traits(self) -> Traits:
         """Return the five grades; patients are groups."""
-        return Traits(GRADES, ordered=True, has_groups=True, majority=0.735)
+        return Traits(GRADES, ordered=True, has_groups=True, majority_share=0.735)
 
     def table(self) -> ImageTable:
         """Return a row for each photograph."""

@@ -41,7 +41,7 @@ class SyntheticFundus(Dataset):
 
     def traits(self) -> Traits:
         """Return the grades; patients are groups."""
-        return Traits(self._classes, ordered=True, has_groups=True, majority=0.73)
+        return Traits(self._classes, ordered=True, has_groups=True, majority_share=0.73)
 
     def table(self) -> ImageTable:
         """Return a row for each eye; an image is drawn when it is read."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib.metadata import version
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from sightx.plugin import Problem, SpecError, Statistics, did_you_mean
 
@@ -32,8 +37,26 @@ class TorchvisionModel(PretrainedModel):
     channels_last = True
     pretrained = ("imagenet",)
 
-    arch: str
+    arch: str = Field(examples=["resnet18"])
     """Name in torchvision.models, such as resnet18, efficientnet_b0, convnext_tiny or vit_b_16."""
+
+    @field_validator("arch")
+    @classmethod
+    def _check_arch(cls, arch: str) -> str:
+        """Look the name up in a list, because importing torchvision takes seconds.
+
+        The list is of one release; a newer torchvision may have more networks.
+        """
+        text = (files("sightx.builtin.models") / "torchvision_names.txt").read_text()
+        release, *known = text.split()
+        is_newer = _release_numbers(version("torchvision")) > _release_numbers(release)
+        if arch in known or is_newer:
+            return arch
+        context = {
+            "message": f"torchvision has no classification network {arch!r}",
+            "hint": did_you_mean(arch, known, 3) or "resnet18 and vit_b_16 are some",
+        }
+        raise PydanticCustomError("unknown-arch", "{message}", context)
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         """Return the network with `outputs` outputs.
@@ -149,3 +172,7 @@ def _last_layer(module: nn.Module) -> str:
 def _rename_densenet(name: str) -> str:
     """Return today's name of a weight: the files have `norm.1.weight` for `norm1.weight`."""
     return re.sub(r"(?<=\d\.)(norm|conv)\.([12])\.", r"\1\2.", name)
+
+
+def _release_numbers(release: str) -> list[int]:
+    return [int(part) for part in release.split(".")[:2]]

@@ -24,6 +24,7 @@ class Given(Split):
     """Use the split that the dataset brings."""
 
     name = "given"
+    uses_dataset_split = True
 
     validation: Fraction = 0.0
     """The share of the training side to validate with, if the dataset has no validation side:
@@ -90,6 +91,7 @@ class Stratified(Shares):
     """
 
     name = "stratified"
+    ignores_groups = True
 
     def assign(self, table: ImageTable) -> pd.Series[str]:
         """Return the sides. Raises DataError for a class with fewer samples than sides."""

@@ -28,12 +28,11 @@ from sightx.errors import Problem, ResourceError, SpecError
 from sightx.io import locks
 from sightx.io.locks import Lock
 from sightx.registry import provenance
-from sightx.registry.components import Component, Settings
+from sightx.registry.components import Component, to_plain
 from sightx.registry.kinds import Preprocess
 from sightx.registry.project import Project, expand_home
 from sightx.registry.registry import Registry
-from sightx.spec.experiment import iter_components, to_table
-from sightx.spec.paths import path_kind
+from sightx.spec.experiment import iter_components
 
 _log = logging.getLogger("sightx")
 _FILLING = "filling.json"
@@ -93,26 +92,13 @@ def _nested(component: Component) -> Iterator[Component]:
 
 def _step(component: Component, registry: Registry | None) -> dict[str, Any]:
     """Return a component as it is named, with its revision, its files and, of plugins, its code."""
-    step = {**_settings(component), "revision": component.revision}
+    table = to_plain(component, identity=True, convert_path=lambda value, kind: _contents(value))
+    step = {**table, "revision": component.revision}
     cls = type(component)
     if not cls.__module__.startswith("sightx."):
         name, code = f"{cls.__module__}.{cls.__qualname__}", _code(component, registry)
         step |= {"class": name, "code": code}
     return step
-
-
-def _settings(settings: Settings) -> dict[str, Any]:
-    """Return settings with hashes in place of paths."""
-    found = to_table(settings, identity=True)
-    for key, info in type(settings).model_fields.items():
-        value = getattr(settings, key)
-        if path_kind(info):
-            found[key] = _contents(value)
-        elif isinstance(value, Settings):
-            found[key] = _settings(value)
-        elif isinstance(value, tuple) and any(isinstance(item, Settings) for item in value):
-            found[key] = [_settings(item) for item in value]
-    return found
 
 
 def _contents(value: Any) -> Any:

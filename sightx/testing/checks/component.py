@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightx.plugin import Component, Settings
+from sightx.plugin import Component, Settings, field_descriptions, to_plain
 from sightx.testing.assertions import ContractCheck, require, require_picklable
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")
@@ -61,7 +61,7 @@ def revision(cls: type[Component]) -> None:
 
 def fields_documented(cls: type[Component]) -> None:
     """Require a description of every field."""
-    missing = [key for key, info in cls.model_fields.items() if not info.description]
+    missing = [key for key in cls.model_fields if key not in field_descriptions(cls)]
     require(
         not missing,
         f"{', '.join(missing)} has no description; write a docstring below the field",
@@ -140,18 +140,7 @@ def instantiate(cls: type[Component], settings: Mapping[str, Any]) -> Component:
 
 
 def _to_json(settings: Mapping[str, Any]) -> str:
-    return json.dumps(_to_plain(settings), default=str)
-
-
-def _to_plain(value: Any) -> Any:
-    """Return settings as in a spec; an inner component has the key `use`."""
-    if isinstance(value, Component):
-        return {"use": value.use, **_to_plain(dict(value))}
-    if isinstance(value, (Mapping, Settings)):
-        return {key: _to_plain(item) for key, item in dict(value).items()}
-    if isinstance(value, (tuple, list, frozenset)):
-        return [_to_plain(item) for item in value]
-    return value
+    return json.dumps(to_plain(settings))
 
 
 class _InnerComponents:

@@ -32,7 +32,7 @@ def listed(tmp_path: Path) -> Path:
 
 def found(path: Path, *sets: str) -> list[tuple[str, str]]:
     experiment = sightx.load(path, sets)
-    problems = checks.run_checks(experiment, "data", table=table(experiment))
+    problems = checks.run_checks(experiment, experiment.context, "data", table=table(experiment))
     return [(problem.code, problem.message) for problem in problems]
 
 
@@ -52,7 +52,7 @@ def test_a_patient_on_two_sides(listed: Path) -> None:
     frame.to_csv(labels, index=False)
     ((code, message),) = found(listed)
     assert code == "group-leak"
-    assert message == "1 of 4 groups are on two sides; first: 'p3' in test and train"
+    assert message == "1 of 4 groups are in several splits; first: 'p3' in test and train"
     with pytest.raises(DataError, match="group-leak"):
         sightx.run(sightx.load(listed), runs=listed.parent / "runs")
     assert not (listed.parent / "runs").exists()
@@ -60,7 +60,7 @@ def test_a_patient_on_two_sides(listed: Path) -> None:
 
 def test_a_class_that_nothing_teaches(listed: Path) -> None:
     assert found(listed, 'dataset.classes=["a", "b", "c"]') == [
-        ("empty-class", "no training sample of 'c'")
+        ("empty-class", "there are no training samples of 'c'")
     ]
 
 

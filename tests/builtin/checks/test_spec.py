@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 import pytest
-from torchvision import models
 
 import sightx
 from sightx.builtin.checks import CHECKS, spec
@@ -60,7 +58,6 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
          "sampler", "warning"),
         (["preprocess=[{use='grayscale'}]"], "no-size", "preprocess", "error"),
         (["model.trainable=['heat']"], "unknown-part", "model.trainable", "error"),
-        (["model={use='torchvision', arch='resnet19'}"], "unknown-arch", "model.arch", "error"),
         (["model.trainable=['head']"], "frozen-random", "model.weights", "warning"),
         (["training.monitor=validation/accuracy"], "accuracy-on-imbalance", "training.monitor",
          "warning"),
@@ -101,7 +98,6 @@ def test_rules_about_the_classes(tmp_path: Path, sets: list[str], code: str, pat
         (["sampler.use=balanced"], "double-balance"),
         (["model.trainable=['head', 'hidden*', 'hidden1.weight']", "model.weights=a.pt"],
          "unknown-part"),
-        (["model={use='torchvision', arch='resnet18'}"], "unknown-arch"),
         (["model.trainable=['head']", "model.weights=run:x"], "frozen-random"),
         (["training.monitor=validation/qwk"], "accuracy-on-imbalance"),
         (["dataset.use=eyepacs", "dataset.root=.", "augment=[{use='flip'}]"], "mirrored-labels"),
@@ -115,19 +111,6 @@ def test_a_class_that_only_the_data_know_may_be_monitored(tmp_path: Path) -> Non
     assert found(tmp_path, "training.monitor=validation/recall/cat", **FOLDER) == []
     wrong = found(tmp_path, "training.monitor=validation/recal/cat", **FOLDER)
     assert wrong == [("unknown-monitor", "training.monitor", "error")]
-
-
-def test_the_shipped_names_are_torchvisions() -> None:
-    from importlib.resources import files
-
-    shipped = (files("sightx.builtin.models") / "torchvision_names.txt").read_text().split()
-    there = models.list_models(module=models)
-    release = [int(part) for part in metadata.version("torchvision").split(".")[:2]]
-    if release < [int(part) for part in shipped[0].split(".")]:
-        assert set(there) <= set(shipped[1:])
-    else:
-        assert metadata.version("torchvision").startswith(shipped[0]), "write the list again"
-        assert shipped[1:] == there
 
 
 def test_codes_are_given_once_and_reasons_are_lines() -> None:

@@ -44,15 +44,15 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", [["run"], ["validate", "--deep"]])
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("sys.exit(0)", "plugin faulty failed in build: SystemExit: 0"),
         ('raise KeyError("z")', "plugin faulty failed in build: KeyError: 'z'"),
         ("return None", "the model faulty built None, which is not a torch module"),
     ],
 )
-def test_a_plugins_fault_is_its_own_with_exit_4(
-    project: Path, command: list[str], body: str, said: str
+def test_a_failure_of_a_plugin_names_it_and_exits_with_4(
+    project: Path, command: list[str], body: str, message: str
 ) -> None:
     (project / "plugins" / "faulty.py").write_text(PLUGIN.format(body=body))
     done = subprocess.run(
@@ -60,7 +60,7 @@ def test_a_plugins_fault_is_its_own_with_exit_4(
         cwd=project, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 4
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -73,7 +73,7 @@ def test_debug_shows_where_a_plugin_failed(project: Path) -> None:
     assert 'raise KeyError("z")' in done.stderr
 
 
-def test_what_a_plugin_prints_is_no_part_of_an_answer(project: Path) -> None:
+def test_what_a_plugin_prints_is_not_in_the_output_of_a_command(project: Path) -> None:
     text = 'print("hello")\n' + PLUGIN.format(body="return None")
     (project / "plugins" / "faulty.py").write_text(text)
     command = [sys.executable, "-m", "sightx", "list-plugins", "model", "--json"]
@@ -82,7 +82,7 @@ def test_what_a_plugin_prints_is_no_part_of_an_answer(project: Path) -> None:
     assert "hello" in done.stderr
 
 
-def test_a_switch_that_is_misspelt_is_refused(
+def test_an_unknown_value_of_the_plugin_switch_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightx import SpecError
