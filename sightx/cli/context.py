@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from sightx.registry.registry import Registry
 
 
-def load_project_registry() -> Registry:
-    """Return the components of the working directory's project."""
-    from sightx.registry import loading, project
+def load_project_registry(folder: Path | None = None) -> Registry:
+    """Return the components of a folder's project; by default of the working directory's."""
+    from sightx.registry.loading import load_registry
+    from sightx.registry.project import find_project
 
-    return loading.load_registry(project.find_project(Path.cwd()))
+    return load_registry(find_project(folder or Path.cwd()))
 
 
 def find_run(run: str, runs: Path | None) -> tuple[Run, str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from sightx.cli.context import load_project_registry
+
 
 @click.command("init", short_help="Write a spec for your own images.")
 @click.argument("data", metavar="FOLDER|CSV", type=click.Path(path_type=Path, readable=False))
@@ -18,13 +20,11 @@ def command(data: Path, output: Path | None) -> None:
     """Look at a FOLDER of images, or a CSV file of labels, and print a spec that runs."""
     from sightx.init.inspect_data import inspect_data
     from sightx.init.write_spec import write_spec
-    from sightx.registry import loading, project
 
     if output is not None:
         _claim(output)
     folder = output.parent.absolute() if output else None  # who prints may put it anywhere
-    registry = loading.load_registry(project.find_project(folder or Path.cwd()))
-    text = write_spec(inspect_data(data, registry, folder))
+    text = write_spec(inspect_data(data, load_project_registry(folder), folder))
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sightx.cli.context import load_project_registry
 from sightx.cli.options import check_kind
 
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ def command(name: str, kind: str | None) -> int:
 
     A component that needs settings gets those that its static method example(folder) returns.
     """
-    from sightx.registry import loading, project
     from sightx.testing import contract
 
-    registry = loading.load_registry(project.find_project(Path.cwd()))
+    registry = load_project_registry()
     entries = _select(registry, name, kind)
     checks = failures = 0
     for entry in entries:
@@ -47,7 +46,7 @@ def _select(registry: Registry, name: str, kind: str | None) -> list[Entry]:
     for plugin in registry.plugins:
         if name in (plugin.name, plugin.distribution) and plugin.state != "loaded":
             message = f"plugin {plugin} at {plugin.place} is {plugin.state}: {plugin.error}"
-            raise PluginError(Problem(f"{plugin.state}-plugin", message))
+            raise PluginError(Problem("broken-plugin", message))
     entries = registry.entries(kind)
     names = {entry: _names(entry) for entry in entries}
     if selected := [entry for entry in entries if name == "all" or name in names[entry]]:

@@ -8,19 +8,19 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic_core import PydanticCustomError
 
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
 from sightx.init.columns import Columns, infer_columns, infer_scale
 from sightx.init.write_spec import DatasetFacts
 from sightx.records.table import ImageTable
-from sightx.registry.components import validate_settings
+from sightx.registry.components import UnknownComponentError, validate_settings
 from sightx.registry.registry import Registry
 
 _TRAIN = ("train", "training")
@@ -92,9 +92,9 @@ def _open(settings: Table, registry: Registry) -> ImageTable:
     given = {key: value for key, value in settings.items() if key != "use"}
     try:
         cls: Any = registry.find("dataset", settings["use"])
-    except PydanticCustomError as error:
+    except UnknownComponentError as error:
         hint = "SIGHTX_PLUGINS=none loads only what ships with SightX"
-        raise PluginError(Problem(error.type, error.message(), hint)) from None
+        raise PluginError(replace(error.problem, hint=hint)) from None
     table: ImageTable = validate_settings(cls, given, registry).table()
     if not len(table):
         raise _failure("no-samples", "there are no samples", "it needs rows", table.source)

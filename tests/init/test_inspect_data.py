@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 import sightx
-from sightx import DataError, Experiment
+from sightx import DataError, Experiment, PluginError
 from sightx.init import inspect_data, write_spec
+from sightx.plugin import Dataset
 from sightx.registry import loading, project
+from sightx.registry.registry import Plugin
 
 Write = Callable[[Path], Experiment]
 
@@ -229,3 +231,17 @@ def test_what_no_spec_can_be_written_for(tmp_path: Path, files: list[str], said:
 def test_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere does not exist"):
         look(tmp_path / "nowhere")
+
+
+def test_a_reader_that_a_plugin_provides_too_is_a_plugin_error(tmp_path: Path) -> None:
+    class Csv(Dataset):
+        """Another one."""
+
+        name = "csv"
+
+    images(tmp_path, ["a.png", "b.png"])
+    table(tmp_path / "labels.csv", "image,label", [("a.png", "x"), ("b.png", "y")])
+    registry = loading.load_registry(project.find_project(tmp_path))
+    registry.add(Plugin("other", "other.py"), [Csv])
+    with pytest.raises(PluginError, match=r"name-clash.*'csv' is provided by .*=none loads only"):
+        inspect_data.inspect_data(tmp_path / "labels.csv", registry, None)

@@ -13,7 +13,7 @@ import pytest
 
 import sightx
 import sightx.plugin
-from sightx import Run, RunError
+from sightx import Run, RunError, SpecError
 from sightx.plugin import Epoch, RunInfo, hookimpl
 from sightx.runs import directory, lock
 
@@ -176,3 +176,40 @@ def test_observers_are_objects_components_or_names(
     sightx.run(experiment, observers=by_name, runs=tmp_path / "runs")
     assert (one.count, BUILT[-1].count) == (4, 2)
     assert "validation" in capsys.readouterr().out
+
+
+def test_an_experiment_in_python_trains_like_its_spec(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
+    in_python = sightx.Experiment(
+        name="little",
+        dataset={"use": "image-folder", "root": folders},
+        preprocess=[{"use": "resize", "size": 8}],
+        normalize={"use": "imagenet"},
+        model={"use": "simplenet", "hidden": [6]},
+        training={"epochs": 2, "batch_size": 8},
+    )
+    from_file = sightx.load(spec)
+    assert in_python.id == from_file.id
+    runs = [sightx.run(each, runs=tmp_path / "runs") for each in (in_python, from_file)]
+    assert list(runs[0].metrics["train/loss"]) == list(runs[1].metrics["train/loss"])
+
+
+def test_an_experiment_in_python_is_checked_like_a_spec(
+    folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def experiment(**sections: object) -> sightx.Experiment:
+        dataset = {"use": "image-folder", "root": folders}
+        resize = [{"use": "resize", "size": 8}]
+        return sightx.Experiment(
+            name="a", dataset=dataset, model={"use": "simplenet"}, preprocess=resize, **sections
+        )
+
+    wrong = experiment(scheduler={"use": "constant", "warmup": 30.0})
+    with pytest.raises(SpecError) as caught:
+        sightx.run(wrong, runs=tmp_path / "runs")
+    assert str(caught.value).startswith("error[long-warmup] scheduler.warmup: ")
+    assert not (tmp_path / "runs").exists()
+    useless = experiment(stopping={"use": "early", "patience": 5}, training={"epochs": 1})
+    sightx.run(useless, runs=tmp_path / "runs")
+    assert any(line.startswith("warning[patience-unreached]") for line in caplog.messages)

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from sightx import load
+from sightx import SpecError, load
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.optimizers import Adam
 from sightx.plugin import Model
-from sightx.spec.experiment import Experiment, iter_components
+from sightx.spec.experiment import Experiment, Training, iter_components
 
 FOLDER = """\
 name = "a"
@@ -94,7 +95,7 @@ def test_components_are_all_but_observers_those_inside_components_too(resolve) -
             if item.kind == "model"] == ["pair", "simplenet"]  # fmt: skip
 
 
-def test_an_experiment_is_immutable_and_whole_without_an_origin(resolve) -> None:
+def test_an_experiment_is_immutable_and_equal_to_a_copy_in_python(resolve) -> None:
     experiment = resolve(FOLDER)
     values = {name: getattr(experiment, name) for name in Experiment.model_fields}
     made = Experiment(**values)
@@ -139,3 +140,62 @@ def test_specs_of_every_released_language_still_load() -> None:
         experiment = load(path)
         assert experiment.tables()["schema_version"] == 1
         assert experiment.id == load(path, ["schema_version=1", "name=other"]).id
+
+
+MINIMAL = {"name": "a", "dataset": {"use": "synthetic-fundus"}, "model": {"use": "simplenet"}}
+
+
+def test_an_experiment_in_python_has_the_defaults_of_a_spec(resolve) -> None:
+    from_file = resolve()
+    in_python = Experiment(**MINIMAL)
+    assert in_python == from_file
+    assert in_python.id == from_file.id
+    assert in_python.training.monitor == "validation/qwk"
+    assert [policy.name for policy in in_python.checkpoint] == ["best", "last"]
+    with_components = Experiment(
+        name="a", dataset=in_python.dataset, model=SimpleNet(), metric=(), training=Training()
+    )
+    assert [metric.name for metric in with_components.metric] == ["qwk", "accuracy"]
+    own_monitor = Experiment(**MINIMAL, metric=[], training={"monitor": "validation/loss"})
+    assert [metric.name for metric in own_monitor.metric] == ["accuracy"]
+
+
+def test_paths_in_python_belong_to_the_working_folder(resolve, here: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SIGHTX_PLACE_EYES", "/eyes")
+    model = {"use": "simplenet", "weights": "w/best.pt"}
+    dataset = {"use": "csv", "root": "@eyes/a", "exclude": Path("bad.csv")}
+    experiment = Experiment(name="a", dataset=dataset, model=model)
+    assert experiment.tables()["dataset"]["root"] == "/eyes/a"
+    assert experiment.tables()["dataset"]["exclude"] == str(here / "bad.csv")
+    assert experiment.model.weights == str(here / "w" / "best.pt")
+    assert dataset["root"] == "@eyes/a"
+    text = (
+        'name = "a"\n[dataset]\nuse = "csv"\nroot = "@eyes/a"\nexclude = "bad.csv"\n'
+        '[model]\nuse = "simplenet"\nweights = "w/best.pt"\n'
+    )
+    assert experiment == resolve(text)
+
+
+def test_every_problem_of_an_experiment_in_python_names_its_key() -> None:
+    with pytest.raises(SpecError) as caught:
+        Experiment(
+            name="a b",
+            dataset={"use": "synthetic-fundus", "size": "x"},
+            model={"use": "simplnet"},
+            augment=[{"use": "flip"}, {"use": "flip", "horizontal": 2}],
+            training={"epochs": 0},
+        )
+    assert [str(problem).partition(": ")[0] for problem in caught.value.problems] == [
+        "error[invalid-value] name",
+        "error[wrong-type] dataset.size",
+        "error[invalid-value] augment.1.horizontal",
+        "error[unknown-name] model.use",
+        "error[invalid-value] training.epochs",
+    ]
+
+
+def test_an_experiment_in_python_can_be_pickled() -> None:
+    experiment = Experiment(**MINIMAL)
+    again = pickle.loads(pickle.dumps(experiment))
+    assert again == experiment
+    assert again.context.path is None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,133 @@ def test_a_finding_allowed_is_left_out(tmp_path: Path) -> None:
 def test_every_rule_has_a_test_here_or_beside() -> None:
     text = Path(__file__).read_text()
     assert all(f'"{check.code}"' in text for check in spec.CHECKS)
+
+
+PLUGIN = """
+from sightx.plugin import Checkpoint, Loss, Metric, Model, Optimizer, Sampler, Scheduler, Split
+from sightx.plugin import Augment, Postprocess, Preprocess, Stopping, hookimpl
+
+class TakesSplit(Split):
+    "Needs a split in the table."
+    name = "takes-split"
+    uses_dataset_split = True
+
+class BySample(Split):
+    "Ignores groups."
+    name = "by-sample"
+    ignores_groups = True
+
+class NoValidation(Split):
+    "Has no validation samples."
+    name = "no-validation"
+    def empty(self):
+        return ["validation"]
+
+class Triangle(Scheduler):
+    "Rises, then falls."
+    name = "triangle"
+    includes_warmup = True
+    step_size: int = 1
+    patience: int = 0
+    monitor: str | None = None
+
+class Rare(Sampler):
+    "Prefers rare classes."
+    name = "rare"
+    balances = True
+
+class Weighted(Loss):
+    "Prefers rare classes."
+    name = "weighted"
+    balances = True
+
+class TopTwo(Metric):
+    "Misleads on imbalanced data."
+    name = "top-two"
+    rewards_majority = True
+    def values(self, classes):
+        return {"top-two": "max"}
+
+class Graded(Metric):
+    "Needs an order."
+    name = "graded"
+    needs_order = True
+    def values(self, classes):
+        return {"graded": "max"}
+
+class Turned(Augment):
+    "Mirrors."
+    name = "turned"
+    def mirrors(self):
+        return True
+
+class Whole(Preprocess):
+    "Keeps the size."
+    name = "whole"
+
+class BestOfTwo(Checkpoint):
+    "Keeps a best state, under the usual name."
+    name = "best-of-two"
+    best_name = "best"
+
+class Parted(Model):
+    "Has one part."
+    name = "parted"
+    def parts(self):
+        return ["body"]
+
+@hookimpl
+def sightx_components():
+    return [TakesSplit, BySample, NoValidation, Triangle, Rare, Weighted, TopTwo, Graded, Turned,
+            Whole, BestOfTwo, Parted]
+"""
+
+
+@pytest.mark.parametrize(
+    ("sets", "code"),
+    [
+        (["split.use=takes-split"], "given-without-split"),
+        (["split.use=by-sample"], "groups-divided"),
+        (["split.use=no-validation"], "empty-monitor"),
+        (["scheduler={use='triangle', warmup=1.0}"], "double-warmup"),
+        (["scheduler={use='triangle', warmup=30.0}"], "long-warmup"),
+        (["scheduler={use='triangle', step_size=20}"], "step-unreached"),
+        (["scheduler={use='triangle', patience=20}"], "patience-unreached"),
+        (["scheduler={use='triangle', monitor='x'}"], "unknown-monitor"),
+        (["sampler.use=rare", "loss.use=weighted"], "double-balance"),
+        (["metric=[{use='top-two'}]", "training.monitor=validation/top-two"],
+         "accuracy-on-imbalance"),
+        (["preprocess=[{use='whole'}]"], "no-size"),
+        (["checkpoint=[{use='best'}, {use='best-of-two'}]"], "one-name-twice"),
+        (["model={use='parted', trainable=['head']}"], "unknown-part"),
+        (["model={use='parted', trainable=['body']}"], "frozen-random"),
+    ],
+)  # fmt: skip
+def test_components_of_a_plugin_are_checked_by_their_traits(
+    tmp_path: Path, plugin: None, sets: list[str], code: str
+) -> None:
+    assert code in [found_code for found_code, _, _ in found(tmp_path, *sets)]
+
+
+@pytest.mark.parametrize(
+    ("sets", "code"),
+    [
+        (["metric=[{use='graded'}]"], "needs-order"),
+        (["dataset.handed=true", "augment=[{use='turned'}]"], "mirrored-labels"),
+    ],
+)
+def test_components_of_a_plugin_are_checked_against_the_dataset(
+    tmp_path: Path, plugin: None, sets: list[str], code: str
+) -> None:
+    assert code in [found_code for found_code, _, _ in found(tmp_path, *sets, **FOLDER)]
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the project of the spec a plugin with a component for each trait."""
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "sightx_test_traits.py").write_text(PLUGIN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("sightx_test_traits", None)
