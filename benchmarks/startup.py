@@ -1,9 +1,9 @@
-"""Time what a user waits for before anything happens, against `import torch` in the same run.
+"""Time how long commands take to start, compared with `import torch` in the same run.
 
     python benchmarks/startup.py [--rounds 9]
 
-Each round runs every command once, in turn, so that a slow moment of the machine hits all alike;
-the ratios are of medians of wall time. Bars: validate at least 4 times as fast as the peer,
+Each round runs every command once, so that a slow moment of the machine affects all of them. The
+ratios are of medians of wall time. Goals: validate at least 4 times as fast as `import torch`,
 list-plugins 6 times.
 """
 

@@ -1,15 +1,15 @@
-"""Every failure that SightX expects, and the exit code of each.
+"""All expected failures, and the exit code of each.
 
-    SightXError                 70   a bug of ours, if it is raised bare
+    SightXError                 70   raised itself, a bug in SightX
     ├── SpecError                2   a spec, an override or a command line is wrong
     ├── DataError                3   a table, an image or a label is wrong
     ├── PluginError              4   a plugin that is needed does not work
     ├── RunError                 5   a run directory or a checkpoint cannot be used
-    ├── NonFiniteError           6   training left the finite numbers
-    └── ResourceError            7   disk, memory, permission, device
+    ├── NonFiniteError           6   the loss or the weights are nan or infinite
+    └── ResourceError            7   disk, memory, permission or a device is missing
 
-An error carries one or more `Problem` records: each is one line that names the place, the
-value and the way out.
+An error has one or more `Problem` records. Each is printed as one line with the position, the
+value, and a hint how to fix it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,17 @@ _LISTING_LIMIT = 12  # names that a hint lists
 
 @dataclass(frozen=True)
 class Problem:
-    """Describe one thing that is wrong, at its place.
+    """One thing that is wrong.
 
-    `code` is stable and never reworded; `path` is the dotted key in a spec; `line` and
-    `column` count from 1, 0 means unknown.
+    Attributes:
+        code: Stable name of the kind of problem; `sightx validate --explain` explains it.
+        message: What is wrong.
+        hint: How to fix it; "" for none.
+        path: Dotted key in a spec, such as `optimizer.lr`; "" for none.
+        file: File, or the `--set` override; "" if unknown.
+        line: Line in the file, counted from 1; 0 if unknown.
+        column: Column, in characters, counted from 1; 0 if unknown.
+        severity: A warning does not stop a command.
     """
 
     code: str
@@ -40,22 +47,21 @@ class Problem:
     severity: Literal["error", "warning"] = "error"
 
     def at(self, file: str, line: int = 0, column: int = 0) -> Problem:
-        """Return the same problem with its place set."""
+        """Return a copy with this position."""
         return replace(self, file=file, line=line, column=column)
 
     @property
     def place(self) -> str:
-        """Return `file:line:column`, as far as it is known."""
+        """Return `file:line:column`, without the parts that are unknown."""
         numbers = [str(number) for number in (self.line, self.column) if number]
         return ":".join([self.file, *numbers]) if self.file else ""
 
     def __str__(self) -> str:
-        """Return the one line, control characters escaped, at most `LINE_LIMIT` characters."""
+        """Return one line of at most `LINE_LIMIT` characters; control characters are escaped."""
         place = f"{self.place}: " if self.place else ""
         path = f"{self.path}: " if self.path else ""
-        head = f"{place}{self.severity}[{self.code}] {path}"
-        tail = f"; {self.hint}" if self.hint else ""
-        return _one_line(head, self.message, tail)
+        hint = f"; {self.hint}" if self.hint else ""
+        return _join_line(f"{place}{self.severity}[{self.code}] {path}", self.message, hint)
 
 
 def did_you_mean(name: str, known: Iterable[object], count: int = 1) -> str:
@@ -77,25 +83,25 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line of at most `LINE_LIMIT` characters, control characters escaped."""
-    return _one_line("", text, "")
+    """Return a text as one line of at most `LINE_LIMIT` characters; control characters escaped."""
+    return _join_line("", text, "")
 
 
-def _one_line(head: str, message: str, tail: str) -> str:
-    """Join the parts; when too long, shorten the message first: the place and the way out stay."""
-    head, message, tail = (_printable(part) for part in (head, message, tail))
-    room = max(LINE_LIMIT - len(head) - len(tail), 20)
+def _join_line(head: str, message: str, hint: str) -> str:
+    """Join the parts of a line; a line that is too long loses the end of its message first."""
+    head, message, hint = (_escape(part) for part in (head, message, hint))
+    room = max(LINE_LIMIT - len(head) - len(hint), 20)
     if len(message) > room:
         message = message[: room - 3] + "..."
-    return (head + message + tail)[:LINE_LIMIT]
+    return (head + message + hint)[:LINE_LIMIT]
 
 
-def _printable(text: str) -> str:
+def _escape(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class SightXError(Exception):
-    """Base of every expected failure."""
+    """Base class of all expected failures."""
 
     exit_code: ClassVar[int] = 70
 
@@ -132,7 +138,7 @@ class RunError(SightXError):
 
 
 class NonFiniteError(SightXError):
-    """Training left the finite numbers."""
+    """The loss or the weights are nan or infinite."""
 
     exit_code = 6
 

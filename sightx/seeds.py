@@ -1,7 +1,7 @@
-"""Seeds as functions: every draw has a seed of its own, made from what it is for.
+"""Seeds as functions: the seed of a random draw is computed from its purpose.
 
-A seed is a hash of the experiment's seed and a purpose, never a sum: sums meet (seed 1, epoch 2
-and seed 2, epoch 1), hashes do not.
+It is a hash of the experiment's seed and the purpose. A sum would give different purposes the same
+seed: seed 1 in epoch 2, and seed 2 in epoch 1.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-_TEXT = json.JSONEncoder(default=int)  # json.dumps would make one for every seed
+_ENCODER = json.JSONEncoder(default=int)  # json.dumps would create one for every seed
 
 
 def seed_of(seed: int, *purpose: str | int) -> int:
-    """Return the seed, 0 to 2**64 - 1, for a purpose such as ("order", epoch)."""
-    text = _TEXT.encode([seed, *purpose])  # 1 and "1", ("ab",) and ("a", "b") differ
+    """Return the seed, 0 to 2**64 - 1, for a purpose such as ("order", epoch). Pure."""
+    text = _ENCODER.encode([seed, *purpose])  # tells 1 from "1", and ("ab",) from ("a", "b")
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Return a generator whose draws depend on the seed and the purpose alone."""
+    """Return a numpy generator whose draws depend only on the seed and the purpose."""
     import numpy as np
 
     return np.random.Generator(np.random.PCG64(seed_of(seed, *purpose)))

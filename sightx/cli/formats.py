@@ -60,7 +60,7 @@ def print_report(report: Report, form: str) -> None:
     if form == "text":
         print_text(report)
     else:
-        click.echo(_FORMATS[form](report))
+        click.echo(FORMATS[form](report))
 
 
 def print_text(report: Report) -> None:
@@ -119,7 +119,7 @@ def as_sarif(report: Report) -> str:
     return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
-_FORMATS: dict[str, Callable[[Report], str]] = {
+FORMATS: dict[str, Callable[[Report], str]] = {
     "json": as_json,
     "github": as_github,
     "sarif": as_sarif,
