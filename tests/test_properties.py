@@ -164,21 +164,21 @@ def judge(*words: str) -> None:
     ):
         main(["validate", "mutated.toml", *words])
     assert time.perf_counter() - started < SECONDS
-    said = err.getvalue()
-    rows = said.removesuffix("\n").split("\n") if said else []
-    assert caught.value.code in (0, 2, 4), said
+    output = err.getvalue()
+    rows = output.removesuffix("\n").split("\n") if output else []
+    assert caught.value.code in (0, 2, 4), output
     for row in rows:
-        assert row.isprintable(), said
-        assert len(row) <= LINE_LIMIT, said
+        assert row.isprintable(), output
+        assert len(row) <= LINE_LIMIT, output
     errors = [row for row in rows if re.search(r"(^|: )error\[", row)]
-    assert bool(errors) == bool(caught.value.code), said
+    assert bool(errors) == bool(caught.value.code), output
     for row in errors:
         code = re.search(r"error\[([\w-]+)\]", row)
         assert code is not None
         placed = re.match(r"(\.\./base/)?[\w.]+\.toml:[1-9]\d*:[1-9]\d*: error", row)
-        whole = re.match(r"[\w./]+\.toml: error", row) is not None and code[1] in BARE
-        assert placed or whole or row.startswith("--set "), said
-    assert caught.value.code or out.getvalue().startswith("mutated.toml: valid"), said
+        is_about_file = re.match(r"[\w./]+\.toml: error", row) is not None and code[1] in BARE
+        assert placed or is_about_file or row.startswith("--set "), output
+    assert caught.value.code or out.getvalue().startswith("mutated.toml: valid"), output
 
 
 @bounded

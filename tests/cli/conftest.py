@@ -37,14 +37,14 @@ use = "simplenet"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def sightx(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def sightx(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Call `sightx` in this process."""
 
     def call(*words: str) -> Done:
@@ -58,19 +58,19 @@ def sightx(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done
 
 
 @pytest.fixture
-def validate(here: Path, sightx: Callable[..., Done]) -> Callable[..., Done]:
+def validate(working_folder: Path, sightx: Callable[..., Done]) -> Callable[..., Done]:
     """Write `a.toml` and validate it."""
 
     def call(text: str | bytes, *words: str) -> Done:
         raw = text.encode() if isinstance(text, str) else text
-        (here / "a.toml").write_bytes(raw)
+        (working_folder / "a.toml").write_bytes(raw)
         return sightx("validate", "a.toml", *words)
 
     return call
 
 
 @pytest.fixture
-def child(here: Path) -> Callable[..., Done]:
+def child(working_folder: Path) -> Callable[..., Done]:
     """Call `sightx` in a process of its own."""
 
     def call(*words: str, user: int | None = None, **variables: str) -> Done:

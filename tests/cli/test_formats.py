@@ -21,12 +21,12 @@ def report(*problems: Problem) -> Report:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_json_holds_everything(here: Path) -> None:
+def test_json_holds_everything(working_folder: Path) -> None:
     found = json.loads(formats.as_json(report(WRONG, SET)))
     assert found == {
         "problems": [
@@ -45,8 +45,8 @@ def test_json_holds_everything(here: Path) -> None:
     }  # fmt: skip
 
 
-def test_github_commands_are_escaped(here: Path) -> None:
-    odd = WRONG.at(str(here / "a,b:c%.toml"), 3)
+def test_github_commands_are_escaped(working_folder: Path) -> None:
+    odd = WRONG.at(str(working_folder / "a,b:c%.toml"), 3)
     assert formats.as_github(report(WRONG, odd, WARNING, SET)).splitlines() == [
         "::error file=a.toml,line=3,col=5,title=unknown-key"
         "::optimizer.l: unknown key; did you mean 'lr'?",
@@ -58,7 +58,7 @@ def test_github_commands_are_escaped(here: Path) -> None:
     ]
 
 
-def test_github_gets_text_that_can_be_written(here: Path) -> None:
+def test_github_gets_text_that_can_be_written(working_folder: Path) -> None:
     formats.as_github(report(WRONG.at("\udcff.toml", 1))).encode()
 
 
@@ -127,8 +127,8 @@ def sarif(*problems: Problem) -> dict[str, Any]:
     return run
 
 
-def test_sarif_names_rules_levels_and_regions(here: Path) -> None:
-    run = sarif(WRONG, WARNING, WRONG.at(str(here / "sub" / ".." / "b ö.toml")), SET)
+def test_sarif_names_rules_levels_and_regions(working_folder: Path) -> None:
+    run = sarif(WRONG, WARNING, WRONG.at(str(working_folder / "sub" / ".." / "b ö.toml")), SET)
     rules = run["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["step-unreached", "unknown-key", "usage"]
     assert rules[1]["shortDescription"]["text"].startswith("The section or its component has no")
@@ -149,11 +149,11 @@ def test_sarif_names_rules_levels_and_regions(here: Path) -> None:
     assert "locations" not in results[3]
 
 
-def test_sarif_without_problems_is_a_log(here: Path) -> None:
+def test_sarif_without_problems_is_a_log(working_folder: Path) -> None:
     assert sarif()["results"] == []
 
 
-def test_sarif_writes_uris(here: Path) -> None:
+def test_sarif_writes_uris(working_folder: Path) -> None:
     run = sarif(WRONG.at("/elsewhere/a b.toml", 1), WRONG.at("a:b.toml"), WRONG.at("\udcff.toml"))
     found = [
         result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
@@ -177,17 +177,17 @@ def test_sarif_writes_uris(here: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_excerpt_is_the_line_and_a_caret(
-    here: Path, raw: bytes, column: int, lines: list[str]
+    working_folder: Path, raw: bytes, column: int, lines: list[str]
 ) -> None:
     Path("a.toml").write_bytes(raw)
     assert excerpt(WRONG.at("a.toml", 2, column)) == lines
 
 
-def test_an_excerpt_of_the_first_line_knows_the_mark_of_utf_8(here: Path) -> None:
+def test_an_excerpt_of_the_first_line_knows_the_mark_of_utf_8(working_folder: Path) -> None:
     Path("a.toml").write_bytes(b"\xef\xbb\xbflr = 1\n")
     assert excerpt(WRONG.at("a.toml", 1, 1)) == ["lr = 1", "^"]
 
 
-def test_what_has_no_source_has_no_excerpt(here: Path) -> None:
+def test_what_has_no_source_has_no_excerpt(working_folder: Path) -> None:
     for problem in (WRONG, WRONG.at("a.toml"), SET, WARNING, WRONG.at("\0", 1, 1)):
         assert excerpt(problem) == []

@@ -11,30 +11,32 @@ def flat(folders: Path) -> Path:
     return folders / "train"
 
 
-def test_the_spec_is_printed_and_valid(sightx, flat: Path, here: Path) -> None:
+def test_the_spec_is_printed_and_valid(sightx, flat: Path, working_folder: Path) -> None:
     done = sightx("init", str(flat))
     assert (done.code, done.err) == (0, "")
-    assert f'root = "{here / "data" / "train"}"' in done.out
-    (here / "a.toml").write_text(done.out)
+    assert f'root = "{working_folder / "data" / "train"}"' in done.out
+    (working_folder / "a.toml").write_text(done.out)
     assert sightx("validate", "a.toml").code == 0
 
 
-def test_paths_are_relative_to_the_file_that_is_written(sightx, flat: Path, here: Path) -> None:
-    (here / "specs").mkdir()
+def test_paths_are_relative_to_the_file_that_is_written(
+    sightx, flat: Path, working_folder: Path
+) -> None:
+    (working_folder / "specs").mkdir()
     done = sightx("init", "data/train", "--output", "specs/a.toml")
     assert (done.code, done.out) == (0, "")
     assert done.lines == ["specs/a.toml: written; next: sightx run specs/a.toml"]
-    assert 'root = "../data/train"' in (here / "specs" / "a.toml").read_text()
+    assert 'root = "../data/train"' in (working_folder / "specs" / "a.toml").read_text()
     sets = ["--set", "training.epochs=1", "--set", "execution.device=cpu"]
     assert sightx("run", "specs/a.toml", "--quiet", *sets).code == 0
 
 
-def test_nothing_is_overwritten(sightx, flat: Path, here: Path) -> None:
-    (here / "a.toml").write_text("mine")
+def test_nothing_is_overwritten(sightx, flat: Path, working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text("mine")
     done = sightx("init", str(flat), "--output", "a.toml")
     assert (done.code, done.out) == (2, "")
     assert done.lines == ["error[exists] a.toml exists; give another --output"]
-    assert (here / "a.toml").read_text() == "mine"
+    assert (working_folder / "a.toml").read_text() == "mine"
 
 
 def test_a_folder_that_is_not_there_is_2(sightx, flat: Path) -> None:
@@ -42,9 +44,9 @@ def test_a_folder_that_is_not_there_is_2(sightx, flat: Path) -> None:
     assert (done.code, done.lines) == (2, ["error[usage] no is no folder; make it first"])
 
 
-def test_data_that_cannot_be_used_are_3_and_leave_no_file(sightx, here: Path) -> None:
-    (here / "empty").mkdir()
+def test_data_that_cannot_be_used_are_3_and_leave_no_file(sightx, working_folder: Path) -> None:
+    (working_folder / "empty").mkdir()
     done = sightx("init", "empty", "--output", "a.toml")
     assert (done.code, done.out) == (3, "")
     assert done.lines[0].startswith("empty: error[no-classes] ")
-    assert not (here / "a.toml").exists()
+    assert not (working_folder / "a.toml").exists()

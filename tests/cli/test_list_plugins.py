@@ -25,13 +25,13 @@ def sightx_components():
 
 
 @pytest.fixture
-def local(here: Path) -> Callable[..., Path]:
+def local(working_folder: Path) -> Callable[..., Path]:
     """Write a module into the project's folder of plugins."""
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    (here / "mine").mkdir()
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "mine").mkdir()
 
     def write(module: str, name: str) -> Path:
-        path = here / "mine" / f"{module}.py"
+        path = working_folder / "mine" / f"{module}.py"
         path.write_text(PLUGIN.format(name=name, title=name.title()))
         return path
 
@@ -69,13 +69,13 @@ def test_an_unknown_kind_is_2_with_the_nearest(sightx) -> None:
     assert done.lines == [line]
 
 
-def test_a_broken_plugin_is_listed_with_its_reason(sightx, here: Path, local) -> None:
+def test_a_broken_plugin_is_listed_with_its_reason(sightx, working_folder: Path, local) -> None:
     local("sightx_test_listed_broken", "x").write_text("1 / 0\n")
     done = sightx("list-plugins", "--json")
     assert done.code == 0
     (plugin,) = [p for p in json.loads(done.out)["plugins"] if p["state"] == "broken"]
     assert plugin["error"] == "ZeroDivisionError: division by zero"
-    assert plugin["place"] == str(here / "mine" / "sightx_test_listed_broken.py")
+    assert plugin["place"] == str(working_folder / "mine" / "sightx_test_listed_broken.py")
     assert "broken sightx_test_listed_broken" in sightx("list-plugins").out
 
 
@@ -110,15 +110,15 @@ def test_clashing_names_are_marked_with_both_owners(sightx, local) -> None:
 
 
 def test_verbose_says_where_each_is_written(sightx) -> None:
-    brief, whole = sightx("list-plugins", "loss").out, sightx("list-plugins", "loss", "-v").out
+    brief, verbose = sightx("list-plugins", "loss").out, sightx("list-plugins", "loss", "-v").out
     assert "losses.py" not in brief
-    (line,) = [line for line in whole.splitlines() if " cross-entropy " in line]
+    (line,) = [line for line in verbose.splitlines() if " cross-entropy " in line]
     file, _, number = line.split()[-1].rpartition(":")
     assert Path(file).read_text().splitlines()[int(number) - 1].startswith("class CrossEntropy(")
 
 
 def test_on_a_terminal_lines_fit_its_width(
-    here: Path, local, monkeypatch: pytest.MonkeyPatch
+    working_folder: Path, local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local("sightx_test_listed_wide", "x")
     monkeypatch.setenv("COLUMNS", "90")
@@ -148,7 +148,7 @@ def on_a_terminal(*words: str) -> str:
     return text.decode().replace("\r", "")
 
 
-def test_a_listing_needs_no_rich(here: Path) -> None:
+def test_a_listing_needs_no_rich(working_folder: Path) -> None:
     code = "import sys; from sightx.cli.main import main\ntry: main(['list-plugins'])\n"
     code += "finally: assert 'rich' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

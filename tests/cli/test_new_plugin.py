@@ -29,11 +29,11 @@ sys.exit(pytest.main(["-q", "--import-mode=importlib", "-p", "no:cacheprovider",
 
 
 @pytest.fixture
-def packages(sightx, here: Path) -> dict[str, Path]:
+def packages(sightx, working_folder: Path) -> dict[str, Path]:
     """A package of each kind."""
     for kind in ALL:
         assert sightx("new-plugin", f"sx-{kind}", "--kind", kind).code == 0
-    return {kind: here / f"sx-{kind}" for kind in ALL}
+    return {kind: working_folder / f"sx-{kind}" for kind in ALL}
 
 
 def lay(package: Path, site: Path) -> None:
@@ -141,32 +141,35 @@ def test_every_kind_can_be_installed_tested_and_run(
     ],
 )
 def test_a_local_plugin_goes_into_the_projects_folder(
-    sightx, here: Path, child, kind: str, files: list[str]
+    sightx, working_folder: Path, child, kind: str, files: list[str]
 ) -> None:
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     done = sightx("new-plugin", "sx-tiny", "--kind", kind, "--file")
     assert done.code == 0
     *written, following = done.out.splitlines()
-    assert written == [*(str(here / "mine" / file) for file in files),
-                       str(here / "specs" / "sx-tiny.toml")]  # fmt: skip
-    assert following == f"next: sightx test-plugin sx_tiny; sightx run {here}/specs/sx-tiny.toml"
+    assert written == [*(str(working_folder / "mine" / file) for file in files),
+                       str(working_folder / "specs" / "sx-tiny.toml")]  # fmt: skip
+    assert (
+        following
+        == f"next: sightx test-plugin sx_tiny; sightx run {working_folder}/specs/sx-tiny.toml"
+    )
     assert child("validate", "specs/sx-tiny.toml").code == 0
     tested = child("test-plugin", "sx_tiny")
     assert (tested.code, tested.out.splitlines()[-1][-11:]) == (0, " 0 failures"), tested.out
     listed = json.loads(child("list-plugins", kind, "--json").out)["components"]
     (mine,) = [item for item in listed if item["name"] == "sx-tiny"]
-    component = here / "mine" / files[-2 if len(files) > 1 else 0]
+    component = working_folder / "mine" / files[-2 if len(files) > 1 else 0]
     assert mine["place"].startswith(f"{component}:")
     assert f"class SxTiny({kind.capitalize()})" in component.read_text()
 
 
-def test_a_local_plugin_needs_a_folder(sightx, here: Path) -> None:
+def test_a_local_plugin_needs_a_folder(sightx, working_folder: Path) -> None:
     done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file")
     assert (done.code, done.out) == (2, "")
     assert done.lines[0].startswith("error[usage] this project has no plugin folder; write ")
     done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file", "--output", "there")
     assert done.code == 0
-    assert (here / "there" / "sx_tiny.py").is_file()
+    assert (working_folder / "there" / "sx_tiny.py").is_file()
     assert done.out.splitlines()[-1].startswith('next: add "there" to plugins below [tool.sightx]')
 
 
@@ -185,26 +188,28 @@ def test_a_local_plugin_needs_a_folder(sightx, here: Path) -> None:
         ("resnet50", "the model 'resnet50' is provided by builtin (sightx "),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(sightx, here: Path, name: str, message: str) -> None:
+def test_a_name_that_cannot_be_is_refused(
+    sightx, working_folder: Path, name: str, message: str
+) -> None:
     done = sightx("new-plugin", name, "--kind", "model")
     assert done.code == 2
     assert done.lines[0].startswith(f"error[usage] {message}")
-    assert list(here.iterdir()) == []
+    assert list(working_folder.iterdir()) == []
 
 
-def test_nothing_is_overwritten(sightx, here: Path) -> None:
-    (here / "sx-one").mkdir()
-    (here / "sx-one" / "precious").write_text("")
+def test_nothing_is_overwritten(sightx, working_folder: Path) -> None:
+    (working_folder / "sx-one").mkdir()
+    (working_folder / "sx-one" / "precious").write_text("")
     done = sightx("new-plugin", "sx-one", "--kind", "loss")
     assert (done.code, done.lines) == (
         2, ["error[usage] sx-one exists already; nothing is overwritten; choose another name"]
     )  # fmt: skip
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["."]\n')
-    (here / "specs").mkdir()
-    (here / "specs" / "sx-two.toml").write_text("mine")
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["."]\n')
+    (working_folder / "specs").mkdir()
+    (working_folder / "specs" / "sx-two.toml").write_text("mine")
     assert sightx("new-plugin", "sx-two", "--kind", "loss", "--file").code == 2
-    assert (here / "specs" / "sx-two.toml").read_text() == "mine"
-    assert not (here / "sx_two").exists()
+    assert (working_folder / "specs" / "sx-two.toml").read_text() == "mine"
+    assert not (working_folder / "sx_two").exists()
 
 
 def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
@@ -218,10 +223,10 @@ def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
     ("name", "kind"), [("loss", "loss"), ("component", "model"), ("conv-net", "model")]
 )
 def test_a_class_never_takes_a_name_that_its_file_needs(
-    sightx, here: Path, name: str, kind: str
+    sightx, working_folder: Path, name: str, kind: str
 ) -> None:
     assert sightx("new-plugin", name, "--kind", kind).code == 0
-    code = (here / name / "src" / name.replace("-", "_") / "components.py").read_text()
+    code = (working_folder / name / "src" / name.replace("-", "_") / "components.py").read_text()
     classes = [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ClassDef)]
     title = "".join(part.capitalize() for part in [*name.split("-"), kind])
     assert title in classes

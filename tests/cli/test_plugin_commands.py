@@ -130,8 +130,8 @@ def test_an_unknown_command_is_met_with_the_nearest_of_all(sightx, install: Inst
     )  # fmt: skip
 
 
-def test_a_project_that_cannot_be_read_does_not_hide_the_help(sightx, here: Path) -> None:
-    (here / "pyproject.toml").write_text("[tool.sightx]\nplugin = []\n")
+def test_a_project_that_cannot_be_read_does_not_hide_the_help(sightx, working_folder: Path) -> None:
+    (working_folder / "pyproject.toml").write_text("[tool.sightx]\nplugin = []\n")
     done = sightx("--help")
     assert done.code == 0
     assert "unknown key" in " ".join(done.out.split())

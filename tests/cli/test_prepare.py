@@ -62,15 +62,20 @@ def test_the_store_is_filled_even_where_a_run_would_not(sightx, spec, store):
     assert (shelf(store) / "rows.bin").stat().st_size == 48 * 192
 
 
-def test_bad_images_are_listed_where_it_is_said(sightx, spec, here, folders):
+def test_bad_images_are_listed_where_it_is_said(sightx, spec, working_folder, folders):
     (folders / "train" / "dark" / "3.png").write_bytes(b"")
 
     done = sightx("prepare", str(spec))
 
     assert done.code == 3
     assert "1 of 48 images cannot be read; first: train/dark/3.png (empty file)" in done.err
-    assert (here / "bad-images.csv").read_text().splitlines()[1].startswith("train/dark/3.png,")
+    assert (
+        (working_folder / "bad-images.csv")
+        .read_text()
+        .splitlines()[1]
+        .startswith("train/dark/3.png,")
+    )
     skip = ["--set", "dataset.on_bad_image=skip", "--set", "dataset.bad_images_at_most=0.1"]
     done = sightx("prepare", str(spec), "--faults", "list.csv", *skip)
     assert done.out.startswith("48 images, 1 cannot be read; 47 rows")
-    assert (here / "list.csv").is_file()
+    assert (working_folder / "list.csv").is_file()

@@ -25,40 +25,42 @@ def sightx_components():
 '''
 
 
-def project(here: Path, text: str) -> None:
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    (here / "mine").mkdir()
-    (here / "mine" / "sightx_test_schema_mine.py").write_text(text)
+def project(working_folder: Path, text: str) -> None:
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "mine").mkdir()
+    (working_folder / "mine" / "sightx_test_schema_mine.py").write_text(text)
 
 
-def test_the_schema_knows_the_projects_plugins(sightx, here: Path) -> None:
-    project(here, PLUGIN)
+def test_the_schema_knows_the_projects_plugins(sightx, working_folder: Path) -> None:
+    project(working_folder, PLUGIN)
     done = sightx("schema")
     assert (done.code, done.err) == (0, "")
-    made = json.loads(done.out)
-    check = jsonschema.Draft202012Validator(made)
+    schema = json.loads(done.out)
+    check = jsonschema.Draft202012Validator(schema)
     model = {"use": "sightx-test-mine", "width": 3}
     spec = {"name": "a", "dataset": {"use": "synthetic-fundus"}, "model": model}
     assert check.is_valid(spec)
     assert not check.is_valid({**spec, "model": {**model, "width": "3"}})
-    assert made["$defs"]["model.sightx-test-mine"]["description"] == "A model of this project."
+    assert schema["$defs"]["model.sightx-test-mine"]["description"] == "A model of this project."
 
 
-def test_the_schema_goes_to_a_file_and_is_always_the_same(sightx, here: Path) -> None:
+def test_the_schema_goes_to_a_file_and_is_always_the_same(sightx, working_folder: Path) -> None:
     done = sightx("schema", "s.json")
     assert (done.code, done.out, done.err) == (0, "", "")
     sightx("schema", "s.json")
-    assert (here / "s.json").read_text() == sightx("schema").out
+    assert (working_folder / "s.json").read_text() == sightx("schema").out
 
 
-def test_places_and_settings_of_the_machine_stay_out(sightx, here: Path) -> None:
+def test_places_and_settings_of_the_machine_stay_out(sightx, working_folder: Path) -> None:
     before = sightx("schema").out
-    (here / "sightx.local.toml").write_text('[execution]\nthreads = 3\n[places]\nx = "/x"\n')
+    (working_folder / "sightx.local.toml").write_text(
+        '[execution]\nthreads = 3\n[places]\nx = "/x"\n'
+    )
     assert sightx("schema").out == before
 
 
-def test_a_broken_plugin_is_a_warning(sightx, here: Path) -> None:
-    project(here, "1 / 0\n")
+def test_a_broken_plugin_is_a_warning(sightx, working_folder: Path) -> None:
+    project(working_folder, "1 / 0\n")
     done = sightx("schema")
     assert done.code == 0
     assert json.loads(done.out)["$defs"]["model.resnet50"]
@@ -66,8 +68,8 @@ def test_a_broken_plugin_is_a_warning(sightx, here: Path) -> None:
     assert line.startswith("warning[broken-plugin] plugin sightx_test_schema_mine")
 
 
-def test_neither_schema_nor_show_imports_what_is_heavy(here: Path) -> None:
-    (here / "a.toml").write_text(
+def test_neither_schema_nor_show_imports_what_is_heavy(working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(
         'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@x"\n[model]\nuse = "resnet50"\n'
     )
     for words in (["schema"], ["show", "a.toml"], ["show", "a.toml", "--json"]):

@@ -14,14 +14,14 @@ use = "simplenet"
 """
 
 
-def test_show_prints_the_whole_experiment_with_origins(sightx, here: Path) -> None:
-    (here / "a.toml").write_text(SPEC)
+def test_show_prints_the_whole_experiment_with_origins(sightx, working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(SPEC)
     done = sightx("show", "a.toml")
     assert (done.code, done.err) == (0, "")
     shown = tomllib.loads(done.out)
     assert shown["optimizer"] == {"use": "adam", **shown["optimizer"]}
     assert shown["training"]["epochs"] == 20
-    assert shown["dataset"]["root"] == str(here / "data")
+    assert shown["dataset"]["root"] == str(working_folder / "data")
     head = done.out.splitlines()
     assert head[0].startswith("# experiment id: ")
     assert head[1] == "# spec: a.toml"
@@ -29,29 +29,29 @@ def test_show_prints_the_whole_experiment_with_origins(sightx, here: Path) -> No
     assert line.endswith("   # a.toml:4")
 
 
-def test_what_show_prints_is_a_spec_of_the_same_experiment(sightx, here: Path) -> None:
-    (here / "a.toml").write_text(SPEC)
+def test_what_show_prints_is_a_spec_of_the_same_experiment(sightx, working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(SPEC)
     first = sightx("show", "a.toml", "--set", "training.epochs=3").out
     assert "epochs = 3" in first
     assert "# --set training.epochs=3" in first
-    (here / "whole.toml").write_text(first)
+    (working_folder / "whole.toml").write_text(first)
     again = sightx("show", "whole.toml").out
     assert again.splitlines()[0] == first.splitlines()[0]
     assert tomllib.loads(again) == tomllib.loads(first)
 
 
-def test_show_as_json(sightx, here: Path) -> None:
-    (here / "a.toml").write_text(SPEC)
-    told = json.loads(sightx("show", "a.toml", "--json").out)
-    assert told["experiment"] == tomllib.loads(sightx("show", "a.toml").out)
-    assert told["origins"]["dataset.root"] == "a.toml:4"
-    assert told["origins"]["preprocess.0.size"] == "default"
-    assert told["spec"] == str(here / "a.toml")
-    assert len(told["id"]) == 64
+def test_show_as_json(sightx, working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(SPEC)
+    shown = json.loads(sightx("show", "a.toml", "--json").out)
+    assert shown["experiment"] == tomllib.loads(sightx("show", "a.toml").out)
+    assert shown["origins"]["dataset.root"] == "a.toml:4"
+    assert shown["origins"]["preprocess.0.size"] == "default"
+    assert shown["spec"] == str(working_folder / "a.toml")
+    assert len(shown["id"]) == 64
 
 
-def test_show_of_a_wrong_spec_prints_nothing(sightx, here: Path) -> None:
-    (here / "a.toml").write_text(SPEC + "hiden = [3]\n")
+def test_show_of_a_wrong_spec_prints_nothing(sightx, working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(SPEC + "hiden = [3]\n")
     done = sightx("show", "a.toml")
     assert (done.code, done.out) == (2, "")
     assert done.lines == [

@@ -24,9 +24,9 @@ def test_the_example_of_every_component_validates(title: str) -> None:
     (section,) = data
     table = data[section][0] if isinstance(data[section], list) else data[section]
     assert (section, table.pop("use")) == (entry.component.kind, entry.component.name)
-    made = validate_settings(entry.component, table, REGISTRY)
+    component = validate_settings(entry.component, table, REGISTRY)
     required = {key for key, info in entry.component.model_fields.items() if info.is_required()}
-    assert set(table) == required == made.model_fields_set
+    assert set(table) == required == component.model_fields_set
 
 
 @pytest.mark.parametrize("title", ENTRIES)
@@ -34,11 +34,11 @@ def test_every_default_in_an_example_is_the_default(title: str) -> None:
     entry = ENTRIES[title]
     lines = show_plugin.describe(REGISTRY, entry)["example"].splitlines()
     comments = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
-    said = tomllib.loads("\n".join(comments))
+    defaults = tomllib.loads("\n".join(comments))
     required = tomllib.loads("\n".join(line for line in lines[2:] if not line.startswith("# ")))
-    with_defaults = validate_settings(entry.component, {**required, **said}, REGISTRY)
+    with_defaults = validate_settings(entry.component, {**required, **defaults}, REGISTRY)
     assert with_defaults == validate_settings(entry.component, required, REGISTRY)
-    assert set(said) | set(required) <= set(entry.component.model_fields)
+    assert set(defaults) | set(required) <= set(entry.component.model_fields)
 
 
 def test_a_component_is_shown_with_its_fields(sightx) -> None:
@@ -83,10 +83,10 @@ def test_what_is_unknown_is_met_with_the_nearest(sightx, words: list[str], line:
     assert done.lines[0].startswith(line)
 
 
-def test_of_a_clash_each_owner_is_named(sightx, here: Path) -> None:
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    (here / "mine").mkdir()
-    (here / "mine" / "sightx_test_shown.py").write_text(
+def test_of_a_clash_each_owner_is_named(sightx, working_folder: Path) -> None:
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "mine").mkdir()
+    (working_folder / "mine" / "sightx_test_shown.py").write_text(
         "from sightx.plugin import Loss, Model, hookimpl\n"
         "class Mine(Model):\n    'Mine.'\n    name = 'resnet50'\n    base: Loss\n"
         "@hookimpl\ndef sightx_components(): return [Mine]\n"

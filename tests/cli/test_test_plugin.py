@@ -39,11 +39,11 @@ def sightx_components():
 
 
 @pytest.fixture
-def plugin(here: Path) -> Path:
+def plugin(working_folder: Path) -> Path:
     """A project with one plugin in one file, of which one component is broken."""
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    (here / "mine").mkdir()
-    path = here / "mine" / f"plugin_{abs(hash(str(here))):x}.py"
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "mine").mkdir()
+    path = working_folder / "mine" / f"plugin_{abs(hash(str(working_folder))):x}.py"
     path.write_text(GOOD)
     return path
 
@@ -77,7 +77,7 @@ def test_an_example_makes_the_component(sightx, plugin: Path) -> None:
     )
 
 
-def test_a_kind_narrows(sightx, here: Path) -> None:
+def test_a_kind_narrows(sightx, working_folder: Path) -> None:
     done = sightx("test-plugin", "builtin", "--kind", "normalize")
     assert done.code == 0
     titles = {line.partition(":")[0] for line in done.out.splitlines()[:-1]}
@@ -97,7 +97,7 @@ def test_a_broken_plugin_is_4(sightx, plugin: Path) -> None:
     assert failures == [f"plugin {plugin.stem}: fails: ZeroDivisionError: division by zero"]
 
 
-def test_unknown_names_are_2_with_the_nearest(sightx, here: Path) -> None:
+def test_unknown_names_are_2_with_the_nearest(sightx, working_folder: Path) -> None:
     done = sightx("test-plugin", "buildin")
     line = "error[usage] no plugin or component is called 'buildin'; did you mean 'builtin'?"
     assert (done.code, done.lines) == (2, [line])

@@ -28,7 +28,7 @@ def test_a_valid_spec_says_so_and_exits_0(validate) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         # S01
         ("epoch = 3", "error[unknown-key] training.epoch: unknown key; did you mean 'epochs'?"),
@@ -51,9 +51,9 @@ def test_a_valid_spec_says_so_and_exits_0(validate) -> None:
         ("epochs = {}", "error[wrong-type] training.epochs: is a table, expected an integer"),
     ],
 )  # fmt: skip
-def test_one_wrong_value_is_one_exact_line(validate, line: str, said: str) -> None:
+def test_one_wrong_value_is_one_exact_line(validate, line: str, message: str) -> None:
     done = validate(HEAD + line + REST)
-    assert done == (2, "", f"a.toml:3:1: {said}\n")
+    assert done == (2, "", f"a.toml:3:1: {message}\n")
 
 
 def test_an_integer_is_a_number(validate) -> None:  # S02
@@ -61,7 +61,7 @@ def test_an_integer_is_a_number(validate) -> None:  # S02
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         # S04
         (b'name = "c\xe9"', "a.toml:1:10: error[encoding] not UTF-8 (byte 0xe9 at offset 9); save it as UTF-8"),
@@ -76,12 +76,12 @@ def test_an_integer_is_a_number(validate) -> None:  # S02
         (b"# nothing\n", "a.toml: error[empty] says nothing; a spec has a name, [dataset] and [model]"),
     ],
 )  # fmt: skip
-def test_what_is_no_toml_is_one_line(validate, raw: bytes, said: str) -> None:
-    assert validate(raw) == (2, "", said + "\n")
+def test_what_is_no_toml_is_one_line(validate, raw: bytes, message: str) -> None:
+    assert validate(raw) == (2, "", message + "\n")
 
 
-def test_missing_files_and_folders_are_one_line_each(sightx, here: Path) -> None:  # S09
-    (here / "folder").mkdir()
+def test_missing_files_and_folders_are_one_line_each(sightx, working_folder: Path) -> None:  # S09
+    (working_folder / "folder").mkdir()
     done = sightx("validate", "none.toml", "folder")
     assert done.code == 2
     assert done.lines == [
@@ -91,9 +91,11 @@ def test_missing_files_and_folders_are_one_line_each(sightx, here: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
-def test_a_file_that_may_not_be_read_is_one_line(validate, sightx, here: Path) -> None:  # S09
+def test_a_file_that_may_not_be_read_is_one_line(
+    validate, sightx, working_folder: Path
+) -> None:  # S09
     assert validate(HEAD + REST).code == 0  # so that nothing has to be imported as somebody else
-    (here / "a.toml").chmod(0)
+    (working_folder / "a.toml").chmod(0)
     os.seteuid(65534)
     try:
         done = sightx("validate", "a.toml")
@@ -103,8 +105,10 @@ def test_a_file_that_may_not_be_read_is_one_line(validate, sightx, here: Path) -
     assert done == (2, "", line + "\n")
 
 
-def test_every_problem_of_every_file_is_reported_in_order(validate, here: Path) -> None:  # S08
-    (here / "b.toml").write_text('name = "b"\nsed = 1\n' + REST)
+def test_every_problem_of_every_file_is_reported_in_order(
+    validate, working_folder: Path
+) -> None:  # S08
+    (working_folder / "b.toml").write_text('name = "b"\nsed = 1\n' + REST)
     done = validate(
         """\
 name = "a b"
@@ -145,7 +149,7 @@ degree = 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('[preprocess]\nuse = "resize"', "9:2: error[wrong-type] preprocess: is a table, expected an array of tables; write [[preprocess]]"),
         ('[[loss]]\nuse = "x"', "9:3: error[wrong-type] loss: is an array, expected a table with `use`; write [loss]"),
@@ -156,8 +160,8 @@ degree = 3
         ('[split]\nuse = "grouped"\nvalidation = 0.5\ntest = 0.5', "9:2: error[invalid-value] split: validation and test together must be below 1"),
     ],
 )  # fmt: skip
-def test_tables_and_arrays_say_how_they_are_written(validate, text: str, said: str) -> None:
-    assert validate(HEAD + REST + "\n" + text).err == f"a.toml:{said}\n"
+def test_tables_and_arrays_say_how_they_are_written(validate, text: str, message: str) -> None:
+    assert validate(HEAD + REST + "\n" + text).err == f"a.toml:{message}\n"
 
 
 def test_top_level_values_where_tables_belong(validate) -> None:
@@ -199,8 +203,8 @@ def test_errors_of_overrides_stand_at_the_override(validate) -> None:
     ]  # fmt: skip
 
 
-def test_a_child_process_gives_the_same_lines_and_codes(child, here: Path) -> None:
-    (here / "a.toml").write_text(HEAD + "epoch = 3" + REST)
+def test_a_child_process_gives_the_same_lines_and_codes(child, working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(HEAD + "epoch = 3" + REST)
     done = child("validate", "a.toml")
     line = "a.toml:3:1: error[unknown-key] training.epoch: unknown key; did you mean 'epochs'?"
     assert done == (2, "", line + "\n")

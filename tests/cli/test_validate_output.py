@@ -41,13 +41,17 @@ def test_what_a_check_finds_is_an_error_at_its_place(validate) -> None:
     assert done.err.startswith("a.toml:3:1: error[unknown-monitor] training.monitor: ")
 
 
-def test_the_worst_of_all_files_is_the_exit_code(sightx, here: Path) -> None:
-    (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-    (here / "mine").mkdir()
-    (here / "mine" / "sightx_broken_on_purpose.py").write_text("raise RuntimeError('boom')\n")
-    (here / "good.toml").write_text(HEAD + REST)
-    (here / "wrong.toml").write_text(HEAD + "epochs = 0" + REST)
-    (here / "plugin.toml").write_text(HEAD + REST.replace("simplenet", "sightx-broken:net"))
+def test_the_worst_of_all_files_is_the_exit_code(sightx, working_folder: Path) -> None:
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "mine").mkdir()
+    (working_folder / "mine" / "sightx_broken_on_purpose.py").write_text(
+        "raise RuntimeError('boom')\n"
+    )
+    (working_folder / "good.toml").write_text(HEAD + REST)
+    (working_folder / "wrong.toml").write_text(HEAD + "epochs = 0" + REST)
+    (working_folder / "plugin.toml").write_text(
+        HEAD + REST.replace("simplenet", "sightx-broken:net")
+    )
     done = sightx("validate", "plugin.toml", "good.toml", "wrong.toml")
     assert done.code == 4
     assert [line.split(" ")[0] for line in done.lines] == [
@@ -60,19 +64,19 @@ def test_the_worst_of_all_files_is_the_exit_code(sightx, here: Path) -> None:
     assert sightx("validate", "good.toml", "--strict").code == 2
 
 
-def test_a_problem_of_a_common_base_is_said_once(sightx, here: Path) -> None:
-    (here / "base.toml").write_text(HEAD + "epochs = 0" + REST)
+def test_a_problem_of_a_common_base_is_said_once(sightx, working_folder: Path) -> None:
+    (working_folder / "base.toml").write_text(HEAD + "epochs = 0" + REST)
     for name in ("b.toml", "c.toml"):
-        (here / name).write_text('extends = "base.toml"\n')
+        (working_folder / name).write_text('extends = "base.toml"\n')
     done = sightx("validate", "b.toml", "c.toml")
     assert done.code == 2
     assert [line.partition(": ")[0] for line in done.lines] == ["base.toml:3:1"]
 
 
 @pytest.mark.parametrize("form", ["json", "github", "sarif"])
-def test_what_programs_read_is_all_there_is(sightx, here: Path, form: str) -> None:
-    (here / "a.toml").write_text(HEAD + "epoch = 3" + REST)
-    (here / "b.toml").write_text(WARNS)
+def test_what_programs_read_is_all_there_is(sightx, working_folder: Path, form: str) -> None:
+    (working_folder / "a.toml").write_text(HEAD + "epoch = 3" + REST)
+    (working_folder / "b.toml").write_text(WARNS)
     done = sightx("validate", "--format", form, "a.toml", "b.toml")
     assert (done.code, done.err) == (2, "")
     if form == "github":
@@ -104,17 +108,17 @@ def test_strict_changes_the_status_for_programs_too(validate) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "sentence"),
     [
         ("unknown-key", "no such setting"),
         ("step-unreached", "A check of sightx finds this when it reads the spec."),
         ("list", "\nunknown-key "),
     ],
 )
-def test_explain_needs_no_spec(sightx, code: str, said: str) -> None:
+def test_explain_needs_no_spec(sightx, code: str, sentence: str) -> None:
     done = sightx("validate", "--explain", code)
     assert (done.code, done.err) == (0, "")
-    assert said in done.out
+    assert sentence in done.out
 
 
 def test_explain_of_an_unknown_code_names_the_nearest(sightx) -> None:
@@ -122,12 +126,12 @@ def test_explain_of_an_unknown_code_names_the_nearest(sightx) -> None:
     assert sightx("validate", "--explain", "unknwn-key") == (2, "", line)
 
 
-def on_a_terminal(here: Path, *words: str, **variables: str) -> str:
+def on_a_terminal(working_folder: Path, *words: str, **variables: str) -> str:
     """Return what a command prints to stderr where that is a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", "from sightx.cli.main import main; main()", *words]
     try:
-        subprocess.run(command, stderr=theirs, check=False, cwd=here,
+        subprocess.run(command, stderr=theirs, check=False, cwd=working_folder,
                        stdout=subprocess.DEVNULL, env={**os.environ, **variables})  # fmt: skip
         os.close(theirs)
         text = b""
@@ -145,10 +149,10 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_a_terminal_shows_the_line_and_a_caret(here: Path) -> None:
-    (here / "a.toml").write_text(HEAD + '  epoch = 3 # [2J"' + REST)
+def test_a_terminal_shows_the_line_and_a_caret(working_folder: Path) -> None:
+    (working_folder / "a.toml").write_text(HEAD + '  epoch = 3 # [2J"' + REST)
     line = "a.toml:3:3: {} training.epoch: unknown key; did you mean 'epochs'?\n"
-    plain = on_a_terminal(here, "validate", "a.toml", NO_COLOR="1")
+    plain = on_a_terminal(working_folder, "validate", "a.toml", NO_COLOR="1")
     assert plain == line.format("error[unknown-key]") + '      epoch = 3 # [2J"\n      ^\n'
-    styled = on_a_terminal(here, "validate", "a.toml")
+    styled = on_a_terminal(working_folder, "validate", "a.toml")
     assert line.format("\x1b[31m\x1b[1merror[unknown-key]\x1b[0m") in styled

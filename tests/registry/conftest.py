@@ -1,4 +1,4 @@
-"""Distributions and projects as strangers would write them, on this machine's path for a test."""
+"""Source code of plugins for tests."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def details(table: dict[str, Any], registry: Registry) -> Iterator[tuple[tuple[A
         yield tuple(detail["loc"]), detail["type"]
 
 
-def test_settings_are_read_as_json_is(registry: Registry) -> None:
+def test_settings_are_validated_as_json(registry: Registry) -> None:
     table = {"use": "inner", "width": 5, "rates": [1, 2.5], "file": "a/b", "size": [3, 4]}
     model = validate_settings(Root, {"model": table}, registry).model
     assert model == Inner(width=5, rates=(1.0, 2.5), file=Path("a/b"), size=(3, 4))
@@ -105,7 +105,7 @@ def test_settings_are_read_as_json_is(registry: Registry) -> None:
         ("file", 3, "string_type"), ("unknown", 3, "extra_forbidden"),
     ],
 )  # fmt: skip
-def test_nothing_is_coerced_and_nothing_unknown_is_taken(
+def test_values_are_not_coerced_and_unknown_keys_are_refused(
     registry: Registry, key: str, value: Any, kind: str
 ) -> None:
     assert list(details({"use": "inner", key: value}, registry)) == [(("model", key), kind)]
@@ -119,7 +119,7 @@ def test_a_number_that_is_not_finite_is_refused(registry: Registry) -> None:
     ]
 
 
-def test_components_hold_components_and_errors_have_their_whole_path(registry: Registry) -> None:
+def test_errors_in_nested_components_have_the_full_path(registry: Registry) -> None:
     good = {"use": "outer", "inner": {"use": "inner", "width": 2}, "more": [{"use": "special"}]}
     model = validate_settings(Root, {"model": good}, registry).model
     assert model == Outer(inner=Inner(width=2), more=(Special(),))
@@ -138,7 +138,7 @@ def test_components_hold_components_and_errors_have_their_whole_path(registry: R
     ]
 
 
-def test_a_field_of_a_narrower_class_takes_only_its_subclasses(registry: Registry) -> None:
+def test_a_field_of_a_narrower_class_accepts_only_its_subclasses(registry: Registry) -> None:
     good = validate_settings(
         Root, {"model": {"use": "picky", "inner": {"use": "member"}}}, registry
     )
@@ -159,7 +159,7 @@ def test_a_component_is_immutable_hashable_and_can_be_pickled(registry: Registry
     assert again.use == "test:inner"
 
 
-def test_a_component_knows_the_name_that_finds_it(registry: Registry) -> None:
+def test_a_component_keeps_the_use_of_its_table(registry: Registry) -> None:
     assert Inner().use == "inner"
     assert validate_settings(Root, {"model": {"use": "inner"}}, registry).model == Inner()
     assert (
@@ -168,7 +168,7 @@ def test_a_component_knows_the_name_that_finds_it(registry: Registry) -> None:
     )
 
 
-def test_a_made_component_is_taken_as_it_is() -> None:
+def test_a_component_object_is_accepted_as_a_value() -> None:
     assert Outer(inner=Inner(width=7)).inner == Inner(width=7)
     with pytest.raises(ValidationError):
         Outer(inner=3)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_the_class_of_a_table_is_found_inside_its_annotation() -> None:
     assert table_class(dict[str, int]) is None
 
 
-def test_call_offers_just_what_a_function_declares() -> None:
+def test_call_declared_passes_only_declared_arguments() -> None:
     def two(a: int, *, seed: int) -> tuple[int, int]:
         return a, seed
 
@@ -192,7 +192,7 @@ def test_call_offers_just_what_a_function_declares() -> None:
         call_declared(two, 1, size=3)
 
 
-def test_call_knows_methods_functions_and_other_callables() -> None:
+def test_call_declared_accepts_methods_functions_and_other_callables() -> None:
     class Thing:
         def method(self, seed: int) -> int:
             return seed
@@ -220,7 +220,7 @@ def test_call_knows_methods_functions_and_other_callables() -> None:
         assert call_declared(partial(thing.method, 5), size=3) == 5
 
 
-def test_every_kind_is_a_component_without_a_name() -> None:
+def test_kinds_are_components_without_a_name() -> None:
     assert issubclass(Model, Component)
     assert not hasattr(Model, "name")
 

@@ -24,12 +24,12 @@ def test_the_contract_is_what_the_design_says() -> None:
     assert signatures(hooks.PluginHooks) == PLUGIN_HOOKS
 
 
-def test_a_hooks_docstring_begins_with_when() -> None:
+def test_the_docstring_of_a_hook_begins_with_when() -> None:
     for name in signatures(hooks.PluginHooks):
         assert (getattr(hooks.PluginHooks, name).__doc__ or "").startswith("When "), name
 
 
-def test_the_public_marker_is_the_one_that_the_hooks_know() -> None:
+def test_the_public_marker_is_that_of_the_hooks() -> None:
     assert hookimpl is hooks.hookimpl
 
 

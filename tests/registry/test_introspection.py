@@ -103,7 +103,7 @@ class Whole(Settings):
     group: tuple[ParamGroup, ...] = (ParamGroup(match=("a",), lr=0.5),)
     nothing: Path | None = None
     place: Path = Path("here")
-    made: tuple[int, ...] = Field(default_factory=lambda: (1, 2))
+    created: tuple[int, ...] = Field(default_factory=lambda: (1, 2))
 
 
 def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() -> None:
@@ -114,7 +114,7 @@ def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() ->
     assert found["group"].default == [{"match": ["a"], "lr": 0.5}]
     assert found["place"].default == "here"
     assert found["nothing"].default is None
-    assert found["made"].default == [1, 2]
+    assert found["created"].default == [1, 2]
 
 
 class Documented(Settings):

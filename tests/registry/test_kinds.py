@@ -41,7 +41,7 @@ def test_every_kind_is_a_section_of_an_experiment() -> None:
 
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.kind)
-def test_every_kind_and_each_of_its_methods_says_what_it_is_for(cls: type) -> None:
+def test_every_kind_and_its_methods_have_docstrings(cls: type) -> None:
     assert cls.__doc__
     public = [item for name, item in vars(cls).items() if callable(item) and name[0] != "_"]
     assert all(item.__doc__ for item in public)
@@ -54,7 +54,7 @@ def test_every_built_in_field_has_a_description() -> None:
         assert set(field_descriptions(cls)) == set(cls.model_fields), cls
 
 
-def test_warm_up_rises_to_the_full_rate_and_leaves_the_rest() -> None:
+def test_warmup_rises_to_the_full_rate_and_then_has_no_effect() -> None:
     class Half(sightx.plugin.Scheduler):
         """Half."""
 
@@ -71,7 +71,7 @@ def test_warm_up_rises_to_the_full_rate_and_leaves_the_rest() -> None:
     assert rates == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
 
 
-def test_a_model_without_published_weights_says_so() -> None:
+def test_a_model_without_published_weights_raises() -> None:
     class Bare(sightx.plugin.Model):
         """Bare."""
 

@@ -51,7 +51,7 @@ def command(folder: Path, *words: str, **variables: str) -> subprocess.Completed
     )  # fmt: skip
 
 
-def test_an_installed_distribution_brings_its_component(
+def test_an_installed_distribution_provides_its_component(
     tmp_path: Path, install: Install, component: Source
 ) -> None:
     install("sx-tiny", component("tiny"), version="2.5")
@@ -89,7 +89,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_plugin_is_recorded_and_hurts_only_who_needs_it(
+def test_a_broken_plugin_is_recorded_and_only_specs_that_need_it_fail(
     tmp_path: Path, install: Install, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:  # P01, P02, P03, P06
     code, error = FAULTS[fault]
@@ -112,7 +112,7 @@ def test_a_broken_plugin_is_recorded_and_hurts_only_who_needs_it(
     assert "--debug" in problem.hint
 
 
-def test_the_command_line_warns_once_or_fails_with_4(
+def test_a_command_warns_once_of_a_broken_plugin_or_exits_with_4(
     tmp_path: Path, install: Install
 ) -> None:  # P01, P02, P03, P12
     folder = install("sx-exits", "import sys\nprint('seen', file=sys.stderr)\nsys.exit(3)")
@@ -136,7 +136,7 @@ def test_the_command_line_warns_once_or_fails_with_4(
     assert "seen" not in none.stderr
 
 
-def test_without_plugins_no_stranger_is_imported(
+def test_no_plugin_is_imported_if_plugins_are_switched_off(
     tmp_path: Path, install: Install, component: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # P12
     install("sx-off", component("off"))
@@ -147,14 +147,14 @@ def test_without_plugins_no_stranger_is_imported(
     assert "sightx_test_sx_off" not in sys.modules
 
 
-def test_a_spec_never_names_a_path_to_code(tmp_path: Path) -> None:  # P12
+def test_a_spec_cannot_name_a_path_to_code(tmp_path: Path) -> None:  # P12
     (tmp_path / "evil.py").write_text("raise SystemExit(9)")
     for use in ("evil.py", "./evil.py", "evil:main", str(tmp_path / "evil.py")):
         with pytest.raises(UnknownComponentError, match="no model is called"):
             registry(tmp_path).find("model", use)
 
 
-def test_a_clash_names_both_owners_whatever_the_order_of_folders(
+def test_a_clash_names_both_owners_for_any_order_of_folders(
     tmp_path: Path, install: Install, component: Source
 ) -> None:  # P04
     for name in ("sx-one", "sx-two", "sx-three"):
@@ -174,7 +174,7 @@ def test_a_clash_names_both_owners_whatever_the_order_of_folders(
     assert registry(tmp_path).find("model", "sx-two:twin").__module__ == "sightx_test_sx_two"
 
 
-def test_a_clash_is_4_only_for_the_spec_that_names_it(
+def test_a_clash_exits_with_4_only_for_specs_that_use_the_name(
     tmp_path: Path, install: Install, component: Source
 ) -> None:  # P04, P05
     install("sx-copy", component("resnet50"))
@@ -186,7 +186,7 @@ def test_a_clash_is_4_only_for_the_spec_that_names_it(
     assert type(own.model).__module__.startswith("sightx.builtin")
 
 
-def test_an_experiment_that_names_an_owner_is_whole_again_from_its_tables(
+def test_an_experiment_that_names_an_owner_is_equal_when_read_from_its_tables(
     tmp_path: Path, install: Install, component: Source
 ) -> None:
     install("sx-copy", component("resnet50"))
@@ -211,7 +211,7 @@ def test_two_distributions_with_one_entry_point_name_are_both_loaded(
 
 
 @pytest.mark.parametrize("spelling", ["sx-again", "SX_Again"])
-def test_a_distribution_that_is_there_twice_is_shadowed_by_the_first(
+def test_the_second_installation_of_a_distribution_is_shadowed(
     tmp_path: Path, install: Install, component: Source, spelling: str
 ) -> None:
     older = install("sx-again", component("again"), version="1.0")
@@ -234,7 +234,7 @@ def test_a_distribution_that_is_there_twice_is_shadowed_by_the_first(
     assert found.names("model").count("again") == 1
 
 
-def test_a_folder_that_is_on_the_path_twice_is_one(
+def test_a_folder_that_is_on_the_path_twice_counts_once(
     tmp_path: Path, install: Install, component: Source
 ) -> None:
     folder = install("sx-double", component("double"))
@@ -248,7 +248,7 @@ def test_a_folder_that_is_on_the_path_twice_is_one(
     assert [p.state for p in found.plugins if p.distribution == "sx-double"] == ["loaded"]
 
 
-def test_entry_points_that_cannot_be_read_break_only_their_distribution(
+def test_unreadable_entry_points_break_only_their_distribution(
     tmp_path: Path, install: Install
 ) -> None:
     folder = install("sx-torn", "")
@@ -259,7 +259,7 @@ def test_entry_points_that_cannot_be_read_break_only_their_distribution(
     assert found.names("model")
 
 
-def test_wrong_parameters_of_a_plugin_are_2_at_their_place(
+def test_a_wrong_setting_of_a_plugin_exits_with_2_at_its_position(
     tmp_path: Path, install: Install
 ) -> None:  # P08
     code = '''
@@ -287,7 +287,7 @@ def sightx_components():
     assert "deep" in [item["name"] for item in json.loads(listed.stdout)["components"]]
 
 
-def test_a_validator_or_a_trait_that_crashes_is_its_plugins_failure(
+def test_a_crash_of_a_validator_or_of_traits_is_a_failure_of_the_plugin(
     tmp_path: Path, install: Install
 ) -> None:
     code = '''

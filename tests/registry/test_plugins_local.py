@@ -1,4 +1,4 @@
-"""The plugins of a project's own folders."""
+"""Plugins in the folders of a project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def registry(tmp_path: Path, *folders: Path) -> Registry:
     return loading.load_registry(Project(tmp_path, plugins=folders))
 
 
-def test_a_project_brings_modules_and_packages(tmp_path: Path, component: Source) -> None:
+def test_a_project_provides_modules_and_packages(tmp_path: Path, component: Source) -> None:
     folder = tmp_path / "mine"
     (folder / "sightx_test_package").mkdir(parents=True)
     (folder / "sightx_test_module.py").write_text(component("from-module"))
@@ -36,7 +36,7 @@ def test_a_project_brings_modules_and_packages(tmp_path: Path, component: Source
 
 
 @pytest.mark.parametrize("name", ["random", "statistics", "this", "sys", "pytest"])
-def test_a_module_may_not_take_the_name_of_another(
+def test_a_module_must_not_have_the_name_of_another(
     tmp_path: Path, component: Source, name: str
 ) -> None:
     folder = tmp_path / "mine"
@@ -54,7 +54,7 @@ def test_a_module_may_not_take_the_name_of_another(
     assert f"plugin {name} is shadowed: the name {name!r} is taken by " in str(caught.value)
 
 
-def test_of_two_folders_with_one_name_the_second_is_shadowed(
+def test_the_second_of_two_modules_with_one_name_is_shadowed(
     tmp_path: Path, component: Source
 ) -> None:
     for folder, name in (("one", "sx-first"), ("two", "sx-second")):
@@ -66,7 +66,7 @@ def test_of_two_folders_with_one_name_the_second_is_shadowed(
     assert "sx-second" not in found.names("model")
 
 
-def test_a_folder_of_plugins_never_hides_what_others_import(tmp_path: Path) -> None:
+def test_a_plugin_folder_does_not_hide_other_modules(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "wave.py").write_text("raise RuntimeError('not the standard library')")
@@ -82,7 +82,7 @@ def test_a_folder_of_plugins_never_hides_what_others_import(tmp_path: Path) -> N
     assert str(tmp_path) not in done.stdout
 
 
-def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
+def test_a_missing_plugin_folder_is_reported(tmp_path: Path) -> None:
     plugin = registry(tmp_path, tmp_path / "nowhere").plugins[-1]
     assert (plugin.name, plugin.state) == ("nowhere", "broken")
     assert plugin.error == "FileNotFoundError: the folder does not exist"

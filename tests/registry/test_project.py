@@ -19,7 +19,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "project"
 
 
-def test_the_nearest_pyproject_with_our_table_is_found_upward(root: Path) -> None:
+def test_the_nearest_pyproject_with_the_table_is_the_project(root: Path) -> None:
     (root / "pyproject.toml").write_text(
         '[tool.sightx]\nplugins = ["mine", "/abs"]\nobservers = ["curves"]\nruns = "out"\n'
     )
@@ -40,7 +40,7 @@ def test_without_a_project_the_folder_is_the_root_and_runs_are_in_the_working_di
     assert found.runs == tmp_path / "elsewhere" / "runs"
 
 
-def test_the_local_file_says_places_execution_and_runs(
+def test_the_local_file_sets_places_execution_and_runs(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "pyproject.toml").write_text('[tool.sightx]\nruns = "out"\n')
@@ -68,7 +68,7 @@ def test_a_variable_wins_over_the_local_file(
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "line"),
     [
         ("pyproject.toml", '[tool.sightx]\nplugin = ["a"]\n', "2:1: error[unknown-key] plugin: unknown key; did you mean 'plugins'?"),
         ("pyproject.toml", '[tool.sightx]\nplugins = "a"\n', "2:1: error[wrong-type] plugins: 'a' is a string, expected an array"),
@@ -82,16 +82,16 @@ def test_a_variable_wins_over_the_local_file(
         ("sightx.local.toml", "execution = 'cpu'\n", "1:1: error[wrong-type] execution: 'cpu' is a string, expected a table"),
     ],
 )  # fmt: skip
-def test_what_may_not_be_said_is_one_line_with_a_place(
-    root: Path, name: str, text: str, said: str
+def test_a_wrong_setting_is_one_line_with_a_position(
+    root: Path, name: str, text: str, line: str
 ) -> None:
     (root / name).write_text(text)
     with pytest.raises(SpecError) as caught:
         project.find_project(root)
-    assert str(caught.value) == f"{root / name}:{said}"
+    assert str(caught.value) == f"{root / name}:{line}"
 
 
-def test_a_pyproject_without_tools_is_none_of_ours(root: Path) -> None:
+def test_a_pyproject_without_the_table_is_ignored(root: Path) -> None:
     for text in ("tool = 3\n", "[build-system]\n", ""):
         (root / "pyproject.toml").write_text(text)
         assert project.find_project(root).plugins == ()

@@ -35,7 +35,7 @@ def local(folder: Path, name: str) -> Plugin:
     return Plugin(Path(name).stem, str(folder / name))
 
 
-def test_the_built_ins_are_hashed_over_all_of_sightx() -> None:
+def test_the_hash_of_the_built_ins_covers_all_files_of_sightx() -> None:
     builtin = loading.load_registry(Project(ROOT)).plugins[0]
     files = [
         path.relative_to(ROOT).as_posix()
@@ -47,7 +47,7 @@ def test_the_built_ins_are_hashed_over_all_of_sightx() -> None:
     assert provenance.source_hash(builtin) == provenance.source_hash(builtin)
 
 
-def test_a_projects_file_counts_with_what_is_private_beside_it(tmp_path: Path) -> None:
+def test_the_hash_of_a_project_module_covers_private_files_next_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "mine.py").write_text("a = 1\n")
@@ -63,7 +63,9 @@ def test_a_projects_file_counts_with_what_is_private_beside_it(tmp_path: Path) -
     assert fresh(local(folder, "mine.py")) not in (before, helped)
 
 
-def test_what_a_projects_file_names_and_data_beside_it_count(tmp_path: Path) -> None:
+def test_the_hash_of_a_project_module_covers_what_it_mentions_and_data_files(
+    tmp_path: Path,
+) -> None:
     write = {
         "mine.py": "def apply(image):\n    from other import f\n",
         "other.py": "import deep.net\n",
@@ -80,7 +82,9 @@ def test_what_a_projects_file_names_and_data_beside_it_count(tmp_path: Path) -> 
     assert fresh(local(tmp_path, "alone.py")) == by_hand(tmp_path, "alone.py", *mine)
 
 
-def test_a_large_file_counts_by_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_size_and_time_of_a_large_file_are_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "weights.bin").write_bytes(b"1" * 11)
     monkeypatch.setattr(provenance, "_LARGE_FILE", 10)
@@ -90,7 +94,7 @@ def test_a_large_file_counts_by_its_state(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_hash_is_of_the_code_that_was_imported(tmp_path: Path) -> None:
-    """Who edits a plugin while a process runs does not change what the process does."""
+    """Editing a plugin does not change the code of a running process."""
     file = tmp_path / "sightx_test_edited.py"
     file.write_text(LOSS)
     project, imported = Project(tmp_path, plugins=(tmp_path,)), by_hand(tmp_path, file.name)
@@ -108,7 +112,7 @@ def test_the_hash_is_of_the_code_that_was_imported(tmp_path: Path) -> None:
     del sys.modules["sightx_test_edited"]
 
 
-def test_the_same_content_elsewhere_is_the_same_and_one_byte_is_not(tmp_path: Path) -> None:
+def test_the_hash_depends_on_every_byte_but_not_on_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "one"
     (folder / "pack" / "deep").mkdir(parents=True)
     (folder / "pack" / "__init__.py").write_text("")
@@ -134,13 +138,13 @@ def test_the_same_content_elsewhere_is_the_same_and_one_byte_is_not(tmp_path: Pa
 
 
 def record(folder: Path, *files: str) -> None:
-    """Write what an installer records of its files."""
+    """Write the RECORD of an installer."""
     info = next(folder.glob("*.dist-info"))
     names = [*files, f"{info.name}/METADATA", f"{info.name}/RECORD"]
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in names))
 
 
-def test_an_installed_distribution_counts_as_a_whole(
+def test_the_hash_of_a_distribution_covers_all_its_files(
     tmp_path: Path, install: Install, component: Source
 ) -> None:
     folder = install("sx-whole", component("whole"))
@@ -156,10 +160,10 @@ def test_an_installed_distribution_counts_as_a_whole(
     assert fresh(plugin) == by_hand(folder, module, "sx_beside.py")
 
 
-def test_an_editable_install_is_as_good_as_a_copy(
+def test_an_editable_install_has_the_hash_of_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, component: Source
 ) -> None:
-    """The source lies elsewhere, in a package below a namespace."""
+    """The source is in another folder, in a package below a namespace."""
     source, site = tmp_path / "src", tmp_path / "site"
     package = source / "sightx_test_space" / "pack"
     package.mkdir(parents=True)
@@ -201,7 +205,7 @@ def sightx_components():
 '''
 
 
-def test_a_run_records_whose_code_it_ran(spec: Path, tmp_path: Path) -> None:
+def test_a_run_records_the_provenance_of_its_components(spec: Path, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "sightx_test_recorded.py").write_text(LOSS)
@@ -227,7 +231,7 @@ class Unregistered(sightx.plugin.Loss):
     name = "unregistered"
 
 
-def test_one_that_no_plugin_has_brought_is_known_by_its_module() -> None:
+def test_a_component_without_a_plugin_has_the_provenance_of_its_module() -> None:
     for registry in (None, loading.load_registry(Project(ROOT))):
         found = provenance.component_origin(Unregistered(), registry)
         assert (found["plugin"], found["module"]) == ("", __name__)

@@ -37,7 +37,7 @@ def test_a_component_is_found_by_kind_and_name_and_owner() -> None:
     assert registry.find_entry("model", "tiny").plugin.distribution == "dist"
 
 
-def test_a_miss_says_the_nearest_and_all() -> None:
+def test_an_unknown_name_suggests_the_closest_and_lists_all() -> None:
     registry = Registry()
     registry.add(MINE, [named(Model, "resnet"), named(Model, "simplenet"), named(Loss, "mse")])
     assert miss(registry, "model", "resnett") == (
@@ -63,7 +63,7 @@ def test_broken_plugins_are_warnings_and_keep_their_cause() -> None:
     assert message == "no model is called 'x'; plugin mine is broken: ValueError: two lines"
 
 
-def test_entries_come_by_kind_and_name_with_their_first_line() -> None:
+def test_entries_are_sorted_by_kind_and_name() -> None:
     registry = Registry()
     registry.add(MINE, [named(Loss, "b"), named(Loss, "a"), named(Model, "z")])
     assert [entry.component.name for entry in registry.entries()] == ["z", "a", "b"]
@@ -73,7 +73,7 @@ def test_entries_come_by_kind_and_name_with_their_first_line() -> None:
     assert described["plugins"][0]["state"] == "loaded"
 
 
-def test_an_entry_knows_the_line_of_its_class() -> None:
+def test_an_entry_has_the_file_and_line_of_its_class() -> None:
     registry = Registry()
 
     class Here(Model):
@@ -87,7 +87,7 @@ def test_an_entry_knows_the_line_of_its_class() -> None:
     assert "class Here" in Path(__file__).read_text().splitlines()[int(line) - 1]
 
 
-def test_names_are_sorted_as_people_count() -> None:
+def test_numbers_in_names_are_sorted_by_value() -> None:
     registry = Registry()
     names = ["b2", "a10", "a9", "a", "a9-x"]
     registry.add(MINE, [named(Model, name) for name in names])
@@ -95,7 +95,7 @@ def test_names_are_sorted_as_people_count() -> None:
     assert found == ["a", "a9", "a9-x", "a10", "b2"]
 
 
-def test_a_record_says_everything_about_a_component() -> None:
+def test_a_component_is_described_with_its_plugin_and_clashes() -> None:
     registry = Registry()
     registry.add(Plugin("point", "m", "dist", "1.5"), [named(Loss, "same", revision=3)])
     registry.add(MINE, [named(Loss, "same"), named(Loss, "own")])
@@ -121,7 +121,7 @@ def test_a_plugin_whose_commands_fail_is_broken_and_others_are_not() -> None:
     assert [plugin.error for plugin in registry.broken] == ["SystemExit: 3"]
 
 
-def test_every_built_in_is_where_inspect_says_it_is() -> None:
+def test_the_location_of_every_built_in_is_that_of_inspect() -> None:
     for entry in loading.load_registry(Project(Path("/"))).entries():
         cls = entry.component
         expected = f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
@@ -140,7 +140,7 @@ else:
 """
 
 
-def test_a_class_that_stands_twice_is_left_to_inspect(
+def test_a_class_that_is_defined_twice_is_located_by_inspect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sightx_test_source.py").write_text(TWICE)
@@ -152,6 +152,6 @@ def test_a_class_that_stands_twice_is_left_to_inspect(
     del sys.modules["sightx_test_source"]
 
 
-def test_a_class_without_source_is_known_by_its_module() -> None:
+def test_the_location_of_a_class_without_source_is_its_module() -> None:
     assert source_location(type("Made", (), {"__module__": __name__})) == __name__
     assert source_location(int) == "builtins"

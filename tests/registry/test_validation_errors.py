@@ -45,7 +45,7 @@ class Whole(Settings):
         return value
 
 
-def said(data: dict[str, Any]) -> list[str]:
+def explain(data: dict[str, Any]) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         validate_settings(Whole, data)
 
@@ -82,19 +82,19 @@ def said(data: dict[str, Any]) -> list[str]:
         ({"part": [{"match": "a", "zzz": 1}]}, "f:3: error[unknown-key] part.0.zzz: unknown key; known: match"),
     ],
 )  # fmt: skip
-def test_each_finding_is_one_plain_line(data: dict[str, Any], line: str) -> None:
-    assert said(data) == [line]
+def test_each_error_is_one_line(data: dict[str, Any], line: str) -> None:
+    assert explain(data) == [line]
 
 
-def test_two_branches_of_a_union_are_one_problem_and_two_keys_are_two() -> None:
-    found = said({"size": True, "number": True})
+def test_the_branches_of_a_union_are_one_problem() -> None:
+    found = explain({"size": True, "number": True})
     assert found == [
         "[wrong-type] number: true is a boolean, expected an integer",
         "[wrong-type] size: true is a boolean, expected an integer or an array",
     ]
 
 
-def test_failures_are_sorted_by_place_and_a_plugins_is_4() -> None:
+def test_problems_are_sorted_by_position_and_those_of_plugins_raise_plugin_errors() -> None:
     late, early = Problem("a", "late", file="f", line=10), Problem("b", "early", file="f", line=9)
     assert spec_failure([late, early]).problems == (early, late)
     assert isinstance(spec_failure([late]), SpecError)
@@ -102,7 +102,7 @@ def test_failures_are_sorted_by_place_and_a_plugins_is_4() -> None:
     assert isinstance(spec_failure([Problem("broken-plugin", "x")]), PluginError)
 
 
-def test_values_are_shown_as_toml_and_cut() -> None:
+def test_values_are_shown_as_in_toml_and_shortened() -> None:
     assert [format_value(value) for value in (True, 1.0, "a", None)] == [
         "true",
         "1.0",

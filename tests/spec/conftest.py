@@ -1,4 +1,4 @@
-"""Little specs, read from files in a folder of their own."""
+"""Small specs, written to a temporary folder and loaded."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ use = "simplenet"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of specs, which is the working directory, too."""
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of specs, which is also the working directory."""
     (tmp_path / "specs").mkdir()
     monkeypatch.chdir(tmp_path / "specs")
     return tmp_path / "specs"
 
 
 @pytest.fixture
-def resolve(here: Path) -> Callable[..., Experiment]:
+def resolve(working_folder: Path) -> Callable[..., Experiment]:
     """Write `a.toml`, by default a minimal one, and load it."""
 
     def call(text: str = MINIMAL, *overrides: str, name: str = "a.toml") -> Experiment:
-        (here / name).write_text(text)
+        (working_folder / name).write_text(text)
         return load(name, overrides)
 
     return call
@@ -39,7 +39,7 @@ def resolve(here: Path) -> Callable[..., Experiment]:
 
 @pytest.fixture
 def failures(resolve: Callable[..., Experiment]) -> Callable[..., list[str]]:
-    """Return the lines that a spec fails with."""
+    """Load a spec, and return the lines of the error that it raises."""
 
     def call(text: str, *overrides: str) -> list[str]:
         with pytest.raises(SightXError) as caught:

@@ -46,8 +46,8 @@ def fails(table=None):
     yield Finding("model", "found before it fails")
     raise KeyError("k")
 
-def says():
-    raise DataError(Problem("no-cats", "said by itself"))
+def raises():
+    raise DataError(Problem("no-cats", "raised by itself"))
 
 RULES = {
     "odd": Check("odd", "odd angles", of_spec),
@@ -66,7 +66,7 @@ def sightx_checks():
 
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
-    """Load a spec of a project whose plugin brings the named checks; the built-in ones go."""
+    """Load a spec of a project whose plugin provides the named checks; drop the built-in ones."""
     before = set(sys.modules), list(sys.path)
     monkeypatch.chdir(tmp_path)
 
@@ -75,10 +75,10 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         (tmp_path / "rules").mkdir()
         (tmp_path / "rules" / f"{PLUGIN}.py").write_text(f"CODES = {names}\n{RULES}")
         (tmp_path / "a.toml").write_text(SPEC.format(allow=allow))
-        made = load("a.toml")
-        brought = made.context.registry.checks
-        brought[:] = [(check, plugin) for check, plugin in brought if plugin.name == PLUGIN]
-        return made
+        loaded = load("a.toml")
+        registered = loaded.context.registry.checks
+        registered[:] = [(check, plugin) for check, plugin in registered if plugin.name == PLUGIN]
+        return loaded
 
     yield call
     sys.path[:] = before[1]
@@ -91,32 +91,32 @@ def lines(problems: list[Problem]) -> list[str]:
     return [str(problem) for problem in problems]
 
 
-def test_what_a_check_finds_stands_at_its_place_and_fails_the_spec(experiment) -> None:
+def test_a_finding_fails_the_spec_at_its_position(experiment) -> None:
     with pytest.raises(SpecError) as caught:
         experiment("odd")
     line = "a.toml:11:1: error[odd] augment.1.degrees: 3.0 is odd; take 4"
     assert str(caught.value) == line
 
 
-def test_warnings_are_logged_and_stand_at_the_nearest_table(experiment, caplog) -> None:
+def test_warnings_are_logged_with_the_nearest_position(experiment, caplog) -> None:
     with caplog.at_level(logging.WARNING, "sightx"):
-        made = experiment("careful")
-    said = [
+        loaded = experiment("careful")
+    expected = [
         "a.toml:1:1: warning[careful] optimizer.lr: beware",
         "a.toml:1:1: warning[careful] nothing.here: beware",
         "a.toml:5:2: warning[careful] model: beware",
     ]
-    assert caplog.messages == said
-    assert sorted(lines(checks.run_checks(made, made.context, "spec"))) == sorted(said)
+    assert caplog.messages == expected
+    assert sorted(lines(checks.run_checks(loaded, loaded.context, "spec"))) == sorted(expected)
 
 
-def test_each_stage_runs_its_own_checks_with_what_they_declare(experiment) -> None:
-    made = experiment("careful", "many", "which")
-    assert lines(checks.run_checks(made, made.context, "data", table="a table")) == [
+def test_each_stage_runs_its_checks_with_the_arguments_they_declare(experiment) -> None:
+    loaded = experiment("careful", "many", "which")
+    assert lines(checks.run_checks(loaded, loaded.context, "data", table="a table")) == [
         "a.toml:3:2: error[many] dataset: a has a table"
     ]
     assert lines(
-        checks.run_checks(made, made.context, "device", table="a table", device="cpu")
+        checks.run_checks(loaded, loaded.context, "device", table="a table", device="cpu")
     ) == ["a.toml:1:1: error[which] execution.device: it is cpu"]
 
 
@@ -124,34 +124,36 @@ def test_each_stage_runs_its_own_checks_with_what_they_declare(experiment) -> No
     ("code", "stage", "error"), [("many", "data", DataError), ("which", "device", ResourceError)]
 )
 def test_the_errors_of_a_stage_have_its_exit_code(experiment, code, stage, error) -> None:
-    made = experiment(code)
+    loaded = experiment(code)
     with pytest.raises(error) as caught:
-        checks.enforce_checks(made, made.context, stage, table="t", device="cpu")
+        checks.enforce_checks(loaded, loaded.context, stage, table="t", device="cpu")
     assert [problem.code for problem in caught.value.problems] == [code]
 
 
-def test_what_is_allowed_is_silent(experiment, caplog) -> None:
-    made = experiment("careful", "many", allow='"careful", "many"')
-    assert lines(checks.run_checks(made, made.context, "spec")) == []
+def test_an_allowed_warning_is_not_reported(experiment, caplog) -> None:
+    loaded = experiment("careful", "many", allow='"careful", "many"')
+    assert lines(checks.run_checks(loaded, loaded.context, "spec")) == []
     assert [m for m in caplog.messages if "unknown-code" not in m] == []
     assert "is the code of an error, which cannot be allowed" in caplog.text
     # An error is no matter of taste.
-    assert [p.code for p in checks.run_checks(made, made.context, "data", table="t")] == ["many"]
+    assert [p.code for p in checks.run_checks(loaded, loaded.context, "data", table="t")] == [
+        "many"
+    ]
 
 
 def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
-    made = experiment("fails")
-    found = checks.run_checks(made, made.context, "data", table="a table")
+    loaded = experiment("fails")
+    found = checks.run_checks(loaded, loaded.context, "data", table="a table")
     assert str(next(problem for problem in found if problem.code == "broken-plugin")) == (
         "error[broken-plugin] the check 'fails' of sightx_test_rules failed: KeyError: 'k'; "
         "sightx list-plugins shows where it is from"
     )
     with pytest.raises(PluginError) as caught:
-        checks.enforce_checks(made, made.context, "data", table="a table")
+        checks.enforce_checks(loaded, loaded.context, "data", table="a table")
     assert caught.value.exit_code == 4
 
 
-def test_a_check_may_raise_what_sightx_expects(experiment) -> None:
-    made = experiment("says")
-    with pytest.raises(DataError, match="said by itself"):
-        checks.enforce_checks(made, made.context, "data", table="a table")
+def test_a_check_may_raise_an_expected_error(experiment) -> None:
+    loaded = experiment("says")
+    with pytest.raises(DataError, match="raised by itself"):
+        checks.enforce_checks(loaded, loaded.context, "data", table="a table")

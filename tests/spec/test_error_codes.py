@@ -81,13 +81,13 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 USED = {code for tree in TREES.values() for code in given(tree)} - INNER
 
 
-def test_every_code_of_the_package_is_explained_and_none_is_dead() -> None:
+def test_every_code_of_the_package_is_explained_and_used() -> None:
     known = set(error_codes.catalogue())
     assert sorted(USED - known) == [], "explain them in sightx/spec/error_codes.toml"
     assert sorted(known - USED) == [], "nothing gives these any more"
 
 
-def test_every_way_to_give_a_code_is_found() -> None:
+def test_all_ways_to_give_a_code_are_recognised() -> None:
     tree = ast.parse(
         'Problem("a", "m")\nProblem(code="b", message="m")\nPydanticCustomError("c", "m")\n'
         'def _fail(file, code): pass\n_fail("file", "d")\n_fail("file", code="e")\n'
@@ -99,7 +99,7 @@ def test_every_way_to_give_a_code_is_found() -> None:
     assert list(raised(tree)) == [("i", 2), ("j", 2)]
 
 
-def test_every_code_says_the_exit_codes_of_the_errors_that_carry_it() -> None:
+def test_every_code_has_the_exit_codes_of_its_errors() -> None:
     known = error_codes.catalogue()
     found = {pair for tree in TREES.values() for pair in raised(tree)}
     assert len(found) > 40
@@ -142,7 +142,7 @@ def test_a_code_is_explained(registry: Registry) -> None:
     )
 
 
-def test_the_codes_of_checks_are_explained_by_the_checks(registry: Registry) -> None:
+def test_codes_of_checks_are_explained_by_their_reasons(registry: Registry) -> None:
     assert error_codes.explain("no-cats", registry) == (
         "no-cats\n"
         "  Cats are no fish.\n"
@@ -175,15 +175,13 @@ def test_all_codes_are_listed(registry: Registry) -> None:
         ("xyzzy", "sightx validate --explain list shows all codes"),
     ],
 )
-def test_an_unknown_code_is_answered_by_the_nearest(
-    registry: Registry, word: str, hint: str
-) -> None:
+def test_an_unknown_code_suggests_the_closest(registry: Registry, word: str, hint: str) -> None:
     with pytest.raises(SpecError) as caught:
         error_codes.explain(word, registry)
     assert str(caught.value) == f"error[usage] no code is called {word!r}; {hint}"
 
 
-def test_the_page_of_the_docs_is_what_the_module_prints() -> None:
+def test_the_page_of_the_docs_is_up_to_date() -> None:
     command = [sys.executable, "-m", "sightx.spec.error_codes"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (ROOT / "docs" / "codes.md").read_text() == done.stdout

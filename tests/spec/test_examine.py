@@ -13,14 +13,14 @@ GRADED = 'name = "a"\n[model]\nuse = "simplenet"\n[dataset]\nuse = "synthetic-fu
 
 
 @pytest.fixture
-def plugin(here: Path) -> Iterator[Callable[[str], None]]:
-    """Give the project a plugin of its own."""
+def plugin(working_folder: Path) -> Iterator[Callable[[str], None]]:
+    """Write a plugin of the project."""
     before = set(sys.modules), list(sys.path)
 
     def write(text: str) -> None:
-        (here / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
-        (here / "mine").mkdir()
-        (here / "mine" / "sightx_test_mine.py").write_text(text)
+        (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+        (working_folder / "mine").mkdir()
+        (working_folder / "mine" / "sightx_test_mine.py").write_text(text)
 
     yield write
     sys.path[:] = before[1]
@@ -29,12 +29,12 @@ def plugin(here: Path) -> Iterator[Callable[[str], None]]:
             del sys.modules[name]
 
 
-def lines_of(text: str, here: Path, *overrides: str) -> list[str]:
-    (here / "a.toml").write_text(text)
+def lines_of(text: str, working_folder: Path, *overrides: str) -> list[str]:
+    (working_folder / "a.toml").write_text(text)
     return [str(problem) for problem in examine("a.toml", overrides).problems]
 
 
-def test_an_examination_of_a_whole_spec_is_its_experiment(resolve, here: Path) -> None:
+def test_examining_a_valid_spec_returns_its_experiment(resolve, working_folder: Path) -> None:
     experiment = resolve(GRADED, "seed=3")
     examined = examine("a.toml", ["seed=3"])
     assert examined.experiment == experiment
@@ -42,9 +42,9 @@ def test_an_examination_of_a_whole_spec_is_its_experiment(resolve, here: Path) -
     assert (examined.problems, examined.failure, examined.cause) == ((), None, None)
 
 
-def test_an_examination_raises_nothing(here: Path) -> None:
+def test_examine_does_not_raise(working_folder: Path) -> None:
     for name, text in {"a.toml": "x = ", "b.toml": "", "c.toml": "seed = -1"}.items():
-        (here / name).write_text(text)
+        (working_folder / name).write_text(text)
         examined = examine(name)
         assert examined.experiment is None
         assert isinstance(examined.failure, SpecError)
@@ -53,12 +53,12 @@ def test_an_examination_raises_nothing(here: Path) -> None:
     assert problem.code == "unreadable"
 
 
-def test_what_the_checks_find_comes_with_the_experiment(here: Path) -> None:
+def test_findings_of_checks_are_returned_with_the_experiment(working_folder: Path) -> None:
     text = GRADED + (
         '[training]\nmonitor = "validation/qkw"\nepochs = 5\n'
         '[scheduler]\nuse = "step"\nstep_size = 7\n'
     )
-    (here / "a.toml").write_text(text)
+    (working_folder / "a.toml").write_text(text)
     examined = examine("a.toml")
     assert examined.experiment is not None
     assert [(p.line, p.severity, p.code) for p in examined.problems] == [
@@ -71,15 +71,15 @@ def test_what_the_checks_find_comes_with_the_experiment(here: Path) -> None:
     assert len(caught.value.problems) == 1
 
 
-def test_checks_speak_beside_what_is_wrong(here: Path) -> None:
+def test_checks_also_run_on_a_spec_with_errors(working_folder: Path) -> None:
     text = GRADED + '[training]\nmonitor = "validation/qkw"\nepochs = 0\n'
-    found = [line.split()[1] for line in lines_of(text, here)]
+    found = [line.split()[1] for line in lines_of(text, working_folder)]
     assert found == ["error[unknown-monitor]", "error[invalid-value]"]
 
 
-def test_an_allowed_code_that_no_check_has_is_a_warning(here: Path) -> None:
+def test_an_unknown_code_in_allow_is_a_warning(working_folder: Path) -> None:
     text = 'allow = ["step-unreachd", "group-leak", "xyzzy", "broken-plugin"]\n' + GRADED
-    assert lines_of(text, here) == [
+    assert lines_of(text, working_folder) == [
         "a.toml:1:10: warning[unknown-code] allow.0: 'step-unreachd' is not the code of a check; "
         "did you mean 'step-unreached'?",
         "a.toml:1:27: warning[unknown-code] allow.1: 'group-leak' is the code of an error, which "
@@ -87,29 +87,31 @@ def test_an_allowed_code_that_no_check_has_is_a_warning(here: Path) -> None:
         "a.toml:1:41: warning[unknown-code] allow.2: 'xyzzy' is not the code of a check; "
         "sightx validate --explain list shows all codes",
     ]
-    assert lines_of('allow = ["xyzzy", "unknown-code"]\n' + GRADED, here) == []
+    assert lines_of('allow = ["xyzzy", "unknown-code"]\n' + GRADED, working_folder) == []
 
 
-def test_broken_plugins_are_warnings_also_beside_errors(here: Path, plugin, caplog) -> None:
+def test_broken_plugins_are_warnings_also_next_to_errors(
+    working_folder: Path, plugin, caplog
+) -> None:
     plugin("raise RuntimeError('boom')")
-    first, *rest = lines_of(GRADED, here)
+    first, *rest = lines_of(GRADED, working_folder)
     assert first.startswith("warning[broken-plugin] plugin sightx_test_mine at ")
     assert rest == []
-    assert lines_of(GRADED + "sed = 1\n", here)[0] == first
-    assert lines_of('allow = ["broken-plugin"]\n' + GRADED, here) == []
+    assert lines_of(GRADED + "sed = 1\n", working_folder)[0] == first
+    assert lines_of('allow = ["broken-plugin"]\n' + GRADED, working_folder) == []
     load("a.toml")
     assert caplog.messages == []
-    lines_of(GRADED, here)
+    lines_of(GRADED, working_folder)
     load("a.toml")
     assert caplog.messages == [first]
 
 
-def test_a_check_that_fails_is_a_problem_of_the_plugin(here: Path, plugin) -> None:
+def test_a_check_that_fails_is_a_problem_of_the_plugin(working_folder: Path, plugin) -> None:
     plugin(
         "from sightx.plugin import Check, hookimpl\n@hookimpl\ndef sightx_checks():\n"
         "    return [Check('bad', 'r', lambda experiment: 1 / 0)]\n"
     )
-    (line,) = lines_of(GRADED, here)
+    (line,) = lines_of(GRADED, working_folder)
     assert line.startswith(
         "a.toml: error[broken-plugin] the check 'bad' of sightx_test_mine failed: Zero"
     )
@@ -146,19 +148,21 @@ def codes(tmp_path: Path, dataset: str = "", scheduler: str = "") -> list[str]:
 FOUND = ["unknown-arch", "step-unreached", "long-warmup", "unknown-monitor"]
 
 
-def test_a_typo_hides_no_rule(tmp_path: Path) -> None:
+def test_an_error_does_not_hide_findings_of_checks(tmp_path: Path) -> None:
     assert codes(tmp_path) == FOUND
     assert codes(tmp_path, scheduler="gama = 0.5") == [*FOUND[:3], "unknown-key", FOUND[3]]
 
 
 @pytest.mark.parametrize("dataset", ["patients = 3", "pacients = 30"])
-def test_what_wrong_data_left_open_is_not_judged(tmp_path: Path, dataset: str) -> None:
+def test_defaults_that_depend_on_a_wrong_section_are_not_checked(
+    tmp_path: Path, dataset: str
+) -> None:
     found = codes(tmp_path, dataset=dataset)
     assert "groups-divided" not in found
     assert set(FOUND) - {"unknown-monitor"} <= set(found)
 
 
-def test_a_section_whose_component_is_unknown_is_left_out(tmp_path: Path) -> None:
+def test_a_section_with_an_unknown_component_is_not_checked(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     text = PARTLY_WRONG.format(dataset="", scheduler="").replace('use = "step"', 'use = "stepp"')
     path.write_text(text)

@@ -35,7 +35,7 @@ use = "flip"
     ["name=b", "dataset.root=/elsewhere", "observer=[]", "execution.device=cpu", 'allow=["x"]',
      "model.weights=other/best.pt", "optimizer.use=sightx:adam", "optimizer.lr=1e-1"],
 )  # fmt: skip
-def test_what_changes_no_result_leaves_the_id_alone(resolve, override: str) -> None:
+def test_settings_that_do_not_change_results_do_not_change_the_id(resolve, override: str) -> None:
     overrides = [override, "optimizer.lr=0.1"] if "use=" in override else [override]
     assert resolve(FOLDER, *overrides).id == resolve(FOLDER).id
 
@@ -48,12 +48,12 @@ def test_what_changes_no_result_leaves_the_id_alone(resolve, override: str) -> N
      "model.hidden=[4]", "evaluation.test=on-request", "dataset.exclude=bad.csv",
      "preprocess.resize.size=64", 'loss.use="inverse-frequency-cross-entropy"'],
 )  # fmt: skip
-def test_whatever_changes_a_result_changes_the_id(resolve, override: str) -> None:
+def test_settings_that_change_results_change_the_id(resolve, override: str) -> None:
     overrides = [override, "augment.rotate.degrees=9"] if "rotate" in override else [override]
     assert resolve(FOLDER, *overrides).id != resolve(FOLDER).id
 
 
-def test_an_excluded_file_counts_by_its_name_alone(resolve) -> None:
+def test_only_the_name_of_an_excluded_file_is_part_of_the_id(resolve) -> None:
     ids = {resolve(FOLDER, f"dataset.exclude={path}").id for path in ("/a/bad.csv", "b/bad.csv")}
     assert len(ids) == 1
 
@@ -64,19 +64,19 @@ def test_a_revision_changes_the_id(resolve, monkeypatch: pytest.MonkeyPatch) -> 
     assert resolve(FOLDER).id != before
 
 
-def test_an_id_is_a_sha256_and_does_not_hang_on_the_process(resolve, here: Path) -> None:
+def test_an_id_is_a_sha256_and_the_same_in_every_process(resolve, working_folder: Path) -> None:
     expected = resolve(FOLDER).id
     assert len(bytes.fromhex(expected)) == 32
     code = "import sightx; print(sightx.load('a.toml').id)"
     for seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            cwd=working_folder, env={**os.environ, "PYTHONHASHSEED": seed},
         )  # fmt: skip
         assert done.stdout.strip() == expected
 
 
-def test_components_are_all_but_observers_those_inside_components_too(resolve) -> None:
+def test_components_are_iterated_with_nested_ones_but_without_observers(resolve) -> None:
     experiment = resolve(FOLDER)
     found = [f"{item.kind}:{item.name}" for item in iter_components(experiment)]
     assert "augment:flip" in found
@@ -98,15 +98,15 @@ def test_components_are_all_but_observers_those_inside_components_too(resolve) -
 def test_an_experiment_is_immutable_and_equal_to_a_copy_in_python(resolve) -> None:
     experiment = resolve(FOLDER)
     values = {name: getattr(experiment, name) for name in Experiment.model_fields}
-    made = Experiment(**values)
-    assert made.context.path is None
-    assert made == experiment
-    assert made.id == experiment.id
+    copy = Experiment(**values)
+    assert copy.context.path is None
+    assert copy == experiment
+    assert copy.id == experiment.id
     with pytest.raises(Exception, match="frozen"):
-        made.seed = 3  # type: ignore[misc]
+        copy.seed = 3  # type: ignore[misc]
 
 
-def test_tables_hold_plain_values_and_nothing_that_is_unset(resolve) -> None:
+def test_tables_contain_plain_values_and_no_unset_keys(resolve) -> None:
     tables = resolve(FOLDER).tables()
     assert tables["dataset"]["root"].endswith("/data")
     assert "exclude" not in tables["dataset"]
@@ -120,7 +120,7 @@ def test_tables_hold_plain_values_and_nothing_that_is_unset(resolve) -> None:
      ("", False), (".a", False), ("a/b", False), ("../x", False), ("a b", False), ("ä", False),
      ("a\\n", False)],
 )  # fmt: skip
-def test_a_name_is_a_folder_name_everywhere(resolve, failures, name: str, good: bool) -> None:
+def test_a_name_must_be_a_portable_folder_name(resolve, failures, name: str, good: bool) -> None:
     text = FOLDER.replace('"a"', f'"{name}"', 1)
     if good:
         assert resolve(text).name == name
@@ -133,7 +133,7 @@ def test_devices(resolve, device: str) -> None:
     assert resolve(FOLDER, f"execution.device={device}").execution.device == device
 
 
-def test_specs_of_every_released_language_still_load() -> None:
+def test_specs_of_every_released_version_still_load() -> None:
     zoo = sorted((Path(__file__).parents[1] / "fixtures").glob("spec-*.toml"))
     assert zoo
     for path in zoo:
@@ -160,14 +160,16 @@ def test_an_experiment_in_python_has_the_defaults_of_a_spec(resolve) -> None:
     assert [metric.name for metric in own_monitor.metric] == ["accuracy"]
 
 
-def test_paths_in_python_belong_to_the_working_folder(resolve, here: Path, monkeypatch) -> None:
+def test_paths_in_python_belong_to_the_working_folder(
+    resolve, working_folder: Path, monkeypatch
+) -> None:
     monkeypatch.setenv("SIGHTX_PLACE_EYES", "/eyes")
     model = {"use": "simplenet", "weights": "w/best.pt"}
     dataset = {"use": "csv", "root": "@eyes/a", "exclude": Path("bad.csv")}
     experiment = Experiment(name="a", dataset=dataset, model=model)
     assert experiment.tables()["dataset"]["root"] == "/eyes/a"
-    assert experiment.tables()["dataset"]["exclude"] == str(here / "bad.csv")
-    assert experiment.model.weights == str(here / "w" / "best.pt")
+    assert experiment.tables()["dataset"]["exclude"] == str(working_folder / "bad.csv")
+    assert experiment.model.weights == str(working_folder / "w" / "best.pt")
     assert dataset["root"] == "@eyes/a"
     text = (
         'name = "a"\n[dataset]\nuse = "csv"\nroot = "@eyes/a"\nexclude = "bad.csv"\n'

@@ -1,4 +1,4 @@
-"""The JSON Schema, judged by a real validator and compared with what `validate` says."""
+"""The JSON Schema, tested with a validator and compared with `sightx validate`."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ BAD = [
 
 
 def validator(registry: Registry) -> jsonschema.Draft202012Validator:
-    made = json.loads(json.dumps(schema(registry)))  # as a file holds it
-    jsonschema.Draft202012Validator.check_schema(made)
-    return jsonschema.Draft202012Validator(made)
+    document = json.loads(json.dumps(schema(registry)))  # as a file holds it
+    jsonschema.Draft202012Validator.check_schema(document)
+    return jsonschema.Draft202012Validator(document)
 
 
 @pytest.fixture(scope="module")
 def own() -> Registry:
-    """What this project's specs can name, whatever else is installed here."""
+    """The components of this project, without other installed plugins."""
     found, registry = loading.load_registry(project.find_project(ROOT)), Registry()
     for plugin in found.plugins:
         if plugin.distribution in ("", "sightx"):
@@ -145,7 +145,7 @@ def checks(own: Registry) -> jsonschema.Draft202012Validator:
 
 
 def accepted(text: str, folder: Path) -> bool:
-    """Say whether SightX takes a spec."""
+    """Return whether SightX accepts a spec."""
     (folder / "base.toml").write_text(BASE)
     (folder / "a.toml").write_text(text)
     try:
@@ -162,7 +162,7 @@ def test_every_shipped_spec_is_valid(checks: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_what_validate_takes_is_valid(checks: Any, text: str, tmp_path: Path) -> None:
+def test_what_validate_accepts_is_valid(checks: Any, text: str, tmp_path: Path) -> None:
     assert accepted(text, tmp_path)
     assert [error.message for error in checks.iter_errors(tomllib.loads(text))] == []
 
@@ -173,29 +173,29 @@ def test_what_validate_refuses_is_not_valid(checks: Any, text: str, tmp_path: Pa
     assert not checks.is_valid(tomllib.loads(text))
 
 
-def test_a_mistake_is_said_at_its_place(checks: Any) -> None:
+def test_an_error_is_at_its_position(checks: Any) -> None:
     text = HEAD + REST + "[optimizer]\nuse = 'sgd'\nlr = 0"
     errors = list(checks.iter_errors(tomllib.loads(text)))
     assert {error.json_path for error in errors} == {"$.optimizer.lr"}
     assert any("minimum" in error.message for error in errors)
 
 
-def test_keys_carry_what_an_editor_shows(own: Registry) -> None:
-    made = schema(own)
-    sgd = made["$defs"]["optimizer.sgd"]
+def test_keys_have_the_descriptions_that_editors_show(own: Registry) -> None:
+    document = schema(own)
+    sgd = document["$defs"]["optimizer.sgd"]
     assert sgd["properties"]["lr"] == {
         "type": "number", "exclusiveMinimum": 0, "default": 0.01,
         "description": "Learning rate; the scheduler multiplies it by a factor.",
     }  # fmt: skip
-    (table, *_) = made["$defs"]["optimizer"]["allOf"]
+    (table, *_) = document["$defs"]["optimizer"]["allOf"]
     first = table["properties"]["use"]["anyOf"][0]
     assert first["const"] == "adam"
     assert first["description"].startswith("Adam")
-    assert made["properties"]["training"] == {"$ref": "#/$defs/Training"}
-    assert made["$defs"]["preprocess.resize"]["properties"]["fit"]["enum"] == [
+    assert document["properties"]["training"] == {"$ref": "#/$defs/Training"}
+    assert document["$defs"]["preprocess.resize"]["properties"]["fit"]["enum"] == [
         "stretch", "pad", "cover",
     ]  # fmt: skip
-    assert "null" not in json.dumps(made)
+    assert "null" not in json.dumps(document)
 
 
 class Inner(Settings):
@@ -272,22 +272,20 @@ def nested(own: Registry) -> jsonschema.Draft202012Validator:
         ('loss = { use = "cross-entropy" }\nmany = [{}]\ninner = { width = 3 }', False),
     ],
 )  # fmt: skip
-def test_components_in_components_and_names_that_two_bring(
-    nested: Any, model: str, ok: bool
-) -> None:
+def test_nested_components_and_names_of_two_plugins(nested: Any, model: str, ok: bool) -> None:
     text = HEAD + DATA + '[model]\nuse = "holding"\n' + model
     assert nested.is_valid(tomllib.loads(text)) == ok
 
 
-def test_below_extends_tables_within_tables_may_be_parts(nested: Any) -> None:
+def test_with_extends_nested_tables_may_be_incomplete(nested: Any) -> None:
     text = HEIR + '[model]\nuse = "holding"\n[model.loss]\nuse = "first:one"\n'
     assert nested.is_valid(tomllib.loads(text))
     assert not nested.is_valid(tomllib.loads(text + "l = 3\n"))
 
 
 def test_the_committed_file_is_up_to_date(own: Registry) -> None:
-    made = schema(own)
-    text = json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    document = schema(own)
+    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("SIGHTX_REGENERATE"):
         FILE.write_text(text, encoding="utf-8")
     again = "SIGHTX_REGENERATE=1 .venv/bin/python -m pytest tests/spec/test_schema.py -k committed"

@@ -25,7 +25,7 @@ def uses(items) -> list[str]:
     return [item.name for item in items]
 
 
-def test_a_minimal_spec_becomes_whole(resolve) -> None:
+def test_a_minimal_spec_gets_all_defaults(resolve) -> None:
     experiment = resolve(FOLDER)
     assert [getattr(experiment, room).name for room in ROOMS] == [
         "image-folder", "given" if ImageFolder(root=Path()).traits().has_split else "stratified",
@@ -40,7 +40,7 @@ def test_a_minimal_spec_becomes_whole(resolve) -> None:
     assert experiment.seed == 0
 
 
-def test_ordered_classes_are_followed_by_kappa_and_groups_stay_together(resolve) -> None:
+def test_ordered_classes_are_monitored_by_kappa_and_groups_are_kept_together(resolve) -> None:
     graded, plain = resolve(GRADED), resolve(FOLDER)
     assert graded.training.monitor == "validation/qwk"
     assert "qwk" in uses(graded.metric)
@@ -49,7 +49,7 @@ def test_ordered_classes_are_followed_by_kappa_and_groups_stay_together(resolve)
     assert "qwk" not in uses(plain.metric)
 
 
-def test_what_a_dataset_declares_decides_the_split(
+def test_the_default_split_depends_on_the_traits_of_the_dataset(
     resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightx.plugin import Traits
@@ -63,13 +63,15 @@ def test_what_a_dataset_declares_decides_the_split(
         assert resolve(FOLDER).split.name == name
 
 
-def test_the_dataset_that_decides_is_the_one_of_the_override(resolve) -> None:
+def test_defaults_depend_on_the_overridden_dataset(resolve) -> None:
     experiment = resolve(FOLDER, "optimizer.lr=0.5", "dataset.use=synthetic-fundus")
     assert experiment.split.name == "grouped"
     assert experiment.training.monitor == "validation/qwk"
 
 
-def test_accuracy_last_and_the_monitors_metric_are_always_there(resolve) -> None:
+def test_accuracy_the_last_checkpoint_and_the_metric_of_the_monitor_are_always_added(
+    resolve,
+) -> None:
     text = GRADED + '[[metric]]\nuse = "recall"\n[[checkpoint]]\nuse = "every"\n'
     experiment = resolve(text)
     assert uses(experiment.metric) == ["recall", "qwk", "accuracy"]
@@ -79,7 +81,7 @@ def test_accuracy_last_and_the_monitors_metric_are_always_there(resolve) -> None
     assert uses(resolve(GRADED + '[[checkpoint]]\nuse = "sightx:last"\n').checkpoint) == ["last"]
 
 
-def test_an_override_may_change_what_the_spec_leaves_out(resolve) -> None:
+def test_an_override_refines_the_default_of_a_section(resolve) -> None:
     changes = [
         "optimizer.lr=0.5", "preprocess.resize.size=64", "checkpoint.best.monitor=validation/loss",
         "split.test=0.3", "execution.device=cpu",
@@ -93,20 +95,22 @@ def test_an_override_may_change_what_the_spec_leaves_out(resolve) -> None:
     assert resolve(GRADED, "optimizer.use=sgd").optimizer.name == "sgd"
 
 
-def test_a_section_that_is_written_must_name_its_component(failures) -> None:
+def test_a_written_section_must_name_its_component(failures) -> None:
     assert failures(GRADED + "[optimizer]\nlr = 0.1\n") == [
         "a.toml:6:2: error[missing-use] optimizer.use: must name a component; "
         "sightx list-plugins optimizer shows the names"
     ]
 
 
-def test_the_tables_of_an_experiment_are_a_spec_of_the_same_experiment(resolve, here) -> None:
+def test_the_tables_of_an_experiment_are_a_spec_of_the_same_experiment(
+    resolve, working_folder
+) -> None:
     text = GRADED + (
         '[[augment]]\nuse = "rotate"\ndegrees = 90\n[[preprocess]]\nuse = "resize"\nsize = [32, 48]\n'
         '[optimizer]\nuse = "sightx:adam"\ngroup = [{ match = ["head.*"], lr = 1e-3 }]\n'
     )
     first = resolve(text)
-    (here / "b.toml").write_text(toml.dump(first.tables()))
+    (working_folder / "b.toml").write_text(toml.dump(first.tables()))
     again = load("b.toml")
     assert again == first
     assert again.id == first.id
@@ -115,7 +119,7 @@ def test_the_tables_of_an_experiment_are_a_spec_of_the_same_experiment(resolve, 
     assert first != resolve(text, "seed=1")
 
 
-def test_dates_are_no_settings(failures) -> None:
+def test_dates_are_refused(failures) -> None:
     day = datetime.date(2026, 1, 2)
     lines = failures(
         f"name = {day}\n[training]\nepochs = {day}\nmonitor = [07:32:00]\n" + GRADED[11:]
@@ -129,10 +133,10 @@ def test_dates_are_no_settings(failures) -> None:
 
 
 def test_places_come_from_the_local_file_and_from_variables(
-    resolve, here: Path, monkeypatch: pytest.MonkeyPatch
+    resolve, working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (here.parent / "pyproject.toml").write_text("[tool.sightx]\n")
-    (here.parent / "sightx.local.toml").write_text('[places]\nmine = "/data/mine"\n')
+    (working_folder.parent / "pyproject.toml").write_text("[tool.sightx]\n")
+    (working_folder.parent / "sightx.local.toml").write_text('[places]\nmine = "/data/mine"\n')
 
     def root(text: str) -> Path:
         return resolve(FOLDER.replace('"data"', f'"{text}"')).dataset.root
@@ -144,13 +148,13 @@ def test_places_come_from_the_local_file_and_from_variables(
     assert root("@mine/sub") == Path("/other/sub")
 
 
-def test_relative_paths_belong_to_the_spec_wherever_it_is_called_from(
-    resolve, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_relative_paths_belong_to_the_spec_in_any_working_folder(
+    resolve, working_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # S10
     first = resolve(FOLDER.replace('"data"', '"../data"'))
-    assert first.dataset.root == here / ".." / "data"
+    assert first.dataset.root == working_folder / ".." / "data"
     monkeypatch.chdir("/")
-    again = load(here / "a.toml")
+    again = load(working_folder / "a.toml")
     assert again == first
     assert again.id == first.id
     monkeypatch.chdir(tmp_path)
@@ -159,20 +163,24 @@ def test_relative_paths_belong_to_the_spec_wherever_it_is_called_from(
     assert resolve is not None
 
 
-def test_a_home_folder_is_no_relative_path(resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_in_the_home_folder_is_not_relative(
+    resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert resolve(FOLDER, "dataset.root=~/d").dataset.root == Path("/home/me/d")
     resolve(FOLDER, "dataset.root=~nobody-at-all/d")
 
 
-def test_arrays_of_paths_and_weights_are_paths_only_where_they_look_so(resolve, here) -> None:
+def test_weights_are_a_path_only_if_they_end_like_one(resolve, working_folder) -> None:
     assert resolve(GRADED, "model.weights=none").model.weights == "none"
     text = GRADED.replace('"simplenet"\n', '"simplenet"\nweights = "w/best.pt"\n')
-    assert resolve(text).model.weights == str(here / "w" / "best.pt")
+    assert resolve(text).model.weights == str(working_folder / "w" / "best.pt")
 
 
-def test_this_machines_execution_lies_under_the_specs(resolve, failures, here: Path) -> None:
-    local = here / "sightx.local.toml"
+def test_execution_of_this_machine_is_the_base_of_every_spec(
+    resolve, failures, working_folder: Path
+) -> None:
+    local = working_folder / "sightx.local.toml"
     local.write_text('[execution]\ndevice = "cpu"\nthreads = 3\n')
     execution = resolve(GRADED + "[execution]\nthreads = 5\n").execution
     assert (execution.device, execution.threads) == ("cpu", 5)
@@ -184,22 +192,26 @@ def test_this_machines_execution_lies_under_the_specs(resolve, failures, here: P
     ]
 
 
-def test_observers_of_the_project_watch_every_run(resolve, failures, here: Path) -> None:
-    (here / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["curves", "console"]\n')
+def test_observers_of_the_project_watch_every_run(resolve, failures, working_folder: Path) -> None:
+    (working_folder / "pyproject.toml").write_text(
+        '[tool.sightx]\nobservers = ["curves", "console"]\n'
+    )
     assert uses(resolve(GRADED).observer) == ["curves", "console"]
     assert resolve(GRADED).id == resolve(GRADED, "observer=[]").id
-    (here / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["curve"]\n')
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["curve"]\n')
     (line,) = failures(GRADED)
-    assert line.startswith(f"{here}/pyproject.toml:2:14: error[unknown-name] observer.1.use: ")
+    assert line.startswith(
+        f"{working_folder}/pyproject.toml:2:14: error[unknown-name] observer.1.use: "
+    )
 
 
-def test_an_experiment_remembers_where_it_came_from(resolve, here: Path) -> None:
+def test_an_experiment_has_the_context_of_its_spec(resolve, working_folder: Path) -> None:
     context = resolve(GRADED, "seed=3").context
-    assert (context.text, context.path) == (GRADED, here / "a.toml")
+    assert (context.text, context.path) == (GRADED, working_folder / "a.toml")
     assert context.overrides == ("seed=3",)
 
 
-def test_eyepacs_is_graded_and_grouped(resolve) -> None:
+def test_eyepacs_is_ordered_and_grouped(resolve) -> None:
     assert EyePacs(root=Path()).traits().ordered
     assert resolve(NAMED + 'use = "eyepacs"\nroot = "@eyepacs"\n').split.name == "grouped"
     assert Listed.name
@@ -223,8 +235,8 @@ _KEYS = st.sampled_from(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(st.dictionaries(_KEYS, _VALUES, max_size=4), st.lists(st.text(max_size=12), max_size=2))
-def test_whatever_is_written_it_is_an_experiment_or_lines_with_places(
-    here: Path, changes: dict[str, object], overrides: list[str]
+def test_any_spec_is_an_experiment_or_problems_with_positions(
+    working_folder: Path, changes: dict[str, object], overrides: list[str]
 ) -> None:
     def plain(value: object) -> object:
         if isinstance(value, dict):
@@ -232,7 +244,7 @@ def test_whatever_is_written_it_is_an_experiment_or_lines_with_places(
         return [plain(i) for i in value if i is not None] if isinstance(value, list) else value
 
     data = {**tomllib.loads(GRADED), **changes}
-    (here / "a.toml").write_text(toml.dump(plain(data)))  # type: ignore[arg-type]
+    (working_folder / "a.toml").write_text(toml.dump(plain(data)))  # type: ignore[arg-type]
     found: list[SightXError] = []
     try:
         load("a.toml", overrides)

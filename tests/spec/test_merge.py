@@ -59,7 +59,7 @@ def test_an_override_sets_one_value(
     assert spec.position(path).file in (f"--set {override}", "a.toml")
 
 
-def test_a_changed_use_replaces_the_table_and_the_same_use_does_not() -> None:
+def test_a_changed_use_replaces_the_table_but_the_same_use_does_not() -> None:
     assert applied("optimizer.use=sgd").data["optimizer"] == {"use": "sgd"}
     assert applied("optimizer.use=adam").data["optimizer"] == {"use": "adam", "lr": 0.1}
     assert applied("augment.rotate.use=shift").data["augment"][1] == {"use": "shift"}
@@ -67,7 +67,7 @@ def test_a_changed_use_replaces_the_table_and_the_same_use_does_not() -> None:
     assert later.data["optimizer"] == {"use": "sgd", "momentum": 0.9}
 
 
-def test_the_top_of_a_spec_is_no_table_with_a_use() -> None:
+def test_a_key_use_at_the_top_of_a_spec_replaces_nothing() -> None:
     assert applied("use=x").data == {**toml.parse(TEXT.encode(), "").data, "use": "x"}
 
 
@@ -76,7 +76,7 @@ def test_the_last_override_wins() -> None:
     assert applied("a.b=1", "a={c = 2}").data["a"] == {"c": 2}
 
 
-def test_overrides_have_their_place_and_the_rest_keeps_its_own() -> None:
+def test_overrides_have_positions_and_other_keys_keep_theirs() -> None:
     spec = applied("optimizer.lr=3", "training.epochs=5")
     assert spec.position(("optimizer", "lr")) == Position("--set optimizer.lr=3")
     assert spec.position(("optimizer", "use")) == Position("a.toml", 3, 1)
@@ -99,20 +99,20 @@ def test_overrides_have_their_place_and_the_rest_keeps_its_own() -> None:
         ("seed=1\nname=2", "--set seed=1\\nname=2: error[syntax] '1\\nname=2' is not a TOML value; strings go in quotes, arrays in [brackets]"),
     ],
 )  # fmt: skip
-def test_a_wrong_override_is_one_line_and_the_others_are_set(override: str, line: str) -> None:
+def test_a_wrong_override_is_one_line_and_the_others_apply(override: str, line: str) -> None:
     spec = toml.parse(TEXT.encode(), "a.toml")
     (problem,) = merge.apply_overrides(spec, [override, "seed=7"])
     assert str(problem).replace("\\\\n", "\\n") == line
     assert spec.data["seed"] == 7
 
 
-def test_a_name_that_is_there_twice_needs_a_position() -> None:
+def test_an_ambiguous_name_needs_an_index() -> None:
     spec = toml.parse(b'[[a]]\nuse = "x"\n[[a]]\nuse = "y"\n[[a]]\nuse = "x"\n', "a.toml")
     (problem,) = merge.apply_overrides(spec, ["a.x.p=1"])
     assert (problem.message, problem.hint) == ("'x' is there twice", "give a position: 0, 2")
 
 
-def test_a_long_override_leaves_room_for_what_is_wrong() -> None:
+def test_a_long_override_is_shortened_in_messages() -> None:
     spec = toml.parse(b"seed = 1", "a.toml")
     (problem,) = merge.apply_overrides(spec, ["k" * 5000])
     assert str(problem).endswith("...: error[usage] expected key=value")
@@ -125,7 +125,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_an_heir_lies_over_its_base_and_every_place_is_in_the_right_file(tmp_path: Path) -> None:
+def test_a_derived_spec_is_merged_over_its_base_with_all_positions(tmp_path: Path) -> None:
     base = write(tmp_path, "base/b.toml", TEXT)
     heir = write(tmp_path, "a.toml", """\
 extends = "base/b.toml"
@@ -154,7 +154,7 @@ width = 3
     assert spec.position(("model", "hidden", 1)) == Position(below, 11, 14)
 
 
-def test_a_changed_use_replaces_the_bases_table(tmp_path: Path) -> None:
+def test_a_changed_use_replaces_the_table_of_the_base(tmp_path: Path) -> None:
     write(tmp_path, "b.toml", TEXT)
     heir = write(tmp_path, "a.toml", 'extends = "b.toml"\n[optimizer]\nuse = "sgd"\n')
     spec = merge.read_with_bases(heir)
@@ -178,7 +178,7 @@ def test_bases_have_bases(tmp_path: Path) -> None:
         ('extends = "x\\u0000"\n', "{a}:1:1: error[unreadable] extends: 'x\\x00' cannot be read: embedded null byte; check the path"),
     ],
 )  # fmt: skip
-def test_a_base_that_cannot_be_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+def test_a_wrong_base_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     path = write(tmp_path, "a.toml", text)
     with pytest.raises(SpecError) as caught:
         merge.read_with_bases(path)
@@ -186,7 +186,7 @@ def test_a_base_that_cannot_be_is_one_line(tmp_path: Path, text: str, line: str)
     assert str(caught.value) == line.format(**names)
 
 
-def test_a_circle_of_three_is_found(tmp_path: Path) -> None:
+def test_a_circle_of_three_specs_is_found(tmp_path: Path) -> None:
     write(tmp_path, "c.toml", 'extends = "a.toml"\n')
     write(tmp_path, "b.toml", 'extends = "./c.toml"\n')
     path = write(tmp_path, "a.toml", 'extends = "b.toml"\n')
@@ -194,7 +194,7 @@ def test_a_circle_of_three_is_found(tmp_path: Path) -> None:
         merge.read_with_bases(path)
 
 
-def test_the_section_of_an_override_is_its_first_word() -> None:
+def test_the_section_of_an_override_is_the_first_part_of_its_key() -> None:
     assert [merge.override_section(o) for o in ("dataset.root=x.y", "seed=1.5", "x")] == [
         "dataset",
         "seed",

@@ -74,7 +74,7 @@ def test_every_table_is_yielded_with_its_class(registry: Registry) -> None:
     }  # fmt: skip
 
 
-def test_paths_become_absolute_wherever_they_lie(
+def test_paths_in_all_tables_become_absolute(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,7 @@ def comments(text: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "spec", sorted(p.name for p in SPECS.glob("*.toml") if "timm" not in p.name)
 )
-def test_the_text_is_the_experiment(spec: str) -> None:
+def test_the_rendered_text_has_the_values_of_the_experiment(spec: str) -> None:
     experiment = load(SPECS / spec)
     text = render.render_experiment(experiment, experiment.context)
     assert tomllib.loads(text) == experiment.tables()
@@ -38,16 +38,18 @@ def test_the_text_is_the_experiment(spec: str) -> None:
     assert all("   # " in line for line in values)
 
 
-def test_it_loads_to_the_same_experiment(resolve: Resolve, here: Path) -> None:
+def test_the_rendered_text_loads_as_the_same_experiment(
+    resolve: Resolve, working_folder: Path
+) -> None:
     text = 'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "data"\n[model]\nuse = "resnet50"\n'
     first = resolve(text, "optimizer.lr=3e-4", 'optimizer.group=[{match=["h*"],lr=1e-2}]')
-    (here / "whole.toml").write_text(render.render_experiment(first, first.context))
-    again = load(here / "whole.toml")
+    (working_folder / "whole.toml").write_text(render.render_experiment(first, first.context))
+    again = load(working_folder / "whole.toml")
     assert again.id == first.id
     assert again == first
 
 
-def test_sections_stand_in_the_order_of_a_spec(resolve: Resolve) -> None:
+def test_sections_are_in_the_order_of_a_spec(resolve: Resolve) -> None:
     text = render.render_experiment(resolve(), resolve().context)
     headers = re.findall(r"^\[+([\w.]+)", text, re.MULTILINE)
     assert list(dict.fromkeys(headers)) == [
@@ -59,12 +61,14 @@ def test_sections_stand_in_the_order_of_a_spec(resolve: Resolve) -> None:
     assert text.splitlines()[1] == "# spec: a.toml"
 
 
-def test_every_origin_is_told(
-    resolve: Resolve, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_kind_of_origin_is_shown(
+    resolve: Resolve, working_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (here.parent / "base.toml").write_text('[optimizer]\nuse = "sgd"\nlr = 0.5\n')
-    (here / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["console"]\n')
-    (here / "sightx.local.toml").write_text('[execution]\nthreads = 3\n[places]\nb = "/b"\n')
+    (working_folder.parent / "base.toml").write_text('[optimizer]\nuse = "sgd"\nlr = 0.5\n')
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["console"]\n')
+    (working_folder / "sightx.local.toml").write_text(
+        '[execution]\nthreads = 3\n[places]\nb = "/b"\n'
+    )
     monkeypatch.setenv("SIGHTX_PLACE_MY_EYES", "/eyes")
     experiment = resolve(
         'extends = "../base.toml"\nname = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@my-eyes"\n'
@@ -76,7 +80,7 @@ def test_every_origin_is_told(
     )
     shown = comments(render.render_experiment(experiment, experiment.context))
     found = {key: origins[0] for key, origins in shown.items()}
-    base = str(here / ".." / "base.toml")
+    base = str(working_folder / ".." / "base.toml")
     assert found["name"] == "a.toml:2"
     assert found["seed"] == "default"
     assert found["dataset.root"] == "a.toml:5, place @my-eyes (SIGHTX_PLACE_MY_EYES)"
@@ -101,7 +105,7 @@ def test_every_origin_is_told(
     ]
 
 
-def test_defaults_of_an_override_are_no_override(resolve: Resolve) -> None:
+def test_defaults_in_a_table_of_an_override_are_defaults(resolve: Resolve) -> None:
     experiment = resolve(
         'name = "a"\n[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "resnet50"\n',
         'model={use="simplenet"}',
@@ -113,7 +117,9 @@ def test_defaults_of_an_override_are_no_override(resolve: Resolve) -> None:
     assert found["metric.use"] == ['--set metric=[{use="qwk"}]', "default"]
 
 
-def test_long_and_strange_values_stay_toml(resolve: Resolve, here: Path) -> None:
+def test_long_values_and_special_characters_are_valid_toml(
+    resolve: Resolve, working_folder: Path
+) -> None:
     names = [f'"a \\" # \\n class {number}"' for number in range(20)]
     text = (
         'name = "a"\n[dataset]\nuse = "csv"\nroot = "x"\n'
@@ -125,10 +131,10 @@ def test_long_and_strange_values_stay_toml(resolve: Resolve, here: Path) -> None
     assert max(map(len, shown.splitlines())) <= 100
 
 
-def test_an_experiment_of_python_has_no_origins(resolve: Resolve) -> None:
-    made = resolve().model_copy()
-    made._context = None
-    text = render.render_experiment(made, made.context)
-    assert tomllib.loads(text) == made.tables()
+def test_an_experiment_built_in_python_has_no_origins(resolve: Resolve) -> None:
+    in_python = resolve().model_copy()
+    in_python._context = None
+    text = render.render_experiment(in_python, in_python.context)
+    assert tomllib.loads(text) == in_python.tables()
     assert text.count("#") == 1
-    assert render.describe_experiment(made, made.context)["origins"] == {}
+    assert render.describe_experiment(in_python, in_python.context)["origins"] == {}
