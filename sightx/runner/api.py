@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -233,19 +233,20 @@ class _Launch:
         resumption: Resumption | None = None,
     ) -> Run:  # fmt: skip
         """Execute the experiment; only rank 0 writes, observes and reports."""
-        common = (self.experiment, self.context)
-        if not self.collectives.is_main_process:
-            run: Run = NullRun(path)
-            Execution(*common, run, table, device, self.collectives).execute()
-            return run
-        run = Run(path)
-        observers = name_observers(self.experiment.observer, self.context.registry)
-        observers |= self.observers
-        weights = recorded_environment(run)["weights"]
-        Execution(
-            *common, run, table, device, self.collectives, weights, resumption, observers,
-            self.progress, self.profile,
-        ).execute()  # fmt: skip
+        run: Run = NullRun(path)
+        main_only: dict[str, Any] = {}
+        if self.collectives.is_main_process:
+            run = Run(path)
+            observers = name_observers(self.experiment.observer, self.context.registry)
+            main_only = {
+                "weights": recorded_environment(run)["weights"],
+                "resumption": resumption,
+                "observers": {**observers, **self.observers},
+                "progress": self.progress,
+                "profile": self.profile,
+            }
+        arguments = (self.experiment, self.context, run, table, device, self.collectives)
+        Execution(*arguments, **main_only).execute()
         return run
 
     def _share_result(self, run: Run) -> Run:
