@@ -25,10 +25,12 @@ def names_are_valid(checkpoint: Checkpoint) -> None:
 
 
 def some_epoch_is_kept(checkpoint: Checkpoint) -> None:
-    """Require a name for at least one of a hundred epochs."""
+    """Require a name for at least one of a hundred epochs, and `best_name` among the names."""
     rising = [epoch / 100 for epoch in range(100)]
-    is_kept = any(checkpoint.keep(history(*rising[: epoch + 1])) for epoch in range(100))
-    require(is_kept, "in 100 epochs, each better than the last, nothing is kept")
+    names = {name for end in range(1, 101) for name in checkpoint.keep(history(*rising[:end]))}
+    require(names, "in 100 epochs, each better than the last, nothing is kept")
+    best = checkpoint.best_name
+    require(not best or best in names, f"best_name is {best!r}, but keep() never returns it")
 
 
 def keep_is_pure(checkpoint: Checkpoint) -> None:

@@ -13,6 +13,7 @@ class C(Checkpoint):
     """Keep what a test says."""
 
     name = "c"
+    best_name = "best"
 
     def keep(self, history):
         series = history.series()
@@ -32,6 +33,10 @@ class Escaping(C):
 class Nothing(C):
     def keep(self, history):
         return ()
+
+
+class OtherBest(C):
+    best_name = "best-of-all"
 
 
 class Counting(C):
@@ -56,6 +61,7 @@ BROKEN = [
     (checks.names_are_valid, Word(), "keep() returns 'best'"),
     (checks.names_are_valid, Escaping(), "['../best'] is not a name"),
     (checks.some_epoch_is_kept, Nothing(), "nothing is kept"),
+    (checks.some_epoch_is_kept, OtherBest(), "best_name is 'best-of-all', but keep() never"),
     (checks.keep_is_pure, Counting(), "depends on earlier calls"),
     (checks.keep_is_pure, WritingToo(), "modifies the history"),
     (checks.nan_is_never_kept, NanWins(), "an epoch of NaN is kept as ['best']"),
