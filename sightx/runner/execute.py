@@ -26,7 +26,7 @@ from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe, read_pack_chain
 from sightx.io.signals import Interrupted, StopRequest, stop_on_signals
 from sightx.records import SPLITS
-from sightx.records.events import Epoch, Event, Step
+from sightx.records.events import Epoch, Step
 from sightx.records.table import ImageTable
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
@@ -36,7 +36,7 @@ from sightx.runs.async_checkpointer import CheckpointManager, NullCheckpointMana
 from sightx.runs.checkpoints import LAST
 from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
-from sightx.spec.experiment import Context, Experiment, Training
+from sightx.spec.experiment import Context, Experiment
 from sightx.training.profiling import FOLDER, profile_steps
 from sightx.training.setup import build_module
 from sightx.training.state import State, broadcast_state
@@ -85,6 +85,8 @@ class Execution:
             enabled=self._is_main and self.resumption is None,
         )
         self._stop = StopRequest()
+        self._stage = ""  # what is being computed, for errors
+        self._epoch = 0
 
     def execute(self) -> None:
         """Train and evaluate, and write the result."""
@@ -110,8 +112,9 @@ class Execution:
                 trainer.restore(state)
             # 4. Training, then the final metrics, from the best weights.
             try:
-                self._train(trainer, state)
-                self._evaluate(trainer)
+                with self._explain_memory_errors():
+                    self._train(trainer, state)
+                    self._evaluate(trainer)
             except _AgreedStop as stop:
                 self._recorder.set_interrupted(stop.number)
 
@@ -181,14 +184,10 @@ class Execution:
             if self.profile:
                 events = profile_steps(events, self.run.directory / FOLDER)
             step = state.record["step"] if state else 0
-            epoch = 0
-            for event in _explain_memory_errors(events, step, self.experiment.training):
+            self._stage = f"at step {step + 1}"
+            for event in events:
                 if isinstance(event, Step):
-                    if event.epoch != epoch:
-                        epoch = event.epoch
-                        self._hooks.call("sightx_epoch_started", run=self.run, epoch=epoch)
-                    self._hooks.call("sightx_step_finished", run=self.run, step=event)
-                    manager.step_finished(event.step)
+                    self._finish_step(manager, event)
                 elif isinstance(event, Epoch):
                     self._finish_epoch(trainer, manager, event)
                 self._stop_if_asked(manager)
@@ -225,7 +224,19 @@ class Execution:
         policies = self.experiment.checkpoint
         return {LAST, *(name for policy in policies for name in policy.keep(trainer.history))}
 
+    def _finish_step(self, manager: CheckpointManager, step: Step) -> None:
+        is_last = step.step == step.epoch * step.steps_per_epoch
+        self._stage = (
+            f"validating after step {step.step}" if is_last else f"at step {step.step + 1}"
+        )
+        if step.epoch != self._epoch:
+            self._epoch = step.epoch
+            self._hooks.call("sightx_epoch_started", run=self.run, epoch=step.epoch)
+        self._hooks.call("sightx_step_finished", run=self.run, step=step)
+        manager.step_finished(step.step)
+
     def _finish_epoch(self, trainer: Trainer, manager: CheckpointManager, epoch: Epoch) -> None:
+        self._stage = f"at step {epoch.step + 1}"
         names = self._checkpoint_names(trainer)
         preferred = preferred_checkpoints(self.experiment)[0]
         if preferred != LAST:  # the policy may follow another metric than the monitored one
@@ -256,14 +267,29 @@ class Execution:
         for split in splits:
             if not len(trainer.dataset.splits[split]):
                 continue
-            batch_size = self.experiment.training.batch_size
-            with _explain_memory_error(f"evaluating {split}", "batch_size", batch_size):
-                scored = trainer.predict(split, self._stop_if_asked)
+            self._stage = f"evaluating {split}"
+            scored = trainer.predict(split, self._stop_if_asked)
             if scored:  # on rank 0
                 predictions, loss = scored
                 self.run.write_predictions(split, predictions)
                 values = metrics.compute_metrics(predictions, self.experiment.metric, split)
                 result[split] = {f"{split}/loss": loss, **values}
+
+    @contextmanager
+    def _explain_memory_errors(self) -> Iterator[None]:
+        """Say at which stage, and with how many samples at once, the device ran out of memory."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            training = self.experiment.training
+            key, size = "batch_size", training.batch_size
+            if self._stage.startswith("at step"):
+                key, size = "micro_batch_size", training.micro_batch_size or size
+            hint = "smaller images need less"
+            if size > 1:
+                hint = f"training.{key} = {size // 2} or {hint}"
+            message = f"out of memory {self._stage}, batch {size}"
+            raise ResourceError(Problem("out-of-memory", message, hint)) from error
 
     def _stop_if_asked(self, manager: CheckpointManager | None = None) -> None:
         """Raise _AgreedStop on all ranks if a signal has reached one; save a checkpoint before."""
@@ -300,36 +326,3 @@ def check_same_data(collectives: SingleProcess, data: PreparedDataset) -> None:
         hint = "give all hosts the same data and, to resume, the same run directory"
         raise DataError(Problem("other-data", message, hint))
     collectives.barrier()  # rank 0 changes the run only after all ranks have agreed
-
-
-def _explain_memory_errors(
-    events: Iterator[Event], step: int, training: Training
-) -> Iterator[Event]:
-    """Yield events of training; say in which step or validation the memory ran out."""
-    batch_size, validates = training.batch_size, False
-    micro_batch_size = training.micro_batch_size or batch_size
-    while True:
-        where = (f"at step {step + 1}", "micro_batch_size", micro_batch_size)
-        if validates:
-            where = (f"validating after step {step}", "batch_size", batch_size)
-        with _explain_memory_error(*where):
-            event = next(events, None)
-        if event is None:
-            return
-        if isinstance(event, Step):
-            step, validates = event.step, event.step == event.epoch * event.steps_per_epoch
-        validates = validates and not isinstance(event, Epoch)
-        yield event
-
-
-@contextmanager
-def _explain_memory_error(where: str, key: str, size: int) -> Iterator[None]:
-    """Say where, and with how many samples at once, the memory of the device ran out."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        message = f"out of memory {where}, batch {size}"
-        hint = "smaller images need less"
-        if size > 1:
-            hint = f"training.{key} = {size // 2} or {hint}"
-        raise ResourceError(Problem("out-of-memory", message, hint)) from error
