@@ -165,7 +165,7 @@ class Execution:
             "counts": {split: data.counts(split) for split in SPLITS},
             "skipped": data.table.skipped,
             "packed": data.packed,
-            "store": data.residence._asdict() if data.residence else {},
+            "cache": data.residence._asdict() if data.residence else {},
             "weights": sum(weight.numel() for weight in weights),
             "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
         }
