@@ -55,7 +55,7 @@ RULES = {
     "which": Check("which", "not this one", of_device, stage="device"),
     "careful": Check("careful", "be careful", warns, severity="warning"),
     "fails": Check("fails", "it fails", fails, stage="data"),
-    "says": Check("says", "it says", says, stage="data"),
+    "raises": Check("raises", "it raises", raises, stage="data"),
 }
 
 @hookimpl
@@ -135,7 +135,7 @@ def test_an_allowed_warning_is_not_reported(experiment, caplog) -> None:
     assert lines(checks.run_checks(loaded, loaded.context, "spec")) == []
     assert [m for m in caplog.messages if "unknown-code" not in m] == []
     assert "is the code of an error, which cannot be allowed" in caplog.text
-    # An error is no matter of taste.
+    # An error cannot be allowed.
     assert [p.code for p in checks.run_checks(loaded, loaded.context, "data", table="t")] == [
         "many"
     ]
@@ -154,6 +154,6 @@ def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
 
 
 def test_a_check_may_raise_an_expected_error(experiment) -> None:
-    loaded = experiment("says")
+    loaded = experiment("raises")
     with pytest.raises(DataError, match="raised by itself"):
         checks.enforce_checks(loaded, loaded.context, "data", table="a table")
