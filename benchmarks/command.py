@@ -1,10 +1,10 @@
-"""Time the whole `catfish_simplenet` command, start-up included, against the plain script.
+"""Time the whole `catfish_simplenet` command, including start-up, against a plain script.
 
     python benchmarks/command.py --root FOLDER [--rounds 9]
 
-FOLDER holds train, val and test with a folder a class; without one, 64x64 pictures are drawn. The
-peer is `plain_catfish.py`: ImageFolder, DataLoader, 20 epochs. SightX is timed with an empty store,
-as in a first run, and with a full one, as in every later run. Bar: 2 times as fast.
+FOLDER holds train, val and test with one folder per class; without it, 64x64 images are drawn. The
+peer is `plain_catfish.py`: ImageFolder, DataLoader, 20 epochs. SightX is timed with an empty pixel
+cache, as in a first run, and with a full one, as in every later run. Bar: 2 times as fast.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from rounds import medians, table, wall
 
 HERE = Path(__file__).parent
 PEER = "plain script"
-SIDES = {"train": 1000, "val": 200, "test": 250}
+IMAGES = {"train": 1000, "val": 200, "test": 250}
 
 
-def drawn(folder: Path) -> Path:
-    """Draw two kinds of pictures: bright above or bright below, with noise."""
+def draw_images(folder: Path) -> Path:
+    """Draw images of two classes, with a bright upper or lower half, and noise."""
     rng = np.random.default_rng(0)
-    for side, count in SIDES.items():
+    for split, count in IMAGES.items():
         for kind, name in enumerate(("cat", "fish")):
-            (folder / side / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
             for number in range(count // 2):
                 pixels = rng.integers(0, 160, (64, 64, 3), dtype=np.uint8)
                 pixels[32 * kind : 32 * kind + 32] += 60
-                Image.fromarray(pixels).save(folder / side / name / f"{number}.jpg", quality=90)
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.jpg", quality=90)
     return folder
 
 
-def run(command: list[str], store: Path, folder: Path, *, clear: bool) -> float:
-    """Return the wall seconds of a command in a folder of its own."""
+def run(command: list[str], cache: Path, folder: Path, *, clear: bool) -> float:
+    """Return the wall seconds of a command."""
     if clear:
-        shutil.rmtree(store, ignore_errors=True)
-    return wall(command, folder, SIGHTX_CACHE=str(store))
+        shutil.rmtree(cache, ignore_errors=True)
+    return wall(command, folder, SIGHTX_CACHE=str(cache))
 
 
 def main() -> None:
@@ -52,15 +52,15 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = (arguments.root or drawn(folder / "data")).resolve()
+        root = (arguments.root or draw_images(folder / "data")).resolve()
         plain = [sys.executable, str(HERE / "plain_catfish.py"), str(root)]
         spec = str(HERE.parent / "specs" / "catfish_simplenet.toml")
         ours = [sys.executable, "-m", "sightx", "run", spec, "--set", f"dataset.root={root}"]
-        time_of = partial(run, store=folder / "store", folder=folder)
+        time_of = partial(run, cache=folder / "cache", folder=folder)
         cases = {
             PEER: partial(time_of, plain, clear=False),
-            "sightx run, empty store": partial(time_of, ours, clear=True),
-            "sightx run, full store": partial(time_of, ours, clear=False),
+            "sightx run, empty cache": partial(time_of, ours, clear=True),
+            "sightx run, full cache": partial(time_of, ours, clear=False),
         }
         figures = medians(cases, arguments.rounds)
     print(table(figures, PEER, "seconds", more_is_better=False))

@@ -1,10 +1,10 @@
-"""Time an epoch of a ResNet50 behind a frozen prefix, with its features stored and without.
+"""Time an epoch of a ResNet50 with a frozen prefix, with cached features and without.
 
     python benchmarks/prefix.py [--rounds 3] [--images 48] [--size 224] [--precision fp32]
 
-No augmentation, batch 8; the epochs after the first, on the processor or on the GPU where there is
-one. The peer is the same run with `execution.cache_features = "off"`. Bar: 3 times as fast where
-the head alone learns; with layer4 the part that is trained costs more, and less can be saved.
+No augmentation, batch 8; the epochs after the first, on the GPU if there is one, else on the CPU.
+The peer is the same run with `execution.cache_features = "off"`. Bar: 3 times as fast if only the
+head is trained; with layer4 the trained part costs more, and less can be saved.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from sightx.training.trainer import Trainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 8
-LEARNING = {"only the head": ("head",), "layer4 and the head": ("layer4", "head")}
+TRAINABLE = {"only the head": ("head",), "layer4 and the head": ("layer4", "head")}
 
 
 def experiment(world: World, features: str, epochs: int = 3) -> Experiment:
-    """Return the world's experiment over some epochs, with features stored or not."""
+    """Return the world's experiment over some epochs, with `cache_features` set."""
     training = world.experiment.training.model_copy(update={"epochs": epochs})
-    execution = Execution.model_validate({"features": features})
+    execution = Execution.model_validate({"cache_features": features})
     return world.experiment.model_copy(update={"training": training, "execution": execution})
 
 
@@ -50,19 +50,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    asked = parser.parse_args()
-    steps = asked.images // BATCH
+    arguments = parser.parse_args()
+    steps = arguments.images // BATCH
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name, trainable in LEARNING.items():
+    for name, trainable in TRAINABLE.items():
         model = ResNet50(trainable=trainable)
-        world = World(model, optimizers.Adam(), asked.size, BATCH, steps, asked.precision)
+        world = World(model, optimizers.Adam(), arguments.size, BATCH, steps, arguments.precision)
         cases: dict[str, Case] = {
-            'features = "off"': partial(epoch, world, "off"),
-            'features = "auto"': partial(epoch, world, "auto"),
+            'cache_features = "off"': partial(epoch, world, "off"),
+            'cache_features = "auto"': partial(epoch, world, "auto"),
         }
-        figures = {case: steps * BATCH / s for case, s in medians(cases, asked.rounds).items()}
-        print(f"\nResNet50, {name}, {asked.size} px, {asked.precision}, {DEVICE.type}")
-        print(table(figures, 'features = "off"', "images/s", more_is_better=True))
+        figures = {case: steps * BATCH / s for case, s in medians(cases, arguments.rounds).items()}
+        print(f"\nResNet50, {name}, {arguments.size} px, {arguments.precision}, {DEVICE.type}")
+        print(table(figures, 'cache_features = "off"', "images/s", more_is_better=True))
 
 
 if __name__ == "__main__":

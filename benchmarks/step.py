@@ -3,10 +3,10 @@
     python benchmarks/step.py [--rounds 9] [--steps 1500] [--only overhead|resnet50]
 
 `overhead`: a 48-84-50-2 perceptron, batch 32, all in memory. The bare loop takes ready float
-batches from a list and steps torch's fused Adam; SightX gathers uint8 rows, normalises, watches the
-loss and counts right answers. Lightning's `barebones` trainer takes the bare loop's batches and
-Adam; it is left out where it is not installed (`pip install "sightx[bench]"`). Bars: at most 30 us
-over the bare loop, and at most 0.55 times Lightning's step.
+batches from a list and steps torch's fused Adam; SightX gathers uint8 rows, normalises, seeds the
+generators, checks the loss and counts correct answers. Lightning's `barebones` trainer takes the
+bare loop's batches and Adam; it is left out if it is not installed (`pip install "sightx[bench]"`).
+Bars: at most 30 us over the bare loop, and at most 0.55 times Lightning's step.
 
 `resnet50`: a training step in bf16 on the processor, images of 224 px, batch 8, against a plain
 fp32 loop over the same network with torch's Adam. Bar: 1.8 times as fast.
@@ -62,7 +62,7 @@ PLAIN = "plain fp32 loop"
 
 
 class World:
-    """Random images of two classes in memory, an experiment over them, and ready batches."""
+    """Random images of two classes in memory, an experiment on them, and ready batches."""
 
     def __init__(
         self, model: Model, optimizer: Optimizer, size: int, batch: int, steps: int, precision: Any
@@ -72,11 +72,11 @@ class World:
         labels = rng.integers(0, 2, count)
         pixels = torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
         frame = pd.DataFrame({"path": labels.astype(str), "label": labels, "group": ""})
-        nobody = np.arange(0)
+        empty = np.arange(0)
         self.samples = PreparedDataset(
             table=ImageTable(frame, ("a", "b"), lambda _: b""),
             rows=PixelRows.of(pixels),
-            sides={"train": np.arange(count), "validation": nobody, "test": nobody},
+            splits={"train": np.arange(count), "validation": empty, "test": empty},
             id="",
         )
         self.experiment = Experiment(
@@ -97,9 +97,9 @@ class World:
                 epochs=1, batch_size=batch, monitor="train/loss", precision=precision
             ),
         )
-        chosen = slice(0, min(count, 100 * batch))  # enough to go round
-        images = (pixels[chosen].float() / 255 - 0.45) / 0.225
-        targets = torch.from_numpy(labels[chosen])
+        first = slice(0, min(count, 100 * batch))  # used again and again
+        images = (pixels[first].float() / 255 - 0.45) / 0.225
+        targets = torch.from_numpy(labels[first])
         self.batches = list(zip(images.split(batch), targets.split(batch), strict=True))
 
     def module(self) -> nn.Module:
@@ -113,19 +113,19 @@ class World:
             yield self.batches[step % len(self.batches)]
 
 
-def between(moments: list[float]) -> float:
-    """Return the seconds of a step: the median over stretches of 50 steps, or of single ones."""
-    stretch = 50 if len(moments) > 500 else 1
-    return float(np.median(np.diff(moments[::stretch]))) / stretch
+def seconds_per_step(times: list[float]) -> float:
+    """Return the median over stretches of 50 steps, or over single steps if there are few."""
+    stretch = 50 if len(times) > 500 else 1
+    return float(np.median(np.diff(times[::stretch]))) / stretch
 
 
-def ours(world: World) -> float:
+def sightx(world: World) -> float:
     trainer = Trainer(world.experiment, world.samples, world.module(), CPU)
-    return between([time.perf_counter() for e in trainer.events() if isinstance(e, Step)])
+    return seconds_per_step([time.perf_counter() for e in trainer.events() if isinstance(e, Step)])
 
 
 def bare(world: World, fused: bool) -> float:
-    module, loss_of, moments = world.module(), nn.CrossEntropyLoss(), []
+    module, loss_of, times = world.module(), nn.CrossEntropyLoss(), []
     module.train()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=fused)
     for images, targets in world:
@@ -133,14 +133,14 @@ def bare(world: World, fused: bool) -> float:
         loss = loss_of(module(images), targets)
         loss.backward()
         optimizer.step()
-        moments.append(time.perf_counter())
-    return between(moments)
+        times.append(time.perf_counter())
+    return seconds_per_step(times)
 
 
 def lightning(world: World) -> float:
     import lightning as pl
 
-    moments: list[float] = []
+    times: list[float] = []
 
     class Net(pl.LightningModule):
         def __init__(self) -> None:
@@ -148,7 +148,7 @@ def lightning(world: World) -> float:
             self.net, self.loss_of = world.module(), nn.CrossEntropyLoss()
 
         def training_step(self, batch: Any) -> torch.Tensor:
-            moments.append(time.perf_counter())
+            times.append(time.perf_counter())
             return self.loss_of(self.net(batch[0]), batch[1])
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -158,7 +158,7 @@ def lightning(world: World) -> float:
     with warnings.catch_warnings(action="ignore"), redirect_stderr(StringIO()):
         trainer = pl.Trainer(barebones=True, max_epochs=1, accelerator="cpu")
         trainer.fit(Net(), world)
-    return between(moments)
+    return seconds_per_step(times)
 
 
 def serve(case: str, steps: int) -> None:
@@ -166,7 +166,7 @@ def serve(case: str, steps: int) -> None:
     world = World(SimpleNet(hidden=(84, 50)), optimizers.Adam(), 4, 32, steps, "fp32")
     cases: dict[str, Case] = {
         BARE: partial(bare, world, True),
-        SIGHTX: partial(ours, world),
+        SIGHTX: partial(sightx, world),
         LIGHTNING: partial(lightning, world),
     }
     for _ in sys.stdin:
@@ -174,8 +174,8 @@ def serve(case: str, steps: int) -> None:
 
 
 @contextmanager
-def served(case: str, steps: int) -> Iterator[Case]:
-    """Serve a case in a process of its own: Lightning slows torch down for a whole process."""
+def case_in_process(case: str, steps: int) -> Iterator[Case]:
+    """Measure a case in its own process: Lightning slows torch down for a whole process."""
     command = [sys.executable, __file__, "--serve", case, "--steps", str(steps)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
@@ -192,7 +192,7 @@ def served(case: str, steps: int) -> Iterator[Case]:
 def overhead(rounds: int, steps: int) -> None:
     names = [BARE, SIGHTX, *([LIGHTNING] if find_spec("lightning") else [])]
     with ExitStack() as stack:
-        cases = {name: stack.enter_context(served(name, steps)) for name in names}
+        cases = {name: stack.enter_context(case_in_process(name, steps)) for name in names}
         figures = {name: 1e6 * value for name, value in medians(cases, rounds).items()}
     print("a step of a 48-84-50-2 perceptron, batch 32, all in memory")
     print(table(figures, BARE, "us a step", more_is_better=False))
@@ -211,8 +211,8 @@ def resnet50(rounds: int) -> None:
     slow, fast = world("fp32"), world("bf16")
     cases: dict[str, Case] = {
         PLAIN: partial(bare, slow, False),
-        "SightX fp32": partial(ours, slow),
-        "SightX bf16": partial(ours, fast),
+        "SightX fp32": partial(sightx, slow),
+        "SightX bf16": partial(sightx, fast),
     }
     figures = {name: 8 / value for name, value in medians(cases, rounds).items()}
     print(f"ResNet50, batch 8, {torch.get_num_threads()} threads")
@@ -225,14 +225,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", choices=["overhead", "resnet50"])
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.serve:
-        serve(asked.serve, asked.steps)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.steps)
         return
-    if asked.only != "resnet50":
-        overhead(asked.rounds, asked.steps)
-    if asked.only != "overhead":
-        resnet50(max(asked.rounds // 3, 1))
+    if arguments.only != "resnet50":
+        overhead(arguments.rounds, arguments.steps)
+    if arguments.only != "overhead":
+        resnet50(max(arguments.rounds // 3, 1))
 
 
 if __name__ == "__main__":

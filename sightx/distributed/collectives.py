@@ -19,6 +19,9 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sightx.distributed import rendezvous
 from sightx.errors import Problem, ResourceError, SpecError
@@ -26,8 +29,7 @@ from sightx.records.pixels import Positions
 from sightx.spec.experiment import Training
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.distributed import ProcessGroup as TorchProcessGroup
 
 Json = TypeVar("Json")
@@ -108,8 +110,6 @@ class ProcessGroup(SingleProcess):
 
     def __init__(self, device: torch.device, timeout: float) -> None:
         """Join the process group; a collective that takes more than `timeout` seconds fails."""
-        from torch import distributed
-
         self.rank, self.world_size = rendezvous.rank(), rendezvous.world_size()
         limit = timedelta(seconds=timeout)
         is_cuda = device.type == "cuda"
@@ -137,8 +137,6 @@ class ProcessGroup(SingleProcess):
         `find_unused_parameters` allows parameters without a gradient, and keeps the gradient
         buckets as they are, so that a resumed run sums in the same order.
         """
-        from torch.nn.parallel import DistributedDataParallel
-
         with warnings.catch_warnings():
             # torch 2.15 renames broadcast_buffers; 2.11 does not know the new name.
             warnings.simplefilter("ignore", FutureWarning)
@@ -151,8 +149,6 @@ class ProcessGroup(SingleProcess):
 
     def no_sync(self, network: object, last: bool) -> AbstractContextManager[None]:
         """Return a context that keeps the gradient local, except in the last micro-batch."""
-        from torch.nn.parallel import DistributedDataParallel
-
         if last or not isinstance(network, DistributedDataParallel):
             return nullcontext()
         context: AbstractContextManager[None] = network.no_sync()
@@ -160,24 +156,17 @@ class ProcessGroup(SingleProcess):
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks."""
-        from torch import distributed
-
         distributed.all_reduce(values)
         return values
 
     def all_reduce_max(self, number: int) -> int:
         """Return the largest number over all ranks."""
-        import torch
-        from torch import distributed
-
         value = torch.tensor(number)
         distributed.all_reduce(value, distributed.ReduceOp.MAX, self._host_group)
         return int(value)
 
     def broadcast_object(self, value: Json) -> Json:
         """Return the value of rank 0, sent as JSON, which keeps every digit of a number."""
-        import torch
-
         text = json.dumps(value).encode() if self.is_main_process else b""
         buffer = torch.zeros(self.all_reduce_max(len(text)), dtype=torch.uint8)
         if self.is_main_process:
@@ -188,8 +177,6 @@ class ProcessGroup(SingleProcess):
 
     def broadcast_(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite tensors with those of rank 0, in place."""
-        import torch
-
         with torch.no_grad():
             for tensor in tensors:
                 buffer = tensor.detach().cpu().contiguous()
@@ -199,8 +186,6 @@ class ProcessGroup(SingleProcess):
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the tensors of rank 0, on the CPU."""
-        import torch
-
         layout = [(name, str(t.dtype), list(t.shape)) for name, t in tensors.items()]
         received = {
             name: torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
@@ -213,9 +198,6 @@ class ProcessGroup(SingleProcess):
 
     def gather(self, parts: list[Tensor], rows: Sequence[int]) -> list[Tensor]:
         """Return the parts of all ranks in order on rank 0, and this rank's parts elsewhere."""
-        import torch
-        from torch import distributed
-
         if not parts:
             return parts
         shape, device = parts[0].shape[1:], parts[0].device
@@ -235,8 +217,6 @@ class ProcessGroup(SingleProcess):
 
     def barrier(self) -> None:
         """Wait for the other ranks; Python handles signals meanwhile."""
-        from torch import distributed
-
         work = distributed.barrier(self._barrier_group, async_op=True)
         while work and not work.is_completed():
             time.sleep(_POLL_SECONDS)
@@ -244,17 +224,12 @@ class ProcessGroup(SingleProcess):
             work.wait()  # raises the error of the collective
 
     def _broadcast(self, tensor: Tensor) -> None:
-        import torch
-        from torch import distributed
-
         if tensor.numel():  # sent as bytes, so that every dtype is supported
             distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0, self._host_group)
 
 
 def _new_gloo(timeout: timedelta) -> TorchProcessGroup:
     """Return a gloo group of the same processes, for data on the host."""
-    from torch import distributed
-
     return cast("TorchProcessGroup", distributed.new_group(backend="gloo", timeout=timeout))
 
 
@@ -268,8 +243,6 @@ def join_process_group(device: torch.device, timeout: float) -> Iterator[SingleP
     if rendezvous.world_size() == 1:
         yield SingleProcess()
         return
-    from torch import distributed
-
     with rendezvous.heartbeat():
         try:
             collectives = ProcessGroup(device, timeout)
@@ -288,8 +261,6 @@ def local_device(name: str) -> str:
 
     Raises ResourceError for a device on which several processes cannot sum gradients.
     """
-    import torch
-
     if rendezvous.world_size() == 1:
         return name
     if name == "mps":

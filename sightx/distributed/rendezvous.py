@@ -1,4 +1,4 @@
-"""The key-value store that all ranks share: heartbeats, the first failure, the result of the run.
+"""The key-value store that all ranks share: heartbeats, and the first failure.
 
 It is torch's TCPStore, which the launcher serves; so it outlives the process group.
 """
@@ -25,8 +25,7 @@ EXIT_CODE_FILE = "SIGHTX_CODE"
 """The environment variable that names the file in which the launcher finds rank 0's exit code."""
 
 _CONNECT_TIMEOUT = timedelta(minutes=10)
-_FIRST_FAILURE, _RESULT, _ACKNOWLEDGED = "first-failure", "result", "acknowledged"
-_ACKNOWLEDGE_SECONDS = 5.0  # how long rank 0 waits for the other ranks to read the result
+_FIRST_FAILURE = "first-failure"
 _LOST_AFTER = 3 * HEARTBEAT_SECONDS
 
 
@@ -62,9 +61,8 @@ def _store() -> Store:
 
 
 def clear() -> None:
-    """Delete the failure and the result of an earlier run."""
-    for key in (_FIRST_FAILURE, _RESULT, _ACKNOWLEDGED):
-        _store().delete_key(key)
+    """Delete the failure of an earlier run."""
+    _store().delete_key(_FIRST_FAILURE)
 
 
 def read_first_failure() -> dict[str, Any] | None:
@@ -100,28 +98,6 @@ def heartbeat() -> Iterator[None]:
     finally:
         stop.set()
         thread.join(HEARTBEAT_SECONDS)
-
-
-def publish_result(result: Mapping[str, Any]) -> None:
-    """Give the result to the other ranks and wait for them: the store may end with rank 0."""
-    _store().set(_RESULT, json.dumps(result))
-    deadline = time.monotonic() + _ACKNOWLEDGE_SECONDS
-    while _store().add(_ACKNOWLEDGED, 0) < world_size() - 1 and time.monotonic() < deadline:
-        time.sleep(HEARTBEAT_SECONDS / 50)
-
-
-def await_result() -> dict[str, Any] | None:
-    """Wait for the result of rank 0; return None if rank 0 failed or is lost."""
-    beats, deadline = _heartbeats()[0], time.monotonic() + _LOST_AFTER
-    while not _store().check([_RESULT]):
-        if (latest := _heartbeats()[0]) != beats:
-            beats, deadline = latest, time.monotonic() + _LOST_AFTER
-        if time.monotonic() > deadline or "exit" in (read_first_failure() or {}):
-            return None
-        time.sleep(HEARTBEAT_SECONDS / 50)
-    _store().add(_ACKNOWLEDGED, 1)
-    result: dict[str, Any] = json.loads(_store().get(_RESULT))
-    return result
 
 
 def dead_ranks() -> list[int]:

@@ -14,14 +14,13 @@ import torch
 
 from sightx.data import dataset
 from sightx.data.preprocess import ProgressCallback
-from sightx.distributed import rendezvous
 from sightx.distributed.collectives import (
     SingleProcess,
     check_idle_ranks,
     join_process_group,
     local_device,
 )
-from sightx.distributed.failures import lost_ranks_error, propagate_first_failure
+from sightx.distributed.failures import propagate_first_failure
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
 from sightx.runner.execute import Execution
@@ -253,12 +252,9 @@ class _Launch:
         """Return the run with its result on all ranks, once rank 0 has written everything."""
         if self.collectives.world_size == 1:
             return run
-        if self.collectives.is_main_process:
-            rendezvous.publish_result(run.result)
-            return run
-        if (result := rendezvous.await_result()) is None:
-            raise lost_ranks_error([0])
-        return NullRun(run.directory, result)
+        self.collectives.barrier()
+        result = self.collectives.broadcast_object(run.result)
+        return run if self.collectives.is_main_process else NullRun(run.directory, result)
 
 
 def _newest(root: Path, experiment: Experiment) -> str:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
@@ -64,8 +65,9 @@ def _score(
     evaluator = Evaluator(
         predictor.module, criterion, loader, data.splits[split], experiment.training
     )
-    for _ in evaluator:
-        pass
+    with torch.random.fork_rng():  # the caller's generators stay as they are
+        for _ in evaluator:
+            pass
     predictions = metrics.apply_postprocess(
         recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
     )

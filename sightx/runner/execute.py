@@ -311,6 +311,8 @@ class Execution:
             )
         if self.experiment.execution.compile:
             self._warn("execution.compile: with several processes the network is not compiled")
+        if self.experiment.execution.cuda_graph:
+            self._warn("execution.cuda_graph: with several processes no CUDA graph is replayed")
 
 
 def check_same_data(collectives: SingleProcess, data: PreparedDataset) -> None:

@@ -1,18 +1,16 @@
-"""Replay full batches as a CUDA graph, once it has proved equal to eager steps and faster.
+"""Replay full batches as a CUDA graph, once it has proved equal to eager steps.
 
 A graph launches all kernels of a step at once: forward, loss, backward, clipping, optimizer. What
 the host draws or decides stays outside: augmentation, seeds, learning rates. With
-`execution.deterministic` a graph must give the exact bits of eager steps, so that a run repeats
-whether or not its steps were replayed.
+`execution.deterministic` a graph must give the exact bits of eager steps.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,7 +31,163 @@ _WARM_UP = 3  # calls before the capture: libraries allocate and choose their al
 _LR_FACTORS = (1.0, 0.5, 0.25)  # of the steps that are compared
 _LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
 _STATE_TOLERANCE = 0.05  # as a fraction of the distance that the steps have moved the state
-_TIMINGS, _TIMED_STEPS, _TIMED_SECONDS = 3, 10, 0.5  # the most steps and seconds of each timing
+
+
+def with_cuda_graph(step: TrainStep, module: nn.Module, experiment: Experiment) -> StepFunction:
+    """Return a step that replays graphs, or the step itself if no graph can hold it."""
+    if reason := why_not_graphable(experiment, step):
+        _log.info("graph: no CUDA graph is replayed: %s", reason)
+        return step
+    return GraphedStep(step, module, experiment, CudaGraphs(step.loader.device))
+
+
+def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
+    """Return why no graph can hold a step; empty if one may be tried."""
+    components = (experiment.model, experiment.loss, experiment.optimizer)
+    undeclared = [f"the {item.kind} {item.name}" for item in components if not item.capturable]
+    if undeclared:
+        return f"{' and '.join(undeclared)} did not declare that one may hold it"
+    if not step.guard.deferred:
+        return "nothing on the device can stop the optimizer"
+    return ""
+
+
+class GraphedStep:
+    """Train on full batches by a CUDA graph of a step, and on all other batches by the step itself.
+
+    After some eager steps the graph is captured and compared with them. If its results differ, all
+    batches are trained on eagerly.
+    """
+
+    def __init__(
+        self, step: TrainStep, module: nn.Module, experiment: Experiment, graphs: Graphs
+    ) -> None:
+        self._step, self._module, self._graphs = step, module, graphs
+        settings, exact = experiment.training, experiment.execution.deterministic
+        self._size = settings.batch_size
+        self._loss_tolerance = 0.0 if exact else _LOSS_TOLERANCE[settings.precision]
+        self._state_tolerance = 0.0 if exact else _STATE_TOLERANCE
+        self._full_batches = 0
+        self._replay: Callable[[], None] | None = None
+        # What the graph reads and writes: micro-batches, learning rates, loss, correct answers.
+        self._inputs: list[Tensor] = []
+        self._lrs = [torch.zeros_like(step.guard.flag) for _ in step.optimizer.param_groups]
+        self._loss, self._num_correct = (torch.zeros_like(step.guard.flag) for _ in range(2))
+
+    def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the number of correct answers, as scalars on the device."""
+        if len(batch.positions) != self._size:
+            return self._step(batch, step, lr_factor)
+        if self._full_batches == _EAGER_STEPS:
+            self._try_graph(batch, step, lr_factor)
+        self._full_batches += 1
+        if self._replay is None or not self._fill_inputs(batch, step):
+            return self._step(batch, step, lr_factor)
+        with span("graph"):
+            self._launch(self._replay, lr_factor)
+        self._step.guard.read_later(step, batch.positions)
+        return self._loss.clone(), self._num_correct.clone()
+
+    def _fill_inputs(self, batch: Batch, step: int) -> bool:
+        """Copy a batch to where the graph reads; return whether its tensors have the same form."""
+        tensors = [tensor for pair in self._step.micro_batches(batch, step) for tensor in pair]
+        if not self._inputs:
+            self._inputs = [torch.empty_like(tensor) for tensor in tensors]
+        if [(t.shape, t.dtype) for t in self._inputs] != [(t.shape, t.dtype) for t in tensors]:
+            return False
+        for buffer, tensor in zip(self._inputs, tensors, strict=True):
+            buffer.copy_(tensor)
+        return True
+
+    def _launch(self, replay: Callable[[], None], lr_factor: float) -> None:
+        self._step.set_lr(lr_factor)
+        for group, lr in zip(self._step.optimizer.param_groups, self._lrs, strict=True):
+            lr.fill_(group["lr"])
+        replay()
+
+    def _train(self, micro_batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Train on a batch eagerly, on the device alone."""
+        step = self._step
+        step.zero_grad()  # so a graph has its own gradients, which each replay writes anew
+        loss, num_correct = step.forward_backward(micro_batches, self._size)
+        step.guard.set_flag(loss)
+        step.update()
+        self._loss.copy_(loss)
+        self._num_correct.copy_(num_correct)
+
+    def _train_on_inputs(self) -> None:
+        """Train on what was filled in; a graph of this is captured."""
+        self._train(zip(self._inputs[::2], self._inputs[1::2], strict=True))
+
+    def _try_graph(self, batch: Batch, step: int, lr_factor: float) -> None:
+        """Capture a graph and keep it if it gives equal steps; what a step changes is restored."""
+        snapshot = _Snapshot(self._module, self._step)
+        batch = batch._replace(pixels=batch.pixels.clone())  # a network may change its input
+        try:
+            self._fill_inputs(batch, step)
+            with self._lrs_on_device():
+                self._replay = self._graphs.capture(self._train_on_inputs)
+            is_equal = self._is_equal(self._replay, snapshot, batch, step, lr_factor or 1.0)
+            reason = "" if is_equal else "its steps differ from eager ones"
+        except Exception as error:  # of whatever takes part in a step
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            self._graphs.recover()
+        snapshot.restore()
+        self._step.zero_grad()
+        if reason:
+            self._replay, self._inputs = None, []
+            _log.info("graph: no CUDA graph is replayed: %s", reason)
+        else:
+            _log.info("graph: full batches replay a CUDA graph")
+
+    @contextmanager
+    def _lrs_on_device(self) -> Iterator[None]:
+        """Let the optimizer read learning rates from the device: a replay finds new ones there."""
+        groups = self._step.optimizer.param_groups
+        before = [dict(group) for group in groups]
+        for group, lr in zip(groups, self._lrs, strict=True):
+            group["lr"] = lr
+            if "capturable" in group:
+                group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group, values in zip(groups, before, strict=True):
+                group.update(values)
+
+    def _is_equal(
+        self,
+        replay: Callable[[], None],
+        snapshot: _Snapshot,
+        batch: Batch,
+        step: int,
+        factor: float,
+    ) -> bool:
+        """Return whether some eager and replayed steps have equal losses and lead to equal states.
+
+        Each step has its own draws and its own learning rate.
+        """
+        losses: dict[bool, list[float]] = {False: [], True: []}
+        states = []
+        for is_replayed, step_losses in losses.items():
+            snapshot.restore()
+            for number, lr_factor in enumerate(_LR_FACTORS, start=step):
+                if is_replayed:
+                    self._fill_inputs(batch, number)
+                    self._launch(replay, factor * lr_factor)
+                else:
+                    self._step.set_lr(factor * lr_factor)
+                    self._train(self._step.micro_batches(batch, number))
+                step_losses.append(float(self._loss))
+            states.append(snapshot.state())
+        close = self._loss_tolerance
+        return all(
+            math.isclose(one, other, rel_tol=close, abs_tol=close)
+            for one, other in zip(*losses.values(), strict=True)
+        ) and all(
+            _distance(one, other) <= self._state_tolerance * _distance(one, start)
+            for one, other, start in zip(*states, snapshot.saved, strict=True)
+        )
 
 
 class Graphs(Protocol):
@@ -41,9 +195,6 @@ class Graphs(Protocol):
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function some times, and return what replays its work on the device."""
-
-    def synchronize(self) -> None:
-        """Wait until the device has done its work."""
 
     def recover(self) -> None:
         """Repair what a failed capture has left behind."""
@@ -76,13 +227,9 @@ class CudaGraphs:
                 function()
         return graph.replay
 
-    def synchronize(self) -> None:
-        """Wait for the device."""
-        torch.cuda.synchronize(self._device)
-
     def recover(self) -> None:
         """Give the generator a new state: after a failed capture it refuses to draw."""
-        self.synchronize()
+        torch.cuda.synchronize(self._device)
         fresh = torch.Generator(self._device)
         self._generator.graphsafe_set_state(fresh.graphsafe_get_state())
 
@@ -99,202 +246,6 @@ def _no_synchronization() -> Iterator[None]:
             torch.cuda.set_sync_debug_mode(before)
 
 
-def with_cuda_graph(step: TrainStep, module: nn.Module, experiment: Experiment) -> StepFunction:
-    """Return a step that replays graphs, or the step itself if no graph can hold it."""
-    if reason := why_not_graphable(experiment, step):
-        _log.info("graph: no CUDA graph is replayed: %s", reason)
-        return step
-    return GraphedStep(step, module, experiment, CudaGraphs(step.loader.device))
-
-
-def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
-    """Return why no graph can hold a step; empty if one may be tried."""
-    components = (experiment.model, experiment.loss, experiment.optimizer)
-    undeclared = [f"the {item.kind} {item.name}" for item in components if not item.capturable]
-    if undeclared:
-        return f"{' and '.join(undeclared)} did not declare that one may hold it"
-    if not step.guard.deferred:
-        return "nothing on the device can stop the optimizer"
-    return ""
-
-
-class GraphedStep:
-    """Train full batches by a CUDA graph of a step, and all other batches by the step itself.
-
-    After some eager steps the graph is captured, compared and timed. Unless it gives the same
-    results, and is faster (`must_be_faster`), the step itself trains all batches.
-    """
-
-    def __init__(
-        self,
-        step: TrainStep,
-        module: nn.Module,
-        experiment: Experiment,
-        graphs: Graphs,
-        *,
-        must_be_faster: bool = True,
-    ) -> None:
-        self._step, self._module, self._graphs = step, module, graphs
-        self._must_be_faster = must_be_faster
-        settings, exact = experiment.training, experiment.execution.deterministic
-        self._size = settings.batch_size
-        self._loss_tolerance = 0.0 if exact else _LOSS_TOLERANCE[settings.precision]
-        self._state_tolerance = 0.0 if exact else _STATE_TOLERANCE
-        self._full_batches = 0
-        self._replay: Callable[[], None] | None = None
-        # What the graph reads and writes: micro-batches, learning rates, loss, correct answers.
-        self._inputs: list[Tensor] = []
-        self._loss, self._num_correct = (
-            torch.zeros((), device=step.loader.device) for _ in range(2)
-        )
-        self._lrs = [torch.zeros_like(self._loss) for _ in step.optimizer.param_groups]
-
-    def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
-        """Return the mean loss and the number of correct answers, as scalars on the device."""
-        if len(batch.positions) != self._size:
-            return self._step(batch, step, lr_factor)
-        if self._full_batches == _EAGER_STEPS:
-            self._try_graph(batch, step, lr_factor)
-        self._full_batches += 1
-        if self._replay is None or not self._fill_inputs(batch, step):
-            return self._step(batch, step, lr_factor)
-        with span("graph"):
-            self._launch(lr_factor)
-        self._step.guard.read_later(step, batch.positions)
-        return self._loss.clone(), self._num_correct.clone()
-
-    def _fill_inputs(self, batch: Batch, step: int) -> bool:
-        """Copy a batch to where the graph reads; return whether its tensors have the same form."""
-        tensors = [tensor for pair in self._step.micro_batches(batch, step) for tensor in pair]
-        if not self._inputs:
-            self._inputs = [torch.empty_like(tensor) for tensor in tensors]
-        if [(t.shape, t.dtype) for t in self._inputs] != [(t.shape, t.dtype) for t in tensors]:
-            return False
-        for buffer, tensor in zip(self._inputs, tensors, strict=True):
-            buffer.copy_(tensor)
-        return True
-
-    def _body(self) -> None:
-        """Train on the inputs; a graph of this is captured."""
-        step = self._step
-        step.zero_grad()  # so the graph has its own gradients, which each replay writes anew
-        micro_batches = zip(self._inputs[::2], self._inputs[1::2], strict=True)
-        loss, num_correct = step.forward_backward(micro_batches, self._size)
-        step.guard.set_flag(loss)
-        step.update()
-        self._loss.copy_(loss)
-        self._num_correct.copy_(num_correct)
-
-    def _launch(self, lr_factor: float) -> None:
-        self._step.set_lr(lr_factor)
-        for group, lr in zip(self._step.optimizer.param_groups, self._lrs, strict=True):
-            lr.fill_(group["lr"])
-        if self._replay:
-            self._replay()
-
-    def _try_graph(self, batch: Batch, step: int, lr_factor: float) -> None:
-        """Capture a graph and keep it if it is of use; the training state stays as it was."""
-        snapshot = _Snapshot(self._module, self._step)
-        batch = batch._replace(pixels=batch.pixels.clone())  # a network may change its input
-        try:
-            reason = self._capture(snapshot, batch, step, lr_factor or 1.0)
-        except Exception as error:  # of whatever takes part in a step
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            self._graphs.recover()
-        snapshot.restore()
-        self._step.zero_grad()
-        if reason:
-            self._replay, self._inputs = None, []
-            _log.info("graph: no CUDA graph is replayed: %s", reason)
-
-    def _capture(self, snapshot: _Snapshot, batch: Batch, step: int, lr_factor: float) -> str:
-        """Capture, compare and time a graph; return why it is of no use, empty if it is."""
-        self._fill_inputs(batch, step)
-        with self._lrs_on_device():
-            self._replay = self._graphs.capture(self._body)
-        if not self._agrees(snapshot, batch, step, lr_factor):
-            return "its steps differ from eager ones"
-        if not self._must_be_faster:
-            return ""
-        eager, replayed = self._time(batch, step)
-        times = f"{replayed * 1e6:,.0f} us per step, eagerly {eager * 1e6:,.0f} us"
-        if replayed >= eager:
-            return f"that is not faster, {times}"
-        _log.info("graph: full batches replay a CUDA graph, %s", times)
-        return ""
-
-    def _eager(self, batch: Batch, step: int, lr_factor: float) -> Tensor:
-        """Train on a batch eagerly, without a check on the host; return the loss."""
-        self._step.zero_grad()
-        micro_batches = self._step.micro_batches(batch, step)
-        loss, _ = self._step.forward_backward(micro_batches, self._size)
-        self._step.guard.set_flag(loss)
-        self._step.set_lr(lr_factor)
-        self._step.update()
-        return loss
-
-    def _replayed(self, batch: Batch, step: int, lr_factor: float) -> Tensor:
-        """Train on a batch by the graph, without a check on the host; return the loss."""
-        self._fill_inputs(batch, step)
-        self._launch(lr_factor)
-        return self._loss.clone()
-
-    @contextmanager
-    def _lrs_on_device(self) -> Iterator[None]:
-        """Let the optimizer read learning rates from the device: a replay finds new ones there."""
-        groups = self._step.optimizer.param_groups
-        before = [dict(group) for group in groups]
-        for group, lr in zip(groups, self._lrs, strict=True):
-            group["lr"] = lr
-            if "capturable" in group:
-                group["capturable"] = True
-        try:
-            yield
-        finally:
-            for group, values in zip(groups, before, strict=True):
-                group.update(values)
-
-    def _agrees(self, snapshot: _Snapshot, batch: Batch, step: int, lr_factor: float) -> bool:
-        """Return whether some steps of both kinds have the same losses and lead to the same state.
-
-        Each step has its own draws and its own learning rate.
-        """
-        results = []
-        for train in (self._eager, self._replayed):
-            snapshot.restore()
-            losses = [
-                float(train(batch, step + n, lr_factor * by)) for n, by in enumerate(_LR_FACTORS)
-            ]
-            results.append((losses, snapshot.state()))
-        (losses, state), (other_losses, other_state) = results
-        close = self._loss_tolerance
-        return all(
-            math.isclose(one, other, rel_tol=close, abs_tol=close)
-            for one, other in zip(losses, other_losses, strict=True)
-        ) and all(
-            _distance(one, other) <= self._state_tolerance * _distance(one, start)
-            for one, other, start in zip(state, other_state, snapshot.saved, strict=True)
-        )
-
-    def _time(self, batch: Batch, step: int) -> tuple[float, float]:
-        """Return the seconds of an eager step and of a replayed one; the parameters stay."""
-
-        def seconds(train: Callable[[Batch, int, float], Tensor], count: int) -> float:
-            self._graphs.synchronize()
-            start = time.perf_counter()
-            for _ in range(count):
-                train(batch, step, 0.0)
-            self._graphs.synchronize()
-            return (time.perf_counter() - start) / count
-
-        count = min(_TIMED_STEPS, max(1, int(_TIMED_SECONDS / seconds(self._eager, 1))))
-        rounds = [
-            (seconds(self._eager, count), seconds(self._replayed, count)) for _ in range(_TIMINGS)
-        ]
-        eager, replayed = map(min, zip(*rounds, strict=True))
-        return eager, replayed
-
-
 class _Snapshot:
     """A copy of all that a step changes: parameters, buffers, optimizer state, the guard's flag.
 
@@ -302,13 +253,11 @@ class _Snapshot:
     """
 
     def __init__(self, module: nn.Module, step: TrainStep) -> None:
-        self._groups: list[list[Tensor]] = [
-            list(step.parameters),
-            *([buffer] for buffer in module.buffers()),
-        ]
+        buffers = [[buffer] for buffer in module.buffers()]
+        self._groups: list[list[Tensor]] = [list(step.parameters), *buffers]
         state = [value for values in step.optimizer.state.values() for value in values.values()]
         tensors = [value for value in state if isinstance(value, torch.Tensor)]
-        self._rest = [*tensors, step.guard.flag]
+        self._rest = [*tensors, step.guard.flag, step.guard.num_finite]
         self._saved_rest = [value.clone() for value in self._rest]
         self.saved = self.state()
 
@@ -319,8 +268,8 @@ class _Snapshot:
     @torch.no_grad()
     def restore(self) -> None:
         """Put everything back in place: a graph knows addresses."""
-        tensors = [*(t for group in self._groups for t in group), *self._rest]
-        copies = [*(t for group in self.saved for t in group), *self._saved_rest]
+        tensors = [*(tensor for group in self._groups for tensor in group), *self._rest]
+        copies = [*(copy for group in self.saved for copy in group), *self._saved_rest]
         for tensor, copy in zip(tensors, copies, strict=True):
             tensor.copy_(copy)
 

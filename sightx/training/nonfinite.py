@@ -1,12 +1,10 @@
-"""Stop training at the first loss that is not finite, before a parameter moves."""
+"""Stop training at the first loss that is not finite, before a parameter is updated by it."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
-from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,24 +14,15 @@ from sightx.records.pixels import Positions
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DELAY = 2  # steps after which a flag is read: its copy has arrived by then
-
-
-class _PendingFlag(NamedTuple):
-    """The flag of a step, on its way to the host."""
-
-    value: Tensor
-    arrived: torch.cuda.Event | None
-    step: int
-    positions: Positions
+_READ_EVERY = 20  # steps
 
 
 class NonFiniteGuard:
     """Check every loss; `to_error` makes the error from a step and the samples of its batch.
 
-    The check is immediate, before the update, unless reading a number would wait for the device
-    (`deferred`). Then a flag on the device, which torch's fused optimizers obey as they do for a
-    GradScaler, holds back this update and all later ones, and the host reads it some steps later.
+    The check is immediate, unless reading a number would wait for the device (`deferred`). Then a
+    flag on the device, which torch's fused optimizers obey as they do for a GradScaler, holds back
+    this update and all later ones, and the host reads it every few steps.
     """
 
     def __init__(
@@ -46,21 +35,12 @@ class NonFiniteGuard:
     ) -> None:
         self._to_error = to_error
         self._error: NonFiniteError | None = None
-        self._pending: deque[_PendingFlag] = deque()
-        self.flag = torch.zeros((), device=device)
+        self._unread: list[tuple[int, Positions]] = []  # steps, and the samples of their batches
+        # Whether a loss was not finite, and how many unread steps came before it.
+        self.flag, self.num_finite = (torch.zeros((), device=device) for _ in range(2))
         self.deferred = deferred if deferred is not None else _obeys_flag(optimizer, device)
         if self.deferred:
             optimizer.found_inf = self.flag  # type: ignore[attr-defined]
-        pinned = self.deferred and device.type == "cuda"
-        self._host_flags = cycle(
-            [
-                (
-                    torch.zeros((), pin_memory=pinned),
-                    torch.cuda.Event() if pinned else None,  # type: ignore[no-untyped-call]
-                )
-                for _ in range(_DELAY + 1)
-            ]
-        )
 
     def check(self, loss: Tensor, step: int, positions: Positions) -> None:
         """Allow the update if the loss is finite.
@@ -76,32 +56,24 @@ class NonFiniteGuard:
     def set_flag(self, loss: Tensor) -> None:
         """Set the flag if the loss is not finite, on the device alone; it stays set."""
         self.flag.masked_fill_((loss - loss) != 0, 1.0)  # inf - inf and nan - nan are nan
+        self.num_finite.add_(1 - self.flag)
 
     def read_later(self, step: int, positions: Positions) -> None:
-        """Copy the flag of a step to the host, and read that of an earlier step."""
-        value, arrived = next(self._host_flags)
-        value.copy_(self.flag, non_blocking=True)
-        if arrived:
-            arrived.record()
-        self._pending.append(_PendingFlag(value, arrived, step, positions))
-        if len(self._pending) > _DELAY:
-            self._read(self._pending.popleft())
+        """Remember a step whose flag is set on the device; read the flag every few steps."""
+        self._unread.append((step, positions))
+        if len(self._unread) == _READ_EVERY:
+            self.flush()
 
     def flush(self) -> None:
-        """Read all flags. Raises NonFiniteError if any loss so far was not finite."""
-        while self._pending:
-            self._read(self._pending.popleft())
+        """Read the flag. Raises NonFiniteError if any loss so far was not finite."""
+        if self._unread and self.flag.item():
+            self._fail(*self._unread[int(self.num_finite)])
+        self._unread.clear()
+        self.num_finite.zero_()
         if self._error:
             raise self._error
 
-    def _read(self, flag: _PendingFlag) -> None:
-        if flag.arrived:
-            flag.arrived.synchronize()
-        if flag.value.item():
-            raise self._fail(flag.step, flag.positions)
-
     def _fail(self, step: int, positions: Positions) -> NonFiniteError:
-        self._pending.clear()
         self._error = self._to_error(step, positions)
         return self._error
 

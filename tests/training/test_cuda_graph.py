@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -68,9 +67,6 @@ class FakeGraphs:
 
         return replay
 
-    def synchronize(self) -> None:
-        pass
-
     def recover(self) -> None:
         self.recovered += 1
 
@@ -81,12 +77,12 @@ def graphed_experiment(*, deterministic: bool = False, **parts: Any) -> Experime
 
 
 @contextmanager
-def replaying(graphs: FakeGraphs, *, must_be_faster: bool = False) -> Iterator[None]:
+def replaying(graphs: FakeGraphs) -> Iterator[None]:
     """Let trainers replay on the CPU, where fused optimizers obey the guard's flag as on CUDA."""
     deferred = partial(NonFiniteGuard, deferred=True)
 
     def graphed(step: TrainStep, module: nn.Module, experiment: Experiment) -> GraphedStep:
-        return GraphedStep(step, module, experiment, graphs, must_be_faster=must_be_faster)
+        return GraphedStep(step, module, experiment, graphs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sightx.training.trainer.NonFiniteGuard", deferred)
@@ -230,20 +226,6 @@ def test_a_graph_that_computes_something_else_is_refused(
     assert (graphs.captures, graphs.recovered) == (1, recovered)
 
 
-def test_a_graph_that_is_slower_is_refused(
-    dataset: PreparedDataset, caplog: pytest.LogCaptureFixture
-) -> None:
-    def slowly(body: Callable[[], None]) -> None:
-        time.sleep(0.02)
-        body()
-
-    caplog.set_level(logging.INFO, "sightx")
-    with replaying(FakeGraphs(slowly), must_be_faster=True):
-        step_losses, _ = train(make_trainer(graphed_experiment(), dataset))
-    assert step_losses == train(make_trainer(make_experiment(model=Net()), dataset))[0]
-    assert "no CUDA graph is replayed: that is not faster, " in caplog.text
-
-
 def test_a_network_that_changes_its_images_gets_them_unchanged(dataset: PreparedDataset) -> None:
     class Halving(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -312,7 +294,7 @@ def make_step(
 def test_a_batch_of_another_form_is_trained_eagerly(dataset: PreparedDataset) -> None:
     experiment, graphs = graphed_experiment(model=SimpleNet()), FakeGraphs()
     step, module = make_step(experiment, dataset)
-    graphed = GraphedStep(step, module, experiment, graphs, must_be_faster=False)
+    graphed = GraphedStep(step, module, experiment, graphs)
     pixels, targets = step.loader.plain(np.arange(16))
     batch = Batch(np.arange(16), pixels, targets)
     for number in range(4):
@@ -337,7 +319,7 @@ def test_learning_rates_are_on_the_device_during_a_capture_alone(dataset: Prepar
     experiment = graphed_experiment(model=SimpleNet())
     step, module = make_step(experiment, dataset)
     groups = step.optimizer.param_groups
-    graphed = GraphedStep(step, module, experiment, Recording(), must_be_faster=False)
+    graphed = GraphedStep(step, module, experiment, Recording())
     batch = Batch(np.arange(16), *step.loader.plain(np.arange(16)))
     for number in range(4):
         graphed(batch, number, 1.0)

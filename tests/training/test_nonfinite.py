@@ -69,13 +69,21 @@ def test_finite_losses_change_nothing(cls: Any, settings: dict[str, Any]) -> Non
     assert torch.equal(one, other)
 
 
-def test_a_flag_is_read_two_steps_later() -> None:
+@pytest.mark.parametrize("bad", [0, 1, 18, 19, 20, 25])
+def test_a_flag_is_read_every_twenty_steps(bad: int) -> None:
     _, optimizer = weight_and_optimizer(torch.optim.Adam, {})
     guard = NonFiniteGuard(optimizer, CPU, to_error, deferred=True)
-    for step, loss in enumerate([1.0, float("nan"), 1.0]):
-        guard.check(torch.tensor(loss), step, ROWS)
-    with pytest.raises(NonFiniteError, match="step 1: "):
-        guard.check(torch.tensor(1.0), 3, ROWS)
+    steps = iter(range(40))
+
+    def check_all() -> None:
+        for step in steps:
+            guard.check(torch.tensor(float("nan") if step == bad else 1.0), step, ROWS)
+
+    with pytest.raises(NonFiniteError, match=f"step {bad}: "):
+        check_all()
+    assert next(steps, 40) == (20 if bad < 20 else 40)
+    with pytest.raises(NonFiniteError, match=f"step {bad}: "):
+        guard.flush()
 
 
 def test_on_the_cpu_the_loss_is_read_at_once() -> None:
