@@ -5,7 +5,7 @@
 Files: JPEGs of 3000x2000 pixels, quality 90: a disc on black, filled with detail of every size
 (amplitudes fall with frequency to the power of 1.4), which gives files as large as retina
 photographs of EyePACS at that size and quality (0.44 to 0.69 MB). SightX, with two threads,
-reads, hashes, decodes, resizes to 512x512 and writes rows with checksums into a new store: what
+reads, hashes, decodes, resizes to 512x512 and writes rows with checksums into a new cache: what
 `sightx prepare` does. The peer is torchvision's ImageFolder, Resize and PILToTensor behind a
 DataLoader with two workers, once as it is and once with glibc's trim and mmap thresholds raised,
 on which its speed depends. Each case runs in a process of its own; importing is not counted. Bars:
@@ -85,26 +85,24 @@ def peer(folder: Path) -> float:
 
 
 def ours(folder: Path, decode: str) -> float:
-    """Return the seconds in which a store is filled."""
+    """Return the seconds in which the cache is built."""
     import torch  # noqa: F401 - else the first image would import it, and the clock would see
 
     from sightx.builtin.datasets.folder import ImageFolder
     from sightx.builtin.preprocess import Resize
-    from sightx.builtin.splits import Stratified
-    from sightx.data.dataset import load_split_table, prepare_dataset
-    from sightx.data.preparation import CacheConfig
+    from sightx.data.dataset import CacheConfig, PreprocessJob, load_table, preprocess_checked
 
     dataset = ImageFolder(root=folder, layout="flat", decode=decode)
-    with tempfile.TemporaryDirectory() as place:
-        storage = CacheConfig("disk", Path(place) / "store")
-        samples = load_split_table(dataset, Stratified())
-        chain = (Resize(size=SIZE),)
-        faults = Path(place) / "faults.csv"
+    with tempfile.TemporaryDirectory() as name:
+        config = CacheConfig("disk", Path(name) / "cache", threads=2)
+        table = load_table(dataset)
+        bad_images_csv = Path(name) / "bad-images.csv"
         started = time.perf_counter()
-        made = prepare_dataset(samples, dataset, chain, storage=storage, threads=2, faults=faults)
+        job = PreprocessJob(table, (Resize(size=SIZE),), decode)
+        pixels = preprocess_checked(job, dataset, config, bad_images_csv=bad_images_csv)
         seconds = time.perf_counter() - started
-        assert made.rows.shape == (3, SIZE, SIZE)
-        assert len(made.rows) == len(samples)
+        assert pixels.rows.shape == (3, SIZE, SIZE)
+        assert len(pixels.rows) == len(table)
     return seconds
 
 
@@ -115,14 +113,13 @@ def stages(folder: Path) -> None:
     import torch
 
     from sightx.builtin.preprocess import Resize
-    from sightx.data.decode.decoder import decode, to_tensor
-    from sightx.data.decode.scaling import min_decoded_size
+    from sightx.data.decode.decoder import decode, min_decoded_size, to_tensor
     from sightx.data.preprocess import content_hash
 
     torch.set_num_threads(1)
     chain = (Resize(size=SIZE),)
     for name in ("scaled", "exact"):
-        keep, spent = min_decoded_size(chain, name), {}
+        min_size, spent = min_decoded_size(chain, name), {}
 
         def clocked(
             stage: str, call: Callable, *given: object, spent: dict = spent, **more: object
@@ -135,7 +132,7 @@ def stages(folder: Path) -> None:
         for path in sorted(folder.rglob("*.jpg")):
             data = clocked("read", path.read_bytes)
             clocked("sha256", content_hash, data)
-            pixels = clocked("decode", decode, data, least=keep)
+            pixels = clocked("decode", decode, data, min_size=min_size)
             tensor = clocked("to tensor", to_tensor, pixels)
             row = clocked("resize", chain[0].apply, tensor)
             row = clocked("lay out", np.ascontiguousarray, row.numpy())

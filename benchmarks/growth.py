@@ -3,8 +3,8 @@
     python benchmarks/growth.py [--most 1000000] [--profile]
 
 A run of a synthetic table (10,000, 100,000, 1,000,000 rows of 4 x 4 pixels that cost nothing to
-read) and a linear model, one epoch: table, split, filling the store, training, evaluation,
-predictions, result; and the same run again, which finds its pixels in the store. Each run is a
+read) and a linear model, one epoch: table, split, building the cache, training, evaluation,
+predictions, result; and the same run again, which finds its pixels in the cache. Each run is a
 process of its own. The peer is the smaller run. Bars: ten times the rows take at most ten times
 the time; 1,000,000 rows add less than 400 MB to the memory of a run of 100 rows.
 """
@@ -106,7 +106,7 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 
 def child(folder: Path, rows: int, *words: str) -> tuple[float, float]:
     """Return seconds and megabytes of a run."""
-    environment = {**os.environ, "SIGHTX_CACHE": str(folder / "store")}
+    environment = {**os.environ, "SIGHTX_CACHE": str(folder / "cache")}
     command = [sys.executable, "-c", CHILD, str(rows), *words]
     done = subprocess.run(
         command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True

@@ -2,12 +2,12 @@
 
     python benchmarks/later_epochs.py [--rounds 5] [--case disk|simplenet] [--threads 0]
 
-disk: 512 px rows read from the store on disk, shuffled, in batches of 32, each row's checksum
+disk: 512 px rows read from the cache on disk, shuffled, in batches of 32, each row's checksum
 verified. The peer reads JPEGs that were resized to 512 px before (quality 90), by torchvision's
 ImageFolder and a DataLoader with two persistent workers. Nothing is trained. Bar: 8 times.
 
 simplenet: whole epochs of training SimpleNet (12288-84-50-2, Adam, batches of 64) on 64x64 PNG
-files, from the store where `auto` puts it. The peer is a plain loop over ImageFolder behind a
+files, from the cache where `auto` puts it. The peer is a plain loop over ImageFolder behind a
 DataLoader with two persistent workers. Bar: 3.5 times the images a second.
 
 All files are in the system's cache, as they are after a first epoch. Torch takes the threads that
@@ -38,7 +38,6 @@ import sightx
 from sightx.data.cache.row_file import RowFile
 from sightx.data.dataset import prepare_dataset
 from sightx.data.loader.loader import BatchLoader
-from sightx.data.preparation import CacheConfig
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.training.setup import build_module
@@ -64,21 +63,21 @@ batch_size = 64
 """
 
 
-def photograph(rng: np.random.Generator, side: int) -> Image.Image:
+def photograph(rng: np.random.Generator, size: int) -> Image.Image:
     """Return smooth colours with some noise: as a JPEG about as large as a photograph."""
-    coarse = rng.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
-    smooth = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-    noisy = np.asarray(smooth, np.float32) + rng.normal(0, 2, (side, side, 3))
+    coarse = rng.integers(0, 256, (size // 16, size // 16, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
+    noisy = np.asarray(smooth, np.float32) + rng.normal(0, 2, (size, size, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
-def write(folder: Path, count: int, side: int, suffix: str) -> list[Path]:
+def write(folder: Path, count: int, size: int, suffix: str) -> list[Path]:
     """Write images of two classes into folders `a` and `b`."""
     rng, paths = np.random.default_rng(0), []
     for number in range(count):
         path = folder / "ab"[number % 2] / f"{number:05}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        photograph(rng, side).save(path, **({"quality": 90} if suffix == ".jpg" else {}))
+        photograph(rng, size).save(path, **({"quality": 90} if suffix == ".jpg" else {}))
         paths.append(path)
     return paths
 
@@ -100,14 +99,14 @@ def disk(folder: Path, rounds: int) -> dict[str, float]:
     """Return images/s of both ways to read shuffled 512 px images."""
     count = 1024
     paths = write(folder / "jpeg", count, 512, ".jpg")
-    shelf = RowFile.create(folder / "shelf", {"shape": [3, 512, 512]})
+    row_file = RowFile.create(folder / "rows", {"shape": [3, 512, 512]})
     digests = Hashes.from_bytes(hashlib.sha256(path.read_bytes()).digest() for path in paths)
-    with shelf.filling() as filling:
+    with row_file.writer() as writer:
         for digest, path in zip(digests, paths, strict=True):
             pixels = np.asarray(Image.open(path)).transpose(2, 0, 1)
-            filling.append(bytes.fromhex(digest), pixels)
-    shelf = RowFile.open(shelf.folder)
-    rows = PixelRows(shelf.pixels(), shelf.rows(digests))
+            writer.append(bytes.fromhex(digest), pixels)
+    row_file = RowFile.open(row_file.folder)
+    rows = PixelRows(row_file.reader(), row_file.find(digests))
     batches = BatchLoader(rows, np.zeros(count, int), ((0.0,) * 3, (1.0,) * 3), CPU)
     jpegs = loader(folder / "jpeg", 32, transforms.PILToTensor())
 
@@ -119,7 +118,7 @@ def disk(folder: Path, rounds: int) -> dict[str, float]:
         rng = np.random.default_rng(0)
         while True:
             parts = np.split(rng.permutation(count), count // 32)
-            yield sum(len(batch.pixels) for batch in batches.stream(parts))
+            yield sum(len(batch.pixels) for batch in batches.iter_batches(parts))
 
     cases = {PEER: theirs(), "SightX, disk, checksums": ours()}
     return medians({name: partial(rate, count, work) for name, work in cases.items()}, rounds)
@@ -130,13 +129,11 @@ def simplenet(folder: Path, rounds: int) -> dict[str, float]:
     count = 2048
     write(folder / "files" / "train", count, 64, ".png")
     write(folder / "files" / "val", 8, 64, ".png")
-    os.environ["SIGHTX_CACHE"] = str(folder / "store")
+    os.environ["SIGHTX_CACHE"] = str(folder / "cache")
     (folder / "spec.toml").write_text(SPEC.format(root=folder / "files"))
     experiment = sightx.load(folder / "spec.toml")
-    opened = sightx.table(experiment)
-    storage, faults = CacheConfig.of(experiment, CPU), folder / "faults.csv"
-    samples = prepare_dataset(
-        opened, experiment.dataset, experiment.preprocess, storage=storage, faults=faults
+    data = prepare_dataset(
+        experiment, sightx.table(experiment), device=CPU, bad_images_csv=folder / "bad-images.csv"
     )
 
     def network() -> nn.Module:
@@ -157,8 +154,8 @@ def simplenet(folder: Path, rounds: int) -> dict[str, float]:
                 total += loss.item()
             yield total
 
-    ours = Trainer(experiment, samples, network(), CPU).epochs()
-    cases = {PEER: theirs(), f"SightX, {samples.residence}": ours}
+    ours = Trainer(experiment, data, network(), CPU).epochs()
+    cases = {PEER: theirs(), f"SightX, {data.placement}": ours}
     return medians({name: partial(rate, count, work) for name, work in cases.items()}, rounds)
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sightx.data.cache.store import CacheEntry
+    from sightx.data.dataset import CacheReport
     from sightx.data.preprocess import ProgressCallback
-    from sightx.data.stock import CacheReport
     from sightx.export.delivery import ExportReport
     from sightx.inference.predictor import Prediction
     from sightx.runs.directory import Run
@@ -87,11 +87,12 @@ def show_cache_report(report: CacheReport) -> None:
     bad = f", {report.bad} cannot be read" if report.bad else ""
     print(f"{report.samples} images{bad}; {report.rows} rows, {system.format_bytes(report.size)}")
     damaged = f" ({report.damaged} because the cached row was damaged)" if report.damaged else ""
-    print(f"{report.made} preprocessed{damaged}, {report.rows - report.made} verified in the cache")
-    speed = f", {report.made / report.seconds:.0f} images/s" if report.made else ""
+    verified = report.rows - report.built
+    print(f"{report.built} preprocessed{damaged}, {verified} verified in the cache")
+    speed = f", {report.built / report.seconds:.0f} images/s" if report.built else ""
     print(f"{report.seconds:.1f} s{speed}, in {report.folder}")
-    if report.least:
-        print("a JPEG is decoded at {} x {} pixels or more".format(*report.least))
+    if report.min_size:
+        print("a JPEG is decoded at {} x {} pixels or more".format(*report.min_size))
 
 
 def show_export(report: ExportReport, folder: Path) -> None:

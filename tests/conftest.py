@@ -17,17 +17,17 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_store_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep fixtures that serve many tests, which come before `store`, from the user's folder."""
+def _leave_the_users_cache_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep fixtures that serve many tests, and run before `cache_root`, from the user's folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIGHTX_CACHE", str(tmp_path_factory.mktemp("shared-store")))
+        patch.setenv("SIGHTX_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
         yield
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of prepared pixels: each test has its own, and none touches the user's."""
-    folder = tmp_path_factory.mktemp("store")
+def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the pixel cache: each test has its own, and none touches the user's."""
+    folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SIGHTX_CACHE", str(folder))
     return folder
 

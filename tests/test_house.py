@@ -54,7 +54,6 @@ TESTED_ELSEWHERE = {
     "cli/options.py": "cli/test_validate.py",
     "cli/predict.py": "cli/test_run.py",
     "console.py": "cli/test_run.py",
-    "data/stock.py": "cli/test_prepare.py",
     "distributed/failures.py": "runner/test_processes.py",
     "distributed/launch.py": "runner/test_processes.py",
     "distributed/rendezvous.py": "runner/test_processes.py",

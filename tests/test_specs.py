@@ -21,8 +21,8 @@ def execute(spec: str, tmp_path: Path, *sets: str) -> Run:
 
 
 def photographs(root: Path, names: list[str], suffix: str = ".jpeg") -> None:
-    """Write little discs on black, one for each name."""
-    rng = np.random.default_rng(0)
+    """Write little discs on black, one for each name; no two folders have the same ones."""
+    rng = np.random.default_rng([*root.parent.name.encode(), *root.name.encode()])
     y, x = np.mgrid[-1:1:48j, -1:1:64j]
     for name in names:
         pixels = (x**2 + y**2 < 0.8)[..., None] * rng.uniform(60, 200, 3)

@@ -1,4 +1,4 @@
-"""`sightx cache`: list prepared pixels, and remove them."""
+"""`sightx cache`: list and prune the pixel cache."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 
 @click.command("cache", short_help="List or prune the pixel cache.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
-@click.option("--prune", is_flag=True, help="Remove what no process uses just now.")
+@click.option("--prune", is_flag=True, help="Remove what no process uses at the moment.")
 @click.option("--unused", type=click.FloatRange(min=0), metavar="DAYS",
               help="Remove only what was not used for so many days.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(keys: tuple[str, ...], prune: bool, unused: float | None, as_json: bool) -> None:
-    """List the prepared pixels that are kept, or with --prune remove them: all, or each KEY.
+    """List the preprocessed pixels in the cache, or with --prune remove them: all, or each KEY.
 
-    Nothing is lost: what a run needs is prepared again.
+    Nothing is lost: the next run preprocesses again what it needs.
     """
     from sightx import console
     from sightx.data.cache.store import PixelCache, cache_folder
@@ -25,9 +25,9 @@ def command(keys: tuple[str, ...], prune: bool, unused: float | None, as_json: b
 
     if (keys or unused is not None) and not prune:
         raise click.UsageError("KEY and --unused go with --prune")
-    found = PixelCache(cache_folder(project.find_project(Path.cwd())))
-    entries = found.prune(keys, (unused or 0.0) * 86400) if prune else found.entries()
+    cache = PixelCache(cache_folder(project.find_project(Path.cwd())))
+    entries = cache.prune(keys, (unused or 0.0) * 86400) if prune else cache.entries()
     if as_json:
         click.echo(json.dumps([entry._asdict() for entry in entries], indent=1))
     else:
-        console.show_cache_entries(found.root, entries, removed=prune)
+        console.show_cache_entries(cache.root, entries, removed=prune)

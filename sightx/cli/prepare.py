@@ -1,4 +1,4 @@
-"""`sightx prepare`: do ahead of a run what it would do before its first step."""
+"""`sightx prepare`: build the pixel cache ahead of a run, or export the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sightx.cli.options import overrides
 _NEW = click.Path(path_type=Path, file_okay=False)
 
 
-@click.command("prepare", short_help="Prepare the images of a spec ahead of a run.")
+@click.command("prepare", short_help="Preprocess the images of a spec ahead of a run.")
 @click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @overrides
 @click.option(
@@ -19,17 +19,17 @@ _NEW = click.Path(path_type=Path, file_okay=False)
     type=click.Path(path_type=Path, dir_okay=False),
     default="bad-images.csv",
     show_default=True,
-    help="Where images that cannot be read are listed, if there are any.",
+    help="Write a list of images that cannot be read, if there are any.",
 )
-@click.option("--pack", metavar="DIR", type=_NEW, help="Write the pixels: a dataset by itself.")
-@click.option("--shards", metavar="DIR", type=_NEW, help="Write the images as tar files: likewise.")
+@click.option("--pack", metavar="DIR", type=_NEW, help="Export the pixels as a dataset.")
+@click.option("--shards", metavar="DIR", type=_NEW, help="Export the images as tar files.")
 @click.option(
     "--shard-size",
     metavar="BYTES",
     type=click.IntRange(min=1),
     default=1_000_000_000,
     show_default=True,
-    help="How large a tar file may be.",
+    help="Largest size of a tar file.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing.")
 def command(
@@ -41,15 +41,14 @@ def command(
     shard_size: int,
     quiet: bool,
 ) -> None:
-    """Read and prepare every image of SPEC, and keep the pixels for all specs that want the same.
+    """Preprocess every image of SPEC, and cache the pixels for all specs that need the same ones.
 
-    Pixels that are there already are verified, and made again where they are damaged. What --pack
-    or --shards writes is a dataset for which SPEC's own is not needed, with a spec that trains on
-    it.
+    Cached pixels are verified, and built again if they are damaged. --pack and --shards write a
+    dataset that does not need SPEC's own, and a spec that trains on it.
     """
     import sightx
     from sightx import console
-    from sightx.data import stock
+    from sightx.data.dataset import warm_cache
     from sightx.export import packing, shard_writer
 
     if pack and shards:
@@ -57,16 +56,16 @@ def command(
     experiment, faults = sightx.load(spec, overrides), faults.absolute()
     with console.show_progress(quiet) as progress:
         if not (folder := pack or shards):
-            found = stock.warm_cache(experiment, faults, progress)
+            report = warm_cache(experiment, faults, progress)
         elif pack:
-            written = packing.write_pack(experiment, pack, faults, progress=progress)
+            export = packing.write_pack(experiment, pack, faults, progress=progress)
         else:
-            written = shard_writer.write_shards(
+            export = shard_writer.write_shards(
                 experiment, folder, faults, shard_size=shard_size, progress=progress
             )
     if quiet:
         return
     if folder:
-        console.show_export(written, folder)
+        console.show_export(export, folder)
     else:
-        console.show_cache_report(found)
+        console.show_cache_report(report)

@@ -1,65 +1,130 @@
-"""The data of a run: a table, its sides, and prepared pixels."""
+"""The data of a run: load the table, split it, preprocess its images, refuse what is wrong."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from sightx.data.cache.build import PreprocessedPixels
-from sightx.data.cache.hashes import stat_files
-from sightx.data.cache.placement import Placement, place
+from sightx.data.cache import store
+from sightx.data.cache.build import PreprocessedPixels, build_cache
+from sightx.data.cache.hashes import FileHashCache, FileStates, stat_files
+from sightx.data.cache.placement import CacheMode, OnTheFlyPixels, Placement, place
+from sightx.data.cache.store import PixelCache
+from sightx.data.checks import check_bad_images, check_copies
 from sightx.data.csv_labels import read_exclusions
-from sightx.data.preparation import CacheConfig, PreprocessJob, load_or_build
-from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, Problem
+from sightx.data.decode.decoder import DecodeMode, min_decoded_size
+from sightx.data.preprocess import Preprocessor, ProgressCallback, output_shape
+from sightx.errors import DataError, Problem, ResourceError
 from sightx.records import SPLITS
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset, Preprocess, Split
+from sightx.registry.registry import Registry
+from sightx.spec.experiment import Experiment
 
-SplitPositions = Mapping[str, np.ndarray[Any, Any]]
+if TYPE_CHECKING:
+    import torch
+
+Array = np.ndarray[Any, Any]
 
 _log = logging.getLogger("sightx")
-_NOWHERE = np.iinfo(np.int64).max  # where the pixels lie of a row that is on no side
+_NO_PIXELS = np.iinfo(np.int64).max  # the index of a row that is in no split
+_VERIFY_ROWS = 64
 
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """Hold everything that training and evaluation read.
+    """Everything that training and evaluation read.
 
-    `rows` follow the table, and can be read for those on a side; `sides` maps train, validation and
-    test to positions in it; `id` is the hash of the content of all images and their labels;
-    `digests` has each image's own. `residence` says where the rows are read from.
+    `rows` follow the table; only those in a split can be read. `splits` maps train, validation and
+    test to positions in the table. `id` is the hash of all images' contents and labels, `hashes`
+    are those of the contents. `placement` says where the rows are read from.
     """
 
     table: ImageTable
     rows: PixelRows
-    splits: SplitPositions
+    splits: Mapping[str, Array]
     id: str
-    digests: Sequence[str] = ()
-    residence: Placement | None = None
+    hashes: Sequence[str] = ()
+    placement: Placement | None = None
 
     @property
     def packed(self) -> dict[str, Any]:
-        """Return how images were decoded and prepared before, as JSON holds it; {} without."""
+        """Return how the images of a pack were decoded and preprocessed, as JSON; else {}."""
         table = self.table
         return {"decoded": list(table.decoded), "chain": list(table.chain)} if table.chain else {}
 
-    def counts(self, side: str) -> list[int]:
-        """Return the number of samples of each class on a side."""
-        return self.table.counts(self.splits[side])
+    def counts(self, split: str) -> list[int]:
+        """Return the number of samples of each class in a split."""
+        return self.table.counts(self.splits[split])
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """How pixels are cached: `mode` is `execution.cache`, `root` the folder of the cache.
+
+    `threads` decode images, 0 means one per core; `registry` knows the code of the components.
+    """
+
+    mode: CacheMode = "auto"
+    root: Path | None = None
+    threads: int = 0
+    registry: Registry | None = None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> CacheConfig:
+        """Return an experiment's configuration."""
+        execution, context = experiment.execution, experiment.context
+        root = store.cache_folder(context.project)
+        return cls(execution.cache, root, execution.threads, context.registry)
+
+    @property
+    def cache(self) -> PixelCache:
+        """Return the cache."""
+        return PixelCache(self.root or store.cache_folder())
+
+
+@dataclass(frozen=True)
+class PreprocessJob:
+    """What to preprocess, and how."""
+
+    table: ImageTable
+    chain: tuple[Preprocess, ...]
+    decode: DecodeMode = "scaled"
+
+    @classmethod
+    def of(cls, experiment: Experiment, table: ImageTable) -> PreprocessJob:
+        """Return the job of an experiment on a table."""
+        return cls(table, experiment.preprocess, experiment.dataset.decode)
+
+    @cached_property
+    def files(self) -> FileStates:
+        """Return the states of the table's files, when they are first looked at."""
+        return stat_files(self.table)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of a preprocessed image. Raises SpecError if there is no one size."""
+        return output_shape(self.chain, self.table.shape)
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Return what preprocesses the images."""
+        return Preprocessor(self.table, self.chain, min_decoded_size(self.chain, self.decode))
 
 
 def load_table(dataset: Dataset) -> ImageTable:
-    """Return a dataset's table with excluded rows left out. Raises DataError."""
+    """Return a dataset's table without excluded rows. Raises DataError."""
     table = dataset.table()
     if not len(table):
         hint = "it needs rows, or folders with images"
@@ -68,123 +133,182 @@ def load_table(dataset: Dataset) -> ImageTable:
         table = table.without(read_exclusions(dataset.exclude, list(table.frame["path"])))
         if not len(table):
             file = str(dataset.exclude)
-            raise DataError(Problem("no-samples", "it leaves out every sample", file=file))
+            raise DataError(Problem("no-samples", "it excludes every sample", file=file))
     return table
 
 
 def load_split_table(dataset: Dataset, split: Split) -> ImageTable:
-    """Return the rows of a dataset that are not excluded, each dealt to a side.
-
-    Raises DataError.
-    """
+    """Return a dataset's table with its column `split` assigned. Raises DataError."""
     table = load_table(dataset)
-    sides = split.assign(table)
-    if not (sides == "train").any():
+    splits = split.assign(table)
+    if not (splits == "train").any():
         hint = "see the split, and what dataset.exclude leaves out"
-        raise DataError(Problem("no-training", "no sample is on train", hint, file=table.source))
-    return table.with_frame(table.frame.assign(split=sides.to_numpy()))
+        message = "no sample is in the training split"
+        raise DataError(Problem("no-training", message, hint, file=table.source))
+    return table.with_frame(table.frame.assign(split=splits.to_numpy()))
 
 
 def prepare_dataset(
+    experiment: Experiment,
     table: ImageTable,
-    dataset: Dataset,
-    chain: tuple[Preprocess, ...],
     *,
-    storage: CacheConfig | None = None,
-    threads: int = 0,
+    device: torch.device | None = None,
     progress: ProgressCallback | None = None,
-    faults: Path,
+    bad_images_csv: Path,
 ) -> PreparedDataset:
-    """Prepare a table's pixels, and deal with the images that cannot be read.
+    """Preprocess the images of a split table, and place the pixels where a run reads them.
 
-    They are listed in the CSV file `faults` (path, reason, row), in the form that `exclude` takes.
-    Raises DataError where the dataset says that they fail the run, or there are too many to skip,
-    ResourceError where the pixels do not fit where `storage` wants them.
+    Images that cannot be read are listed in `bad_images_csv` (path, reason, row), in the form that
+    `dataset.exclude` takes. Images of the same content in two splits are listed in a file next to
+    it. Raises DataError for those, or if the dataset does not skip so many bad images; and
+    ResourceError if the pixels do not fit where `execution.cache` wants them.
     """
-    storage = storage or CacheConfig()
-    source = PreprocessJob(table, stat_files(table), chain, dataset.decode)
-    prepared = preprocess_checked(
-        source, dataset, storage, threads=threads, progress=progress, faults=faults
+    job, config = PreprocessJob.of(experiment, table), CacheConfig.of(experiment)
+    pixels = preprocess_checked(
+        job, experiment.dataset, config, progress=progress, bad_images_csv=bad_images_csv
     )
-    return _samples(table, prepared, storage)
+    paths = table.frame["path"]
+    kept = np.setdiff1d(np.arange(len(table)), list(pixels.bad))
+    table = table.without({str(paths.iat[i]): reason for i, reason in pixels.bad.items()})
+    hashes = pixels.hashes.take(kept)
+    split = table.frame["split"].to_numpy()
+    splits = {name: np.flatnonzero(split == name) for name in SPLITS}
+    check_copies(
+        table, hashes, splits, bad_images_csv.with_name("copies-across-splits.csv"),
+        allowed="copies-across-splits" in experiment.allow,
+    )  # fmt: skip
+    used = np.sort(np.concatenate(list(splits.values())))
+    rows, placement = place(pixels.rows.take(kept[used]), config.mode, device)
+    _log.info("%s", placement)
+    index = np.full(len(kept), _NO_PIXELS)
+    index[used] = rows.index
+    data_id = _data_id(table, hashes)
+    return PreparedDataset(table, PixelRows(rows.pixels, index), splits, data_id, hashes, placement)
 
 
 def preprocess_checked(
-    source: PreprocessJob,
+    job: PreprocessJob,
     dataset: Dataset,
-    storage: CacheConfig,
+    config: CacheConfig,
     *,
-    threads: int = 0,
     progress: ProgressCallback | None = None,
     verify: bool = False,
-    faults: Path,
+    bad_images_csv: Path,
 ) -> PreprocessedPixels:
-    """Return the pixels of all images where `obtain` keeps them; bad ones are dealt with."""
-    check_bad_images(source.table, source.files.absent, dataset, faults)
-    prepared = load_or_build(source, storage, threads, progress, verify=verify)
-    check_bad_images(source.table, prepared.bad, dataset, faults)
-    return prepared
+    """Return the pixels of all images. Raises DataError as `check_bad_images` does."""
+    check_bad_images(job.table, job.files.errors, dataset, bad_images_csv)
+    pixels = load_or_build(job, config, progress, verify=verify)
+    check_bad_images(job.table, pixels.bad, dataset, bad_images_csv)
+    return pixels
 
 
-def check_missing_files(table: ImageTable, dataset: Dataset) -> None:
-    """Raise DataError where more images are missing than the dataset lets be left out."""
-    check_bad_images(table, stat_files(table).absent, dataset, None)
+def load_or_build(
+    job: PreprocessJob,
+    config: CacheConfig,
+    progress: ProgressCallback | None = None,
+    *,
+    verify: bool = False,
+) -> PreprocessedPixels:
+    """Return the pixels of a table's images: cached, of the dataset itself, or decoded when read.
+
+    With `verify` every existing row is read. Raises PluginError, naming the image, for a component
+    that fails; ResourceError if the cache cannot hold the rows and the mode is not auto; DataError
+    for a damaged row of the dataset itself.
+    """
+    table = job.table
+    if table.prepared is not None and not job.chain:
+        if verify:  # it cannot be built again: reading raises for a damaged row
+            for start in range(0, len(table), _VERIFY_ROWS):
+                table.prepared.gather(np.arange(start, min(start + _VERIFY_ROWS, len(table))))
+        known = table.frame["sha256"] if "sha256" in table.frame else [""] * len(table)
+        return PreprocessedPixels(table.prepared, Hashes.from_hex(known))
+    if config.mode == "off":
+        return _decode_on_the_fly(job, "execution.cache is off", config.threads, progress)
+    try:
+        return build_cache(
+            job.preprocessor,
+            FileHashCache(config.cache.files, table, job.files),
+            config.cache,
+            store.cache_key(job.chain, job.shape, job.decode, config.registry),
+            threads=config.threads, progress=progress, verify=verify,
+        )  # fmt: skip
+    except ResourceError as error:
+        (problem, *_) = error.problems
+        if config.mode != "auto" or problem.code not in ("disk-full", "no-cache"):
+            raise
+        return _decode_on_the_fly(job, problem.message, config.threads, progress)
 
 
-def _samples(
-    table: ImageTable, prepared: PreprocessedPixels, storage: CacheConfig
-) -> PreparedDataset:
-    paths = table.frame["path"]
-    kept = np.setdiff1d(np.arange(len(table)), list(prepared.bad))
-    kept_table = table.without({str(paths.iat[i]): reason for i, reason in prepared.bad.items()})
-    split = kept_table.frame["split"].to_numpy()
-    sides = {side: np.flatnonzero(split == side) for side in SPLITS}
-    digests = prepared.digests.take(kept)
-    used = np.sort(np.concatenate(list(sides.values())))
-    some, residence = place(prepared.rows.take(kept[used]), storage.where, storage.device)
-    _log.info("%s", residence)
-    index = np.full(len(kept), _NOWHERE)
-    index[used] = some.index
-    rows = PixelRows(some.pixels, index)
-    return PreparedDataset(
-        kept_table, rows, sides, _data_id(kept_table, digests), digests, residence
-    )
+def _decode_on_the_fly(
+    job: PreprocessJob, why: str, threads: int, progress: ProgressCallback | None
+) -> PreprocessedPixels:
+    """Return pixels that are decoded each time, after every image was decoded once as a check."""
+    total = len(job.table)
+    hashes, bad = Hashes.unknown(total), dict[int, str]()
+    with closing(job.preprocessor.process_all(np.arange(total), threads)) as images:
+        for done, image in enumerate(images, start=1):
+            hashes.raw[image.index] = image.digest
+            if image.reason:
+                bad[image.index] = image.reason
+            if progress:
+                progress(done, total)
+    pixels = OnTheFlyPixels(job.preprocessor, hashes, job.shape, threads, why)
+    return PreprocessedPixels(PixelRows(pixels, np.arange(total)), hashes, bad)
 
 
-def _data_id(table: ImageTable, digests: Hashes) -> str:
+def _data_id(table: ImageTable, hashes: Hashes) -> str:
     """Return the hash of contents and labels; the order of the rows does not matter."""
     paths, labels = table.frame["path"].to_numpy(object), table.labels
     digest = hashlib.sha256()
-    for index in np.argsort(paths):  # no two are the same
-        row = (paths[index], digests[index], table.classes[labels[index]])
+    for index in np.argsort(paths):  # no two are equal
+        row = (paths[index], hashes[index], table.classes[labels[index]])
         digest.update(repr(row).encode())
     return digest.hexdigest()
 
 
-def check_bad_images(
-    table: ImageTable, bad: Mapping[int, str], dataset: Dataset, faults: Path | None
-) -> None:
-    """List bad images in a file, if one is given; raise DataError where they are too many."""
-    if not bad:
-        return
-    paths, most = table.frame["path"], dataset.bad_images_at_most
-    rows = [(paths.iat[index], reason, table.line(index)) for index, reason in bad.items()]
-    if faults:
-        pd.DataFrame(rows, columns=["path", "reason", "row"]).to_csv(faults, index=False)
-    skip = dataset.on_bad_image == "skip"
-    if skip and len(bad) / len(table) <= most:
-        return
-    name, reason, line = rows[0]
-    cannot = "are missing" if set(bad.values()) == {"missing"} else "cannot be read"
-    message = f"{len(bad)} of {len(table)} images {cannot}; first: {name} ({reason})"
-    if skip:
-        message = f"{message}; dataset.bad_images_at_most is {most:g}"
-    hint = "mend them, or let dataset.exclude name a CSV of path,reason"
-    if faults:
-        near = Path("...", *faults.parts[-2:])  # so that the line has room for the image's name
-        if faults.is_relative_to(Path.cwd()):
-            near = faults.relative_to(Path.cwd())
-        hint = f"mend them, or leave them out: --set dataset.exclude={near}"
-    if len(bad) == len(table) and table.root is not None:
-        hint = f"is {table.root} the folder of images?"
-    raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))
+@dataclass(frozen=True)
+class CacheReport:
+    """What the cache holds for an experiment.
+
+    `built` is the number of rows that were built now, `damaged` how many of them replace a damaged
+    row; `size` is the bytes of all rows. `min_size` is the (height, width) that a decoded image
+    keeps, None if images are decoded at full size.
+    """
+
+    samples: int
+    rows: int
+    built: int
+    damaged: int
+    bad: int
+    size: int
+    folder: Path
+    seconds: float
+    min_size: tuple[int, int] | None
+
+
+def warm_cache(
+    experiment: Experiment, bad_images_csv: Path, progress: ProgressCallback | None = None
+) -> CacheReport:
+    """Build the cache for every image that is not excluded, and verify the rows that exist.
+
+    Raises DataError, ResourceError, PluginError.
+    """
+    started = time.perf_counter()
+    job = PreprocessJob.of(experiment, load_table(experiment.dataset))
+    config = replace(CacheConfig.of(experiment), mode="disk")
+    pixels = preprocess_checked(
+        job, experiment.dataset, config, progress=progress, verify=True,
+        bad_images_csv=bad_images_csv,
+    )  # fmt: skip
+    rows = len(np.unique(pixels.rows.index[pixels.rows.index >= 0]))
+    return CacheReport(
+        samples=len(job.table),
+        rows=rows,
+        built=pixels.built,
+        damaged=pixels.damaged,
+        bad=len(pixels.bad),
+        size=rows * int(np.prod(job.shape)),
+        folder=config.cache.root,
+        seconds=time.perf_counter() - started,
+        min_size=job.preprocessor.min_size,
+    )

@@ -1,4 +1,4 @@
-"""From encoded images to prepared pixels: decoded in parallel, in order, every fault named."""
+"""From encoded images to preprocessed pixels: in parallel, in order, every error named."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx.data.decode.decoder import BadImage, decode, to_tensor
+from sightx.data.decode.decoder import FORMATS, PIXEL_LIMIT, BadImage, decode, to_tensor
 from sightx.errors import PluginError, Problem, SightXError, SpecError
 from sightx.io import system
-from sightx.records.table import ImageTable
+from sightx.records.table import EncodedOrPixels, ImageTable
 from sightx.registry.components import Shape
 from sightx.registry.kinds import Preprocess
 
@@ -24,87 +24,99 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ProgressCallback = Callable[[int, int], None]
-Image = bytes | np.ndarray[Any, Any]
+"""Called with (done, total)."""
 
-_TRACE = "error.log has the traceback, --debug shows it"
-_TOGETHER = 250_000  # bytes of rows that a thread makes in one go: handing over costs too
+_TRACEBACK_HINT = "error.log has the traceback, --debug shows it"
+_TASK_BYTES = 250_000  # of rows that a thread makes per task, because handing over costs time too
 
 
 def output_shape(
-    chain: Sequence[Preprocess], given: tuple[int, int, int] | None = None
+    chain: Sequence[Preprocess], input_shape: tuple[int, int, int] | None = None
 ) -> tuple[int, int, int]:
-    """Return the one (C, H, W) that a chain ends in; `given` is what all images have, if one.
+    """Return the shape (C, H, W) of a preprocessed image.
 
-    Raises SpecError where there is no one size.
+    `input_shape` is the shape that all images have before; None means RGB of any size. Raises
+    SpecError if the chain does not end in one size.
     """
-    shape = Shape(*given) if given else Shape(3, None, None)
-    for prepare in chain:
-        shape = prepare.shape(shape)
+    shape = Shape(*input_shape) if input_shape else Shape(3, None, None)
+    for component in chain:
+        shape = component.shape(shape)
     if shape.height is None or shape.width is None:
         message = "the chain does not end in one size"
-        raise SpecError(
-            Problem("no-size", message, "end it with resize or center-crop", "preprocess")
-        )
+        hint = "end it with resize or center-crop"
+        raise SpecError(Problem("no-size", message, hint, "preprocess"))
     return shape.channels, shape.height, shape.width
 
 
 def preprocess_image(
-    image: Image,
+    image: EncodedOrPixels,
     chain: Sequence[Preprocess],
-    least: tuple[int, int] | None = None,
+    min_size: tuple[int, int] | None = None,
+    *,
     channels: int = 3,
+    formats: Sequence[str] = FORMATS,
+    pixel_limit: int = PIXEL_LIMIT,
 ) -> Tensor:
-    """Return one prepared image, uint8 (C, H, W). Raises BadImage, or PluginError for a bug.
+    """Return one preprocessed image, uint8 (C, H, W).
 
-    A file may be reduced while it is decoded, as long as it keeps `least`, (height, width). Pixels
-    without a file must have so many `channels`.
+    Args:
+        image: The bytes of a file, or uint8 pixels (H, W, C).
+        chain: The components to apply, in order.
+        min_size: The (height, width) that decoding must keep; None means the full size.
+        channels: The number of channels that pixels must have.
+        formats: The formats of files that are decoded.
+        pixel_limit: The largest number of pixels that a file may have.
+
+    Raises BadImage, or PluginError for a component that fails.
     """
     if isinstance(image, bytes):
-        tensor = to_tensor(decode(image, least=least))
+        pixels = decode(image, min_size=min_size, formats=formats, pixel_limit=pixel_limit)
     else:
-        tensor = to_tensor(_owned(image, channels))
-    for prepare in chain:
-        tensor = _step(prepare, tensor)
+        pixels = _copy(image, channels)
+    tensor = to_tensor(pixels)
+    for component in chain:
+        tensor = _apply(component, tensor)
     return tensor
 
 
-def _owned(pixels: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
-    """Return a copy of pixels that came without a file, so that nobody changes the dataset's."""
+def _copy(pixels: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
+    """Return a copy of a dataset's pixels, so that no component changes them in place."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels:
         raise BadImage(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (H, W, {channels})")
     return np.array(pixels, order="C")
 
 
-def _step(prepare: Preprocess, image: Tensor) -> Tensor:
-    """Return an image after one component, which must give what it declares."""
+def _apply(component: Preprocess, image: Tensor) -> Tensor:
+    """Return the image after one component, which must return what it declares."""
     import torch
 
-    declared = prepare.shape(Shape(*image.shape))
+    declared = component.shape(Shape(*image.shape))
     try:
-        result = prepare.apply(image)
+        result = component.apply(image)
         shape = tuple(result.shape)
-        kept = len(shape) == 3 and all(
-            want in (None, got) for want, got in zip(declared, shape, strict=True)
+        is_declared = len(shape) == 3 and all(
+            expected in (None, size) for expected, size in zip(declared, shape, strict=True)
         )
     except (SightXError, MemoryError):
         raise
     except Exception as error:
-        raise _blame(prepare, f"{type(error).__name__}: {error}") from error
-    if not kept or result.dtype != torch.uint8:
-        found = f"{result.dtype} {shape}"
-        raise _blame(prepare, f"gave {found}, not uint8 {tuple(declared)}")
+        raise _failure(component, f"{type(error).__name__}: {error}") from error
+    if not is_declared or result.dtype != torch.uint8:
+        raise _failure(component, f"gave {result.dtype} {shape}, not uint8 {tuple(declared)}")
     return result
 
 
-def _blame(prepare: Preprocess, message: str) -> PluginError:
-    return PluginError(Problem("preprocess-failed", message, _TRACE, f"preprocess.{prepare.name}"))
+def _failure(component: Preprocess, message: str) -> PluginError:
+    path = f"preprocess.{component.name}"
+    return PluginError(Problem("preprocess-failed", message, _TRACEBACK_HINT, path))
 
 
 @dataclass(frozen=True)
 class PreprocessedImage:
-    """Say what became of the image of one row of a table.
+    """The result for one row of a table.
 
-    `reason` is why it cannot be used; `row` is uint8 (C, H, W), None where it was not wanted.
+    `row` is uint8 (C, H, W) with the CRC-32 `crc`; None if it was not needed, or if the image is
+    bad: then `reason` says why. `digest` is the SHA-256 of the image's content.
     """
 
     index: int
@@ -114,72 +126,76 @@ class PreprocessedImage:
     reason: str = ""
 
 
-def _everything(digest: bytes) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Preprocessor:
-    """Make the rows of a table's images; those whose content is not `wanted` are only read."""
+    """Read and preprocess the images of a table.
+
+    An image is decoded only if `is_needed` returns True for the SHA-256 of its content.
+    """
 
     table: ImageTable
     chain: tuple[Preprocess, ...]
-    least: tuple[int, int] | None = None
-    wanted: Callable[[bytes], bool] = _everything
+    min_size: tuple[int, int] | None = None
+    is_needed: Callable[[bytes], bool] = lambda digest: True
 
-    def make(self, index: int) -> PreprocessedImage:
-        """Return what becomes of one image. Raises PluginError, naming it, for a bug."""
+    def process(self, index: int) -> PreprocessedImage:
+        """Read and preprocess one image. Raises PluginError, naming the image, for a bug."""
         digest = b""
         try:
             image = read_image(self.table, index)
-            digest = self._digest(index, image)
-            if not self.wanted(digest):
+            digest = self._hash(index, image)
+            if not self.is_needed(digest):
                 return PreprocessedImage(index, digest)
-            made = preprocess_image(image, self.chain, self.least, self.table.channels)
-            row = np.ascontiguousarray(made.numpy())
+            tensor = preprocess_image(
+                image, self.chain, self.min_size, channels=self.table.channels
+            )
+            row = np.ascontiguousarray(tensor.numpy())
             return PreprocessedImage(index, digest, row, zlib.crc32(row.data))
         except (BadImage, OSError) as error:
             return PreprocessedImage(index, digest, reason=failure_reason(error))
         except PluginError as error:
-            named = (_in(self.table, index, problem) for problem in error.problems)
-            raise PluginError(*named) from error
+            name, line = self.table.frame["path"].iat[index], self.table.line(index)
+            raise PluginError(
+                *(
+                    replace(problem, message=f"{name}: {problem.message}").at(
+                        self.table.source, line
+                    )
+                    for problem in error.problems
+                )
+            ) from error
 
-    def all(
+    def process_all(
         self, indices: np.ndarray[Any, Any], threads: int
     ) -> Generator[PreprocessedImage, None, None]:
-        """Yield what becomes of images, in order; few are made before they are asked for.
+        """Yield the results for `indices`, in order; only a few are computed ahead.
 
-        Who stops early closes the iterator: it waits for what each thread does just then.
+        Closing the iterator early waits for the images that are in work.
         """
-        _, *size = output_shape(self.chain, self.table.shape)
-        at_once = max(1, min(16, _TOGETHER // (3 * size[0] * size[1])))
-        waiting: deque[Future[list[PreprocessedImage]]] = deque()
+        _, height, width = output_shape(self.chain, self.table.shape)
+        task_size = max(1, min(16, _TASK_BYTES // (3 * height * width)))
+        tasks: deque[Future[list[PreprocessedImage]]] = deque()
         with decode_pool(threads) as pool:
             try:
-                for start in range(0, len(indices), at_once):
-                    some = indices[start : start + at_once].tolist()
-                    waiting.append(pool.submit(self._several, some))
-                    if len(waiting) >= 3 * (threads or system.cpu_count()):
-                        yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
+                for start in range(0, len(indices), task_size):
+                    block = indices[start : start + task_size].tolist()
+                    tasks.append(pool.submit(lambda block: list(map(self.process, block)), block))
+                    if len(tasks) >= 3 * (threads or system.cpu_count()):
+                        yield from tasks.popleft().result()
+                while tasks:
+                    yield from tasks.popleft().result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _several(self, indices: list[int]) -> list[PreprocessedImage]:
-        return [self.make(index) for index in indices]
-
-    def _digest(self, index: int, image: Image) -> bytes:
-        """Return the hash of an image's content, which must be the one its dataset knows."""
-        found = content_hash(image)
-        named = self.table.hashes
-        if named is not None and named[index] not in ("", found.hex()):
+    def _hash(self, index: int, image: EncodedOrPixels) -> bytes:
+        """Return the hash of an image's content, which must be the one that its dataset knows."""
+        digest, known = content_hash(image), self.table.hashes
+        if known is not None and known[index] not in ("", digest.hex()):
             raise BadImage("its content is not what the dataset's index says")
-        return found
+        return digest
 
 
-def content_hash(image: Image) -> bytes:
+def content_hash(image: EncodedOrPixels) -> bytes:
     """Return the SHA-256 of a file's bytes, or of pixels and their shape."""
     if isinstance(image, bytes):
         return hashlib.sha256(image).digest()
@@ -187,29 +203,29 @@ def content_hash(image: Image) -> bytes:
 
 
 def decode_pool(threads: int = 0) -> ThreadPoolExecutor:
-    """Return a pool of so many threads, 0 for one a core; torch starts none inside of them."""
+    """Return a pool of threads, 0 for one per core, in which torch uses one thread each."""
     import torch
 
-    def alone() -> None:
-        torch.get_num_threads()  # a thread that torch has not met would forget what is set
+    def use_one_thread() -> None:
+        torch.get_num_threads()  # a thread that torch does not know yet would forget the setting
         torch.set_num_threads(1)
 
-    count, mine = threads or system.cpu_count(), torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "sightx", alone)
-    ready = threading.Barrier(count + 1)
+    count, before = threads or system.cpu_count(), torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "sightx", use_one_thread)
+    all_started = threading.Barrier(count + 1)
     try:
         for _ in range(count):
-            pool.submit(ready.wait)  # all have begun, before this thread counts again as it did
-        ready.wait()
-    except BaseException:  # a thread cannot start, or somebody does not want to wait
-        ready.abort()
+            pool.submit(all_started.wait)  # so that the setting is restored after all have set it
+        all_started.wait()
+    except BaseException:  # a thread cannot start, or an interrupt
+        all_started.abort()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
-    torch.set_num_threads(mine)
+    torch.set_num_threads(before)
     return pool
 
 
-def read_image(table: ImageTable, index: int) -> Image:
+def read_image(table: ImageTable, index: int) -> EncodedOrPixels:
     """Return one image of a table. Raises BadImage, OSError, or PluginError for a bug."""
     try:
         return table.read(index)
@@ -217,13 +233,7 @@ def read_image(table: ImageTable, index: int) -> Image:
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
-        raise PluginError(Problem("read-failed", message, _TRACE, "dataset")) from error
-
-
-def _in(table: ImageTable, index: int, problem: Problem) -> Problem:
-    """Return a problem with the image in which it came up."""
-    message = f"{table.frame['path'].iat[index]}: {problem.message}"
-    return replace(problem, message=message).at(table.source, table.line(index))
+        raise PluginError(Problem("read-failed", message, _TRACEBACK_HINT, "dataset")) from error
 
 
 def failure_reason(error: BadImage | OSError) -> str:

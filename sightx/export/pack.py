@@ -58,9 +58,9 @@ def table_from_pack(root: Path, traits: Traits) -> ImageTable:
     source = str(folder / INDEX)
     cells = read_index(_content(folder, INDEX), described, (), source)
     shelf = RowFile.open(folder / PIXELS)
-    rows = shelf.rows(Hashes.from_hex(cells["sha256"]))
+    rows = shelf.find(Hashes.from_hex(cells["sha256"]))
     refuse_rows(cells, pd.Series(rows < 0), source, "has no pixels")
-    prepared = PixelRows(shelf.pixels(), rows)
+    prepared = PixelRows(shelf.reader(), rows)
     table = ImageTable(
         index_frame(cells),
         described.classes,

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from sightx.data.cache.build import PreprocessedPixels
-from sightx.data.cache.hashes import stat_files
 from sightx.data.cache.row_file import RowFile
-from sightx.data.dataset import load_table, preprocess_checked
-from sightx.data.preparation import CacheConfig, PreprocessJob
+from sightx.data.dataset import CacheConfig, PreprocessJob, load_table, preprocess_checked
 from sightx.data.preprocess import ProgressCallback
 from sightx.export.delivery import SPEC, ExportReport, atomic_export, dataset_table, export_spec
 from sightx.export.index import INDEX, write_index
@@ -42,7 +40,7 @@ def write_pack(
         kept, rows = table.take(good), prepared.rows.take(good)
         # What was packed before goes on under the hash of what it was made of.
         before = Hashes.from_hex(kept.frame["sha256"]) if kept.chain else None
-        digests = before or prepared.digests.take(good)
+        digests = before or prepared.hashes.take(good)
         size = _copy(rows, digests, writing / PIXELS)
         write_index(writing / INDEX, kept, pd.DataFrame({"sha256": list(digests)}))
         said = {**dataset_table(experiment, kept, "packed"), "shape": list(rows.shape)}
@@ -59,12 +57,11 @@ def _prepared(
     """Return the pixels of all images, to be read from the store: they may not fit in memory."""
     dataset = experiment.dataset
     return preprocess_checked(
-        PreprocessJob(table, stat_files(table), experiment.preprocess, dataset.decode),
+        PreprocessJob.of(experiment, table),
         dataset,
         CacheConfig.of(experiment),
-        threads=experiment.execution.threads,
         progress=progress,
-        faults=faults,
+        bad_images_csv=faults,
     )
 
 
@@ -72,12 +69,12 @@ def _copy(rows: PixelRows, digests: Hashes, folder: Path) -> int:
     """Write the row of each content once; return how many bytes they have."""
     firsts = np.sort(np.unique(digests.raw, return_index=True)[1])
     shelf = RowFile.create(folder, {"shape": list(rows.shape)})
-    with shelf.filling() as filling:
+    with shelf.writer() as filling:
         for start in range(0, len(firsts), _TOGETHER):
             some = firsts[start : start + _TOGETHER]
             for position, row in zip(some, rows.gather(some), strict=True):
                 filling.append(bytes.fromhex(digests[position]), row)
-    return len(firsts) * shelf.size
+    return len(firsts) * shelf.row_bytes
 
 
 def _describe(experiment: Experiment, kept: ImageTable) -> Pack:

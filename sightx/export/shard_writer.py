@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sightx.data.dataset import check_bad_images, load_table
+from sightx.data.checks import check_bad_images
+from sightx.data.dataset import load_table
 from sightx.data.decode.decoder import BadImage, decode, sniff
 from sightx.data.preprocess import ProgressCallback, failure_reason, read_image
 from sightx.errors import Problem, SpecError

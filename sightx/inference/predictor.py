@@ -94,7 +94,7 @@ class Predictor:
             (self.recipe.mean, self.recipe.std),
             self.device,
         )
-        batch, _ = loader.plain(np.arange(len(rows)))
+        batch, _ = loader.load(np.arange(len(rows)))
         table = self._postprocess(forward(self.module, batch, self.recipe.precision))
         classes = self.recipe.classes
         return [

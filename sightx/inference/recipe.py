@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeInt, ValidationError
 
-from sightx.data.decode import scaling
+from sightx.data.decode.decoder import min_decoded_size
 from sightx.errors import PluginError, Problem, SightXError
 from sightx.io.toml import Position
 from sightx.records.table import DecodeInfo, ImageTable
@@ -112,7 +112,7 @@ class Recipe(Settings):
     @property
     def min_decoded_size(self) -> tuple[int, int] | None:
         """Return the smallest (height, width) that an image may be decoded to; None: full size."""
-        return scaling.min_decoded_size(self.preprocess[: self.decoded_for], self.decode)
+        return min_decoded_size(self.preprocess[: self.decoded_for], self.decode)
 
     def changed_components(self, registry: Registry) -> list[Problem]:
         """Return a warning for each component whose results may have changed since training.

@@ -14,7 +14,6 @@ import torch
 from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
-from sightx.data.preparation import CacheConfig
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, Problem, RunError
 from sightx.evaluation import metrics
@@ -96,11 +95,8 @@ def _load_split(
         message = f"{len(rows)} of the {expected} {split} samples of {run.id} exist"
         raise DataError(Problem("other-data", message, "use the data that it was trained on"))
     return dataset.prepare_dataset(
+        experiment,
         table.with_frame(frame).take(rows),
-        experiment.dataset,
-        experiment.preprocess,
-        storage=CacheConfig.of(experiment),
-        threads=experiment.execution.threads,
         progress=progress,
-        faults=bad_images,
+        bad_images_csv=bad_images,
     )

@@ -17,7 +17,6 @@ from torch import nn
 
 from sightx.data import dataset, preprocess
 from sightx.data.dataset import PreparedDataset
-from sightx.data.preparation import CacheConfig
 from sightx.data.preprocess import ProgressCallback
 from sightx.distributed.collectives import SingleProcess
 from sightx.distributed.failures import ignore_stop_signals, propagate_first_failure
@@ -137,13 +136,11 @@ class Execution:
         exists = self.run.directory.is_dir()
         folder = self.run.directory if exists else Path(tempfile.gettempdir())
         return dataset.prepare_dataset(
+            self.experiment,
             self.table,
-            self.experiment.dataset,
-            self.experiment.preprocess,
-            storage=CacheConfig.of(self.experiment, self.device),
-            threads=self.experiment.execution.threads,
+            device=self.device,
             progress=self._on_progress,
-            faults=folder / "bad-images.csv",
+            bad_images_csv=folder / "bad-images.csv",
         )
 
     def _on_progress(self, done: int, total: int) -> None:
@@ -154,7 +151,7 @@ class Execution:
 
     def _describe_data(self, data: PreparedDataset, module: nn.Module) -> None:
         """Write split.csv and data.json."""
-        self.run.write_split(data.table.frame, data.digests)
+        self.run.write_split(data.table.frame, data.hashes)
         weights = list(module.parameters())
         facts = {
             "id": data.id,
@@ -165,7 +162,7 @@ class Execution:
             "counts": {split: data.counts(split) for split in SPLITS},
             "skipped": data.table.skipped,
             "packed": data.packed,
-            "cache": data.residence._asdict() if data.residence else {},
+            "cache": data.placement._asdict() if data.placement else {},
             "weights": sum(weight.numel() for weight in weights),
             "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
         }
@@ -321,7 +318,7 @@ def check_same_data(collectives: SingleProcess, data: PreparedDataset) -> None:
         return
     digest = hashlib.sha256(json.dumps(data.table.classes).encode())
     columns = (data.table.frame[name].astype(str) for name in ("path", "split", "label"))
-    for row in zip(*columns, data.digests, strict=True):
+    for row in zip(*columns, data.hashes, strict=True):
         digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
     if collectives.broadcast_object(digest.hexdigest()) != digest.hexdigest():
         message = "its samples, their splits, labels or order differ from those of rank 0"

@@ -166,7 +166,7 @@ class Resumption:
         recorded, table = self.run.samples, data.table
         if recorded is None:
             return []
-        samples = table.frame[["path", "label"]].astype(str).assign(sha256=list(data.digests))
+        samples = table.frame[["path", "label"]].astype(str).assign(sha256=list(data.hashes))
         facts = self.run.data
         added = [path for path in table.skipped if path not in facts.get("skipped", {})]
         allowed = self.allow_data_change

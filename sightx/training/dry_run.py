@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sightx.data import dataset, preprocess
+from sightx.data.checks import check_missing_files
 from sightx.errors import Problem, SpecError
 from sightx.records import SPLITS
 from sightx.spec import checks
@@ -60,7 +61,7 @@ def dry_run(experiment: Experiment) -> DryRun:
     """
     device = setup.choose_device(experiment.execution.device)
     table = dataset.load_split_table(experiment.dataset, experiment.split)
-    dataset.check_missing_files(table, experiment.dataset)
+    check_missing_files(table, experiment.dataset)
     splits = table.frame["split"].to_numpy()
     counts = {split: table.counts((splits == split).nonzero()[0]) for split in SPLITS}
     shape = preprocess.output_shape(experiment.preprocess, table.shape)

@@ -57,7 +57,7 @@ class Evaluator:
         size, device = self._settings.batch_size, self._loader.device
         starts = range(0, len(self._positions), size)
         parts = [self._positions[start : start + size] for start in starts]
-        with closing(self._loader.stream(parts[rank::ranks], plain=True)) as batches:
+        with closing(self._loader.iter_batches(parts[rank::ranks], normalize=True)) as batches:
             for first in range(0, len(parts), ranks):
                 for _, images, targets in islice(batches, 1):
                     seed = seed_of(self._loader.seed, "evaluation", first + rank)

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from sightx.data.cache.store import cache_folder
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
-from sightx.data.preparation import CacheConfig
 from sightx.errors import PluginError, Problem
 from sightx.io import system
 from sightx.records.events import FeatureBlock
@@ -74,7 +74,7 @@ class FeatureLoader(BatchLoader):
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """Return features (B, ...) from rows, as the prefix computed them."""
         features = pixels.view(len(pixels), -1).view(self.dtype).view(len(pixels), *self.shape)
         return features.movedim(-1, 1) if self.channels_last else features
@@ -125,9 +125,9 @@ class FeatureCache:
             return
         channels_last, done = _is_channels_last(example), 0
         buffer = rows.tensor[:, 0, 0]
-        with closing(self._loader.stream(blocks)) as batches:
+        with closing(self._loader.iter_batches(blocks)) as batches:
             for positions, pixels, _ in batches:
-                outputs = self._forward(self._prefix.frozen, self._loader.normalised(pixels))
+                outputs = self._forward(self._prefix.frozen, self._loader.normalize(pixels))
                 features = _contiguous(outputs, channels_last)
                 start, done = done, done + len(positions)
                 buffer[start:done] = features.view(len(positions), -1).view(torch.uint8)
@@ -158,7 +158,7 @@ class FeatureCache:
         devices = [pixels.device] if pixels.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             self._check_stages(pixels)
-            outputs, stages, flops = self._loader.normalised(pixels), 0, 0
+            outputs, stages, flops = self._loader.normalize(pixels), 0, 0
             while stages < len(self._stages) and _is_frozen(self._stages[stages]):
                 if (result := self._try_stage(self._stages[stages], outputs)) is None:
                     break
@@ -219,7 +219,7 @@ class FeatureCache:
         """Return a network's outputs in evaluation mode, with all its draws from one seed."""
         network.eval()
         torch.manual_seed(0)
-        return self._forward(network, self._loader.normalised(pixels))
+        return self._forward(network, self._loader.normalize(pixels))
 
     def _allocate(
         self, example: Tensor, flops: float, stages: int, total: int
@@ -231,7 +231,7 @@ class FeatureCache:
         """
         bytes_per_image = example[0].numel() * example.element_size()
         size = bytes_per_image * sum(map(len, self._positions.values()))
-        folder = CacheConfig.of(self._experiment).store.root
+        folder = cache_folder(self._experiment.context.project)
         place = choose_place(size, example.device, self._loader.rows, folder)
         rows = None
         if not place:

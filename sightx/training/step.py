@@ -73,7 +73,7 @@ class TrainStep:
             seed_generators(self.loader.device, seed_of(self.loader.seed, "draws", step, number))
             if self.loader.augments:
                 with span("augment"):
-                    yield self.loader.augmented(pixels, targets, step, number)
+                    yield self.loader.augment(pixels, targets, step, number)
             else:
                 yield pixels, targets
 

@@ -157,7 +157,7 @@ class Trainer:
         """Yield batches with the positions of all ranks and the pixels of this one."""
         micro_batch_size = self.experiment.training.micro_batch_size
         local = [self.collectives.local_positions(batch, micro_batch_size) for batch in batches]
-        with closing(loader.stream(local, plain=not loader.augments)) as stream:
+        with closing(loader.iter_batches(local, normalize=not loader.augments)) as stream:
             for positions, batch in zip(batches, stream, strict=True):
                 yield batch._replace(positions=positions)
 

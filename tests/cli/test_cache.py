@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.fixture
-def keys(sightx, spec, store):
-    """Prepare one set of images in two ways; the one used last comes first."""
+def keys(sightx, spec, cache_root):
+    """Preprocess one set of images in two ways; the last used comes first."""
     for size in (8, 6):
         assert sightx("prepare", str(spec), "--set", f"preprocess.resize.size={size}").code == 0
     found = json.loads(sightx("cache", "--json").out)
@@ -17,48 +17,51 @@ def keys(sightx, spec, store):
     return [entry["key"] for entry in found]
 
 
-def age(store, key, days):
+def age(cache_root, key, days):
     then = time.time() - days * 86400
-    os.utime(store / "shelves" / key / "about.json", (then, then))
+    os.utime(cache_root / "pixels" / key / "about.json", (then, then))
 
 
-def test_what_is_kept_is_listed(sightx, keys, store):
+def test_entries_are_listed(sightx, keys, cache_root):
     header, first, second, total = sightx("cache").out.splitlines()
 
     assert header.split() == ["key", "rows", "size", "used", "contents"]
     assert first.startswith(f"{keys[0]}  48 ")
     assert second.endswith("resize(size=8, fit=stretch), 3 x 8 x 8, scaled")
-    assert total.endswith(f" in {store}")
+    assert total.endswith(f" in {cache_root}")
 
 
-def test_what_is_removed_is_listed(sightx, keys, store):
-    age(store, keys[1], 31)
+def test_removed_entries_are_listed(sightx, keys, cache_root):
+    age(cache_root, keys[1], 31)
 
     first = sightx("cache", "--prune", "--unused", "30").out.splitlines()
     second = sightx("cache", "--prune", keys[0][:6]).out.splitlines()
 
     assert first[1].startswith(keys[1])
     assert second[1].startswith(keys[0])
-    assert second[-1].endswith(f"removed from {store}")
-    assert sightx("cache").out == f"0 kB in {store}\n"
+    assert second[-1].endswith(f"removed from {cache_root}")
+    assert sightx("cache").out == f"0 kB in {cache_root}\n"
     assert sightx("cache", "--json").out == "[]\n"
 
 
-def test_everything_goes_at_once(sightx, keys):
+def test_all_entries_are_removed_at_once(sightx, keys):
     assert [one["key"] for one in json.loads(sightx("cache", "--prune", "--json").out)] == keys
 
 
 @pytest.mark.parametrize("words", [["abc"], ["--unused", "3"], ["--prune", "--unused", "-1"]])
-def test_nothing_is_removed_by_a_slip(sightx, keys, words):
+def test_nothing_is_removed_by_mistake(sightx, keys, words):
     done = sightx("cache", *words)
 
     assert done.code == 2
     assert "error[usage]" in done.err
 
 
-def test_a_key_of_none_is_said(sightx, keys):
+def test_an_unknown_key_is_an_error(sightx, keys):
     done = sightx("cache", "--prune", "nothing")
 
     assert done.code == 2
-    assert done.lines == ["error[no-cache-entry] no shelf is called nothing; sightx cache"]
+    assert done.lines == [
+        "error[no-cache-entry] no entry of the cache has the key nothing; "
+        "sightx cache lists the keys"
+    ]
     assert len(json.loads(sightx("cache", "--json").out)) == 2

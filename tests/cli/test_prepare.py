@@ -11,32 +11,32 @@ def prepare(sightx, spec, *words):
     return done.out.splitlines()
 
 
-def shelf(store):
-    (found,) = (store / "shelves").iterdir()
-    return found
+def rows(cache_root):
+    (folder,) = (cache_root / "pixels").iterdir()
+    return folder
 
 
-def test_everything_is_prepared_before_a_run(sightx, spec, store):
+def test_everything_is_prepared_before_a_run(sightx, spec, cache_root):
     images, made, seconds, _ = prepare(sightx, spec)
 
     assert images == "48 images; 48 rows, 9.2 kB"
     assert made == "48 preprocessed, 0 verified in the cache"
     assert "images/s" in seconds
-    assert seconds.endswith(str(store))
-    before = (shelf(store) / "index.bin").stat().st_size
+    assert seconds.endswith(str(cache_root))
+    before = (rows(cache_root) / "index.bin").stat().st_size
 
     done = sightx("run", str(spec), "--quiet", "--set", "training.epochs=1")
 
     assert done.code == 0
-    assert (shelf(store) / "index.bin").stat().st_size == before == 48 * 36
+    assert (rows(cache_root) / "index.bin").stat().st_size == before == 48 * 36
 
 
-def test_damaged_rows_are_made_again(sightx, spec, store):
+def test_damaged_rows_are_made_again(sightx, spec, cache_root):
     prepare(sightx, spec)
-    with (shelf(store) / "rows.bin").open("r+b") as file:
+    with (rows(cache_root) / "rows.bin").open("r+b") as file:
         file.seek(192 * 3)
         file.write(b"damaged")
-    os.truncate(shelf(store) / "index.bin", 36 * 47)
+    os.truncate(rows(cache_root) / "index.bin", 36 * 47)
 
     _, made, *_ = prepare(sightx, spec)
 
@@ -50,16 +50,16 @@ def test_damaged_rows_are_made_again(sightx, spec, store):
     ("decode", "word"),
     [("scaled", "a JPEG is decoded at 14 x 14 pixels or more"), ("exact", None)],
 )
-def test_how_large_an_image_must_be_is_said(sightx, spec, decode, word):
+def test_the_size_that_is_decoded_is_printed(sightx, spec, decode, word):
     lines = prepare(sightx, spec, "--set", f"dataset.decode={decode}")
 
     assert lines[3:] == ([word] if word else [])
 
 
-def test_the_store_is_filled_even_where_a_run_would_not(sightx, spec, store):
+def test_the_cache_is_built_even_if_a_run_would_not(sightx, spec, cache_root):
     prepare(sightx, spec, "--set", "execution.cache=off", "--quiet")
 
-    assert (shelf(store) / "rows.bin").stat().st_size == 48 * 192
+    assert (rows(cache_root) / "rows.bin").stat().st_size == 48 * 192
 
 
 def test_bad_images_are_listed_where_it_is_said(sightx, spec, working_folder, folders):

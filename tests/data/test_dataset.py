@@ -7,63 +7,42 @@ import pandas as pd
 import pytest
 import torch
 
-from sightx.builtin.datasets.csv import CsvDataset
-from sightx.builtin.datasets.folder import ImageFolder
-from sightx.builtin.preprocess import Resize
+import sightx
+from sightx.builtin.preprocess import CenterCrop, Resize
 from sightx.builtin.splits import Given, Stratified
-from sightx.data.dataset import load_split_table, prepare_dataset
-from sightx.errors import LINE_LIMIT, DataError
+from sightx.data.cache.placement import OnTheFlyPixels
+from sightx.data.cache.row_file import RowFile, RowReader
+from sightx.data.dataset import (
+    CacheConfig,
+    PreprocessJob,
+    load_or_build,
+)
+from sightx.data.preprocess import content_hash
+from sightx.errors import DataError, ResourceError
+from sightx.records.pixels import PixelRows
+from sightx.records.table import ImageTable
+from support.problems import problem_of
 
 CHAIN = (Resize(size=4),)
 
 
-@pytest.fixture
-def labels(folders):
-    """Describe `folders` by a CSV of 48 rows; row n is on line n + 2."""
-    paths = sorted(path.relative_to(folders).as_posix() for path in folders.rglob("*.png"))
-    rows = [f"{path},{path.split('/')[1]},{path.split('/')[0]}\n" for path in paths]
-    (folders / "labels.csv").write_text("image,label,side\n" + "".join(rows))
-    return paths
-
-
-@pytest.fixture
-def get(folders, tmp_path):
-    """Open and prepare `folders` with some settings of its dataset."""
-
-    def get(split=None, **settings):
-        dataset = CsvDataset(root=folders, split="side", **settings)
-        table = load_split_table(dataset, split or Given())
-        return prepare_dataset(table, dataset, CHAIN, faults=tmp_path / "faults.csv")
-
-    return get
-
-
-def problem(read, *arguments, **settings):
-    with pytest.raises(DataError) as caught:
-        read(*arguments, **settings)
-    (found,) = caught.value.problems
-    assert len(str(found)) <= LINE_LIMIT
-    assert "\n" not in str(found)
-    return found
-
-
-def test_sides_point_at_rows_with_their_pixels(labels, get):
+def test_splits_are_positions_of_rows_with_their_pixels(labels, get):
     data = get()
 
-    assert {side: len(rows) for side, rows in data.splits.items()} == {
+    assert {split: len(rows) for split, rows in data.splits.items()} == {
         "train": 24,
         "validation": 12,
         "test": 12,
     }
     assert data.counts("validation") == [6, 6]
-    for side, rows in data.splits.items():
-        assert set(data.table.frame["split"].iloc[rows]) == {side}
+    for split, rows in data.splits.items():
+        assert set(data.table.frame["split"].iloc[rows]) == {split}
         means = data.rows.gather(rows).float().mean(dim=(1, 2, 3)).numpy()
         assert np.array_equal(means > 125, data.table.labels[rows] == 1)
     assert data.table.skipped == {}
 
 
-def test_pixels_are_not_copied_where_nothing_is_bad(labels, get):
+def test_pixels_are_not_copied_if_nothing_is_bad(labels, get):
     rows = get().rows
 
     assert len(rows) == len(rows.pixels.tensor) == 48
@@ -84,7 +63,7 @@ def test_the_id_tells_content_and_labels_but_not_order_or_place(labels, get, fol
     assert len({first, other, get().id}) == 3
 
 
-def test_rows_on_no_side_take_no_memory(labels, get, folders):
+def test_rows_in_no_split_take_no_memory(labels, get, folders):
     text = (folders / "labels.csv").read_text()
     whole = get()
     (folders / "labels.csv").write_text(text.replace(",test\n", ",\n"))
@@ -93,150 +72,20 @@ def test_rows_on_no_side_take_no_memory(labels, get, folders):
 
     assert len(data.rows.pixels.tensor) == 36
     assert (len(data.rows), len(data.table), data.id) == (48, 48, whole.id)
-    for side in ("train", "validation"):
-        rows = data.splits[side]
+    for split in ("train", "validation"):
+        rows = data.splits[split]
         assert torch.equal(data.rows.gather(rows), whole.rows.gather(rows))
     with pytest.raises(IndexError):
         data.rows.gather(whole.splits["test"])
 
 
-# D03: files that are not there
-
-
-def test_missing_files_are_counted_and_listed_before_anything_is_read(
-    labels, get, tmp_path, folders
-):
-    for path in labels[5:12]:
-        (folders / path).unlink()
-    (folders / labels[20]).write_bytes(b"")
-
-    found = problem(get)
-
-    assert (found.code, found.line) == ("bad-images", 7)
-    assert found.file == str(folders / "labels.csv")
-    assert f"7 of 48 images are missing; first: {labels[5]}" in found.message
-    assert f"{tmp_path.name}/faults.csv" in found.hint
-    listed = pd.read_csv(tmp_path / "faults.csv")
-    assert listed["path"].tolist() == labels[5:12]
-    assert listed["row"].tolist() == list(range(7, 14))
-    assert set(listed["reason"]) == {"missing"}
-
-
-def test_where_all_are_missing_the_folder_is_asked_for(labels, get):
-    found = problem(get, images="train")
-
-    assert "48 of 48 images are missing" in found.message
-    assert "train the folder of images?" in found.hint
-
-
-def test_a_link_out_of_the_folder_ends_the_run_unopened(labels, get, folders, tmp_path):
-    (folders / labels[3]).rename(tmp_path / "outside.png")
-    (folders / labels[3]).symlink_to(tmp_path / "outside.png")
-
-    found = problem(get)
-
-    assert found.line == 5
-    assert "leads out of the folder of images" in found.message
-
-
-# D14: files that are damaged
-
-
-@pytest.fixture
-def damaged(labels, folders):
-    """Damage four files in the four ways that days bring."""
-    whole = (folders / labels[2]).read_bytes()
-    (folders / labels[2]).write_bytes(whole[: len(whole) // 2])
-    (folders / labels[9]).write_bytes(b"<!doctype html><title>404</title>")
-    (folders / labels[30]).write_bytes(b"")
-    (folders / labels[47]).unlink()
-    return {2: "truncated", 9: "not an image", 30: "empty file", 47: "missing"}
-
-
-def as_listed(labels, damaged):
-    rows = [(labels[index], reason, index + 2) for index, reason in damaged.items()]
-    return pd.DataFrame(rows, columns=["path", "reason", "row"])
-
-
-def test_damaged_files_are_listed_and_end_the_run(labels, damaged, get, folders, tmp_path):
-    (folders / labels[47]).write_bytes(b"GIF89a")
-    before = sorted(folders.rglob("*"))
-
-    found = problem(get)
-
-    assert found.code == "bad-images"
-    assert found.line == 4
-    assert f"4 of 48 images cannot be read; first: {labels[2]} (truncated)" in found.message
-    listed = pd.read_csv(tmp_path / "faults.csv")
-    assert listed["path"].tolist() == [labels[index] for index in damaged]
-    assert listed["reason"].tolist()[:3] == ["truncated", "not an image", "empty file"]
-    assert sorted(folders.rglob("*")) == before
-
-
-def test_skip_leaves_them_out_and_counts_them(labels, damaged, get, tmp_path):
-    whole = [path for index, path in enumerate(labels) if index not in damaged]
-
-    data = get(on_bad_image="skip", bad_images_at_most=4 / 48)
-
-    assert data.table.frame["path"].tolist() == whole
-    assert data.table.skipped == {labels[index]: reason for index, reason in damaged.items()}
-    assert pd.read_csv(tmp_path / "faults.csv").equals(as_listed(labels, damaged))
-    assert len(data.rows) == 44
-    means = data.rows.gather(np.arange(44)).float().mean(dim=(1, 2, 3)).numpy()
-    assert np.array_equal(means > 125, data.table.labels == 1)
-
-
-def test_skip_is_capped(damaged, get):
-    found = problem(get, on_bad_image="skip", bad_images_at_most=3.9 / 48)
-
-    assert "4 of 48 images cannot be read" in found.message
-    assert "bad_images_at_most is 0.08125" in found.message
-
-
-def test_too_many_missing_files_are_not_decoded_first(labels, get, folders, monkeypatch):
-    for path in labels[:10]:
-        (folders / path).unlink()
-    monkeypatch.setattr("sightx.data.dataset.load_or_build", None)
-
-    assert "10 of 48 images are missing" in problem(get, on_bad_image="skip").message
-
-
-def test_the_list_of_faults_is_what_exclude_takes(labels, damaged, get, tmp_path, folders):
-    problem(get, on_bad_image="skip", bad_images_at_most=3 / 48)
-    listed = shutil.copy(tmp_path / "faults.csv", folders / "excluded.csv")
-
-    data = get(exclude=listed)
-
-    assert len(data.table) == 44
-    assert data.table.skipped == {labels[index]: reason for index, reason in damaged.items()}
-    assert data.id == get(on_bad_image="skip", bad_images_at_most=0.5).id
-
-
-def test_a_long_way_still_fits_in_a_line(labels, damaged, folders, tmp_path, monkeypatch):
-    dataset = CsvDataset(root=folders, split="side", on_bad_image="skip", bad_images_at_most=0.05)
-    deep = tmp_path / ("x" * 60)
-    deep.mkdir()
-
-    found = problem(
-        prepare_dataset, load_split_table(dataset, Given()), dataset, CHAIN, faults=deep / "bad.csv"
-    )
-
-    for words in (str(folders / "labels.csv:4"), labels[2], f"{'x' * 60}/bad.csv"):
-        assert words in str(found)
-    monkeypatch.chdir(tmp_path)
-    found = problem(
-        prepare_dataset, load_split_table(dataset, Given()), dataset, CHAIN, faults=deep / "bad.csv"
-    )
-    assert f"--set dataset.exclude={'x' * 60}/bad.csv" in str(found)
-
-
 # Tables that cannot be used
 
 
-def test_a_path_to_exclude_that_is_none_is_an_error(labels, get, folders):
+def test_an_unknown_path_to_exclude_is_an_error(labels, get, folders):
     (folders / "excluded.csv").write_text(f"path,reason\n{labels[0]},x\ntrain/dark/12.png,x\n")
 
-    found = problem(get, exclude=folders / "excluded.csv")
+    found = problem_of(get, exclude=folders / "excluded.csv")
 
     assert (found.code, found.line) == ("exclude-unknown", 3)
     assert "did you mean" in found.hint
@@ -246,15 +95,15 @@ def test_excluding_everything_is_an_error(labels, get, folders):
     rows = "".join(f"{path},x\n" for path in labels)
     (folders / "excluded.csv").write_text(f"path,reason\n{rows}")
 
-    found = problem(get, exclude=folders / "excluded.csv")
+    found = problem_of(get, exclude=folders / "excluded.csv")
 
     assert found.code == "no-samples"
     assert found.file.endswith("excluded.csv")
 
 
-def test_an_exclude_file_that_is_not_there_is_named(labels, get, folders):
-    assert problem(get, exclude=folders / "x.csv").code == "unreadable"
-    unset = problem(get, exclude=type(folders)("@out/x.csv"))
+def test_a_missing_exclude_file_is_named(labels, get, folders):
+    assert problem_of(get, exclude=folders / "x.csv").code == "unreadable"
+    unset = problem_of(get, exclude=type(folders)("@out/x.csv"))
     assert (unset.code, unset.path) == ("missing-data", "dataset.exclude")
 
 
@@ -262,30 +111,132 @@ def test_a_header_alone_has_no_samples(get, folders):
     (folders / "labels.csv").write_text("image,label,side\n")
 
     for split in (Given(), Stratified()):
-        found = problem(get, split)
+        found = problem_of(get, split)
         assert found.code == "no-samples"
         assert found.file == str(folders / "labels.csv")
 
 
-def test_nobody_trains_without_a_training_side(get, labels, folders):
+def test_a_training_split_is_required(get, labels, folders):
     text = (folders / "labels.csv").read_text()
     (folders / "labels.csv").write_text(text.replace(",train\n", ",\n"))
 
-    assert problem(get).code == "no-training"
+    assert problem_of(get).code == "no-training"
 
 
-def test_a_tree_of_folders_has_no_lines(folders, tmp_path):
-    dataset = ImageFolder(root=folders)
-    (folders / "val" / "dark" / "3.png").write_bytes(b"")
+# Pixels from the cache, from a pack, or decoded on the fly
 
-    found = problem(
-        prepare_dataset,
-        load_split_table(dataset, Given()),
-        dataset,
-        CHAIN,
-        faults=tmp_path / "faults.csv",
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+
+
+def table_of(read=IMAGES.__getitem__):
+    frame = pd.DataFrame({"path": [f"{i}" for i in range(12)], "label": 0, "group": ""})
+    return ImageTable(frame, ("a",), read)
+
+
+def job_of(table=None, chain=CHAIN):
+    return PreprocessJob(table or table_of(), chain)
+
+
+def pixels(prepared):
+    return prepared.rows.gather(np.arange(12))
+
+
+def test_off_gives_the_same_pixels_and_keeps_nothing(cache_root):
+    calls = []
+    cached = load_or_build(job_of(), CacheConfig("disk"))
+    before = sorted(cache_root.rglob("*"))
+
+    decoded = load_or_build(
+        job_of(), CacheConfig("off", threads=2), lambda *counts: calls.append(counts)
     )
 
-    assert found.line == 0
-    assert found.file == str(folders)
-    assert "val/dark/3.png (empty file)" in found.message
+    assert isinstance(decoded.rows.pixels, OnTheFlyPixels)
+    assert isinstance(cached.rows.pixels, RowReader)
+    assert torch.equal(pixels(decoded), pixels(cached))
+    hashes = [content_hash(image).hex() for image in IMAGES]
+    assert list(decoded.hashes) == list(cached.hashes) == hashes
+    assert calls == [(n, 12) for n in range(1, 13)]
+    assert sorted(cache_root.rglob("*")) == before
+
+
+def test_off_still_finds_every_bad_image_first():
+    def read(index):
+        return b"<html>" if index == 5 else IMAGES[index]
+
+    assert load_or_build(job_of(table_of(read)), CacheConfig("off")).bad == {5: "not an image"}
+
+
+def test_auto_does_without_a_cache_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+
+    found = load_or_build(job_of(), CacheConfig("auto", tmp_path / "file" / "cache"))
+
+    assert isinstance(found.rows.pixels, OnTheFlyPixels)
+    assert "cannot write in" in found.rows.pixels.why
+    for where in ("disk", "memory", "device"):
+        with pytest.raises(ResourceError, match=r"\[no-cache\]"):
+            load_or_build(job_of(), CacheConfig(where, tmp_path / "file" / "cache"))
+
+
+def test_without_a_chain_the_pixels_of_a_pack_are_used(cache_root):
+    table = table_of()
+    tensor = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous()
+    named = [content_hash(b"%d" % number).hex() for number in range(12)]
+    frame = table.frame.assign(sha256=named)
+    packed = ImageTable(
+        frame, ("a",), IMAGES.__getitem__, prepared=PixelRows.of(tensor), chain=({"use": "x"},)
+    ).take(np.arange(12)[::-1])
+
+    found = load_or_build(job_of(packed, ()), CacheConfig())
+
+    assert job_of(packed, ()).shape == (3, 8, 8)
+    assert torch.equal(pixels(found), tensor.flip(0))
+    assert list(found.hashes) == named[::-1]
+    assert not any(cache_root.iterdir())
+
+
+def test_damaged_rows_of_a_pack_are_found(tmp_path):
+    tensor = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous()
+    with RowFile.create(tmp_path / "rows", {"shape": [3, 8, 8]}).writer() as writer:
+        for number, row in enumerate(tensor):
+            writer.append(bytes([number + 1]) * 32, row)
+    rows = PixelRows(RowFile.open(tmp_path / "rows").reader(), np.arange(12))
+    frame = table_of().frame
+    packed = ImageTable(frame, ("a",), IMAGES.__getitem__, prepared=rows, chain=({"use": "x"},))
+    load_or_build(job_of(packed, ()), CacheConfig(), verify=True)
+    with (tmp_path / "rows" / "rows.bin").open("r+b") as file:
+        file.seek(192 * 11)
+        file.write(b"damaged")
+
+    load_or_build(job_of(packed, ()), CacheConfig())
+    with pytest.raises(DataError, match=r"row 11 is damaged; .* a pack must be written again"):
+        load_or_build(job_of(packed, ()), CacheConfig(), verify=True)
+
+
+def test_a_chain_starts_from_the_pixels_of_a_pack():
+    table = table_of()
+    rows = PixelRows.of(torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous())
+    named = ["00" * 31 + "01"] * 12  # of the originals, not of these pixels
+    packed = ImageTable(
+        table.frame.assign(sha256=named), ("a",), IMAGES.__getitem__, prepared=rows,
+        chain=({"use": "x"},),
+    )  # fmt: skip
+
+    found = load_or_build(job_of(packed, (CenterCrop(size=2),)), CacheConfig())
+
+    assert torch.equal(pixels(found), rows.gather(np.arange(12))[:, :, 3:5, 3:5])
+    assert list(found.hashes) == [content_hash(one).hex() for one in IMAGES]
+
+
+def test_an_experiment_configures_the_cache(spec, tmp_path, monkeypatch):
+    (tmp_path / "sightx.local.toml").write_text('cache = "pixels"\n')
+    (tmp_path / "pyproject.toml").write_text("[tool.sightx]\n")
+    experiment = sightx.load(spec, ["execution.cache=memory", "execution.threads=3"])
+
+    config = CacheConfig.of(experiment)
+
+    assert (config.mode, config.threads) == ("memory", 3)
+    assert config.registry is experiment.context.registry
+    monkeypatch.delenv("SIGHTX_CACHE")
+    assert CacheConfig.of(experiment).cache.root == tmp_path / "pixels"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _thread
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -14,10 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from sightx.builtin.preprocess import CenterCrop, Grayscale, Resize
-from sightx.data.cache.hashes import stat_files as look
-from sightx.data.preparation import CacheConfig, PreprocessJob, load_or_build
+from sightx.data.cache.hashes import stat_files
+from sightx.data.dataset import CacheConfig, PreprocessJob, load_or_build
+from sightx.data.decode.decoder import BadImage
 from sightx.data.preprocess import Preprocessor, decode_pool, output_shape, preprocess_image
 from sightx.errors import PluginError, SpecError
 from sightx.io.files import file_reader
@@ -28,10 +31,9 @@ from sightx.registry.kinds import Preprocess
 CHAIN = (Resize(size=(6, 5)),)
 
 
-def fill(table, chain, threads=0, progress=None, where="disk"):
-    return load_or_build(
-        PreprocessJob(table, look(table), chain), CacheConfig(where), threads, progress
-    )
+def build(table, chain, threads=0, progress=None):
+    config = CacheConfig("disk", threads=threads)
+    return load_or_build(PreprocessJob(table, chain), config, progress)
 
 
 def memory_table(count, read=None, side=12):
@@ -52,7 +54,7 @@ def files(folders):
 def test_the_number_of_threads_changes_nothing(files, threads):
     (files.root / files.frame["path"][7]).write_bytes(b"<html>")
 
-    found = fill(files, CHAIN, threads=threads)
+    found = build(files, CHAIN, threads=threads)
 
     expected = torch.zeros(48, 3, 6, 5, dtype=torch.uint8)
     for index in range(48):
@@ -61,7 +63,7 @@ def test_the_number_of_threads_changes_nothing(files, threads):
     whole = np.delete(np.arange(48), 7)
     assert torch.equal(found.rows.gather(whole), expected[whole])
     assert found.rows.index[7] == -1
-    assert list(found.digests) == [
+    assert list(found.hashes) == [
         hashlib.sha256(files.read(i)).hexdigest() if i != 7 else "" for i in range(48)
     ]
     assert found.bad == {7: "not an image"}
@@ -77,7 +79,7 @@ def test_pixels_of_arrays_are_read_and_left_alone():
     table = memory_table(3)
     before = np.stack([table.read(index) for index in range(3)])
 
-    found = fill(table, (Darken(), CenterCrop(size=12)))
+    found = build(table, (Darken(), CenterCrop(size=12)))
 
     rows = found.rows.gather(np.arange(3))
     assert np.array_equal(rows.numpy(), before.transpose(0, 3, 1, 2) // 2)
@@ -88,7 +90,7 @@ def test_digests_tell_shapes_apart():
     image = np.arange(48, dtype=np.uint8)
     shapes = [image.reshape(2, 8, 3), image.reshape(4, 4, 3)]
 
-    one, other = fill(memory_table(2, shapes.__getitem__), CHAIN).digests
+    one, other = build(memory_table(2, shapes.__getitem__), CHAIN).hashes
 
     assert one != other
 
@@ -102,7 +104,7 @@ def test_views_and_read_only_arrays_are_read():
 def test_progress_is_told_by_the_calling_thread_up_to_the_end_once():
     heard = []
 
-    fill(
+    build(
         memory_table(9),
         CHAIN,
         threads=4,
@@ -161,7 +163,7 @@ def test_an_interrupt_does_not_wait_for_the_rest(request):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
-        fill(memory_table(2000, slow), CHAIN, threads=2)
+        build(memory_table(2000, slow), CHAIN, threads=2)
 
     assert len(read) < 200
 
@@ -178,7 +180,7 @@ def test_a_failure_of_progress_does_not_wait_for_the_rest():
         raise RuntimeError("the terminal has gone")
 
     with pytest.raises(RuntimeError, match="terminal"):
-        fill(memory_table(2000, slow), CHAIN, threads=2, progress=broken)
+        build(memory_table(2000, slow), CHAIN, threads=2, progress=broken)
 
     assert len(read) < 200
 
@@ -191,7 +193,7 @@ def test_few_images_are_made_before_they_are_asked_for():
         return np.zeros((4, 4, 3), np.uint8)
 
     with closing(
-        Preprocessor(memory_table(5000, remember), CHAIN).all(np.arange(5000), 2)
+        Preprocessor(memory_table(5000, remember), CHAIN).process_all(np.arange(5000), 2)
     ) as images:
         assert [next(images).index for _ in range(3)] == [0, 1, 2]
 
@@ -203,7 +205,9 @@ def test_what_is_not_wanted_is_read_and_not_decoded():
     digest = hashlib.sha256(b"no image").digest()
 
     found = list(
-        Preprocessor(table, CHAIN, wanted=lambda known: known != digest).all(np.arange(3), 1)
+        Preprocessor(table, CHAIN, is_needed=lambda known: known != digest).process_all(
+            np.arange(3), 1
+        )
     )
 
     assert [(made.digest, made.row, made.reason) for made in found] == [(digest, None, "")] * 3
@@ -214,7 +218,7 @@ def test_content_that_a_dataset_knows_is_compared():
     good, other = hashlib.sha256(b"no image").hexdigest(), hashlib.sha256(b"").hexdigest()
     table = table.with_frame(table.frame.assign(sha256=[good, other, ""]))
 
-    found = fill(table, CHAIN)
+    found = build(table, CHAIN)
 
     assert found.bad == {
         0: "not an image",
@@ -239,7 +243,7 @@ def brightness(index):
 
 def test_a_bug_in_a_component_names_component_image_and_row():
     with pytest.raises(PluginError) as caught:
-        fill(memory_table(5, brightness), (Broken(), *CHAIN))
+        build(memory_table(5, brightness), (Broken(), *CHAIN))
 
     (problem,) = caught.value.problems
     assert (problem.code, problem.path, problem.line) == (
@@ -263,7 +267,7 @@ def test_a_component_that_gives_what_it_does_not_declare_is_named(wrong):
             return wrong(image)
 
     with pytest.raises(PluginError, match=r"preprocess\.wrong: 0\.png: "):
-        fill(memory_table(1, brightness), (*CHAIN, Wrong()))
+        build(memory_table(1, brightness), (*CHAIN, Wrong()))
 
 
 def test_a_bug_in_a_reader_names_the_image():
@@ -271,11 +275,11 @@ def test_a_bug_in_a_reader_names_the_image():
         return brightness(index) if index != 2 else {}["x"]
 
     with pytest.raises(PluginError, match=r"\[read-failed\] dataset: 2\.png: KeyError"):
-        fill(memory_table(5, read), CHAIN)
+        build(memory_table(5, read), CHAIN)
 
 
 def test_a_reader_that_gives_no_bytes_of_colour_is_a_fault():
-    found = fill(memory_table(1, lambda _: np.zeros((4, 4), np.float32)), CHAIN)
+    found = build(memory_table(1, lambda _: np.zeros((4, 4), np.float32)), CHAIN)
 
     assert found.bad == {0: "pixels are float32 (4, 4), not uint8 (H, W, 3)"}
 
@@ -285,7 +289,7 @@ def test_memory_that_runs_out_is_no_fault_of_an_image():
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        fill(memory_table(2, read), CHAIN)
+        build(memory_table(2, read), CHAIN)
 
 
 # Shapes
@@ -304,7 +308,7 @@ def test_a_chain_may_begin_with_images_of_one_size():
 
 
 def test_one_channel_is_kept():
-    found = fill(memory_table(2), (*CHAIN, Grayscale(channels=1)))
+    found = build(memory_table(2), (*CHAIN, Grayscale(channels=1)))
 
     assert found.rows.gather(np.arange(2)).shape == (2, 1, 6, 5)
     assert Grayscale(channels=1).shape(Shape(3, 6, 5)) == (1, 6, 5)
@@ -323,12 +327,34 @@ def test_absent_files_are_found_without_opening_any(files, tmp_path):
     os.mkfifo(files.root / names[4])
     (files.root / names[5]).write_bytes(b"")  # only reading tells
 
-    found = look(files).absent
+    found = stat_files(files).errors
 
     reasons = ["missing", "not a file", "leads out of the folder of images", "not a file"]
     assert found == dict(enumerate(reasons, start=1))
-    assert fill(files, CHAIN).bad == {**found, 5: "empty file"}
+    assert build(files, CHAIN).bad == {**found, 5: "empty file"}
 
 
 def test_a_table_without_files_has_none_absent():
-    assert look(memory_table(3)).absent == {}
+    assert stat_files(memory_table(3)).errors == {}
+
+
+# Untrusted files
+
+
+def encoded(form, size=(8, 6)):
+    file = io.BytesIO()
+    Image.new("RGB", size, (9, 9, 9)).save(file, form)
+    return file.getvalue()
+
+
+def test_formats_and_pixels_can_be_limited():
+    limits = {"formats": ("JPEG", "PNG"), "pixel_limit": 48}
+
+    assert preprocess_image(encoded("PNG"), CHAIN, **limits).shape == (3, 6, 5)
+    assert preprocess_image(encoded("JPEG"), CHAIN, **limits).shape == (3, 6, 5)
+    for form in ("GIF", "BMP", "TIFF", "WEBP", "PPM"):
+        assert preprocess_image(encoded(form), CHAIN).shape == (3, 6, 5)
+        with pytest.raises(BadImage, match="not an image"):
+            preprocess_image(encoded(form), CHAIN, **limits)
+    with pytest.raises(BadImage, match=r"1 Mpx > limit 4\.8e-05 Mpx"):
+        preprocess_image(encoded("PNG", (7, 7)), CHAIN, **limits)

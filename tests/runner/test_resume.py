@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import sightx
 from sightx import DataError, PluginError, Run, RunError
@@ -231,7 +232,7 @@ def test_changed_images_and_labels_are_named(  # D24
     run = stopped(exact, 8)
     folder = tmp_path / "data" / "train"
     for number in (1, 2):
-        shutil.copy(folder / "light" / "0.png", folder / "dark" / f"{number}.png")
+        Image.new("RGB", (8, 8), (200 + number, 200, 200)).save(folder / "dark" / f"{number}.png")
     message = r"fingerprint changed \(2 files: train/dark/1.png, train/dark/2.png\)"
     with pytest.raises(IncompatibleResumeError, match=message) as caught:
         sightx.resume(run)

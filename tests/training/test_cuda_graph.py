@@ -295,7 +295,7 @@ def test_a_batch_of_another_form_is_trained_eagerly(dataset: PreparedDataset) ->
     experiment, graphs = graphed_experiment(model=SimpleNet()), FakeGraphs()
     step, module = make_step(experiment, dataset)
     graphed = GraphedStep(step, module, experiment, graphs)
-    pixels, targets = step.loader.plain(np.arange(16))
+    pixels, targets = step.loader.load(np.arange(16))
     batch = Batch(np.arange(16), pixels, targets)
     for number in range(4):
         graphed(batch, number, 1.0)
@@ -320,7 +320,7 @@ def test_learning_rates_are_on_the_device_during_a_capture_alone(dataset: Prepar
     step, module = make_step(experiment, dataset)
     groups = step.optimizer.param_groups
     graphed = GraphedStep(step, module, experiment, Recording())
-    batch = Batch(np.arange(16), *step.loader.plain(np.arange(16)))
+    batch = Batch(np.arange(16), *step.loader.load(np.arange(16)))
     for number in range(4):
         graphed(batch, number, 1.0)
     ((lr, capturable),) = seen

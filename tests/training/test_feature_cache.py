@@ -153,9 +153,9 @@ def test_the_bits_of_features_depend_on_the_table_alone(all_splits: PreparedData
         loader = BatchLoader(all_splits.rows, all_splits.table.labels, trainer.statistics, CPU)
         cache = FeatureCache(experiment, trainer.module, all_splits, loader)
         list(cache.compute("train", "validation"))
-        features.append(cache.route("train")[1].plain(rows)[0])
+        features.append(cache.route("train")[1].load(rows)[0])
     assert torch.equal(*features)
-    images, _ = loader.plain(rows)
+    images, _ = loader.load(rows)
     with torch.no_grad():
         expected = trainer.module.eval()[:4](images)  # type: ignore[index]
     torch.testing.assert_close(features[0], expected)
@@ -239,7 +239,7 @@ def test_what_does_not_fit_into_memory_goes_to_a_file(
 
 def test_a_scratch_file_is_in_the_folder_of_the_pixel_cache(
     all_splits: PreparedDataset,
-    store: Path,
+    cache_root: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -249,7 +249,7 @@ def test_a_scratch_file_is_in_the_folder_of_the_pixel_cache(
     plain = tempfile.TemporaryFile
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **kw: calls.append(kw) or plain(**kw))
     run(make_trainer(staged(), all_splits))
-    assert calls == [{"dir": store}]
+    assert calls == [{"dir": cache_root}]
     assert "kept in a scratch file" in caplog.text
     assert "those of 80 images are cached" in caplog.text
 
@@ -349,7 +349,7 @@ def test_features_of_other_weights_are_forgotten(all_splits: PreparedDataset) ->
     trainer.load_weights(dataclasses.replace(state, weights=changed))
     predictions, _ = trainer.predict("validation")
     loader = BatchLoader(all_splits.rows, all_splits.table.labels, trainer.statistics, CPU)
-    images, _ = loader.plain(all_splits.splits["validation"])
+    images, _ = loader.load(all_splits.splits["validation"])
     with torch.no_grad():
         expected = trainer.module.eval()(images).numpy()
     np.testing.assert_allclose(predictions.outputs, expected, atol=1e-5)

@@ -51,7 +51,7 @@ class OneBatch:
         return NonFiniteError(Problem("non-finite", f"step {step}, {len(positions)} samples"))
 
     def step(self, number: int = 0, lr_factor: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-        (batch,) = self.loader.stream([np.arange(8)], plain=True)
+        (batch,) = self.loader.iter_batches([np.arange(8)], normalize=True)
         return self.train_step(batch, number, lr_factor)
 
 
@@ -100,7 +100,7 @@ def test_a_learning_rate_on_cuda_is_what_a_graph_can_read(device: str, exact: fl
 
 def test_correct_answers_are_counted_before_the_update() -> None:
     world = OneBatch()
-    images, targets = world.loader.plain(np.arange(8))
+    images, targets = world.loader.load(np.arange(8))
     correct = int((world.module(images).argmax(1) == targets).sum())
     assert int(world.step()[1]) == correct
 

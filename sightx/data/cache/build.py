@@ -1,9 +1,9 @@
-"""Fill the store with what a table needs: what is there already is not made again."""
+"""Build the pixel cache: decode, preprocess and append the images that it lacks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,147 +24,161 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class PreprocessedPixels:
-    """Hold prepared pixels, the hash of each image's content, and why some have none.
+    """The preprocessed pixels of a table's images.
 
-    `bad` maps the positions of images that cannot be used to the reason. `made` says how many
-    rows were made just now, `damaged` how many of those took the place of a damaged one.
+    `hashes` are those of the images' contents. `bad` maps the positions of images that cannot be
+    used to the reason. `built` is the number of rows that were built now, `damaged` how many of
+    them replace a damaged row.
     """
 
     rows: PixelRows
-    digests: Hashes
+    hashes: Hashes
     bad: dict[int, str] = field(default_factory=dict)
-    made: int = 0
+    built: int = 0
     damaged: int = 0
 
 
 def build_cache(
-    maker: Preprocessor,
-    known: FileHashCache,
-    store: PixelCache,
+    preprocessor: Preprocessor,
+    file_hashes: FileHashCache,
+    cache: PixelCache,
     about: Mapping[str, Any],
     *,
     threads: int = 0,
     progress: ProgressCallback | None = None,
     verify: bool = False,
 ) -> PreprocessedPixels:
-    """Return the rows of a table's images from the store, after those that are missing are made.
+    """Return the rows of a table's images from the cache, after the missing ones are built.
 
-    The result, and the files, do not depend on the number of threads. `progress` hears (done, of)
-    in the thread that calls; an interrupt loses a few rows. With `verify` every row that is there
-    is read, and a damaged one made again. Raises ResourceError where the store cannot take them.
+    Neither the result nor the files depend on the number of threads. `progress` is called in the
+    calling thread; an interrupt loses only a few rows. With `verify` every existing row is read,
+    and a damaged one built again. Raises ResourceError if the cache cannot hold the rows.
     """
-    filler, heard = _Fill(maker, known, store, about), progress or (lambda done, of: None)
-    filler.fill(threads, heard)
-    if verify and filler.damaged():
-        filler.fill(threads, heard)
-    return filler.prepared()
+    build, report = (
+        _Build(preprocessor, file_hashes, cache, about),
+        progress or (lambda done, total: None),
+    )
+    build.add_missing(threads, report)
+    if verify and build.find_damaged():
+        build.add_missing(threads, report)
+    return build.result()
 
 
-class _Fill:
+class _Build:
     def __init__(
-        self, maker: Preprocessor, known: FileHashCache, store: PixelCache, about: Mapping[str, Any]
+        self,
+        preprocessor: Preprocessor,
+        file_hashes: FileHashCache,
+        cache: PixelCache,
+        about: Mapping[str, Any],
     ) -> None:
-        self._maker, self._known, self._store = maker, known, store
-        self._shelf, self._lock = store.use(about)
-        self._digests = known.digests()
-        self._damaged = np.zeros(0, int)
+        self._preprocessor, self._file_hashes, self._cache = preprocessor, file_hashes, cache
+        self._row_file, self._lock = cache.open(about)
+        self._hashes = file_hashes.known()
+        self._damaged = np.zeros(0, int)  # rows
         self._bad = dict[int, str]()
-        self._written = set[bytes]()
-        self._made = 0
+        self._built = 0
 
-    def prepared(self) -> PreprocessedPixels:
-        """Return what is there now."""
-        rows = PixelRows(self._shelf.pixels(self._lock), self._rows())
+    def result(self) -> PreprocessedPixels:
+        rows = PixelRows(self._row_file.reader(self._lock), self._rows())
         bad = dict(sorted(self._bad.items()))
-        return PreprocessedPixels(rows, self._digests, bad, self._made, len(self._damaged))
+        return PreprocessedPixels(rows, self._hashes, bad, self._built, len(self._damaged))
 
-    def damaged(self) -> bool:
-        """Look at every row that the table needs; say whether there are some to be made again."""
+    def find_damaged(self) -> bool:
+        """Read every row that the table needs; return whether some are damaged."""
         rows = np.unique(self._rows())
         rows = rows[rows >= 0]
-        self._damaged = rows[self._shelf.pixels().damaged(rows)]
+        self._damaged = rows[self._row_file.reader().find_damaged(rows)]
         return len(self._damaged) > 0
 
-    def fill(self, threads: int, progress: ProgressCallback) -> None:
-        """Make what is missing, as the one process that does."""
+    def add_missing(self, threads: int, progress: ProgressCallback) -> None:
+        """Build the missing rows, in one process at a time."""
         if not len(missing := self._missing()):
             return
-        if not os.access(self._shelf.folder, os.W_OK):
-            self._look(missing, threads, progress)
+        if not os.access(self._row_file.folder, os.W_OK):
+            self._look_up(missing, threads, progress)
             return
-        with self._store.filling(self._shelf, lambda: progress(0, len(missing))):
-            before = len(self._shelf)
+        with self._cache.build_lock(self._row_file, lambda: progress(0, len(missing))):
+            before = len(self._row_file)
             self._reopen()
-            if len(self._shelf) > before:  # another process made what was missing here
-                self._digests = self._known.digests()
+            if len(self._row_file) > before:  # another process has built rows meanwhile
+                self._hashes = self._file_hashes.known()
             missing = self._missing()
-            self._require(missing)
+            self._require_space(missing)
             try:
-                self._make(missing, threads, progress)
+                self._append(missing, threads, progress)
             finally:
-                self._known.write()
+                self._file_hashes.write()
         self._reopen()
 
-    def _make(self, missing: Array, threads: int, progress: ProgressCallback) -> None:
-        maker, self._written = replace(self._maker, wanted=self._wanted), set()
-        read = self._read(maker, missing, threads, progress)
-        with self._shelf.filling() as shelf, closing(read):
-            for made in read:
-                if made.row is not None and made.digest not in self._written:
-                    shelf.append(made.digest, made.row, made.crc)
-                    self._written.add(made.digest)
-        self._made += len(self._written)
+    def _append(self, missing: Array, threads: int, progress: ProgressCallback) -> None:
+        written = set[bytes]()
 
-    def _look(self, missing: Array, threads: int, progress: ProgressCallback) -> None:
-        """Find what is there in a store that cannot be written. Raises ResourceError."""
-        reader = replace(self._maker, wanted=lambda digest: False)
-        for _ in self._read(reader, missing, threads, progress):
+        def is_needed(digest: bytes) -> bool:
+            row = self._row_file.find(Hashes.from_bytes([digest]))[0]
+            is_there = row >= 0 and row not in self._damaged
+            return not is_there and digest not in written
+
+        images = self._process(missing, is_needed, threads, progress)
+        with self._row_file.writer() as writer, closing(images):
+            for image in images:
+                if image.row is not None and image.digest not in written:
+                    writer.append(image.digest, image.row, image.crc)
+                    written.add(image.digest)
+        self._built += len(written)
+
+    def _look_up(self, missing: Array, threads: int, progress: ProgressCallback) -> None:
+        """Hash the images, whose rows a read-only cache must have. Raises ResourceError."""
+        for _ in self._process(missing, lambda digest: False, threads, progress):
             pass
         if lacking := len(set(self._missing().tolist()) - set(self._bad)):
-            message = f"{self._store.root} is read-only and lacks {lacking} prepared images"
+            message = f"{self._cache.root} is read-only and lacks {lacking} preprocessed images"
             hint = "let SIGHTX_CACHE name a folder that can be written"
             raise ResourceError(Problem("no-cache", message, hint))
 
-    def _read(
-        self, maker: Preprocessor, missing: Array, threads: int, progress: ProgressCallback
+    def _process(
+        self,
+        missing: Array,
+        is_needed: Callable[[bytes], bool],
+        threads: int,
+        progress: ProgressCallback,
     ) -> Generator[PreprocessedImage, None, None]:
-        """Yield what is made of images, in order; learn what each holds, or why it is bad."""
-        with closing(maker.all(missing, threads)) as images:
-            for done, made in enumerate(images, start=1):
-                if made.reason:
-                    self._bad[made.index] = made.reason
+        """Yield the results for images in order; remember their hashes, and why some are bad."""
+        preprocessor = replace(self._preprocessor, is_needed=is_needed)
+        with closing(preprocessor.process_all(missing, threads)) as images:
+            for done, image in enumerate(images, start=1):
+                if image.reason:
+                    self._bad[image.index] = image.reason
                 else:
-                    self._digests.raw[made.index] = made.digest
-                    self._known.note(made.index, made.digest)
-                yield made
+                    self._hashes.raw[image.index] = image.digest
+                    self._file_hashes.add(image.index, image.digest)
+                yield image
                 progress(done, len(missing))
 
-    def _wanted(self, digest: bytes) -> bool:
-        row = self._shelf.rows(Hashes.from_bytes([digest]))[0]
-        there = row >= 0 and row not in self._damaged
-        return not there and digest not in self._written
-
     def _rows(self) -> Array:
-        rows = self._shelf.rows(self._digests)
+        """Return the row of each image; -1 if it is missing or damaged."""
+        rows = self._row_file.find(self._hashes)
         return np.where(np.isin(rows, self._damaged), -1, rows) if len(self._damaged) else rows
 
     def _missing(self) -> Array:
         return np.flatnonzero(self._rows() < 0)
 
     def _reopen(self) -> None:
-        self._shelf = RowFile.open(self._shelf.folder)
+        self._row_file = RowFile.open(self._row_file.folder)
 
-    def _require(self, missing: Array) -> None:
-        """Raise ResourceError where the disk has no room for what is sure to be made.
+    def _require_space(self, missing: Array) -> None:
+        """Raise ResourceError if the disk has no room for the rows that are sure to be built.
 
-        An image of which nothing is known may turn out to be in a row of the shelf.
+        An image whose hash is unknown may turn out to have a row already.
         """
-        unknown = int((self._digests.raw[missing] == b"").sum())
-        spare = len(self._shelf) - int((self._rows() >= 0).sum())
-        need = (len(missing) - min(unknown, max(spare, 0))) * self._shelf.size
-        free = system.free_space(self._shelf.folder)
+        unknown = int((self._hashes.raw[missing] == b"").sum())
+        unused = len(self._row_file) - int((self._rows() >= 0).sum())
+        need = (len(missing) - min(unknown, max(unused, 0))) * self._row_file.row_bytes
+        free = system.free_space(self._row_file.folder)
         if need > free:
-            message = f"prepared pixels need {system.format_bytes(need)}, "
-            message += f"{self._store.root} has {system.format_bytes(free)} free"
-            hint = "let SIGHTX_CACHE name a larger disk, or prepare a smaller size"
+            message = (
+                f"preprocessed pixels need {system.format_bytes(need)}, "
+                f"{self._cache.root} has {system.format_bytes(free)} free"
+            )
+            hint = "let SIGHTX_CACHE name a larger disk, or preprocess to a smaller size"
             raise ResourceError(Problem("disk-full", message, hint))

@@ -1,4 +1,4 @@
-"""Where prepared pixels are read from in a run: device, memory, disk; or made each time."""
+"""Where a run reads preprocessed pixels from: device, memory or disk; or decoded when read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from sightx.data.preprocess import Preprocessor, decode_pool
 from sightx.errors import DataError, Problem, ResourceError
 from sightx.io import system
+from sightx.io.system import format_bytes
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import InMemoryPixels, PixelRows
 
@@ -20,130 +21,122 @@ if TYPE_CHECKING:
 CacheMode = Literal["auto", "device", "memory", "disk", "off"]
 Array = np.ndarray[Any, Any]
 
-_PIECE, _ROWS = 64_000_000, 65536  # bytes, and rows, that are loaded at once
+_LOAD_BYTES, _LOAD_ROWS = 64_000_000, 65536  # that are loaded at once
 
 
 class Placement(NamedTuple):
-    """Say where pixels are read from, and why there."""
+    """Where pixels are read from, and why."""
 
     where: str
     why: str
 
     def __str__(self) -> str:
-        """Return the one line that a run says of it."""
+        """Return the line that a run logs."""
         return f"pixels: {self.where} ({self.why})"
 
 
 def place(
-    rows: PixelRows, where: CacheMode, device: torch.device | None
+    rows: PixelRows, mode: CacheMode, device: torch.device | None
 ) -> tuple[PixelRows, Placement]:
-    """Return rows of a file where they are wanted; auto takes the nearest place with room.
+    """Return the rows at the place that `mode` names; auto takes the fastest one with room.
 
-    They may take half of a place. Raises ResourceError where the place that is named is smaller.
+    They may take half of a place. Raises ResourceError if the named place is too small.
     """
     if isinstance(rows.pixels, OnTheFlyPixels):
         return rows, Placement("off", rows.pixels.why)
-    places = np.unique(rows.index)
-    need = len(places) * int(np.prod(rows.shape))
+    need = len(np.unique(rows.index)) * int(np.prod(rows.shape))
     if rows.is_in_memory:
-        return rows, Placement("memory", system.format_bytes(need))
-    room = {"device": _device(device), "memory": system.total_memory() // 2}
-    if where == "device" and (device is None or device.type == "cpu"):
-        where = "memory"  # that is where this device keeps everything
-    for place, size in room.items():
-        if where == place and need > size:
-            message = f"pixels need {system.format_bytes(need)}, half of the {place} is "
-            hint = 'let execution.cache be "auto" or "disk", or prepare a smaller size'
-            problem = Problem(
-                "no-room", message + system.format_bytes(size), hint, "execution.cache"
-            )
-            raise ResourceError(problem)
-        if where in (place, "auto") and need <= size:
-            held = _load(rows, device if place == "device" else None)
-            return held, Placement(
-                place, f"{system.format_bytes(need)} of {system.format_bytes(size)}"
-            )
-    why = "" if where == "disk" else f"; memory takes {system.format_bytes(room['memory'])}"
-    return rows, Placement("disk", system.format_bytes(need) + why)
+        return rows, Placement("memory", format_bytes(need))
+    limits = {"device": _device_limit(device), "memory": system.total_memory() // 2}
+    if mode == "device" and (device is None or device.type == "cpu"):
+        mode = "memory"  # the CPU's own memory
+    for where, limit in limits.items():
+        if mode == where and need > limit:
+            message = f"pixels need {format_bytes(need)}, half of the {where} is "
+            message += format_bytes(limit)
+            hint = 'let execution.cache be "auto" or "disk", or preprocess to a smaller size'
+            raise ResourceError(Problem("no-room", message, hint, "execution.cache"))
+        if mode in (where, "auto") and need <= limit:
+            loaded = _load(rows, device if where == "device" else None)
+            return loaded, Placement(where, f"{format_bytes(need)} of {format_bytes(limit)}")
+    why = "" if mode == "disk" else f"; memory takes {format_bytes(limits['memory'])}"
+    return rows, Placement("disk", format_bytes(need) + why)
 
 
-def _device(device: torch.device | None) -> int:
-    """Return half of the bytes that are free on an accelerator."""
+def _device_limit(device: torch.device | None) -> int:
+    """Return half of the bytes that are free on an accelerator; -1 if there is none."""
     import torch
 
-    if device is None or device.type == "cpu":
-        return -1
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 2
-    if device.type == "mps":
+    if device is not None and device.type == "mps":
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return int(free) // 2
     return -1
 
 
 def _load(rows: PixelRows, device: torch.device | None) -> PixelRows:
-    """Return rows held in memory or on a device: each once, in the order of their first use."""
+    """Return the rows in memory or on a device: each image once, in the order of first use."""
     import torch
 
-    places, first, inverse = np.unique(rows.index, return_index=True, return_inverse=True)
+    images, first, inverse = np.unique(rows.index, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    tensor = torch.empty((len(places), *rows.shape), dtype=torch.uint8, device=device)
-    step = min(max(_PIECE // int(np.prod(rows.shape)), 1), _ROWS)
-    for start in range(0, len(places), step):
-        some, out = places[order[start : start + step]], tensor[start : start + step]
+    tensor = torch.empty((len(images), *rows.shape), dtype=torch.uint8, device=device)
+    step = min(max(_LOAD_BYTES // int(np.prod(rows.shape)), 1), _LOAD_ROWS)
+    for start in range(0, len(images), step):
+        block, out = images[order[start : start + step]], tensor[start : start + step]
         if device is None:
-            rows.pixels.read(some, out)
+            rows.pixels.read(block, out)
         else:
-            out.copy_(rows.pixels.read(some))
+            out.copy_(rows.pixels.read(block))
     return PixelRows(InMemoryPixels(tensor), rank[inverse])
 
 
 class OnTheFlyPixels:
-    """Read, decode and prepare images whenever they are asked for.
+    """Read, decode and preprocess images each time they are read.
 
-    `digests` has what each image held when it was looked at, before training began; `why` says
-    why nothing is kept.
+    `hashes` are those of the images' contents before training began; `why` says why there is no
+    cache.
     """
 
     is_in_memory = False
 
     def __init__(
         self,
-        maker: Preprocessor,
-        digests: Hashes,
+        preprocessor: Preprocessor,
+        hashes: Hashes,
         shape: tuple[int, int, int],
         threads: int = 0,
         why: str = "",
     ) -> None:
         self.shape, self.why = shape, why
-        self._maker, self._digests = maker, digests
+        self._preprocessor, self._hashes = preprocessor, hashes
         self._pool: ThreadPoolExecutor = decode_pool(threads)
 
     def read(self, positions: Array, out: Tensor | None = None) -> Tensor:
         """Return images in the order of their positions in the table.
 
-        Raises DataError where one has changed, or cannot be read any more.
+        Raises DataError for an image that has changed, or cannot be read any more.
         """
         import torch
 
         if out is None:
             out = torch.empty((len(positions), *self.shape), dtype=torch.uint8)
-        for place, image in zip(out, self._pool.map(self._one, positions.tolist()), strict=True):
-            place.copy_(torch.from_numpy(image))
+        rows = self._pool.map(self._read_one, positions.tolist())
+        for target, row in zip(out, rows, strict=True):
+            target.copy_(torch.from_numpy(row))
         return out
 
-    def _one(self, index: int) -> Array:
-        made = self._maker.make(index)
-        changed = (
-            Hashes.from_bytes([made.digest])[0] != self._digests[index] if made.digest else False
-        )
-        if made.row is None or changed:
-            reason = "has changed" if changed else f"cannot be read any more ({made.reason})"
-            table = self._maker.table
+    def _read_one(self, index: int) -> Array:
+        image = self._preprocessor.process(index)
+        has_changed = bool(image.digest) and image.digest.hex() != self._hashes[index]
+        if image.row is None or has_changed:
+            reason = "has changed" if has_changed else f"cannot be read any more ({image.reason})"
+            table = self._preprocessor.table
             message = f"{table.frame['path'].iat[index]} {reason} since the run began"
-            hint = 'run again: execution.cache = "auto" keeps prepared images'
+            hint = 'run again: execution.cache = "auto" keeps preprocessed images'
             problem = Problem("image-changed", message, hint)
             raise DataError(problem.at(table.source, table.line(index)))
-        return made.row
+        return image.row

@@ -1,7 +1,7 @@
-"""The store of prepared pixels: a folder of the user's, shared by all specs.
+"""The pixel cache: a folder of preprocessed images, shared by all specs of a user.
 
-`shelves/KEY/` holds rows of one way of preparing: chain, decoder, shape; `files/` what files held
-when they were read last.
+`pixels/KEY/` is a row file for one chain of preprocessing, decoder and shape; `files/` has the
+hashes of files that were read before.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, RowFile, cache_disk_errors
-from sightx.data.decode.decoder import DECODER
-from sightx.data.decode.scaling import min_decoded_size
+from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, RowFile, cache_errors
+from sightx.data.decode.decoder import DECODER, DecodeMode, min_decoded_size
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.io import locks
 from sightx.io.locks import Lock
@@ -35,93 +34,97 @@ from sightx.registry.registry import Registry
 from sightx.spec.experiment import iter_components
 
 _log = logging.getLogger("sightx")
-_FILLING = "filling.json"
-_NEW, _GONE = ".new-", ".gone-"  # begin the names of what is not yet, or no longer, a shelf
+_BUILDER = "builder.json"  # locked by the process that appends rows
+_NEW, _REMOVED = ".new-", ".removed-"  # prefixes of folders that are incomplete
 _DAY = 86400.0
-_PAUSE = 0.2  # seconds between two looks at a lock that another holds
+_POLL = 0.2  # seconds between two tries for a lock
 
 
 def cache_folder(project: Project | None = None) -> Path:
-    """Return where the store is: in SIGHTX_CACHE, else where the project says, else in the cache.
+    """Return the folder of the cache.
 
-    The project's word is `store` in sightx.local.toml; the cache is the user's.
+    That is SIGHTX_CACHE, else `cache` in the project's sightx.local.toml, else a folder of the
+    user's.
     """
-    if said := os.environ.get("SIGHTX_CACHE"):
-        return expand_home(said).absolute()
+    if folder := os.environ.get("SIGHTX_CACHE"):
+        return expand_home(folder).absolute()
     if project and project.cache:
         return project.cache
-    mac = sys.platform == "darwin"
-    cache = os.environ.get("XDG_CACHE_HOME") or ("~/Library/Caches" if mac else "~/.cache")
-    return expand_home(cache).absolute() / "sightx"
+    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return expand_home(os.environ.get("XDG_CACHE_HOME") or default).absolute() / "sightx"
 
 
 def cache_key(
     chain: Sequence[Preprocess],
     shape: tuple[int, int, int],
-    decode: Literal["scaled", "exact"],
+    decode: DecodeMode,
     registry: Registry | None = None,
 ) -> dict[str, Any]:
-    """Return all that is known here of what pixels depend on beside the content of their image."""
+    """Return everything that pixels depend on apart from their image's content."""
     return {
         "shape": list(shape),
         "decoder": DECODER,
         "decode": decode,
-        "least": min_decoded_size(chain, decode),
+        "min_decoded_size": min_decoded_size(chain, decode),
         "libraries": _libraries(),
-        "preprocess": [_step(part, registry) for prepare in chain for part in _nested(prepare)],
+        "preprocess": [
+            _describe(part, registry)
+            for component in chain
+            for part in (component, *iter_components(component))
+        ],
     }
 
 
 def _libraries() -> dict[str, str]:
-    """Return the releases of what decodes and resizes.
+    """Return the versions of the libraries that decode and resize.
 
-    All of the number counts: a patch release may mend pixels. A build's label (`+cu126`) does not.
+    A patch release counts, because it may change pixels; a build's label (`+cu126`) does not.
     """
     import PIL
     import simplejpeg
     import torch
 
-    found = {"pillow": PIL, "simplejpeg": simplejpeg, "torch": torch}
-    return {name: str(each.__version__).partition("+")[0] for name, each in found.items()}
+    libraries = {"pillow": PIL, "simplejpeg": simplejpeg, "torch": torch}
+    return {name: str(lib.__version__).partition("+")[0] for name, lib in libraries.items()}
 
 
-def _nested(component: Component) -> Iterator[Component]:
-    yield component
-    yield from iter_components(component)
+def _describe(component: Component, registry: Registry | None) -> dict[str, Any]:
+    """Return a component's settings and revision, and the code of one from a plugin.
 
-
-def _step(component: Component, registry: Registry | None) -> dict[str, Any]:
-    """Return a component as it is named, with its revision, its files and, of plugins, its code."""
-    table = to_plain(component, identity=True, convert_path=lambda value, kind: _contents(value))
-    step = {**table, "revision": component.revision}
+    The content of files and folders counts, not their paths.
+    """
+    settings = to_plain(
+        component, identity=True, convert_path=lambda value, kind: _content_hash(value)
+    )
+    described = {**settings, "revision": component.revision}
     cls = type(component)
     if not cls.__module__.startswith("sightx."):
-        name, code = f"{cls.__module__}.{cls.__qualname__}", _code(component, registry)
-        step |= {"class": name, "code": code}
-    return step
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        described |= {"class": name, "code": _code_hash(component, registry)}
+    return described
 
 
-def _contents(value: Any) -> Any:
-    """Return hashes in place of paths: what a file or a folder holds counts, wherever it lies."""
+def _content_hash(value: Any) -> Any:
+    """Return the hash of the content of a file or a folder, or of each of several."""
     if isinstance(value, tuple):
-        return [_contents(item) for item in value]
+        return [_content_hash(item) for item in value]
     path = Path(str(value))
     if not path.is_dir():
-        return _hash(path) if path.is_file() else str(value)
+        return _file_hash(path) if path.is_file() else str(value)
     below = (Path(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
-    held = sorted((file.relative_to(path).as_posix(), _hash(file)) for file in below)
-    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+    files = sorted((file.relative_to(path).as_posix(), _file_hash(file)) for file in below)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def _hash(file: Path) -> str:
+def _file_hash(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _code(component: Component, registry: Registry | None) -> str:
-    """Return a hash of a plugin's source; where there is none to be seen nothing is shared."""
-    if found := provenance.component_origin(component, registry)["sha256"]:
-        return str(found)
+def _code_hash(component: Component, registry: Registry | None) -> str:
+    """Return a hash of a plugin's source; if there is none, a random one, so nothing is shared."""
+    if source_hash := provenance.component_origin(component, registry)["sha256"]:
+        return str(source_hash)
     try:
         return hashlib.sha256(inspect.getsource(type(component)).encode()).hexdigest()
     except (OSError, TypeError):
@@ -129,7 +132,7 @@ def _code(component: Component, registry: Registry | None) -> str:
 
 
 class CacheEntry(NamedTuple):
-    """Say what a shelf holds: size in bytes, when it was used last in seconds since 1970."""
+    """One row file of the cache: size in bytes, last use in seconds since 1970."""
 
     key: str
     about: Mapping[str, Any]
@@ -140,112 +143,115 @@ class CacheEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class PixelCache:
-    """Find, fill, list and prune shelves below a folder."""
+    """Find, build, list and prune the row files below a folder."""
 
     root: Path
 
     @property
     def files(self) -> Path:
-        """Return the folder of what is known of files."""
+        """Return the folder of the hashes of files."""
         return self.root / "files"
 
-    def use(self, about: Mapping[str, Any]) -> tuple[RowFile, Lock]:
-        """Return the shelf for a description, made if need be; none removes it under the lock.
+    @property
+    def _pixels(self) -> Path:
+        return self.root / "pixels"
 
-        Raises ResourceError where it cannot be made.
+    def open(self, about: Mapping[str, Any]) -> tuple[RowFile, Lock]:
+        """Return the row file for a cache key, which is made if it does not exist.
+
+        Nobody removes it while the lock is held. Raises ResourceError if it cannot be made.
         """
-        folder = self._folder(about)
+        text = json.dumps([FORMAT, about], sort_keys=True)
+        folder = self._pixels / hashlib.sha256(text.encode()).hexdigest()[:16]
         while True:
             if not (folder / ABOUT).is_file():
-                self._make(folder, about)
-            with suppress(FileNotFoundError):
+                self._create(folder, about)
+            with cache_errors(folder), suppress(FileNotFoundError):
                 if lock := locks.shared_lock(folder / ABOUT):
-                    with suppress(OSError):  # a store may be read-only
+                    with suppress(OSError):  # the cache may be read-only
                         os.utime(folder / ABOUT)
                     return RowFile.open(folder), lock
-            time.sleep(_PAUSE)  # it is being removed
+            time.sleep(_POLL)  # it is being removed
 
     def entries(self) -> list[CacheEntry]:
-        """Return every shelf, the one used last first."""
-        found = []
-        for about in (self.root / "shelves").glob(f"[!.]*/{ABOUT}"):
-            with suppress(FileNotFoundError):  # it is just being removed
-                found.append(_entry(about.parent))
-        return sorted(found, key=lambda entry: -entry.used)
+        """Return every row file, the one that was used last first."""
+        entries = []
+        for about in self._pixels.glob(f"[!.]*/{ABOUT}"):
+            with suppress(FileNotFoundError):  # it is being removed
+                entries.append(_entry(about.parent))
+        return sorted(entries, key=lambda entry: -entry.used)
 
     def prune(self, keys: Sequence[str] = (), unused: float = 0.0) -> list[CacheEntry]:
-        """Remove shelves that nobody uses just now; return them.
+        """Remove row files that nobody uses at the moment, and return them.
 
-        `keys` names some, by their beginnings; `unused` spares what was used in so many seconds.
-        Raises SpecError for a key of none.
+        Args:
+            keys: The beginnings of the keys to remove; without any, all.
+            unused: Keep what was used within so many seconds.
+
+        Raises SpecError for a key without a row file.
         """
         entries = self.entries()
         for key in keys:
             if not any(entry.key.startswith(key) for entry in entries):
-                raise SpecError(
-                    Problem("no-cache-entry", f"no shelf is called {key}", "sightx cache")
-                )
+                message = f"no entry of the cache has the key {key}"
+                raise SpecError(Problem("no-cache-entry", message, "sightx cache lists the keys"))
         old = [entry for entry in entries if time.time() - entry.used >= unused]
         chosen = [entry for entry in old if not keys or entry.key.startswith(tuple(keys))]
-        gone = [entry for entry in chosen if self._remove(self.root / "shelves" / entry.key)]
+        removed = [entry for entry in chosen if self._remove(self._pixels / entry.key)]
         self._sweep(0.0 if keys else unused)
-        return gone
+        return removed
 
     @contextmanager
-    def filling(self, shelf: RowFile, waiting: Callable[[], None]) -> Iterator[None]:
-        """Be the one process that fills a shelf; `waiting` is called while another does.
+    def build_lock(self, rows: RowFile, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Be the only process that appends to a row file.
 
-        Raises ResourceError where the store cannot be written.
+        `on_wait` is called again and again while another process does. Raises ResourceError if the
+        cache cannot be written.
         """
-        file, said = shelf.folder / _FILLING, False
-        with cache_disk_errors(shelf.folder):
+        file, is_waiting = rows.folder / _BUILDER, False
+        with cache_errors(rows.folder):
             while (lock := locks.exclusive_lock(file, create=True)) is None:
-                if not said:
+                if not is_waiting:
                     holder = locks.describe_holder(locks.read_holder(file))
-                    _log.info("waiting for %s, which fills the store", holder)
-                    said = True
-                waiting()
-                time.sleep(_PAUSE)
+                    _log.info("waiting for %s, which builds the cache", holder)
+                    is_waiting = True
+                on_wait()
+                time.sleep(_POLL)
             lock.write_holder()
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
-    def _folder(self, about: Mapping[str, Any]) -> Path:
-        text = json.dumps([FORMAT, about], sort_keys=True)
-        return self.root / "shelves" / hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _make(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Make an empty shelf, whole or not at all; another process may be quicker."""
+    def _create(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Make a row file in one step; another process may be faster."""
         temporary = folder.with_name(f"{_NEW}{secrets.token_hex(8)}")
         RowFile.create(temporary, about)
         try:
-            with cache_disk_errors(folder):
+            with cache_errors(folder):
                 temporary.rename(folder)
-        except (FileExistsError, ResourceError):
+        except ResourceError:
             shutil.rmtree(temporary)
             if not (folder / ABOUT).is_file():
                 raise
 
     def _remove(self, folder: Path) -> bool:
-        """Remove a shelf, unless somebody uses it."""
-        with cache_disk_errors(folder):
+        """Remove a row file, unless somebody uses it; return whether it was removed."""
+        with cache_errors(folder):
             lock = locks.exclusive_lock(folder / ABOUT)
             if lock is None:
                 return False
-            hidden = folder.with_name(f"{_GONE}{secrets.token_hex(8)}")
+            hidden = folder.with_name(f"{_REMOVED}{secrets.token_hex(8)}")
             folder.rename(hidden)
         lock.release()
         shutil.rmtree(hidden)
         return True
 
     def _sweep(self, unused: float) -> None:
-        """Remove what a process that was killed has left, and what is known of old files."""
-        shelves, now = self.root / "shelves", time.time()
-        left = [path for path in shelves.glob(f"{_NEW}*") if now - path.stat().st_mtime > _DAY]
-        for folder in (*shelves.glob(f"{_GONE}*"), *left):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove what killed processes have left, and the hashes of files of long ago."""
+        now = time.time()
+        for folder in self._pixels.glob(".*"):
+            is_abandoned = now - folder.stat().st_mtime > _DAY
+            if folder.name.startswith(_REMOVED) or (folder.name.startswith(_NEW) and is_abandoned):
+                shutil.rmtree(folder, ignore_errors=True)
         for file in self.files.glob("*.bin"):
             if now - file.stat().st_mtime > max(unused, _DAY):
                 file.unlink(missing_ok=True)
@@ -255,7 +261,7 @@ def _entry(folder: Path) -> CacheEntry:
     try:
         about = json.loads((folder / ABOUT).read_bytes())
     except ValueError:
-        about = {}  # it can still be removed
+        about = {}  # it is damaged, and can still be removed
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     rows = sizes.get(INDEX, 0) // RECORD.itemsize
     used = (folder / ABOUT).stat().st_mtime

@@ -1,9 +1,10 @@
-"""The one decoder: encoded bytes to RGB pixels, for training, evaluation, prediction, serving.
+"""The one decoder: from encoded bytes to RGB pixels, for training, evaluation and prediction.
 
-Pillow reads, ordinary JPEGs apart; this module decides what Pillow leaves open. `Image.open` is not
-used: it warns above `MAX_IMAGE_PIXELS`, a global, and warning filters are global too, so neither
-can be set per call without disturbing other threads. The readers it would call are called here
-instead, after a look at the first bytes, so no other reader (EPS, PDF, FPX) can ever be reached.
+Pillow decodes everything but ordinary JPEGs; this module decides what Pillow leaves open.
+`Image.open` is not used: it warns above `MAX_IMAGE_PIXELS`, a global, and warning filters are
+global too, so that neither can be set per call without disturbing other threads. The readers that
+it would call are called here, chosen by the first bytes, so that no other reader (EPS, PDF, FPX)
+can ever be reached.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,25 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightx.data.decode import jpeg
-from sightx.data.decode.jpeg import JpegSource
+from sightx.data.decode.jpeg import EncodedImage
+from sightx.registry.components import call_declared
 
 if TYPE_CHECKING:
     import torch
 
+    from sightx.registry.kinds import Preprocess
+
+DecodeMode = Literal["scaled", "exact"]
+
 DECODER = "turbo-1"
-"""Name of these pixels in stored keys; raised when a change here changes a pixel."""
+"""The decoder's part of cache keys; changed when a change here changes a pixel."""
+
+MARGIN = 1.75
+"""A JPEG is decoded at no less than MARGIN times the height and width that the chain needs.
+
+The decoder's downscaling is a coarser filter than the resize that follows; the margin leaves that
+resize most of the work. With less, fine detail aliases.
+"""
 
 PIXEL_LIMIT = 40_000_000
 
@@ -59,15 +72,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = (5, 6, 7, 8)  # stored with height and width exchanged
+_TRANSPOSED = (5, 6, 7, 8)  # stored with height and width exchanged
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _TIFF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), start=1))  # bytes by type
 _TIFF_SHORT = 3
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 0x0102, 0x0106, 0x0112
 
 
-class BadImage(Exception):  # noqa: N818  caught inside, shown as a phrase, never raised at a user
-    """Say in one short phrase, `reason`, why bytes are not a usable image."""
+class BadImage(Exception):  # noqa: N818  translated before a user sees it
+    """An image cannot be used; `reason` is a short phrase."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -77,30 +90,51 @@ class BadImage(Exception):  # noqa: N818  caught inside, shown as a phrase, neve
 def decode(
     data: bytes,
     *,
-    limit: int = PIXEL_LIMIT,
+    pixel_limit: int = PIXEL_LIMIT,
     background: tuple[int, int, int] = (0, 0, 0),
     formats: Sequence[str] = FORMATS,
-    least: tuple[int, int] | None = None,
+    min_size: tuple[int, int] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return the upright pixels of the first frame: RGB, 0..255, (H, W, 3), contiguous.
 
-    More than `limit` pixels are refused from the header; alpha is composited on `background`.
-    Pillow's own guard for TIFF, WEBP and GIF also applies from 89 Mpx. A JPEG may come at a half,
-    a quarter or an eighth of its size, while that keeps `least`, (height, width). Raise `BadImage`.
+    Args:
+        data: A file's bytes.
+        pixel_limit: An image with more pixels is refused by its header, before it is decoded.
+            Pillow's own guard for TIFF, WEBP and GIF also applies, from 89 Mpx.
+        background: The colour behind transparent pixels.
+        formats: The formats that are decoded, of `FORMATS`.
+        min_size: The (height, width) that a JPEG must keep if it is decoded at a half, a quarter or
+            an eighth of its size; None means that it keeps its full size.
+
+    Raises BadImage.
     """
     name = sniff(data, formats)
-    whole = False
+    is_complete = False
     try:
-        source = _inspect(name, data)
-        whole = source.whole
-        return _pixels(_READERS[name][1], source, limit, background, least)
+        image = _inspect(name, data)
+        is_complete = image.is_complete
+        return _pixels(_READERS[name][1], image, pixel_limit, background, min_size)
     except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
-        raise BadImage(_too_large(pixels, limit)) from error
+        raise BadImage(_too_large(pixels, pixel_limit)) from error
     except Exception as error:
-        raise BadImage(_reason(name, error) if whole else "truncated") from error
+        raise BadImage(_reason(name, error) if is_complete else "truncated") from error
+
+
+def min_decoded_size(chain: Sequence[Preprocess], decode: DecodeMode) -> tuple[int, int] | None:
+    """Return the (height, width) that a decoded image must keep; None means its full size.
+
+    The chain is asked from its end: what each component needs for what the next one needs.
+    """
+    size: tuple[int, int] | None = None
+    for component in reversed(chain):
+        size = call_declared(component.required_input_size, size=size)
+    if size is None or decode == "exact":
+        return None
+    height, width = size
+    return math.ceil(MARGIN * height), math.ceil(MARGIN * width)
 
 
 def from_pil(
@@ -111,9 +145,9 @@ def from_pil(
 
 
 def to_tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """Return pixels (H, W, 3) as a tensor (3, H, W) on the same memory: channels stay last there.
+    """Return pixels (H, W, 3) as a tensor (3, H, W) that shares their memory, channels last.
 
-    Resizing is several times faster so, and nothing is copied.
+    Nothing is copied, and resizing is several times faster in this layout.
     """
     import torch
 
@@ -121,7 +155,7 @@ def to_tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def sniff(data: bytes, formats: Sequence[str] = FORMATS) -> str:
-    """Return the format that bytes begin as, one of `formats`. Raise `BadImage`."""
+    """Return the format by the first bytes, one of `formats`. Raises BadImage."""
     if not data:
         raise BadImage("empty file")
     for name in formats:
@@ -130,23 +164,23 @@ def sniff(data: bytes, formats: Sequence[str] = FORMATS) -> str:
     raise BadImage("not an image")
 
 
-def _inspect(name: str, data: bytes) -> JpegSource:
-    """Look for what Pillow does not: the end of the file, the size of a GIF's frame."""
+def _inspect(name: str, data: bytes) -> EncodedImage:
+    """Find what Pillow does not look for: the end of the file, the size of a GIF's frame."""
     if name == "JPEG":
         return jpeg.inspect(data)
     if name == "PNG":
-        return JpegSource(data, _PNG_END in data)
+        return EncodedImage(data, _PNG_END in data)
     if name == "WEBP":
-        return JpegSource(data, 8 + int.from_bytes(data[4:8], "little") <= len(data))
+        return EncodedImage(data, 8 + int.from_bytes(data[4:8], "little") <= len(data))
     if name == "TIFF" and any(end > len(data) for *_, end in _tiff_tags(data)):
-        raise BadImage("truncated")  # Pillow would only warn, and go on without those tags
+        raise BadImage("truncated")  # Pillow would only warn, and ignore those tags
     if name == "GIF":
-        return JpegSource(data, size=_gif_frame(data))
-    return JpegSource(data)
+        return EncodedImage(data, size=_gif_frame(data))
+    return EncodedImage(data)
 
 
 def _gif_frame(data: bytes) -> tuple[int, int]:
-    """Return how far the first frame reaches, which Pillow may fill before it can be asked."""
+    """Return the width and height of the first frame, which Pillow may fill before it says so."""
     at = 13 + (6 << (data[10] & 7)) * (data[10] >> 7)
     while data[at] == 0x21:
         at += 2
@@ -161,27 +195,32 @@ def _gif_frame(data: bytes) -> tuple[int, int]:
 
 def _pixels(
     reader: type[ImageFile],
-    source: JpegSource,
-    limit: int,
+    image: EncodedImage,
+    pixel_limit: int,
     background: tuple[int, int, int],
-    least: tuple[int, int] | None,
+    min_size: tuple[int, int] | None,
 ) -> npt.NDArray[np.uint8]:
-    _gate(source.size, limit)
-    if source.plain and source.whole and (pixels := _plain_jpeg(source, least)) is not None:
-        return pixels
-    image = reader(io.BytesIO(source.clean))
-    _gate(image.size, limit)
-    if not source.whole:
+    _check_size(image.size, pixel_limit)
+    if image.is_plain and image.is_complete:
+        pixels = _plain_jpeg(image, min_size)
+        if pixels is not None:
+            return pixels
+    opened = reader(io.BytesIO(image.without_metadata))
+    _check_size(opened.size, pixel_limit)
+    if not image.is_complete:
         raise BadImage("truncated")
-    _check_key(image, source.data)
-    image.load()
-    return _upright(image, source.exif, background)
+    _check_transparency(opened, image.data)
+    opened.load()
+    return _upright(opened, image.exif, background)
 
 
-def _plain_jpeg(source: JpegSource, least: tuple[int, int] | None) -> npt.NDArray[np.uint8] | None:
-    orientation = _orientation(source.exif)
-    lying = orientation in _LYING
-    pixels = jpeg.decode(source, least[::-1] if least and lying else least)
+def _plain_jpeg(
+    image: EncodedImage, min_size: tuple[int, int] | None
+) -> npt.NDArray[np.uint8] | None:
+    orientation = _orientation(image.exif)
+    if min_size and orientation in _TRANSPOSED:
+        min_size = min_size[::-1]
+    pixels = jpeg.decode(image, min_size)
     if pixels is None or orientation not in _TURNS:
         return pixels
     return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))
@@ -195,24 +234,24 @@ def _upright(
     return np.array(rgb.transpose(turn) if turn is not None else rgb)
 
 
-def _gate(size: tuple[int, int], limit: int) -> None:
-    if size[0] * size[1] > limit:
-        raise BadImage(_too_large(size[0] * size[1], limit))
+def _check_size(size: tuple[int, int], pixel_limit: int) -> None:
+    if size[0] * size[1] > pixel_limit:
+        raise BadImage(_too_large(size[0] * size[1], pixel_limit))
 
 
-def _too_large(pixels: int, limit: int) -> str:
-    return f"{math.ceil(pixels / 1e6)} Mpx > limit {limit / 1e6:g} Mpx"
+def _too_large(pixels: int, pixel_limit: int) -> str:
+    return f"{math.ceil(pixels / 1e6)} Mpx > limit {pixel_limit / 1e6:g} Mpx"
 
 
-def _check_key(image: ImageFile, data: bytes) -> None:
-    """Refuse a transparent colour at a depth where Pillow compares it with scaled pixels."""
+def _check_transparency(image: ImageFile, data: bytes) -> None:
+    """Refuse a transparent colour at a depth at which Pillow compares it with scaled pixels."""
     depth = data[24] if isinstance(image, PngImageFile) else 8
     if depth != 8 and image.mode not in ("1", "P") and "transparency" in image.info:
         raise BadImage(f"unsupported transparent colour at {depth} bits")
 
 
 def _orientation(exif: bytes) -> int:
-    """Return the orientation in an EXIF block, 1 where it is missing or the block corrupt."""
+    """Return the orientation in an EXIF block; 1 if it is missing or the block is corrupt."""
     try:
         tags = _tiff_tags(exif.removeprefix(b"Exif\0\0"))
         return next((value for tag, value, _ in tags if tag == _ORIENTATION), 1)
@@ -221,9 +260,9 @@ def _orientation(exif: bytes) -> int:
 
 
 def _tiff_tags(tiff: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield tag, number and end of the data of each entry of the first directory.
+    """Yield tag, value and end of the data of each entry of the first directory.
 
-    Raise `struct.error` where the directory is cut.
+    Raises struct.error if the directory is truncated.
     """
     order = ">" if tiff.startswith(b"MM") else "<"
     (start,) = struct.unpack_from(order + "I", tiff, 4)

@@ -1,4 +1,4 @@
-"""Augmentation of a batch: drawn on the host, carried out where the images are."""
+"""Augmentation of a batch: random draws on the host, computation where the images are."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 def augment(
     images: Tensor, targets: Tensor, components: Sequence[Augment], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return changed images, float (n, C, H, W) in [0, 1], and targets.
+    """Return augmented images, float (n, C, H, W) in [0, 1], and targets.
 
-    Every component draws from `rng` in the order of the chain. All geometry comes first: its
-    matrices are composed, and pixels sampled once; then each component's `apply`, in order.
+    Every component draws from `rng` in the order of the chain. All geometry comes first: the
+    matrices are composed and the pixels sampled once. Then each component's `apply` runs, in order.
     """
     n, size = len(images), tuple(images.shape[-2:])
     drawn = [(component, call_declared(component.draw, n=n, rng=rng)) for component in components]
-    found = [
+    matrices = [
         call_declared(component.matrix, params=params, size=size) for component, params in drawn
     ]
-    matrices = [matrix for matrix in found if matrix is not None]
-    if matrices:
-        images = transform(images, compose(matrices))
+    if given := [matrix for matrix in matrices if matrix is not None]:
+        images = transform(images, compose(given))
     for component, params in drawn:
         images, targets = call_declared(
             component.apply, images=images, targets=targets, params=params
@@ -40,16 +39,17 @@ def augment(
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the host on a device; on CUDA nobody waits for the copy."""
+    """Return a host tensor on a device; on CUDA without waiting for the copy."""
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
 
 
 def compose(matrices: Sequence[Tensor]) -> Tensor:
-    """Return (n, 2, 3) float64 on the host: the first change of the images, then the next.
+    """Return the composition of matrices (n, 2, 3) in the order in which images change.
 
-    A matrix leads from output to input, so the last change is the first one undone.
+    The result is float64 on the host. A matrix maps output to input, so the last change is undone
+    first.
     """
     import torch
 
@@ -61,9 +61,9 @@ def compose(matrices: Sequence[Tensor]) -> Tensor:
 
 
 def transform(images: Tensor, matrices: Tensor) -> Tensor:
-    """Return images resampled bilinearly, black outside; flips alone keep every pixel's bits.
+    """Return images resampled bilinearly, with black outside; mere flips are exact.
 
-    `matrices` (n, 2, 3), on the host, lead from output to input in pixels from the centre.
+    `matrices` (n, 2, 3), on the host, map output to input, in pixels from the centre.
     """
     import torch
     from torch.nn.functional import grid_sample
@@ -79,29 +79,29 @@ def _are_flips(matrices: Tensor, signs: Tensor) -> bool:
 
 
 def _flipped(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Return images with the axes x and y mirrored that `mirrored` (n, 2) names."""
+    """Return images flipped along x and y where `mirrored`, bool (n, 2), says so."""
     for axis, chosen in zip((-1, -2), mirrored.unbind(dim=1), strict=True):
         if chosen.any():
-            here = to_device(chosen, images.device).view(-1, 1, 1, 1)
-            images = images.flip(axis).where(here, images)
+            mask = to_device(chosen, images.device).view(-1, 1, 1, 1)
+            images = images.flip(axis).where(mask, images)
     return images
 
 
 def _grid(images: Tensor, matrices: Tensor) -> Tensor:
-    """Return the sampling points (n, H, W, 2), -1 to 1 from border to border.
+    """Return the sampling points (n, H, W, 2), from -1 to 1 between the borders.
 
-    Element by element: a matrix product would round coordinates to TF32 or bfloat16 wherever the
-    step allows that.
+    They are computed element by element: a matrix product would round coordinates to TF32 or
+    bfloat16 if the step allows that.
     """
     import torch
 
     height, width = images.shape[-2:]
     half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
-    # Input points count in half sizes, output points in pixels from the centre.
-    table = to_device((matrices / half[:, None]).float(), images.device)
+    # Input points are in half sizes, output points in pixels from the centre.
+    coefficients = to_device((matrices / half[:, None]).float(), images.device)
     x, y = (
         torch.arange(length, device=images.device, dtype=torch.float32) - (length - 1) / 2
         for length in (width, height)
     )
-    by_x, by_y, shift = table[:, None, None].unbind(dim=-1)
+    by_x, by_y, shift = coefficients[:, None, None].unbind(dim=-1)
     return by_x * x[:, None] + (by_y * y[:, None, None] + shift)

@@ -1,4 +1,4 @@
-"""From positions to batches on a device: uint8 travels, everything else happens there."""
+"""From row positions to batches on a device: uint8 pixels travel, all else happens there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from sightx.data.loader import prefetch
 from sightx.data.loader.augment import augment, to_device
+from sightx.data.loader.prefetch import prefetch
 from sightx.records.pixels import PixelRows, Positions
 from sightx.registry.kinds import Augment, Statistics
 from sightx.seeds import generator
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Bytes of pixels that are gathered at once where that is instant: for small batches, launching
-# costs more than moving. What a processor's cache holds as floats, and more on an accelerator.
-_AT_ONCE = {"cpu": 1 << 16}
-_AT_ONCE_ELSEWHERE = 1 << 24
+# Pixels in memory are gathered for several small batches at once, because launching a copy costs
+# more than copying: as many bytes as fit a CPU's cache as floats, and more on an accelerator.
+_GATHER_BYTES = {"cpu": 1 << 16}
+_GATHER_BYTES_ACCELERATOR = 1 << 24
 
 
 class Batch(NamedTuple):
-    """Hold some rows of a table: pixels (B, C, H, W) and targets, (B,), on a device."""
+    """Some rows of a table: pixels (B, C, H, W) and targets (B,) on a device."""
 
     positions: Positions
     pixels: Tensor
@@ -38,9 +38,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchLoader:
-    """Make batches of a table's rows.
+    """Load batches of a table's rows onto a device.
 
-    `statistics` are mean and deviation per channel, for pixels in [0, 1].
+    `statistics` are mean and standard deviation per channel, for pixels in [0, 1].
     """
 
     rows: PixelRows
@@ -50,65 +50,66 @@ class BatchLoader:
     augments: tuple[Augment, ...] = ()
     seed: int = 0
 
-    def stream(
-        self, parts: Sequence[Positions], *, plain: bool = False
+    def iter_batches(
+        self, batches: Sequence[Positions], *, normalize: bool = False
     ) -> Generator[Batch, None, None]:
-        """Yield one batch a part, its pixels valid until the next is asked for.
+        """Yield one batch per array of positions; its pixels are valid until the next one.
 
-        They are normalised with `plain`, else uint8 for `augmented`. Rows that take time to read
-        are read one batch ahead. Raises DataError.
+        The pixels are uint8, for `augment`, or with `normalize` normalised floats. Rows that are
+        not in memory are read one batch ahead. Raises DataError for a damaged row.
         """
-        if not parts:
+        if not batches:
             return
-        # The targets of all parts travel at once: a copy a batch would wait for the device.
-        targets = iter(_split(self._targets(np.concatenate(parts)), parts))
-        groups = self._groups(parts)
-        wanted = [np.concatenate(group) for group in groups]
-        with closing(prefetch.prefetch(self.rows, wanted, self.device)) as read:
-            for group, pixels in zip(groups, read, strict=True):
-                images = self.normalised(pixels) if plain else pixels
+        # The targets of all batches travel at once: a copy per batch would wait for the device.
+        targets = iter(_split(self._targets(np.concatenate(batches)), batches))
+        groups = self._groups(batches)
+        rows = [np.concatenate(group) for group in groups]
+        with closing(prefetch(self.rows, rows, self.device)) as fetched:
+            for group, pixels in zip(groups, fetched, strict=True):
+                images = self.normalize(pixels) if normalize else pixels
                 yield from map(Batch, group, _split(images, group), targets)
 
-    def _groups(self, parts: Sequence[Positions]) -> list[Sequence[Positions]]:
-        """Return the parts in groups that are read at once."""
-        size = max(map(len, parts)) * math.prod(self.rows.shape)
-        most = _AT_ONCE.get(self.device.type, _AT_ONCE_ELSEWHERE) // size
-        count = max(most, 1) if self.rows.is_in_memory else 1
-        return [parts[start : start + count] for start in range(0, len(parts), count)]
-
-    def plain(self, positions: Positions) -> tuple[Tensor, Tensor]:
+    def load(self, positions: Positions) -> tuple[Tensor, Tensor]:
         """Return normalised images (B, C, H, W) and targets (B,)."""
         pixels = self.rows.gather(positions).to(self.device)
-        return self.normalised(pixels), self._targets(positions)
+        return self.normalize(pixels), self._targets(positions)
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Return float images, from uint8, freed of mean and deviation."""
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return uint8 pixels as floats (x - mean) / std, with x in [0, 1]."""
         scale, shift = self._affine
         return pixels.float().mul_(scale).add_(shift)
 
-    def augmented(self, pixels: Tensor, targets: Tensor, *purpose: int) -> tuple[Tensor, Tensor]:
-        """Return normalised images with random changes drawn for a purpose, and targets.
+    def augment(self, pixels: Tensor, targets: Tensor, *purpose: int) -> tuple[Tensor, Tensor]:
+        """Return augmented, normalised images, and targets.
 
-        The purpose is a step and a micro-batch.
+        The random draws depend on the seed and the purpose, a step and a micro-batch.
         """
         rng = generator(self.seed, "augment", *purpose)
         images, targets = augment(pixels.float().div_(255), targets, self.augments, rng)
         scale, shift = self._affine
         return images.mul(scale * 255).add_(shift), targets
 
+    def _groups(self, batches: Sequence[Positions]) -> list[Sequence[Positions]]:
+        """Return the batches in groups that are gathered at once."""
+        batch_bytes = max(map(len, batches)) * math.prod(self.rows.shape)
+        limit = _GATHER_BYTES.get(self.device.type, _GATHER_BYTES_ACCELERATOR)
+        count = max(limit // batch_bytes, 1) if self.rows.is_in_memory else 1
+        return [batches[start : start + count] for start in range(0, len(batches), count)]
+
     def _targets(self, positions: Positions) -> Tensor:
         return to_device(torch.from_numpy(self.labels[positions]), self.device)
 
     @cached_property
     def _affine(self) -> tuple[Tensor, Tensor]:
-        """Return what pixels 0 to 255 are multiplied by, and what is added, (C, 1, 1).
+        """Return scale and shift of pixels in 0..255, (C, 1, 1) each.
 
-        Sent to the device once, so that no batch waits for them.
+        They are sent to the device once, so that no batch waits for them.
         """
         mean, deviation = torch.tensor(self.statistics, dtype=torch.float64)[..., None, None]
         scale, shift = 1 / (255 * deviation), -mean / deviation
         return scale.float().to(self.device), shift.float().to(self.device)
 
 
-def _split(tensor: Tensor, parts: Sequence[Positions]) -> Sequence[Tensor]:
-    return tensor.split([len(part) for part in parts])  # type: ignore[no-any-return, no-untyped-call]
+def _split(tensor: Tensor, batches: Sequence[Positions]) -> Sequence[Tensor]:
+    sizes = [len(batch) for batch in batches]
+    return tensor.split(sizes)  # type: ignore[no-any-return, no-untyped-call]

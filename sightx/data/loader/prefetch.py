@@ -1,4 +1,4 @@
-"""Pixels one batch ahead: the next ones are read while a step computes on these."""
+"""Read the next batch of pixels in a thread while a step computes on this one."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ if TYPE_CHECKING:
 
 
 def prefetch(
-    rows: PixelRows, parts: Sequence[Positions], device: torch.device
+    rows: PixelRows, batches: Sequence[Positions], device: torch.device
 ) -> Generator[Tensor, None, None]:
-    """Yield the pixels of each part in turn, uint8 (len(part), C, H, W), on the device.
+    """Yield the pixels of each batch in turn, uint8 (len(batch), C, H, W), on the device.
 
-    They stay valid until the next ones are asked for: the buffers below them are used again.
-    Raises what reading raises; closing the generator ends the thread that reads.
+    They are valid until the next ones, because their buffers are reused. Raises what reading
+    raises; closing the generator ends the thread that reads.
     """
-    if not parts:
+    if not batches:
         return
-    shape = (max(map(len, parts)), *rows.shape)
-    if rows.is_in_memory and rows.gather(parts[0][:1]).device.type == device.type:
+    shape = (max(map(len, batches)), *rows.shape)
+    if rows.is_in_memory and rows.gather(batches[0][:1]).device.type == device.type:
         buffer = torch.empty(shape, dtype=torch.uint8, device=device)
-        for part in parts:
-            yield rows.gather(part, buffer[: len(part)])
+        for batch in batches:
+            yield rows.gather(batch, buffer[: len(batch)])
         return
-    # One buffer is read into while the batch in the other is in use.
+    # One buffer is filled while the batch in the other one is in use.
     buffers = cycle([_Buffer(shape, device), _Buffer(shape, device)])
     with ThreadPoolExecutor(1, thread_name_prefix="sightx-read") as reader:
-        here, waiting = next(buffers), iter(parts)
-        coming = reader.submit(here.fill, rows, next(waiting))
-        for part in waiting:
-            pixels, there = coming.result(), next(buffers)
-            coming = reader.submit(there.fill, rows, part)
-            yield here.send(pixels)
-            here = there
-        yield here.send(coming.result())
+        current, remaining = next(buffers), iter(batches)
+        reading = reader.submit(current.fill, rows, next(remaining))
+        for batch in remaining:
+            pixels, other = reading.result(), next(buffers)
+            reading = reader.submit(other.fill, rows, batch)
+            yield current.send(pixels)
+            current = other
+        yield current.send(reading.result())
 
 
 class _Buffer:
-    """Hold one batch on the host, in pinned memory where a GPU copies from it."""
+    """One batch on the host, in pinned memory if a GPU copies from it."""
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        pinned = device.type == "cuda"
+        is_pinned = device.type == "cuda"
         self._device = device
-        self._host = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-        self._sent = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
+        self._host = torch.empty(shape, dtype=torch.uint8, pin_memory=is_pinned)
+        self._sent = torch.cuda.Event() if is_pinned else None  # type: ignore[no-untyped-call]
 
-    def fill(self, rows: PixelRows, part: Positions) -> Tensor:
-        """Read pixels, as soon as the ones before have reached the device."""
+    def fill(self, rows: PixelRows, batch: Positions) -> Tensor:
+        """Read pixels, as soon as the previous ones have reached the device."""
         if self._sent:
             self._sent.synchronize()
-        return rows.gather(part, self._host[: len(part)])
+        return rows.gather(batch, self._host[: len(batch)])
 
     def send(self, pixels: Tensor) -> Tensor:
-        """Return the pixels on the device; nobody waits for the copy."""
-        sent = pixels.to(self._device, non_blocking=self._sent is not None)
+        """Return the pixels on the device, without waiting for the copy."""
+        on_device = pixels.to(self._device, non_blocking=self._sent is not None)
         if self._sent:
             self._sent.record()
-        return sent
+        return on_device

@@ -107,7 +107,7 @@ def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photogra
 
 
 def test_the_pixels_are_those_of_the_chain(original, pack, photographs):
-    from sightx.data.decode.scaling import min_decoded_size
+    from sightx.data.decode.decoder import min_decoded_size
     from sightx.data.preprocess import preprocess_image
 
     table = sightx.load(pack / "spec.toml").dataset.table()

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 
 from sightx.builtin.preprocess import Resize
-from sightx.data.cache.hashes import stat_files as look
-from sightx.data.preparation import CacheConfig, PreprocessJob, load_or_build
+from sightx.data.dataset import CacheConfig, PreprocessJob, load_or_build
 from sightx.data.preprocess import preprocess_image
 from sightx.errors import ResourceError
 from sightx.io import locks
@@ -59,13 +58,13 @@ class Reader:
         return self.read(index)
 
 
-def fill(folder, chain=CHAIN, **given):
+def build(folder, chain=CHAIN, threads=0, **options):
     reader = Reader(folder)
-    source = PreprocessJob(reader.table, look(reader.table), chain)
-    return load_or_build(source, CacheConfig("disk"), **given), reader
+    config = CacheConfig("disk", threads=threads)
+    return load_or_build(PreprocessJob(reader.table, chain), config, **options), reader
 
 
-def truth(folder):
+def expected(folder):
     reader = Reader(folder)
     return torch.stack(
         [preprocess_image(reader(index), CHAIN) for index in range(len(reader.table))]
@@ -76,19 +75,19 @@ def all_rows(prepared):
     return prepared.rows.gather(np.arange(len(prepared.rows)))
 
 
-def shelf_of(store):
-    (found,) = (store / "shelves").iterdir()
-    return found
+def row_folder(cache_root):
+    (folder,) = (cache_root / "pixels").iterdir()
+    return folder
 
 
-def test_what_is_there_is_neither_read_nor_made_again(folder, store):
-    first, _ = fill(folder)
-    again, reader = fill(folder)
+def test_cached_images_are_neither_read_nor_built_again(folder, cache_root):
+    first, _ = build(folder)
+    again, reader = build(folder)
 
-    assert (first.made, again.made, reader.seen) == (30, 0, [])
-    assert torch.equal(all_rows(first), truth(folder))
-    assert torch.equal(all_rows(again), truth(folder))
-    assert list(first.digests) == list(again.digests)
+    assert (first.built, again.built, reader.seen) == (30, 0, [])
+    assert torch.equal(all_rows(first), expected(folder))
+    assert torch.equal(all_rows(again), expected(folder))
+    assert list(first.hashes) == list(again.hashes)
 
 
 def test_any_number_of_threads_writes_the_same_files(folder, tmp_path, monkeypatch):
@@ -97,25 +96,25 @@ def test_any_number_of_threads_writes_the_same_files(folder, tmp_path, monkeypat
     found = []
     for threads in (1, 2, 5):
         monkeypatch.setenv("SIGHTX_CACHE", str(tmp_path / str(threads)))
-        prepared, _ = fill(folder, threads=threads)
-        shelf = shelf_of(tmp_path / str(threads))
-        contents = [(shelf / name).read_bytes() for name in ("rows.bin", "index.bin")]
-        found.append((shelf.name, contents, list(prepared.digests), prepared.bad))
+        prepared, _ = build(folder, threads=threads)
+        rows = row_folder(tmp_path / str(threads))
+        contents = [(rows / name).read_bytes() for name in ("rows.bin", "index.bin")]
+        found.append((rows.name, contents, list(prepared.hashes), prepared.bad))
 
     assert found[0] == found[1] == found[2]
     assert len(found[0][1][0]) == 28 * SIZE
 
 
-def test_one_changed_image_costs_one_row(folder, store):
-    fill(folder)
+def test_one_changed_image_costs_one_row(folder, cache_root):
+    build(folder)
     new = np.full((9, 8, 3), 77, np.uint8)
     Image.fromarray(new).save(folder / "11.png")
 
-    prepared, reader = fill(folder)
+    prepared, reader = build(folder)
 
-    assert (reader.seen, prepared.made) == ([11], 1)
-    assert torch.equal(all_rows(prepared), truth(folder))
-    assert (shelf_of(store) / "rows.bin").stat().st_size == 31 * SIZE
+    assert (reader.seen, prepared.built) == ([11], 1)
+    assert torch.equal(all_rows(prepared), expected(folder))
+    assert (row_folder(cache_root) / "rows.bin").stat().st_size == 31 * SIZE
 
 
 class Drawn:
@@ -128,52 +127,52 @@ class Drawn:
         return np.full((9, 8, 3), self.level, np.uint8)
 
 
-def test_a_reader_that_does_more_than_read_files_is_asked_each_time(folder, store):
-    """The state of a file says nothing of what such a one makes of it."""
+def test_a_reader_that_does_more_than_read_files_is_called_each_time(folder, cache_root):
+    """An unchanged file does not mean an unchanged image then."""
     paths = sorted(path.name for path in folder.iterdir())
     frame = pd.DataFrame({"path": paths, "label": 0, "group": ""})
     for level in (10, 20, 10):
         table = ImageTable(frame, ("a",), Drawn(level), root=folder).take(np.arange(30)[::-1])
-        prepared = load_or_build(PreprocessJob(table, look(table), CHAIN), CacheConfig("disk"))
+        prepared = load_or_build(PreprocessJob(table, CHAIN), CacheConfig("disk"))
         assert all_rows(prepared).unique().tolist() == [level]
 
 
-def test_a_file_that_moved_or_aged_costs_no_row(folder, store):
-    fill(folder)
+def test_a_file_that_moved_or_aged_costs_no_row(folder, cache_root):
+    build(folder)
     (folder / "03.png").rename(folder / "99.png")
     os.utime(folder / "05.png", ns=(10**18, 10**18))
 
-    prepared, reader = fill(folder)
+    prepared, reader = build(folder)
 
     assert sorted(reader.table.frame["path"][reader.seen]) == ["05.png", "99.png"]
-    assert prepared.made == 0
-    assert torch.equal(all_rows(prepared), truth(folder))
+    assert prepared.built == 0
+    assert torch.equal(all_rows(prepared), expected(folder))
 
 
-def test_images_of_one_content_share_a_row(folder, store):
+def test_images_of_one_content_share_a_row(folder, cache_root):
     for name in ("02.png", "17.png", "29.png"):
         (folder / name).write_bytes((folder / "20.png").read_bytes())
 
-    prepared, _ = fill(folder, threads=3)
+    prepared, _ = build(folder, threads=3)
 
-    assert prepared.made == 27
+    assert prepared.built == 27
     assert len(set(prepared.rows.index[[2, 17, 20, 29]])) == 1
-    assert torch.equal(all_rows(prepared), truth(folder))
+    assert torch.equal(all_rows(prepared), expected(folder))
 
 
-def test_another_chain_has_rows_of_its_own(folder, store):
-    fill(folder)
-    prepared, _ = fill(folder, chain=(Resize(size=4),))
+def test_another_chain_has_rows_of_its_own(folder, cache_root):
+    build(folder)
+    prepared, _ = build(folder, chain=(Resize(size=4),))
 
     assert prepared.rows.shape == (3, 4, 4)
-    assert prepared.made == 30
-    assert len(list((store / "shelves").iterdir())) == 2
+    assert prepared.built == 30
+    assert len(list((cache_root / "pixels").iterdir())) == 2
 
 
-def test_bad_images_have_no_row_and_are_tried_again(folder, store):
+def test_bad_images_have_no_row_and_are_tried_again(folder, cache_root):
     (folder / "04.png").write_bytes(b"")
-    first, _ = fill(folder)
-    again, reader = fill(folder)
+    first, _ = build(folder)
+    again, reader = build(folder)
 
     assert first.bad == again.bad == {4: "empty file"}
     assert first.rows.index[4] == again.rows.index[4] == -1
@@ -183,37 +182,37 @@ def test_bad_images_have_no_row_and_are_tried_again(folder, store):
 # Damage
 
 
-def test_damaged_rows_are_made_again_when_they_are_looked_for(folder, store):
-    fill(folder)
-    file = shelf_of(store) / "rows.bin"
+def test_damaged_rows_are_built_again_when_rows_are_verified(folder, cache_root):
+    build(folder)
+    file = row_folder(cache_root) / "rows.bin"
     data = bytearray(file.read_bytes())
     for number in (0, 12, 29):
         data[number * SIZE + 8] ^= 4
     file.write_bytes(data)
 
-    prepared, reader = fill(folder, verify=True)
-    again, _ = fill(folder, verify=True)
+    prepared, reader = build(folder, verify=True)
+    again, _ = build(folder, verify=True)
 
-    assert (sorted(reader.seen), prepared.made, prepared.damaged) == ([0, 12, 29], 3, 3)
-    assert torch.equal(all_rows(prepared), truth(folder))
-    assert (again.made, again.damaged) == (0, 0)
+    assert (sorted(reader.seen), prepared.built, prepared.damaged) == ([0, 12, 29], 3, 3)
+    assert torch.equal(all_rows(prepared), expected(folder))
+    assert (again.built, again.damaged) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("name", "size"), [("rows.bin", 11 * SIZE + 7), ("index.bin", 11 * 36 + 7)]
 )
-def test_files_that_were_cut_are_mended(folder, store, name, size):
-    fill(folder)
-    os.truncate(shelf_of(store) / name, size)
+def test_truncated_files_are_repaired(folder, cache_root, name, size):
+    build(folder)
+    os.truncate(row_folder(cache_root) / name, size)
 
-    prepared, reader = fill(folder)
+    prepared, reader = build(folder)
 
-    assert (sorted(reader.seen), prepared.made) == (list(range(11, 30)), 19)
-    assert torch.equal(all_rows(prepared), truth(folder))
-    assert (shelf_of(store) / "rows.bin").stat().st_size == 30 * SIZE
+    assert (sorted(reader.seen), prepared.built) == (list(range(11, 30)), 19)
+    assert torch.equal(all_rows(prepared), expected(folder))
+    assert (row_folder(cache_root) / "rows.bin").stat().st_size == 30 * SIZE
 
 
-# Several processes, and the end of one
+# Several processes, one of which is killed
 
 
 SLOWLY = """
@@ -221,99 +220,101 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import sightx.data.cache.row_file
-sightx.data.cache.row_file._SECONDS = 0.05
-from test_build import fill
+sightx.data.cache.row_file._COMMIT_SECONDS = 0.05
+from test_build import build
 def progress(done, of):
     print(done, flush=True)
     time.sleep({pause})
-prepared, reader = fill(Path({folder!r}), threads=1, progress=progress)
-print("made", prepared.made, flush=True)
+prepared, reader = build(Path({folder!r}), threads=1, progress=progress)
+print("built", prepared.built, flush=True)
 """
 
 
-def filling(folder, pause=0.05):
+def building(folder, pause=0.05):
     code = SLOWLY.format(tests=str(HERE), folder=str(folder), pause=pause)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_a_fill_that_was_killed_goes_on_where_it_was(folder, store):
-    with filling(folder) as other:
+def test_a_killed_build_continues_where_it_was(folder, cache_root):
+    with building(folder) as other:
         while other.stdout.readline() != "15\n":
             pass
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert other.stderr.read() == ""
 
-    prepared, reader = fill(folder)
+    prepared, reader = build(folder)
 
-    assert 0 < prepared.made < 30
+    assert 0 < prepared.built < 30
     assert len(set(prepared.rows.index)) == 30
-    assert torch.equal(all_rows(prepared), truth(folder))
-    assert len(reader.seen) >= prepared.made
+    assert torch.equal(all_rows(prepared), expected(folder))
+    assert len(reader.seen) >= prepared.built
 
 
-def test_one_process_fills_and_the_other_waits(folder, store, caplog):
-    with filling(folder) as other:
+def test_one_process_builds_and_the_other_waits(folder, cache_root, caplog):
+    with building(folder) as other:
         other.stdout.readline()
         with caplog.at_level("INFO", "sightx"):
-            prepared, reader = fill(folder)
-        assert other.stdout.read().endswith("made 30\n")
+            prepared, reader = build(folder)
+        assert other.stdout.read().endswith("built 30\n")
         assert other.stderr.read() == ""
 
-    assert (prepared.made, reader.seen) == (0, [])
-    assert torch.equal(all_rows(prepared), truth(folder))
+    assert (prepared.built, reader.seen) == (0, [])
+    assert torch.equal(all_rows(prepared), expected(folder))
     (line,) = caplog.messages
     assert line.startswith(f"waiting for pid {other.pid} on host ")
-    assert line.endswith(", which fills the store")
+    assert line.endswith(", which builds the cache")
 
 
-def test_who_waits_can_be_interrupted(folder, store):
-    fill(folder)
-    os.truncate(shelf_of(store) / "rows.bin", 0)
-    held = locks.exclusive_lock(shelf_of(store) / "filling.json", create=True)
+def test_waiting_can_be_interrupted(folder, cache_root):
+    build(folder)
+    os.truncate(row_folder(cache_root) / "rows.bin", 0)
+    held = locks.exclusive_lock(row_folder(cache_root) / "builder.json", create=True)
 
     def progress(done, of):
         assert (done, of) == (0, 30)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill(folder, progress=progress)
+        build(folder, progress=progress)
     held.release()
 
 
-def test_an_interrupt_keeps_what_was_made(folder, store):
+def test_an_interrupt_keeps_what_was_built(folder, cache_root):
     def progress(done, of):
         if done == 10:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill(folder, progress=progress)
-    prepared, reader = fill(folder)
+        build(folder, progress=progress)
+    prepared, reader = build(folder)
 
-    assert prepared.made == 20
+    assert prepared.built == 20
     assert sorted(reader.seen) == list(range(10, 30))
 
 
 # Disks that refuse
 
 
-def test_a_disk_without_room_is_said_before_anything_is_written(folder, store, monkeypatch):
+def test_a_disk_without_room_is_an_error_before_anything_is_written(
+    folder, cache_root, monkeypatch
+):
     monkeypatch.setattr("sightx.io.system.free_space", lambda folder: 29 * SIZE)
 
     with pytest.raises(ResourceError, match=r"\[disk-full\] .*need 2\.7 kB, .* has 2\.6 kB free"):
-        fill(folder)
-    assert (shelf_of(store) / "rows.bin").stat().st_size == 0
+        build(folder)
+    assert (row_folder(cache_root) / "rows.bin").stat().st_size == 0
 
 
-def test_what_may_be_there_needs_no_room(folder, store, monkeypatch):
-    fill(folder)
-    for file in (store / "files").iterdir():
+def test_images_that_may_have_rows_need_no_room(folder, cache_root, monkeypatch):
+    build(folder)
+    for file in (cache_root / "files").iterdir():
         file.unlink()
     monkeypatch.setattr("sightx.io.system.free_space", lambda folder: 0)
 
-    assert fill(folder)[0].made == 0
+    assert build(folder)[0].built == 0
 
 
 READ_ONLY = """
@@ -321,24 +322,24 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import numpy as np
-from test_build import fill, ResourceError
+from test_build import build, ResourceError
 os.setuid(65534)
 for name in sys.argv[1:]:
     try:
-        prepared, reader = fill(Path(name))
+        prepared, reader = build(Path(name))
         count = len(reader.table)
-        print(prepared.made, len(prepared.rows.gather(np.arange(count))), len(reader.seen))
+        print(prepared.built, len(prepared.rows.gather(np.arange(count))), len(reader.seen))
     except ResourceError as error:
         print(error)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_store_that_is_read_only_is_read(folder, store, tmp_path):
-    for path in (tmp_path, *tmp_path.parents, store, *store.parents):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_read_only_cache_is_read(folder, cache_root, tmp_path):
+    for path in (tmp_path, *tmp_path.parents, cache_root, *cache_root.parents):
         if path.owner() == "root" and len(path.parts) > 2:
             path.chmod(0o755)
-    fill(folder)
+    build(folder)
     young = tmp_path / "young"
     young.mkdir()
     for path in folder.iterdir():
@@ -359,4 +360,4 @@ def test_a_store_that_is_read_only_is_read(folder, store, tmp_path):
     assert known == "0 30 0"
     assert read == "0 30 30"
     assert "[no-cache]" in lacking
-    assert f"{store} is read-only and lacks 1 prepared images" in lacking
+    assert f"{cache_root} is read-only and lacks 1 preprocessed images" in lacking

@@ -36,19 +36,19 @@ def table_of(folder, paths=None):
     return ImageTable(frame, ("a",), file_reader(folder, paths), root=folder)
 
 
-def learn(folder, store):
-    """Read every file as filling the store does, and remember what it holds."""
+def learn(folder, cache_root):
+    """Read every file as building the cache does, and remember its hash."""
     table = table_of(folder)
-    known = FileHashCache(store, table, stat_files(table))
+    known = FileHashCache(cache_root, table, stat_files(table))
     for index in range(len(table)):
-        known.note(index, digest(table.read(index)))
+        known.add(index, digest(table.read(index)))
     known.write()
 
 
-def recall(folder, store):
-    """Return what is known without reading, by path."""
+def recall(folder, cache_root):
+    """Return the hashes that are known without reading, by path."""
     table = table_of(folder)
-    found = FileHashCache(store, table, stat_files(table)).digests()
+    found = FileHashCache(cache_root, table, stat_files(table)).known()
     return dict(zip(table.frame["path"], found, strict=True))
 
 
@@ -57,18 +57,20 @@ def truth(folder):
     return {path: digest(table.read(i)).hex() for i, path in enumerate(table.frame["path"])}
 
 
-def test_a_file_of_the_same_state_is_known(folder, store):
-    assert set(recall(folder, store).values()) == {""}
+def test_the_hash_of_an_unchanged_file_is_known(folder, cache_root):
+    assert set(recall(folder, cache_root).values()) == {""}
 
-    learn(folder, store)
+    learn(folder, cache_root)
 
-    assert recall(folder, store) == truth(folder)
-    assert recall(folder / "x", store) == dict.fromkeys(truth(folder / "x"), "")  # another root
+    assert recall(folder, cache_root) == truth(folder)
+    assert recall(folder / "x", cache_root) == dict.fromkeys(
+        truth(folder / "x"), ""
+    )  # another root
 
 
 @pytest.mark.parametrize("change", ["size", "time", "inode"])
-def test_a_file_that_was_changed_is_not(folder, store, change):
-    learn(folder, store)
+def test_the_hash_of_a_changed_file_is_not_known(folder, cache_root, change):
+    learn(folder, cache_root)
     path, before = folder / "4.png", (folder / "4.png").stat()
     if change == "inode":
         path.rename(folder / "old")
@@ -76,54 +78,54 @@ def test_a_file_that_was_changed_is_not(folder, store, change):
     moved = 1 if change == "time" else 0
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + moved))
 
-    found = recall(folder, store)
+    found = recall(folder, cache_root)
 
     assert found.pop("4.png") == ""
     assert found == {key: value for key, value in truth(folder).items() if key != "4.png"}
-    learn(folder, store)  # of two records the later counts
-    assert recall(folder, store) == truth(folder)
+    learn(folder, cache_root)  # of two records the later counts
+    assert recall(folder, cache_root) == truth(folder)
 
 
-def test_a_file_that_was_changed_just_now_is_not_trusted(folder, store):
+def test_a_file_that_was_changed_just_now_is_not_trusted(folder, cache_root):
     """It may be changed again within the tick of the clock that its time shows."""
     (folder / "4.png").write_bytes(b"content A")
     moment = (folder / "4.png").stat().st_mtime_ns
-    learn(folder, store)
+    learn(folder, cache_root)
     (folder / "4.png").write_bytes(b"content B")
     os.utime(folder / "4.png", ns=(moment, moment))
 
-    assert recall(folder, store)["4.png"] == ""
+    assert recall(folder, cache_root)["4.png"] == ""
 
 
-def test_a_file_that_is_changed_while_it_is_read_is_not_trusted(folder, store):
+def test_a_file_that_is_changed_while_it_is_read_is_not_trusted(folder, cache_root):
     table = table_of(folder)
-    known = FileHashCache(store, table, stat_files(table))
+    known = FileHashCache(cache_root, table, stat_files(table))
     content = table.read(0)
     (folder / table.frame["path"][0]).write_bytes(b"other")
-    known.note(0, digest(content))
+    known.add(0, digest(content))
     known.write()
 
-    assert set(recall(folder, store).values()) == {""}
+    assert set(recall(folder, cache_root).values()) == {""}
 
 
-def test_a_torn_record_harms_no_other(folder, store):
-    learn(folder, store)
-    (file,) = store.iterdir()
+def test_a_torn_record_does_not_harm_the_others(folder, cache_root):
+    learn(folder, cache_root)
+    (file,) = cache_root.iterdir()
     os.truncate(file, 64 * 5 + 13)
-    assert sum(value != "" for value in recall(folder, store).values()) == 5
+    assert sum(value != "" for value in recall(folder, cache_root).values()) == 5
 
-    learn(folder, store)
+    learn(folder, cache_root)
 
-    assert recall(folder, store) == truth(folder)
+    assert recall(folder, cache_root) == truth(folder)
     assert file.stat().st_size == 64 * 25
 
 
-def test_two_processes_that_write_at_once_lose_nothing(folder, store, monkeypatch):
+def test_two_processes_that_write_at_once_lose_nothing(folder, cache_root, monkeypatch):
     """The second has opened the file when the first appends to it."""
     flock, table = fcntl.flock, table_of(folder)
-    first, second = (FileHashCache(store, table, stat_files(table)) for _ in range(2))
+    first, second = (FileHashCache(cache_root, table, stat_files(table)) for _ in range(2))
     for index in range(20):
-        (first if index < 12 else second).note(index, digest(table.read(index)))
+        (first if index < 12 else second).add(index, digest(table.read(index)))
 
     def late(file, kind):
         monkeypatch.setattr(fcntl, "flock", flock)
@@ -133,30 +135,30 @@ def test_two_processes_that_write_at_once_lose_nothing(folder, store, monkeypatc
     monkeypatch.setattr(fcntl, "flock", late)
     second.write()
 
-    assert recall(folder, store) == truth(folder)
+    assert recall(folder, cache_root) == truth(folder)
 
 
-def test_where_nothing_can_be_remembered_nothing_is_known(folder, tmp_path):
+def test_a_file_that_cannot_be_written_is_no_error(folder, tmp_path):
     (tmp_path / "file").touch()
     learn(folder, tmp_path / "file")
 
     assert set(recall(folder, tmp_path / "file").values()) == {""}
 
 
-def test_what_a_dataset_knows_is_believed_and_without_files_nothing_is(store):
+def test_hashes_of_the_dataset_are_used_and_without_files_none_are_known(cache_root):
     frame = pd.DataFrame({"path": ["a", "b"], "label": 0, "group": ""})
     table = ImageTable(frame, ("x",), lambda index: b"")
-    assert list(FileHashCache(store, table, stat_files(table)).digests()) == ["", ""]
+    assert list(FileHashCache(cache_root, table, stat_files(table)).known()) == ["", ""]
 
     named = table.with_frame(frame.assign(sha256=[digest(b"1").hex(), ""]))
 
-    assert list(FileHashCache(store, named, stat_files(named)).digests()) == [
+    assert list(FileHashCache(cache_root, named, stat_files(named)).known()) == [
         digest(b"1").hex(),
         "",
     ]
 
 
-def test_files_are_looked_at_as_reading_would_find_them(folder, tmp_path):
+def test_files_are_found_as_reading_finds_them(folder, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "a.png").write_bytes(b"secret")
@@ -178,7 +180,7 @@ def test_files_are_looked_at_as_reading_would_find_them(folder, tmp_path):
 
     found = stat_files(table)
 
-    assert {path: found.absent.get(i, "") for i, path in enumerate(expected)} == expected
+    assert {path: found.errors.get(i, "") for i, path in enumerate(expected)} == expected
     for index, reason in enumerate(expected.values()):
         if reason:
             with pytest.raises(OSError, match=r".*"):

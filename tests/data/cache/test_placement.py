@@ -21,37 +21,37 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def shelf(tmp_path):
-    with RowFile.create(tmp_path / "shelf", {"shape": SHAPE}).filling() as filling:
+def row_file(tmp_path):
+    with RowFile.create(tmp_path / "rows", {"shape": SHAPE}).writer() as writer:
         for number, row in enumerate(ROWS):
-            filling.append(bytes([number]) * 32, row)
-    return RowFile.open(tmp_path / "shelf")
+            writer.append(bytes([number]) * 32, row)
+    return RowFile.open(tmp_path / "rows")
 
 
 @pytest.fixture
-def rows(shelf):
-    """Five samples of four rows, of a shelf of ten."""
-    return PixelRows(shelf.pixels(), np.array([7, 2, 9, 2, 0]))
+def rows(row_file):
+    """Five samples that share four rows, of a file of ten."""
+    return PixelRows(row_file.reader(), np.array([7, 2, 9, 2, 0]))
 
 
-def test_memory_holds_each_row_of_the_run_once_in_its_order(rows):
-    held, (where, why) = place(rows, "memory", CPU)
+def test_each_row_of_a_run_is_loaded_once_in_the_order_of_use(rows):
+    loaded, (where, why) = place(rows, "memory", CPU)
 
     assert (where, why) == (
         "memory",
         f"0.2 kB of {system.format_bytes(system.total_memory() // 2)}",
     )
-    assert held.is_in_memory
-    assert np.array_equal(held.pixels.tensor.numpy(), ROWS[[7, 2, 9, 0]])
-    assert held.index.tolist() == [0, 1, 2, 1, 3]
-    assert np.array_equal(held.gather(np.array([4, 3])).numpy(), ROWS[[0, 2]])
+    assert loaded.is_in_memory
+    assert np.array_equal(loaded.pixels.tensor.numpy(), ROWS[[7, 2, 9, 0]])
+    assert loaded.index.tolist() == [0, 1, 2, 1, 3]
+    assert np.array_equal(loaded.gather(np.array([4, 3])).numpy(), ROWS[[0, 2]])
 
 
-def test_disk_stays_disk(rows):
-    found, residence = place(rows, "disk", CPU)
+def test_disk_mode_reads_from_disk(rows):
+    found, placement = place(rows, "disk", CPU)
 
     assert found is rows
-    assert str(residence) == "pixels: disk (0.2 kB)"
+    assert str(placement) == "pixels: disk (0.2 kB)"
     assert np.array_equal(found.gather(np.arange(5)).numpy(), ROWS[[7, 2, 9, 2, 0]])
 
 
@@ -59,21 +59,21 @@ def test_disk_stays_disk(rows):
 def test_auto_takes_memory_where_the_rows_take_less_than_half(rows, monkeypatch, memory, where):
     monkeypatch.setattr(system, "total_memory", lambda: memory)
 
-    found, residence = place(rows, "auto", CPU)
+    found, placement = place(rows, "auto", CPU)
 
-    assert residence.where == where
+    assert placement.where == where
     assert found.is_in_memory == (where == "memory")
     if where == "disk":
-        assert residence.why == "0.2 kB; memory takes 0.2 kB"
+        assert placement.why == "0.2 kB; memory takes 0.2 kB"
 
 
-def test_memory_that_is_too_small_and_wanted_is_an_error(rows, monkeypatch):
+def test_a_mode_without_room_is_an_error(rows, monkeypatch):
     monkeypatch.setattr(system, "total_memory", lambda: 300)
     with pytest.raises(ResourceError, match=r"\[no-room\] execution\.cache: pixels need 0\.2 kB"):
         place(rows, "memory", CPU)
 
 
-def test_the_memory_of_the_cpu_is_memory(rows):
+def test_the_device_of_a_cpu_is_memory(rows):
     for device in (CPU, None):
         assert place(rows, "device", device)[1].where == "memory"
 
@@ -81,28 +81,28 @@ def test_the_memory_of_the_cpu_is_memory(rows):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("where", ["auto", "device"])
 def test_a_gpu_that_has_room_holds_them(rows, where):
-    held, residence = place(rows, where, torch.device("cuda"))
+    loaded, placement = place(rows, where, torch.device("cuda"))
 
-    assert residence.where == "device"
-    assert held.pixels.tensor.device.type == "cuda"
-    assert np.array_equal(held.gather(np.arange(5)).cpu().numpy(), ROWS[[7, 2, 9, 2, 0]])
+    assert placement.where == "device"
+    assert loaded.pixels.tensor.device.type == "cuda"
+    assert np.array_equal(loaded.gather(np.arange(5)).cpu().numpy(), ROWS[[7, 2, 9, 2, 0]])
 
 
-def test_rows_are_verified_when_they_are_loaded(rows, shelf):
-    with (shelf.folder / "rows.bin").open("r+b") as file:
+def test_rows_are_verified_when_they_are_loaded(rows, row_file):
+    with (row_file.folder / "rows.bin").open("r+b") as file:
         file.seek(48 * 9)
         file.write(b"\0\1\2")
-    with pytest.raises(DataError, match=r"\[damaged-row\] prepared row 9"):
+    with pytest.raises(DataError, match=r"\[damaged-row\] preprocessed row 9"):
         place(rows, "auto", CPU)
 
 
-def test_what_is_in_memory_stays_there():
+def test_pixels_in_memory_stay_there():
     rows = PixelRows(InMemoryPixels(torch.from_numpy(ROWS)), np.arange(3))
 
     assert place(rows, "disk", CPU)[0] is rows
 
 
-# Live
+# On the fly
 
 
 class Images:
@@ -127,39 +127,39 @@ def images():
 
 
 @pytest.fixture
-def live(images):
-    digests = Hashes.from_bytes(map(content_hash, images.images))
+def on_the_fly(images):
+    hashes = Hashes.from_bytes(map(content_hash, images.images))
     return OnTheFlyPixels(
-        Preprocessor(images.table, (Resize(size=4),)), digests, SHAPE, 3, "the disk is full"
+        Preprocessor(images.table, (Resize(size=4),)), hashes, SHAPE, 3, "the disk is full"
     )
 
 
-def test_live_pixels_are_made_for_each_batch(images, live):
+def test_images_are_decoded_for_each_batch(images, on_the_fly):
     positions = np.array([19, 3, 3, 0])
 
-    found = live.read(positions)
+    found = on_the_fly.read(positions)
 
     made = [Resize(size=4).apply(torch.from_numpy(images(i)).permute(2, 0, 1)) for i in positions]
     assert torch.equal(found, torch.stack(made))
     assert found.is_contiguous()
     buffer = torch.zeros((4, *SHAPE), dtype=torch.uint8)
-    assert live.read(positions, buffer).data_ptr() == buffer.data_ptr()
+    assert on_the_fly.read(positions, buffer).data_ptr() == buffer.data_ptr()
     assert torch.equal(buffer, found)
-    assert not live.is_in_memory
+    assert not on_the_fly.is_in_memory
 
 
-def test_an_image_that_has_changed_since_is_named(images, live):
+def test_an_image_that_has_changed_is_named(images, on_the_fly):
     images.images[7] = images.images[7] // 2
     images.images[9] = None
 
     with pytest.raises(DataError, match=r"l\.csv:9: error\[image-changed\] 7\.png has changed"):
-        live.read(np.arange(9))
+        on_the_fly.read(np.arange(9))
     with pytest.raises(DataError, match=r"9\.png cannot be read any more \(missing\)"):
-        live.read(np.array([9]))
+        on_the_fly.read(np.array([9]))
 
 
-def test_live_pixels_are_off(live):
-    rows, residence = place(PixelRows(live, np.arange(20)), "auto", CPU)
+def test_pixels_that_are_decoded_on_the_fly_stay_so(on_the_fly):
+    rows, placement = place(PixelRows(on_the_fly, np.arange(20)), "auto", CPU)
 
-    assert rows.pixels is live
-    assert str(residence) == "pixels: off (the disk is full)"
+    assert rows.pixels is on_the_fly
+    assert str(placement) == "pixels: off (the disk is full)"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightx.data.cache.row_file import RowFile
+from sightx.data.cache.row_file import RowFile, RowReader
 from sightx.errors import DataError, ResourceError
 from sightx.records.hashes import Hashes
 
@@ -24,114 +24,114 @@ CONTENTS = [hashlib.sha256(bytes([number])).digest() for number in range(50)]
 
 
 def filled(folder, count=50):
-    with RowFile.create(folder, ABOUT).filling() as filling:
+    with RowFile.create(folder, ABOUT).writer() as writer:
         for content, row in zip(CONTENTS[:count], ROWS[:count], strict=True):
-            filling.append(content, row)
+            writer.append(content, row)
     return RowFile.open(folder)
 
 
-def read(shelf, numbers):
-    found = shelf.rows(Hashes.from_bytes(CONTENTS[number] for number in numbers))
-    return shelf.pixels().read(found).numpy()
+def read(row_file, numbers):
+    found = row_file.find(Hashes.from_bytes(CONTENTS[number] for number in numbers))
+    return row_file.reader().read(found).numpy()
 
 
 def test_what_is_appended_is_found_by_its_content(tmp_path):
-    shelf = filled(tmp_path / "shelf")
+    row_file = filled(tmp_path / "rows")
 
-    assert (len(shelf), shelf.shape, shelf.size, shelf.about["of"]) == (
+    assert (len(row_file), row_file.shape, row_file.row_bytes, row_file.about["of"]) == (
         50,
         (3, 2, 4),
         24,
         "nothing",
     )
-    assert list(shelf.digests) == [content.hex() for content in CONTENTS]
+    assert list(row_file.hashes) == [content.hex() for content in CONTENTS]
     numbers = np.random.default_rng(1).permutation(50)
-    assert np.array_equal(read(shelf, numbers), ROWS[numbers])
+    assert np.array_equal(read(row_file, numbers), ROWS[numbers])
     other = Hashes.from_bytes([hashlib.sha256(b"other").digest(), bytes(32), CONTENTS[3]])
-    assert shelf.rows(other).tolist() == [-1, -1, 3]
+    assert row_file.find(other).tolist() == [-1, -1, 3]
 
 
-def test_files_are_as_the_module_says(tmp_path):
-    filled(tmp_path / "shelf")
+def test_files_have_the_documented_format(tmp_path):
+    filled(tmp_path / "rows")
 
-    assert (tmp_path / "shelf" / "rows.bin").read_bytes() == ROWS.tobytes()
+    assert (tmp_path / "rows" / "rows.bin").read_bytes() == ROWS.tobytes()
     records = b"".join(
         content + zlib.crc32(row.tobytes()).to_bytes(4, "little")
         for content, row in zip(CONTENTS, ROWS, strict=True)
     )
-    assert (tmp_path / "shelf" / "index.bin").read_bytes() == records
-    assert json.loads((tmp_path / "shelf" / "about.json").read_text()) == {"format": 1, **ABOUT}
+    assert (tmp_path / "rows" / "index.bin").read_bytes() == records
+    assert json.loads((tmp_path / "rows" / "about.json").read_text()) == {"format": 1, **ABOUT}
 
 
-def test_an_empty_shelf_holds_nothing(tmp_path):
-    shelf = RowFile.create(tmp_path / "shelf", ABOUT)
+def test_a_new_file_has_no_rows(tmp_path):
+    row_file = RowFile.create(tmp_path / "rows", ABOUT)
 
-    assert shelf.rows(Hashes.from_bytes(CONTENTS)).tolist() == [-1] * 50
-    assert shelf.pixels().read(np.zeros(0, int)).shape == (0, 3, 2, 4)
+    assert row_file.find(Hashes.from_bytes(CONTENTS)).tolist() == [-1] * 50
+    assert row_file.reader().read(np.zeros(0, int)).shape == (0, 3, 2, 4)
 
 
 def test_of_two_rows_of_one_content_the_later_counts(tmp_path):
-    shelf = filled(tmp_path / "shelf")
-    with shelf.filling() as filling:
-        filling.append(CONTENTS[7], torch.from_numpy(ROWS[8]))
+    row_file = filled(tmp_path / "rows")
+    with row_file.writer() as writer:
+        writer.append(CONTENTS[7], torch.from_numpy(ROWS[8]))
 
-    again = RowFile.open(shelf.folder)
+    again = RowFile.open(row_file.folder)
 
-    assert again.rows(Hashes.from_bytes([CONTENTS[7]])).tolist() == [50]
+    assert again.find(Hashes.from_bytes([CONTENTS[7]])).tolist() == [50]
     assert np.array_equal(read(again, [7, 6]), ROWS[[8, 6]])
 
 
 def test_rows_of_any_memory_layout_are_kept(tmp_path):
-    shelf = RowFile.create(tmp_path / "shelf", ABOUT)
+    row_file = RowFile.create(tmp_path / "rows", ABOUT)
     lying = torch.from_numpy(np.ascontiguousarray(ROWS[0].transpose(1, 2, 0))).permute(2, 0, 1)
-    with shelf.filling() as filling:
-        filling.append(CONTENTS[0], lying)
+    with row_file.writer() as writer:
+        writer.append(CONTENTS[0], lying)
 
-    assert np.array_equal(read(RowFile.open(shelf.folder), [0]), ROWS[:1])
+    assert np.array_equal(read(RowFile.open(row_file.folder), [0]), ROWS[:1])
 
 
 @pytest.mark.parametrize("index", [0, 35, 36, 36 * 20, 36 * 20 + 17, 36 * 50])
 @pytest.mark.parametrize("rows", [0, 23, 24 * 30, 24 * 30 + 1, 24 * 50])
-def test_whatever_a_crash_leaves_begins_with_a_valid_shelf(tmp_path, index, rows):
-    folder = filled(tmp_path / "shelf").folder
+def test_after_a_crash_the_complete_rows_are_valid(tmp_path, index, rows):
+    folder = filled(tmp_path / "rows").folder
     os.truncate(folder / "index.bin", index)
     os.truncate(folder / "rows.bin", rows)
 
-    shelf, whole = RowFile.open(folder), min(index // 36, rows // 24)
+    row_file, whole = RowFile.open(folder), min(index // 36, rows // 24)
 
-    assert len(shelf) == whole
-    assert np.array_equal(read(shelf, range(whole)), ROWS[:whole])
-    with shelf.filling() as filling:
+    assert len(row_file) == whole
+    assert np.array_equal(read(row_file, range(whole)), ROWS[:whole])
+    with row_file.writer() as writer:
         for content, row in zip(CONTENTS[whole:], ROWS[whole:], strict=True):
-            filling.append(content, row)
+            writer.append(content, row)
     assert (folder / "rows.bin").read_bytes() == ROWS.tobytes()
     assert np.array_equal(read(RowFile.open(folder), range(50)), ROWS)
 
 
-def test_rows_that_no_record_names_are_no_rows(tmp_path):
-    folder = filled(tmp_path / "shelf").folder
+def test_rows_without_a_record_do_not_count(tmp_path):
+    folder = filled(tmp_path / "rows").folder
     with (folder / "rows.bin").open("ab") as file:
         file.write(bytes(24 * 5))
     with (folder / "index.bin").open("ab") as file:
         file.write(bytes(36 * 3))  # a file system may leave zeros where it lost power
 
-    shelf = RowFile.open(folder)
+    row_file = RowFile.open(folder)
 
-    assert shelf.rows(Hashes.unknown(1)).tolist() == [-1]
-    assert np.array_equal(read(shelf, range(50)), ROWS)
+    assert row_file.find(Hashes.unknown(1)).tolist() == [-1]
+    assert np.array_equal(read(row_file, range(50)), ROWS)
 
 
 def test_rows_before_an_interrupt_stay(tmp_path):
-    shelf = RowFile.create(tmp_path / "shelf", ABOUT)
+    row_file = RowFile.create(tmp_path / "rows", ABOUT)
 
     def fill():
-        with shelf.filling() as filling:
-            filling.append(CONTENTS[0], ROWS[0])
+        with row_file.writer() as writer:
+            writer.append(CONTENTS[0], ROWS[0])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fill()
-    assert np.array_equal(read(RowFile.open(shelf.folder), [0]), ROWS[:1])
+    assert np.array_equal(read(RowFile.open(row_file.folder), [0]), ROWS[:1])
 
 
 def test_rows_that_were_committed_outlive_kill_9(tmp_path):
@@ -139,21 +139,21 @@ def test_rows_that_were_committed_outlive_kill_9(tmp_path):
 import os, signal, hashlib, numpy as np
 from pathlib import Path
 from sightx.data.cache.row_file import RowFile
-with RowFile.create(Path({str(tmp_path / "shelf")!r}), {ABOUT!r}).filling() as filling:
+with RowFile.create(Path({str(tmp_path / "rows")!r}), {ABOUT!r}).writer() as writer:
     for number in range(40):
-        filling.append(hashlib.sha256(bytes([number])).digest(), np.full((3, 2, 4), number, "u1"))
+        writer.append(hashlib.sha256(bytes([number])).digest(), np.full((3, 2, 4), number, "u1"))
         if number == 29:
-            filling.commit()
-            filling.wait()
+            writer.commit()
+            writer.wait()
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
 
     assert done.returncode == -signal.SIGKILL
-    assert (tmp_path / "shelf" / "rows.bin").stat().st_size == 40 * 24
-    found = read(RowFile.open(tmp_path / "shelf"), range(30))
+    assert (tmp_path / "rows" / "rows.bin").stat().st_size == 40 * 24
+    found = read(RowFile.open(tmp_path / "rows"), range(30))
     assert (found == np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1)).all()
-    assert len(RowFile.open(tmp_path / "shelf")) == 30
+    assert len(RowFile.open(tmp_path / "rows")) == 30
 
 
 @contextmanager
@@ -169,19 +169,19 @@ def small_files():
         signal.signal(signal.SIGXFSZ, deaf)
 
 
-def test_a_disk_that_is_full_keeps_what_it_has(tmp_path):
-    shelf = RowFile.create(tmp_path / "shelf", ABOUT)
+def test_a_disk_that_refuses_keeps_the_rows_before(tmp_path):
+    row_file = RowFile.create(tmp_path / "rows", ABOUT)
 
     def fill():
-        with shelf.filling() as filling:
+        with row_file.writer() as writer:
             for content, row in zip(CONTENTS, ROWS, strict=True):
-                filling.append(content, row)
+                writer.append(content, row)
 
-    refused = pytest.raises(ResourceError, match=r"\[disk-full\].*free; let SIGHTX_CACHE")
+    refused = pytest.raises(ResourceError, match=r"\[no-cache\].*File too large; let SIGHTX_CACHE")
     with refused, small_files():
         fill()
 
-    kept = RowFile.open(shelf.folder)
+    kept = RowFile.open(row_file.folder)
     assert len(kept) == 1000 // 36  # the index is full before the rows are
     assert np.array_equal(read(kept, range(len(kept))), ROWS[: len(kept)])
 
@@ -191,20 +191,115 @@ def test_a_disk_that_is_full_keeps_what_it_has(tmp_path):
     [
         (b"", "about.json is damaged"),
         (b'{"format": 1}', "about.json is damaged"),
-        (b'{"format": 2, "shape": [3, 2, 4]}', "its format is 2, and 1 is known here"),
+        (b'{"format": 2, "shape": [3, 2, 4]}', "its format is 2, and this SightX knows 1"),
         (None, "No such file"),
     ],
 )
-def test_what_is_no_shelf_is_named(tmp_path, content, reason):
-    shelf = filled(tmp_path / "shelf")
-    (shelf.folder / "about.json").unlink()
+def test_a_folder_that_is_not_a_row_file_is_named(tmp_path, content, reason):
+    row_file = filled(tmp_path / "rows")
+    (row_file.folder / "about.json").unlink()
     if content is not None:
-        (shelf.folder / "about.json").write_bytes(content)
+        (row_file.folder / "about.json").write_bytes(content)
 
-    with pytest.raises(DataError, match=rf"shelf: error\[bad-cache\].*{reason}"):
-        RowFile.open(shelf.folder)
+    with pytest.raises(DataError, match=rf"rows: error\[bad-cache\].*{reason}"):
+        RowFile.open(row_file.folder)
 
 
-def test_a_folder_that_is_there_is_no_new_shelf(tmp_path):
-    with pytest.raises(FileExistsError):
+def test_an_existing_folder_is_refused(tmp_path):
+    with pytest.raises(ResourceError, match=r"\[no-cache\].*File exists"):
         RowFile.create(tmp_path, ABOUT)
+
+
+# Reading
+
+
+READER_SHAPE = (3, 5, 7)
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(0).integers(0, 256, (900, *READER_SHAPE), dtype=np.uint8)
+
+
+@pytest.fixture
+def file(rows, tmp_path):
+    rows.tofile(tmp_path / "rows.bin")
+    return tmp_path / "rows.bin"
+
+
+def open_rows(file, rows):
+    return RowReader(file, READER_SHAPE, np.array([zlib.crc32(row) for row in rows], np.uint32))
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        np.arange(900),  # more than one call may fill
+        np.random.default_rng(1).permutation(900),
+        np.array([3, 3, 899, 4, 3, 0]),
+        np.array([], int),
+    ],
+)
+def test_rows_come_in_the_order_that_was_asked(file, rows, positions):
+    pixels = open_rows(file, rows)
+
+    assert np.array_equal(pixels.read(positions).numpy(), rows[positions])
+    assert not pixels.is_in_memory
+    assert pixels.shape == READER_SHAPE
+
+
+def test_rows_are_read_into_the_buffer_that_is_given(file, rows):
+    buffer = torch.zeros((8, *READER_SHAPE), dtype=torch.uint8)
+
+    found = open_rows(file, rows).read(np.array([7, 2, 5]), buffer[2:5])
+
+    assert found.data_ptr() == buffer[2].data_ptr()
+    assert np.array_equal(buffer[2:5].numpy(), rows[[7, 2, 5]])
+    assert not buffer[:2].any()
+    assert not buffer[5:].any()
+
+
+def test_large_batches_are_read_by_several_threads_alike(tmp_path):
+    large = np.random.default_rng(0).integers(0, 256, (24, 3, 600, 600), dtype=np.uint8)
+    large.tofile(tmp_path / "rows.bin")
+    crcs = np.array([zlib.crc32(row) for row in large], np.uint32)
+    order = np.random.default_rng(1).permutation(24)
+
+    assert np.array_equal(
+        RowReader(tmp_path / "rows.bin", (3, 600, 600), crcs).read(order).numpy(), large[order]
+    )
+
+
+@pytest.mark.parametrize("bit", [0, 105 * 8 - 1])
+def test_one_flipped_bit_is_found(file, rows, bit):
+    pixels = open_rows(file, rows)
+    data = bytearray(file.read_bytes())
+    data[105 * 400 + bit // 8] ^= 1 << bit % 8
+    file.write_bytes(data)
+
+    assert np.array_equal(pixels.read(np.arange(400)).numpy(), rows[:400])
+    with pytest.raises(
+        DataError, match=r"rows\.bin: error\[damaged-row\] preprocessed row 400 "
+    ) as one:
+        pixels.read(np.array([3, 400]))
+    assert "sightx prepare" in str(one.value)
+    assert np.flatnonzero(pixels.find_damaged(np.arange(900))).tolist() == [400]
+
+
+@pytest.mark.parametrize("length", [0, 105 * 500, 105 * 500 + 104])
+def test_a_truncated_file_is_an_error_and_not_a_crash(file, rows, length):
+    pixels = open_rows(file, rows)
+    with file.open("r+b") as opened:
+        opened.truncate(length)
+
+    assert np.array_equal(pixels.read(np.arange(length // 105)).numpy(), rows[: length // 105])
+    with pytest.raises(DataError, match=f"preprocessed row {length // 105} is damaged"):
+        pixels.read(np.arange(900))
+    assert pixels.find_damaged(np.arange(900)).sum() == 900 - length // 105
+
+
+def test_a_file_that_was_removed_is_still_read(file, rows):
+    pixels = open_rows(file, rows)
+    file.unlink()
+
+    assert np.array_equal(pixels.read(np.array([8])).numpy(), rows[[8]])

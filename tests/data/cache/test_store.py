@@ -27,25 +27,25 @@ def about(size=4):
     return cache_key((Resize(size=size),), (3, size, size), "scaled")
 
 
-def put(store, size=4):
-    """Make a shelf with one row, and let it go."""
-    shelf, _ = store.use(about(size))
-    with shelf.filling() as filling:
-        filling.append(DIGEST, np.zeros((3, size, size), np.uint8))
-    return shelf.folder.name
+def put(cache, size=4):
+    """Make an entry with one row, and release it."""
+    row_file, _ = cache.open(about(size))
+    with row_file.writer() as writer:
+        writer.append(DIGEST, np.zeros((3, size, size), np.uint8))
+    return row_file.folder.name
 
 
-# Where it is
+# The folder
 
 
 def test_the_environment_then_the_project_then_the_cache(monkeypatch, tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.sightx]\n")
     (tmp_path / "sightx.local.toml").write_text('cache = "big/pixels"\n')
-    said = project.find_project(tmp_path)
+    configured = project.find_project(tmp_path)
 
-    assert cache_folder(said) == cache_folder() == Path(os.environ["SIGHTX_CACHE"])
+    assert cache_folder(configured) == cache_folder() == Path(os.environ["SIGHTX_CACHE"])
     monkeypatch.delenv("SIGHTX_CACHE")
-    assert cache_folder(said) == tmp_path / "big" / "pixels"
+    assert cache_folder(configured) == tmp_path / "big" / "pixels"
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert (
         cache_folder()
@@ -59,14 +59,14 @@ def test_the_environment_then_the_project_then_the_cache(monkeypatch, tmp_path):
     assert cache_folder() == Path("/home/me/Library/Caches/sightx")
 
 
-# What a shelf is for
+# The key
 
 
 def described(*chain, shape=SHAPE, decode="scaled"):
     return cache_key(chain, shape, decode)
 
 
-def test_all_that_changes_pixels_is_described(monkeypatch):
+def test_all_that_changes_pixels_is_in_the_key(monkeypatch):
     class Later(Resize):
         revision = 2
 
@@ -86,10 +86,10 @@ def test_all_that_changes_pixels_is_described(monkeypatch):
     assert all(one not in descriptions[:number] for number, one in enumerate(descriptions))
 
 
-def test_how_far_images_are_reduced_counts(monkeypatch):
+def test_the_size_that_is_decoded_is_in_the_key(monkeypatch):
     before = described(Resize(size=4))
 
-    monkeypatch.setattr("sightx.data.decode.scaling.MARGIN", 2)
+    monkeypatch.setattr("sightx.data.decode.decoder.MARGIN", 2)
     wider = described(Resize(size=4))
     monkeypatch.setattr(Resize, "required_input_size", lambda self, size: (3, 3))
     other = described(Resize(size=4))
@@ -98,7 +98,7 @@ def test_how_far_images_are_reduced_counts(monkeypatch):
 
 
 @pytest.mark.parametrize("library", ["PIL", "simplejpeg", "torch"])
-def test_the_libraries_count_by_their_release(monkeypatch, library):
+def test_the_versions_of_libraries_are_in_the_key(monkeypatch, library):
     before = described(Resize(size=4))
     version = sys.modules[library].__version__.partition("+")[0]
 
@@ -108,7 +108,7 @@ def test_the_libraries_count_by_their_release(monkeypatch, library):
     assert described(Resize(size=4)) != before
 
 
-def test_files_count_by_what_they_hold(tmp_path):
+def test_files_are_in_the_key_by_content(tmp_path):
     class Curve(Preprocess):
         name = "curve"
         table: File
@@ -120,7 +120,7 @@ def test_files_count_by_what_they_hold(tmp_path):
     assert one == same != other
 
 
-def test_folders_and_paths_deeper_in_the_settings_count_by_what_they_hold(tmp_path):
+def test_folders_and_nested_paths_are_in_the_key_by_content(tmp_path):
     class Where(Settings):
         place: Place
 
@@ -147,7 +147,7 @@ def test_folders_and_paths_deeper_in_the_settings_count_by_what_they_hold(tmp_pa
     assert chain("b") != other
 
 
-def test_the_code_of_plugins_counts_and_ours_does_not(tmp_path):
+def test_the_code_of_plugins_is_in_the_key_and_ours_is_not(tmp_path):
     text = """
         from sightx.plugin import Preprocess, hookimpl
         class Darken(Preprocess):
@@ -175,106 +175,108 @@ def test_the_code_of_plugins_counts_and_ours_does_not(tmp_path):
     assert "code" not in described(Resize(size=4))["preprocess"][0]
 
 
-def test_code_that_nobody_can_see_is_shared_with_nobody():
+def test_code_without_source_is_not_shared():
     space = {"Preprocess": Preprocess, "__name__": "nowhere"}
     exec("class Hidden(Preprocess):\n    name = 'hidden'\n", space)
 
     assert described(space["Hidden"]()) != described(space["Hidden"]())
 
 
-# Using it
+# Entries
 
 
-def test_a_shelf_is_made_once_and_found_again(store):
-    found = PixelCache(store)
-    key = put(found)
+def test_an_entry_is_made_once_and_found_again(cache_root):
+    cache = PixelCache(cache_root)
+    key = put(cache)
 
-    shelf, _ = found.use(about())
+    row_file, _ = cache.open(about())
 
-    assert shelf.folder == store / "shelves" / key
-    assert shelf.rows(Hashes.from_bytes([DIGEST])).tolist() == [0]
-    assert found.use(about(5))[0].folder != shelf.folder
-    assert not list((store / "shelves").glob(".*"))
+    assert row_file.folder == cache_root / "pixels" / key
+    assert row_file.find(Hashes.from_bytes([DIGEST])).tolist() == [0]
+    assert cache.open(about(5))[0].folder != row_file.folder
+    assert not list((cache_root / "pixels").glob(".*"))
 
 
-def test_shelves_are_listed_with_what_was_used_last_first(store):
-    found = PixelCache(store)
-    keys = [put(found, size) for size in (4, 5, 6)]
+def test_entries_are_listed_with_the_last_used_first(cache_root):
+    cache = PixelCache(cache_root)
+    keys = [put(cache, size) for size in (4, 5, 6)]
     for age, key in enumerate(keys):
-        os.utime(store / "shelves" / key / "about.json", (0, 1000 - age))
-    found.use(about(6))
+        os.utime(cache_root / "pixels" / key / "about.json", (0, 1000 - age))
+    cache.open(about(6))
 
-    entries = found.entries()
+    entries = cache.entries()
 
     assert [entry.key for entry in entries] == [keys[2], keys[0], keys[1]]
     assert [entry.rows for entry in entries] == [1, 1, 1]
-    size = sum(path.stat().st_size for path in (store / "shelves" / keys[0]).iterdir())
+    size = sum(path.stat().st_size for path in (cache_root / "pixels" / keys[0]).iterdir())
     assert entries[1].size == size > 48
     assert entries[1].used == 1000
     assert entries[1].about["preprocess"][0]["size"] == 4
-    assert PixelCache(store / "nothing").entries() == []
+    assert PixelCache(cache_root / "nothing").entries() == []
 
 
-def test_a_shelf_that_is_damaged_is_listed_and_can_go(store):
-    found = PixelCache(store)
-    key = put(found)
-    (store / "shelves" / key / "about.json").write_text("{")
+def test_a_damaged_entry_is_listed_and_can_be_removed(cache_root):
+    cache = PixelCache(cache_root)
+    key = put(cache)
+    (cache_root / "pixels" / key / "about.json").write_text("{")
 
-    assert [(entry.key, entry.about, entry.rows) for entry in found.entries()] == [(key, {}, 1)]
+    assert [(entry.key, entry.about, entry.rows) for entry in cache.entries()] == [(key, {}, 1)]
     with pytest.raises(DataError, match="bad-cache"):
-        found.use(about())
-    assert len(found.prune()) == 1
-    assert len(found.use(about())[0]) == 0
+        cache.open(about())
+    assert len(cache.prune()) == 1
+    assert len(cache.open(about())[0]) == 0
 
 
-def test_a_folder_that_is_no_shelf_is_not_waited_for(store):
-    found = PixelCache(store)
-    key = put(found)
-    (store / "shelves" / key / "about.json").unlink()
+def test_a_folder_that_is_not_an_entry_is_an_error(cache_root):
+    cache = PixelCache(cache_root)
+    key = put(cache)
+    (cache_root / "pixels" / key / "about.json").unlink()
 
     with pytest.raises(ResourceError, match="no-cache"):
-        found.use(about())
-    assert [path.name for path in (store / "shelves").iterdir()] == [key]
+        cache.open(about())
+    assert [path.name for path in (cache_root / "pixels").iterdir()] == [key]
 
 
-def test_pruning_leaves_what_is_in_use(store):
-    found = PixelCache(store)
-    keys = [put(found, size) for size in (4, 5)]
-    shelf, lock = found.use(about(4))
-    pixels = shelf.pixels(lock)
-    del shelf, lock
+def test_pruning_keeps_what_is_in_use(cache_root):
+    cache = PixelCache(cache_root)
+    keys = [put(cache, size) for size in (4, 5)]
+    row_file, lock = cache.open(about(4))
+    pixels = row_file.reader(lock)
+    del row_file, lock
 
-    assert [entry.key for entry in found.prune()] == [keys[1]]
-    assert [entry.key for entry in found.entries()] == [keys[0]]
+    assert [entry.key for entry in cache.prune()] == [keys[1]]
+    assert [entry.key for entry in cache.entries()] == [keys[0]]
     assert pixels.read(np.array([0])).shape == (1, 3, 4, 4)
     del pixels
-    assert [entry.key for entry in found.prune()] == [keys[0]]
-    assert list((store / "shelves").iterdir()) == []
+    assert [entry.key for entry in cache.prune()] == [keys[0]]
+    assert list((cache_root / "pixels").iterdir()) == []
 
 
-def test_pruning_takes_what_is_named_or_old(store):
-    found = PixelCache(store)
-    keys = [put(found, size) for size in (4, 5, 6)]
+def test_pruning_removes_what_is_named_or_old(cache_root):
+    cache = PixelCache(cache_root)
+    keys = [put(cache, size) for size in (4, 5, 6)]
     for age, key in enumerate(keys):
         then = time.time() - 100 * age
-        os.utime(store / "shelves" / key / "about.json", (then, then))
+        os.utime(cache_root / "pixels" / key / "about.json", (then, then))
 
-    assert [entry.key for entry in found.prune(unused=150)] == [keys[2]]
-    assert found.prune([keys[0]], unused=150) == []
-    assert [entry.key for entry in found.prune([keys[1][:8]])] == [keys[1]]
-    with pytest.raises(SpecError, match=r"\[no-cache-entry\] no shelf is called xyz; sightx cache"):
-        found.prune([keys[0], "xyz"])
-    assert [entry.key for entry in found.entries()] == [keys[0]]
+    assert [entry.key for entry in cache.prune(unused=150)] == [keys[2]]
+    assert cache.prune([keys[0]], unused=150) == []
+    assert [entry.key for entry in cache.prune([keys[1][:8]])] == [keys[1]]
+    with pytest.raises(
+        SpecError, match=r"\[no-cache-entry\] no entry of the cache has the key xyz; sightx cache"
+    ):
+        cache.prune([keys[0], "xyz"])
+    assert [entry.key for entry in cache.entries()] == [keys[0]]
 
 
-def test_what_a_killed_process_left_is_swept(store):
-    found = PixelCache(store)
-    put(found)
-    for name in (".gone-1", ".new-1", ".new-2"):
-        (store / "shelves" / name).mkdir()
-    os.utime(store / "shelves" / ".new-1", (0, 0))  # a day old; the other is just being made
-    assert len(found.entries()) == 1
+def test_what_a_killed_process_has_left_is_removed(cache_root):
+    cache = PixelCache(cache_root)
+    put(cache)
+    for name in (".removed-1", ".new-1", ".new-2"):
+        (cache_root / "pixels" / name).mkdir()
+    os.utime(cache_root / "pixels" / ".new-1", (0, 0))  # old; the other may be in work
+    assert len(cache.entries()) == 1
 
-    found.prune()
+    cache.prune()
 
-    assert [path.name for path in (store / "shelves").iterdir()] == [".new-2"]
+    assert [path.name for path in (cache_root / "pixels").iterdir()] == [".new-2"]

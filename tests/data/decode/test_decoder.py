@@ -226,8 +226,8 @@ def test_the_limit_decides_and_not_the_guard_of_pillow(size):
     data = raw_png(*size, 8, 0, [])
 
     assert reason(data).endswith("Mpx > limit 40 Mpx")
-    assert reason(encode(photo(), "PNG"), limit=40 * 56 - 1) == "1 Mpx > limit 0.002239 Mpx"
-    assert decode(encode(photo(), "PNG"), limit=40 * 56).shape == (40, 56, 3)
+    assert reason(encode(photo(), "PNG"), pixel_limit=40 * 56 - 1) == "1 Mpx > limit 0.002239 Mpx"
+    assert decode(encode(photo(), "PNG"), pixel_limit=40 * 56).shape == (40, 56, 3)
 
 
 CHILD = """

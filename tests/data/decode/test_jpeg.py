@@ -12,8 +12,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from sightx.data.decode import jpeg
-from sightx.data.decode.decoder import BadImage, decode
-from sightx.data.decode.scaling import MARGIN
+from sightx.data.decode.decoder import MARGIN, BadImage, decode
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared/data/eyepacs-fullres/images"
 
@@ -87,7 +86,7 @@ def test_ordinary_jpegs_go_the_fast_way_to_pillows_pixels(name, scale):
     pixels = jpeg.decode(jpeg.inspect(data), size[::-1])
 
     assert np.array_equal(pixels, pillows(data, size))
-    assert np.array_equal(decode(data, least=size[::-1]), pixels)
+    assert np.array_equal(decode(data, min_size=size[::-1]), pixels)
     assert pixels.flags.c_contiguous
     assert pixels.flags.writeable
 
@@ -109,7 +108,7 @@ def test_ordinary_jpegs_go_the_fast_way_to_pillows_pixels(name, scale):
     ],
 )
 def test_the_smallest_scale_that_keeps_the_least_and_divides_both_sides(size, least, wanted):
-    assert decode(encode(photo(*size)), least=least).shape == (*wanted, 3)
+    assert decode(encode(photo(*size)), min_size=least).shape == (*wanted, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -119,18 +118,18 @@ def test_the_least_is_that_of_the_upright_image(orientation):
     height, width, _ = upright.shape
     assert (height, width) == ((96, 160) if orientation < 5 else (160, 96))
 
-    half = decode(data, least=(height // 2, width // 2))
+    half = decode(data, min_size=(height // 2, width // 2))
     assert half.shape == (height // 2, width // 2, 3)
     assert np.abs(half.astype(int) - reduced(upright, half.shape[:2])).mean() < 4
-    assert decode(data, least=(height // 2 + 1, 1)).shape == upright.shape
-    assert decode(data, least=(1, width // 2 + 1)).shape == upright.shape
+    assert decode(data, min_size=(height // 2 + 1, 1)).shape == upright.shape
+    assert decode(data, min_size=(1, width // 2 + 1)).shape == upright.shape
 
 
 def test_what_is_not_plain_is_left_to_pillow():
     colours = Image.fromarray(photo()).convert("CMYK")
     data = encode(colours)
-    assert not jpeg.inspect(data).plain
-    assert decode(data, least=(1, 1)).shape == (96, 160, 3)
+    assert not jpeg.inspect(data).is_plain
+    assert decode(data, min_size=(1, 1)).shape == (96, 160, 3)
     assert np.array_equal(decode(data), pillows(data))
 
 
@@ -148,17 +147,17 @@ def complaints():
 def test_what_is_complained_of_is_judged_by_pillow(name):
     data = complaints()[name]
     source = jpeg.inspect(data)
-    assert source.plain
-    assert source.whole
+    assert source.is_plain
+    assert source.is_complete
     assert jpeg.decode(source, None) is None
-    assert np.array_equal(decode(data, least=(1, 1)), pillows(data))
+    assert np.array_equal(decode(data, min_size=(1, 1)), pillows(data))
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
 def test_a_cut_file_is_truncated_at_any_scale(share):
     data = encode(photo(200, 320))
     with pytest.raises(BadImage, match=r"^truncated$"):
-        decode(data[: int(len(data) * share)], least=(10, 10))
+        decode(data[: int(len(data) * share)], min_size=(10, 10))
 
 
 def test_a_size_that_only_the_segments_tell_makes_no_larger_room():
@@ -169,9 +168,9 @@ def test_a_size_that_only_the_segments_tell_makes_no_larger_room():
 
 def test_threads_reduce_what_one_thread_reduces():
     files = [*kinds().values()] * 8
-    alone = [decode(data, least=(40, 40)) for data in files]
+    alone = [decode(data, min_size=(40, 40)) for data in files]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda data: decode(data, least=(40, 40)), files))
+        together = list(pool.map(lambda data: decode(data, min_size=(40, 40)), files))
     assert all(map(np.array_equal, alone, together))
 
 
@@ -187,7 +186,7 @@ def reduced(pixels, size):
 def loss(data, size):
     """Return PSNR and mean difference of reduced against exact decoding, both seen at a size."""
     least = [math.ceil(MARGIN * side) for side in size]
-    whole, less = decode(data), decode(data, least=least)
+    whole, less = decode(data), decode(data, min_size=least)
     assert less.shape[0] < whole.shape[0]
     difference = reduced(whole, size) - reduced(less, size)
     return 10 * math.log10(255**2 / (difference**2).mean()), np.abs(difference).mean()

@@ -1,7 +1,7 @@
 import pytest
 
 from sightx.builtin.preprocess import CenterCrop, CropToFundus, Grayscale, Resize
-from sightx.data.decode.scaling import MARGIN, min_decoded_size
+from sightx.data.decode.decoder import MARGIN, min_decoded_size
 from sightx.plugin import Preprocess
 from sightx.testing.checks import preprocess as checks
 

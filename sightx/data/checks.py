@@ -1,0 +1,115 @@
+"""Checks of a dataset's images: those that cannot be used, and copies in two splits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sightx.data.cache.hashes import stat_files
+from sightx.errors import DataError, Problem
+from sightx.records.hashes import Hashes
+from sightx.records.table import ImageTable
+from sightx.registry.kinds import Dataset
+
+Array = np.ndarray[Any, Any]
+
+_log = logging.getLogger("sightx")
+
+
+def check_missing_files(table: ImageTable, dataset: Dataset) -> None:
+    """Raise DataError if more files are missing than the dataset skips."""
+    check_bad_images(table, stat_files(table).errors, dataset, None)
+
+
+def check_bad_images(
+    table: ImageTable, bad: Mapping[int, str], dataset: Dataset, bad_images_csv: Path | None
+) -> None:
+    """List bad images in a file; raise DataError if they are more than the dataset skips.
+
+    `bad` maps positions in the table to reasons.
+    """
+    if not bad:
+        return
+    paths, limit = table.frame["path"], dataset.bad_images_at_most
+    rows = [(paths.iat[index], reason, table.line(index)) for index, reason in bad.items()]
+    if bad_images_csv:
+        pd.DataFrame(rows, columns=["path", "reason", "row"]).to_csv(bad_images_csv, index=False)
+    skip = dataset.on_bad_image == "skip"
+    if skip and len(bad) / len(table) <= limit:
+        return
+    path, reason, line = rows[0]
+    cannot = "are missing" if set(bad.values()) == {"missing"} else "cannot be read"
+    message = f"{len(bad)} of {len(table)} images {cannot}; first: {path} ({reason})"
+    if skip:
+        message = f"{message}; dataset.bad_images_at_most is {limit:g}"
+    hint = "fix them, or let dataset.exclude name a CSV of path,reason"
+    if bad_images_csv:
+        hint = f"fix them, or leave them out: --set dataset.exclude={_short(bad_images_csv)}"
+    if len(bad) == len(table) and table.root is not None:
+        hint = f"is {table.root} the folder of images?"
+    raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))
+
+
+def check_copies(
+    table: ImageTable,
+    hashes: Hashes,
+    splits: Mapping[str, Array],
+    copies_csv: Path,
+    *,
+    allowed: bool = False,
+) -> None:
+    """Look for images with the same content in more than one split, and list them in a file.
+
+    Raises DataError; with `allowed` this is a warning in the log.
+    """
+    rows, names = _find_copies(hashes, splits)
+    if not len(rows):
+        return
+    paths = table.frame["path"].to_numpy(object)[rows]
+    digests = list(hashes.take(rows))
+    pd.DataFrame({"path": paths, "split": names, "sha256": digests}).to_csv(copies_csv, index=False)
+    second = next(i for i, name in enumerate(names) if name != names[0])
+    count = len(set(digests))
+    noun = "image is" if count == 1 else "images are"
+    message = (
+        f"{count} {noun} in more than one split; first: {paths[0]} ({names[0]}) "
+        f"and {paths[second]} ({names[second]})"
+    )
+    hint = f"leave out the copies that {_short(copies_csv)} lists, "
+    hint += 'or allow = ["copies-across-splits"]'
+    problem = Problem("copies-across-splits", message, hint)
+    problem = problem.at(table.source, table.line(int(rows[second])))
+    if not allowed:
+        raise DataError(problem)
+    _log.warning("%s", replace(problem, severity="warning", hint=f"see {_short(copies_csv)}"))
+
+
+def _find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return rows whose content is in more than one split, and their splits.
+
+    Copies are next to each other, in the order of the splits and of the table.
+    """
+    names = np.array(list(splits), dtype=object)
+    rows = np.concatenate(list(splits.values()))
+    split = np.repeat(np.arange(len(splits)), [len(positions) for positions in splits.values()])
+    is_known = hashes.raw[rows] != b""
+    rows, split = rows[is_known], split[is_known]
+    _, content = np.unique(hashes.raw[rows], return_inverse=True)
+    in_split = np.unique(content * len(splits) + split) // len(splits)  # one per content and split
+    is_copy = np.bincount(in_split, minlength=1)[content] > 1
+    rows, split, content = rows[is_copy], split[is_copy], content[is_copy]
+    order = np.lexsort((rows, split, content))
+    return rows[order], names[split[order]]
+
+
+def _short(file: Path) -> str:
+    """Return a path that leaves room in a message: relative, or its last two parts."""
+    if file.is_relative_to(Path.cwd()):
+        return str(file.relative_to(Path.cwd()))
+    return str(Path("...", *file.parts[-2:]))
