@@ -1,4 +1,4 @@
-"""Say what somebody should know of a run while it goes on: into a file, and to a webhook."""
+"""Write events of a run that need attention into a file, and post them to a webhook."""
 
 from __future__ import annotations
 
@@ -28,79 +28,79 @@ Event = Literal[
 
 
 class Alerts(Observer):
-    """Tell what is worth knowing of a run while it goes on.
+    """Report events of a run that need attention.
 
-    Each event is a line of alerts.jsonl in the run's directory and, with a `url`, is posted there
-    as JSON of the same keys: time, run, event, epoch, text. A webhook that fails is noted in the
-    file; the run goes on.
+    Each event is a line of alerts.jsonl in the run directory, and is posted to `url` as JSON with
+    the same keys: time, run, event, epoch, text. If the webhook fails, that is noted in the file,
+    and the run continues.
     """
 
     name = "alerts"
 
     events: tuple[Event, ...] = get_args(Event)
-    """What to tell; everything, if left out."""
+    """Events to report; by default all."""
     patience: NonNegativeInt = 5
-    """Epochs without a better monitored figure that make `no-progress`; 0: never."""
+    """Number of epochs without improvement after which `no-progress` is reported; 0: never."""
     drop: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """The rate fell when it is at most this share of what it was an epoch before."""
+    """`rate-fell` means: the learning rate is at most this fraction of that of the last epoch."""
     url: Annotated[str, Field(pattern=r"^(https?://\S+|\$\w+)?$")] = ""
-    """Where to post, http:// or https://, or `$NAME`: the variable that holds a secret one."""
+    """URL to post to, http:// or https://, or `$NAME`: an environment variable with the URL."""
     timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
-    """Seconds that a run waits for the webhook."""
+    """Number of seconds to wait for the webhook."""
 
     def build(self, run: RunInfo) -> object:
-        """Return what watches."""
-        return _Watcher(self, run)
+        """Return an object that reports events."""
+        return _Reporter(self, run)
 
 
-class _Watcher:
-    """Turn what happens into events."""
+class _Reporter:
+    """Turn epochs and results into events."""
 
     def __init__(self, settings: Alerts, run: RunInfo) -> None:
         self._settings, self._run = settings, run
         self._epoch, self._idle = 0, 0
         self._rate = math.nan
-        self._odd: set[str] = set()
+        self._nonfinite: set[str] = set()
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
         self._epoch = epoch.number
-        self._watch_progress(epoch)
-        self._watch_figures(epoch)
+        self._check_progress(epoch)
+        self._check_finite(epoch)
         if epoch.lr <= self._settings.drop * self._rate < self._rate:
-            self._tell("rate-fell", f"the learning rate fell from {self._rate:g} to {epoch.lr:g}")
+            self._report("rate-fell", f"the learning rate fell from {self._rate:g} to {epoch.lr:g}")
         self._rate = epoch.lr
 
     @hookimpl
     def sightx_run_finished(self, result: dict[str, Any]) -> None:
         status = str(result["status"])
         reason = result.get("error") or result.get("reason")
-        self._tell(status, f"{status}: {reason}" if reason else status)
+        self._report(status, f"{status}: {reason}" if reason else status)
 
-    def _watch_progress(self, epoch: Epoch) -> None:
+    def _check_progress(self, epoch: Epoch) -> None:
         self._idle = 0 if epoch.is_best else self._idle + 1
         if self._idle and self._idle == self._settings.patience:
-            self._tell("no-progress", f"{epoch.monitor} is no better since {self._idle} epochs")
+            self._report("no-progress", f"{epoch.monitor} has not improved for {self._idle} epochs")
 
-    def _watch_figures(self, epoch: Epoch) -> None:
-        """Tell of figures that are newly not finite; some metrics may be, losses never."""
-        odd = {
+    def _check_finite(self, epoch: Epoch) -> None:
+        """Report losses and the monitored metric when they become NaN or infinite."""
+        nonfinite = {
             name
             for name, value in epoch.metrics.items()
             if (name == epoch.monitor or name.endswith("/loss")) and not math.isfinite(value)
         }
-        if new := sorted(odd - self._odd):
-            self._tell("not-finite", f"not a finite number: {', '.join(new)}")
-        self._odd = odd
+        if new := sorted(nonfinite - self._nonfinite):
+            self._report("not-finite", f"not a finite number: {', '.join(new)}")
+        self._nonfinite = nonfinite
 
-    def _tell(self, event: str, text: str) -> None:
-        """Write a line, and post it."""
+    def _report(self, event: str, text: str) -> None:
+        """Write an event into the file, and post it."""
         if event not in self._settings.events:
             return
         record = self._record(event, text)
         self._run.log(_FILE, record + "\n")
-        if self._settings.url and (fault := self._post(record)):
-            self._run.log(_FILE, self._record("webhook-failed", fault) + "\n")
+        if self._settings.url and (error := self._post(record)):
+            self._run.log(_FILE, self._record("webhook-failed", error) + "\n")
 
     def _record(self, event: str, text: str) -> str:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -108,27 +108,28 @@ class _Watcher:
         return json.dumps({**record, "text": f"{self._run.id}: {text}"})
 
     def _post(self, record: str) -> str:
-        """Post a record and return what went wrong, if anything.
+        """Post a record; return an error message, or "".
 
-        On a thread that may be left behind: urllib's timeout is none for names and slow answers.
+        A thread does it and may be abandoned, because urllib's timeout covers neither name lookups
+        nor slow responses.
         """
-        faults = [f"no answer in {self._settings.timeout:g} s"]
+        errors = [f"no answer in {self._settings.timeout:g} s"]
 
         def work() -> None:
-            faults[:] = _post(self._settings.url, record, self._settings.timeout)
+            errors[:] = _post(self._settings.url, record, self._settings.timeout)
 
         thread = Thread(target=work, daemon=True)
         thread.start()
         thread.join(self._settings.timeout)
-        return "".join(faults)
+        return "".join(errors)
 
 
 def _post(url: str, record: str, timeout: float) -> list[str]:
-    """Post a record and return what went wrong; the URL, which may be a secret, is never in it."""
+    """Post a record; return error messages, which never contain the URL: it may be a secret."""
     if url.startswith("$"):
         name, url = url, os.environ.get(url[1:], "")
         if not _URL.fullmatch(url):
-            return [f"the variable {name} holds no URL"]
+            return [f"the variable {name} has no URL"]
     headers = {"Content-Type": "application/json", "User-Agent": "sightx-alerts"}
     try:
         request = Request(url, record.encode(), headers)  # noqa: S310 - http and https only
@@ -142,5 +143,5 @@ def _post(url: str, record: str, timeout: float) -> list[str]:
 
 @hookimpl
 def sightx_components() -> list[type[Component]]:
-    """Return what this plugin brings."""
+    """Return the components of this plugin."""
     return [Alerts]

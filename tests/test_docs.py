@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
 import inspect
 import logging
 import re
@@ -22,6 +24,7 @@ from sightx.cli.main import main
 from sightx.registry import hooks, loading, project
 from sightx.registry.kinds import KINDS
 from sightx.runner.observers import RunHooks
+from sightx.testing import check
 
 ROOT = Path(__file__).parents[1]
 GUIDE, KIND_PAGE = ROOT / "docs" / "plugins.md", ROOT / "docs" / "kinds.md"
@@ -125,7 +128,7 @@ def test_the_guides_plugins_load_and_its_check_finds(guided: Path) -> None:
     large = sightx.load(guided / "specs" / "tiny.toml", ["preprocess.resize.size=300"])
     assert list(check.find(small)) == []
     ((path, message, hint),) = check.find(large)
-    assert (path, message) == ("model.use", "sees little of 300 pixels")
+    assert (path, message) == ("model.use", "is too small for images of 300 pixels")
     assert hint
 
 
@@ -138,11 +141,18 @@ def test_the_guides_tests_pass(guided: Path, monkeypatch: pytest.MonkeyPatch) ->
         test()
 
 
-def test_the_guides_package_enters_as_it_says(guided: Path) -> None:
+def test_the_guides_package_passes_its_contract(
+    guided: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import tomllib
 
-    said = tomllib.loads((guided / "sightx-tiny" / "pyproject.toml").read_text())
-    assert list(said["project"]["entry-points"]) == [loading.ENTRY_POINT_GROUP]
+    metadata = tomllib.loads((guided / "sightx-tiny" / "pyproject.toml").read_text())
+    ((group, points),) = metadata["project"]["entry-points"].items()
+    assert group == loading.ENTRY_POINT_GROUP
+    monkeypatch.syspath_prepend(guided / "sightx-tiny" / "src")
+    module = importlib.import_module(points["tiny-net"])
+    (component,) = module.sightx_components()
+    check(component)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -173,6 +183,34 @@ def test_every_kind_has_its_section_with_its_methods() -> None:
         assert methods(stub) == methods(cls), cls.__name__
 
 
+def record_fields(record: Any) -> list[str]:
+    """Return the names of a record's public fields; of a protocol, its members."""
+    if dataclasses.is_dataclass(record):
+        return [field.name for field in dataclasses.fields(record)]
+    named = getattr(record, "_fields", None) or getattr(record, "model_fields", None)
+    return list(named or [name for name in vars(record) if not name.startswith("_")])
+
+
+def is_record(value: Any) -> bool:
+    return (
+        dataclasses.is_dataclass(value)
+        or hasattr(value, "_fields")
+        or value in (sightx.plugin.ParamGroup, sightx.plugin.RunInfo)
+    )
+
+
+def test_every_record_has_its_section_with_its_fields() -> None:
+    text = KIND_PAGE.read_text()
+    sections = dict(re.findall(r"^#### (\w+)\n(.*?)(?=^#### |\Z)", text, re.DOTALL | re.MULTILINE))
+    documented = {
+        name: re.findall(r"`(\w+)`", " ".join(re.findall(r"^- (`.*?):", section, re.MULTILINE)))
+        for name, section in sections.items()
+    }
+    exported = {name: getattr(sightx.plugin, name) for name in sightx.plugin.__all__}
+    records = {name: value for name, value in exported.items() if is_record(value)}
+    assert documented == {name: record_fields(value) for name, value in records.items()}
+
+
 def test_every_kind_is_named_in_the_guide() -> None:
     text = GUIDE.read_text()
     assert [cls.kind for cls in KINDS if cls.kind not in text] == []
@@ -196,7 +234,9 @@ def test_links_and_files_that_are_mentioned_exist(page: Path) -> None:
         assert (ROOT / path).exists(), path
     if page in PAGES:
         for name in re.findall(r"`sightx\.(\w+)`", text):
-            assert name in sightx.__all__ or name == "testing", name
+            assert name in sightx.__all__ or name in ("plugin", "testing"), name
+        for name in re.findall(r"`sightx\.plugin\.(\w+)", text):
+            assert name in sightx.plugin.__all__, name
 
 
 def test_readme_and_contributing_lead_to_the_guide() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from inspect import unwrap
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -22,8 +22,18 @@ _WRAPPED = ("add_param_group", "state_dict", "load_state_dict")
 class _TorchOptimizer(Optimizer):
     """An optimizer whose fields, except `group`, are the arguments of torch's class."""
 
-    def _torch_arguments(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"group"})
+    torch_name: ClassVar[str]  # The class in torch.optim.
+    has_fused: ClassVar[bool] = True  # Whether torch has kernels that update all weights at once.
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return torch's optimizer, with fused kernels if all weights are on such devices."""
+        import torch
+
+        arguments = self.model_dump(exclude={"group"})
+        if self.has_fused:
+            weights = [weight for group in groups for weight in group["params"]]
+            arguments["fused"] = all(weight.device.type in _FUSED_DEVICES for weight in weights)
+        return _without_compiler(getattr(torch.optim, self.torch_name))(groups, **arguments)
 
 
 @cache
@@ -43,15 +53,11 @@ def _without_compiler(
     return type(optimizer.__name__, (optimizer,), body | methods)
 
 
-def _can_fuse(groups: list[dict[str, Any]]) -> bool:
-    """Return whether torch has fused kernels for the devices of all weights."""
-    return all(p.device.type in _FUSED_DEVICES for group in groups for p in group["params"])
-
-
 class Sgd(_TorchOptimizer):
     """Stochastic gradient descent, optionally with momentum."""
 
     name = "sgd"
+    torch_name = "SGD"
     capturable = True
 
     lr: PositiveFloat = 1e-2
@@ -71,14 +77,6 @@ class Sgd(_TorchOptimizer):
             raise ValueError("nesterov needs momentum above 0 and dampening 0")
         return self
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return torch's SGD."""
-        import torch
-
-        return _without_compiler(torch.optim.SGD)(
-            groups, **self._torch_arguments(), fused=_can_fuse(groups)
-        )
-
 
 class Adam(_TorchOptimizer):
     """Adam: steps scaled by running averages of the gradient and of its square.
@@ -87,6 +85,7 @@ class Adam(_TorchOptimizer):
     """
 
     name = "adam"
+    torch_name = "Adam"
     capturable = True
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
@@ -98,14 +97,6 @@ class Adam(_TorchOptimizer):
     amsgrad: bool = False
     """Use the largest mean square so far (AMSGrad)."""
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return torch's Adam."""
-        import torch
-
-        return _without_compiler(torch.optim.Adam)(
-            groups, **self._torch_arguments(), fused=_can_fuse(groups)
-        )
-
 
 class AdamW(Adam):
     """Adam with decoupled weight decay.
@@ -114,17 +105,10 @@ class AdamW(Adam):
     """
 
     name = "adamw"
+    torch_name = "AdamW"
 
     weight_decay: NonNegativeFloat = 0.01
     """Each step subtracts learning rate x weight_decay x weight from each weight."""
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return torch's AdamW."""
-        import torch
-
-        return _without_compiler(torch.optim.AdamW)(
-            groups, **self._torch_arguments(), fused=_can_fuse(groups)
-        )
 
 
 class RmsProp(_TorchOptimizer):
@@ -134,6 +118,8 @@ class RmsProp(_TorchOptimizer):
     """
 
     name = "rmsprop"
+    torch_name = "RMSprop"
+    has_fused = False
 
     alpha: Decay = 0.99
     """Decay rate of the running average of the squared gradient."""
@@ -145,9 +131,3 @@ class RmsProp(_TorchOptimizer):
     """Momentum factor, from 0 to below 1."""
     centered: bool = False
     """Scale steps by the variance of the gradient instead of its mean square."""
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return torch's RMSprop."""
-        import torch
-
-        return _without_compiler(torch.optim.RMSprop)(groups, **self._torch_arguments())

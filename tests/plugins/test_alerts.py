@@ -119,7 +119,7 @@ def test_a_real_run_posts_what_it_writes(spec: Path, project: Path, server: Serv
     first = written(run)[0]
     assert list(first) == ["time", "run", "event", "epoch", "text"]
     assert first["run"] == run.id
-    assert first["text"] == f"{run.id}: validation/accuracy is no better since 1 epochs"
+    assert first["text"] == f"{run.id}: validation/accuracy has not improved for 1 epochs"
     assert abs(datetime.fromisoformat(first["time"]).timestamp() - time.time()) < 60
 
 
@@ -196,7 +196,7 @@ def test_a_variable_without_a_url_is_noted(watched, monkeypatch, value: str | No
     run, observers = watched(url="$SX_TEST_HOOK")
     end(observers, run, status="finished")
     assert [record["event"] for record in written(run)] == ["finished", "webhook-failed"]
-    assert written(run)[1]["text"] == "run: the variable $SX_TEST_HOOK holds no URL"
+    assert written(run)[1]["text"] == "run: the variable $SX_TEST_HOOK has no URL"
 
 
 def test_an_error_of_the_server_is_noted_each_time_and_hurts_nothing(

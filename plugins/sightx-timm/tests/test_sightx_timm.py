@@ -66,9 +66,9 @@ def test_what_a_network_does_not_take_is_a_value_error() -> None:
 @pytest.mark.parametrize(
     ("arch", "message", "hint"),
     [
-        ("resnet81", "'resnet81' is no network of timm", "did you mean resnet18"),
-        ("zzz", "'zzz' is no network", "resnet18 is one"),
-        ("hf-hub:timm/resnet18", "is no network", ""),
+        ("resnet81", "'resnet81' is not a network of timm", "did you mean resnet18"),
+        ("zzz", "'zzz' is not a network", "resnet18 is one"),
+        ("hf-hub:timm/resnet18", "is not a network", ""),
         ("resnet18.nope", "has a tag that timm", "known: resnet18.a1_in1k"),
     ],
 )
@@ -136,20 +136,20 @@ def test_weights_that_cannot_be_had_are_one_line(tmp_path, monkeypatch) -> None:
 
 def test_a_network_without_published_weights_says_so() -> None:
     model = TimmModel(arch="vgg_tiny_nope", weights="pretrained")
-    with pytest.raises(SpecError, match="is no network"):
+    with pytest.raises(SpecError, match="is not a network"):
         model.normalization()
     bare = next(
         name for name in timm.list_models("resnet*") if not timm.list_pretrained(f"{name}*")
     )
     model = TimmModel(arch=bare, weights="pretrained")
-    with pytest.raises(SpecError, match="knows no weights"):
+    with pytest.raises(SpecError, match="has no weights"):
         model.initialise(torch.nn.Identity())
 
 
 def test_weights_go_by_names_that_exist() -> None:
     for weights in ("none", "pretrained", "run:last", "a.safetensors", "a.pt"):
         assert TimmModel(arch=SMALL, weights=weights).weights == weights
-    with pytest.raises(ValidationError, match="'imagenet' is none of none, pretrained"):
+    with pytest.raises(ValidationError, match="'imagenet' must be none, pretrained"):
         TimmModel(arch=SMALL, weights="imagenet")
 
 

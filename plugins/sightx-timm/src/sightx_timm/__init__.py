@@ -1,4 +1,4 @@
-"""Every image network of timm as one component of SightX."""
+"""All image networks of timm as one SightX component."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sightx.plugin import (
     Problem,
     ResourceError,
     SpecError,
+    Statistics,
     did_you_mean,
     hookimpl,
 )
@@ -20,8 +21,8 @@ from sightx.plugin import (
 if TYPE_CHECKING:
     from torch import nn
 
-_FILES = (".safetensors", ".pt", ".pth")
-_OPTIONS = "sightx_options"  # the network's attribute with what it was built from
+_SUFFIXES = (".safetensors", ".pt", ".pth")
+_OPTIONS = "sightx_options"  # Attribute of a network with the arguments it was built with.
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -29,33 +30,33 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class TimmModel(Model):
     """Any image network of timm.
 
-    (B, C, H, W) leads to (B, outputs); names of parts and weights are timm's.
+    It maps images (B, C, H, W) to (B, outputs). Names of parts and weights are timm's.
     """
 
     name = "timm"
 
     arch: str
-    """The name in timm, with the tag of its weights or without: resnet18.a1_in1k, resnet18."""
+    """Name in timm, with or without the tag of its weights: resnet18.a1_in1k or resnet18."""
     drop_rate: Rate = 0.0
-    """The share of inputs that dropout before the last layer lets go."""
+    """Dropout rate before the last layer."""
     drop_path_rate: Rate = 0.0
-    """The share of samples that the deepest residual branch skips; 0 for networks without."""
+    """Stochastic depth rate of the deepest residual block; 0 for networks without it."""
 
     @field_validator("weights")
     @classmethod
-    def _known(cls, weights: str) -> str:
+    def _check_weights(cls, weights: str) -> str:
         if weights in ("none", "pretrained") or weights.startswith("run:"):
             return weights
-        if weights.endswith(_FILES):
+        if weights.endswith(_SUFFIXES):
             return weights
-        raise ValueError(
-            f"{weights!r} is none of none, pretrained, a {'/'.join(_FILES)} path, run:ID"
-        )
+        choices = f"none, pretrained, a {'/'.join(_SUFFIXES)} path, run:ID"
+        raise ValueError(f"{weights!r} must be {choices}")
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        """Return the network with fresh weights.
+        """Return the network with random weights.
 
-        Raises SpecError for an unknown name, ValueError for what the network does not take.
+        Raise SpecError for an unknown name, and ValueError for settings that the network does not
+        support.
         """
         options: dict[str, Any] = {"num_classes": outputs, "in_chans": channels}
         if self._published().fixed_input_size:
@@ -65,41 +66,41 @@ class TimmModel(Model):
         try:
             network: nn.Module = _timm().create_model(self.arch, pretrained=False, **options)
         except (AssertionError, TypeError, ValueError) as error:
-            said = " ".join(str(error).split())
-            raise ValueError(f"{self.arch}: {said}") from error
+            line = " ".join(str(error).split())
+            raise ValueError(f"{self.arch}: {line}") from error
         setattr(network, _OPTIONS, options)
         return network
 
     def initialise(self, module: nn.Module) -> None:
-        """Load the published weights; the last layer stays fresh where its width differs."""
+        """Load the published weights; the last layer stays random if its width differs."""
         if self.weights != "pretrained":
             return super().initialise(module)
         if not self._published().has_weights:
-            message = f"timm knows no weights of {self.arch}"
+            message = f"timm has no weights of {self.arch}"
             raise SpecError(Problem("no-weights", message, _tags(self.arch), "model.weights"))
         try:
             options = getattr(module, _OPTIONS)
             donor = _timm().create_model(self.arch, pretrained=True, **options)
-        except Exception as error:  # each of timm's sources fails in ways of its own
+        except Exception as error:  # Each of timm's sources raises other exceptions.
             message = f"cannot get the weights of {self.arch}: {type(error).__name__}: {error}"
-            hint = 'let model.weights be a "path.safetensors" or "none"'
+            hint = 'set model.weights to a "path.safetensors" or "none"'
             problem = Problem("weights-unavailable", message, hint, "model.weights")
             raise ResourceError(problem) from error
         module.load_state_dict(donor.state_dict())
         return None
 
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the mean and deviation that the published weights were trained with."""
+    def normalization(self) -> Statistics:
+        """Return the mean and standard deviation that the published weights expect."""
         published = self._published()
         return tuple(published.mean), tuple(published.std)
 
     def _published(self) -> Any:
-        """Return what timm says of the name and its tag, without a connection."""
+        """Return timm's configuration of the name and its tag, without a connection."""
         timm = _timm()
         arch = self.arch.partition(".")[0]
         if not timm.is_model(arch):
             hint = did_you_mean(arch, timm.list_models(), 3) or "resnet18 is one"
-            message = f"{self.arch!r} is no network of timm {timm.__version__}"
+            message = f"{self.arch!r} is not a network of timm {timm.__version__}"
             raise SpecError(Problem("unknown-arch", message, hint, "model.arch"))
         try:
             return timm.get_pretrained_cfg(self.arch)
@@ -110,7 +111,7 @@ class TimmModel(Model):
 
 
 def _tags(arch: str) -> str:
-    """Return a hint: the names with tags for which timm knows weights."""
+    """Return a hint: names with tags for which timm has weights."""
     names = _timm().list_pretrained(arch.partition(".")[0])
     return f"known: {', '.join(names[:8])}" if names else ""
 
@@ -125,5 +126,5 @@ def _timm() -> Any:
 
 @hookimpl
 def sightx_components() -> list[type[Component]]:
-    """Return what this plugin brings."""
+    """Return the components of this plugin."""
     return [TimmModel]
