@@ -4,7 +4,7 @@ In a tutorial, a fenced block whose info string has a second word is a file to w
 
     ```python photos.py
 
-A block with the info string `console` is a session: lines that begin with `$ ` are commands, and the
+A block with the info string `console` is a session: lines that begin with `$ ` are commands, the
 lines below each are its output. `...` in the output stands for anything, also over several lines.
 `SIGHTX_REGENERATE=1` prints the real sessions into pytest's output, to be pasted. `pip install` is
 replaced by a script that leaves what an editable install leaves, so that nothing is installed into
