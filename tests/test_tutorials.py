@@ -130,3 +130,10 @@ def test_a_tutorial_does_what_it_shows(page: Path, tmp_path: Path) -> None:
                 elif not pattern(shown).fullmatch(printed):
                     wrong.append(f"{page.name}:{block.line}: $ {command}\n{printed}")
     assert wrong == []
+
+
+def test_the_first_tutorial_has_twelve_steps() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    assert [int(number) for number in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)] == [
+        *range(1, 13)
+    ]
