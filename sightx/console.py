@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sightx.data.cache.store import CacheEntry
     from sightx.data.dataset import CacheReport
     from sightx.data.preprocess import ProgressCallback
-    from sightx.export.delivery import ExportReport
+    from sightx.export.dataset_folder import ExportReport
     from sightx.inference.predictor import Prediction
     from sightx.runs.directory import Run
 

@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
     from sightx.export.pack import table_from_pack
-    from sightx.export.shard_reader import table_from_shards
+    from sightx.export.shards import table_from_shards
     from sightx.io.files import file_reader
     from sightx.io.locks import file_lock
     from sightx.records.events import Epoch, Step, ValidationBatch
@@ -107,7 +107,7 @@ _LAZY = {
     "seed_of": "sightx.seeds",
     "table_from_csv": "sightx.data.csv_labels",
     "table_from_pack": "sightx.export.pack",
-    "table_from_shards": "sightx.export.shard_reader",
+    "table_from_shards": "sightx.export.shards",
     "table_from_torch": "sightx.data.torch_adapter",
     "to_device": "sightx.data.loader.augment",
 }

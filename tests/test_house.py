@@ -57,7 +57,6 @@ TESTED_ELSEWHERE = {
     "distributed/failures.py": "runner/test_processes.py",
     "distributed/launch.py": "runner/test_processes.py",
     "distributed/rendezvous.py": "runner/test_processes.py",
-    "export/packing.py": "builtin/datasets/test_packed.py",
     "records/events.py": "training/test_trainer.py",
     "records/run.py": "runner/test_observers.py",
     "runs/environment.py": "runner/test_api.py",

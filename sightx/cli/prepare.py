@@ -49,7 +49,8 @@ def command(
     import sightx
     from sightx import console
     from sightx.data.dataset import warm_cache
-    from sightx.export import packing, shard_writer
+    from sightx.export.pack import write_pack
+    from sightx.export.shards import write_shards
 
     if pack and shards:
         raise click.UsageError("give --pack or --shards, not both")
@@ -58,9 +59,9 @@ def command(
         if not (folder := pack or shards):
             report = warm_cache(experiment, faults, progress)
         elif pack:
-            export = packing.write_pack(experiment, pack, faults, progress=progress)
+            export = write_pack(experiment, pack, faults, progress=progress)
         else:
-            export = shard_writer.write_shards(
+            export = write_shards(
                 experiment, folder, faults, shard_size=shard_size, progress=progress
             )
     if quiet:

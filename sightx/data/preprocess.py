@@ -6,10 +6,10 @@ import hashlib
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total)."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _TRACEBACK_HINT = "error.log has the traceback, --debug shows it"
 _TASK_BYTES = 250_000  # of rows that a thread makes per task, because handing over costs time too
@@ -173,19 +176,15 @@ class Preprocessor:
         """
         _, height, width = output_shape(self.chain, self.table.shape)
         task_size = max(1, min(16, _TASK_BYTES // (3 * height * width)))
-        tasks: deque[Future[list[PreprocessedImage]]] = deque()
+        starts = range(0, len(indices), task_size)
+        blocks = (indices[start : start + task_size].tolist() for start in starts)
         with decode_pool(threads) as pool:
-            try:
-                for start in range(0, len(indices), task_size):
-                    block = indices[start : start + task_size].tolist()
-                    tasks.append(pool.submit(lambda block: list(map(self.process, block)), block))
-                    if len(tasks) >= 3 * (threads or system.cpu_count()):
-                        yield from tasks.popleft().result()
-                while tasks:
-                    yield from tasks.popleft().result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            ahead = 3 * (threads or system.cpu_count())
+            for images in map_in_order(pool, self._process_block, blocks, ahead):
+                yield from images
+
+    def _process_block(self, indices: list[int]) -> list[PreprocessedImage]:
+        return [self.process(index) for index in indices]
 
     def _hash(self, index: int, image: EncodedOrPixels) -> bytes:
         """Return the hash of an image's content, which must be the one that its dataset knows."""
@@ -200,6 +199,26 @@ def content_hash(image: EncodedOrPixels) -> bytes:
     if isinstance(image, bytes):
         return hashlib.sha256(image).digest()
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+
+def map_in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    ahead: int,
+) -> Generator[_Result, None, None]:
+    """Yield the results of a function in the order of its items; at most `ahead` are in work."""
+    futures = deque[Future[_Result]]()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) >= ahead:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def decode_pool(threads: int = 0) -> ThreadPoolExecutor:

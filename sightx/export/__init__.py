@@ -1,1 +1,1 @@
-"""Write and read datasets made by SightX: packs and shards."""
+"""Write and read exported datasets: packs of preprocessed pixels, and tar shards of images."""

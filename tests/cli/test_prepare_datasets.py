@@ -59,4 +59,4 @@ def test_a_pack_has_no_images_to_write(spec, sightx, tmp_path):
     assert sightx("prepare", str(spec), "--pack", str(tmp_path / "p"), "--quiet")[0] == 0
     packed = str(tmp_path / "p" / "spec.toml")
     code, _, err = sightx("prepare", packed, "--shards", str(tmp_path / "s"))
-    assert (code, "dataset.use: the dataset holds prepared pixels" in err) == (2, True)
+    assert (code, "dataset.use: the dataset contains preprocessed pixels" in err) == (2, True)

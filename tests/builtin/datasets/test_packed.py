@@ -1,4 +1,4 @@
-"""The dataset `packed`: trained from, gone on from, and predicted with."""
+"""The dataset `packed`: training, further preprocessing, and prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 import sightx
 from sightx import DataError, PluginError, Predictor
 from sightx.builtin.datasets.packed import Packed
-from sightx.export import packing
+from sightx.export.pack import write_pack
 from sightx.plugin import Traits
 from sightx.runner.evaluate import evaluate
 from sightx.runs.compatibility import IncompatibleResumeError
@@ -71,12 +71,12 @@ def original(photographs, write_spec):
 
 @pytest.fixture
 def pack(original, tmp_path):
-    packing.write_pack(original, tmp_path / "pack", tmp_path / "bad")
+    write_pack(original, tmp_path / "pack", tmp_path / "bad")
     return tmp_path / "pack"
 
 
 def outcome(run):
-    """Return what must not depend on where images lie."""
+    """Return what must not depend on how images are stored."""
     times = [name for name in run.metrics if name.startswith(("seconds", "images", "data_wait"))]
     result = {key: value for key, value in run.result.items() if key != "seconds"}
     return (
@@ -91,7 +91,7 @@ def outcome(run):
 def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photographs, tmp_path):
     files = sorted(photographs.glob("*.jpg"))
     before = sightx.run(original, runs=tmp_path / "runs")
-    photographs.rename(tmp_path / "elsewhere")  # nobody needs them now
+    photographs.rename(tmp_path / "elsewhere")  # they are not needed any more
     experiment = sightx.load(pack / "spec.toml")
     assert experiment.preprocess == ()
     assert experiment.id != original.id
@@ -122,9 +122,9 @@ def test_the_pixels_are_those_of_the_chain(original, pack, photographs):
 
 
 @pytest.mark.parametrize("decode", ["scaled", "exact"])
-def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
+def test_a_chain_continues_that_of_the_pack(original, tmp_path, decode):
     origin = sightx.load(original.context.path, [f'dataset.decode="{decode}"'])
-    packing.write_pack(origin, tmp_path / "pack", tmp_path / "bad")
+    write_pack(origin, tmp_path / "pack", tmp_path / "bad")
     options = ['preprocess=[{ use = "grayscale", channels = 1 }, { use = "resize", size = 8 }]']
     further = sightx.load(tmp_path / "pack" / "spec.toml", options)
     run = sightx.run(further, runs=tmp_path / "runs")
@@ -142,11 +142,9 @@ def test_a_chain_goes_on_where_the_pack_ends(original, tmp_path, decode):
         assert list(found.probabilities.values()) == pytest.approx(row.tolist(), abs=1e-6)
 
 
-def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
+def test_a_pack_of_a_pack_has_the_whole_chain(pack, tmp_path):
     options = ['preprocess=[{ use = "grayscale", channels = 1 }]']
-    packing.write_pack(
-        sightx.load(pack / "spec.toml", options), tmp_path / "second", tmp_path / "bad"
-    )
+    write_pack(sightx.load(pack / "spec.toml", options), tmp_path / "second", tmp_path / "bad")
     first = sightx.load(pack / "spec.toml").dataset.table()
     second = sightx.load(tmp_path / "second" / "spec.toml").dataset.table()
     assert [step["preprocess"]["use"] for step in second.chain] == [
@@ -164,13 +162,13 @@ def test_a_pack_of_a_pack_knows_the_whole_chain(pack, tmp_path):
 @pytest.mark.parametrize(
     "change", ['dataset.decode="exact"', 'preprocess=[{use="resize", size=24}]']
 )
-def test_a_run_does_not_go_on_with_another_pack(original, pack, tmp_path, change):
+def test_a_run_does_not_resume_with_another_pack(original, pack, tmp_path, change):
     again = sightx.load(original.context.path)
     run = sightx.run(sightx.load(pack / "spec.toml", ["training.epochs=1"]), runs=tmp_path / "runs")
     longer = ["training.epochs=2"]
     for experiment in (again, sightx.load(original.context.path, [change])):
         shutil.rmtree(pack)
-        packing.write_pack(experiment, pack, tmp_path / "bad")
+        write_pack(experiment, pack, tmp_path / "bad")
         if experiment is again:  # the same chain again is the same pack
             sightx.resume(run, changes=longer)
     longer = ["training.epochs=3"]
@@ -188,7 +186,7 @@ def test_its_default_chain_is_empty(write_spec):
     assert experiment.dataset.traits() == Traits(shape=(3, 8, 8))
 
 
-def test_what_a_spec_must_say(pack):
+def test_a_spec_must_agree_with_the_pack(pack):
     classes = ("dark", "light")
     assert len(Packed(root=pack, groups=True, shape=(3, 24, 24)).table()) == 32
     for settings, path in (
@@ -202,19 +200,19 @@ def test_what_a_spec_must_say(pack):
 
 
 def test_a_missing_component_is_named_before_training(pack, tmp_path):
-    described = json.loads((pack / "pack.json").read_text())
-    step = described["chain"][0]
+    description = json.loads((pack / "pack.json").read_text())
+    step = description["chain"][0]
     step["preprocess"]["use"] = step["origin"]["name"] = "unheard-of"
     step["origin"] |= {"distribution": "fundi", "version": "3.1"}
-    (pack / "pack.json").write_text(json.dumps(described))
+    (pack / "pack.json").write_text(json.dumps(description))
     with pytest.raises(PluginError, match=r"unheard-of.*the run had it from fundi 3\.1"):
         sightx.run(sightx.load(pack / "spec.toml"), runs=tmp_path / "runs")
 
 
 def test_a_changed_component_is_a_warning_at_prediction(pack, tmp_path, caplog):
-    described = json.loads((pack / "pack.json").read_text())
-    described["chain"][1]["origin"]["revision"] = -1
-    (pack / "pack.json").write_text(json.dumps(described))
+    description = json.loads((pack / "pack.json").read_text())
+    description["chain"][1]["origin"]["revision"] = -1
+    (pack / "pack.json").write_text(json.dumps(description))
     run = sightx.run(sightx.load(pack / "spec.toml"), runs=tmp_path / "runs")
     with caplog.at_level(logging.WARNING):
         Predictor.load(run.directory, "cpu")

@@ -14,7 +14,8 @@ import pytest
 import sightx
 from sightx import DataError
 from sightx.builtin.datasets.shards import Shards
-from sightx.export import shard_reader, shard_writer
+from sightx.export import storage
+from sightx.export.shards import write_shards
 from sightx.plugin import Traits
 
 pytest.importorskip("aiohttp", reason="it comes with the extra shards")
@@ -23,7 +24,7 @@ CLASSES = ("dark", "light")
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serve files, and parts of them; do what the test says to some requests."""
+    """Serve files, and parts of them; refuse the requests that the test chooses."""
 
     protocol_version = "HTTP/1.1"
 
@@ -40,9 +41,9 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_error(404)
             return
         content, status = path.read_bytes(), 200
-        said = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if said and server.ranges:
-            start, end = map(int, said.groups())
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if match and server.ranges:
+            start, end = map(int, match.groups())
             content, status = content[start : end + 1], 206
         self.send_response(status)
         if status == 206:
@@ -52,7 +53,7 @@ class Handler(SimpleHTTPRequestHandler):
         try:
             self.wfile.write(content)
             server.sent += len(content)
-        except OSError:  # who cannot use all of it hangs up
+        except OSError:  # a client that cannot use all of it hangs up
             pass
 
     def log_message(self, *arguments):
@@ -62,9 +63,7 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def written(spec, tmp_path):
     """The images of `folders` in shards of at most 20,480 bytes."""
-    shard_writer.write_shards(
-        sightx.load(spec), tmp_path / "shards", tmp_path / "bad", shard_size=20_480
-    )
+    write_shards(sightx.load(spec), tmp_path / "shards", tmp_path / "bad", shard_size=20_480)
     return tmp_path / "shards"
 
 
@@ -89,36 +88,36 @@ def server(written):
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(shard_reader, "_PAUSES", (0.01, 0.01, 0.01))
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(storage, "_RETRY_PAUSES", (0.01, 0.01, 0.01))
 
 
 def opened(root, **settings):
     return Shards(root=str(root), classes=CLASSES, split=True, **settings).table()
 
 
-def test_traits_are_what_the_spec_says():
+def test_traits_are_the_settings():
     dataset = Shards(root="@nowhere", classes=CLASSES, groups=True, ordered=True, handed=True)
     assert dataset.traits() == Traits(CLASSES, True, has_groups=True, handed=True)
     assert Shards(root="@nowhere", split=True).traits() == Traits(has_split=True)
 
 
-def test_a_url_stays_one(write_spec, written, tmp_path):
-    rest = '\n[model]\nuse = "simplenet"\n'
+def test_a_url_stays_a_url(write_spec, written, tmp_path):
+    model = '\n[model]\nuse = "simplenet"\n'
     for root, found in {
         "https://a.org/b": "https://a.org/b",
         "s3://bucket/b": "s3://bucket/b",
         "shards": str(tmp_path / "shards"),
         "@gone/b": "@gone/b",
     }.items():
-        path = write_spec(f'name = "a"\n[dataset]\nuse = "shards"\nroot = "{root}"{rest}')
+        path = write_spec(f'name = "a"\n[dataset]\nuse = "shards"\nroot = "{root}"{model}')
         experiment = sightx.load(path)
         assert experiment.dataset.root == found
         other = sightx.load(path, ["dataset.root=elsewhere"])
-        assert other.id == experiment.id  # where a machine keeps data is no part of it
+        assert other.id == experiment.id  # where a machine keeps data is not a part of it
 
 
-def test_members_come_over_http_in_parts(spec, written, server):
+def test_images_are_read_over_http_in_parts(spec, written, server):
     original = sightx.load(spec).dataset.table()
     table = opened(server.url)
     assert table.frame["sha256"].tolist() == opened(written).frame["sha256"].tolist()
@@ -139,7 +138,7 @@ def test_forked_workers_read_over_http(spec, server):
     worker.join()
 
 
-def test_a_server_that_is_busy_is_asked_again(server):
+def test_a_busy_server_is_asked_again(server):
     table = opened(server.url)
     server.asked.clear()
     server.refuse = lambda name, times: 503 if times < 3 else 0
@@ -147,18 +146,18 @@ def test_a_server_that_is_busy_is_asked_again(server):
     assert server.asked == {"shard-000000.tar": 3}
 
 
-@pytest.mark.parametrize(("status", "times"), [(500, 4), (404, 1), (403, 1)])
-def test_a_server_that_gives_nothing_ends_it(server, status, times):
+@pytest.mark.parametrize(("status", "attempts"), [(500, 4), (404, 1), (403, 1)])
+def test_a_server_that_does_not_answer_is_an_error(server, status, attempts):
     table = opened(server.url)
     server.asked.clear()
     server.refuse = lambda name, times: status
     with pytest.raises(DataError, match=r"shard-000000.tar, 00000003 cannot be read") as caught:
         table.read(3)
     assert caught.value.problems[0].code == "unreachable"
-    assert server.asked == {"shard-000000.tar": times}
+    assert server.asked == {"shard-000000.tar": attempts}
 
 
-def test_a_server_without_parts_does_not_send_the_whole(written, server):
+def test_a_server_without_range_requests_is_refused(written, server):
     server.ranges = False
     table = opened(server.url)
     (written / "shard-000000.tar").write_bytes(bytes(50_000_000))
@@ -179,17 +178,17 @@ def test_no_shards_and_no_server(server, written):
 
 
 @pytest.mark.parametrize("name", ["shards.json", "index.csv"])
-def test_a_server_may_not_fill_the_memory(server, written, monkeypatch, name):
+def test_a_server_cannot_fill_the_memory(server, written, monkeypatch, name):
     limit = (written / name).stat().st_size
-    monkeypatch.setitem(shard_reader._LARGEST, name, limit)
+    monkeypatch.setitem(storage._URL_LIMITS, name, limit)
     assert len(opened(server.url)) == 48
-    monkeypatch.setitem(shard_reader._LARGEST, name, limit - 1)
+    monkeypatch.setitem(storage._URL_LIMITS, name, limit - 1)
     with pytest.raises(DataError, match=rf"{name} cannot be read: has more than"):
         opened(server.url)
     assert server.asked[name] == 2  # a file does not shrink
 
 
-def test_another_store_is_read_by_parts(spec, written):
+def test_an_object_store_is_read_in_parts(spec, written):
     from fsspec.implementations.memory import MemoryFileSystem
 
     store = MemoryFileSystem()
@@ -201,13 +200,13 @@ def test_another_store_is_read_by_parts(spec, written):
     store.rm("/bucket", recursive=True)
 
 
-def test_groups_stay_on_one_side(folders, write_spec, tmp_path):
+def test_groups_stay_in_one_split(folders, write_spec, tmp_path):
     paths = sorted(path.relative_to(folders).as_posix() for path in folders.rglob("*.png"))
     lines = [f"{path},{path.split('/')[1]},p{n // 3}" for n, path in enumerate(paths)]
     (folders / "labels.csv").write_text("\n".join(["image,label,group", *lines, ""]))
-    said = 'use = "csv"\nroot = "data"\ngroup = "group"\n[model]\nuse = "simplenet"\n'
-    before = sightx.load(write_spec(f'name = "grouped"\n[dataset]\n{said}'))
-    shard_writer.write_shards(before, tmp_path / "out", tmp_path / "bad")
+    settings = 'use = "csv"\nroot = "data"\ngroup = "group"\n[model]\nuse = "simplenet"\n'
+    before = sightx.load(write_spec(f'name = "grouped"\n[dataset]\n{settings}'))
+    write_shards(before, tmp_path / "out", tmp_path / "bad")
     after = sightx.load(tmp_path / "out" / "spec.toml")
     assert after.split.name == "grouped"
     frame = sightx.table(after).frame
@@ -217,7 +216,7 @@ def test_groups_stay_on_one_side(folders, write_spec, tmp_path):
 
 
 def outcome(run):
-    """Return what must not depend on where images lie."""
+    """Return what must not depend on how images are stored."""
     weights = (run.checkpoint() / "model.safetensors").read_bytes()
     keys = [key for key in run.result if key not in ("seconds",)]
     times = [name for name in run.metrics if name.startswith(("seconds", "images", "data_wait"))]
@@ -230,19 +229,19 @@ def outcome(run):
     )
 
 
-@pytest.mark.parametrize("store", ["auto", "off"])
-def test_training_is_the_same_as_from_the_folder(spec, written, server, tmp_path, store):
-    options = [f'execution.cache="{store}"', 'execution.device="cpu"']
+@pytest.mark.parametrize("cache", ["auto", "off"])
+def test_training_is_the_same_as_from_the_folder(spec, written, server, tmp_path, cache):
+    options = [f'execution.cache="{cache}"', 'execution.device="cpu"']
     folder = sightx.run(sightx.load(spec, options), runs=tmp_path / "a")
     disk = sightx.run(sightx.load(written / "spec.toml", options), runs=tmp_path / "b")
     assert outcome(disk) == outcome(folder)
-    if store == "off":
-        far = sightx.load(written / "spec.toml", [*options, f'dataset.root="{server.url}"'])
-        assert outcome(sightx.run(far, runs=tmp_path / "c")) == outcome(folder)
-        assert sum(server.asked.values()) > 48 * 2  # two epochs, and nothing kept between
+    if cache == "off":
+        remote = sightx.load(written / "spec.toml", [*options, f'dataset.root="{server.url}"'])
+        assert outcome(sightx.run(remote, runs=tmp_path / "c")) == outcome(folder)
+        assert sum(server.asked.values()) > 48 * 2  # two epochs without a cache
 
 
-def test_a_run_goes_on_as_if_it_had_never_stopped(written, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(written, tmp_path):
     options = ['execution.device="cpu"', 'checkpoint=[{ use = "last" }]']
     whole = sightx.run(sightx.load(written / "spec.toml", options), runs=tmp_path / "a")
     first = sightx.load(written / "spec.toml", [*options, "training.epochs=1"])
