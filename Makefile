@@ -34,7 +34,7 @@ bench: $(VENV)/ready
 
 # Files that are written by the code: after a change to a component or a check.
 generated: $(VENV)/ready
-	SIGHTX_REGENERATE=1 $(BIN)/python -m pytest -q tests/spec/test_schema.py -k committed
+	SIGHTX_REGENERATE=1 $(BIN)/python -m pytest -q tests/spec/test_json_schema.py -k committed
 	$(BIN)/python -m sightx.spec.error_codes > docs/codes.md
 
 format: $(VENV)/ready

@@ -80,8 +80,8 @@ def _radius(image: Tensor) -> float:
 
 def _part(edge: int, wanted: int, scale: float) -> tuple[int, int]:
     """Return how many central pixels of an edge to take, and how many they are scaled to."""
-    odd = edge % 2  # An odd edge stays odd, so that the centre does not move.
-    part = min(edge, max(2 - odd, 2 * round((wanted / scale - odd) / 2) + odd))
+    parity = edge % 2  # The parity stays the same, so that the centre does not move.
+    part = min(edge, max(2 - parity, 2 * round((wanted / scale - parity) / 2) + parity))
     return part, max(1, round(part * scale))
 
 

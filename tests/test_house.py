@@ -243,6 +243,36 @@ def test_what_need_not_be_heavy_is_not(tmp_path: Path, name: str) -> None:
     assert loaded(code, tmp_path) & unwanted == set()
 
 
+def compared_names(path: Path) -> Iterator[str]:
+    """Yield every comparison of a component's name with a constant, such as `x.use == "best"`."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            is_name = any(
+                isinstance(o, ast.Attribute) and o.attr in ("name", "use") for o in operands
+            )
+            if is_name and any(
+                isinstance(part, ast.Constant) for o in operands for part in ast.walk(o)
+            ):
+                yield f"{path}:{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("room", ["builtin/checks", "data", "evaluation", "inference", "runner",
+                                  "runs", "spec", "training"])  # fmt: skip
+def test_rules_look_at_traits_and_never_at_the_name_of_a_component(room: str) -> None:
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files
+    assert [line for path in files for line in compared_names(path)] == []
+
+
+def test_a_comparison_with_the_name_of_a_component_is_detected(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text('a.name == "best"\nb.c.use in ("x", "y")\na.name == b\na.kind == "c"\n')
+    assert [line.partition(": ")[2] for line in compared_names(path)] == [
+        "a.name == 'best'", "b.c.use in ('x', 'y')"
+    ]  # fmt: skip
+
+
 def test_every_module_has_a_test_that_mirrors_it() -> None:
     missing = {}
     for path in FILES:

@@ -72,7 +72,7 @@ def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) ->
     try:
         with redirect_stdout(sys.stderr):  # what it prints is not part of a command's output
             call_hook = _hook_caller(plugin.name, import_module())
-            if not plugin.is_builtin:  # changes of the built-ins are told by their revisions
+            if not plugin.is_builtin:  # the built-ins have revisions for that
                 plugin = replace(plugin, sha256=provenance.hash_at_import(plugin))
             components, checks = call_hook("sightx_components"), call_hook("sightx_checks")
     except KeyboardInterrupt:
@@ -92,8 +92,8 @@ def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) ->
 def _hook_caller(name: str, module: object) -> Callable[[str], list[Any]]:
     """Return a function that calls a hook of one plugin and returns all items that it provides.
 
-    Each plugin has a plugin manager of its own, so that one plugin's failure does not affect
-    another. Raises if hooks are misspelt or missing.
+    Each plugin has its own plugin manager, so that one plugin's failure does not affect another.
+    Raises if hooks are misspelt or missing.
     """
     manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
     manager.add_hookspecs(hooks.PluginHooks)

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from sightx.errors import Problem
 from sightx.registry.components import Component
-from sightx.registry.registry import Plugin, Registry
+from sightx.registry.registry import BUILTIN, Plugin, Registry
 
 Files = Mapping[str, Path]  # by relative path
 
@@ -57,7 +57,8 @@ def compared_keys(record: Mapping[str, Any]) -> tuple[str, ...]:
 
     For built-ins it is only the revision, which is raised whenever results change.
     """
-    return ("revision",) if record["plugin"] == "builtin" else ("revision", "version", "sha256")
+    is_builtin = record["module"].startswith(f"{BUILTIN}.")
+    return ("revision",) if is_builtin else ("revision", "version", "sha256")
 
 
 def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

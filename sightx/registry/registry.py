@@ -151,15 +151,15 @@ class Registry:
 
     def commands(self) -> list[tuple[Any, Plugin]]:
         """Return the commands of all plugins; a plugin that fails to return its own is broken."""
-        found = []
+        commands = []
         for plugin, provide in self._commands:
             try:
-                found += [(command, plugin) for command in provide()]
+                commands += [(command, plugin) for command in provide()]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # as when loading: it may call sys.exit
                 self.mark_broken(plugin, error)
-        return found
+        return commands
 
     def mark_broken(self, plugin: Plugin, error: BaseException) -> None:
         """Record that a loaded plugin turned out to be broken."""

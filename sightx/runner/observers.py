@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from sightx.errors import PluginError, Problem
+from sightx.errors import PluginError, Problem, SpecError
+from sightx.registry.components import UnknownComponentError
 from sightx.registry.hooks import hookspec
 from sightx.registry.kinds import Observer
 from sightx.registry.registry import Registry
@@ -52,7 +53,8 @@ class RunHooks:
 def name_observers(given: GivenObservers | None, registry: Registry) -> dict[str, object]:
     """Return observers by name, registered names replaced by their components.
 
-    In a list, a component is called by its own name, and any other object by its class.
+    In a list, a component is called by its own name, and any other object by its class. Raises
+    SpecError for a name that no plugin, or more than one, provides.
     """
     if isinstance(given, Mapping):
         items = list(given.items())
@@ -64,9 +66,18 @@ def name_observers(given: GivenObservers | None, registry: Registry) -> dict[str
         while unique in observers:
             number += 1
             unique = f"{name}-{number}"
-        is_name = isinstance(observer, str)
-        observers[unique] = registry.find("observer", observer)() if is_name else observer
+        observers[unique] = _build_named(observer, registry)
     return observers
+
+
+def _build_named(observer: object, registry: Registry) -> object:
+    """Return the component that a name stands for; any other object stays as it is."""
+    if not isinstance(observer, str):
+        return observer
+    try:
+        return registry.find("observer", observer)()
+    except UnknownComponentError as error:
+        raise SpecError(error.problem) from None
 
 
 def _default_name(observer: object) -> str:

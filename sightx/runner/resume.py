@@ -47,7 +47,7 @@ def stored_experiment(
     unknown = [problem for problem in examined.problems if problem.code == "unknown-name"]
     if unknown:
         origins = run.environment.get("components", ())
-        raise PluginError(*(provenance.add_recorded_owner(each, origins) for each in unknown))
+        raise PluginError(*(provenance.add_recorded_owner(problem, origins) for problem in unknown))
     raise examined.failure or SpecError(*examined.problems)
 
 

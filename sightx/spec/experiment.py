@@ -291,7 +291,7 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
         return self._context
 
     def __eq__(self, other: object) -> bool:
-        """Return whether two experiments have equal settings, wherever they come from."""
+        """Return whether two experiments have equal settings; their contexts may differ."""
         return isinstance(other, Experiment) and self.__dict__ == other.__dict__
 
     def with_context(self, context: Context) -> Experiment:

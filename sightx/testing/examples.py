@@ -92,11 +92,11 @@ def _packed(folder: Path) -> Settings:
         content = row.tobytes()
         rows.append(_sample(number, content))
         records += hashlib.sha256(content).digest() + zlib.crc32(content).to_bytes(4, "little")
-    shelf = folder / "pixels"
-    shelf.mkdir()
-    (shelf / "rows.bin").write_bytes(pixels.tobytes())
-    (shelf / "index.bin").write_bytes(records)
-    (shelf / "about.json").write_text(json.dumps({"format": 1, "shape": [3, 16, 24]}))
+    pixels_folder = folder / "pixels"
+    pixels_folder.mkdir()
+    (pixels_folder / "rows.bin").write_bytes(pixels.tobytes())
+    (pixels_folder / "index.bin").write_bytes(records)
+    (pixels_folder / "about.json").write_text(json.dumps({"format": 1, "shape": [3, 16, 24]}))
     resized = {"preprocess": {"use": "resize", "size": [16, 24]}, "origin": {"name": "resize"}}
     pack = {"chain": [resized], "decode": "exact", "decoded_for": 1, "source": {}}
     return {**_write_index(folder, "pack.json", rows, pack), "shape": [3, 16, 24]}

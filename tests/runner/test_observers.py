@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sightx import PluginError
+from sightx import PluginError, SpecError
 from sightx.plugin import Observer, RunInfo, hookimpl
-from sightx.registry.registry import Registry
+from sightx.registry.registry import Plugin, Registry
 from sightx.runner.observers import Observers, RunHooks, name_observers
 
 RUN: Any = object()
@@ -103,6 +103,14 @@ def test_a_component_is_built_for_the_run_and_dropped_if_that_fails() -> None:
     observers = {"good": Component(), "bad": Component(broken=True)}
     Observers(RUN, observers, warnings.append)
     assert warnings == ["observer bad is dropped: RuntimeError: no server"]
+
+
+def test_the_name_of_an_observer_must_be_known() -> None:
+    registry = Registry()
+    registry.add(Plugin("mine", "mine"), [Component])
+    assert name_observers(["test-component"], registry) == {"test-component": Component()}
+    with pytest.raises(SpecError, match=r"no observer is called 'test-componemt'; did you mean"):
+        name_observers(["test-componemt"], registry)
 
 
 def test_observers_in_a_list_get_names() -> None:

@@ -288,7 +288,9 @@ def test_the_committed_file_is_up_to_date(own: Registry) -> None:
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("SIGHTX_REGENERATE"):
         FILE.write_text(text, encoding="utf-8")
-    again = "SIGHTX_REGENERATE=1 .venv/bin/python -m pytest tests/spec/test_schema.py -k committed"
+    again = (
+        "SIGHTX_REGENERATE=1 .venv/bin/python -m pytest tests/spec/test_json_schema.py -k committed"
+    )
     committed = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
     assert committed == text, f"regenerate it: {again}"
     assert str(ROOT) not in text

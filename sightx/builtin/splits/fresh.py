@@ -153,4 +153,4 @@ def refuse_empty(table: ImageTable) -> None:
 def unknown_side(side: str) -> Problem:
     """Return what is wrong about a side that is none."""
     hint = f"known are {', '.join(SIDES)}, and empty for left out"
-    return Problem("unknown-side", f"{side!r} is no side of a split", hint)
+    return Problem("unknown-split", f"{side!r} is no side of a split", hint)

@@ -166,7 +166,7 @@ def test_given_needs_a_split() -> None:
 
 
 def test_given_refuses_a_side_that_is_none() -> None:
-    with pytest.raises(DataError, match=r"labels.csv:3: error\[unknown-side\] 'val' is no side"):
+    with pytest.raises(DataError, match=r"labels.csv:3: error\[unknown-split\] 'val' is no side"):
         Given().assign(brought(["train", "val"]))
 
 
