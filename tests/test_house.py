@@ -248,12 +248,11 @@ def compared_names(path: Path) -> Iterator[str]:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
-            is_name = any(
-                isinstance(o, ast.Attribute) and o.attr in ("name", "use") for o in operands
-            )
-            if is_name and any(
-                isinstance(part, ast.Constant) for o in operands for part in ast.walk(o)
-            ):
+            values = [
+                value for operand in operands for value in getattr(operand, "elts", [operand])
+            ]
+            attributes = {value.attr for value in values if isinstance(value, ast.Attribute)}
+            if attributes & {"name", "use"} and any(isinstance(v, ast.Constant) for v in values):
                 yield f"{path}:{node.lineno}: {ast.unparse(node)}"
 
 

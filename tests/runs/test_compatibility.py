@@ -9,8 +9,8 @@ from sightx.registry.kinds import Scheduler
 from sightx.runs import compatibility
 
 HISTORY = History("train/loss", {}, ({"train/loss": 1.0}, {"train/loss": 2.0}))
-BUILTIN = {"kind": "model", "name": "net", "module": "sightx.builtin.net", "plugin": "builtin", "revision": 1, "version": "1",
-           "sha256": "a"}  # fmt: skip
+BUILTIN = {"kind": "model", "name": "net", "module": "sightx.builtin.net", "plugin": "builtin",
+           "revision": 1, "version": "1", "sha256": "a"}  # fmt: skip
 THIRD_PARTY = {**BUILTIN, "module": "other", "plugin": "builtin"}
 
 
