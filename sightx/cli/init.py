@@ -22,8 +22,8 @@ def command(data: Path, output: Path | None) -> None:
     from sightx.init.write_spec import write_spec
 
     if output is not None:
-        _claim(output)
-    folder = output.parent.absolute() if output else None  # who prints may put it anywhere
+        _check_output(output)
+    folder = output.parent.absolute() if output else None  # printed paths are absolute
     text = write_spec(inspect_data(data, load_project_registry(folder), folder))
     if output is None:
         click.echo(text, nl=False)
@@ -33,11 +33,11 @@ def command(data: Path, output: Path | None) -> None:
         click.echo(f"{output}: written; next: sightx run {output}", err=True)
 
 
-def _claim(output: Path) -> None:
-    """Refuse a file that is there, or whose folder is not. Raises SpecError."""
+def _check_output(output: Path) -> None:
+    """Raise SpecError if a file exists already, or its folder does not."""
     from sightx.errors import Problem, SpecError
 
     if output.exists():
         raise SpecError(Problem("exists", f"{output} exists", "give another --output"))
     if not output.parent.is_dir():
-        raise SpecError(Problem("usage", f"{output.parent} is no folder", "make it first"))
+        raise SpecError(Problem("usage", f"{output.parent} is not a folder", "create it first"))

@@ -45,14 +45,14 @@ def command(name: str, kind: str, local: bool, output: Path | None) -> None:
     The plugin is a package to install. With --file it is a module in the project's plugin folder,
     or for a model or loss a folder with two modules.
     """
-    from sightx.registry import project
+    from sightx.registry.project import find_project
 
-    home = project.find_project(output or Path.cwd())
-    module = _module_name(name, kind, home)
+    project = find_project(output or Path.cwd())
+    module = _module_name(name, kind, project)
     skeleton = _Skeleton(name.replace("_", "-"), module, kind)
     root = (output or Path()) / skeleton.name
     if local:
-        files = skeleton.local_files(_plugin_folder(home, output), home.root / "specs")
+        files = skeleton.local_files(_plugin_folder(project, output), project.root / "specs")
     else:
         files = skeleton.package_files(root)
     for path in (*files, *(() if local else (root,))):
@@ -65,13 +65,13 @@ def command(name: str, kind: str, local: bool, output: Path | None) -> None:
     spec = list(files)[-1]
     if not local:
         click.echo(f"next: pip install -e {root}; pytest {root}; sightx run {spec}")
-    elif output and output.absolute() not in [path.absolute() for path in home.plugins]:
+    elif output and output.absolute() not in [path.absolute() for path in project.plugins]:
         click.echo(f'next: add "{output}" to plugins below [tool.sightx] in pyproject.toml')
     else:
         click.echo(f"next: sightx test-plugin {module}; sightx run {spec}")
 
 
-def _module_name(name: str, kind: str, home: Project) -> str:
+def _module_name(name: str, kind: str, project: Project) -> str:
     """Return the module's name. Raise SpecError if it is not valid, or taken."""
     import importlib.util
     import keyword
@@ -86,7 +86,7 @@ def _module_name(name: str, kind: str, home: Project) -> str:
         _refuse(f"{module!r} is a module of Python's standard library", "choose another name")
     if importlib.util.find_spec(module):
         _refuse(f"a module {module!r} is installed already", "choose another name")
-    for entry in loading.load_registry(home).entries(kind):
+    for entry in loading.load_registry(project).entries(kind):
         if entry.component.name == name.replace("_", "-"):
             message = f"the {kind} {entry.component.name!r} is provided by {entry} already"
             _refuse(message, "choose another name")
@@ -170,12 +170,12 @@ def _class_name(module: str, kind: str, template: str) -> str:
     return title + kind.capitalize() if title in re.findall(r"\w+", template) else title
 
 
-def _plugin_folder(home: Project, output: Path | None) -> Path:
+def _plugin_folder(project: Project, output: Path | None) -> Path:
     """Return the project's first plugin folder. Raise SpecError without one."""
-    if not output and not home.plugins:
+    if not output and not project.plugins:
         hint = 'write plugins = ["plugins"] below [tool.sightx] in pyproject.toml, or use --output'
         _refuse("this project has no plugin folder", hint)
-    return output or home.plugins[0]
+    return output or project.plugins[0]
 
 
 def _refuse(message: str, hint: str) -> NoReturn:

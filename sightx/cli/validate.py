@@ -62,17 +62,17 @@ def command(
     for spec in specs:
         examined = examine(spec, overrides)
         _print_traceback(examined.cause)
-        experiment, found = examined.experiment, examined.problems
+        experiment, spec_problems = examined.experiment, examined.problems
         exit_code = examined.failure.exit_code if examined.failure else 0
         facts: tuple[str, ...] = ()
         if experiment:
             registry = registry or experiment.context.registry
         if experiment and deep and not exit_code:
             deep_problems, facts, exit_code = _examine_deeply(experiment)
-            found += deep_problems
-        if strict and found:
+            spec_problems += deep_problems
+        if strict and spec_problems:
             exit_code = exit_code or 2
-        problems += found
+        problems += spec_problems
         results.append(SpecResult(str(spec), exit_code, facts))
     stages = ("spec", "data", "device") if deep else ("spec",)
     unique = tuple(dict.fromkeys(problems))

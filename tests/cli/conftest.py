@@ -1,4 +1,4 @@
-"""Call the command line as a shell does, in this process or in one of its own."""
+"""Call the command line as a shell does, in this process or in a child process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sightx.cli.main import main
 
 
 class Done(NamedTuple):
-    """What a command left."""
+    """The exit code of a command, and what it printed."""
 
     code: int
     out: str
@@ -71,7 +71,7 @@ def validate(working_folder: Path, sightx: Callable[..., Done]) -> Callable[...,
 
 @pytest.fixture
 def child(working_folder: Path) -> Callable[..., Done]:
-    """Call `sightx` in a process of its own."""
+    """Call `sightx` in a child process."""
 
     def call(*words: str, user: int | None = None, **variables: str) -> Done:
         done = subprocess.run(

@@ -12,9 +12,9 @@ def keys(sightx, spec, cache_root):
     """Preprocess one set of images in two ways; the last used comes first."""
     for size in (8, 6):
         assert sightx("prepare", str(spec), "--set", f"preprocess.resize.size={size}").code == 0
-    found = json.loads(sightx("cache", "--json").out)
-    assert [entry["about"]["shape"] for entry in found] == [[3, 6, 6], [3, 8, 8]]
-    return [entry["key"] for entry in found]
+    entries = json.loads(sightx("cache", "--json").out)
+    assert [entry["about"]["shape"] for entry in entries] == [[3, 6, 6], [3, 8, 8]]
+    return [entry["key"] for entry in entries]
 
 
 def age(cache_root, key, days):
@@ -45,7 +45,7 @@ def test_removed_entries_are_listed(sightx, keys, cache_root):
 
 
 def test_all_entries_are_removed_at_once(sightx, keys):
-    assert [one["key"] for one in json.loads(sightx("cache", "--prune", "--json").out)] == keys
+    assert [entry["key"] for entry in json.loads(sightx("cache", "--prune", "--json").out)] == keys
 
 
 @pytest.mark.parametrize("words", [["abc"], ["--unused", "3"], ["--prune", "--unused", "-1"]])

@@ -26,9 +26,9 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_json_holds_everything(working_folder: Path) -> None:
-    found = json.loads(formats.as_json(report(WRONG, SET)))
-    assert found == {
+def test_json_has_every_field(working_folder: Path) -> None:
+    content = json.loads(formats.as_json(report(WRONG, SET)))
+    assert content == {
         "problems": [
             {
                 "code": "unknown-key", "message": "unknown key", "hint": "did you mean 'lr'?",
@@ -46,8 +46,8 @@ def test_json_holds_everything(working_folder: Path) -> None:
 
 
 def test_github_commands_are_escaped(working_folder: Path) -> None:
-    odd = WRONG.at(str(working_folder / "a,b:c%.toml"), 3)
-    assert formats.as_github(report(WRONG, odd, WARNING, SET)).splitlines() == [
+    escaped = WRONG.at(str(working_folder / "a,b:c%.toml"), 3)
+    assert formats.as_github(report(WRONG, escaped, WARNING, SET)).splitlines() == [
         "::error file=a.toml,line=3,col=5,title=unknown-key"
         "::optimizer.l: unknown key; did you mean 'lr'?",
         "::error file=a%2Cb%3Ac%25.toml,line=3,title=unknown-key"
@@ -58,11 +58,11 @@ def test_github_commands_are_escaped(working_folder: Path) -> None:
     ]
 
 
-def test_github_gets_text_that_can_be_written(working_folder: Path) -> None:
+def test_github_commands_can_be_encoded(working_folder: Path) -> None:
     formats.as_github(report(WRONG.at("\udcff.toml", 1))).encode()
 
 
-# What SARIF 2.1.0 demands of the parts that are written here, from the standard's text.
+# What SARIF 2.1.0 requires of the parts that SightX writes, after the standard's text.
 _TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"minLength": 1}}}
 _RULE = {
     "type": "object",
@@ -155,11 +155,11 @@ def test_sarif_without_problems_is_a_log(working_folder: Path) -> None:
 
 def test_sarif_writes_uris(working_folder: Path) -> None:
     run = sarif(WRONG.at("/elsewhere/a b.toml", 1), WRONG.at("a:b.toml"), WRONG.at("\udcff.toml"))
-    found = [
+    uris = [
         result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
         for result in run["results"]
     ]
-    assert found == ["file:///elsewhere/a%20b.toml", "a%3Ab.toml", "%FF.toml"]
+    assert uris == ["file:///elsewhere/a%20b.toml", "a%3Ab.toml", "%FF.toml"]
 
 
 @pytest.mark.parametrize(
@@ -183,11 +183,11 @@ def test_an_excerpt_is_the_line_and_a_caret(
     assert excerpt(WRONG.at("a.toml", 2, column)) == lines
 
 
-def test_an_excerpt_of_the_first_line_knows_the_mark_of_utf_8(working_folder: Path) -> None:
+def test_an_excerpt_of_the_first_line_leaves_out_the_byte_order_mark(working_folder: Path) -> None:
     Path("a.toml").write_bytes(b"\xef\xbb\xbflr = 1\n")
     assert excerpt(WRONG.at("a.toml", 1, 1)) == ["lr = 1", "^"]
 
 
-def test_what_has_no_source_has_no_excerpt(working_folder: Path) -> None:
+def test_a_problem_without_source_has_no_excerpt(working_folder: Path) -> None:
     for problem in (WRONG, WRONG.at("a.toml"), SET, WARNING, WRONG.at("\0", 1, 1)):
         assert excerpt(problem) == []

@@ -39,12 +39,12 @@ def test_nothing_is_overwritten(sightx, flat: Path, working_folder: Path) -> Non
     assert (working_folder / "a.toml").read_text() == "mine"
 
 
-def test_a_folder_that_is_not_there_is_2(sightx, flat: Path) -> None:
+def test_a_missing_folder_exits_with_2(sightx, flat: Path) -> None:
     done = sightx("init", str(flat), "--output", "no/a.toml")
-    assert (done.code, done.lines) == (2, ["error[usage] no is no folder; make it first"])
+    assert (done.code, done.lines) == (2, ["error[usage] no is not a folder; create it first"])
 
 
-def test_data_that_cannot_be_used_are_3_and_leave_no_file(sightx, working_folder: Path) -> None:
+def test_unusable_data_exit_with_3_and_leave_no_file(sightx, working_folder: Path) -> None:
     (working_folder / "empty").mkdir()
     done = sightx("init", "empty", "--output", "a.toml")
     assert (done.code, done.out) == (3, "")

@@ -14,7 +14,7 @@ PLUGIN = '''
 from sightx.plugin import Loss, Model, hookimpl
 
 class {title}(Model):
-    """A stranger's {name}."""
+    """A third party's {name}."""
 
     name = "{name}"
 
@@ -62,7 +62,7 @@ def test_one_kind_is_listed_alone_as_json(sightx) -> None:
     ]  # fmt: skip
 
 
-def test_an_unknown_kind_is_2_with_the_nearest(sightx) -> None:
+def test_an_unknown_kind_exits_with_2_and_a_suggestion(sightx) -> None:
     done = sightx("list-plugins", "optimiser")
     assert (done.code, done.out) == (2, "")
     line = "error[usage] no kind is called 'optimiser'; did you mean 'optimizer'?"
@@ -85,7 +85,7 @@ def test_a_module_whose_name_is_taken_is_listed_as_shadowed(sightx, local) -> No
     assert line.startswith(f"shadowed random from {path}: the name 'random' is taken by ")
 
 
-def test_disabled_ones_are_listed(sightx, local, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_plugins_are_listed(sightx, local, monkeypatch: pytest.MonkeyPatch) -> None:
     local("sightx_test_listed_off", "x")
     monkeypatch.setenv("SIGHTX_PLUGINS", "none")
     line = sightx("list-plugins").out.splitlines()[-1]
@@ -109,7 +109,7 @@ def test_clashing_names_are_marked_with_both_owners(sightx, local) -> None:
     assert builtin["clashes"] == [f"sightx_test_listed_clash at {path}:4"]
 
 
-def test_verbose_says_where_each_is_written(sightx) -> None:
+def test_verbose_shows_where_each_component_is_defined(sightx) -> None:
     brief, verbose = sightx("list-plugins", "loss").out, sightx("list-plugins", "loss", "-v").out
     assert "losses.py" not in brief
     (line,) = [line for line in verbose.splitlines() if " cross-entropy " in line]
@@ -135,15 +135,15 @@ def test_on_a_terminal_lines_fit_its_width(
 
 
 def on_a_terminal(*words: str) -> str:
-    """Return what a command shows on a terminal of its own."""
-    ours, its = os.openpty()
-    child = subprocess.Popen([sys.executable, "-m", "sightx", *words], stdout=its)
-    os.close(its)
+    """Return what a command prints on a new pseudo-terminal."""
+    master, terminal = os.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "sightx", *words], stdout=terminal)
+    os.close(terminal)
     text = b""
-    with contextlib.suppress(OSError):  # how a terminal that nobody writes to any more ends
-        while chunk := os.read(ours, 4096):
+    with contextlib.suppress(OSError):  # raised at the end, when the child has closed its side
+        while chunk := os.read(master, 4096):
             text += chunk
-    os.close(ours)
+    os.close(master)
     assert child.wait() == 0
     return text.decode().replace("\r", "")
 

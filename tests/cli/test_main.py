@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - lines of output stand whole
+# ruff: noqa: E501 - lines of output are not broken
 from __future__ import annotations
 
 import errno
@@ -16,7 +16,7 @@ from sightx.errors import DataError, Problem
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch):
-    """Make a command `fail` that raises what it is given."""
+    """Create a command `fail` that raises a given exception."""
 
     def install(error: BaseException) -> None:
         @click.command("fail")
@@ -28,7 +28,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def test_no_words_print_the_help_with_every_command(sightx) -> None:
+def test_without_arguments_the_help_lists_every_command(sightx) -> None:
     done = sightx()
     assert done.code == 0
     assert all(f"\n  {name} " in done.out for name in cli.COMMANDS)
@@ -47,7 +47,7 @@ def test_the_version_is_printed(sightx) -> None:
         (["validate", "--xyzzy"], "error[usage] No such option '--xyzzy'; sightx validate --help"),
     ],
 )  # fmt: skip
-def test_wrong_usage_is_one_line_and_2(sightx, words: list[str], line: str) -> None:
+def test_wrong_usage_is_one_line_and_exits_with_2(sightx, words: list[str], line: str) -> None:
     done = sightx(*words)
     assert (done.code, done.out) == (2, "")
     assert [text.replace(": --xyzzy;", " '--xyzzy'.;") for text in done.lines] == [line]
@@ -67,7 +67,7 @@ def test_wrong_usage_is_one_line_and_2(sightx, words: list[str], line: str) -> N
         (KeyboardInterrupt(), 130, "error[interrupted] stopped before anything was saved"),
     ],
 )  # fmt: skip
-def test_every_failure_is_one_line_with_its_code(
+def test_every_failure_is_one_line_with_its_exit_code(
     sightx, failing, error: BaseException, code: int, line: str
 ) -> None:
     failing(error)
@@ -88,10 +88,10 @@ def test_a_message_that_is_logged_twice_is_shown_once(
     @click.command("warn")
     def command() -> None:
         for _ in range(2):
-            logging.getLogger("sightx").warning("beware")
+            logging.getLogger("sightx").warning("careful")
 
     monkeypatch.setattr(cli.Commands, "get_command", lambda *_: command)
-    assert sightx("warn").err == "beware\n"
+    assert sightx("warn").err == "careful\n"
     assert logging.getLogger("sightx").handlers == []
 
 
@@ -102,7 +102,7 @@ def test_every_command_has_its_own_file() -> None:
     assert {module.rpartition(".")[2] for module in cli.COMMANDS.values()} == files
 
 
-def test_the_module_does_what_the_command_does(sightx) -> None:
+def test_python_m_sightx_is_the_command(sightx) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sightx", "--version"], capture_output=True, text=True, check=True
     )

@@ -36,15 +36,15 @@ def packages(sightx, working_folder: Path) -> dict[str, Path]:
     return {kind: working_folder / f"sx-{kind}" for kind in ALL}
 
 
-def lay(package: Path, site: Path) -> None:
-    """Write what pip leaves of an editable install: a dist-info, and a path to the source."""
-    said = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-    info = site / f"{said['name'].replace('-', '_')}-{said['version']}.dist-info"
+def install_editable(package: Path, site: Path) -> None:
+    """Write the dist-info that pip writes for an editable install."""
+    metadata = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    info = site / f"{metadata['name'].replace('-', '_')}-{metadata['version']}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n"
+        f"Metadata-Version: 2.1\nName: {metadata['name']}\nVersion: {metadata['version']}\n"
     )
-    points = said["entry-points"]["sightx"].items()
+    points = metadata["entry-points"]["sightx"].items()
     lines = ["[sightx]", *(f"{name} = {value}" for name, value in points)]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
@@ -61,7 +61,7 @@ def test_every_kind_validates_and_passes_its_own_tests(
     pytest.importorskip("sightx.testing")
     site = tmp_path / "site"
     for package in packages.values():
-        lay(package, site)
+        install_editable(package, site)
     specs = [str(next((p / "specs").glob("*.toml"))) for p in packages.values()]
     tests = [str(p / "tests") for p in packages.values()]
     done = subprocess.run(
@@ -88,13 +88,13 @@ def test_packages_are_complete(packages: dict[str, Path]) -> None:
         for path in package.rglob("*.py"):
             code = ast.parse(path.read_text())
             assert not [node for node in ast.walk(code) if isinstance(node, ast.Pass)], path
-        said = tomllib.loads((package / "pyproject.toml").read_text())
-        assert said["project"]["entry-points"]["sightx"] == {f"sx-{kind}": f"sx_{kind}"}
-        assert said["build-system"]["build-backend"] == "hatchling.build"
+        metadata = tomllib.loads((package / "pyproject.toml").read_text())
+        assert metadata["project"]["entry-points"]["sightx"] == {f"sx-{kind}": f"sx_{kind}"}
+        assert metadata["build-system"]["build-backend"] == "hatchling.build"
 
 
 def outer_venv(folder: Path) -> str:
-    """Make a fresh environment that sees what this one has, and return its Python."""
+    """Create a virtual environment that sees the packages of this one; return its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     outer = [path for path in sys.path if path.endswith("site-packages")]
     lines = [f"import site; site.addsitedir({path!r})\n" for path in outer]
@@ -108,7 +108,7 @@ def test_every_kind_can_be_installed_tested_and_run(
 ) -> None:
     pytest.importorskip("hatchling")
     python = outer_venv(tmp_path / "venv")
-    editable = [word for package in packages.values() for word in ("-e", str(package))]
+    editable = [option for package in packages.values() for option in ("-e", str(package))]
     done = subprocess.run(
         [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
          "--disable-pip-version-check", *editable],
@@ -127,8 +127,8 @@ def test_every_kind_can_be_installed_tested_and_run(
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
         recorded = json.loads((Path(run.stdout.strip()) / "environment.json").read_text())
-        brought = [*recorded["components"], *recorded["observers"]]
-        (mine,) = [each for each in brought if each["name"] == f"sx-{kind}"]
+        origins = [*recorded["components"], *recorded["observers"]]
+        (mine,) = [origin for origin in origins if origin["name"] == f"sx-{kind}"]
         assert (mine["kind"], mine["distribution"]) == (kind, f"sx-{kind}")
 
 
@@ -167,10 +167,12 @@ def test_a_local_plugin_needs_a_folder(sightx, working_folder: Path) -> None:
     done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file")
     assert (done.code, done.out) == (2, "")
     assert done.lines[0].startswith("error[usage] this project has no plugin folder; write ")
-    done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file", "--output", "there")
+    done = sightx("new-plugin", "sx-tiny", "--kind", "metric", "--file", "--output", "elsewhere")
     assert done.code == 0
-    assert (working_folder / "there" / "sx_tiny.py").is_file()
-    assert done.out.splitlines()[-1].startswith('next: add "there" to plugins below [tool.sightx]')
+    assert (working_folder / "elsewhere" / "sx_tiny.py").is_file()
+    assert done.out.splitlines()[-1].startswith(
+        'next: add "elsewhere" to plugins below [tool.sightx]'
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_local_plugin_needs_a_folder(sightx, working_folder: Path) -> None:
         ("resnet50", "the model 'resnet50' is provided by builtin (sightx "),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(
+def test_an_invalid_or_taken_name_is_refused(
     sightx, working_folder: Path, name: str, message: str
 ) -> None:
     done = sightx("new-plugin", name, "--kind", "model")
@@ -212,7 +214,7 @@ def test_nothing_is_overwritten(sightx, working_folder: Path) -> None:
     assert not (working_folder / "sx_two").exists()
 
 
-def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
+def test_an_unknown_kind_is_refused_with_a_suggestion(sightx) -> None:
     done = sightx("new-plugin", "sx-one", "--kind", "modle")
     assert (done.code, done.lines) == (
         2, ["error[usage] no kind is called 'modle'; did you mean 'model'?"]
@@ -222,7 +224,7 @@ def test_an_unknown_kind_is_met_with_the_nearest(sightx) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("loss", "loss"), ("component", "model"), ("conv-net", "model")]
 )
-def test_a_class_never_takes_a_name_that_its_file_needs(
+def test_the_name_of_the_class_does_not_clash_with_other_names_in_its_file(
     sightx, working_folder: Path, name: str, kind: str
 ) -> None:
     assert sightx("new-plugin", name, "--kind", kind).code == 0

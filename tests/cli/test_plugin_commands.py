@@ -1,4 +1,4 @@
-"""Commands that distributions bring: in a process of their own, and in this one."""
+"""Commands of plugins, called in a child process and in this one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sightx.plugin import hookimpl
 @click.command("{name}")
 @click.option("--times", default=1)
 def greet(times):
-    \"\"\"Greet whoever calls.\"\"\"
+    \"\"\"Greet the caller.\"\"\"
     {body}
 
 @hookimpl
@@ -34,15 +34,15 @@ def test_a_command_of_a_distribution_runs_and_is_listed_in_a_child(child, instal
     done = child("hello", "--times", "2", PYTHONPATH=str(folder))
     assert (done.code, done.out, done.err) == (0, "hello hello \n", "asked\n")
     listed = child("--help", PYTHONPATH=str(folder))
-    ours, _, theirs = listed.out.partition("\nCommands of plugins:\n")
-    assert "  validate " in ours
-    assert "hello" not in ours
-    assert " ".join(theirs.split()) == "hello Greet whoever calls. [sx-hello (sx-hello 1.0)]"
-    gone = child("hello", PYTHONPATH=str(folder), SIGHTX_PLUGINS="none")
-    assert (gone.code, "asked" in gone.err) == (2, False)
+    built_in, _, of_plugins = listed.out.partition("\nCommands of plugins:\n")
+    assert "  validate " in built_in
+    assert "hello" not in built_in
+    assert " ".join(of_plugins.split()) == "hello Greet the caller. [sx-hello (sx-hello 1.0)]"
+    without_plugins = child("hello", PYTHONPATH=str(folder), SIGHTX_PLUGINS="none")
+    assert (without_plugins.code, "asked" in without_plugins.err) == (2, False)
 
 
-def test_our_commands_ask_no_plugin_for_theirs(sightx, install: Install) -> None:
+def test_built_in_commands_do_not_ask_plugins_for_commands(sightx, install: Install) -> None:
     install("sx-hello", hello())
     assert "asked" not in sightx("list-plugins").err
     assert "asked" not in sightx("validate", "--help").err
@@ -50,11 +50,13 @@ def test_our_commands_ask_no_plugin_for_theirs(sightx, install: Install) -> None
     assert sightx("hello").out == "hello \n"
 
 
-def test_without_plugins_help_has_no_section_for_them(sightx) -> None:
+def test_without_plugins_help_has_no_section_for_plugins(sightx) -> None:
     assert "Commands of plugins" not in sightx("--help").out
 
 
-def test_our_name_stays_ours_and_help_names_who_wants_it(sightx, install: Install) -> None:
+def test_a_plugin_cannot_replace_a_built_in_command_and_help_names_it(
+    sightx, install: Install
+) -> None:
     install("sx-thief", hello("show"))
     assert "Print SPEC" in sightx("show", "--help").out
     text = " ".join(sightx("--help").out.split())
@@ -64,7 +66,9 @@ def test_our_name_stays_ours_and_help_names_who_wants_it(sightx, install: Instal
     )
 
 
-def test_a_name_that_two_bring_is_refused_naming_both(sightx, install: Install) -> None:
+def test_a_command_that_two_plugins_provide_is_refused_with_both_names(
+    sightx, install: Install
+) -> None:
     install("sx-one", hello())
     install("sx-two", hello())
     done = sightx("hello")
@@ -89,7 +93,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_that_cannot_answer_stops_none_of_ours(sightx, install: Install, fault: str) -> None:
+def test_a_plugin_whose_commands_fail_does_not_affect_other_commands(
+    sightx, install: Install, fault: str
+) -> None:
     body, error = FAULTS[fault]
     install(
         f"sx-{fault}",
@@ -99,16 +105,16 @@ def test_one_that_cannot_answer_stops_none_of_ours(sightx, install: Install, fau
     assert sightx("list-plugins", "loss").code == 0
     assert sightx("hello").out == "hello \n"
     text = sightx("--help").out
-    assert "Greet whoever calls." in text
-    if fault != "none":  # pluggy leaves a None out: it brings nothing, and breaks nothing
+    assert "Greet the caller." in text
+    if fault != "none":  # pluggy ignores None: the plugin provides nothing and is not broken
         assert error in " ".join(text.split())
         done = sightx("zzzzzz")
         assert done.code == 4
         assert f"no command is called 'zzzzzz'; plugin sx-{fault} (sx-{fault} 1.0)" in done.err
-        assert sightx("vaildate").code == 2  # a slip of the finger is one still
+        assert sightx("vaildate").code == 2  # a misspelt command is still reported as such
 
 
-def test_a_failure_of_a_plugins_command_is_the_plugins(sightx, install: Install) -> None:
+def test_a_failing_command_is_a_failure_of_its_plugin(sightx, install: Install) -> None:
     install("sx-hello", hello(body="1 / 0"))
     done = sightx("hello")
     assert done.code == 4
@@ -122,7 +128,9 @@ def test_a_failure_of_a_plugins_command_is_the_plugins(sightx, install: Install)
     assert "--times" in wrong.lines[-1]
 
 
-def test_an_unknown_command_is_met_with_the_nearest_of_all(sightx, install: Install) -> None:
+def test_the_hint_for_an_unknown_command_considers_those_of_plugins(
+    sightx, install: Install
+) -> None:
     install("sx-hello", hello())
     done = sightx("helo")
     assert (done.code, done.lines[-1]) == (

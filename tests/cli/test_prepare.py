@@ -17,10 +17,10 @@ def rows(cache_root):
 
 
 def test_everything_is_prepared_before_a_run(sightx, spec, cache_root):
-    images, made, seconds, _ = prepare(sightx, spec)
+    images, counts, seconds, _ = prepare(sightx, spec)
 
     assert images == "48 images; 48 rows, 9.2 kB"
-    assert made == "48 preprocessed, 0 verified in the cache"
+    assert counts == "48 preprocessed, 0 verified in the cache"
     assert "images/s" in seconds
     assert seconds.endswith(str(cache_root))
     before = (rows(cache_root) / "index.bin").stat().st_size
@@ -31,16 +31,16 @@ def test_everything_is_prepared_before_a_run(sightx, spec, cache_root):
     assert (rows(cache_root) / "index.bin").stat().st_size == before == 48 * 36
 
 
-def test_damaged_rows_are_made_again(sightx, spec, cache_root):
+def test_damaged_rows_are_preprocessed_again(sightx, spec, cache_root):
     prepare(sightx, spec)
     with (rows(cache_root) / "rows.bin").open("r+b") as file:
         file.seek(192 * 3)
         file.write(b"damaged")
     os.truncate(rows(cache_root) / "index.bin", 36 * 47)
 
-    _, made, *_ = prepare(sightx, spec)
+    _, counts, *_ = prepare(sightx, spec)
 
-    assert made == (
+    assert counts == (
         "2 preprocessed (1 because the cached row was damaged), 46 verified in the cache"
     )
     assert prepare(sightx, spec)[1] == "0 preprocessed, 48 verified in the cache"
@@ -62,7 +62,7 @@ def test_the_cache_is_built_even_if_a_run_would_not(sightx, spec, cache_root):
     assert (rows(cache_root) / "rows.bin").stat().st_size == 48 * 192
 
 
-def test_bad_images_are_listed_where_it_is_said(sightx, spec, working_folder, folders):
+def test_bad_images_are_listed_in_the_file_that_faults_names(sightx, spec, working_folder, folders):
     (folders / "train" / "dark" / "3.png").write_bytes(b"")
 
     done = sightx("prepare", str(spec))

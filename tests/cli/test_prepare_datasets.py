@@ -1,4 +1,4 @@
-"""`sightx prepare --pack` and `--shards`: what is printed can be pasted, what is written runs."""
+"""`sightx prepare --pack` and `--shards`: the printed tables can be pasted, the spec runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from sightx import load, table
 
 
 @pytest.mark.parametrize("option", ["--pack", "--shards"])
-def test_what_is_written_runs_and_what_is_printed_can_be_pasted(spec, sightx, tmp_path, option):
+def test_the_written_spec_runs_and_the_printed_tables_can_be_pasted(spec, sightx, tmp_path, option):
     folder = tmp_path / "written"
     code, out, err = sightx("prepare", str(spec), option, str(folder))
     assert (code, out.splitlines()[0].startswith("48 images, ")) == (0, True)
     assert str(folder) in out.splitlines()[0]
     pasted = tmp_path / "pasted" / "spec.toml"
     pasted.parent.mkdir()
-    rest = "\n".join(spec.read_text().split("\n\n")[3:])  # behind [[preprocess]]
-    said = out.partition("\n\n")[2]
+    sections = "\n".join(spec.read_text().split("\n\n")[3:])  # after [[preprocess]]
+    tables = out.partition("\n\n")[2]
     prepare = '[[preprocess]]\nuse = "resize"\nsize = 8\n' if option == "--shards" else ""
-    pasted.write_text(f'name = "pasted"\n{said}\n{prepare}{rest}')
+    pasted.write_text(f'name = "pasted"\n{tables}\n{prepare}{sections}')
     experiment = load(pasted)
     assert experiment.id == load(folder / "spec.toml").id
     assert experiment.id != load(spec).id
@@ -44,7 +44,7 @@ def test_a_full_folder_and_two_options_are_refused(spec, sightx, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_bad_images_are_listed_where_it_says(spec, folders, sightx, tmp_path):
+def test_bad_images_are_listed_in_the_file_that_faults_names(spec, folders, sightx, tmp_path):
     (folders / "train" / "dark" / "3.png").write_bytes(b"no image")
     faults = tmp_path / "faults.csv"
     for option in ("--pack", "--shards"):

@@ -103,10 +103,9 @@ def test_predict_names_the_run_and_continues_after_a_bad_file(
 
 
 @pytest.mark.parametrize("command", [["predict", "last", "a.png"], ["evaluate", "last"]])
-def test_the_newest_run_without_a_checkpoint_is_an_error_with_the_way_out(
+def test_last_is_the_newest_run_also_if_only_an_older_one_has_a_checkpoint(
     command: list[str], spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`last` is the newest run in every command, also when an older one has a checkpoint."""
     runs = ["--runs", str(tmp_path / "runs")]
     sightx_main("run", str(spec), "--quiet", *runs)
     older = only_run(tmp_path / "runs")
@@ -161,7 +160,7 @@ def test_errors_are_one_line_with_their_exit_code(
     assert line in err
 
 
-def test_the_eyepacs_spec_without_its_data_says_how_to_get_them() -> None:
+def test_the_eyepacs_spec_without_its_data_explains_how_to_get_them() -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "sightx", "run", str(root / "specs" / "eyepacs_resnet50.toml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)

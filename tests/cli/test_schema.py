@@ -16,7 +16,7 @@ class Mine(Model):
 
     name = "sightx-test-mine"
     width: int
-    """How wide."""
+    """Width of the model."""
 
 
 @hookimpl
@@ -31,7 +31,9 @@ def project(working_folder: Path, text: str) -> None:
     (working_folder / "mine" / "sightx_test_schema_mine.py").write_text(text)
 
 
-def test_the_schema_knows_the_projects_plugins(sightx, working_folder: Path) -> None:
+def test_the_schema_has_the_components_of_the_projects_plugins(
+    sightx, working_folder: Path
+) -> None:
     project(working_folder, PLUGIN)
     done = sightx("schema")
     assert (done.code, done.err) == (0, "")
@@ -51,7 +53,9 @@ def test_the_schema_goes_to_a_file_and_is_always_the_same(sightx, working_folder
     assert (working_folder / "s.json").read_text() == sightx("schema").out
 
 
-def test_places_and_settings_of_the_machine_stay_out(sightx, working_folder: Path) -> None:
+def test_the_schema_does_not_depend_on_settings_of_the_machine(
+    sightx, working_folder: Path
+) -> None:
     before = sightx("schema").out
     (working_folder / "sightx.local.toml").write_text(
         '[execution]\nthreads = 3\n[places]\nx = "/x"\n'
@@ -68,7 +72,7 @@ def test_a_broken_plugin_is_a_warning(sightx, working_folder: Path) -> None:
     assert line.startswith("warning[broken-plugin] plugin sightx_test_schema_mine")
 
 
-def test_neither_schema_nor_show_imports_what_is_heavy(working_folder: Path) -> None:
+def test_schema_and_show_import_no_heavy_package(working_folder: Path) -> None:
     (working_folder / "a.toml").write_text(
         'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@x"\n[model]\nuse = "resnet50"\n'
     )

@@ -14,7 +14,7 @@ use = "simplenet"
 """
 
 
-def test_show_prints_the_whole_experiment_with_origins(sightx, working_folder: Path) -> None:
+def test_show_prints_the_complete_experiment_with_origins(sightx, working_folder: Path) -> None:
     (working_folder / "a.toml").write_text(SPEC)
     done = sightx("show", "a.toml")
     assert (done.code, done.err) == (0, "")
@@ -29,13 +29,13 @@ def test_show_prints_the_whole_experiment_with_origins(sightx, working_folder: P
     assert line.endswith("   # a.toml:4")
 
 
-def test_what_show_prints_is_a_spec_of_the_same_experiment(sightx, working_folder: Path) -> None:
+def test_the_output_is_a_spec_of_the_same_experiment(sightx, working_folder: Path) -> None:
     (working_folder / "a.toml").write_text(SPEC)
     first = sightx("show", "a.toml", "--set", "training.epochs=3").out
     assert "epochs = 3" in first
     assert "# --set training.epochs=3" in first
-    (working_folder / "whole.toml").write_text(first)
-    again = sightx("show", "whole.toml").out
+    (working_folder / "shown.toml").write_text(first)
+    again = sightx("show", "shown.toml").out
     assert again.splitlines()[0] == first.splitlines()[0]
     assert tomllib.loads(again) == tomllib.loads(first)
 

@@ -56,7 +56,7 @@ def test_a_component_is_shown_with_its_fields(sightx) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1] == "class Resize(Preprocess):"
 
 
-def test_json_says_the_same(sightx) -> None:
+def test_json_has_the_same_content(sightx) -> None:
     shown = json.loads(sightx("show-plugin", "optimizer", "sightx:sgd", "--json").out)
     assert (shown["kind"], shown["name"], shown["revision"]) == ("optimizer", "sgd", 1)
     fields = {field["key"]: field for field in shown["fields"]}
@@ -77,13 +77,15 @@ def test_json_says_the_same(sightx) -> None:
          "'other:resnet50', nor a plugin"),
     ],
 )  # fmt: skip
-def test_what_is_unknown_is_met_with_the_nearest(sightx, words: list[str], line: str) -> None:
+def test_an_unknown_kind_or_name_is_refused_with_a_suggestion(
+    sightx, words: list[str], line: str
+) -> None:
     done = sightx("show-plugin", *words)
     assert (done.code, done.out) == (2, "")
     assert done.lines[0].startswith(line)
 
 
-def test_of_a_clash_each_owner_is_named(sightx, working_folder: Path) -> None:
+def test_a_clash_names_both_owners(sightx, working_folder: Path) -> None:
     (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     (working_folder / "mine").mkdir()
     (working_folder / "mine" / "sightx_test_shown.py").write_text(

@@ -19,12 +19,12 @@ class Same(Preprocess):
 
 
 class Large(Preprocess):
-    """Leave out all but a corner."""
+    """Keep only a corner."""
 
     name = "corner"
 
     size: int
-    """How large."""
+    """Size of the corner."""
 
     def apply(self, image):
         """Return the corner."""
@@ -48,7 +48,7 @@ def plugin(working_folder: Path) -> Path:
     return path
 
 
-def test_one_component_is_a_line_a_check(sightx, plugin: Path) -> None:
+def test_each_check_of_a_component_is_a_line(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", "same-as-before")
     assert (done.code, done.err) == (0, "")
     *lines, last = done.out.splitlines()
@@ -57,7 +57,7 @@ def test_one_component_is_a_line_a_check(sightx, plugin: Path) -> None:
     assert last == f"1 components, {len(lines)} checks, 0 failures"
 
 
-def test_a_failure_says_why_and_is_4(sightx, plugin: Path) -> None:
+def test_a_failure_has_its_reason_and_exits_with_4(sightx, plugin: Path) -> None:
     done = sightx("test-plugin", plugin.stem)
     assert done.code == 4
     (line,) = [line for line in done.out.splitlines() if ": fails: " in line]
@@ -65,7 +65,7 @@ def test_a_failure_says_why_and_is_4(sightx, plugin: Path) -> None:
     assert line.startswith(head)
 
 
-def test_an_example_makes_the_component(sightx, plugin: Path) -> None:
+def test_the_component_is_built_from_its_example(sightx, plugin: Path) -> None:
     example = "    @staticmethod\n    def example(folder):\n        return {'size': 5}\n\n"
     before, apply, after = GOOD.rpartition("    def apply(self, image):\n")
     plugin.write_text(before + example + apply + after)
@@ -77,7 +77,7 @@ def test_an_example_makes_the_component(sightx, plugin: Path) -> None:
     )
 
 
-def test_a_kind_narrows(sightx, working_folder: Path) -> None:
+def test_kind_selects_components(sightx, working_folder: Path) -> None:
     done = sightx("test-plugin", "builtin", "--kind", "normalize")
     assert done.code == 0
     titles = {line.partition(":")[0] for line in done.out.splitlines()[:-1]}
@@ -85,7 +85,7 @@ def test_a_kind_narrows(sightx, working_folder: Path) -> None:
     assert titles == {f"normalize {name}" for name in names}
 
 
-def test_a_broken_plugin_is_4(sightx, plugin: Path) -> None:
+def test_a_broken_plugin_exits_with_4(sightx, plugin: Path) -> None:
     plugin.write_text("1 / 0\n")
     done = sightx("test-plugin", plugin.stem)
     assert (done.code, done.out) == (4, "")
@@ -97,7 +97,7 @@ def test_a_broken_plugin_is_4(sightx, plugin: Path) -> None:
     assert failures == [f"plugin {plugin.stem}: fails: ZeroDivisionError: division by zero"]
 
 
-def test_unknown_names_are_2_with_the_nearest(sightx, working_folder: Path) -> None:
+def test_unknown_names_exit_with_2_and_a_suggestion(sightx, working_folder: Path) -> None:
     done = sightx("test-plugin", "buildin")
     line = "error[usage] no plugin or component is called 'buildin'; did you mean 'builtin'?"
     assert (done.code, done.lines) == (2, [line])

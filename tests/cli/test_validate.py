@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - lines of output stand whole
+# ruff: noqa: E501 - lines of output are not broken
 from __future__ import annotations
 
 import os
@@ -22,7 +22,7 @@ use = "simplenet"
 """
 
 
-def test_a_valid_spec_says_so_and_exits_0(validate) -> None:
+def test_a_valid_spec_is_reported_as_valid_and_exits_with_0(validate) -> None:
     done = validate(HEAD + REST)
     assert done == (0, f"a.toml: {VALID}\n", "")
 
@@ -51,7 +51,7 @@ def test_a_valid_spec_says_so_and_exits_0(validate) -> None:
         ("epochs = {}", "error[wrong-type] training.epochs: is a table, expected an integer"),
     ],
 )  # fmt: skip
-def test_one_wrong_value_is_one_exact_line(validate, line: str, message: str) -> None:
+def test_a_wrong_value_is_exactly_one_line(validate, line: str, message: str) -> None:
     done = validate(HEAD + line + REST)
     assert done == (2, "", f"a.toml:3:1: {message}\n")
 
@@ -76,7 +76,7 @@ def test_an_integer_is_a_number(validate) -> None:  # S02
         (b"# nothing\n", "a.toml: error[empty] says nothing; a spec has a name, [dataset] and [model]"),
     ],
 )  # fmt: skip
-def test_what_is_no_toml_is_one_line(validate, raw: bytes, message: str) -> None:
+def test_a_file_that_is_not_toml_is_one_line(validate, raw: bytes, message: str) -> None:
     assert validate(raw) == (2, "", message + "\n")
 
 
@@ -90,11 +90,11 @@ def test_missing_files_and_folders_are_one_line_each(sightx, working_folder: Pat
     ]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_a_file_that_may_not_be_read_is_one_line(
     validate, sightx, working_folder: Path
 ) -> None:  # S09
-    assert validate(HEAD + REST).code == 0  # so that nothing has to be imported as somebody else
+    assert validate(HEAD + REST).code == 0  # so that nothing has to be imported as another user
     (working_folder / "a.toml").chmod(0)
     os.seteuid(65534)
     try:
@@ -160,11 +160,11 @@ degree = 3
         ('[split]\nuse = "grouped"\nvalidation = 0.5\ntest = 0.5', "9:2: error[invalid-value] split: validation and test together must be below 1"),
     ],
 )  # fmt: skip
-def test_tables_and_arrays_say_how_they_are_written(validate, text: str, message: str) -> None:
+def test_hints_show_how_tables_and_arrays_are_written(validate, text: str, message: str) -> None:
     assert validate(HEAD + REST + "\n" + text).err == f"a.toml:{message}\n"
 
 
-def test_top_level_values_where_tables_belong(validate) -> None:
+def test_values_in_place_of_tables_are_refused(validate) -> None:
     done = validate('name = "a"\ntraining = 3\nloss = "mse"\naugment = ["flip"]' + REST)
     assert done.lines == [
         "a.toml:2:1: error[wrong-type] training: 3 is an integer, expected a table; write [training]",
@@ -173,7 +173,7 @@ def test_top_level_values_where_tables_belong(validate) -> None:
     ]  # fmt: skip
 
 
-def test_a_validator_of_a_field_speaks_for_itself(validate) -> None:
+def test_the_message_of_a_validator_is_shown_as_it_is(validate) -> None:
     text = (
         HEAD
         + '[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "resnet50"\nweights = "imagnet"\n'
@@ -191,7 +191,7 @@ def test_no_line_is_longer_than_300_characters(validate) -> None:
     assert max(map(len, done.lines)) <= 300
 
 
-def test_errors_of_overrides_stand_at_the_override(validate) -> None:
+def test_errors_of_overrides_name_the_override(validate) -> None:
     done = validate(
         HEAD + REST, "--set", "training.epochs=x", "--set", "optimizer.lr=-1", "--set", "y"
     )

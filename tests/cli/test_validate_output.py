@@ -19,7 +19,7 @@ WARNING = (
 )
 
 
-def test_warnings_exit_0_and_strict_makes_them_2(validate) -> None:
+def test_warnings_exit_with_0_and_with_strict_with_2(validate) -> None:
     assert validate(WARNS) == (0, f"a.toml: {VALID}\n", WARNING + "\n")
     assert validate(WARNS, "--strict") == (2, "", WARNING + "\n")
     allowed = 'allow = ["step-unreached"]\n' + WARNS
@@ -35,13 +35,13 @@ def test_an_unknown_code_in_allow_is_a_warning(validate) -> None:
     ]
 
 
-def test_what_a_check_finds_is_an_error_at_its_place(validate) -> None:
+def test_a_finding_of_a_check_is_an_error_at_its_position(validate) -> None:
     done = validate(HEAD + 'monitor = "validation/qkw"' + REST)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("a.toml:3:1: error[unknown-monitor] training.monitor: ")
 
 
-def test_the_worst_of_all_files_is_the_exit_code(sightx, working_folder: Path) -> None:
+def test_the_exit_code_is_the_highest_of_all_files(sightx, working_folder: Path) -> None:
     (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     (working_folder / "mine").mkdir()
     (working_folder / "mine" / "sightx_broken_on_purpose.py").write_text(
@@ -55,7 +55,7 @@ def test_the_worst_of_all_files_is_the_exit_code(sightx, working_folder: Path) -
     done = sightx("validate", "plugin.toml", "good.toml", "wrong.toml")
     assert done.code == 4
     assert [line.split(" ")[0] for line in done.lines] == [
-        "warning[broken-plugin]",  # once, though every spec has it
+        "warning[broken-plugin]",  # once, although every spec has it
         "plugin.toml:7:1:",
         "wrong.toml:3:1:",
     ]
@@ -64,7 +64,7 @@ def test_the_worst_of_all_files_is_the_exit_code(sightx, working_folder: Path) -
     assert sightx("validate", "good.toml", "--strict").code == 2
 
 
-def test_a_problem_of_a_common_base_is_said_once(sightx, working_folder: Path) -> None:
+def test_a_problem_of_a_common_base_is_reported_once(sightx, working_folder: Path) -> None:
     (working_folder / "base.toml").write_text(HEAD + "epochs = 0" + REST)
     for name in ("b.toml", "c.toml"):
         (working_folder / name).write_text('extends = "base.toml"\n')
@@ -74,7 +74,7 @@ def test_a_problem_of_a_common_base_is_said_once(sightx, working_folder: Path) -
 
 
 @pytest.mark.parametrize("form", ["json", "github", "sarif"])
-def test_what_programs_read_is_all_there_is(sightx, working_folder: Path, form: str) -> None:
+def test_formats_for_programs_print_nothing_else(sightx, working_folder: Path, form: str) -> None:
     (working_folder / "a.toml").write_text(HEAD + "epoch = 3" + REST)
     (working_folder / "b.toml").write_text(WARNS)
     done = sightx("validate", "--format", form, "a.toml", "b.toml")
@@ -85,14 +85,14 @@ def test_what_programs_read_is_all_there_is(sightx, working_folder: Path, form: 
         assert second.startswith("::warning file=b.toml,line=10,col=1,title=step-unreached::")
         assert last == "1 of 2 specs valid (stages: spec)"
     elif form == "json":
-        found = json.loads(done.out)
-        assert [problem["code"] for problem in found["problems"]] == [
+        report = json.loads(done.out)
+        assert [problem["code"] for problem in report["problems"]] == [
             "unknown-key", "step-unreached",
         ]  # fmt: skip
-        assert found["specs"] == [
+        assert report["specs"] == [
             {"file": "a.toml", "status": "invalid"}, {"file": "b.toml", "status": "valid"},
         ]  # fmt: skip
-        assert found["stages"] == ["spec"]
+        assert report["stages"] == ["spec"]
     else:
         (run,) = json.loads(done.out)["runs"]
         rules = {rule["id"]: rule for rule in run["tool"]["driver"]["rules"]}
@@ -121,24 +121,24 @@ def test_explain_needs_no_spec(sightx, code: str, sentence: str) -> None:
     assert sentence in done.out
 
 
-def test_explain_of_an_unknown_code_names_the_nearest(sightx) -> None:
+def test_explain_suggests_the_nearest_code(sightx) -> None:
     line = "error[usage] no code is called 'unknwn-key'; did you mean 'unknown-key'?\n"
     assert sightx("validate", "--explain", "unknwn-key") == (2, "", line)
 
 
 def on_a_terminal(working_folder: Path, *words: str, **variables: str) -> str:
-    """Return what a command prints to stderr where that is a terminal."""
-    ours, theirs = pty.openpty()
+    """Return what a command prints to stderr if that is a terminal."""
+    master, terminal = pty.openpty()
     command = [sys.executable, "-c", "from sightx.cli.main import main; main()", *words]
     try:
-        subprocess.run(command, stderr=theirs, check=False, cwd=working_folder,
+        subprocess.run(command, stderr=terminal, check=False, cwd=working_folder,
                        stdout=subprocess.DEVNULL, env={**os.environ, **variables})  # fmt: skip
-        os.close(theirs)
+        os.close(terminal)
         text = b""
-        while chunk := _read(ours):
+        while chunk := _read(master):
             text += chunk
     finally:
-        os.close(ours)
+        os.close(master)
     return text.decode().replace("\r\n", "\n")
 
 
