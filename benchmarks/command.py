@@ -4,7 +4,7 @@
 
 FOLDER holds train, val and test with one folder per class; without it, 64x64 images are drawn. The
 peer is `plain_catfish.py`: ImageFolder, DataLoader, 20 epochs. SightX is timed with an empty pixel
-cache, as in a first run, and with a full one, as in every later run. Bar: 2 times as fast.
+cache, as in a first run, and with a full one, as in every later run. Target: 2 times as fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rounds import medians, table, wall
+from rounds import medians, table, wall_time
 
 HERE = Path(__file__).parent
 PEER = "plain script"
@@ -39,10 +39,10 @@ def draw_images(folder: Path) -> Path:
 
 
 def run(command: list[str], cache: Path, folder: Path, *, clear: bool) -> float:
-    """Return the wall seconds of a command."""
+    """Return the seconds of a command."""
     if clear:
         shutil.rmtree(cache, ignore_errors=True)
-    return wall(command, folder, SIGHTX_CACHE=str(cache))
+    return wall_time(command, folder, SIGHTX_CACHE=str(cache))
 
 
 def main() -> None:
@@ -55,15 +55,15 @@ def main() -> None:
         root = (arguments.root or draw_images(folder / "data")).resolve()
         plain = [sys.executable, str(HERE / "plain_catfish.py"), str(root)]
         spec = str(HERE.parent / "specs" / "catfish_simplenet.toml")
-        ours = [sys.executable, "-m", "sightx", "run", spec, "--set", f"dataset.root={root}"]
+        sightx = [sys.executable, "-m", "sightx", "run", spec, "--set", f"dataset.root={root}"]
         time_of = partial(run, cache=folder / "cache", folder=folder)
         cases = {
             PEER: partial(time_of, plain, clear=False),
-            "sightx run, empty cache": partial(time_of, ours, clear=True),
-            "sightx run, full cache": partial(time_of, ours, clear=False),
+            "sightx run, empty cache": partial(time_of, sightx, clear=True),
+            "sightx run, full cache": partial(time_of, sightx, clear=False),
         }
-        figures = medians(cases, arguments.rounds)
-    print(table(figures, PEER, "seconds", more_is_better=False))
+        results = medians(cases, arguments.rounds)
+    print(table(results, PEER, "seconds", more_is_better=False))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
     python benchmarks/first_epoch.py [--rounds 5] [--images 100] [--stages]
 
 Files: JPEGs of 3000x2000 pixels, quality 90: a disc on black, filled with detail of every size
-(amplitudes fall with frequency to the power of 1.4), which gives files as large as retina
+(amplitudes fall with frequency to the power of 1.4), so that the files are as large as retina
 photographs of EyePACS at that size and quality (0.44 to 0.69 MB). SightX, with two threads,
-reads, hashes, decodes, resizes to 512x512 and writes rows with checksums into a new cache: what
-`sightx prepare` does. The peer is torchvision's ImageFolder, Resize and PILToTensor behind a
-DataLoader with two workers, once as it is and once with glibc's trim and mmap thresholds raised,
-on which its speed depends. Each case runs in a process of its own; importing is not counted. Bars:
-4 times the plain peer and 3 times the tuned one; with exact decoding 2.8 and 2 times.
+reads, hashes, decodes, resizes to 512x512 and writes rows with checksums into a new cache, as
+`sightx prepare` does. The peer is torchvision's ImageFolder, Resize and PILToTensor in a
+DataLoader with two workers, once as it is and once with raised trim and mmap thresholds of glibc,
+on which its speed depends. Each case runs in a separate process; importing is not counted.
+Targets: 4 times the plain peer and 3 times the tuned one; with exact decoding 2.8 and 2 times.
 
-`--stages` prints what each stage of the path costs one thread instead.
+`--stages` prints the time of each stage in one thread instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLAIN, TUNED = "ImageFolder, DataLoader", "ImageFolder, DataLoader, glibc tuned"
 
 
 def scene(seed: int) -> bytes:
-    """Return a made photograph as a JPEG."""
+    """Return a synthetic photograph as a JPEG."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH))
     frequency[0, 0] = np.inf
@@ -58,7 +58,7 @@ def scene(seed: int) -> bytes:
 
 
 def write(folder: Path, count: int) -> None:
-    """Write images of two classes; a comment makes each file another, so that none is shared."""
+    """Write images of two classes; a comment makes all files different, so that none is shared."""
     scenes = [scene(seed) for seed in range(min(count, SCENES))]
     for number in range(count):
         data = scenes[number % len(scenes)]
@@ -71,7 +71,7 @@ def write(folder: Path, count: int) -> None:
 
 
 def peer(folder: Path) -> float:
-    """Return the seconds of an epoch of the loader."""
+    """Return the seconds of an epoch of the DataLoader."""
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
@@ -84,9 +84,9 @@ def peer(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def ours(folder: Path, decode: str) -> float:
-    """Return the seconds in which the cache is built."""
-    import torch  # noqa: F401 - else the first image would import it, and the clock would see
+def sightx(folder: Path, decode: str) -> float:
+    """Return the seconds that building the pixel cache takes."""
+    import torch  # noqa: F401 - else the first image would import it, within the measured time
 
     from sightx.builtin.datasets.folder import ImageFolder
     from sightx.builtin.preprocess import Resize
@@ -107,7 +107,7 @@ def ours(folder: Path, decode: str) -> float:
 
 
 def stages(folder: Path) -> None:
-    """Print the milliseconds of each stage, for one thread, medians over the images."""
+    """Print the median milliseconds of each stage over the images, in one thread."""
     import zlib
 
     import torch
@@ -121,36 +121,36 @@ def stages(folder: Path) -> None:
     for name in ("scaled", "exact"):
         min_size, spent = min_decoded_size(chain, name), {}
 
-        def clocked(
-            stage: str, call: Callable, *given: object, spent: dict = spent, **more: object
+        def timed(
+            stage: str, function: Callable, *args: object, spent: dict = spent, **kwargs: object
         ):
             started = time.perf_counter()
-            result = call(*given, **more)
+            result = function(*args, **kwargs)
             spent.setdefault(stage, []).append(time.perf_counter() - started)
             return result
 
         for path in sorted(folder.rglob("*.jpg")):
-            data = clocked("read", path.read_bytes)
-            clocked("sha256", content_hash, data)
-            pixels = clocked("decode", decode, data, min_size=min_size)
-            tensor = clocked("to tensor", to_tensor, pixels)
-            row = clocked("resize", chain[0].apply, tensor)
-            row = clocked("lay out", np.ascontiguousarray, row.numpy())
-            clocked("crc32", zlib.crc32, row.data)
+            data = timed("read", path.read_bytes)
+            timed("sha256", content_hash, data)
+            pixels = timed("decode", decode, data, min_size=min_size)
+            tensor = timed("to tensor", to_tensor, pixels)
+            row = timed("resize", chain[0].apply, tensor)
+            row = timed("contiguous", np.ascontiguousarray, row.numpy())
+            timed("crc32", zlib.crc32, row.data)
         print(f"{name:<12}" + "".join(f"{stage:>11}" for stage in [*spent, "sum"]))
-        figures = [1e3 * float(np.median(times)) for times in spent.values()]
-        print(f"{'ms':<12}" + "".join(f"{ms:>11.2f}" for ms in [*figures, sum(figures)]))
+        results = [1e3 * float(np.median(times)) for times in spent.values()]
+        print(f"{'ms':<12}" + "".join(f"{ms:>11.2f}" for ms in [*results, sum(results)]))
 
 
 CASES: dict[str, Callable[[Path], float]] = {
     "peer": peer,
-    "scaled": partial(ours, decode="scaled"),
-    "exact": partial(ours, decode="exact"),
+    "scaled": partial(sightx, decode="scaled"),
+    "exact": partial(sightx, decode="exact"),
 }
 
 
 def rate(case: str, folder: Path, count: int, environment: dict[str, str]) -> float:
-    """Return the images a second of a case in a process of its own."""
+    """Return the images per second of a case, measured in a separate process."""
     command = [sys.executable, __file__, "--case", case, "--folder", str(folder)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
@@ -164,14 +164,14 @@ def main() -> None:
     parser.add_argument("--stages", action="store_true")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.case:
-        print(CASES[options.case](options.folder))
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(CASES[arguments.case](arguments.folder))
         return
-    with tempfile.TemporaryDirectory() as place:
-        folder, count = Path(place), options.images
+    with tempfile.TemporaryDirectory() as name:
+        folder, count = Path(name), arguments.images
         write(folder, count)
-        if options.stages:
+        if arguments.stages:
             stages(folder)
             return
         cases = {
@@ -180,9 +180,9 @@ def main() -> None:
             "SightX, scaled": partial(rate, "scaled", folder, count, {}),
             "SightX, exact": partial(rate, "exact", folder, count, {}),
         }
-        figures = medians(cases, options.rounds)
-    print(table(figures, PLAIN, "images/s", more_is_better=True), end="\n\n")
-    print(table(figures, TUNED, "images/s", more_is_better=True))
+        results = medians(cases, arguments.rounds)
+    print(table(results, PLAIN, "images/s", more_is_better=True), end="\n\n")
+    print(table(results, TUNED, "images/s", more_is_better=True))
 
 
 if __name__ == "__main__":

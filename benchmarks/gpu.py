@@ -6,8 +6,8 @@ Images are random and preprocessed: uint8 rows in the memory of the device, wher
 `execution.cache = "auto"` puts what fits there, or of the host. SightX trains on them for two
 epochs, of which the second is timed; a peer repeats one batch on the device. The peers: a plain
 fp32 loop with torch's Adam, and for the frozen network a compiled bf16 loop with channels last and
-fused Adam. Bars: 4.4, 6 and 0.95 times the peer, and less than 2 % of the time waiting for data.
-Each case of SightX runs with `execution.cuda_graph` off and on.
+fused Adam. Targets: 4.4, 6 and 0.95 times the peer, and less than 2 % of the time waiting for data.
+One case sets `execution.cuda_graph`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from rounds import Case, medians
-from step import World
+from step import Workload
 from torch import nn
 
 from sightx.builtin import optimizers
@@ -39,7 +39,7 @@ from sightx.spec.experiment import Execution
 from sightx.training import setup
 from sightx.training.trainer import Trainer
 
-DISTINCT = 2048  # images; the table names each as often as the steps need
+DISTINCT = 2048  # images; an epoch repeats them
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Task:
     """What is trained, and how fast it must be; the peer is a plain loop unless compiled."""
 
     name: str
-    bar: float
+    target: float
     model: Model
     size: int
     batch: int
@@ -75,23 +75,23 @@ class Bench:
 
     def __init__(self, task: Task, device: torch.device, steps: int, *, tiny: bool) -> None:
         self.task, self.device, self.steps, self.tiny = task, device, steps, tiny
-        few = max(min(DISTINCT // task.batch, steps), 1)
+        distinct = max(min(DISTINCT // task.batch, steps), 1)
         adam = optimizers.Adam(lr=1e-4)
-        self.world = World(task.model, adam, task.size, task.batch, few, task.precision)
+        self.workload = Workload(task.model, adam, task.size, task.batch, distinct, task.precision)
         self.data_waits: list[float] = []
 
-    def samples(self, *, on_device: bool) -> PreparedDataset:
-        """Return as many rows as an epoch has, of the few images there are."""
-        found = self.world.samples
-        pixels = found.rows.gather(np.arange(len(found.rows)))
+    def dataset(self, *, on_device: bool) -> PreparedDataset:
+        """Return a dataset with the rows of an epoch, which repeat a few distinct images."""
+        dataset = self.workload.dataset
+        pixels = dataset.rows.gather(np.arange(len(dataset.rows)))
         index = np.arange(self.steps * self.task.batch) % len(pixels)
-        labels = found.table.labels[index]
+        labels = dataset.table.labels[index]
         frame = pd.DataFrame({"path": labels.astype(str), "label": labels, "group": ""})
         rows = PixelRows.of(pixels.to(self.device) if on_device else pixels)
         empty = np.arange(0)
         return dataclasses.replace(
-            found,
-            table=found.table.with_frame(frame),
+            dataset,
+            table=dataset.table.with_frame(frame),
             rows=rows.take(index),
             splits={"train": np.arange(len(index)), "validation": empty, "test": empty},
         )
@@ -100,12 +100,12 @@ class Bench:
         """Return the images per second of the second epoch."""
         execution = {"cache_features": "off", "compile": self.task.compile} | execution
         update = {
-            "training": self.world.experiment.training.model_copy(update={"epochs": 2}),
+            "training": self.workload.experiment.training.model_copy(update={"epochs": 2}),
             "execution": Execution.model_validate(execution),
         }
-        experiment = self.world.experiment.model_copy(update=update)
-        samples = self.samples(on_device=on_device)
-        trainer = Trainer(experiment, samples, self.world.module(), self.device)
+        experiment = self.workload.experiment.model_copy(update=update)
+        dataset = self.dataset(on_device=on_device)
+        trainer = Trainer(experiment, dataset, self.workload.module(), self.device)
         _, last = (event for event in trainer.events() if isinstance(event, Epoch))
         self.data_waits.append(last.data_wait_fraction)
         return last.images_per_second
@@ -113,10 +113,10 @@ class Bench:
     def peer(self) -> float:
         """Return the images per second of a loop that repeats a batch."""
         bare = self.task.compiled_peer
-        module = self.world.module().to(self.device)
+        module = self.workload.module().to(self.device)
         setup.freeze(module, self.task.model.trainable)
         setup.train_mode(module)
-        images, targets = (tensor.to(self.device) for tensor in self.world.batches[0])
+        images, targets = (tensor.to(self.device) for tensor in self.workload.batches[0])
         if bare:
             module = module.to(memory_format=torch.channels_last)
             images = images.to(memory_format=torch.channels_last)
@@ -154,13 +154,13 @@ def measure(bench: Bench, rounds: int) -> list[str]:
     }
     if task.model.trainable:
         cases["with cached features"] = partial(bench.sightx, cache_features="auto")
-    figures = medians(cases, rounds)
+    results = medians(cases, rounds)
     waited = f"{max(bench.data_waits):.2%}"
-    peer = figures.pop("peer")
+    peer = results.pop("peer")
     return [
-        f"| {task.name}, {name} | {figure:,.0f} | {peer:,.0f} | {figure / peer:.2f} "
-        f"| {task.bar} | {waited} |"
-        for name, figure in figures.items()
+        f"| {task.name}, {name} | {result:,.0f} | {peer:,.0f} | {result / peer:.2f} "
+        f"| {task.target} | {waited} |"
+        for name, result in results.items()
     ]
 
 
@@ -179,9 +179,8 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
     today = datetime.datetime.now(datetime.UTC).date()
     print(f"{name}, torch {torch.__version__}, {today}\n")
-    print(
-        "| what | SightX | peer | times | bar | longest wait for data |\n|---|---|---|---|---|---|"
-    )
+    print("| what | SightX | peer | times | target | longest wait for data |")
+    print("|---|---|---|---|---|---|")
     for task in TINY if arguments.tiny else TASKS:
         bench = Bench(task, device, arguments.steps, tiny=arguments.tiny)
         print("\n".join(measure(bench, arguments.rounds)), flush=True)

@@ -1,12 +1,13 @@
-"""Time and memory of a whole run, decoding apart, as the table grows tenfold and tenfold again.
+"""Measure time and memory of a run without decoding, while the table grows tenfold, twice.
 
     python benchmarks/growth.py [--most 1000000] [--profile]
 
-A run of a synthetic table (10,000, 100,000, 1,000,000 rows of 4 x 4 pixels that cost nothing to
-read) and a linear model, one epoch: table, split, building the cache, training, evaluation,
-predictions, result; and the same run again, which finds its pixels in the cache. Each run is a
-process of its own. The peer is the smaller run. Bars: ten times the rows take at most ten times
-the time; 1,000,000 rows add less than 400 MB to the memory of a run of 100 rows.
+Each run trains a linear model for one epoch on a synthetic table of 10,000, 100,000 or 1,000,000
+rows; their 4 x 4 pixels cost nothing to read. It loads the table, splits it, builds the cache,
+trains, evaluates, and writes predictions and the result. The same run is then repeated with its
+pixels in the cache. Each run is a separate process, and is compared with the smaller run. Targets:
+ten times the rows take at most ten times the time; 1,000,000 rows add less than 400 MB to the
+memory of a run of 100 rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sightx.plugin import Dataset, Model, Traits, hookimpl
 
 
 class Many(Dataset):
-    """Rows of 4 x 4 pixels, each with its own number in it."""
+    """Rows of 4 x 4 pixels, which contain the number of the row."""
 
     name = "many"
     rows: int = 100
@@ -104,10 +105,10 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 """
 
 
-def child(folder: Path, rows: int, *words: str) -> tuple[float, float]:
-    """Return seconds and megabytes of a run."""
+def run_in_child(folder: Path, rows: int, *options: str) -> tuple[float, float]:
+    """Return the seconds and the megabytes of a run."""
     environment = {**os.environ, "SIGHTX_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-c", CHILD, str(rows), *words]
+    command = [sys.executable, "-c", CHILD, str(rows), *options]
     done = subprocess.run(
         command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
@@ -118,26 +119,26 @@ def child(folder: Path, rows: int, *words: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=1_000_000)
-    parser.add_argument("--profile", action="store_true", help="leave growth-N.prof here")
-    given = parser.parse_args()
-    words = ["--profile", str(Path.cwd())] if given.profile else []
+    parser.add_argument("--profile", action="store_true", help="write growth-N.prof to this folder")
+    arguments = parser.parse_args()
+    options = ["--profile", str(Path.cwd())] if arguments.profile else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "plugins").mkdir()
         (folder / "plugins" / "growing.py").write_text(PLUGIN)
         (folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
         (folder / "spec.toml").write_text(SPEC)
-        child(folder, 100)  # compiles what is compiled once
-        _, base = child(folder, 100)
+        run_in_child(folder, 100)  # Python compiles its modules in the first run
+        _, base = run_in_child(folder, 100)
         print(f"{'rows':>9} {'run':<6} {'seconds':>8} {'times':>6} {'MB more':>8}")
-        last: dict[str, float] = {}
-        for rows in (size for size in SIZES if size <= given.most):
+        previous: dict[str, float] = {}
+        for rows in (size for size in SIZES if size <= arguments.most):
             for run in ("first", "again"):
-                seconds, megabytes = child(folder, rows, *words)
-                times = f"{seconds / last[run]:.1f}" if run in last else "-"
+                seconds, megabytes = run_in_child(folder, rows, *options)
+                times = f"{seconds / previous[run]:.1f}" if run in previous else "-"
                 more = megabytes - base
                 print(f"{rows:>9,} {run:<6} {seconds:>8.2f} {times:>6} {more:>8.0f}", flush=True)
-                last[run] = seconds
+                previous[run] = seconds
 
 
 if __name__ == "__main__":

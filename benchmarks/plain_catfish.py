@@ -1,4 +1,4 @@
-"""The peer of `command.py`: the same training as a plain script, as a tutorial would write it.
+"""The peer of `command.py`: the same training as a plain script, as in a tutorial.
 
 Call it with the folder that holds train, val and test.
 """
@@ -35,22 +35,22 @@ class Net(nn.Module):
         self.fc3 = nn.Linear(50, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return two logits an image."""
+        """Return the logits (B, 2)."""
         x = functional.relu(self.fc1(x.view(-1, 12288)))
         return self.fc3(functional.relu(self.fc2(x)))
 
 
 def score(net: nn.Module, loader: DataLoader) -> tuple[float, float]:
-    """Return mean loss and accuracy of a side."""
+    """Return the mean loss and the accuracy of a split."""
     net.eval()
-    loss, right, count = 0.0, 0, 0
+    loss, num_correct, count = 0.0, 0, 0
     with torch.no_grad():
         for images, targets in loader:
             outputs = net(images)
             loss += functional.cross_entropy(outputs, targets).item() * len(images)
-            right += (outputs.argmax(dim=1) == targets).sum().item()
+            num_correct += (outputs.argmax(dim=1) == targets).sum().item()
             count += len(images)
-    return loss / count, right / count
+    return loss / count, num_correct / count
 
 
 def main() -> None:
@@ -59,8 +59,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--save", type=Path, default=Path("plain_catfish.pt"))
     arguments = parser.parse_args()
-    sides = {side: ImageFolder(arguments.root / side, PIXELS) for side in ("train", "val", "test")}
-    loaders = {side: DataLoader(data, batch_size=64) for side, data in sides.items()}
+    names = ("train", "val", "test")
+    splits = {name: ImageFolder(arguments.root / name, PIXELS) for name in names}
+    loaders = {name: DataLoader(split, batch_size=64) for name, split in splits.items()}
     net = Net()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.001)
     for epoch in range(arguments.epochs):
@@ -73,7 +74,7 @@ def main() -> None:
             optimizer.step()
             total += loss.item() * len(images)
         loss, accuracy = score(net, loaders["val"])
-        print(f"{epoch} {total / len(sides['train']):.2f} {loss:.2f} {accuracy:.2f}")
+        print(f"{epoch} {total / len(splits['train']):.2f} {loss:.2f} {accuracy:.2f}")
     print("test", score(net, loaders["test"]))
     torch.save(net.state_dict(), arguments.save)
 

@@ -3,8 +3,8 @@
     python benchmarks/prefix.py [--rounds 3] [--images 48] [--size 224] [--precision fp32]
 
 No augmentation, batch 8; the epochs after the first, on the GPU if there is one, else on the CPU.
-The peer is the same run with `execution.cache_features = "off"`. Bar: 3 times as fast if only the
-head is trained; with layer4 the trained part costs more, and less can be saved.
+The peer is the same run with `execution.cache_features = "off"`. Target: 3 times as fast if only
+the head is trained; with layer4 the trained part costs more, and less can be saved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 from rounds import Case, medians, table
-from step import World
+from step import Workload
 
 from sightx import Experiment
 from sightx.builtin import optimizers
@@ -30,16 +30,16 @@ BATCH = 8
 TRAINABLE = {"only the head": ("head",), "layer4 and the head": ("layer4", "head")}
 
 
-def experiment(world: World, features: str, epochs: int = 3) -> Experiment:
-    """Return the world's experiment over some epochs, with `cache_features` set."""
-    training = world.experiment.training.model_copy(update={"epochs": epochs})
+def experiment(workload: Workload, features: str, epochs: int = 3) -> Experiment:
+    """Return the workload's experiment over some epochs, with `cache_features` set."""
+    training = workload.experiment.training.model_copy(update={"epochs": epochs})
     execution = Execution.model_validate({"cache_features": features})
-    return world.experiment.model_copy(update={"training": training, "execution": execution})
+    return workload.experiment.model_copy(update={"training": training, "execution": execution})
 
 
-def epoch(world: World, features: str) -> float:
+def epoch(workload: Workload, features: str) -> float:
     """Return the seconds of an epoch after the first."""
-    trainer = Trainer(experiment(world, features), world.samples, world.module(), DEVICE)
+    trainer = Trainer(experiment(workload, features), workload.dataset, workload.module(), DEVICE)
     seconds = [event.seconds for event in trainer.events() if isinstance(event, Epoch)]
     return statistics.median(seconds[1:])
 
@@ -54,15 +54,15 @@ def main() -> None:
     steps = arguments.images // BATCH
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name, trainable in TRAINABLE.items():
-        model = ResNet50(trainable=trainable)
-        world = World(model, optimizers.Adam(), arguments.size, BATCH, steps, arguments.precision)
+        model, size = ResNet50(trainable=trainable), arguments.size
+        workload = Workload(model, optimizers.Adam(), size, BATCH, steps, arguments.precision)
         cases: dict[str, Case] = {
-            'cache_features = "off"': partial(epoch, world, "off"),
-            'cache_features = "auto"': partial(epoch, world, "auto"),
+            'cache_features = "off"': partial(epoch, workload, "off"),
+            'cache_features = "auto"': partial(epoch, workload, "auto"),
         }
-        figures = {case: steps * BATCH / s for case, s in medians(cases, arguments.rounds).items()}
-        print(f"\nResNet50, {name}, {arguments.size} px, {arguments.precision}, {DEVICE.type}")
-        print(table(figures, 'cache_features = "off"', "images/s", more_is_better=True))
+        results = {case: steps * BATCH / s for case, s in medians(cases, arguments.rounds).items()}
+        print(f"\nResNet50, {name}, {size} px, {arguments.precision}, {DEVICE.type}")
+        print(table(results, 'cache_features = "off"', "images/s", more_is_better=True))
 
 
 if __name__ == "__main__":

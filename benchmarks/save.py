@@ -92,8 +92,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with TemporaryDirectory(dir=options.folder) as folder:
-        figures = medians(cases(Path(folder), options.megabytes), options.rounds)
-    print(table(figures, PEER, "seconds", more_is_better=False))
+        results = medians(cases(Path(folder), options.megabytes), options.rounds)
+    print(table(results, PEER, "seconds", more_is_better=False))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--rounds 9]
 
 Each round runs every command once, so that a slow moment of the machine affects all of them. The
-ratios are of medians of wall time. Goals: validate at least 4 times as fast as `import torch`,
+ratios are of medians of wall time. Targets: validate at least 4 times as fast as `import torch`,
 list-plugins 6 times.
 """
 
@@ -13,7 +13,7 @@ import argparse
 import sys
 from functools import partial
 
-from rounds import medians, table, wall
+from rounds import medians, table, wall_time
 
 PEER = "import torch"
 SIGHTX = [sys.executable, "-m", "sightx"]
@@ -32,9 +32,9 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    cases = {name: partial(wall, command) for name, command in COMMANDS.items()}
-    figures = medians(cases, parser.parse_args().rounds)
-    print(table(figures, PEER, "seconds", more_is_better=False))
+    cases = {name: partial(wall_time, command) for name, command in COMMANDS.items()}
+    results = medians(cases, parser.parse_args().rounds)
+    print(table(results, PEER, "seconds", more_is_better=False))
 
 
 if __name__ == "__main__":

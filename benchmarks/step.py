@@ -2,14 +2,14 @@
 
     python benchmarks/step.py [--rounds 9] [--steps 1500] [--only overhead|resnet50]
 
-`overhead`: a 48-84-50-2 perceptron, batch 32, all in memory. The bare loop takes ready float
-batches from a list and steps torch's fused Adam; SightX gathers uint8 rows, normalises, seeds the
+`overhead`: a 48-84-50-2 perceptron, batch 32, all in memory. The bare loop takes float batches
+from a list and steps torch's fused Adam; SightX gathers uint8 rows, normalises, seeds the
 generators, checks the loss and counts correct answers. Lightning's `barebones` trainer takes the
 bare loop's batches and Adam; it is left out if it is not installed (`pip install "sightx[bench]"`).
-Bars: at most 30 us over the bare loop, and at most 0.55 times Lightning's step.
+Targets: at most 30 us over the bare loop, and at most 0.55 times Lightning's step.
 
 `resnet50`: a training step in bf16 on the processor, images of 224 px, batch 8, against a plain
-fp32 loop over the same network with torch's Adam. Bar: 1.8 times as fast.
+fp32 loop over the same network with torch's Adam. Target: 1.8 times as fast.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ BARE, SIGHTX, LIGHTNING = "bare loop, fused Adam", "SightX", "Lightning barebone
 PLAIN = "plain fp32 loop"
 
 
-class World:
-    """Random images of two classes in memory, an experiment on them, and ready batches."""
+class Workload:
+    """Random images of two classes in memory, an experiment on them, and float batches of them."""
 
     def __init__(
         self, model: Model, optimizer: Optimizer, size: int, batch: int, steps: int, precision: Any
@@ -73,7 +73,7 @@ class World:
         pixels = torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
         frame = pd.DataFrame({"path": labels.astype(str), "label": labels, "group": ""})
         empty = np.arange(0)
-        self.samples = PreparedDataset(
+        self.dataset = PreparedDataset(
             table=ImageTable(frame, ("a", "b"), lambda _: b""),
             rows=PixelRows.of(pixels),
             splits={"train": np.arange(count), "validation": empty, "test": empty},
@@ -97,38 +97,38 @@ class World:
                 epochs=1, batch_size=batch, monitor="train/loss", precision=precision
             ),
         )
-        first = slice(0, min(count, 100 * batch))  # used again and again
+        first = slice(0, min(count, 100 * batch))  # they are repeated
         images = (pixels[first].float() / 255 - 0.45) / 0.225
         targets = torch.from_numpy(labels[first])
         self.batches = list(zip(images.split(batch), targets.split(batch), strict=True))
 
     def module(self) -> nn.Module:
         """Return the network with fresh weights."""
-        shape = self.samples.rows.shape
+        shape = self.dataset.rows.shape
         return build_module(self.experiment.model, self.experiment.loss, 2, shape, 0)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield a ready batch for every step."""
+        """Yield a float batch for every step."""
         for step in range(self.steps):
             yield self.batches[step % len(self.batches)]
 
 
 def seconds_per_step(times: list[float]) -> float:
-    """Return the median over stretches of 50 steps, or over single steps if there are few."""
-    stretch = 50 if len(times) > 500 else 1
-    return float(np.median(np.diff(times[::stretch]))) / stretch
+    """Return the median over blocks of 50 steps, or over single steps if there are few."""
+    block = 50 if len(times) > 500 else 1
+    return float(np.median(np.diff(times[::block]))) / block
 
 
-def sightx(world: World) -> float:
-    trainer = Trainer(world.experiment, world.samples, world.module(), CPU)
+def sightx(workload: Workload) -> float:
+    trainer = Trainer(workload.experiment, workload.dataset, workload.module(), CPU)
     return seconds_per_step([time.perf_counter() for e in trainer.events() if isinstance(e, Step)])
 
 
-def bare(world: World, fused: bool) -> float:
-    module, loss_of, times = world.module(), nn.CrossEntropyLoss(), []
+def bare(workload: Workload, fused: bool) -> float:
+    module, loss_of, times = workload.module(), nn.CrossEntropyLoss(), []
     module.train()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=fused)
-    for images, targets in world:
+    for images, targets in workload:
         optimizer.zero_grad()
         loss = loss_of(module(images), targets)
         loss.backward()
@@ -137,7 +137,7 @@ def bare(world: World, fused: bool) -> float:
     return seconds_per_step(times)
 
 
-def lightning(world: World) -> float:
+def lightning(workload: Workload) -> float:
     import lightning as pl
 
     times: list[float] = []
@@ -145,7 +145,7 @@ def lightning(world: World) -> float:
     class Net(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net, self.loss_of = world.module(), nn.CrossEntropyLoss()
+            self.net, self.loss_of = workload.module(), nn.CrossEntropyLoss()
 
         def training_step(self, batch: Any) -> torch.Tensor:
             times.append(time.perf_counter())
@@ -157,17 +157,17 @@ def lightning(world: World) -> float:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore"), redirect_stderr(StringIO()):
         trainer = pl.Trainer(barebones=True, max_epochs=1, accelerator="cpu")
-        trainer.fit(Net(), world)
+        trainer.fit(Net(), workload)
     return seconds_per_step(times)
 
 
 def serve(case: str, steps: int) -> None:
-    """Answer every line on standard input with the seconds of a step."""
-    world = World(SimpleNet(hidden=(84, 50)), optimizers.Adam(), 4, 32, steps, "fp32")
+    """Print the seconds of a step for every line on standard input."""
+    workload = Workload(SimpleNet(hidden=(84, 50)), optimizers.Adam(), 4, 32, steps, "fp32")
     cases: dict[str, Case] = {
-        BARE: partial(bare, world, True),
-        SIGHTX: partial(sightx, world),
-        LIGHTNING: partial(lightning, world),
+        BARE: partial(bare, workload, True),
+        SIGHTX: partial(sightx, workload),
+        LIGHTNING: partial(lightning, workload),
     }
     for _ in sys.stdin:
         print(cases[case](), flush=True)
@@ -180,43 +180,43 @@ def case_in_process(case: str, steps: int) -> Iterator[Case]:
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
 
-        def ask() -> float:
+        def measure() -> float:
             assert process.stdin
             assert process.stdout
             print(file=process.stdin, flush=True)
             return float(process.stdout.readline())
 
-        yield ask
+        yield measure
 
 
 def overhead(rounds: int, steps: int) -> None:
     names = [BARE, SIGHTX, *([LIGHTNING] if find_spec("lightning") else [])]
     with ExitStack() as stack:
         cases = {name: stack.enter_context(case_in_process(name, steps)) for name in names}
-        figures = {name: 1e6 * value for name, value in medians(cases, rounds).items()}
+        results = {name: 1e6 * value for name, value in medians(cases, rounds).items()}
     print("a step of a 48-84-50-2 perceptron, batch 32, all in memory")
-    print(table(figures, BARE, "us a step", more_is_better=False))
-    print(f"SightX adds {figures[SIGHTX] - figures[BARE]:.1f} us (bar: 30)")
-    if LIGHTNING in figures:
-        share = figures[SIGHTX] / figures[LIGHTNING]
-        print(f"SightX takes {share:.3f} of Lightning barebones (bar: 0.55)")
+    print(table(results, BARE, "us per step", more_is_better=False))
+    print(f"SightX adds {results[SIGHTX] - results[BARE]:.1f} us (target: 30)")
+    if LIGHTNING in results:
+        ratio = results[SIGHTX] / results[LIGHTNING]
+        print(f"SightX takes {ratio:.3f} of Lightning barebones (target: 0.55)")
     else:
         print("Lightning is not installed: skipped")
 
 
 def resnet50(rounds: int) -> None:
-    def world(precision: str) -> World:
-        return World(ResNet50(), optimizers.Adam(), 224, 8, 4, precision)
+    def workload(precision: str) -> Workload:
+        return Workload(ResNet50(), optimizers.Adam(), 224, 8, 4, precision)
 
-    slow, fast = world("fp32"), world("bf16")
+    slow, fast = workload("fp32"), workload("bf16")
     cases: dict[str, Case] = {
         PLAIN: partial(bare, slow, False),
         "SightX fp32": partial(sightx, slow),
         "SightX bf16": partial(sightx, fast),
     }
-    figures = {name: 8 / value for name, value in medians(cases, rounds).items()}
+    results = {name: 8 / value for name, value in medians(cases, rounds).items()}
     print(f"ResNet50, batch 8, {torch.get_num_threads()} threads")
-    print(table(figures, PLAIN, "images/s", more_is_better=True))
+    print(table(results, PLAIN, "images/s", more_is_better=True))
 
 
 def main() -> None:

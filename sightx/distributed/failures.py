@@ -1,9 +1,10 @@
 """Find the rank that failed first; the communication errors of the other ranks are consequences.
 
 Each rank that fails offers a record of its failure to the store, which keeps the first one, and
-raises what the store has kept: so all ranks end with one error and one exit code, and rank 0 writes
-it to result.json. (The error files of torch.distributed.elastic reach only the launcher of a host,
-and only after the processes have ended.) A killed rank offers nothing; its heartbeat stops.
+raises the failure that the store keeps. So all ranks end with the same error and exit code, and
+rank 0 writes it to result.json. (The error files of torch.distributed.elastic reach only the
+launcher of a host, and only after the processes have ended.) A rank that is killed offers no
+record, but its heartbeat stops.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sightx.io.signals import STOP_SIGNALS, Interrupted
 from sightx.registry.failures import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 
-LOST_HINT = "the system kills processes when memory runs out; sightx resume RUN goes on"
+LOST_HINT = "the system kills processes when memory runs out; sightx resume RUN continues the run"
 
 _PEER_LOST = ("/gloo/", "caused pair closure")  # gloo raises a plain RuntimeError
 _TRACEBACK_LENGTH = 20_000  # characters
@@ -61,7 +62,7 @@ def first_failure(
             return _from_record(_failure_of_peer(error))
         return _from_record(rendezvous.report_failure(_to_record(error, failure)))
     except RuntimeError:  # the store has ended, and with it the host of rank 0
-        lost = lost_ranks_error([0])
+        lost = _lost_ranks_error([0])
         _failed_ranks[lost] = rendezvous.rank()
         return lost
 
@@ -74,7 +75,7 @@ def ignore_stop_signals() -> None:
 
 
 def is_shown_by_other_rank(error: BaseException) -> bool:
-    """Return whether the ranks have agreed on this error, and it is another rank that prints it."""
+    """Return whether all ranks raise this error and another rank prints it."""
     return _failed_ranks.get(error, rendezvous.rank()) != rendezvous.rank()
 
 
@@ -87,29 +88,22 @@ def is_peer_lost_error(error: BaseException) -> bool:
     )
 
 
-def lost_ranks_error(ranks: Sequence[int]) -> ResourceError:
+def _lost_ranks_error(ranks: Sequence[int]) -> ResourceError:
     """Return the failure of ranks that ended without a record."""
-    subject = f"rank {ranks[0]} is" if len(ranks) == 1 else f"ranks {_join(ranks)} are"
-    message = f"{subject} gone, or gives no sign of life"
+    numbers = ", ".join(map(str, ranks))
+    message = f"rank{'s' if len(ranks) > 1 else ''} {numbers} ended or stopped responding"
     return ResourceError(Problem("lost-process", message, LOST_HINT))
-
-
-def _join(ranks: Sequence[int]) -> str:
-    return ", ".join(map(str, ranks))
 
 
 def _failure_of_peer(error: BaseException) -> dict[str, Any]:
     """Return the record of the rank whose end caused a communication error."""
-    lost = rendezvous.dead_ranks()
-    return rendezvous.read_first_failure() or rendezvous.report_failure(
-        _to_record(error, lost_ranks_error(lost) if lost else _timeout_error(error))
-    )
-
-
-def _timeout_error(error: BaseException) -> ResourceError:
-    message = f"every process is alive, but they cannot communicate: {error}"
-    hint = "raise execution.group_timeout, or check the network"
-    return ResourceError(Problem("lost-process", message, hint))
+    if lost := rendezvous.dead_ranks():
+        failure = _lost_ranks_error(lost)
+    else:
+        message = f"every process is alive, but they cannot communicate: {error}"
+        hint = "raise execution.group_timeout, or check the network"
+        failure = ResourceError(Problem("lost-process", message, hint))
+    return rendezvous.read_first_failure() or rendezvous.report_failure(_to_record(error, failure))
 
 
 def _to_record(error: BaseException, failure: SightXError | None) -> dict[str, Any]:

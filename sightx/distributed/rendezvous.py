@@ -1,6 +1,6 @@
 """The key-value store that all ranks share: heartbeats, and the first failure.
 
-It is torch's TCPStore, which the launcher serves; so it outlives the process group.
+It is the launcher's TCPStore, so it outlives the process group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 1.0
 """Seconds between two heartbeats of a rank."""
 EXIT_CODE_FILE = "SIGHTX_CODE"
-"""The environment variable that names the file in which the launcher finds rank 0's exit code."""
+"""The environment variable with the path of the file to which rank 0 writes its exit code."""
 
 _CONNECT_TIMEOUT = timedelta(minutes=10)
 _FIRST_FAILURE = "first-failure"
@@ -81,7 +81,7 @@ def report_failure(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def heartbeat() -> Iterator[None]:
-    """Count up this rank's heartbeat in a thread, so that a rank that only waits is alive."""
+    """Count up this rank's heartbeat in a thread, also while its main thread waits."""
     stop, store, key = threading.Event(), connect_store("run"), _heartbeat_key(rank())
 
     def beat() -> None:
@@ -101,9 +101,9 @@ def heartbeat() -> Iterator[None]:
 
 
 def dead_ranks() -> list[int]:
-    """Return the ranks without a heartbeat during the next seconds.
+    """Wait some heartbeats, and return the ranks that sent none.
 
-    Returns an empty list at once if a rank has reported a failure: then none was killed.
+    Returns an empty list as soon as a rank has reported a failure: then none was killed.
     """
     before, deadline = _heartbeats(), time.monotonic() + _LOST_AFTER
     while time.monotonic() < deadline and read_first_failure() is None:

@@ -98,7 +98,7 @@ class Execution(Settings):
     compile: bool = False
     """Whether to compile the network with torch.compile."""
     cuda_graph: bool = False
-    """Whether to replay steps as a CUDA graph, if a test shows that they are equal and faster."""
+    """Whether to replay full batches as a CUDA graph, if its first steps equal eager steps."""
     deterministic: bool = False
     """Whether to use only deterministic algorithms on an accelerator."""
     save_every_steps: NonNegativeInt = 0

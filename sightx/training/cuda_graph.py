@@ -1,8 +1,8 @@
-"""Replay full batches as a CUDA graph, once it has proved equal to eager steps.
+"""Train on full batches by replaying a CUDA graph, once its steps have proved equal to eager ones.
 
 A graph launches all kernels of a step at once: forward, loss, backward, clipping, optimizer. What
-the host draws or decides stays outside: augmentation, seeds, learning rates. With
-`execution.deterministic` a graph must give the exact bits of eager steps.
+the host draws or decides is not in the graph: augmentation, seeds, learning rates. With
+`execution.deterministic` a graph must give exactly the bits of eager steps.
 """
 
 from __future__ import annotations
@@ -215,15 +215,15 @@ class CudaGraphs:
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
         """Return the replay of a function's kernels. Raises RuntimeError if that is impossible."""
         with torch.cuda.device(self._device):
-            current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(current)
-            with torch.cuda.stream(side), _no_synchronization():
+            current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream), _no_synchronization():
                 for _ in range(_WARM_UP):
                     function()
-            current.wait_stream(side)
+            current.wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             # The thread that prefetches may synchronise; only this one must not.
-            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 function()
         return graph.replay
 

@@ -25,7 +25,7 @@ _META = torch.device("meta")
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would use, found without decoding an image or allocating a weight.
+    """What a run would use, computed without decoding an image or allocating a weight.
 
     `counts` has the number of samples per class of each split. `shape` (B, C, H, W) and `outputs`
     (B, K) are those of a micro-batch. `memory` is in bytes: weights, gradients, optimizer state and
@@ -43,13 +43,13 @@ class DryRun:
     problems: Sequence[Problem] = ()
 
     def lines(self) -> list[str]:
-        """Return two lines of text: the data, the network."""
+        """Return two lines of text: one about the data, one about the network."""
         splits = ", ".join(f"{sum(counts):,} {split}" for split, counts in self.counts.items())
         memory = f"{self.memory / 1e9:.2f} GB for one step"
         return [
             f"data: {splits} samples of {len(self.classes)} classes; no image was decoded",
             f"network: {self.shape} to {self.outputs}, "
-            f"{self.trainable:,} of {self.weights:,} weights learn, {memory}",
+            f"{self.trainable:,} of {self.weights:,} weights are trained, {memory}",
         ]
 
 
@@ -72,7 +72,7 @@ def dry_run(experiment: Experiment) -> DryRun:
         setup.freeze(module, experiment.model.trainable)
     settings = experiment.training
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
-    outputs, memory = _step(experiment, module, (size, *shape))
+    outputs, memory = _train_step(experiment, module, (size, *shape))
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return DryRun(
         classes=table.classes,
@@ -89,7 +89,7 @@ def dry_run(experiment: Experiment) -> DryRun:
     )
 
 
-def _step(
+def _train_step(
     experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
     """Train one step on the meta device; return the shape of the outputs and the bytes needed."""

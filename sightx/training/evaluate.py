@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Evaluator:
-    """Predict samples batch by batch: iterate over it, then ask for the loss and the predictions.
+    """Predict samples batch by batch: iterate over it, then read the loss and the predictions.
 
     With several processes each one predicts its own batches, with the buffers of rank 0; afterwards
-    rank 0 has all predictions and the other ranks have their own. A network that draws even in
-    evaluation draws the same for a batch every time.
+    rank 0 has all predictions and the other ranks have their own. The random generators are seeded
+    for each batch, so a network that draws in evaluation too gives the same outputs every time.
     """
 
     def __init__(

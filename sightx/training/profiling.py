@@ -50,7 +50,7 @@ class Summary:
 
 
 def span(name: str) -> AbstractContextManager[Any]:
-    """Return a context that names what runs inside in the trace; free without a profiler."""
+    """Return a context that names its contents in the trace; free without a profiler."""
     is_profiling = torch._C._autograd._profiler_enabled()
     return torch.profiler.record_function(name) if is_profiling else _NO_SPAN
 

@@ -89,7 +89,7 @@ def freeze(module: nn.Module, trainable: Sequence[str]) -> None:
 
 
 def matches_pattern(name: str, pattern: str) -> bool:
-    """Return whether a parameter is of the part called `pattern`, or matches it as a pattern."""
+    """Return whether a parameter belongs to the part `pattern`, or matches it as a glob pattern."""
     return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)
 
 
@@ -108,8 +108,8 @@ def train_mode(module: nn.Module) -> None:
 def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
     """Return the trainable parameters in the optimizer's groups, each in the first that matches.
 
-    What no group matches is the last group, with the optimizer's own lr. Raises SpecError for a
-    group that matches no trainable parameter.
+    The last group has the parameters that no group matches, and the optimizer's lr. Raises
+    SpecError for a group that matches no trainable parameter.
     """
     patterns = [(group.match, group.lr) for group in optimizer.group] + [(("*",), optimizer.lr)]
     groups: list[dict[str, Any]] = [

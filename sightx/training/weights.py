@@ -1,4 +1,4 @@
-"""Load initial weights: from a file, or from a source that the model knows by name."""
+"""Load initial weights from a file, or from a source that the model knows by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _HINT = "they were saved from another network, or for other classes"
 
 
 def initialise(model: Model, module: nn.Module, source: str) -> None:
-    """Load the weights that `source` names into a fresh network: a file, or a name of the model.
+    """Load the weights that `source` names into a fresh network.
+
+    Args:
+        model: The component that built the network; it loads all sources but files.
+        module: The network.
+        source: The path of a .safetensors, .pt or .pth file, "none", or a name of the model.
 
     Raises ResourceError if they cannot be fetched, RunError if they do not fit.
     """
@@ -65,27 +70,23 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, without running code from it."""
+    """Return the tensors of a file by name, without running code from it."""
+    place = ("model.weights", str(path))
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # the errors below say it
+        with warnings.catch_warnings(action="ignore"):  # the errors below are enough
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        message = "there is no such file"
-        raise ResourceError(
-            Problem("no-weights", message, path="model.weights", file=str(path))
-        ) from error
+        raise ResourceError(Problem("no-weights", "there is no such file", "", *place)) from error
     except SafetensorError as error:
         message = f"the file is damaged or cut: {error}"
-        raise RunError(
-            Problem("bad-weights", message, path="model.weights", file=str(path))
-        ) from error
+        raise RunError(Problem("bad-weights", message, "", *place)) from error
     except Exception as error:  # torch's text, which advises weights_only=False, is not shown
         message = "the file has no weights that can be read without running code"
         hint = "save it as .safetensors"
-        raise RunError(Problem("bad-weights", message, hint, "model.weights", str(path))) from error
+        raise RunError(Problem("bad-weights", message, hint, *place)) from error
     if not isinstance(loaded, dict) or not all(map(torch.is_tensor, loaded.values())):
         message, hint = "the file is not a table of weights", "save model.state_dict()"
-        raise RunError(Problem("bad-weights", message, hint, "model.weights", str(path)))
+        raise RunError(Problem("bad-weights", message, hint, *place))
     return loaded

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightx.builtin import augment, losses
 from sightx.distributed.collectives import SingleProcess, join_process_group
 from sightx.training.state import State, broadcast_state
-from support.training import CPU, make_dataset, make_experiment, make_trainer, train
+from support.training import CPU, AlwaysDropout, make_dataset, make_experiment, make_trainer, train
 
 
 class Net(nn.Module):
@@ -33,14 +33,6 @@ class Net(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, 3)."""
         return self.head(self.drop(torch.relu(self.body(images.flatten(1)))))
-
-
-class AlwaysDropout(nn.Module):
-    """Dropout that evaluation does not switch off."""
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        """Return (B, 3)."""
-        return nn.functional.dropout(outputs, 0.5, training=True)
 
 
 def normed() -> nn.Module:

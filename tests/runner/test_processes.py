@@ -362,8 +362,8 @@ def test_a_lost_process_is_named_and_the_run_can_be_resumed(  # T07
     done = command(tmp_path, *words, trap=f"1:{CALLS + 3}:{name}")
     assert done.code == 7
     [line] = done.lines
-    assert "error[lost-process] rank 1 is gone, or gives no sign of life" in line
-    assert "rank 1 is gone" in done.run.result["error"]
+    assert "error[lost-process] rank 1 ended or stopped responding" in line
+    assert "rank 1 ended" in done.run.result["error"]
     assert done.seconds < limit
     again = command(tmp_path, "resume", done.run.id, "--processes", "2")
     assert again.code == 0, again.err

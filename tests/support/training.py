@@ -10,31 +10,39 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sightx.builtin import (
-    checkpoints,
-    losses,
-    metrics,
-    normalize,
-    optimizers,
-    preprocess,
-    samplers,
-    schedulers,
-    stopping,
-)
-from sightx.builtin.datasets.synthetic import SyntheticFundus
-from sightx.builtin.models.simplenet import SimpleNet
-from sightx.builtin.splits import Stratified
 from sightx.data.dataset import PreparedDataset
 from sightx.distributed.collectives import SingleProcess
-from sightx.plugin import Epoch, Step
+from sightx.plugin import Epoch, Model, Step
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
 from sightx.spec.experiment import Experiment, Training
 from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
+from support import experiments
 
 CPU = torch.device("cpu")
 SIZE = 6
+
+
+class Cnn(Model):
+    """A network with everything that has a state or draws: batch normalisation and dropout."""
+
+    name = "test-cnn"
+    capturable = channels_last = True
+    dropout: float = 0.3
+
+    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+            nn.Dropout(self.dropout), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
+        )  # fmt: skip
+
+
+class AlwaysDropout(nn.Module):
+    """Dropout that evaluation does not switch off."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return nn.functional.dropout(values, 0.5, training=True)
 
 
 def make_dataset() -> PreparedDataset:
@@ -52,24 +60,8 @@ def make_dataset() -> PreparedDataset:
 
 def make_experiment(*, training: dict[str, Any] | None = None, **parts: Any) -> Experiment:
     """Return an experiment; keywords replace its parts, `training` holds fields of Training."""
-    settings = {"epochs": 3, "batch_size": 16, "monitor": "validation/loss"}
-    defaults = {
-        "name": "test",
-        "dataset": SyntheticFundus(),
-        "split": Stratified(),
-        "preprocess": (preprocess.Resize(size=SIZE),),
-        "normalize": normalize.ImageNet(),
-        "sampler": samplers.Shuffle(),
-        "model": SimpleNet(hidden=(5,)),
-        "loss": losses.CrossEntropy(),
-        "optimizer": optimizers.Adam(lr=1e-2),
-        "scheduler": schedulers.Constant(),
-        "metric": (metrics.Accuracy(),),
-        "checkpoint": (checkpoints.Last(),),
-        "stopping": stopping.Never(),
-        "training": Training(**(settings | (training or {}))),
-    }
-    return Experiment(**(defaults | parts))
+    settings = {"epochs": 3, "batch_size": 16, "monitor": "validation/loss"} | (training or {})
+    return experiments.make_experiment(training=Training(**settings), **parts)
 
 
 def make_trainer(

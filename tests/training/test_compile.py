@@ -11,22 +11,9 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from sightx.data.dataset import PreparedDataset
-from sightx.plugin import Model
 from sightx.spec.experiment import Execution
 from sightx.training.compile import CompiledNetwork
-from support.training import assert_same_weights, make_experiment, make_trainer, train
-
-
-class Net(Model):
-    """Batch normalisation and dropout: what has a state, and what draws."""
-
-    name = "test-net"
-
-    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-            nn.Dropout(0.3), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
-        )  # fmt: skip
+from support.training import Cnn, assert_same_weights, make_experiment, make_trainer, train
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +29,11 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_compiled_training_is_eager_training(dataset: PreparedDataset, precision: str) -> None:
     training, execution = {"precision": precision}, Execution(compile=True)
-    eager = make_trainer(make_experiment(model=Net(), training=training), dataset)
+    eager = make_trainer(make_experiment(model=Cnn(), training=training), dataset)
     expected, _ = train(eager)
     assert counters["frames"]["ok"] == 0
     compiled = make_trainer(
-        make_experiment(model=Net(), training=training, execution=execution), dataset
+        make_experiment(model=Cnn(), training=training, execution=execution), dataset
     )
     losses, _ = train(compiled)
     assert counters["frames"]["ok"] > 0
@@ -66,8 +53,8 @@ def test_where_compiling_fails_the_network_runs_uncompiled(
     import torch._inductor.config
 
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
-    eager = make_trainer(make_experiment(model=Net()), dataset)
-    failed = make_trainer(make_experiment(model=Net(), execution=Execution(compile=True)), dataset)
+    eager = make_trainer(make_experiment(model=Cnn()), dataset)
+    failed = make_trainer(make_experiment(model=Cnn(), execution=Execution(compile=True)), dataset)
     assert train(eager)[0] == train(failed)[0]
     assert_same_weights(eager, failed)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "sightx"]

@@ -25,6 +25,7 @@ from sightx.training.setup import build_module, param_groups
 from sightx.training.step import Criterion, TrainStep
 from support.training import (
     CPU,
+    Cnn,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -35,19 +36,6 @@ from support.training import (
 
 CUDA = torch.device("cuda")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-
-
-class Net(Model):
-    """Everything that has a state or draws: batch normalisation, dropout."""
-
-    name = "test-net"
-    capturable = True
-    dropout: float = 0.4
-
-    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        layers = [nn.Conv2d(channels, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten()]
-        head = [nn.Dropout(self.dropout)] if self.dropout else []
-        return nn.Sequential(*layers, *head, nn.Linear(6 * (size[0] - 2) ** 2, outputs))
 
 
 class FakeGraphs:
@@ -73,7 +61,7 @@ class FakeGraphs:
 
 def graphed_experiment(*, deterministic: bool = False, **parts: Any) -> Experiment:
     execution = Execution(cuda_graph=True, deterministic=deterministic)
-    return make_experiment(**{"model": Net(), "execution": execution} | parts)
+    return make_experiment(**{"model": Cnn(), "execution": execution} | parts)
 
 
 @contextmanager
@@ -94,7 +82,7 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"optimizer": optimizers.Sgd(momentum=0.9, dampening=0.3)},
     {"optimizer": optimizers.AdamW(), "augment": (augment.Rotate(degrees=90.0),)},
-    {"model": Net(dropout=0.0), "training": {"micro_batch_size": 5}},
+    {"model": Cnn(dropout=0.0), "training": {"micro_batch_size": 5}},
     {"loss": losses.InverseFrequencyCrossEntropy(), "training": {"clip_grad_norm": 0.1}},
     {"training": {"precision": "bf16"}},
     {"model": SimpleNet(), "scheduler": schedulers.Step(step_size=1, gamma=0.3)},
@@ -107,7 +95,7 @@ def test_replayed_steps_are_eager_steps(dataset: PreparedDataset, settings: dict
     with replaying(graphs):
         replayed = make_trainer(graphed_experiment(**settings), dataset)
         step_losses, _ = train(replayed)
-    eager = make_trainer(make_experiment(**{"model": Net()} | settings), dataset)
+    eager = make_trainer(make_experiment(**{"model": Cnn()} | settings), dataset)
     assert step_losses == train(eager)[0]
     assert_same_weights(eager, replayed)
     assert graphs.captures == 1
@@ -217,7 +205,7 @@ def test_a_graph_that_computes_something_else_is_refused(
     with replaying(graphs):
         trainer = make_trainer(graphed_experiment(**settings), dataset)
         step_losses, _ = train(trainer)
-    eager = make_trainer(make_experiment(model=Net(), **settings), dataset)
+    eager = make_trainer(make_experiment(model=Cnn(), **settings), dataset)
     assert step_losses == train(eager)[0]
     assert_same_weights(eager, trainer)
     assert [record.getMessage() for record in caplog.records] == [
@@ -353,7 +341,7 @@ def test_a_graph_is_tried_only_on_request(
 ) -> None:
     caplog.set_level(logging.INFO, "sightx")
     execution = Execution(cuda_graph=cuda_graph)
-    train_until(make_trainer(make_experiment(model=Net(), execution=execution), dataset), 1)
+    train_until(make_trainer(make_experiment(model=Cnn(), execution=execution), dataset), 1)
     assert ("no CUDA graph is replayed" in caplog.text) == cuda_graph  # the CPU has none
 
 
@@ -368,7 +356,7 @@ def test_on_a_gpu_replayed_steps_are_eager_ones(
 ) -> None:
     caplog.set_level(logging.INFO, "sightx")
     execution = Execution(compile=compiled, cuda_graph=True)
-    parts = {"model": Net()} | settings
+    parts = {"model": Cnn()} | settings
     replayed, _ = train(make_trainer(make_experiment(**parts, execution=execution), dataset, CUDA))
     assert "graph: full batches replay a CUDA graph" in caplog.text
     eager, _ = train(make_trainer(make_experiment(**parts), dataset, CUDA))
@@ -384,7 +372,7 @@ def test_on_a_gpu_what_waits_for_the_device_is_refused_and_draws_go_on(
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images * (1.0 + 0.0 * images.sum().item())
 
-    class WaitingNet(Net):
+    class WaitingNet(Cnn):
         name = "waiting"
 
         def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:

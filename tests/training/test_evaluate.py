@@ -11,15 +11,7 @@ from sightx.data.loader.loader import BatchLoader
 from sightx.spec.experiment import Training
 from sightx.training.evaluate import Evaluator, forward
 from sightx.training.step import Criterion
-
-CPU = torch.device("cpu")
-
-
-class AlwaysDropout(nn.Module):
-    """Dropout that evaluation does not switch off."""
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return nn.functional.dropout(values, 0.5, training=True)
+from support.training import CPU, AlwaysDropout
 
 
 def make_evaluator(

@@ -34,19 +34,13 @@ from sightx.training.setup import build_module
 from sightx.training.trainer import Trainer
 from support.training import (
     CPU,
+    AlwaysDropout,
     assert_same_weights,
     make_experiment,
     resumed,
     train_until,
 )
 from support.training import make_trainer as make_plain_trainer
-
-
-class Noise(nn.Module):
-    """Drop some values in evaluation mode too."""
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return nn.functional.dropout(values, 0.5, training=True)
 
 
 class Staged(Model):
@@ -64,7 +58,7 @@ class Staged(Model):
             "dropout": nn.Dropout(0.5),
             "norm": nn.BatchNorm2d(16, affine=False),
             "batch": nn.BatchNorm2d(16, affine=False, track_running_stats=False),
-            "random": nn.Sequential(nn.Conv2d(16, 16, 1), Noise()),
+            "random": nn.Sequential(nn.Conv2d(16, 16, 1), AlwaysDropout()),
         }[self.middle]
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
         head = nn.Sequential(nn.Dropout(0.3), nn.Linear(64, outputs))
@@ -76,7 +70,7 @@ class Staged(Model):
 
 @pytest.fixture
 def all_splits(dataset: PreparedDataset) -> PreparedDataset:
-    """The samples with 10 of them in the test split, out of order."""
+    """The samples with 10 of them in the test split; the training split is in reverse order."""
     splits = {"train": np.arange(59, 9, -1), "validation": np.arange(60, 90), "test": np.arange(10)}
     return dataclasses.replace(dataset, splits=splits)
 
@@ -111,24 +105,24 @@ def count_images(module: nn.Module) -> list[int]:
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.03)])
-def test_training_is_that_without_stored_features(
+def test_cached_features_do_not_change_training(
     all_splits: PreparedDataset, precision: str, tolerance: float
 ) -> None:
     training = {"precision": precision, "batch_size": 12}
-    stored = make_trainer(staged(training=training), all_splits)
+    cached = make_trainer(staged(training=training), all_splits)
     plain = make_trainer(staged(training=training, cache_features="off"), all_splits)
-    losses, epochs, blocks = run(stored)
+    losses, epochs, blocks = run(cached)
     expected, expected_epochs, none = run(plain)
     assert (blocks, none) == (3, 0)
     np.testing.assert_allclose(losses, expected, atol=tolerance)
     for ours, theirs in zip(epochs, expected_epochs, strict=True):
         assert ours.metrics == pytest.approx(theirs.metrics, abs=tolerance)
-    for side in ("train", "validation", "test"):
-        (ours, loss), (theirs, expected_loss) = stored.predict(side), plain.predict(side)
+    for split in ("train", "validation", "test"):
+        (ours, loss), (theirs, expected_loss) = cached.predict(split), plain.predict(split)
         np.testing.assert_allclose(ours.outputs, theirs.outputs, atol=tolerance)
         assert loss == pytest.approx(expected_loss, abs=tolerance)
         assert ours.keys == theirs.keys
-    ours, theirs = stored.state(), plain.state()
+    ours, theirs = cached.state(), plain.state()
     assert list(ours.weights) == list(theirs.weights)
     for name, value in ours.weights.items():
         torch.testing.assert_close(value, theirs.weights[name], atol=tolerance, rtol=1e-5)
@@ -292,7 +286,8 @@ def test_a_head_that_draws_in_evaluation_is_still_the_network(all_splits: Prepar
 
         def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
             module = super().build(channels=channels, outputs=outputs, size=size)
-            return nn.Sequential(*list(module.children())[:-1], nn.Sequential(Noise(), module[-1]))
+            *stages, head = module.children()
+            return nn.Sequential(*stages, nn.Sequential(AlwaysDropout(), head))
 
     before = torch.get_rng_state()
     trainer = make_trainer(staged(model=NoisyHead()), all_splits)
@@ -385,7 +380,7 @@ def test_pixels_in_memory_leave_less_for_features(
 
 def test_a_scratch_file_has_no_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    folder = tmp_path / "new" / "store"
+    folder = tmp_path / "new" / "cache"
     rows = allocate_rows(FILE, (5, 1, 1, 3000), CPU, folder)
     assert rows is not None
     assert not rows.is_in_memory

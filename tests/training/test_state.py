@@ -11,7 +11,7 @@ from sightx.training import state
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
-def test_a_packed_optimizer_goes_on_as_if_nothing_had_been(name: str) -> None:
+def test_an_unpacked_optimizer_continues_to_the_same_bytes(name: str) -> None:
     def world() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         module = nn.Linear(3, 2)
@@ -39,7 +39,7 @@ def test_a_packed_optimizer_goes_on_as_if_nothing_had_been(name: str) -> None:
         assert torch.equal(one, other)
 
 
-def test_moments_lie_in_memory_as_their_weight_does() -> None:
+def test_moments_have_the_memory_order_of_their_weight() -> None:
     def world(last: bool, fused: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         module = nn.Conv2d(3, 4, 3)
@@ -66,7 +66,7 @@ def test_moments_lie_in_memory_as_their_weight_does() -> None:
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
-def test_figures_survive_json_with_what_is_not_finite_as_nan() -> None:
+def test_metrics_survive_json_and_infinity_becomes_nan() -> None:
     text = json.dumps(state.to_json({"a": 0.1, "b": math.nan, "c": math.inf}), allow_nan=False)
     back = state.from_json(json.loads(text))
     assert back["a"] == 0.1

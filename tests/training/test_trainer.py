@@ -19,7 +19,6 @@ from sightx.plugin import (
     Augment,
     Epoch,
     Metric,
-    Model,
     ParamGroup,
     Problem,
     Step,
@@ -29,6 +28,7 @@ from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
 from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.trainer import Trainer
 from support.training import (
+    Cnn,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -37,20 +37,6 @@ from support.training import (
 )
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-class Cnn(Model):
-    """A network with everything that is random or has a state: dropout, batch normalisation."""
-
-    name = "test-cnn"
-    channels_last = True
-    dropout: float = 0.3
-
-    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-            nn.Dropout(self.dropout), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -243,22 +229,22 @@ def test_a_loss_that_is_not_finite_ends_training_before_the_weights_move(
 
 
 class NaNFirst(Metric):
-    """A figure that is NaN in the first epoch, then falls."""
+    """A metric that is NaN in the first epoch, then falls."""
 
     name = "test-nan"
 
     def values(self, classes: Any) -> Any:
-        return {"odd": "max"}
+        return {"score": "max"}
 
     def compute(self, predictions: Any) -> Any:
         NaNFirst.calls += 1
-        return {"odd": [float("nan"), 0.5, 0.4][NaNFirst.calls - 1]}
+        return {"score": [float("nan"), 0.5, 0.4][NaNFirst.calls - 1]}
 
 
 def test_nan_never_wins(dataset: PreparedDataset) -> None:
     NaNFirst.calls = 0  # type: ignore[attr-defined]
     trainer = make_trainer(
-        make_experiment(metric=(NaNFirst(),), training={"monitor": "validation/odd"}), dataset
+        make_experiment(metric=(NaNFirst(),), training={"monitor": "validation/score"}), dataset
     )
     assert [epoch.is_best for epoch in trainer.epochs()] == [False, True, False]
 
@@ -278,7 +264,7 @@ def test_early_stopping_ends_the_generator_with_its_reason(dataset: PreparedData
     assert "validation/loss" in epochs[-1].stop_reason
 
 
-def test_groups_have_rates_of_their_own(dataset: PreparedDataset) -> None:
+def test_parameter_groups_have_their_own_learning_rates(dataset: PreparedDataset) -> None:
     group = (ParamGroup(match=("head.*",), lr=1e-9),)
     trainer = make_trainer(make_experiment(optimizer=optimizers.Sgd(lr=0.5, group=group)), dataset)
     before = copy.deepcopy(dict(trainer.module.named_parameters()))

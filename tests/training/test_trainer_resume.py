@@ -16,6 +16,8 @@ from sightx.data.dataset import PreparedDataset
 from sightx.plugin import Augment, History, Metric, Model, Sampler, Step, Stopping
 from sightx.training.trainer import Trainer
 from support.training import (
+    AlwaysDropout,
+    Cnn,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -24,13 +26,6 @@ from support.training import (
 )
 
 EPOCH = 4  # steps
-
-
-class AlwaysDropout(nn.Module):
-    """Dropout that evaluation does not switch off."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        return nn.functional.dropout(values, 0.5, training=True)
 
 
 class MonteCarlo(Model):
@@ -46,7 +41,7 @@ class MonteCarlo(Model):
 
 
 class Normed(Model):
-    """A network of parts that never draw, with batch statistics."""
+    """A network with batch statistics that does not draw."""
 
     name = "test-normed"
 
@@ -55,10 +50,10 @@ class Normed(Model):
         return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(inputs), nn.Linear(inputs, outputs))
 
 
-class Grain(Augment):
+class Noise(Augment):
     """Noise from torch's own generator."""
 
-    name = "test-grain"
+    name = "test-noise"
 
     def draw(self, n: int, rng: np.random.Generator) -> dict[str, Any]:
         return {}
@@ -67,40 +62,40 @@ class Grain(Augment):
         return (images + 0.2 * torch.rand(images.shape)).clamp(0, 1), targets
 
 
-class Shaken(losses.CrossEntropy):
+class NoisyLoss(losses.CrossEntropy):
     """A loss that draws."""
 
-    name = "test-shaken"
+    name = "test-noisy-loss"
 
     def build(self, *, class_counts: Any) -> nn.Module:
-        class Each(nn.Module):
+        class PerSample(nn.Module):
             def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-                shaken = outputs + 0.1 * torch.randn(outputs.shape)
-                return nn.functional.cross_entropy(shaken, targets, reduction="none")
+                noisy = outputs + 0.1 * torch.randn(outputs.shape)
+                return nn.functional.cross_entropy(noisy, targets, reduction="none")
 
-        return Each()
+        return PerSample()
 
 
-class Odd(Metric):
+class Rising(Metric):
     """A metric that is infinite in the first epoch, and rises from then on."""
 
-    name = "test-odd"
+    name = "test-rising"
 
     def values(self, classes: Any) -> Any:
-        return {"odd": "max"}
+        return {"score": "max"}
 
     def compute(self, predictions: Any) -> Any:
-        number = Odd.seen.setdefault(predictions.outputs.tobytes(), len(Odd.seen))
-        return {"odd": number / 10 if number else math.inf}
+        number = Rising.seen.setdefault(predictions.outputs.tobytes(), len(Rising.seen))
+        return {"score": number / 10 if number else math.inf}
 
 
-Odd.seen = {}  # type: ignore[attr-defined]
+Rising.seen = {}  # type: ignore[attr-defined]
 
 
-class Content(Stopping):
-    """Stop at a value that cannot be beaten."""
+class InfiniteIsEnough(Stopping):
+    """Stop at an infinite value of the monitored metric."""
 
-    name = "test-content"
+    name = "test-infinite-is-enough"
 
     def reason(self, history: History) -> str | None:
         return "infinite" if math.inf in history.series().values else None
@@ -116,18 +111,6 @@ def finish(trainer: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], 
     return epochs, trainer.module.state_dict(), (predictions.outputs.tolist(), loss)
 
 
-class Cnn(Model):
-    """A network with everything that is random or has a state: dropout, batch normalisation."""
-
-    name = "test-cnn"
-
-    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-            nn.Dropout(0.3), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
-        )  # fmt: skip
-
-
 class HiddenDropout(nn.Linear):
     """A layer that draws, which its type does not show."""
 
@@ -136,7 +119,7 @@ class HiddenDropout(nn.Linear):
 
 
 class Drawing(Model):
-    """A network that draws in its own way."""
+    """A network whose only layer draws."""
 
     name = "test-drawing"
 
@@ -184,19 +167,19 @@ def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset
     "parts",
     [
         {"model": MonteCarlo()},
-        {"model": Normed(), "augment": (Grain(),)},
-        {"model": Normed(), "loss": Shaken()},
+        {"model": Normed(), "augment": (Noise(),)},
+        {"model": Normed(), "loss": NoisyLoss()},
         {
-            "metric": (Odd(),),
+            "metric": (Rising(),),
             "scheduler": schedulers.Plateau(patience=0),
-            "stopping": Content(),
-            "training": {"monitor": "validation/odd"},
+            "stopping": InfiniteIsEnough(),
+            "training": {"monitor": "validation/score"},
         },
     ],
     ids=["network", "augment", "loss", "infinite"],
 )
 def test_a_stop_changes_nothing(dataset: PreparedDataset, parts: dict[str, Any], stop: int) -> None:
-    Odd.seen = {}  # type: ignore[attr-defined]
+    Rising.seen = {}  # type: ignore[attr-defined]
     epochs, weights, predicted = finish(make_trainer(make_experiment(**parts), dataset))
 
     stopped = make_trainer(make_experiment(**parts), dataset)
@@ -218,13 +201,13 @@ def test_a_stop_changes_nothing(dataset: PreparedDataset, parts: dict[str, Any],
 
 
 def test_an_infinite_metric_is_reported_and_never_the_best(dataset: PreparedDataset) -> None:
-    Odd.seen = {}  # type: ignore[attr-defined]
+    Rising.seen = {}  # type: ignore[attr-defined]
     trainer = make_trainer(
-        make_experiment(metric=(Odd(),), training={"monitor": "validation/odd", "epochs": 3}),
+        make_experiment(metric=(Rising(),), training={"monitor": "validation/score", "epochs": 3}),
         dataset,
     )
     epochs = list(trainer.epochs())
-    assert epochs[0].metrics["validation/odd"] == math.inf
+    assert epochs[0].metrics["validation/score"] == math.inf
     assert math.isnan(trainer.history.series().values[0])
     assert [epoch.is_best for epoch in epochs] == [False, True, True]
 
@@ -238,7 +221,7 @@ def test_the_last_evaluation_of_a_network_that_draws_is_that_of_its_epoch(
     assert loss == last.metrics["validation/loss"]
 
 
-def test_weights_that_are_not_finite_are_no_state(dataset: PreparedDataset) -> None:
+def test_weights_that_are_not_finite_are_not_saved(dataset: PreparedDataset) -> None:
     trainer = make_trainer(make_experiment(optimizer=optimizers.Sgd(lr=1e39)), dataset)
     trainer.state()
     assert isinstance(next(trainer.events()), Step)
@@ -246,7 +229,7 @@ def test_weights_that_are_not_finite_are_no_state(dataset: PreparedDataset) -> N
         trainer.state()
 
 
-def test_statistics_that_a_loss_poisoned_are_no_state(  # T01
+def test_statistics_that_a_loss_poisoned_are_not_saved(  # T01
     dataset: PreparedDataset,
 ) -> None:
     class Blank(Augment):
@@ -270,7 +253,7 @@ def test_statistics_that_a_loss_poisoned_are_no_state(  # T01
 
 
 class Uneven(Sampler):
-    """Give as many dataset as a list says, epoch by epoch."""
+    """Give another number of samples in each epoch."""
 
     name = "test-uneven"
     counts: tuple[int, ...]
