@@ -1,4 +1,4 @@
-"""What docs/ci.md and the hook for pre-commit promise holds."""
+"""docs/ci.md and the hook for pre-commit: documented commands run, formats are complete."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def mappings(text: str) -> list[dict[str, str]]:
     return items
 
 
-def test_the_hook_is_whole_and_finds_specs() -> None:
+def test_the_hook_is_complete_and_selects_specs() -> None:
     (hook,) = mappings((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert hook["id"] == "sightx-validate"
     assert hook["language"] == "python"
@@ -74,13 +74,13 @@ def test_the_documented_commands_run(
     assert caught.value.code == code
 
 
-def test_the_table_names_what_json_holds(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_table_has_every_key_of_the_json_output(tmp_path: Path, monkeypatch, capsys) -> None:
     import json
 
     (tmp_path / "wrong.toml").write_text(SPECS["wrong.toml"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["validate", "--format", "json", "wrong.toml"])
-    found = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     named = set(re.findall(r"`(?:problems\[\])?\.?(\w+)`", TEXT.partition("| key |")[2]))
-    assert {*found, *found["problems"][0], *found["specs"][0]} <= named
+    assert {*output, *output["problems"][0], *output["specs"][0]} <= named

@@ -6,7 +6,7 @@ from sightx import errors
 from sightx.errors import Problem, SightXError, did_you_mean, suggest
 
 
-def test_a_problem_is_one_line_with_place_code_path_and_way_out() -> None:
+def test_a_problem_is_one_line_with_position_code_key_and_hint() -> None:
     problem = Problem("unknown-key", "unknown key", "did you mean 'epochs'?", "training.epoch")
     line = str(problem.at("a.toml", 4, 1))
     assert line == (
@@ -14,11 +14,11 @@ def test_a_problem_is_one_line_with_place_code_path_and_way_out() -> None:
     )
 
 
-def test_a_long_message_is_shortened_and_place_and_hint_stay() -> None:
-    line = str(Problem("x", "m" * 1000, "the way out", file="a.csv", line=3))
+def test_a_long_message_is_shortened_but_not_its_position_and_hint() -> None:
+    line = str(Problem("x", "m" * 1000, "the hint", file="a.csv", line=3))
     assert len(line) == errors.LINE_LIMIT
     assert line.startswith("a.csv:3: error[x] mmm")
-    assert line.endswith("...; the way out")
+    assert line.endswith("...; the hint")
 
 
 def test_control_characters_are_escaped() -> None:
@@ -42,7 +42,7 @@ def test_an_error_prints_a_line_for_each_problem() -> None:
     assert str(error).split("\n") == ["error[a] one", "error[b] two"]
 
 
-def test_a_hint_names_the_closest_known_name_and_lists_them_where_they_are_few() -> None:
+def test_a_hint_names_the_closest_known_name_and_lists_all_if_there_are_few() -> None:
     known = [f"name-{letter}" for letter in "abcdefghijklm"]
     assert suggest("name-x", known).startswith("did you mean 'name-")
     assert "known" not in suggest("name-x", known)

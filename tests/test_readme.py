@@ -1,4 +1,4 @@
-"""The README tells the truth: its blocks run, its commands and specs are there."""
+"""The blocks of the README run, and its commands, specs, links and targets exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_the_first_spec_is_whole(tmp_path: Path) -> None:
+def test_the_first_spec_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_text(blocks("toml")[0])
     experiment = sightx.load(path)
@@ -40,7 +40,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list((tmp_path / "runs").iterdir())
 
 
-def test_every_command_is_there() -> None:
+def test_every_command_exists() -> None:
     lines = re.findall(r"^    sightx (.*?)(?:  +#.*)?$", TEXT, re.MULTILINE)
     assert len(lines) > 8
     for line in lines:
@@ -52,12 +52,12 @@ def test_every_spec_is_listed() -> None:
     assert listed == {path.name for path in (ROOT / "specs").glob("*.toml")}
 
 
-def test_what_it_links_to_is_there() -> None:
+def test_every_link_leads_to_a_file() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         assert (ROOT / target).exists(), target
 
 
-def test_the_make_targets_are_there() -> None:
-    made = (ROOT / "Makefile").read_text()
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)", TEXT, re.MULTILINE):
-        assert re.search(rf"^{target}:", made, re.MULTILINE)
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -14,7 +14,7 @@ from sightx.plugin import generator, seed_of
 purposes = st.lists(st.one_of(st.integers(-5, 5), st.sampled_from(["a", "b", "1", ",", '"'])))
 
 
-def test_a_seed_is_the_hash_of_what_it_is_for() -> None:
+def test_a_seed_is_the_hash_of_its_purpose() -> None:
     digest = hashlib.blake2b(b'[3, "order", 7]', digest_size=8).digest()
     assert seed_of(3, "order", 7) == int.from_bytes(digest, "little")
     assert seed_of(3, "order", int(np.int64(7))) == seed_of(3, "order", np.int64(7))
@@ -26,7 +26,7 @@ def test_two_purposes_never_share_a_seed(one: list[int | str], other: list[int |
     assert (seed_of(0, *one) == seed_of(0, *other)) == (one == other)
 
 
-def test_neighbouring_seeds_and_epochs_do_not_meet() -> None:
+def test_neighbouring_seeds_and_epochs_have_different_seeds() -> None:
     seeds = [seed_of(seed, epoch) for seed, epoch in itertools.product(range(50), repeat=2)]
     assert len(set(seeds)) == 2500
     assert 0 <= min(seeds) < 2**60 < 2**63 < max(seeds) < 2**64
@@ -43,5 +43,5 @@ def test_a_generator_is_a_function_of_seed_and_purpose() -> None:
 
 def test_seeds_are_the_same_in_another_process() -> None:
     code = "import sightx.plugin; print(sightx.plugin.seed_of(1, 'a', 2))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(told.stdout) == seed_of(1, "a", 2)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == seed_of(1, "a", 2)

@@ -1,4 +1,4 @@
-"""The packages of plugins/ as pip would install them, and projects that use its files."""
+"""The packages in plugins/ as pip would install them, and a project that uses its modules."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 
 @pytest.fixture
 def sightx_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Lay what pip would write for an editable install of sightx-timm on the path."""
+    """Add to the path what pip writes for an editable install of sightx-timm."""
     source = PLUGINS / "sightx-timm"
-    said = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    metadata = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     site = tmp_path / "site"
-    info = site / f"sightx_timm-{said['version']}.dist-info"
+    info = site / f"sightx_timm-{metadata['version']}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n"
+        f"Metadata-Version: 2.1\nName: {metadata['name']}\nVersion: {metadata['version']}\n"
     )
-    points = said["entry-points"]["sightx"].items()
+    points = metadata["entry-points"]["sightx"].items()
     lines = ["[sightx]", *(f"{name} = {value}" for name, value in points)]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(source / "src")

@@ -1,4 +1,4 @@
-"""The plugin as its users get it: named in a spec, found in the project's folder."""
+"""The plugin as users get it: from the project's folder of plugins, by its name in a spec."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def component() -> type[Preprocess]:
-    """The class that the registry of this project finds."""
-    found = loading.load_registry(project.find_project(ROOT)).find(
+    """The class in the registry of this project."""
+    cls = loading.load_registry(project.find_project(ROOT)).find(
         "preprocess", "subtract-local-average"
     )
-    assert issubclass(found, Preprocess)
-    return found
+    assert issubclass(cls, Preprocess)
+    return cls
 
 
 def fundus(
     height: int = 300, width: int = 400, radius: float = 140, noise: float = 40, grain: float = 1.5
 ) -> Image.Image:
-    """Return a lit disc in the middle of black: a slope of light, and lesions on it."""
+    """Return a disc on black with a gradient of brightness and random spots."""
     rng = np.random.default_rng(height * width)
     y, x = np.mgrid[:height, :width]
     y, x = y - (height - 1) / 2, x - (width - 1) / 2
@@ -46,7 +46,7 @@ def tensor(image: Image.Image) -> torch.Tensor:
 
 
 def graham(image: Image.Image, scale: int) -> np.ndarray:
-    """Return the published method on the whole photograph, in numpy, Pillow and scipy."""
+    """Apply the published method to the whole photograph, with numpy, Pillow and scipy."""
     pixels = np.array(image).astype(float)
     row = pixels[pixels.shape[0] // 2].sum(axis=1)
     factor = scale / ((row > row.mean() / 10).sum() / 2)
@@ -57,10 +57,10 @@ def graham(image: Image.Image, scale: int) -> np.ndarray:
     y, x = np.mgrid[: size[1], : size[0]]
     far = np.hypot(y - (size[1] - 1) / 2, x - (size[0] - 1) / 2) > 0.9 * scale
     result[far] = 128
-    side = round(2 * 0.9 * scale)
-    square = np.full((side, side, 3), 128.0)
-    top, left = (side - size[1]) // 2, (side - size[0]) // 2
-    inner = result[max(0, -top) :, max(0, -left) :][:side, :side]
+    edge = round(2 * 0.9 * scale)
+    square = np.full((edge, edge, 3), 128.0)
+    top, left = (edge - size[1]) // 2, (edge - size[0]) // 2
+    inner = result[max(0, -top) :, max(0, -left) :][:edge, :edge]
     square[max(0, top) :, max(0, left) :][: inner.shape[0], : inner.shape[1]] = inner
     return square
 
@@ -74,7 +74,9 @@ def graham(image: Image.Image, scale: int) -> np.ndarray:
         (96, 128, 40, 100),  # larger
     ],
 )
-def test_it_is_the_published_method(component, height, width, radius, scale) -> None:
+def test_the_result_is_that_of_the_published_method(
+    component, height, width, radius, scale
+) -> None:
     image = fundus(height, width, radius)
     result = component(radius=scale).apply(tensor(image)).permute(1, 2, 0).numpy().astype(float)
     expected = graham(image, scale)
@@ -84,7 +86,7 @@ def test_it_is_the_published_method(component, height, width, radius, scale) -> 
     assert np.corrcoef(result.ravel(), expected.ravel())[0, 1] > 0.99
 
 
-def test_without_scaling_it_is_the_published_method_to_the_grey_level(component) -> None:
+def test_without_scaling_the_result_is_exact_to_one_grey_level(component) -> None:
     image = fundus(301, 301, 150, grain=0.5)
     result = component(radius=150.5).apply(tensor(image)).permute(1, 2, 0).numpy().astype(float)
     pixels = np.array(image).astype(float)
@@ -97,7 +99,7 @@ def test_without_scaling_it_is_the_published_method_to_the_grey_level(component)
     assert np.abs(result - expected[15:286, 15:286].clip(0, 255)).max() <= 0.51
 
 
-def test_light_is_taken_out_and_detail_stays(component) -> None:
+def test_illumination_is_removed_and_details_stay(component) -> None:
     plain, lit = fundus(noise=0), np.array(fundus(noise=0)).astype(float)
     spot = lit.copy()
     spot[145:155, 230:240] *= 0.7
@@ -115,7 +117,9 @@ def test_light_is_taken_out_and_detail_stays(component) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (64, 48)])
-def test_any_image_gives_the_square_it_promises_and_stays(component, channels, size) -> None:
+def test_the_result_of_any_image_is_the_declared_square_and_the_input_is_unchanged(
+    component, channels, size
+) -> None:
     generator = torch.Generator().manual_seed(1)
     image = torch.randint(0, 256, (channels, *size), dtype=torch.uint8, generator=generator)
     before = image.clone()
@@ -129,7 +133,9 @@ def test_any_image_gives_the_square_it_promises_and_stays(component, channels, s
     assert torch.equal(subtract.apply(last), result)
 
 
-def test_black_photographs_are_grey_and_a_lit_pixel_makes_no_giant(component) -> None:
+def test_a_black_photograph_becomes_grey_and_one_bright_pixel_does_not_enlarge_it(
+    component,
+) -> None:
     black = torch.zeros((3, 3000, 4000), dtype=torch.uint8)
     assert (component().apply(black) == 128).all()
     black[:, 1500, 2000] = 255
@@ -144,7 +150,7 @@ def test_settings_have_bounds(component, wrong) -> None:
         component(**wrong)
 
 
-def test_the_shipped_spec_uses_it() -> None:
+def test_the_shipped_spec_uses_the_component() -> None:
     experiment = sightx.load(ROOT / "specs" / "eyepacs_local_average.toml")
     (subtract,) = experiment.preprocess
     assert (subtract.name, subtract.revision) == ("subtract-local-average", 2)

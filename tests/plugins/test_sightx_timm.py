@@ -1,4 +1,4 @@
-"""The package through its entry point; what needs timm itself is tested in the package."""
+"""The package through its entry point; tests that need timm are in the package."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ PACKAGE = ROOT / "plugins" / "sightx-timm"
 SPEC = ROOT / "plugins" / "sightx-timm" / "specs" / "eyepacs_timm.toml"
 
 
-def test_the_package_brings_one_model_through_its_entry_point(sightx_timm: Path) -> None:
-    found = loading.load_registry(project.find_project(ROOT))
-    (entry,) = [entry for entry in found.entries("model") if entry.component.name == "timm"]
+def test_the_package_provides_one_model_through_its_entry_point(sightx_timm: Path) -> None:
+    registry = loading.load_registry(project.find_project(ROOT))
+    (entry,) = [entry for entry in registry.entries("model") if entry.component.name == "timm"]
     assert str(entry.plugin) == "timm (sightx-timm 0.1.0)"
     assert entry.summary == "Any image network of timm."
     assert entry.place.startswith(str(PACKAGE / "src"))
-    assert found.find("model", "timm") is found.find("model", "sightx-timm:timm")
+    assert registry.find("model", "timm") is registry.find("model", "sightx-timm:timm")
 
 
-def test_the_scan_of_the_projects_folder_passes_over_a_package_with_a_pyproject() -> None:
-    found = loading.load_registry(project.find_project(ROOT))
-    own = {plugin.name: plugin.state for plugin in found.plugins if not plugin.distribution}
+def test_the_project_does_not_load_the_package_from_its_plugin_folder() -> None:
+    registry = loading.load_registry(project.find_project(ROOT))
+    own = {plugin.name: plugin.state for plugin in registry.plugins if not plugin.distribution}
     assert own == {"alerts": "loaded", "local_average": "loaded"}
 
 
-def test_the_shipped_spec_uses_it_without_importing_timm_or_torch(sightx_timm: Path) -> None:
+def test_the_shipped_spec_loads_without_importing_timm_or_torch(sightx_timm: Path) -> None:
     code = (
         "import sys, sightx; e = sightx.load(sys.argv[1]); print(e.tables()['model']);"
         "print([name for name in ('torch', 'timm') if name in sys.modules])"
@@ -51,30 +51,30 @@ def test_the_shipped_spec_uses_it_without_importing_timm_or_torch(sightx_timm: P
     assert imported == "[]"
 
 
-def test_settings_are_refused_at_their_place(sightx_timm: Path) -> None:
+def test_wrong_settings_are_refused_with_their_keys(sightx_timm: Path) -> None:
     sets = ["model.weights=imagenet", "model.drop_rate=1.0", "model.drop_pth_rate=0.1"]
     with pytest.raises(sightx.SpecError) as caught:
         sightx.load(SPEC, sets)
-    said = {problem.path: problem for problem in caught.value.problems}
-    assert set(said) == {"model.weights", "model.drop_rate", "model.drop_pth_rate"}
-    assert said["model.drop_pth_rate"].hint == "did you mean 'drop_path_rate'?"
+    problems = {problem.path: problem for problem in caught.value.problems}
+    assert set(problems) == {"model.weights", "model.drop_rate", "model.drop_pth_rate"}
+    assert problems["model.drop_pth_rate"].hint == "did you mean 'drop_path_rate'?"
 
 
-def test_the_spec_names_the_distribution_that_it_lacks() -> None:
+def test_without_the_package_the_error_names_it() -> None:
     if importlib.util.find_spec("sightx_timm"):
         pytest.skip("sightx-timm is installed here")
     with pytest.raises(sightx.SpecError, match=r"eyepacs_timm\.toml:9:1: .*sightx-timm"):
         sightx.load(SPEC)
 
 
-def test_what_it_depends_on_is_declared() -> None:
-    said = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    names = {line.partition(">")[0] for line in said["dependencies"]}
+def test_dependencies_are_declared() -> None:
+    metadata = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    names = {line.partition(">")[0] for line in metadata["dependencies"]}
     assert names == {"sightx", "timm"}
     assert "timm" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_without_timm_a_run_says_how_to_get_it(
+def test_without_timm_the_error_explains_how_to_install_it(
     sightx_timm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -85,7 +85,7 @@ def test_without_timm_a_run_says_how_to_get_it(
 
 
 @pytest.mark.slow
-def test_its_own_tests_pass(sightx_timm: Path) -> None:
+def test_the_tests_of_the_package_pass(sightx_timm: Path) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
     paths = os.pathsep.join([str(sightx_timm), str(PACKAGE / "src"), *sys.path])
     subprocess.run(
@@ -95,8 +95,8 @@ def test_its_own_tests_pass(sightx_timm: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pip_installs_it(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="pip cannot build here without a connection")
+def test_pip_installs_the_package(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="pip cannot build the package without a connection")
     words = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     subprocess.run(
         [sys.executable, "-m", "pip", *words, "--target", str(tmp_path), str(PACKAGE)], check=True
