@@ -1,4 +1,4 @@
-"""What many tests need: little images, little projects, the real photographs where they are."""
+"""Fixtures for many tests: small images, small projects, real photographs if available."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _leave_the_users_cache_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep fixtures that serve many tests, and run before `cache_root`, from the user's folder."""
+def _separate_session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give session fixtures, which run before `cache_root`, another cache than the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTX_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
         yield
@@ -26,7 +26,7 @@ def _leave_the_users_cache_alone(tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(autouse=True)
 def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the pixel cache: each test has its own, and none touches the user's."""
+    """The folder of the pixel cache; each test has its own, and the user's is never used."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SIGHTX_CACHE", str(folder))
     return folder
@@ -34,9 +34,9 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of real photographs beside the checkout."""
+    """The folder of real photographs next to the checkout."""
     if not SHARED.is_dir():
-        pytest.skip("the real photographs are not beside this checkout")
+        pytest.skip("the real photographs are not next to this checkout")
     return SHARED
 
 
@@ -44,9 +44,9 @@ def shared() -> Path:
 def folders(tmp_path: Path) -> Path:
     """An ImageFolder of two classes that a small network can tell apart: 24/12/12 images."""
     rng = np.random.default_rng(0)
-    for side, count in {"train": 12, "val": 6, "test": 6}.items():
+    for split, count in {"train": 12, "val": 6, "test": 6}.items():
         for name, base in {"dark": 60, "light": 190}.items():
-            folder = tmp_path / "data" / side / name
+            folder = tmp_path / "data" / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 pixels = rng.normal(base, 30, (8, 8, 3)).clip(0, 255).astype(np.uint8)
@@ -68,7 +68,7 @@ def write_spec(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def spec(folders: Path, write_spec: Callable[..., Path]) -> Path:
-    """A whole little experiment on `folders`: trains in under a second."""
+    """A complete small experiment on `folders`; it trains in under a second."""
     return write_spec(
         """
 name = "little"
@@ -97,7 +97,7 @@ batch_size = 8
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Lay a module and its dist-info into a folder of its own, first on the path."""
+    """Write a module and its dist-info to a new folder, which comes first on the path."""
     before = set(sys.modules)
 
     def write(distribution: str, code: str, *, point: str = "", version: str = "1.0") -> Path:

@@ -1,9 +1,9 @@
-"""Every spec of the corpus says exactly what its first lines announce.
+"""`sightx validate` prints for every spec of the corpus exactly what its first lines announce.
 
-A line `#! 3:1: error[code] ...` announces a problem at that place of the file, one that begins
-with a colon a problem of the file as a whole, any other text the line as it is. The rest says how:
+A line `#! 3:1: error[code] ...` announces a problem at that position of the file, one that begins
+with a colon a problem of the file as a whole, any other text the line as it is. Options are
 `#! exit 2`, `#! set key=value`, `#! env NAME=VALUE`, `#! strict`, `#! as utf-16` or `crlf` (how the
-file is written to disk, where git would mangle it). Names of files are relative to the file.
+file is written to disk, if git would change it). Names of files are relative to the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CORPUS = Path(__file__).with_name("corpus")
 WRONG = sorted(path.stem for path in (CORPUS / "wrong").glob("*.toml"))
 GOOD = sorted(path.stem for path in (CORPUS / "good").glob("*.toml"))
 
-# Codes of exit 2 or 4 that no spec alone can cause, and what does.
+# Codes with exit code 2 or 4 that a spec alone cannot cause, and what causes them.
 ELSEWHERE = {
     "broken-observer": "a run",
     "cannot-build": "building the model",
@@ -56,7 +56,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Case:
-    """One file of the corpus, and what its first lines announce."""
+    """One file of the corpus, and the output that its first lines announce."""
 
     name: str
     raw: bytes
@@ -68,7 +68,7 @@ class Case:
     @property
     def codes(self) -> set[str]:
         """The codes of the lines."""
-        return {found[1] for line in self.lines if (found := re.search(r"\w+\[([\w-]+)\] ", line))}
+        return {match[1] for line in self.lines if (match := re.search(r"\w+\[([\w-]+)\] ", line))}
 
 
 def case(folder: str, stem: str) -> Case:
@@ -76,27 +76,28 @@ def case(folder: str, stem: str) -> Case:
     lines: list[str] = []
     words: list[str] = []
     variables: dict[str, str] = {}
-    text = (CORPUS / folder / name).read_bytes().decode()
-    for row in text.splitlines():
+    spec = (CORPUS / folder / name).read_bytes().decode()
+    for row in spec.splitlines():
         if not row.startswith("#! "):
             break
-        said = row.removeprefix("#! ")
-        what, _, rest = said.partition(" ")
-        match what:
+        text = row.removeprefix("#! ")
+        option, _, value = text.partition(" ")
+        match option:
             case "exit":
-                code = int(rest)
+                code = int(value)
             case "set":
-                words += ["--set", rest]
+                words += ["--set", value]
             case "strict":
                 words += ["--strict"]
             case "env":
-                variables |= dict([rest.split("=", 1)])
+                variables |= dict([value.split("=", 1)])
             case "as":
-                form = rest
+                form = value
             case _:
-                here = re.match(r"\d+:\d+: |: ", said)
-                lines.append((f"{name}{'' if said[0] == ':' else ':'}" if here else "") + said)
-    raw = text.replace("\n", "\r\n").encode() if form == "crlf" else text.encode(form)
+                has_position = re.match(r"\d+:\d+: |: ", text)
+                prefix = f"{name}{'' if text[0] == ':' else ':'}" if has_position else ""
+                lines.append(prefix + text)
+    raw = spec.replace("\n", "\r\n").encode() if form == "crlf" else spec.encode(form)
     return Case(name, raw, code, tuple(lines), tuple(words), variables)
 
 
@@ -105,7 +106,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bases, beside an empty folder for the files of the corpus; no project above."""
+    """An empty folder next to the base specs, outside of any project."""
     root = tmp_path_factory.mktemp("corpus")
     shutil.copytree(CORPUS / "base", root / "base")
     (root / "specs").mkdir()
@@ -133,7 +134,7 @@ def write(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stem", WRONG)
-def test_what_is_wrong_is_said_exactly(
+def test_a_wrong_spec_prints_exactly_the_announced_lines(
     stem: str, folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = case("wrong", stem)
@@ -145,14 +146,14 @@ def test_what_is_wrong_is_said_exactly(
     assert out.startswith(f"{announced.name}: valid") if code == 0 else out == ""
 
     code, out, err = call(announced.name, *announced.words, "--format", "json")
-    found = json.loads(out)
-    assert [str(Problem(**problem)) for problem in found["problems"]] == list(announced.lines)
+    output = json.loads(out)
+    assert [str(Problem(**problem)) for problem in output["problems"]] == list(announced.lines)
     assert (code, err) == (announced.code, "")
-    assert found["specs"] == [{"file": announced.name, "status": "invalid" if code else "valid"}]
+    assert output["specs"] == [{"file": announced.name, "status": "invalid" if code else "valid"}]
 
 
 @pytest.mark.parametrize("stem", GOOD)
-def test_what_is_right_is_valid(
+def test_a_good_spec_is_valid(
     stem: str, folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced = case("good", stem)
@@ -164,10 +165,10 @@ def test_what_is_right_is_valid(
     assert out.startswith(f"{announced.name}: valid (stage spec")
 
 
-def test_all_wrong_files_in_one_call_are_all_their_problems(
+def test_one_call_with_all_wrong_specs_prints_all_problems(
     folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = [found for stem in WRONG if not (found := case("wrong", stem)).words]
+    plain = [wrong for stem in WRONG if not (wrong := case("wrong", stem)).words]
     for announced in plain:
         write(announced, folder, monkeypatch)
     code, _, err = call(*(announced.name for announced in plain))
@@ -176,16 +177,16 @@ def test_all_wrong_files_in_one_call_are_all_their_problems(
     assert err.splitlines() == list(expected)
 
 
-# What git would mangle, or what needs a project around it: files, words, exit code, lines.
+# Files that git would change, or that need a project: files, arguments, exit code, lines.
 BASE = '\n[dataset]\nuse = "synthetic-fundus"\n[model]\nuse = "simplenet"\n'
 VALID = 'name = "a"' + BASE
 TABLE = '[tool.sightx]\nplugins = ["mine"]\n'
-BREAKS = "raise RuntimeError('boom')\n"
-STRANGER = """
+RAISES = "raise RuntimeError('boom')\n"
+THIRD_PARTY = """
 from sightx.plugin import Loss, hookimpl
 
 class Focal(Loss):
-    \"\"\"Somebody's.\"\"\"
+    \"\"\"Focal loss.\"\"\"
 
     name = "focal"
 
@@ -200,7 +201,7 @@ WARNING = (
     "RuntimeError: boom; sightx list-plugins shows every plugin's state"
 )
 SYNTAX_NUL = "Invalid statement; write key = value, [section] or # comment"
-MADE: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
+GENERATED: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
     "empty": ({"a.toml": ""}, [], 2,
         ["a.toml: error[empty] says nothing; a spec has a name, [dataset] and [model]"]),
     "missing": ({}, [], 2,
@@ -253,17 +254,17 @@ MADE: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
         [], 2,
         ["{here}/pyproject.toml:2:24: error[unknown-name] observer.1.use: no observer is called "
          "'consol'; did you mean 'console'? known: console, curves"]),
-    "broken, not needed": ({"a.toml": VALID, "pyproject.toml": TABLE, A: BREAKS}, [], 0,
+    "broken, not needed": ({"a.toml": VALID, "pyproject.toml": TABLE, A: RAISES}, [], 0,
         [WARNING]),
-    "broken, strict": ({"a.toml": VALID, "pyproject.toml": TABLE, A: BREAKS}, ["--strict"], 2,
+    "broken, strict": ({"a.toml": VALID, "pyproject.toml": TABLE, A: RAISES}, ["--strict"], 2,
         [WARNING]),
     "broken, allowed": ({"a.toml": 'allow = ["broken-plugin"]\n' + VALID, "pyproject.toml": TABLE,
-                         A: BREAKS}, ["--strict"], 0, []),
-    "broken, needed": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: BREAKS}, [], 4,
+                         A: RAISES}, ["--strict"], 0, []),
+    "broken, needed": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: RAISES}, [], 4,
         [WARNING,
          "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'focal'; plugin "
          "sightx_corpus_a is broken: RuntimeError: boom; sightx --debug shows the traceback"]),
-    "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: STRANGER, B: STRANGER}, [], 4,
+    "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: THIRD_PARTY, B: THIRD_PARTY}, [], 4,
         ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is provided by sightx_corpus_a "
          "at {here}/mine/sightx_corpus_a.py:4 and sightx_corpus_b at "
          "{here}/mine/sightx_corpus_b.py:4; write use = \"sightx_corpus_a:focal\" or "
@@ -273,18 +274,18 @@ MADE: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] = {
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the modules of made projects, and where they are."""
+    """Remove the modules of generated projects, and their folders from the path."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     for name in [name for name in sys.modules if name.startswith("sightx_corpus_")]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_what_is_made_is_said_exactly(
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_project_prints_exactly_the_announced_lines(
     name: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    files, words, code, lines = MADE[name]
+    files, words, code, lines = GENERATED[name]
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         raw = content if isinstance(content, bytes) else content.encode()
@@ -292,9 +293,7 @@ def test_what_is_made_is_said_exactly(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sightx.errors.LINE_LIMIT", 2000)  # the folder's name may be long
     done, _, err = call("a.toml", *words)
-    here = str(tmp_path)
-    found = [line.replace(here, "{here}") for line in err.splitlines()]
-    assert found == lines
+    assert [line.replace(str(tmp_path), "{here}") for line in err.splitlines()] == lines
     assert done == code
 
 
@@ -303,11 +302,11 @@ def test_every_code_that_a_spec_can_cause_is_in_the_corpus() -> None:
     of_checks = {check.code for check, _ in registry.checks if check.stage == "spec"}
     of_others = {check.code for check, _ in registry.checks} - of_checks
     ours = {code.name for code in catalogue().values() if {0, 2, 4} & set(code.exit_codes)}
-    found = {code for stem in WRONG for code in case("wrong", stem).codes}
-    for _, _, _, lines in MADE.values():
-        found |= {code for line in lines for code in re.findall(r"\w+\[([\w-]+)\] ", line)[:1]}
+    covered = {code for stem in WRONG for code in case("wrong", stem).codes}
+    for _, _, _, lines in GENERATED.values():
+        covered |= {code for line in lines for code in re.findall(r"\w+\[([\w-]+)\] ", line)[:1]}
     assert set(ELSEWHERE) <= ours
-    assert found == (ours | of_checks) - set(ELSEWHERE) - of_others
+    assert covered == (ours | of_checks) - set(ELSEWHERE) - of_others
 
 
 def test_every_component_that_ships_is_in_a_good_spec(
@@ -323,11 +322,11 @@ def test_every_component_that_ships_is_in_a_good_spec(
         if experiment is None:
             continue  # valid only with its --set
         written, registry = experiment.context.spec.data, experiment.context.registry
-        said = set(experiment.context.spec.positions)
+        positions = set(experiment.context.spec.positions)
         used |= {
             (cls.kind, cls.name)
             for key, cls, _ in iter_tables(Experiment, written, registry)
-            if hasattr(cls, "name") and (*key, "use") in said
+            if hasattr(cls, "name") and (*key, "use") in positions
         }
     ships = {
         (entry.component.kind, entry.component.name)
@@ -337,6 +336,6 @@ def test_every_component_that_ships_is_in_a_good_spec(
     assert used == ships
 
 
-def test_the_corpus_is_as_large_as_it_was() -> None:
+def test_the_corpus_has_not_shrunk() -> None:
     assert len(WRONG) >= 140
     assert len(GOOD) >= 24

@@ -1,4 +1,4 @@
-"""The plugin author's guide is true: its code runs, its signatures are those of the contract."""
+"""The plugin author's guide: its code runs, its signatures are those of the contract."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Block(NamedTuple):
 
     @property
     def path(self) -> str:
-        found = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
-        return found[1] if found else ""
+        match = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
+        return match[1] if match else ""
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(*found) for found in _BLOCK.findall(page.read_text())]
+    return [Block(*groups) for groups in _BLOCK.findall(page.read_text())]
 
 
 def executed(text: str) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def methods(cls: type) -> dict[str, inspect.Signature]:
 
 @pytest.fixture
 def guided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The project that the guide's blocks make."""
+    """The project that consists of the guide's blocks."""
     for block in blocks(GUIDE):
         if block.path:
             path = tmp_path / block.path
@@ -96,18 +96,18 @@ def test_the_guides_project_works(guided: Path, capsys: pytest.CaptureFixture[st
     lines = [line for block in blocks(GUIDE) if block.language == "console"
              for line in block.text.splitlines()]  # fmt: skip
     assert len(lines) >= 4
-    said = {}
+    output = {}
     for line in lines:
         words = shlex.split(line.removeprefix("$ sightx "))
         with pytest.raises(SystemExit) as ended:
             main(words)
         shown = capsys.readouterr()
         assert ended.value.code == 0, (line, shown.err or shown.out)
-        said[words[0]] = shown.out
-    assert "tiny-cnn" in said["list-plugins"]
-    assert "Two convolutions and a linear layer." in said["list-plugins"]
-    assert "valid" in said["validate"]
-    assert "0 failures" in said["test-plugin"]
+        output[words[0]] = shown.out
+    assert "tiny-cnn" in output["list-plugins"]
+    assert "Two convolutions and a linear layer." in output["list-plugins"]
+    assert "valid" in output["validate"]
+    assert "0 failures" in output["test-plugin"]
     (directory,) = (guided / "runs").iterdir()
     run = sightx.open_run(directory)
     assert run.data["weights"] == 4 * 3 * 9 + 4 + 8 * 4 * 9 + 8 + 8 * 5 + 5
@@ -117,13 +117,13 @@ def test_the_guides_project_works(guided: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == f"{run.data['weights']}\n"
 
 
-def test_the_guides_plugins_load_and_its_check_finds(guided: Path) -> None:
-    found = loading.load_registry(project.find_project(guided))
-    states = {plugin.name: (plugin.state, plugin.error) for plugin in found.plugins}
+def test_the_guides_plugins_load_and_its_check_has_findings(guided: Path) -> None:
+    registry = loading.load_registry(project.find_project(guided))
+    states = {plugin.name: (plugin.state, plugin.error) for plugin in registry.plugins}
     assert {name: states[name] for name in ("tiny", "rules", "count")} == dict.fromkeys(
         ("tiny", "rules", "count"), ("loaded", "")
     )
-    (check,) = [check for check, _ in found.checks if check.code == "tiny-on-large-images"]
+    (check,) = [check for check, _ in registry.checks if check.code == "tiny-on-large-images"]
     small = sightx.load(guided / "specs" / "tiny.toml")
     large = sightx.load(guided / "specs" / "tiny.toml", ["preprocess.resize.size=300"])
     assert list(check.find(small)) == []
@@ -167,7 +167,9 @@ def test_every_block_is_run(page: Path) -> None:
 
 def test_every_hook_has_its_heading_with_its_arguments() -> None:
     headings = re.findall(r"^### (sightx_\w+)\((.*)\)$", GUIDE.read_text(), re.MULTILINE)
-    written = {name: [word for word in given.split(", ") if word] for name, given in headings}
+    written = {
+        name: [argument for argument in given.split(", ") if argument] for name, given in headings
+    }
     assert len(written) == len(headings)
     assert written == documented()
 

@@ -1,4 +1,4 @@
-"""The law of the house (DESIGN.md, section 5): who imports whom, how large things may be."""
+"""The layout of the package: the import law, the size of files and functions, mirrored tests."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def guest_faults(room: str, target: str) -> Iterator[str]:
     """Yield why a guest must not import something."""
     _, first, *rest = target.split(".")
     if first == room or (room == "testing" and first in sightx.__all__):
-        return  # the kit loads and runs specs as a user does
+        return  # contract tests load and run specs as a user does
     if first != "plugin":
         yield "import it from sightx.plugin"
     elif rest[0] not in sightx.plugin.__all__:
@@ -130,9 +130,9 @@ def broken_law(path: Path) -> Iterator[str]:
         if room in GUESTS:
             yield from (f"{place}: {reason}" for reason in guest_faults(room, target))
         elif (room, other) == ("cli", "testing"):
-            continue  # `sightx test-plugin` runs the kit
+            continue  # `sightx test-plugin` runs the contract tests
         elif other in GUESTS:
-            yield f"{place}: built-ins come in by the plugins' door"
+            yield f"{place}: built-ins are loaded like plugins"
         elif other and ROOMS.index(other) > ROOMS.index(room):
             yield f"{place}: {other} is to the right of {room}"
         elif not other and room != "cli":
@@ -140,20 +140,18 @@ def broken_law(path: Path) -> Iterator[str]:
 
 
 def test_the_rooms_are_those_of_the_design() -> None:
-    found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
-    assert found - {"__init__", "plugin"} <= {*ROOMS, *GUESTS}
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert rooms - {"__init__", "plugin"} <= {*ROOMS, *GUESTS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_module_imports_only_from_its_left(path: Path) -> None:
     if path in (PACKAGE / "__init__.py", PACKAGE / "plugin.py"):
         return
-    found = [line for line in broken_law(path) if name_of(path) not in UNLAWFUL]
-    assert found == []
+    assert [line for line in broken_law(path) if name_of(path) not in UNLAWFUL] == []
 
 
-def test_the_law_is_broken_where_it_is_broken(tmp_path: Path, monkeypatch) -> None:
-    """The test itself is tested: an import of every forbidden kind is found."""
+def test_every_forbidden_import_is_detected(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     cases = {
         "data/a.py": "def f():\n    from sightx.cli import main",
@@ -176,13 +174,13 @@ def test_the_law_is_broken_where_it_is_broken(tmp_path: Path, monkeypatch) -> No
 
 
 def test_each_dependency_has_one_door() -> None:
-    found = [
+    violations = [
         f"{name_of(path)}:{line}: {target}"
         for path in FILES
         for target, line in imports(path)
         if (doors := DOORS.get(target.partition(".")[0])) and not name_of(path).startswith(doors)
     ]
-    assert found == []
+    assert violations == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -227,7 +225,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_need_not_be_heavy_is_not(tmp_path: Path, name: str) -> None:
+def test_light_commands_import_no_heavy_package(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.toml").write_text(
         'name = "a"\n[dataset]\nuse = "eyepacs"\nroot = "@eyepacs"\n[model]\nuse = "resnet50"\n'
         '[[preprocess]]\nuse = "crop-to-fundus"\n[[preprocess]]\nuse = "resize"\nsize = 224\n'
@@ -280,15 +278,15 @@ def test_every_module_has_a_test_that_mirrors_it() -> None:
         mirror = ROOT / "tests" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")
         if not mirror.is_file():
             missing[name_of(path)] = mirror
-    strange = sorted(set(missing) - set(TESTED_ELSEWHERE))
-    assert strange == [], "write their tests, or say in TESTED_ELSEWHERE where they are"
-    gone = {
+    untested = sorted(set(missing) - set(TESTED_ELSEWHERE))
+    assert untested == [], "write their tests, or add them to TESTED_ELSEWHERE"
+    missing_tests = {
         name for name, where in TESTED_ELSEWHERE.items() if not (ROOT / "tests" / where).exists()
     }
-    assert gone == set()
+    assert missing_tests == set()
 
 
-def test_the_map_in_contributing_is_the_house() -> None:
+def test_the_map_in_contributing_has_every_room() -> None:
     _, _, after = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## The map\n")
     section = after.partition("\n#")[0]
     named = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))

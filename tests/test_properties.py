@@ -1,6 +1,6 @@
-"""Whatever a spec says, SightX answers in lines with a place: never a traceback, never in silence.
+"""Any spec is valid, or refused with problems that have positions; there is never a traceback.
 
-`SIGHTX_EXAMPLES=20000 pytest tests/test_properties.py` looks longer.
+`SIGHTX_EXAMPLES=20000 pytest tests/test_properties.py` tries more examples.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ VALUES = st.sampled_from(
     b'99999999999999999999999|"validation/qwk"|["a", 1]|"sightx:adam"|":"|"a:b:c"|[nan]|'
     b'"\\U0001F4A9"|""""""|{a.b = 1}|"run:"|"x.pt"|"imagenet"'.split(b"|")
 )
-STRANGE = st.sampled_from(
+ODDITIES = st.sampled_from(
     b'[|[[|]|[[x]]|[x]|[model]|[[model]]|[[augment]]|use = 3|use = "flip"|a.b.c = 1|"" = 1|'
     b'extends = "mutated.toml"|extends = "none.toml"|extends = 3|extends = "."|x = """|'
     b'"\\u202e" = 1|'
@@ -68,8 +68,8 @@ def mutations(draw: st.DrawFn) -> bytes:
     return text
 
 
-def lines(draw: st.DrawFn, text: bytes) -> bytes:
-    """Delete, repeat, move, or bring in a line."""
+def change_lines(draw: st.DrawFn, text: bytes) -> bytes:
+    """Delete, repeat, move or insert a line."""
     rows = text.split(b"\n")
     at, to = draw(st.integers(0, len(rows) - 1)), draw(st.integers(0, len(rows) - 1))
     match draw(st.sampled_from(["delete", "repeat", "move", "foreign", "strange"])):
@@ -82,42 +82,42 @@ def lines(draw: st.DrawFn, text: bytes) -> bytes:
         case "foreign":
             rows.insert(at, draw(st.sampled_from(LINES)))
         case "strange":
-            rows.insert(at, draw(STRANGE))
+            rows.insert(at, draw(ODDITIES))
     return b"\n".join(rows)
 
 
-def value(draw: st.DrawFn, text: bytes) -> bytes:
+def change_value(draw: st.DrawFn, text: bytes) -> bytes:
     """Give a key another value."""
-    found = list(re.finditer(rb"= *([^\n#]+)", text))
-    if not found:
+    matches = list(re.finditer(rb"= *([^\n#]+)", text))
+    if not matches:
         return text
-    match = draw(st.sampled_from(found))
+    match = draw(st.sampled_from(matches))
     return text[: match.start(1)] + draw(VALUES) + text[match.end(1) :]
 
 
-def words(draw: st.DrawFn, text: bytes) -> bytes:
+def misspell(draw: st.DrawFn, text: bytes) -> bytes:
     """Misspell a word."""
-    found = list(re.finditer(rb"[A-Za-z_]+", text))
-    if not found:
+    matches = list(re.finditer(rb"[A-Za-z_]+", text))
+    if not matches:
         return text
-    match = draw(st.sampled_from(found))
+    match = draw(st.sampled_from(matches))
     other = draw(st.text(max_size=3)).encode()
     at = draw(st.integers(match.start(), match.end()))
     return text[:at] + other + text[at + draw(st.integers(0, 2)) :]
 
 
-def octets(draw: st.DrawFn, text: bytes) -> bytes:
-    """Put bytes of any kind in, or in place of others."""
+def replace_bytes(draw: st.DrawFn, text: bytes) -> bytes:
+    """Insert or replace bytes."""
     at = draw(st.integers(0, len(text)))
     return text[:at] + draw(st.binary(max_size=4)) + text[at + draw(st.integers(0, 6)) :]
 
 
 def cut(draw: st.DrawFn, text: bytes) -> bytes:
-    """Cut the text off anywhere."""
+    """Truncate the text."""
     return text[: draw(st.integers(0, len(text)))]
 
 
-CHANGES = [lines, value, words, octets, cut, value, lines]
+CHANGES = [change_lines, change_value, misspell, replace_bytes, cut, change_value, change_lines]
 
 KEYS = st.sampled_from([
     "training", "epochs", "model", "use", "optimizer", "lr", "group", "augment", "flip", "rotate",
@@ -141,7 +141,7 @@ OVERRIDES = st.lists(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the specs extend beside it; no project above."""
+    """A folder next to the base specs, outside of any project."""
     root = tmp_path_factory.mktemp("properties")
     shutil.copytree(ROOT / "tests" / "corpus" / "base", root / "base")
     shutil.copytree(ROOT / "specs", root / "specs")
@@ -149,12 +149,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def judge(*words: str) -> None:
-    """Validate, and hold the answer against what every answer is."""
+def check_output(*misspell: str) -> None:
+    """Validate, and check everything that holds for any output."""
     out, err = io.StringIO(), io.StringIO()
     started = time.perf_counter()
     with (
@@ -162,7 +162,7 @@ def judge(*words: str) -> None:
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as caught,
     ):
-        main(["validate", "mutated.toml", *words])
+        main(["validate", "mutated.toml", *misspell])
     assert time.perf_counter() - started < SECONDS
     output = err.getvalue()
     rows = output.removesuffix("\n").split("\n") if output else []
@@ -183,22 +183,24 @@ def judge(*words: str) -> None:
 
 @bounded
 @given(mutations())
-def test_whatever_a_file_holds_the_answer_has_a_place(text: bytes) -> None:
+def test_any_file_is_valid_or_has_problems_with_positions(text: bytes) -> None:
     Path("mutated.toml").write_bytes(text)
-    judge()
+    check_output()
 
 
 @bounded
 @given(OVERRIDES, st.sampled_from(TEXTS))
 @example(["extends=3"], TEXTS[0])
 @example(["=" * 400], TEXTS[0])
-def test_whatever_is_set_the_answer_has_a_place(overrides: list[str], text: bytes) -> None:
+def test_any_overrides_are_valid_or_have_problems_with_positions(
+    overrides: list[str], text: bytes
+) -> None:
     Path("mutated.toml").write_bytes(text)
-    judge(*(word for override in overrides for word in ("--set", override)))
+    check_output(*(argument for override in overrides for argument in ("--set", override)))
 
 
 def parsed(raw: bytes) -> Document | None:
-    """Return a document, or None where the text is refused at a place."""
+    """Return a document, or None if the text is refused with a position."""
     try:
         return toml.parse(raw, "a.toml")
     except SpecError as error:
@@ -210,33 +212,37 @@ def parsed(raw: bytes) -> Document | None:
 
 @bounded
 @given(st.one_of(st.binary(max_size=60), ANYTHING.map(lambda t: t.encode(errors="replace"))))
-def test_parsing_any_bytes_raises_only_spec_errors_with_a_place(raw: bytes) -> None:
-    found = parsed(raw)
-    assert found is None or repr(found.data) == repr(tomllib.loads(raw.decode("utf-8-sig")))
+def test_parsing_any_bytes_raises_only_spec_errors_with_positions(raw: bytes) -> None:
+    document = parsed(raw)
+    assert document is None or repr(document.data) == repr(tomllib.loads(raw.decode("utf-8-sig")))
 
 
 @bounded
 @given(mutations())
-def test_parsing_any_spec_places_every_key(text: bytes) -> None:
-    if not (found := parsed(text)):
+def test_parsing_any_spec_gives_every_key_a_position(text: bytes) -> None:
+    if not (document := parsed(text)):
         return
-    rows = found.text.split("\n")
-    for key in keys(found.data):
-        place = found.positions[key]
+    rows = document.text.split("\n")
+    for key in keys(document.data):
+        position = document.positions[key]
         word = str(key[-1])
         if isinstance(key[-1], str) and word.isidentifier() and word.isascii():
-            rest = rows[place.line - 1][place.column - 1 :]
-            assert word in rest or "\\" in rest, (key, rest)
+            text_there = rows[position.line - 1][position.column - 1 :]
+            assert word in text_there or "\\" in text_there, (key, text_there)
 
 
 def keys(data: object, key: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Return every key that data hold, also the positions of items."""
+    """Return every key in some data, including the indices of array items."""
     pairs: Iterable[tuple[str | int, object]] = ()
     if isinstance(data, dict):
         pairs = data.items()
     elif isinstance(data, list):
         pairs = enumerate(data)
-    return [found for part, inner in pairs for found in ((*key, part), *keys(inner, (*key, part)))]
+    return [
+        inner_key
+        for part, inner in pairs
+        for inner_key in ((*key, part), *keys(inner, (*key, part)))
+    ]
 
 
 @bounded
@@ -245,7 +251,7 @@ def keys(data: object, key: tuple[str | int, ...] = ()) -> list[tuple[str | int,
 @example("\ud800")
 @example("[" * 5000)
 @example("1" * 5000)
-def test_a_value_of_a_command_line_is_read_or_refused(text: str) -> None:
+def test_any_value_of_an_override_is_parsed_or_refused(text: str) -> None:
     try:
         toml.parse_value(text, "--set x")
     except SpecError as error:

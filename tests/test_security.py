@@ -1,4 +1,4 @@
-"""What is loaded runs nothing: of our own code (X01), and of files that others made (X02)."""
+"""Loading runs no code: not in our own modules (X01), and not from untrusted files (X02)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "sightx").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")])
 OURS = [path for path in FILES if "tests" not in path.relative_to(ROOT).parts]
 
-# Modules that turn bytes into objects by running what the bytes say.
+# Modules that execute code while they deserialise bytes.
 UNPICKLERS = {
     "cPickle", "cloudpickle", "copyreg", "dill", "hickle", "joblib", "jsonpickle", "klepto",
     "marshal", "pickle", "shelve", "torch.package",
 }  # fmt: skip
-# Calls that do, or that hand a text to a shell or to the interpreter.
+# Calls that do the same, or that pass a text to a shell or to the interpreter.
 FORBIDDEN = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput",
     "subprocess.getstatusoutput", "torch.jit.load", "torch.export.load", "torch.hub.load",
@@ -47,24 +47,24 @@ SENT = re.compile(
 )
 
 
-def names(tree: ast.AST) -> dict[str, str]:
-    """Return the full name of everything that a module imports, by the name it has there."""
-    found = {}
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """Return the full name of everything that a module imports, by its local name."""
+    full_names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                whole = alias.name if alias.asname else alias.name.partition(".")[0]
-                found[alias.asname or whole] = whole
+                module = alias.name if alias.asname else alias.name.partition(".")[0]
+                full_names[alias.asname or module] = module
         elif isinstance(node, ast.ImportFrom) and not node.level:
             for alias in node.names:
-                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    return found
+                full_names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return full_names
 
 
 def dangers(text: str) -> Iterator[tuple[str, int]]:
-    """Yield what of a module's source may run code that is not ours, and its line."""
+    """Yield each import and call of a source that may run foreign code, and its line."""
     tree = ast.parse(text)
-    known = names(tree)
+    known = imported_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
@@ -80,9 +80,9 @@ def dangers(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _unsafe(call: ast.Call, known: dict[str, str]) -> bool:
-    first, _, rest = ast.unparse(call.func).partition(".")
-    name = ".".join(filter(None, (known.get(first, first), rest)))
-    given = {word.arg: word.value for word in call.keywords}
+    first, _, attributes = ast.unparse(call.func).partition(".")
+    name = ".".join(filter(None, (known.get(first, first), attributes)))
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
 
     def literal(key: str) -> object:
         value = given.get(key)
@@ -93,7 +93,9 @@ def _unsafe(call: ast.Call, known: dict[str, str]) -> bool:
         or (name == "torch.load" and literal("weights_only") is not True)
         or literal("shell") not in (None, False)
         or literal("allow_pickle") not in (None, False)
-        or (None in given and name in ("torch.load", "numpy.load"))  # **what nobody can see
+        or (
+            None in given and name in ("torch.load", "numpy.load")
+        )  # arguments that are not visible, as in **options
     )
 
 
@@ -121,7 +123,7 @@ def test_no_module_unpickles_evaluates_or_opens_a_shell(path: Path) -> None:
         "gather = dist.gather_object", "pd.read_pickle(f)", "import yaml\nyaml.load(f)",
     ],
 )  # fmt: skip
-def test_each_danger_is_found(text: str) -> None:
+def test_each_danger_is_detected(text: str) -> None:
     assert [line for _, line in dangers(text)] == [text.count("\n") + 1]
 
 
@@ -135,7 +137,7 @@ def test_each_danger_is_found(text: str) -> None:
         "from safetensors.torch import load\nload(f)", "torch.compile(module)",
     ],
 )  # fmt: skip
-def test_what_is_harmless_is_not_found(text: str) -> None:
+def test_harmless_code_is_not_reported(text: str) -> None:
     assert list(dangers(text)) == []
 
 
@@ -162,7 +164,7 @@ def bare_pickle(path: Path, marker: Path) -> None:
 
 
 def other_case(path: Path, marker: Path) -> None:
-    """A good data.pkl, and an evil one whose name differs in case: readers disagree on which."""
+    """A good data.pkl, and a malicious DATA.PKL; readers differ in which one they read."""
     torch.save(GOOD, path)
     with zipfile.ZipFile(path, "a") as archive:
         (top,) = {name.partition("/")[0] for name in archive.namelist()}
@@ -170,13 +172,13 @@ def other_case(path: Path, marker: Path) -> None:
 
 
 def other_case_first(path: Path, marker: Path) -> None:
-    """The same, the evil one first and alone."""
+    """Only the malicious DATA.PKL."""
     good = path.with_suffix(".good")
     torch.save(GOOD, good)
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(path, "w") as archive:
         for name in source.namelist():
-            evil = name.endswith("data.pkl")
-            content = pickle.dumps(Payload(marker)) if evil else source.read(name)
+            is_malicious = name.endswith("data.pkl")
+            content = pickle.dumps(Payload(marker)) if is_malicious else source.read(name)
             archive.writestr(name.replace("data.pkl", "DATA.PKL"), content)
 
 
@@ -202,7 +204,7 @@ def namespace(path: Path, marker: Path) -> None:
 
 
 def script(path: Path, marker: Path) -> None:
-    """An archive of TorchScript: it holds code."""
+    """A TorchScript archive, which contains code."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("net/constants.pkl", pickle.dumps(Payload(marker)))
         archive.writestr("net/data.pkl", pickle.dumps(Payload(marker)))
@@ -218,13 +220,13 @@ def page(path: Path, marker: Path) -> None:
     path.write_text("<html>404</html>")
 
 
-EVIL = (command, bare_pickle, other_case_first, legacy_tar, legacy_stream, numpy_scalar, namespace,
-        script, nothing, page)  # fmt: skip
+MALICIOUS = (command, bare_pickle, other_case_first, legacy_tar, legacy_stream, numpy_scalar,
+             namespace, script, nothing, page)  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-@pytest.mark.parametrize("make", EVIL)
-def test_weights_of_others_run_nothing(
+@pytest.mark.parametrize("make", MALICIOUS)
+def test_malicious_weights_run_no_code(
     tmp_path: Path, make: object, suffix: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, marker = tmp_path / f"weights{suffix}", tmp_path / "ran"
@@ -243,7 +245,9 @@ def test_weights_of_others_run_nothing(
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
-def test_a_second_archive_of_another_case_runs_nothing(tmp_path: Path, suffix: str) -> None:
+def test_a_second_pickle_whose_name_differs_in_case_runs_no_code(
+    tmp_path: Path, suffix: str
+) -> None:
     path, marker = tmp_path / f"weights{suffix}", tmp_path / "ran"
     other_case(path, marker)
     module = MODEL.build(channels=1, outputs=2, size=(2, 2))
@@ -253,7 +257,7 @@ def test_a_second_archive_of_another_case_runs_nothing(tmp_path: Path, suffix: s
     assert not marker.exists()
 
 
-def test_security_floors() -> None:  # X07: what the suite at the floors installs
+def test_security_floors() -> None:  # X07: the versions that the tests of minimum versions install
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     floors = dict(re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", line).groups() for line in declared

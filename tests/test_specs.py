@@ -1,4 +1,4 @@
-"""Every shipped spec runs, on data that the test makes."""
+"""Every shipped spec runs, on generated data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def execute(spec: str, tmp_path: Path, *sets: str) -> Run:
 
 
 def photographs(root: Path, names: list[str], suffix: str = ".jpeg") -> None:
-    """Write little discs on black, one for each name; no two folders have the same ones."""
+    """Write small discs on black, one per name; they differ between folders."""
     rng = np.random.default_rng([*root.parent.name.encode(), *root.name.encode()])
     y, x = np.mgrid[-1:1:48j, -1:1:64j]
     for name in names:
@@ -43,7 +43,7 @@ def eyepacs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("spec", sorted(path.name for path in SPECS.glob("*.toml")))
-def test_every_spec_is_valid_and_says_what_it_is(spec: str) -> None:
+def test_every_spec_is_valid_and_begins_with_a_description(spec: str) -> None:
     experiment = sightx.load(SPECS / spec)
     assert experiment.name == spec.removesuffix(".toml").replace("_", "-")
     head = (SPECS / spec).read_text().splitlines()
@@ -84,9 +84,9 @@ def test_eyepacs(spec: str, size: str, eyepacs: Path, tmp_path: Path) -> None:
 
 
 def test_catfish(tmp_path: Path) -> None:
-    for side in ("train", "val", "test"):
+    for split in ("train", "val", "test"):
         for name in ("cat", "fish"):
-            photographs(tmp_path / "data" / side / name, ["a", "b", "c"], ".jpg")
+            photographs(tmp_path / "data" / split / name, ["a", "b", "c"], ".jpg")
     run = execute("catfish_simplenet.toml", tmp_path, f"dataset.root={tmp_path / 'data'}",
                   "training.epochs=2")  # fmt: skip
     assert run.data["weights"] == 12288 * 84 + 84 + 84 * 50 + 50 + 50 * 2 + 2
@@ -105,7 +105,7 @@ def test_cifar10(tmp_path: Path, optimizer: str) -> None:
         (folder / name).write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=4))
     sets = [f"optimizer.use={optimizer}", "optimizer.lr=1e-3", "training.epochs=1"]
     run = execute("cifar10_cnn.toml", tmp_path, f"dataset.root={tmp_path}", *sets)
-    assert [sum(run.data["counts"][side]) for side in ("train", "validation", "test")] == [
+    assert [sum(run.data["counts"][split]) for split in ("train", "validation", "test")] == [
         100, 10, 10,
     ]  # fmt: skip
 

@@ -26,7 +26,7 @@ from sightx.registry.registry import BUILTIN, Plugin, Registry
 
 Files = Mapping[str, Path]  # by relative path
 
-_LARGE_FILE = 16_000_000  # bytes; of larger files only size and time are hashed, at every start
+LARGE_FILE = 16_000_000  # bytes; of larger files only size and time are hashed, at every start
 _IGNORED_ENDINGS = (".dist-info", ".egg-info", "__pycache__", ".pyc")  # written by tools
 _hashes_at_import: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
@@ -119,7 +119,7 @@ def _content(file: Path) -> bytes:
     """Return the content of a file; size and time of a large one; the reason for an unreadable."""
     try:
         state = file.stat()
-        if state.st_size > _LARGE_FILE:
+        if state.st_size > LARGE_FILE:
             return f"{state.st_size} {state.st_mtime_ns}".encode()
         return file.read_bytes()
     except OSError as error:

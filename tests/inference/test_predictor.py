@@ -91,7 +91,7 @@ def test_the_run_directory_alone_is_enough(run: Run, folders: Path, tmp_path: Pa
     assert Predictor.load(checkpoint, "cpu").recipe.classes == ("dark", "light")
 
 
-def test_classes_keep_their_order_whatever_the_folders(
+def test_classes_keep_the_order_of_the_spec(
     folders: Path, write_spec: Callable[..., Path], spec: Path, tmp_path: Path
 ) -> None:
     sets = ['dataset.classes=["light", "dark"]']

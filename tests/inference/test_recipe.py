@@ -90,6 +90,6 @@ def test_a_changed_plugin_is_a_warning_and_a_missing_one_an_error(
     assert "warning[plugin-changed] the model 'mine' of mine_plugin has changed" in changed.stderr
     assert "revision 1 then, 2 now" in changed.stderr
     plugin.unlink()
-    gone = sightx_command("predict", "last", image)
-    assert gone.returncode == 4
-    assert "the run had it from the plugin mine_plugin" in gone.stderr
+    uninstalled = sightx_command("predict", "last", image)
+    assert uninstalled.returncode == 4
+    assert "the run had it from the plugin mine_plugin" in uninstalled.stderr

@@ -22,9 +22,9 @@ def sightx_components():
 
 @pytest.fixture
 def component() -> Callable[..., str]:
-    """Source of a module with one component."""
+    """Return the source of a module with one component."""
 
-    def write(name: str, kind: str = "Model", line: str = "A stranger's.") -> str:
+    def write(name: str, kind: str = "Model", line: str = "A third party's.") -> str:
         title = "".join(part.title() for part in name.split("-"))
         return COMPONENT.format(name=name, kind=kind, title=title, line=line)
 

@@ -52,7 +52,7 @@ class Outer(Model):
 
 
 class Picky(Model):
-    """Takes only its own family, a class without a name."""
+    """Accepts only subclasses of Family, a class without a name."""
 
     name = "picky"
 
@@ -60,11 +60,11 @@ class Picky(Model):
 
 
 class Family(Model):
-    """No component of its own."""
+    """A base class that is not a component itself."""
 
 
 class Member(Family):
-    """One of the family."""
+    """A subclass of Family."""
 
     name = "member"
 
@@ -112,8 +112,8 @@ def test_values_are_not_coerced_and_unknown_keys_are_refused(
 
 
 def test_a_number_that_is_not_finite_is_refused(registry: Registry) -> None:
-    found = list(details({"use": "inner", "rates": [1.0, float("nan"), float("inf")]}, registry))
-    assert found == [
+    errors = list(details({"use": "inner", "rates": [1.0, float("nan"), float("inf")]}, registry))
+    assert errors == [
         (("model", "rates", 1), "finite_number"),
         (("model", "rates", 2), "finite_number"),
     ]
@@ -126,7 +126,7 @@ def test_errors_in_nested_components_have_the_full_path(registry: Registry) -> N
     bad = {
         "use": "outer",
         "inner": {"use": "outer", "inner": {"use": "inner", "width": 0}},
-        "more": [{"use": "inner"}, {"use": "nobody"}, {}, 3],
+        "more": [{"use": "inner"}, {"use": "missing"}, {}, 3],
         "loss": {"use": "inner"},
     }
     assert list(details(bad, registry)) == [
@@ -143,8 +143,8 @@ def test_a_field_of_a_narrower_class_accepts_only_its_subclasses(registry: Regis
         Root, {"model": {"use": "picky", "inner": {"use": "member"}}}, registry
     )
     assert good.model == Picky(inner=Member())
-    found = list(details({"use": "picky", "inner": {"use": "inner"}}, registry))
-    assert found == [(("model", "inner"), "unknown-name")]
+    errors = list(details({"use": "picky", "inner": {"use": "inner"}}, registry))
+    assert errors == [(("model", "inner"), "unknown-name")]
 
 
 def test_a_component_is_immutable_hashable_and_can_be_pickled(registry: Registry) -> None:
@@ -174,7 +174,7 @@ def test_a_component_object_is_accepted_as_a_value() -> None:
         Outer(inner=3)  # type: ignore[arg-type]
 
 
-def test_the_class_of_a_table_is_found_inside_its_annotation() -> None:
+def test_the_class_of_a_table_is_taken_from_its_annotation() -> None:
     assert table_class(Model) is Model
     assert table_class(tuple[Loss, ...] | None) is Loss
     assert table_class(Annotated[tuple[Optimizer, ...], Field(min_length=1)]) is Optimizer
@@ -211,7 +211,7 @@ def test_call_declared_accepts_methods_functions_and_other_callables() -> None:
         __hash__ = None  # type: ignore[assignment]
 
     thing = Thing()
-    for _ in range(2):  # the second time from memory
+    for _ in range(2):  # the second time from the cache
         assert call_declared(thing.method, seed=2, size=3) == 2
         assert call_declared(Thing.method, thing, seed=2, size=3) == 2
         assert call_declared(thing.of_class, seed=2, size=3) == ("Thing", 2)
@@ -235,7 +235,7 @@ class WithPaths(Model):
     word: str = ""
 
 
-def test_the_mark_of_a_path_is_found_inside_its_annotation() -> None:
+def test_the_mark_of_a_path_is_taken_from_its_annotation() -> None:
     kinds = {key: path_kind(field) for key, field in WithPaths.model_fields.items()}
     assert {key: kind and kind.part_of_identity for key, kind in kinds.items()} == {
         "weights": True, "trainable": None, "one": False, "many": True, "word": None,

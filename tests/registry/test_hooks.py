@@ -20,7 +20,7 @@ def signatures(owner: type) -> dict[str, list[str]]:
     return {name: list(inspect.signature(item).parameters)[1:] for name, item in members}
 
 
-def test_the_contract_is_what_the_design_says() -> None:
+def test_the_hooks_are_those_of_the_design() -> None:
     assert signatures(hooks.PluginHooks) == PLUGIN_HOOKS
 
 

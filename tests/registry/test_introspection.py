@@ -92,7 +92,7 @@ def test_a_type_is_described_in_words_and_its_example_is_valid(
 
 
 class Whole(Settings):
-    """Everything."""
+    """Settings with fields of many types."""
 
     later: int = 3
     """The second.
@@ -107,14 +107,14 @@ class Whole(Settings):
 
 
 def test_fields_come_with_required_ones_first_and_defaults_as_toml_has_them() -> None:
-    found = {field.key: field for field in describe_fields(Whole)}
-    assert next(iter(found)) == "chosen"
-    assert found["chosen"].example == "resnet18"
-    assert found["later"].description == "The second. In two lines."
-    assert found["group"].default == [{"match": ["a"], "lr": 0.5}]
-    assert found["place"].default == "here"
-    assert found["nothing"].default is None
-    assert found["created"].default == [1, 2]
+    fields = {field.key: field for field in describe_fields(Whole)}
+    assert next(iter(fields)) == "chosen"
+    assert fields["chosen"].example == "resnet18"
+    assert fields["later"].description == "The second. In two lines."
+    assert fields["group"].default == [{"match": ["a"], "lr": 0.5}]
+    assert fields["place"].default == "here"
+    assert fields["nothing"].default is None
+    assert fields["created"].default == [1, 2]
 
 
 class Documented(Settings):

@@ -33,8 +33,8 @@ def registry(tmp_path: Path, *folders: Path):
     return loading.load_registry(Project(tmp_path, plugins=folders))
 
 
-def states(found) -> dict[str, str]:
-    return {plugin.name: plugin.state for plugin in found.plugins}
+def states(loaded) -> dict[str, str]:
+    return {plugin.name: plugin.state for plugin in loaded.plugins}
 
 
 def spec(tmp_path: Path, model: str) -> Path:
@@ -55,8 +55,8 @@ def test_an_installed_distribution_provides_its_component(
     tmp_path: Path, install: Install, component: Source
 ) -> None:
     install("sx-tiny", component("tiny"), version="2.5")
-    found = registry(tmp_path)
-    entry = next(entry for entry in found.entries("model") if entry.component.name == "tiny")
+    loaded = registry(tmp_path)
+    entry = next(entry for entry in loaded.entries("model") if entry.component.name == "tiny")
     assert str(entry.plugin) == "sx-tiny (sx-tiny 2.5)"
     assert load(spec(tmp_path, "tiny")).model.name == "tiny"
 
@@ -141,9 +141,9 @@ def test_no_plugin_is_imported_if_plugins_are_switched_off(
 ) -> None:  # P12
     install("sx-off", component("off"))
     monkeypatch.setenv("SIGHTX_PLUGINS", "none")
-    found = registry(tmp_path)
-    assert states(found)["sx-off"] == "disabled"
-    assert "off" not in found.names("model")
+    loaded = registry(tmp_path)
+    assert states(loaded)["sx-off"] == "disabled"
+    assert "off" not in loaded.names("model")
     assert "sightx_test_sx_off" not in sys.modules
 
 
@@ -199,15 +199,15 @@ def test_two_distributions_with_one_entry_point_name_are_both_loaded(
 ) -> None:
     install("sx-a", component("left"), point="same")
     install("sx-b", component("right"), point="same")
-    found = registry(tmp_path)
-    both = [p for p in found.plugins if p.name == "same"]
+    loaded = registry(tmp_path)
+    both = [p for p in loaded.plugins if p.name == "same"]
     assert [p.distribution for p in both] == ["sx-a", "sx-b"]
     assert [p.state for p in both] == ["loaded", "loaded"]
     assert [p.note for p in both] == [
         "sx-b 1.0 has an entry point of this name too",
         "sx-a 1.0 has an entry point of this name too",
     ]
-    assert {"left", "right"} <= set(found.names("model"))
+    assert {"left", "right"} <= set(loaded.names("model"))
 
 
 @pytest.mark.parametrize("spelling", ["sx-again", "SX_Again"])
@@ -222,16 +222,16 @@ def test_the_second_installation_of_a_distribution_is_shadowed(
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {spelling}\nVersion: 2.0\n")
     sys.path.insert(0, str(newer))
     try:
-        found = registry(tmp_path)
+        loaded = registry(tmp_path)
     finally:
         sys.path.remove(str(newer))
-    plugins_ = {p.state: p for p in found.plugins if p.name == "sx-again"}
+    plugins_ = {p.state: p for p in loaded.plugins if p.name == "sx-again"}
     assert plugins_["loaded"].version == "2.0"
     shadowed = plugins_["shadowed"]
     assert (shadowed.version, shadowed.place) == ("1.0", str(older / "sx_again-1.0.dist-info"))
     assert shadowed.error == f"sx-again 2.0 comes first, at {info}"
-    assert found.broken == []
-    assert found.names("model").count("again") == 1
+    assert loaded.broken == []
+    assert loaded.names("model").count("again") == 1
 
 
 def test_a_folder_that_is_on_the_path_twice_counts_once(
@@ -240,12 +240,12 @@ def test_a_folder_that_is_on_the_path_twice_counts_once(
     folder = install("sx-double", component("double"))
     sys.path.append(str(folder))
     try:
-        found = registry(tmp_path)
+        loaded = registry(tmp_path)
     finally:
         sys.path.reverse()
         sys.path.remove(str(folder))
         sys.path.reverse()
-    assert [p.state for p in found.plugins if p.distribution == "sx-double"] == ["loaded"]
+    assert [p.state for p in loaded.plugins if p.distribution == "sx-double"] == ["loaded"]
 
 
 def test_unreadable_entry_points_break_only_their_distribution(
@@ -253,10 +253,10 @@ def test_unreadable_entry_points_break_only_their_distribution(
 ) -> None:
     folder = install("sx-torn", "")
     next(folder.glob("*.dist-info/entry_points.txt")).write_text("[sightx]\nno equals sign\n")
-    found = registry(tmp_path)
-    (torn,) = [p for p in found.plugins if p.distribution == "sx-torn"]
+    loaded = registry(tmp_path)
+    (torn,) = [p for p in loaded.plugins if p.distribution == "sx-torn"]
     assert torn.state == "broken"
-    assert found.names("model")
+    assert loaded.names("model")
 
 
 def test_a_wrong_setting_of_a_plugin_exits_with_2_at_its_position(
@@ -267,7 +267,7 @@ from pydantic import PositiveInt
 from sightx.plugin import Model, hookimpl
 
 class Deep(Model):
-    """A stranger's."""
+    """A third party's."""
 
     name = "deep"
     depth: PositiveInt = 3
@@ -352,7 +352,7 @@ class Typed(Model):
         (named(Model, "a:b"), "A:B needs a name of letters, digits, - and _, not 'a:b'"),
         (named(Model, "3d"), "3D needs a name of letters, digits, - and _, not '3d'"),
         (named(Model, "mute", __doc__=None), "the model 'mute' has no docstring"),
-        (named(Model, "odd", kind="loss"), "Odd is not a subclass of a kind"),
+        (named(Model, "wrong", kind="loss"), "Wrong is not a subclass of a kind"),
         (Typed, "Typed makes 'name' a field: write it without a type"),
     ],
 )
@@ -390,7 +390,7 @@ def test_valid_components_and_checks_have_no_fault() -> None:
 
 @pytest.mark.parametrize("revision", [0, -1, "1", True, object()])
 def test_a_revision_is_a_number_from_1(revision: Any) -> None:
-    broken = type("Odd", (Fine,), {"revision": revision, "__doc__": "Be odd."})
+    broken = type("Wrong", (Fine,), {"revision": revision, "__doc__": "Be wrong."})
     assert loading.component_fault([broken]) == "the loss 'fine' needs a revision of 1 or more"
 
 

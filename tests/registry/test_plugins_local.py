@@ -28,11 +28,11 @@ def test_a_project_provides_modules_and_packages(tmp_path: Path, component: Sour
     (folder / "sightx_test_package" / "__init__.py").write_text(component("from-package"))
     (folder / "_private.py").write_text("1 / 0")
     (folder / "notes").mkdir()
-    found = registry(tmp_path, folder)
-    assert {p.name: p.state for p in found.plugins} == {
+    loaded = registry(tmp_path, folder)
+    assert {p.name: p.state for p in loaded.plugins} == {
         "builtin": "loaded", "sightx_test_module": "loaded", "sightx_test_package": "loaded",
     }  # fmt: skip
-    assert {"from-module", "from-package"} <= set(found.names("model"))
+    assert {"from-module", "from-package"} <= set(loaded.names("model"))
 
 
 @pytest.mark.parametrize("name", ["random", "statistics", "this", "sys", "pytest"])
@@ -42,14 +42,14 @@ def test_a_module_must_not_have_the_name_of_another(
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / f"{name}.py").write_text(component("taken"))
-    found = registry(tmp_path, folder)
-    plugin = found.plugins[-1]
+    loaded = registry(tmp_path, folder)
+    plugin = loaded.plugins[-1]
     assert plugin.state == "shadowed"
     assert plugin.error.startswith(f"the name {name!r} is taken by ")
-    assert "taken" not in found.names("model")
-    assert found.broken == [plugin]
+    assert "taken" not in loaded.names("model")
+    assert loaded.broken == [plugin]
     with pytest.raises(UnknownComponentError) as caught:
-        found.find("model", "taken")
+        loaded.find("model", "taken")
     assert caught.value.problem.code == "broken-plugin"
     assert f"plugin {name} is shadowed: the name {name!r} is taken by " in str(caught.value)
 
@@ -60,10 +60,10 @@ def test_the_second_of_two_modules_with_one_name_is_shadowed(
     for folder, name in (("one", "sx-first"), ("two", "sx-second")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "sightx_test_twice.py").write_text(component(name))
-    found = registry(tmp_path, tmp_path / "one", tmp_path / "two")
-    assert [plugin.state for plugin in found.plugins[1:]] == ["loaded", "shadowed"]
-    assert str(tmp_path / "one") in found.plugins[-1].error
-    assert "sx-second" not in found.names("model")
+    loaded = registry(tmp_path, tmp_path / "one", tmp_path / "two")
+    assert [plugin.state for plugin in loaded.plugins[1:]] == ["loaded", "shadowed"]
+    assert str(tmp_path / "one") in loaded.plugins[-1].error
+    assert "sx-second" not in loaded.names("model")
 
 
 def test_a_plugin_folder_does_not_hide_other_modules(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_plugin_folder_does_not_hide_other_modules(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
     code = (
         "from pathlib import Path; from sightx.registry import loading, project;"
-        "found = loading.load_registry(project.find_project(Path('.')));"
+        "registry = loading.load_registry(project.find_project(Path('.')));"
         "import wave; print(wave.__file__)"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - lines of output stand whole
+# ruff: noqa: E501 - lines of output are not broken
 from __future__ import annotations
 
 from pathlib import Path
@@ -24,20 +24,20 @@ def test_the_nearest_pyproject_with_the_table_is_the_project(root: Path) -> None
         '[tool.sightx]\nplugins = ["mine", "/abs"]\nobservers = ["curves"]\nruns = "out"\n'
     )
     (root / "specs" / "pyproject.toml").write_text("[tool.other]\na = 2026-01-01\n")
-    found = project.find_project(root / "specs")
-    assert found.root == root
-    assert found.plugins == (root / "mine", Path("/abs"))
-    assert found.runs == root / "out"
+    settings = project.find_project(root / "specs")
+    assert settings.root == root
+    assert settings.plugins == (root / "mine", Path("/abs"))
+    assert settings.runs == root / "out"
     place = Position(str(root / "pyproject.toml"), 3, 14)
-    assert found.observers == {"curves": place}
+    assert settings.observers == {"curves": place}
 
 
 def test_without_a_project_the_folder_is_the_root_and_runs_are_in_the_working_directory(
     root: Path, tmp_path: Path
 ) -> None:
-    found = project.find_project(root / "specs")
-    assert (found.root, found.plugins) == (root / "specs", ())
-    assert found.runs == tmp_path / "elsewhere" / "runs"
+    settings = project.find_project(root / "specs")
+    assert (settings.root, settings.plugins) == (root / "specs", ())
+    assert settings.runs == tmp_path / "elsewhere" / "runs"
 
 
 def test_the_local_file_sets_places_execution_and_runs(
@@ -49,13 +49,13 @@ def test_the_local_file_sets_places_execution_and_runs(
         '[execution]\ndevice = "cpu"\n'
     )
     monkeypatch.setenv("HOME", "/home/me")
-    found = project.find_project(root / "specs")
-    assert found.runs == Path("/big/runs")
-    assert found.place("far") == Path("/data/far")
-    assert found.place("near") == root / "data" / "near"
-    assert found.place("home") == Path("/home/me/d")
-    assert found.place("none") is None
-    assert found.defaults.data == {"execution": {"device": "cpu"}}
+    settings = project.find_project(root / "specs")
+    assert settings.runs == Path("/big/runs")
+    assert settings.place("far") == Path("/data/far")
+    assert settings.place("near") == root / "data" / "near"
+    assert settings.place("home") == Path("/home/me/d")
+    assert settings.place("none") is None
+    assert settings.defaults.data == {"execution": {"device": "cpu"}}
 
 
 def test_a_variable_wins_over_the_local_file(

@@ -87,7 +87,7 @@ def test_only_size_and_time_of_a_large_file_are_hashed(
 ) -> None:
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "weights.bin").write_bytes(b"1" * 11)
-    monkeypatch.setattr(provenance, "_LARGE_FILE", 10)
+    monkeypatch.setattr(provenance, "LARGE_FILE", 10)
     before = fresh(local(tmp_path, "mine.py"))
     os.utime(tmp_path / "weights.bin", (1, 1))
     assert fresh(local(tmp_path, "mine.py")) != before
@@ -107,8 +107,8 @@ def test_the_hash_is_of_the_code_that_was_imported(tmp_path: Path) -> None:
     del sys.modules["sightx_test_edited"]
     importlib.invalidate_caches()
     again = loading.load_registry(project)
-    found = provenance.component_origin(again.find("loss", "sx-mine")(), again)["sha256"]
-    assert found == by_hand(tmp_path, file.name)
+    recorded = provenance.component_origin(again.find("loss", "sx-mine")(), again)["sha256"]
+    assert recorded == by_hand(tmp_path, file.name)
     del sys.modules["sightx_test_edited"]
 
 
@@ -138,7 +138,7 @@ def test_the_hash_depends_on_every_byte_but_not_on_the_folder(tmp_path: Path) ->
 
 
 def record(folder: Path, *files: str) -> None:
-    """Write the RECORD of an installer."""
+    """Write the RECORD that an installer writes."""
     info = next(folder.glob("*.dist-info"))
     names = [*files, f"{info.name}/METADATA", f"{info.name}/RECORD"]
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in names))
@@ -150,7 +150,7 @@ def test_the_hash_of_a_distribution_covers_all_its_files(
     folder = install("sx-whole", component("whole"))
     (folder / "sx_beside.py").write_text("b = 1\n")
     plugin = loading.load_registry(Project(tmp_path)).entries("model")
-    (plugin,) = [each.plugin for each in plugin if each.component.name == "whole"]
+    (plugin,) = [entry.plugin for entry in plugin if entry.component.name == "whole"]
     module = "sightx_test_sx_whole.py"
     assert fresh(plugin) == by_hand(folder, module)  # as an editable one: nothing is recorded
     record(folder, module, "sx_beside.py", "../../bin/script.py", "_editable_impl_sx_whole.py")
@@ -177,8 +177,8 @@ def test_an_editable_install_has_the_hash_of_its_source(
     (info / "entry_points.txt").write_text("[sightx]\nspace = sightx_test_space.pack\n")
     for folder in (source, site):
         monkeypatch.syspath_prepend(folder)
-    found = loading.load_registry(Project(tmp_path)).entries("model")
-    (plugin,) = [each.plugin for each in found if each.component.name == "spaced"]
+    entries = loading.load_registry(Project(tmp_path)).entries("model")
+    (plugin,) = [entry.plugin for entry in entries if entry.component.name == "spaced"]
     files = ("sightx_test_space/pack/__init__.py", "sightx_test_space/pack/net.py")
     assert fresh(plugin) == by_hand(source, *files)
     for name in [name for name in sys.modules if name.startswith("sightx_test_space")]:
@@ -189,7 +189,7 @@ LOSS = '''
 from sightx.plugin import Loss, hookimpl
 
 class Mine(Loss):
-    """A project's own."""
+    """A loss of the project."""
 
     name = "sx-mine"
     revision = 7
@@ -212,29 +212,29 @@ def test_a_run_records_the_provenance_of_its_components(spec: Path, tmp_path: Pa
     experiment = sightx.load(spec, ["loss.use=sx-mine", "training.epochs=1"])
     run = sightx.run(experiment, runs=tmp_path / "runs")
     recorded = json.loads((run.directory / "environment.json").read_text())
-    (mine,) = [each for each in recorded["components"] if each["kind"] == "loss"]
+    (mine,) = [origin for origin in recorded["components"] if origin["kind"] == "loss"]
     assert mine == {
         "kind": "loss", "name": "sx-mine", "revision": 7, "module": "sightx_test_recorded",
         "plugin": "sightx_test_recorded", "distribution": "", "version": "",
         "sha256": by_hand(tmp_path / "mine", "sightx_test_recorded.py"),
     }  # fmt: skip
-    (model,) = [each for each in recorded["components"] if each["kind"] == "model"]
+    (model,) = [origin for origin in recorded["components"] if origin["kind"] == "model"]
     assert (model["plugin"], model["distribution"]) == ("builtin", "sightx")
     assert model["version"] == recorded["packages"]["sightx"]
-    assert [each["name"] for each in recorded["observers"]] == ["curves"]
-    assert {each["sha256"] for each in recorded["observers"]} == {model["sha256"]}
+    assert [origin["name"] for origin in recorded["observers"]] == ["curves"]
+    assert {origin["sha256"] for origin in recorded["observers"]} == {model["sha256"]}
 
 
 class Unregistered(sightx.plugin.Loss):
-    """Made in Python."""
+    """Defined in Python, without a plugin."""
 
     name = "unregistered"
 
 
 def test_a_component_without_a_plugin_has_the_provenance_of_its_module() -> None:
     for registry in (None, loading.load_registry(Project(ROOT))):
-        found = provenance.component_origin(Unregistered(), registry)
-        assert (found["plugin"], found["module"]) == ("", __name__)
+        origin = provenance.component_origin(Unregistered(), registry)
+        assert (origin["plugin"], origin["module"]) == ("", __name__)
     assert provenance.component_origin(
         loading.load_registry(Project(ROOT)).find("loss", "cross-entropy")(), None
     )["sha256"] == fresh(loading.load_registry(Project(ROOT)).plugins[0])

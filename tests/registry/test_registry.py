@@ -91,8 +91,8 @@ def test_numbers_in_names_are_sorted_by_value() -> None:
     registry = Registry()
     names = ["b2", "a10", "a9", "a", "a9-x"]
     registry.add(MINE, [named(Model, name) for name in names])
-    found = [entry.component.name for entry in registry.entries("model")]
-    assert found == ["a", "a9", "a9-x", "a10", "b2"]
+    sorted_names = [entry.component.name for entry in registry.entries("model")]
+    assert sorted_names == ["a", "a9", "a9-x", "a10", "b2"]
 
 
 def test_a_component_is_described_with_its_plugin_and_clashes() -> None:

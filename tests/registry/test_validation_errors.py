@@ -52,8 +52,10 @@ def explain(data: dict[str, Any]) -> list[str]:
     def class_at(key: Key) -> type[Settings] | None:
         return {(): Whole, ("part", 0): Part, ("part", 1): Part}.get(key)
 
-    found = explain_errors(caught.value, lambda key: Position("f", len(key)), class_at)
-    return [str(problem).removeprefix("f:1: error").removeprefix("f:2: error") for problem in found]
+    problems = explain_errors(caught.value, lambda key: Position("f", len(key)), class_at)
+    return [
+        str(problem).removeprefix("f:1: error").removeprefix("f:2: error") for problem in problems
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,8 @@ def test_each_error_is_one_line(data: dict[str, Any], line: str) -> None:
 
 
 def test_the_branches_of_a_union_are_one_problem() -> None:
-    found = explain({"size": True, "number": True})
-    assert found == [
+    problems = explain({"size": True, "number": True})
+    assert problems == [
         "[wrong-type] number: true is a boolean, expected an integer",
         "[wrong-type] size: true is a boolean, expected an integer or an array",
     ]

@@ -63,7 +63,7 @@ def test_a_run_that_another_process_finishes_in_the_meantime_is_left_as_it_is(
     assert len(run.environment["resumes"]) == 1
 
 
-def test_a_signal_while_observers_hear_of_the_end_is_ignored(exact: Path, tmp_path: Path) -> None:
+def test_a_signal_during_the_last_hook_is_ignored(exact: Path, tmp_path: Path) -> None:
     class Impatient:
         @hookimpl
         def sightx_run_finished(self) -> None:
@@ -191,7 +191,7 @@ def test_an_experiment_in_python_trains_like_its_spec(
     )
     from_file = sightx.load(spec)
     assert in_python.id == from_file.id
-    runs = [sightx.run(each, runs=tmp_path / "runs") for each in (in_python, from_file)]
+    runs = [sightx.run(experiment, runs=tmp_path / "runs") for experiment in (in_python, from_file)]
     assert list(runs[0].metrics["train/loss"]) == list(runs[1].metrics["train/loss"])
 
 

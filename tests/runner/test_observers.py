@@ -21,7 +21,7 @@ HOOKS = {
 }
 
 
-def test_the_run_hooks_are_those_of_the_design_and_say_when_they_are_called() -> None:
+def test_the_run_hooks_are_those_of_the_design_and_their_docstrings_begin_with_when() -> None:
     members = inspect.getmembers(RunHooks, lambda item: hasattr(item, "sightx_spec"))
     arguments = {name: list(inspect.signature(hook).parameters)[1:] for name, hook in members}
     assert arguments == HOOKS

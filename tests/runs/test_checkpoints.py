@@ -84,7 +84,9 @@ def damage(path: Path, how: str) -> None:
             return
         case share:
             kept = int(len(content) * float(share) / 100)
-            content = content[: min(kept, len(content) - 2)]  # a newline at the end is no loss
+            content = content[
+                : min(kept, len(content) - 2)
+            ]  # losing only the last newline would not be damage
     path.write_bytes(content)
 
 

@@ -22,16 +22,16 @@ def test_every_key_that_differs_is_a_line() -> None:
     before = {"seed": 0, "augment": [{"use": "flip"}, {"use": "rotate", "degrees": 1.0}],
               "model": {"hidden": [4, 5]}}  # fmt: skip
     now = {"seed": 0, "augment": [{"use": "flip"}], "model": {"hidden": [4, 6]}, "new": 1}
-    found = compatibility.compare_experiments(before, now)
-    assert [difference.key for difference in found] == [
+    differences = compatibility.compare_experiments(before, now)
+    assert [difference.key for difference in differences] == [
         "augment.1.use", "augment.1.degrees", "model.hidden", "new"
     ]  # fmt: skip
-    assert {difference.verdict for difference in found} == {"refused"}
-    assert found[1].description == "1.0 then, nothing now"
-    assert found[3].description == "nothing then, 1 now"
+    assert {difference.verdict for difference in differences} == {"refused"}
+    assert differences[1].description == "1.0 then, nothing now"
+    assert differences[3].description == "nothing then, 1 now"
 
 
-def test_execution_settings_have_verdicts_of_their_own() -> None:
+def test_each_execution_setting_has_a_verdict() -> None:
     before = {"name": "a", "execution": {"device": "cpu", "threads": 1, "compile": False}}
     now = {"name": "b", "execution": {"device": "cuda", "threads": 2, "compile": True}}
     differences = compatibility.compare_settings(before, now, ())
@@ -47,8 +47,8 @@ def test_execution_settings_have_verdicts_of_their_own() -> None:
 
 def test_cached_features_may_change_the_last_digits() -> None:
     before, now = ({"execution": {"cache_features": value}} for value in ("auto", "off"))
-    (found,) = compatibility.compare_settings(before, now, ())
-    assert (found.key, found.verdict) == ("execution.cache_features", "changes results")
+    (difference,) = compatibility.compare_settings(before, now, ())
+    assert (difference.key, difference.verdict) == ("execution.cache_features", "changes results")
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_cached_features_may_change_the_last_digits() -> None:
     ],
 )
 def test_more_epochs_depend_on_the_scheduler(scheduler: Scheduler, verdict: str) -> None:
-    (found,) = compatibility.compare_epochs(4, 8, scheduler, HISTORY, 25, 10)
-    assert found.verdict == verdict
+    (difference,) = compatibility.compare_epochs(4, 8, scheduler, HISTORY, 25, 10)
+    assert difference.verdict == verdict
     assert compatibility.compare_epochs(4, 4, scheduler, HISTORY, 25, 10) == []
 
 
@@ -84,8 +84,8 @@ def test_epochs_may_grow_until_the_learning_rate_depends_on_their_number() -> No
 
 def test_fewer_epochs_than_are_done_are_refused() -> None:
     assert compatibility.compare_epochs(4, 2, Constant(), HISTORY, 20, 10)[0].verdict == "harmless"
-    (found,) = compatibility.compare_epochs(4, 2, Constant(), HISTORY, 21, 10)
-    assert found.verdict == "refused"
+    (difference,) = compatibility.compare_epochs(4, 2, Constant(), HISTORY, 21, 10)
+    assert difference.verdict == "refused"
 
 
 def test_of_a_built_in_component_only_the_revision_counts() -> None:
@@ -95,10 +95,10 @@ def test_of_a_built_in_component_only_the_revision_counts() -> None:
         )
         == []
     )
-    (found,) = compatibility.compare_components(
+    (difference,) = compatibility.compare_components(
         [BUILTIN], [{**BUILTIN, "revision": 2}], allowed=False
     )
-    assert (found.verdict, found.description) == (
+    assert (difference.verdict, difference.description) == (
         "refused", "the model 'net' of builtin has changed: revision 1 then, 2 now"
     )  # fmt: skip
 
@@ -106,10 +106,10 @@ def test_of_a_built_in_component_only_the_revision_counts() -> None:
 @pytest.mark.parametrize("change", [{"revision": 2}, {"version": "2"}, {"sha256": "b"}])
 def test_of_a_plugin_the_source_counts(change: dict[str, object]) -> None:
     for allowed, verdict in ((False, "refused"), (True, "changes results")):
-        (found,) = compatibility.compare_components(
+        (difference,) = compatibility.compare_components(
             [THIRD_PARTY], [{**THIRD_PARTY, **change}], allowed=allowed
         )
-        assert found.verdict == verdict
+        assert difference.verdict == verdict
 
 
 def test_environments() -> None:
@@ -134,13 +134,13 @@ def test_samples() -> None:
     assert compatibility.compare_samples(before, before, [], allowed=False) == []
     now = table(c=("0", "z"), b=("0", "w"), a=("0", "x"))
     for allowed, verdict in ((False, "refused"), (True, "changes results")):
-        (found,) = compatibility.compare_samples(before, now, ["d"], allowed=allowed)
-        assert found.description == (
+        (difference,) = compatibility.compare_samples(before, now, ["d"], allowed=allowed)
+        assert difference.description == (
             "dataset fingerprint changed (1 file: b; 1 label: c; 1 new sample: d)"
         )
-        assert found.verdict == verdict
-    (gone,) = compatibility.compare_samples(before, now[:2], [], allowed=True)
-    assert gone.verdict == "refused"
+        assert difference.verdict == verdict
+    (difference,) = compatibility.compare_samples(before, now[:2], [], allowed=True)
+    assert difference.verdict == "refused"
 
 
 def test_packs() -> None:
@@ -157,9 +157,13 @@ def test_packs() -> None:
         ({"chain": [revised]}, "preprocess.0.revision: 1 then, 2 now"),
     ):
         for allowed, verdict in ((False, "refused"), (True, "changes results")):
-            (found,) = compatibility.compare_packs(before, {**before, **change}, allowed=allowed)
-            assert (found.key, found.verdict) == ("data", verdict)
-            assert found.description == f"the pack was preprocessed differently ({change_text})"
+            (difference,) = compatibility.compare_packs(
+                before, {**before, **change}, allowed=allowed
+            )
+            assert (difference.key, difference.verdict) == ("data", verdict)
+            assert (
+                difference.description == f"the pack was preprocessed differently ({change_text})"
+            )
 
 
 def test_the_order_of_classes_counts() -> None:
@@ -168,18 +172,18 @@ def test_the_order_of_classes_counts() -> None:
 
 
 def test_every_refused_difference_is_a_line() -> None:
-    found = [
+    differences = [
         compatibility.Difference("seed", "0 then, 1 now", "refused", "hint"),
         compatibility.Difference("data", "changed", "refused", "option"),
         compatibility.Difference("name", "a then, b now", "harmless"),
     ]
     with pytest.raises(compatibility.IncompatibleResumeError) as caught:
-        compatibility.raise_if_refused(found)
+        compatibility.raise_if_refused(differences)
     assert str(caught.value).splitlines() == [
         "error[drift] seed: 0 then, 1 now; hint",
         "error[data-changed] changed; option",
     ]
-    compatibility.raise_if_refused(found[2:])
+    compatibility.raise_if_refused(differences[2:])
 
 
 def test_a_long_difference_is_one_line_with_its_verdict() -> None:

@@ -32,11 +32,11 @@ except SightXError as error:
 
 @pytest.fixture
 def strace() -> str:
-    found = shutil.which("strace")
-    probe = [str(found), "-f", "-o", "/dev/null", "-e", "trace=fsync", "true"]
-    if not found or subprocess.run(probe, check=False, capture_output=True).returncode:
+    program = shutil.which("strace")
+    probe = [str(program), "-f", "-o", "/dev/null", "-e", "trace=fsync", "true"]
+    if not program or subprocess.run(probe, check=False, capture_output=True).returncode:
         pytest.skip("no strace that may trace here")
-    return found
+    return program
 
 
 def traced(strace: str, folder: Path, inject: str) -> subprocess.CompletedProcess[str]:

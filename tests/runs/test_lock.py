@@ -66,12 +66,12 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_second_writer_is_told_who_the_first_is(run: Path, tmp_path: Path) -> None:
+def test_the_error_of_a_second_writer_names_the_first(run: Path, tmp_path: Path) -> None:
     with another(holding(run), tmp_path) as pid:
         started = time.monotonic()
         with pytest.raises(RunError) as caught, lock.run_lock(run):
             pass
-        assert time.monotonic() - started < 5  # at once; it waits only for who is dead
+        assert time.monotonic() - started < 5  # at once; it waits only for a dead holder
         assert caught.value.exit_code == 5
         host = socket.gethostname()
         assert f"run is in use by pid {pid} on host {host} since 2" in str(caught.value)
@@ -80,7 +80,7 @@ def test_a_second_writer_is_told_who_the_first_is(run: Path, tmp_path: Path) -> 
             pass
 
 
-def test_the_lock_is_given_back(run: Path) -> None:
+def test_the_lock_is_released(run: Path) -> None:
     for _ in range(3):
         with (
             lock.run_lock(run),
@@ -167,7 +167,7 @@ def test_a_holder_on_another_host_is_not_waited_for(run: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"])
-def test_a_file_system_without_locks_is_said(
+def test_a_file_system_without_locks_is_an_error(
     run: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     def flock(*_: object) -> None:
@@ -200,7 +200,7 @@ def test_a_run_that_cannot_be_written_can_still_be_read(spec: Path, tmp_path: Pa
         subprocess.run(["umount", str(tmp_path / "runs")], check=True)
 
 
-def test_a_run_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_missing_run_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="gone is gone"), lock.run_lock(tmp_path / "gone"):
         pass
 

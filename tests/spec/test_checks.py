@@ -143,8 +143,8 @@ def test_an_allowed_warning_is_not_reported(experiment, caplog) -> None:
 
 def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
     loaded = experiment("fails")
-    found = checks.run_checks(loaded, loaded.context, "data", table="a table")
-    assert str(next(problem for problem in found if problem.code == "broken-plugin")) == (
+    problems = checks.run_checks(loaded, loaded.context, "data", table="a table")
+    assert str(next(problem for problem in problems if problem.code == "broken-plugin")) == (
         "error[broken-plugin] the check 'fails' of sightx_test_rules failed: KeyError: 'k'; "
         "sightx list-plugins shows where it is from"
     )

@@ -31,7 +31,7 @@ def literals(node: ast.expr | None) -> Iterator[str]:
 
 
 def given(tree: ast.AST) -> Iterator[str]:
-    """Yield every code that a module gives a problem, directly or by a helper of its own.
+    """Yield every code that a module gives a problem, directly or through a helper function.
 
     A helper has a parameter `code`, or returns (code, message, hint). A parameter that is given by
     keyword may also end in `_code`.
@@ -47,12 +47,12 @@ def given(tree: ast.AST) -> Iterator[str]:
             yield from literals(default) if argument.arg in ("code", "full_code") else ()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (place := at.get(ast.unparse(node.func))) is not None:
-            by_name = (word.value for word in node.keywords if word.arg == "code")
+            by_name = (keyword.value for keyword in node.keywords if keyword.arg == "code")
             yield from literals(node.args[place] if len(node.args) > place else next(by_name, None))
         elif isinstance(node, ast.Call):
-            for word in node.keywords:
-                is_code = word.arg == "code" or (word.arg or "").endswith("_code")
-                yield from literals(word.value) if is_code else ()
+            for keyword in node.keywords:
+                is_code = keyword.arg == "code" or (keyword.arg or "").endswith("_code")
+                yield from literals(keyword.value) if is_code else ()
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
             yield from literals(node.value)
     for function in functions:
@@ -101,10 +101,10 @@ def test_all_ways_to_give_a_code_are_recognised() -> None:
 
 def test_every_code_has_the_exit_codes_of_its_errors() -> None:
     known = error_codes.catalogue()
-    found = {pair for tree in TREES.values() for pair in raised(tree)}
-    assert len(found) > 40
+    pairs = {pair for tree in TREES.values() for pair in raised(tree)}
+    assert len(pairs) > 40
     assert [
-        (code, number) for code, number in sorted(found) if number not in known[code].exit_codes
+        (code, number) for code, number in sorted(pairs) if number not in known[code].exit_codes
     ] == []
 
 
@@ -122,15 +122,15 @@ def registry() -> Registry:
     def find() -> list[Finding]:
         return []
 
-    made = Registry()
-    made.add(
+    registry = Registry()
+    registry.add(
         Plugin("rules", "rules.py"),
         checks=[
-            Check("no-cats", "cats are no fish", find, severity="warning"),
+            Check("no-cats", "cats are not fish", find, severity="warning"),
             Check("syntax", "it means something else here", find, "data"),
         ],
     )
-    return made
+    return registry
 
 
 def test_a_code_is_explained(registry: Registry) -> None:
@@ -145,15 +145,15 @@ def test_a_code_is_explained(registry: Registry) -> None:
 def test_codes_of_checks_are_explained_by_their_reasons(registry: Registry) -> None:
     assert error_codes.explain("no-cats", registry) == (
         "no-cats\n"
-        "  Cats are no fish.\n"
+        "  Cats are not fish.\n"
         "  A check of rules finds this when it reads the spec.\n"
         '  To turn it off, write allow = ["no-cats"] in the spec.\n'
         "  Exit code 0 (a warning; 2 with --strict)."
     )
-    ours, theirs = error_codes.explain("syntax", registry).split("\n\n")
-    assert "not valid TOML" in ours
-    assert "when it opens the data" in theirs
-    assert "Exit code 3 " in theirs
+    own, of_check = error_codes.explain("syntax", registry).split("\n\n")
+    assert "not valid TOML" in own
+    assert "when it opens the data" in of_check
+    assert "Exit code 3 " in of_check
     entry = error_codes.find_code("syntax", registry)
     assert entry is not None
     assert entry.meaning == "It means something else here."

@@ -73,8 +73,8 @@ def test_findings_of_checks_are_returned_with_the_experiment(working_folder: Pat
 
 def test_checks_also_run_on_a_spec_with_errors(working_folder: Path) -> None:
     text = GRADED + '[training]\nmonitor = "validation/qkw"\nepochs = 0\n'
-    found = [line.split()[1] for line in lines_of(text, working_folder)]
-    assert found == ["error[unknown-monitor]", "error[invalid-value]"]
+    codes_of_lines = [line.split()[1] for line in lines_of(text, working_folder)]
+    assert codes_of_lines == ["error[unknown-monitor]", "error[invalid-value]"]
 
 
 def test_an_unknown_code_in_allow_is_a_warning(working_folder: Path) -> None:
@@ -157,21 +157,21 @@ def test_an_error_does_not_hide_findings_of_checks(tmp_path: Path) -> None:
 def test_defaults_that_depend_on_a_wrong_section_are_not_checked(
     tmp_path: Path, dataset: str
 ) -> None:
-    found = codes(tmp_path, dataset=dataset)
-    assert "groups-divided" not in found
-    assert set(FOUND) - {"unknown-monitor"} <= set(found)
+    reported = codes(tmp_path, dataset=dataset)
+    assert "groups-divided" not in reported
+    assert set(FOUND) - {"unknown-monitor"} <= set(reported)
 
 
 def test_a_section_with_an_unknown_component_is_not_checked(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     text = PARTLY_WRONG.format(dataset="", scheduler="").replace('use = "step"', 'use = "stepp"')
     path.write_text(text)
-    found = [problem.code for problem in examine(path).problems]
-    assert found == ["unknown-arch", "unknown-name", "unknown-monitor"]
+    reported = [problem.code for problem in examine(path).problems]
+    assert reported == ["unknown-arch", "unknown-name", "unknown-monitor"]
 
 
 def test_without_a_dataset_no_check_runs(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text('name = "a"\n[model]\nuse = "torchvision"\narch = "resnet19"\n')
-    found = [problem.code for problem in examine(path).problems]
-    assert found == ["missing-section", "unknown-arch"]
+    reported = [problem.code for problem in examine(path).problems]
+    assert reported == ["missing-section", "unknown-arch"]

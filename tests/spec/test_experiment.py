@@ -78,10 +78,10 @@ def test_an_id_is_a_sha256_and_the_same_in_every_process(resolve, working_folder
 
 def test_components_are_iterated_with_nested_ones_but_without_observers(resolve) -> None:
     experiment = resolve(FOLDER)
-    found = [f"{item.kind}:{item.name}" for item in iter_components(experiment)]
-    assert "augment:flip" in found
-    assert "optimizer:adam" in found
-    assert not [name for name in found if name.startswith("observer:")]
+    components = [f"{item.kind}:{item.name}" for item in iter_components(experiment)]
+    assert "augment:flip" in components
+    assert "optimizer:adam" in components
+    assert not [name for name in components if name.startswith("observer:")]
 
     class Pair(Model):
         """Two networks."""

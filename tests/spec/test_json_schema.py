@@ -126,10 +126,10 @@ def validator(registry: Registry) -> jsonschema.Draft202012Validator:
 @pytest.fixture(scope="module")
 def own() -> Registry:
     """The components of this project, without other installed plugins."""
-    found, registry = loading.load_registry(project.find_project(ROOT)), Registry()
-    for plugin in found.plugins:
+    loaded, registry = loading.load_registry(project.find_project(ROOT)), Registry()
+    for plugin in loaded.plugins:
         if plugin.distribution in ("", "sightx"):
-            brought = [e.component for e in found.entries() if e.plugin == plugin]
+            brought = [e.component for e in loaded.entries() if e.plugin == plugin]
             registry.add(plugin, brought)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "plugins" / "sightx-timm" / "src")
@@ -162,13 +162,13 @@ def test_every_shipped_spec_is_valid(checks: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_what_validate_accepts_is_valid(checks: Any, text: str, tmp_path: Path) -> None:
+def test_specs_that_validate_accepts_are_valid(checks: Any, text: str, tmp_path: Path) -> None:
     assert accepted(text, tmp_path)
     assert [error.message for error in checks.iter_errors(tomllib.loads(text))] == []
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_what_validate_refuses_is_not_valid(checks: Any, text: str, tmp_path: Path) -> None:
+def test_specs_that_validate_refuses_are_not_valid(checks: Any, text: str, tmp_path: Path) -> None:
     assert not accepted(text, tmp_path)
     assert not checks.is_valid(tomllib.loads(text))
 
@@ -202,15 +202,15 @@ class Inner(Settings):
     """A table in a table."""
 
     width: PositiveInt
-    """How wide."""
+    """Width of the inner part."""
 
 
-class Odd:
-    """What no schema can say."""
+class Unserialisable:
+    """A class that a JSON Schema cannot describe."""
 
 
-def odd(value: object) -> Odd:
-    return Odd()
+def unserialisable(value: object) -> Unserialisable:
+    return Unserialisable()
 
 
 class Holding(Model):
@@ -225,7 +225,7 @@ class Holding(Model):
     """Several."""
     inner: Inner
     """A table."""
-    free: Annotated[object, PlainValidator(odd)] = None
+    free: Annotated[object, PlainValidator(unserialisable)] = None
     """Anything."""
 
 

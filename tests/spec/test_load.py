@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - lines of output stand whole
+# ruff: noqa: E501 - lines of output are not broken
 from __future__ import annotations
 
 import datetime

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - lines of output stand whole
+# ruff: noqa: E501 - lines of output are not broken
 from __future__ import annotations
 
 from pathlib import Path
@@ -52,10 +52,10 @@ def test_an_override_sets_one_value(
     override: str, path: tuple[str | int, ...], value: object
 ) -> None:
     spec = applied(override)
-    found: object = spec.data
+    result: object = spec.data
     for part in path:
-        found = found[part]  # type: ignore[index]
-    assert found == value
+        result = result[part]  # type: ignore[index]
+    assert result == value
     assert spec.position(path).file in (f"--set {override}", "a.toml")
 
 

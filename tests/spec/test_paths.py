@@ -51,7 +51,7 @@ weights = "w.pt"
 use = "inner"
 weights = "imagenet"
 [[model.more]]
-use = "nobody"
+use = "missing"
 [[model.more]]
 use = "inner"
 one = 3
@@ -67,8 +67,8 @@ def registry() -> Registry:
 
 def test_every_table_is_yielded_with_its_class(registry: Registry) -> None:
     spec = toml.parse(TEXT.encode(), "a.toml")
-    found = {key: cls for key, cls, _ in iter_tables(Root, spec.data, registry)}
-    assert found == {
+    tables = {key: cls for key, cls, _ in iter_tables(Root, spec.data, registry)}
+    assert tables == {
         (): Root, ("model",): Outer, ("model", "inner"): Inner,
         ("model", "more", 0): Inner, ("model", "more", 2): Inner,
     }  # fmt: skip
@@ -91,7 +91,7 @@ def test_paths_in_all_tables_become_absolute(
     assert model["more"][2]["one"] == 3
 
 
-def test_dates_are_found_and_become_strings() -> None:
+def test_dates_become_strings() -> None:
     data = {"a": datetime.date(2026, 1, 2), "b": [{"c": datetime.time(7)}, 3], "d": "x"}
     assert list(stringify_dates(data)) == [(("a",), "2026-01-02"), (("b", 0, "c"), "07:00:00")]
     assert data == {"a": "2026-01-02", "b": [{"c": "07:00:00"}, 3], "d": "x"}

@@ -79,23 +79,23 @@ def test_every_kind_of_origin_is_shown(
         "split.seed=3",
     )
     shown = comments(render.render_experiment(experiment, experiment.context))
-    found = {key: origins[0] for key, origins in shown.items()}
+    first_origins = {key: origins[0] for key, origins in shown.items()}
     base = str(working_folder / ".." / "base.toml")
-    assert found["name"] == "a.toml:2"
-    assert found["seed"] == "default"
-    assert found["dataset.root"] == "a.toml:5, place @my-eyes (SIGHTX_PLACE_MY_EYES)"
-    assert found["dataset.exclude"] == "a.toml:6, place @b (sightx.local.toml)"
-    assert found["model.weights"] == "a.toml:9, place @none (not set)"
-    assert found["split.use"] == "default"
-    assert found["split.seed"] == "--set split.seed=3"
-    assert found["split.test"] == "default"
-    assert found["optimizer.lr"].endswith("base.toml:3")
-    assert Path(found["optimizer.lr"].partition(":")[0]).resolve() == Path(base).resolve()
-    assert found["optimizer.momentum"] == "--set optimizer.momentum=0.5"
-    assert found["optimizer.group.lr"] == '--set optimizer.group=[{match=["a"],lr=1}]'
-    assert found["training.monitor"] == "default"
-    assert found["execution.threads"] == "sightx.local.toml:2"
-    assert found["execution.device"] == "default"
+    assert first_origins["name"] == "a.toml:2"
+    assert first_origins["seed"] == "default"
+    assert first_origins["dataset.root"] == "a.toml:5, place @my-eyes (SIGHTX_PLACE_MY_EYES)"
+    assert first_origins["dataset.exclude"] == "a.toml:6, place @b (sightx.local.toml)"
+    assert first_origins["model.weights"] == "a.toml:9, place @none (not set)"
+    assert first_origins["split.use"] == "default"
+    assert first_origins["split.seed"] == "--set split.seed=3"
+    assert first_origins["split.test"] == "default"
+    assert first_origins["optimizer.lr"].endswith("base.toml:3")
+    assert Path(first_origins["optimizer.lr"].partition(":")[0]).resolve() == Path(base).resolve()
+    assert first_origins["optimizer.momentum"] == "--set optimizer.momentum=0.5"
+    assert first_origins["optimizer.group.lr"] == '--set optimizer.group=[{match=["a"],lr=1}]'
+    assert first_origins["training.monitor"] == "default"
+    assert first_origins["execution.threads"] == "sightx.local.toml:2"
+    assert first_origins["execution.device"] == "default"
     assert shown["metric.use"] == [
         "a.toml:11", "default", "default",
     ]  # fmt: skip
@@ -111,10 +111,10 @@ def test_defaults_in_a_table_of_an_override_are_defaults(resolve: Resolve) -> No
         'model={use="simplenet"}',
         'metric=[{use="qwk"}]',
     )
-    found = comments(render.render_experiment(experiment, experiment.context))
-    assert found["model.use"] == ['--set model={use="simplenet"}']
-    assert found["model.hidden"] == ["default"]
-    assert found["metric.use"] == ['--set metric=[{use="qwk"}]', "default"]
+    origins = comments(render.render_experiment(experiment, experiment.context))
+    assert origins["model.use"] == ['--set model={use="simplenet"}']
+    assert origins["model.hidden"] == ["default"]
+    assert origins["metric.use"] == ['--set metric=[{use="qwk"}]', "default"]
 
 
 def test_long_values_and_special_characters_are_valid_toml(

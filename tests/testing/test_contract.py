@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def load() -> Registry:
-    """Return what ships, and this project's own plugins of one file."""
+    """Return the built-in components, and those of this project's plugins."""
     return loading.load_registry(Project(ROOT, plugins=(ROOT / "plugins",)))
 
 
@@ -46,7 +46,7 @@ def test_built_in_components_pass(cls) -> None:
     assert len(results) > 10  # Those of its kind follow those of all kinds.
 
 
-def test_settings_make_the_component() -> None:
+def test_a_class_is_instantiated_with_settings() -> None:
     assert {result.ok for result in contract(Rotate, degrees=90.0)} == {True}
     with instantiated(Rotate, degrees=90.0) as (made, fault):
         assert (made, fault) == (Rotate(degrees=90.0), "")
@@ -54,12 +54,12 @@ def test_settings_make_the_component() -> None:
 
 
 class Holding(Augment):
-    """Do what another augment does."""
+    """Apply another augmentation."""
 
     name = "holding"
 
     inner: Augment
-    """What it does."""
+    """The other augmentation."""
 
     def draw(self, n, rng):
         return self.inner.draw(n, rng)
@@ -74,7 +74,7 @@ def test_a_component_may_be_a_setting() -> None:
         assert made == Holding(inner=Rotate(degrees=20.0))
 
 
-def test_an_example_writes_data_and_says_the_settings() -> None:
+def test_an_example_writes_data_and_returns_settings() -> None:
     from PIL import Image
 
     def example(folder: Path) -> dict[str, object]:
@@ -94,7 +94,7 @@ def test_an_example_writes_data_and_says_the_settings() -> None:
 
 
 class Exemplary(Resize):
-    """Change the size by an example of its own."""
+    """Change the size; the settings come from the class's example."""
 
     name = "exemplary"
 
@@ -104,7 +104,7 @@ class Exemplary(Resize):
         return {"size": 5}
 
 
-def test_a_class_may_bring_its_example() -> None:
+def test_a_class_may_have_an_example() -> None:
     with instantiated(Exemplary) as (made, _):
         assert isinstance(made, Exemplary)
         assert made.size == 5
@@ -116,7 +116,7 @@ class Needing(Resize):
     name = "needing"
 
 
-def test_a_component_that_cannot_be_made_says_what_it_needs() -> None:
+def test_a_component_without_required_settings_is_one_line_that_names_them() -> None:
     last = contract(Needing)[-1]
     assert (last.name, last.ok) == ("settings", False)
     assert last.message.startswith(
@@ -135,7 +135,7 @@ class Faulty(Resize):
         return image.float()
 
 
-def test_check_lists_all_that_fails() -> None:
+def test_check_lists_every_failure() -> None:
     check(Resize, size=4)
     with pytest.raises(AssertionError) as caught:
         check(Faulty, size=4)

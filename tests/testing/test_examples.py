@@ -10,10 +10,10 @@ from sightx.testing.examples import EXAMPLES, builtin_example
 
 
 class Foreign(CsvDataset):
-    """Have the name of another's."""
+    """Have the name of a built-in dataset."""
 
 
-def test_only_what_ships_has_an_example_here(tmp_path: Path) -> None:
+def test_only_built_in_components_have_examples_here(tmp_path: Path) -> None:
     assert builtin_example(CsvDataset) is not None
     assert builtin_example(Foreign) is None
     assert builtin_example(Grayscale) is None
@@ -21,7 +21,7 @@ def test_only_what_ships_has_an_example_here(tmp_path: Path) -> None:
     assert set(EXAMPLES) < {(e.component.kind, e.component.name) for e in registry.entries()}
 
 
-def test_an_example_is_data_that_can_be_read(tmp_path: Path) -> None:
+def test_the_data_of_an_example_can_be_read(tmp_path: Path) -> None:
     source = builtin_example(EyePacs)
     assert source is not None
     table = EyePacs(**source(tmp_path)).table()

@@ -11,7 +11,7 @@ from sightx.testing.checks import augment as checks
 
 
 class A(Augment):
-    """Do what a test says."""
+    """Behave as a test requires."""
 
     name = "a"
 

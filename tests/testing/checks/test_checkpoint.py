@@ -10,7 +10,7 @@ SEEN: list[int] = []
 
 
 class C(Checkpoint):
-    """Keep what a test says."""
+    """Behave as a test requires."""
 
     name = "c"
     best_name = "best"

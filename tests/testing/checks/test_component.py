@@ -124,7 +124,7 @@ def test_every_check_has_a_broken_component() -> None:
 
 def test_an_invalid_revision_fails(assert_fails) -> None:
     class Revised(Shouting):
-        """Have an odd revision."""
+        """Have a revision that is not valid."""
 
         revision = 0
 
@@ -134,8 +134,8 @@ def test_an_invalid_revision_fails(assert_fails) -> None:
 def test_a_component_may_be_a_setting_of_another() -> None:
     for check in checks.SETTINGS_CHECKS:
         assert run_check(check, Fine()).ok
-    made = checks.instantiate(Fine, {"inner": Flip(horizontal=0.2)})
-    assert made == Fine(inner=Flip(horizontal=0.2))
+    component = checks.instantiate(Fine, {"inner": Flip(horizontal=0.2)})
+    assert component == Fine(inner=Flip(horizontal=0.2))
 
 
 def test_a_heavy_import_fails(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ print(json.dumps([str(run_check(cheap_import, module.A)) for module in modules])
     ]
 
 
-def test_the_kit_itself_imports_nothing_heavy() -> None:
+def test_the_contract_tests_import_nothing_heavy() -> None:
     heavy = (*checks.HEAVY, "pytest", "hypothesis")
     program = f"import sys, sightx.testing; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run(

@@ -12,8 +12,8 @@ from sightx.testing.assertions import run_check
 from sightx.testing.checks import dataset as checks
 
 
-class World(Dataset):
-    """Give what a test says."""
+class InMemory(Dataset):
+    """Behave as a test requires."""
 
     name = "world"
 
@@ -21,8 +21,8 @@ class World(Dataset):
         return Traits(has_groups=True, has_split=True)
 
     def table(self):
-        made = table(18)
-        return replace(made, frame=self.changed(made.frame), read=Reader())
+        samples = table(18)
+        return replace(samples, frame=self.changed(samples.frame), read=Reader())
 
     def changed(self, frame):
         return frame
@@ -35,83 +35,83 @@ class Reader:
         return np.zeros((4, 5, 3), np.uint8)
 
 
-class Reading(World):
+class Reading(InMemory):
     def traits(self):
         Path("labels.csv").read_text()
         return Traits()
 
 
-class Raising(World):
+class Raising(InMemory):
     def traits(self):
         raise ValueError("no traits")
 
 
-class NoGroup(World):
+class NoGroup(InMemory):
     def changed(self, frame):
         return frame.drop(columns="group")
 
 
-class Empty(World):
+class Empty(InMemory):
     def changed(self, frame):
         return frame.iloc[:0]
 
 
-class Twice(World):
+class Twice(InMemory):
     def changed(self, frame):
         return frame.assign(path="a.png")
 
 
-class NumberedGroups(World):
+class NumberedGroups(InMemory):
     def changed(self, frame):
         return frame.assign(group=7)
 
 
-class OneClass(World):
+class OneClass(InMemory):
     def table(self):
         return replace(super().table(), classes=("a",))
 
 
-class NamedLabels(World):
+class NamedLabels(InMemory):
     def changed(self, frame):
         return frame.assign(label="cat")
 
 
-class FromOne(World):
+class FromOne(InMemory):
     def changed(self, frame):
         return frame.assign(label=frame["label"] + 1)
 
 
-class OtherClasses(World):
+class OtherClasses(InMemory):
     def traits(self):
         return Traits(("a", "b", "c"), has_groups=True, has_split=True)
 
 
-class Unordered(World):
+class Unordered(InMemory):
     def traits(self):
         return Traits(ordered=True, has_groups=True, has_split=True)
 
 
-class Ungrouped(World):
+class Ungrouped(InMemory):
     def traits(self):
         return Traits(has_split=True)
 
 
-class Unsplit(World):
+class Unsplit(InMemory):
     def traits(self):
         return Traits(has_groups=True)
 
 
-class OddSides(World):
+class WrongSplits(InMemory):
     def changed(self, frame):
         return frame.assign(split="train2")
 
 
-class Shuffled(World):
+class Shuffled(InMemory):
     def changed(self, frame):
         return frame.sample(frac=1).reset_index(drop=True)
 
 
-class Flickering(World):
+class Flickering(InMemory):
     def table(self):
         def read(index):
             return np.random.default_rng().integers(0, 255, (4, 5, 3)).astype(np.uint8)
@@ -119,12 +119,12 @@ class Flickering(World):
         return replace(super().table(), read=read)
 
 
-class Grey(World):
+class Grey(InMemory):
     def table(self):
         return replace(super().table(), read=lambda index: np.zeros((4, 5), np.uint8))
 
 
-class Closing(World):
+class Closing(InMemory):
     def table(self):
         return replace(super().table(), read=lambda index: np.zeros((4, 5, 3), np.uint8))
 
@@ -143,7 +143,7 @@ BROKEN = [
     (checks.traits_match_table, Unordered(), "ordered = True, but in the table it is False"),
     (checks.traits_match_table, Ungrouped(), "has_groups = False, but in the table it is True"),
     (checks.traits_match_table, Unsplit(), "has_split = False, but in the table it is True"),
-    (checks.traits_match_table, OddSides(), "the column split contains ['train2']"),
+    (checks.traits_match_table, WrongSplits(), "the column split contains ['train2']"),
     (checks.table_is_deterministic, Shuffled(), "table() differs from call to call"),
     (checks.images_are_readable, Flickering(), "read(0) differs from call to call"),
     (checks.images_are_readable, Grey(), "it raised"),
@@ -161,5 +161,5 @@ def test_every_check_has_a_broken_component() -> None:
 
 
 def test_a_correct_component_passes() -> None:
-    results = [run_check(check, World()) for check in checks.CHECKS]
+    results = [run_check(check, InMemory()) for check in checks.CHECKS]
     assert [str(result) for result in results if not result.ok] == []

@@ -11,7 +11,7 @@ from sightx.testing.checks import loss as checks
 
 
 class L(Loss):
-    """Do what a test says."""
+    """Behave as a test requires."""
 
     name = "l"
 
@@ -105,7 +105,7 @@ class NoWidth(L):
 
 
 class Steps(L):
-    """Ask for each grade whether it is passed: a head of one output less than classes."""
+    """Have one output per boundary between grades, so one fewer than classes."""
 
     def outputs(self, classes):
         return classes - 1
@@ -147,7 +147,7 @@ def test_every_check_has_a_broken_component() -> None:
     assert {row[0] for row in BROKEN} == set(checks.CHECKS)
 
 
-@pytest.mark.parametrize("whole", [L(), Steps()])
-def test_losses_with_other_heads_pass(whole) -> None:
-    results = [run_check(check, whole) for check in checks.CHECKS]
+@pytest.mark.parametrize("loss", [L(), Steps()])
+def test_losses_with_other_heads_pass(loss) -> None:
+    results = [run_check(check, loss) for check in checks.CHECKS]
     assert [str(result) for result in results if not result.ok] == []

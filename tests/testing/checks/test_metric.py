@@ -11,7 +11,7 @@ from sightx.testing.checks import metric as checks
 
 
 class V(Metric):
-    """Compute what a test says."""
+    """Behave as a test requires."""
 
     name = "v"
 
@@ -72,7 +72,7 @@ class Dividing(V):
 
 class Shrinking(V):
     def values(self, classes):
-        return {f"v/{each}": "max" for each in classes}
+        return {f"v/{name}": "max" for name in classes}
 
     def compute(self, predictions):
         present = set(predictions.labels.tolist())

@@ -13,7 +13,7 @@ from sightx.testing.checks import model as checks
 
 
 class M(Model):
-    """Build what a test says."""
+    """Behave as a test requires."""
 
     name = "m"
 
@@ -236,7 +236,7 @@ def test_every_check_has_a_broken_component() -> None:
     assert {row[0] for row in BROKEN} == set(checks.CHECKS)
 
 
-def test_a_whole_network_passes_and_torch_draws_on_as_if_nothing_had_been() -> None:
+def test_a_correct_network_passes_and_the_generator_of_torch_is_restored() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
     for check in checks.CHECKS:
@@ -251,14 +251,14 @@ class Large(M):
         return super().build(channels=channels, outputs=outputs, size=size)
 
 
-def test_a_head_may_begin_at_zero() -> None:
+def test_a_head_may_be_initialised_with_zeros() -> None:
     checks.all_weights_get_gradients(ZeroHead())
 
 
-def test_a_network_may_name_its_stages() -> None:
+def test_a_network_may_declare_its_stages() -> None:
     checks.stages_match_network(Staged())
 
 
-def test_a_network_may_want_large_images() -> None:
+def test_a_network_may_require_large_images() -> None:
     for check in checks.CHECKS:
         check(Large())

@@ -11,7 +11,7 @@ from sightx.testing.checks import normalize as checks
 
 
 class N(Normalize):
-    """Give what a test says."""
+    """Behave as a test requires."""
 
     name = "n"
 
@@ -40,7 +40,7 @@ class NotANumber(N):
 class Numpy(N):
     def statistics(self, *, training_rows):
         mean, deviation = super().statistics(model=None, training_rows=training_rows)
-        return tuple(np.float64(each) for each in mean), deviation
+        return tuple(np.float64(value) for value in mean), deviation
 
 
 class Refusing(N):

@@ -36,7 +36,7 @@ class Misspelt(W):
         class Wrong:
             @hookimpl
             def sightx_epoch_ended(self, epoch) -> None:
-                """Hear nothing."""
+                """Do nothing."""
 
         return Wrong()
 

@@ -9,7 +9,7 @@ from sightx.testing.checks import optimizer as checks
 
 
 class O(Optimizer):  # noqa: E742
-    """Go down as a test says."""
+    """Behave as a test requires."""
 
     name = "o"
 

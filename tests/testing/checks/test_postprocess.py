@@ -12,7 +12,7 @@ from sightx.testing.checks import postprocess as checks
 
 
 class D(Postprocess):
-    """Decide as a test says."""
+    """Behave as a test requires."""
 
     name = "d"
 

@@ -10,7 +10,7 @@ from sightx.testing.checks import preprocess as checks
 
 
 class P(Preprocess):
-    """Do what a test says."""
+    """Behave as a test requires."""
 
     name = "p"
 
@@ -49,7 +49,7 @@ class Forgetting(P):
 
 
 class Quarter(P):
-    """Cut the middle out, and ask for what a resize would."""
+    """Crop the centre, and require the input size of a resize."""
 
     share: float = 1.0
 
@@ -58,11 +58,11 @@ class Quarter(P):
         return image[:, height // 4 : height - height // 4, width // 4 : width - width // 4]
 
     def required_input_size(self, size):
-        return size and tuple(int(self.share * side) for side in size)
+        return size and tuple(int(self.share * edge) for edge in size)
 
 
 class Small(Resize):
-    """Ask for less than the result has."""
+    """Require an input that is smaller than the result."""
 
     name = "small"
     less: int = 4
@@ -190,6 +190,6 @@ def test_every_check_has_a_broken_component() -> None:
     ],
     ids=str,
 )
-def test_what_asks_for_enough_passes(preprocess) -> None:
-    found = run_check(checks.required_input_size, preprocess)
-    assert found.ok, found.message
+def test_a_sufficient_input_size_passes(preprocess) -> None:
+    result = run_check(checks.required_input_size, preprocess)
+    assert result.ok, result.message

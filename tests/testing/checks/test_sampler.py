@@ -9,7 +9,7 @@ from sightx.testing.checks import sampler as checks
 
 
 class Order(Sampler):
-    """See what a test says."""
+    """Behave as a test requires."""
 
     name = "order"
 

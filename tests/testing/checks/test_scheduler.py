@@ -10,7 +10,7 @@ from sightx.testing.checks import scheduler as checks
 
 
 class S(Scheduler):
-    """Fall as a test says."""
+    """Behave as a test requires."""
 
     name = "s"
 

@@ -10,7 +10,7 @@ from sightx.testing.checks import split as checks
 
 
 class Third(Split):
-    """Give every third sample, by its name, to validation."""
+    """Put every third sample, by its name, in the validation split."""
 
     name = "third"
 

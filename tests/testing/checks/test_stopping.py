@@ -10,7 +10,7 @@ SEEN: list[int] = []
 
 
 class T(Stopping):
-    """Stop as a test says."""
+    """Behave as a test requires."""
 
     name = "t"
 
