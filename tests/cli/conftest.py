@@ -27,15 +27,6 @@ class Done(NamedTuple):
         return self.err.splitlines()
 
 
-MINIMAL = """\
-name = "a"
-[dataset]
-use = "synthetic-fundus"
-[model]
-use = "simplenet"
-"""
-
-
 @pytest.fixture
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sightx.registry.kinds import KINDS
+from support.plugins import install_editable
 
 ALL = [cls.kind for cls in KINDS]
 HEAVY = {"model": ["network"], "loss": ["modules"]}
@@ -34,19 +35,6 @@ def packages(sightx, working_folder: Path) -> dict[str, Path]:
     for kind in ALL:
         assert sightx("new-plugin", f"sx-{kind}", "--kind", kind).code == 0
     return {kind: working_folder / f"sx-{kind}" for kind in ALL}
-
-
-def install_editable(package: Path, site: Path) -> None:
-    """Write the dist-info that pip writes for an editable install."""
-    metadata = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-    info = site / f"{metadata['name'].replace('-', '_')}-{metadata['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {metadata['name']}\nVersion: {metadata['version']}\n"
-    )
-    points = metadata["entry-points"]["sightx"].items()
-    lines = ["[sightx]", *(f"{name} = {value}" for name, value in points)]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 def environment(*paths: Path) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from support.plugins import install_editable
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
@@ -15,17 +16,8 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 @pytest.fixture
 def sightx_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Add to the path what pip writes for an editable install of sightx-timm."""
-    source = PLUGINS / "sightx-timm"
-    metadata = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-    site = tmp_path / "site"
-    info = site / f"sightx_timm-{metadata['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {metadata['name']}\nVersion: {metadata['version']}\n"
-    )
-    points = metadata["entry-points"]["sightx"].items()
-    lines = ["[sightx]", *(f"{name} = {value}" for name, value in points)]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    source, site = PLUGINS / "sightx-timm", tmp_path / "site"
+    install_editable(source, site)
     monkeypatch.syspath_prepend(source / "src")
     monkeypatch.syspath_prepend(site)
     yield site
