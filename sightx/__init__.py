@@ -7,6 +7,7 @@ This module is for users: load a spec, run it, open its run, predict. Plugin aut
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from sightx.errors import (
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from sightx.runs.directory import Run, open_run
     from sightx.spec.experiment import Experiment
     from sightx.spec.load import load
+
+# Idle OpenMP threads spin by default. On a shared machine, or in a container with a CPU quota, they
+# take the cores from the threads that work: training becomes ten times slower. OpenMP reads this
+# variable when torch is imported, so it must be set before. A value that the user set stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # The module of each name that is imported on first use.
 _LAZY = {
