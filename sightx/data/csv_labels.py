@@ -20,13 +20,14 @@ from sightx.records.table import ImageTable
 _Meaning = TypeVar("_Meaning")
 
 _EMPTY = {"", "nan", "na", "n/a", "null"}
-_SIDES = {
-    **{side: side for side in (*SPLITS, "")},
+SPLIT_NAMES = {
+    **{split: split for split in (*SPLITS, "")},
     "training": "train",
     "val": "validation",
     "valid": "validation",
     "testing": "test",
 }
+"""The usual names of splits, in lower case, and the split that each means."""
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
 
 
@@ -138,16 +139,16 @@ def _refuse_empty(cell: str, column: str, path: Path, line: int, way: str = "") 
         _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
 
-def _sides(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
-    """Return a column of sides, with the common short names read as what they mean."""
+def _splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
+    """Return a column of splits, which may have their usual short names."""
 
-    def side(cell: str, line: int) -> str:
-        if cell.strip().lower() not in _SIDES:
+    def split(cell: str, line: int) -> str:
+        if cell.strip().lower() not in SPLIT_NAMES:
             hint = "write train, validation or test, or nothing to leave the row out"
             _fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
-        return _SIDES[cell.strip().lower()]
+        return SPLIT_NAMES[cell.strip().lower()]
 
-    return _each(frame, column, side)
+    return _each(frame, column, split)
 
 
 def _each(frame: pd.DataFrame, column: str, read: Callable[[str, int], _Meaning]) -> list[_Meaning]:
@@ -271,7 +272,7 @@ def table_from_csv(
     elif group:
         columns["group"] = [cell.strip() for cell in cells[group]]
     if split:
-        columns["split"] = _sides(cells, split, path)
+        columns["split"] = _splits(cells, split, path)
     frame = pd.DataFrame(columns)
     _check_unique(frame, names, path)
     return ImageTable(frame, names, file_reader(root, paths), ordered, str(path), root)

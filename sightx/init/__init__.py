@@ -1,1 +1,1 @@
-"""`sightx init`: look at data, write a first spec."""
+"""`sightx init`: inspect data and write a first spec."""

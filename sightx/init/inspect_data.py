@@ -1,4 +1,4 @@
-"""Look at data that have no spec yet, through the datasets that will read them."""
+"""Inspect data that have no spec yet: folders of images, or a CSV file of labels."""
 
 from __future__ import annotations
 
@@ -7,202 +7,330 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
+from sightx.data.csv_labels import SPLIT_NAMES, read_csv
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
-from sightx.init.columns import Columns, infer_columns, infer_scale
 from sightx.init.write_spec import DatasetFacts
+from sightx.records import SPLITS
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
 from sightx.registry.registry import Registry
 
-_TRAIN = ("train", "training")
-_OTHERS = ("validation", "val", "valid", "test", "testing")
-_SAMPLE = 50  # images whose headers are read
-_GREY = ("1", "L", "LA", "I", "I;16", "F")
-_ENDING = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
+_SUFFIXES = (
+    "", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm",
+    ".JPG", ".JPEG", ".PNG",
+)  # fmt: skip
+_LABEL_COLUMNS = (
+    "label", "labels", "class", "level", "grade", "diagnosis", "target", "category", "severity",
+)  # fmt: skip
+_GROUP_COLUMNS = (
+    "group", "group_id", "patient", "patient_id", "patientid", "subject", "subject_id", "case",
+    "case_id", "person", "participant", "animal", "animal_id",
+)  # fmt: skip
+_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+_GRADE_COLUMNS = ("level", "grade", "severity", "stage", "score", "rating")
+_SCALES = (
+    ("none", "mild", "moderate", "severe", "proliferative"),
+    ("normal", "mild", "moderate", "severe"),
+    ("low", "medium", "high"),
+)
+_MAX_FOLDERS = 200  # that are searched for the images of a CSV file
+_SEARCH_ROWS = 5  # of a CSV file whose images are searched
+_SAMPLE_SIZE = 50  # images whose headers are read
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+_PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
 
-Table = dict[str, Any]
+
+class Columns(NamedTuple):
+    """The settings of the dataset `csv` for a file; "" for a column that the file does not have."""
+
+    images: str
+    image: str
+    suffix: str
+    label: str
+    group: str
+    split: str
+    is_eyepacs: bool
+
+
+class Scale(NamedTuple):
+    """Classes in their order if they look like grades, and a remark for the spec."""
+
+    classes: tuple[str, ...] = ()
+    remark: str = ""
 
 
 class _Header(NamedTuple):
     height: int
     width: int
-    grey: bool
+    is_grey: bool
 
 
-def inspect_data(data: Path, registry: Registry, folder: Path | None) -> DatasetFacts:
-    """Return what a folder of images, or a CSV file, holds; `folder` is where the spec will be.
+def inspect_data(data: Path, registry: Registry, spec_folder: Path | None) -> DatasetFacts:
+    """Return the facts about a folder of images or a CSV file.
 
-    Raises DataError, as reading the data in a run would.
+    Paths are relative to `spec_folder`, where the spec will be; None makes them absolute. Raises
+    DataError, as reading the data in a run would.
     """
-    there = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
-    settings, reasons = _settings(there)
-    table = _open(settings, registry)
-    order = infer_scale(table.classes, str(settings.get("label", "")))
-    if order.classes and not table.ordered:
-        settings |= {"classes": list(order.classes), "ordered": True}
-        table = _open(settings, registry)
-    reasons.setdefault("ordered" if order.classes else "use", order.reason)
-    return _facts(data, settings, reasons, table, folder)
+    path = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
+    settings, remarks = _dataset_settings(path)
+    table = _load_table(settings, registry)
+    scale = infer_scale(table.classes, str(settings.get("label", "")))
+    if scale.classes and not table.ordered:
+        settings |= {"classes": list(scale.classes), "ordered": True}
+        table = _load_table(settings, registry)
+    remarks.setdefault("ordered" if scale.classes else "use", scale.remark)
+    root = Path(settings["root"])
+    relative = Path(os.path.relpath(root, spec_folder)) if spec_folder else root.absolute()
+    source = relative.as_posix()
+    settings["root"] = f"./{source}" if source.startswith(("@", "~")) else source
+    return _facts(_experiment_name(data), source, settings, remarks, table)
 
 
-def _settings(data: Path) -> tuple[Table, dict[str, str]]:
-    """Return the dataset's table for what lies there, and reasons for some of its keys."""
+def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the [dataset] table for some data, and remarks on some of its keys."""
     if not data.exists():
-        raise _failure("missing-data", f"{data} does not exist", "give a folder or a CSV file")
+        raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
-        return _from_csv(data)
-    inside = _visible(data)
-    sides = [path for path in inside if path.name in _TRAIN and _visible(path)]
-    if sides:
+        return _csv_settings(data)
+    folders = _subfolders(data)
+    if any(SPLIT_NAMES.get(folder.name) == "train" and _subfolders(folder) for folder in folders):
         return {"use": "image-folder", "root": str(data)}, {}
     files = sorted(data.glob("*.csv"))
-    if files and len([path for path in inside if path.name not in _TRAIN + _OTHERS]) < 2:
+    if files and len([folder for folder in folders if folder.name not in SPLIT_NAMES]) < 2:
         if len(files) > 1:
             names = ", ".join(file.name for file in files[:8])
-            raise _failure("several-files", f"{data} holds {names}", f"give one: {files[0]}")
-        return _from_csv(files[0])
+            raise _error("several-files", f"{data} contains {names}", f"give one: {files[0]}")
+        return _csv_settings(files[0])
     return {"use": "image-folder", "root": str(data), "layout": "flat"}, {}
 
 
-def _visible(folder: Path) -> list[Path]:
+def _csv_settings(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    columns = infer_columns(path)
+    settings = {"use": "eyepacs" if columns.is_eyepacs else "csv", "root": str(path.parent)}
+    settings |= {"labels": path.name, "images": columns.images}
+    if columns.is_eyepacs:
+        return settings, {"use": "Columns image and level, left and right eyes: as in EyePACS."}
+    keys = ("image", "label", "group", "split", "suffix")
+    return settings | {key: value for key in keys if (value := getattr(columns, key))}, {}
+
+
+def infer_columns(path: Path) -> Columns:
+    """Guess the meaning of the columns of a CSV file. Raises DataError if that is not clear."""
+    cells = read_csv(path, [])
+    if not len(cells):
+        raise _error("no-samples", "there are no rows", "add a row per image", str(path))
+    image, images, suffix = _find_images(path, cells)
+    group = _column_called(cells, _GROUP_COLUMNS)
+    split = _column_called(cells, _SPLIT_COLUMNS)
+    if split and not {cell.strip().lower() for cell in cells[split]} <= SPLIT_NAMES.keys():
+        split = ""
+    label = _label_column(path, cells.drop(columns=list({image, group, split} - {""})))
+    is_eyepacs = (image, label, suffix) == ("image", "level", ".jpeg") and bool(
+        cells[image].str.endswith(("_left", "_right")).all() and cells[label].isin([*"01234"]).all()
+    )
+    return Columns(images, image, suffix, label, group, split, is_eyepacs)
+
+
+def _find_images(path: Path, cells: pd.DataFrame) -> tuple[str, str, str]:
+    """Return the column that names image files, their folder below the CSV file's, and a suffix."""
+    best, most = ("", "", ""), 0
+    for folder in _search_folders(path.parent):
+        for suffix, column in product(_SUFFIXES, cells.columns):
+            names = [name + suffix for name in cells[column].head(_SEARCH_ROWS) if name.strip()]
+            count = sum(_is_file(folder, name) for name in names)
+            if count > most:
+                images = folder.relative_to(path.parent).as_posix()
+                best, most = (column, images, suffix), count
+    if most:
+        return best
+    first = ", ".join(f"{name} {cells[name].iat[0]!r}" for name in list(cells.columns)[:4])
+    message = f"no column names image files at or below {path.parent}"
+    raise _error("missing-images", message, f"its first row has {first}", str(path))
+
+
+def _search_folders(root: Path) -> Iterator[Path]:
+    """Yield a folder, its subfolders, and theirs."""
+    level, remaining = [root], _MAX_FOLDERS
+    for _ in range(3):
+        yield from level[:remaining]
+        remaining = max(0, remaining - len(level))
+        level = [inner for folder in level for inner in sorted(_subfolders(folder))]
+
+
+def _subfolders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def _from_csv(path: Path) -> tuple[Table, dict[str, str]]:
-    found: Columns = infer_columns(path)
-    settings: Table = {"use": "eyepacs" if found.eyepacs else "csv", "root": str(path.parent)}
-    settings |= {"labels": path.name, "images": found.images}
-    if found.eyepacs:
-        return settings, {"use": "image and level, left and right eyes: the form of EyePACS."}
-    said = {key: getattr(found, key) for key in ("image", "label", "group", "split", "suffix")}
-    return {**settings, **{key: value for key, value in said.items() if value}}, {}
+def _is_file(folder: Path, name: str) -> bool:
+    return os.path.isfile(folder / name)  # noqa: PTH113 - Path.is_file raises for long names
 
 
-def _open(settings: Table, registry: Registry) -> ImageTable:
+def _column_called(cells: pd.DataFrame, names: Sequence[str]) -> str:
+    """Return the first column with one of these names, or ""."""
+    return next((str(name) for name in cells if str(name).strip().lower() in names), "")
+
+
+def _label_column(path: Path, cells: pd.DataFrame) -> str:
+    """Return the column of the class: by its name, or the only possible one."""
+    if column := _column_called(cells, _LABEL_COLUMNS):
+        return column
+    limit = max(2, len(cells) // 2)
+    candidates = [str(name) for name in cells if 1 < cells[name].nunique() <= limit]
+    if len(candidates) == 1:
+        return candidates[0]
+    others = ", ".join(map(str, cells.columns)) or "none is left"
+    problem = Problem("no-label", f"no column is clearly the class: {others}", "call it `label`")
+    raise DataError(problem.at(str(path), 1))
+
+
+def infer_scale(classes: Sequence[str], label: str) -> Scale:
+    """Return the order of classes that look like grades, with the reason.
+
+    `label` is the column of the class, "" for folders.
+    """
+    names = [name.strip().lower() for name in classes]
+    for scale in _SCALES:
+        if len(names) > 2 and set(names) <= set(scale):
+            ordered = sorted(classes, key=lambda name: scale.index(name.strip().lower()))
+            return Scale(tuple(ordered), "The names are a scale, so these are grades: see qwk.")
+    if not all(name.isdecimal() and name.isascii() for name in names) or len(names) < 3:
+        return Scale()
+    ordered = sorted(classes, key=int)
+    first = int(ordered[0])
+    if first > 1 or [int(name) for name in ordered] != list(range(first, first + len(ordered))):
+        return Scale()
+    span = f"{ordered[0]} to {ordered[-1]}"
+    if label.lower() in _GRADE_COLUMNS:
+        return Scale(
+            tuple(ordered),
+            f"Whole numbers from {span} in a column called {label!r} look like grades: neighbours "
+            "are similar, and qwk measures how far a decision is off. If they are only names, "
+            'set ordered = false and monitor = "validation/balanced-accuracy".',
+        )
+    return Scale(
+        (),
+        f"The classes are numbers from {span}. If they are grades, set ordered = true"
+        ' and monitor = "validation/qwk".',
+    )
+
+
+def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
     """Return the table of a dataset. Raises DataError, PluginError."""
-    given = {key: value for key, value in settings.items() if key != "use"}
+    values = {key: value for key, value in settings.items() if key != "use"}
     try:
         cls: Any = registry.find("dataset", settings["use"])
     except UnknownComponentError as error:
         hint = "SIGHTX_PLUGINS=none loads only what ships with SightX"
         raise PluginError(replace(error.problem, hint=hint)) from None
-    table: ImageTable = validate_settings(cls, given, registry).table()
+    table: ImageTable = validate_settings(cls, values, registry).table()
     if not len(table):
-        raise _failure("no-samples", "there are no samples", "it needs rows", table.source)
+        raise _error("no-samples", "there are no samples", "add a row per image", table.source)
     return table
 
 
 def _facts(
-    data: Path, settings: Table, reasons: Mapping[str, str], table: ImageTable, folder: Path | None
+    name: str, source: str, settings: dict[str, Any], remarks: Mapping[str, str], table: ImageTable
 ) -> DatasetFacts:
-    path = Path(settings["root"])
-    root = (Path(os.path.relpath(path, folder)) if folder else path.absolute()).as_posix()
-    settings["root"] = f"./{root}" if root.startswith(("@", "~")) else root
-    headers, unreadable = _headers(table)
-    sides = _sides(table)
-    rows = np.flatnonzero(table.frame["split"] == "train") if sides else np.arange(len(table))
-    rarest = _rarest(table, rows)
-    if rarest < 2 and "validation" not in sides:
-        name = table.classes[int(np.argmin(table.counts(rows)))]
-        message = f"class {name!r} has too few samples to train and validate with"
-        raise _failure("rare-class", message, "add some, or leave out the class", table.source)
+    headers, unreadable = _read_headers(table)
+    counts = Counter(table.frame["split"]) if "split" in table.frame else Counter[str]()
+    splits = {split: counts[split] for split in SPLITS if counts[split]}
+    rows = np.flatnonzero(table.frame["split"] == "train") if splits else np.arange(len(table))
+    rarest = _rarest_class_size(table, rows)
+    if rarest < 2 and "validation" not in splits:
+        rare = table.classes[int(np.argmin(table.counts(rows)))]
+        message = f"class {rare!r} has too few samples for training and validation"
+        raise _error("rare-class", message, "add some, or remove the class", table.source)
     groups = {group for group in table.frame["group"] if group}
-    remarks = [*_alike(table, groups), *([unreadable] if unreadable else [])]
+    pairs = "" if groups else _paired_names(table)
     height, width = (int(np.median(sizes)) for sizes in list(zip(*headers, strict=True))[:2])
     return DatasetFacts(
-        name=_name(data),
-        source=root,
+        name=name,
+        source=source,
         dataset=settings,
-        reasons=reasons,
+        reasons=remarks,
         classes=table.classes,
         counts=tuple(table.counts(rows)),
         ordered=table.ordered,
         samples=len(table),
-        sides=sides,
+        splits=splits,
         groups=len(groups),
         rarest=rarest,
         size=(height, width),
-        grey=all(header.grey for header in headers),
-        remarks=tuple(remarks),
+        grey=all(header.is_grey for header in headers),
+        remarks=tuple(filter(None, [pairs, unreadable])),
     )
 
 
-def _name(data: Path) -> str:
-    """Return a name for runs: that of the folder, or of the file."""
-    there = data.resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", there.name if data.is_dir() else there.stem)
+def _experiment_name(data: Path) -> str:
+    """Return the name of the folder or the file, as far as a run may be called so."""
+    path = data.resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name if data.is_dir() else path.stem)
     return name.strip("._-")[:64] or "experiment"
 
 
-def _sides(table: ImageTable) -> dict[str, int]:
-    """Return the number of samples on each side that the data bring."""
-    if "split" not in table.frame:
-        return {}
-    counts = Counter(table.frame["split"])
-    return {side: counts[side] for side in ("train", "validation", "test") if counts[side]}
-
-
-def _rarest(table: ImageTable, rows: np.ndarray[Any, Any]) -> int:
-    """Return how many samples, or groups, can be dealt of the class that has fewest."""
+def _rarest_class_size(table: ImageTable, rows: np.ndarray[Any, Any]) -> int:
+    """Return the smallest number of samples or groups of a class that can be split."""
     members = set(zip(table.labels[rows].tolist(), table.groups[rows].tolist(), strict=True))
     counts = Counter(label for label, _ in members)
     return min(counts[label] for label in range(len(table.classes)))
 
 
-def _headers(table: ImageTable) -> tuple[list[_Header], str]:
-    """Return the headers of some images, and a word on those that cannot be read."""
-    chosen = np.unique(np.linspace(0, len(table) - 1, _SAMPLE).astype(int))
-    found = {int(index): _header(table, int(index)) for index in chosen}
-    good = [header for header in found.values() if header]
-    bad = [str(table.frame["path"].iat[index]) for index, header in found.items() if not header]
+def _read_headers(table: ImageTable) -> tuple[list[_Header], str]:
+    """Return the headers of some images, and a remark on those that cannot be read."""
+    rows = np.unique(np.linspace(0, len(table) - 1, _SAMPLE_SIZE).astype(int)).tolist()
+    headers = {str(table.frame["path"].iat[row]): _read_header(table, row) for row in rows}
+    good = [header for header in headers.values() if header]
+    bad = [path for path, header in headers.items() if not header]
     if not good:
-        message = f"none of {len(found)} images can be read; first: {bad[0]}"
-        raise _failure("bad-images", message, "are these images?", table.source)
+        message = f"none of {len(rows)} images can be read; first: {bad[0]}"
+        raise _error("bad-images", message, "are these images?", table.source)
     if not bad:
         return good, ""
-    word = f"{len(bad)} of {len(found)} sampled images cannot be read, such as {bad[0]}."
-    return good, f'{word} See dataset.on_bad_image = "skip".'
+    remark = f"{len(bad)} of {len(rows)} sampled images cannot be read, such as {bad[0]}."
+    return good, f'{remark} See dataset.on_bad_image = "skip".'
 
 
-def _header(table: ImageTable, index: int) -> _Header | None:
-    """Return the size of an image, and whether it has no colour; None for what is none."""
+def _read_header(table: ImageTable, row: int) -> _Header | None:
+    """Return the size of an image, and whether it has no colour; None if it cannot be read."""
     try:
-        data = table.read(index)
-        if isinstance(data, np.ndarray):
-            return _Header(data.shape[0], data.shape[1], grey=False)
+        image = table.read(row)
+        if isinstance(image, np.ndarray):
+            return _Header(image.shape[0], image.shape[1], is_grey=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the decoder will judge the image, not this look
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _Header(image.height, image.width, image.mode in _GREY)
-    except Exception:  # Pillow raises what it likes for what is no image
+            warnings.simplefilter("ignore")  # the decoder reports problems later
+            with Image.open(io.BytesIO(image), formats=FORMATS) as file:
+                return _Header(file.height, file.width, file.mode in _GREY_MODES)
+    except Exception:  # Pillow raises errors of any type for damaged files
         return None
 
 
-def _alike(table: ImageTable, groups: set[str]) -> list[str]:
-    """Return a warning where names tell of groups that the dataset does not know."""
+def _paired_names(table: ImageTable) -> str:
+    """Return a warning if names such as 7_left and 7_right suggest groups, else ""."""
     stems = [Path(path).stem for path in table.frame["path"]]
-    begun = [(match[1], stem) for stem in stems if (match := _ENDING.fullmatch(stem))]
-    counts = Counter(start for start, _ in begun)
-    shared = [(start, stem) for start, stem in begun if counts[start] > 1]
-    starts = {start for start, _ in shared}
-    if groups or len(shared) < len(table) / 2 or len(starts) < len(shared) / 20:
-        return []  # img_1 to img_500 are no group
-    first = [stem for start, stem in shared if start == shared[0][0]][:2]
-    return [
-        f"Beware: {len(shared)} names begin like another, as {' and '.join(first)} do. If such "
-        "images show one patient, animal or place, they must be on one side: describe them in a "
-        'CSV file with a column for it, and say dataset.use = "csv" with group = "COLUMN".'
-    ]  # fmt: skip
+    matches = [match for stem in stems if (match := _PAIRED_NAME.fullmatch(stem))]
+    counts = Counter(match[1] for match in matches)
+    paired = [match for match in matches if counts[match[1]] > 1]
+    starts = {match[1] for match in paired}
+    if len(paired) < len(table) / 2 or len(starts) < len(paired) / 20:
+        return ""  # img_1 to img_500 are not a group
+    examples = [match[0] for match in paired if match[1] == paired[0][1]][:2]
+    return (
+        f"Warning: {len(paired)} names begin like another, as {' and '.join(examples)} do. If such "
+        "images show one patient, animal or place, they belong in one split: list them in a "
+        'CSV file with a column for it, and set dataset.use = "csv" with group = "COLUMN".'
+    )
 
 
-def _failure(code: str, message: str, hint: str, file: str = "") -> DataError:
+def _error(code: str, message: str, hint: str, file: str = "") -> DataError:
     return DataError(Problem(code, message, hint, file=file))

@@ -1,4 +1,4 @@
-"""Write a first spec for data that somebody has looked at: it runs, and its comments say why."""
+"""Write a first spec for inspected data: it runs, and its comments give reasons."""
 
 from __future__ import annotations
 
@@ -10,21 +10,32 @@ from typing import Any
 from sightx.io.toml import dump_value
 from sightx.spec.render import as_comment
 
-_SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-_MEMORY = 4e9  # bytes that all prepared images may need
-_DOMINANT = 0.6  # from this share on, always saying the largest class looks like success
-_STEPS = 3000  # what a small network needs to settle
+_SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+_MEMORY = 4e9  # bytes that all preprocessed images may need
+_DOMINANT = 0.6  # above this share, always predicting the largest class looks like success
+_STEPS = 3000  # that a small network needs to converge
 _WIDTH = 100
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Hold what a look at some data has told.
+    """Facts about some data.
 
-    `dataset` is the spec's table, `reasons` what to say beside its keys; `counts` are of the
-    training side where the data bring `sides`, else of all. `rarest` counts what can be dealt to
-    different sides, samples or groups, of the class with fewest. `size` is the median (height,
-    width); `remarks` are for the head.
+    Attributes:
+        name: The name of the experiment.
+        source: The path of the data, for a comment.
+        dataset: The table [dataset] of the spec.
+        reasons: Comments on keys of that table.
+        classes: The names of the classes, in order.
+        counts: Samples per class, in the train split if the data have `splits`.
+        ordered: Whether the classes are grades.
+        samples: The number of samples.
+        splits: Samples per split, if the data are split already.
+        groups: The number of groups, such as patients.
+        rarest: The smallest number of samples or groups of a class that can be split.
+        size: Median (height, width) of the images in pixels.
+        grey: Whether no inspected image has colour.
+        remarks: Comments for the top of the spec.
     """
 
     name: str
@@ -35,7 +46,7 @@ class DatasetFacts:
     counts: tuple[int, ...]
     ordered: bool
     samples: int
-    sides: Mapping[str, int]
+    splits: Mapping[str, int]
     groups: int
     rarest: int
     size: tuple[int, int]
@@ -51,7 +62,7 @@ class DatasetFacts:
 def write_spec(facts: DatasetFacts) -> str:
     """Return a spec as TOML."""
     sections = [
-        _head(facts), _dataset(facts), _split(facts), _prepare(facts), _model(facts),
+        _head(facts), _dataset(facts), _split(facts), _preprocess(facts), _model(facts),
         _loss(facts), _training(facts),
     ]  # fmt: skip
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
@@ -59,17 +70,17 @@ def write_spec(facts: DatasetFacts) -> str:
 
 def _head(facts: DatasetFacts) -> Iterator[str]:
     count, classes = f"{facts.samples:,} images", f"{len(facts.classes)} classes"
-    yield from _note(f"{count} of {classes} in {facts.source}, as `sightx init` found them.")
+    yield from _note(f"{count} of {classes} in {facts.source}, inspected by `sightx init`.")
     for remark in facts.remarks:
         yield from _note(remark)
-    yield from _note("What is left out has a default: `sightx show` prints the whole experiment.")
+    yield from _note("Settings that are not here have defaults: `sightx show` prints them all.")
     yield f"name = {dump_value(facts.name)}"
 
 
 def _dataset(facts: DatasetFacts) -> Iterator[str]:
     yield "[dataset]"
-    where = "train: " if facts.sides else ""
-    yield from _note(where + _listed(facts.classes, facts.counts))
+    prefix = "train: " if facts.splits else ""
+    yield from _note(prefix + _format_counts(facts.classes, facts.counts))
     for key, value in facts.dataset.items():
         yield from _note(facts.reasons.get(key, ""))
         yield f"{key} = {dump_value(value)}"
@@ -77,27 +88,27 @@ def _dataset(facts: DatasetFacts) -> Iterator[str]:
 
 def _split(facts: DatasetFacts) -> Iterator[str]:
     yield "[split]"
-    if facts.sides:
-        sides = _listed(list(facts.sides), list(facts.sides.values()))
-        yield from _note(f"The data bring their own sides: {sides}.")
+    if facts.splits:
+        counts = _format_counts(list(facts.splits), list(facts.splits.values()))
+        yield from _note(f"The data are split already: {counts}.")
         yield 'use = "given"'
-        if "validation" not in facts.sides:
-            yield "validation = 0.1                # of the training side, since there is none"
+        if "validation" not in facts.splits:
+            yield "validation = 0.1                # of the train split, because there is none"
         return
     if facts.groups:
-        yield from _note(f"{facts.groups:,} groups: none is on two sides.")
+        yield from _note(f"{facts.groups:,} groups: each belongs to one split.")
     yield f'use = "{"grouped" if facts.groups else "stratified"}"'
-    yield from (f"{side} = {share}" for side, share in _shares(facts).items())
+    yield from (f"{split} = {share}" for split, share in _shares(facts).items())
     if facts.rarest < 3:
-        yield from _note("A class has too few samples to be on three sides: test is left out.")
+        yield from _note("A class has too few samples for three splits: there is no test split.")
 
 
 def _shares(facts: DatasetFacts) -> dict[str, float]:
-    share = 0.1 if facts.samples >= 1000 else 0.2  # a smaller side would measure nothing
+    share = 0.1 if facts.samples >= 1000 else 0.2  # a smaller split would measure nothing
     return {"validation": share, "test": share if facts.rarest >= 3 else 0.0}
 
 
-def _prepare(facts: DatasetFacts) -> Iterator[str]:
+def _preprocess(facts: DatasetFacts) -> Iterator[str]:
     height, width = facts.size
     if facts.grey:
         yield from [
@@ -107,31 +118,33 @@ def _prepare(facts: DatasetFacts) -> Iterator[str]:
         yield "channels = 1"
     yield "[[preprocess]]"
     yield 'use = "resize"'
-    yield from _note(f"The images are {width}x{height} (median). More pixels show more, and cost.")
+    yield from _note(
+        f"The images are {width}x{height} (median). More pixels show more and cost more."
+    )
     yield f"size = {_size(facts)}"
     yield from ["", "[normalize]", 'use = "dataset"', "", "[[augment]]"]
-    yield from _note("Safe whatever the images show. If a mirror image means the same, add flip.")
+    yield from _note("Safe for all images. Add flip if a mirror image has the same label.")
     yield 'use = "shift"'
     yield f"pixels = {max(1, _size(facts) // 16)}"
 
 
 def _size(facts: DatasetFacts) -> int:
-    """Return the largest usual size that the images have and the memory holds."""
+    """Return the largest usual size that the images have and that fits in memory."""
     planes = (1 if facts.grey else 3) * facts.samples
     return max(
-        [side for side in _SIDES if side <= min(facts.size) and planes * side**2 <= _MEMORY],
-        default=_SIDES[0],
+        [size for size in _SIZES if size <= min(facts.size) and planes * size**2 <= _MEMORY],
+        default=_SIZES[0],
     )
 
 
 def _model(facts: DatasetFacts) -> Iterator[str]:
     yield "[model]"
     yield from _note(
-        'Small, and from scratch. For photographs, a network that has learned before sees more: '
-        'use = "resnet50" with weights = "imagenet", a size of 224 and colour.'
+        'A small network without pretrained weights. For photographs, a pretrained one is better: '
+        'use = "resnet50" with weights = "imagenet", size 224 and colour.'
     )  # fmt: skip
     yield 'use = "simple-cnn"'
-    blocks = min(5, (_size(facts) // 8).bit_length() - 1)  # the last one sees 8 to 16 pixels a side
+    blocks = min(5, (_size(facts) // 8).bit_length() - 1)  # the last one has 8 to 16 pixels
     yield f"widths = {[16 << block for block in range(blocks)]}"
     yield from ["", "[optimizer]", 'use = "adamw"', "lr = 1e-3", "", "[scheduler]"]
     yield 'use = "one-cycle"'
@@ -142,8 +155,8 @@ def _loss(facts: DatasetFacts) -> Iterator[str]:
     largest = facts.classes[facts.counts.index(max(facts.counts))]
     if facts.majority > _DOMINANT:
         yield from _note(
-            f"{facts.majority:.0%} of the samples are {largest!r}: without weights, always "
-            "answering so would be rewarded."
+            f"{facts.majority:.0%} of the samples are {largest!r}: without class weights, "
+            "always predicting that would be rewarded."
         )
         yield 'use = "inverse-frequency-cross-entropy"'
     else:
@@ -151,8 +164,8 @@ def _loss(facts: DatasetFacts) -> Iterator[str]:
 
 
 def _training(facts: DatasetFacts) -> Iterator[str]:
-    shares = 0.0 if facts.sides else sum(_shares(facts).values())
-    training = int(facts.sides.get("train", facts.samples) * (1 - shares))
+    shares = 0.0 if facts.splits else sum(_shares(facts).values())
+    training = int(facts.splits.get("train", facts.samples) * (1 - shares))
     batch = max(2, min(64, 1 << max(training // 100, 8).bit_length() - 1, training // 2))
     steps = -(-training // batch)
     epochs = next((n for n in (10, 20, 30, 50) if n * steps >= _STEPS), 100)
@@ -165,12 +178,12 @@ def _training(facts: DatasetFacts) -> Iterator[str]:
     yield f'monitor = "validation/{monitor}"'
 
 
-def _listed(names: Sequence[str], counts: Sequence[int]) -> str:
-    """Return names with their counts, the first eight of many."""
+def _format_counts(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Return at most eight names with their counts."""
     shown = [f"{name} = {count:,}" for name, count in zip(names, counts, strict=True)]
     return ", ".join(shown[:8]) + (f", and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
 def _note(text: str) -> list[str]:
-    """Return a text as lines of comment."""
+    """Return a text as comment lines."""
     return [f"# {line}" for line in textwrap.wrap(as_comment(text), _WIDTH - 2)]

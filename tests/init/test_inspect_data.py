@@ -1,4 +1,4 @@
-"""What a look at data tells; every spec that is written validates and runs an epoch."""
+"""The facts about data; every spec that is written is valid and runs an epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 import sightx
 from sightx import DataError, Experiment, PluginError
-from sightx.init import inspect_data, write_spec
+from sightx.init.inspect_data import infer_columns, infer_scale, inspect_data
+from sightx.init.write_spec import DatasetFacts, write_spec
 from sightx.plugin import Dataset
 from sightx.registry import loading, project
 from sightx.registry.registry import Plugin
@@ -21,8 +22,8 @@ Write = Callable[[Path], Experiment]
 
 
 def images(folder: Path, names: Iterable[str], mode: str = "RGB", size: int = 40) -> None:
-    """Write images of noise, `size` + 10 wide and `size` high."""
-    rng = np.random.default_rng(0)
+    """Write images of noise, `size` + 10 wide and `size` high, other ones in each folder."""
+    rng = np.random.default_rng([*folder.name.encode()])
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,10 +37,8 @@ def table(path: Path, header: str, rows: Iterable[tuple[object, ...]]) -> None:
         csv.writer(file).writerows([header.split(","), *rows])
 
 
-def look(data: Path) -> write_spec.DatasetFacts:
-    return inspect_data.inspect_data(
-        data, loading.load_registry(project.find_project(data.parent)), data.parent
-    )
+def inspect(data: Path) -> DatasetFacts:
+    return inspect_data(data, loading.load_registry(project.find_project(data.parent)), data.parent)
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def ran(tmp_path: Path) -> Write:
 
     def call(data: Path) -> Experiment:
         spec = data.parent / "written.toml"
-        spec.write_text(write_spec.write_spec(look(data)))
+        spec.write_text(write_spec(inspect(data)))
         assert max(map(len, spec.read_text().splitlines())) <= 100
         experiment = sightx.load(spec)
         short = sightx.load(spec, ["training.epochs=1", "execution.device=cpu"])
@@ -59,10 +58,10 @@ def ran(tmp_path: Path) -> Write:
     return call
 
 
-def test_a_tree_of_sides(tmp_path: Path, ran: Write) -> None:
+def test_a_folder_per_split(tmp_path: Path, ran: Write) -> None:
     data = tmp_path / "a data set"
-    for side, count in {"train": 12, "val": 4, "test": 4}.items():
-        images(data / side, [f"{c}/{n}.png" for c in ("dark", "light") for n in range(count)])
+    for split, count in {"train": 12, "val": 4, "test": 4}.items():
+        images(data / split, [f"{c}/{n}.png" for c in ("dark", "light") for n in range(count)])
     experiment = ran(data)
     tables = experiment.tables()
     assert tables["dataset"]["root"] == str(data)
@@ -77,14 +76,14 @@ def test_a_tree_of_sides(tmp_path: Path, ran: Write) -> None:
     assert "train: dark = 12, light = 12" in written
 
 
-def test_a_training_side_alone_gives_a_part_for_validation(tmp_path: Path, ran: Write) -> None:
+def test_validation_data_come_from_the_train_split_if_necessary(tmp_path: Path, ran: Write) -> None:
     data = tmp_path / "data"
     images(data / "train", [f"{c}/{n}.png" for c in ("a", "b") for n in range(20)])
     images(data / "test", [f"{c}/{n}.png" for c in ("a", "b") for n in range(3)])
     assert ran(data).tables()["split"]["validation"] == 0.1
 
 
-def test_a_flat_tree_that_is_grey_and_lopsided(tmp_path: Path, ran: Write) -> None:
+def test_a_folder_per_class_with_grey_and_imbalanced_images(tmp_path: Path, ran: Write) -> None:
     data = tmp_path / "data"
     images(data / "cat", [f"{n}.png" for n in range(40)], "L", 70)
     images(data / "dog", [f"{n}.png" for n in range(10)], "L", 70)
@@ -102,7 +101,7 @@ def test_a_flat_tree_that_is_grey_and_lopsided(tmp_path: Path, ran: Write) -> No
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     for name in ("train", "tram", "bus"):
         images(tmp_path / "data" / name, ["1.png", "2.png", "3.png"])
-    assert look(tmp_path / "data").classes == ("bus", "train", "tram")
+    assert inspect(tmp_path / "data").classes == ("bus", "train", "tram")
 
 
 def test_pairs_without_a_group_are_a_warning(tmp_path: Path) -> None:
@@ -110,11 +109,11 @@ def test_pairs_without_a_group_are_a_warning(tmp_path: Path) -> None:
     images(tmp_path / "data" / "ill", names)
     images(tmp_path / "data" / "well", [f"1{name}" for name in names])
     assert any(
-        "48 names begin like another" in remark for remark in look(tmp_path / "data").remarks
+        "48 names begin like another" in remark for remark in inspect(tmp_path / "data").remarks
     )
     images(tmp_path / "other" / "ill", [f"img_{n}.png" for n in range(24)])
     images(tmp_path / "other" / "well", [f"img_{n}.png" for n in range(24)])
-    assert look(tmp_path / "other").remarks == ()
+    assert inspect(tmp_path / "other").remarks == ()
 
 
 def test_folders_that_are_a_scale_are_ordered(tmp_path: Path, ran: Write) -> None:
@@ -142,14 +141,14 @@ def test_a_csv_with_groups_and_grades(tmp_path: Path, ran: Write) -> None:
     written = (data / "written.toml").read_text()
     assert 'root = "."' in written
     assert "look like grades" in written
-    assert "say ordered = false" in written
+    assert "set ordered = false" in written
 
 
-def test_a_csv_with_sides_and_names(tmp_path: Path, ran: Write) -> None:
+def test_a_csv_with_splits_and_names(tmp_path: Path, ran: Write) -> None:
     data = tmp_path / "data"
     images(data, [f"x/{n}.jpg" for n in range(30)])
-    sides = ["train", "train", "train", "val", "test"]
-    rows = [(f"x/{n}.jpg", ("b", "a")[n % 2], sides[n // 2 % 5]) for n in range(30)]
+    splits = ["train", "train", "train", "val", "test"]
+    rows = [(f"x/{n}.jpg", ("b", "a")[n % 2], splits[n // 2 % 5]) for n in range(30)]
     table(data / "all.csv", "file,kind,Split", rows)
     experiment = ran(data)  # the folder: it holds one CSV file and no classes
     dataset = experiment.tables()["dataset"]
@@ -158,15 +157,15 @@ def test_a_csv_with_sides_and_names(tmp_path: Path, ran: Write) -> None:
     assert experiment.tables()["split"]["use"] == "given"
 
 
-def test_numbers_alone_are_no_grades_but_a_hint(tmp_path: Path) -> None:
+def test_numbers_alone_are_not_grades(tmp_path: Path) -> None:
     images(tmp_path / "data", [f"{n}.png" for n in range(9)])
     table(tmp_path / "data" / "l.csv", "image,label", [(n, n % 3) for n in range(9)])
-    facts = look(tmp_path / "data" / "l.csv")
+    facts = inspect(tmp_path / "data" / "l.csv")
     assert not facts.ordered
     assert "If they are grades" in facts.reasons["use"]
 
 
-def test_the_form_of_eyepacs(tmp_path: Path, ran: Write) -> None:
+def test_eyepacs_is_recognised(tmp_path: Path, ran: Write) -> None:
     data = tmp_path / "eyes"
     names = [f"{n}_{eye}" for n in range(30) for eye in ("left", "right")]
     images(data / "train", [f"{name}.jpeg" for name in names])
@@ -183,29 +182,29 @@ def test_the_form_of_eyepacs(tmp_path: Path, ran: Write) -> None:
     assert experiment.training.monitor == "validation/qwk"
 
 
-def test_a_root_that_looks_like_a_place_is_still_a_path(
+def test_a_folder_named_like_a_place_is_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         images(Path("@x", name), ["1.png", "2.png", "3.png"])
-    assert look(Path("@x")).dataset["root"] == "./@x"
+    assert inspect(Path("@x")).dataset["root"] == "./@x"
 
 
-def test_a_bad_image_is_a_remark_and_only_bad_ones_an_error(tmp_path: Path) -> None:
+def test_bad_images_are_a_remark_and_an_error_if_all_are_bad(tmp_path: Path) -> None:
     for name in ("a", "b"):
         images(tmp_path / "data" / name, ["1.png", "2.png", "3.png"])
     (tmp_path / "data" / "a" / "1.png").write_bytes(b"x")
-    (remark,) = look(tmp_path / "data").remarks
+    (remark,) = inspect(tmp_path / "data").remarks
     assert remark.startswith("1 of 6 sampled images cannot be read, such as a/1.png.")
     for path in (tmp_path / "data").rglob("*.png"):
         path.write_bytes(b"x")
     with pytest.raises(DataError, match="none of 6 images can be read"):
-        look(tmp_path / "data")
+        inspect(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ([], r"error\[no-classes\] folders of classes: none"),
         (["a/1.png"], r"error\[no-classes\] folders of classes: a"),
@@ -215,7 +214,7 @@ def test_a_bad_image_is_a_remark_and_only_bad_ones_an_error(tmp_path: Path) -> N
         (["1.csv", "2.csv"], r"error\[several-files\]"),
     ],
 )
-def test_what_no_spec_can_be_written_for(tmp_path: Path, files: list[str], said: str) -> None:
+def test_data_without_a_spec_are_an_error(tmp_path: Path, files: list[str], message: str) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for name in files:
@@ -224,13 +223,13 @@ def test_what_no_spec_can_be_written_for(tmp_path: Path, files: list[str], said:
         else:
             (data / name).parent.mkdir(exist_ok=True)
             (data / name).write_text("x")
-    with pytest.raises(DataError, match=said):
-        look(data)
+    with pytest.raises(DataError, match=message):
+        inspect(data)
 
 
-def test_data_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_data_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere does not exist"):
-        look(tmp_path / "nowhere")
+        inspect(tmp_path / "nowhere")
 
 
 def test_a_reader_that_a_plugin_provides_too_is_a_plugin_error(tmp_path: Path) -> None:
@@ -244,4 +243,75 @@ def test_a_reader_that_a_plugin_provides_too_is_a_plugin_error(tmp_path: Path) -
     registry = loading.load_registry(project.find_project(tmp_path))
     registry.add(Plugin("other", "other.py"), [Csv])
     with pytest.raises(PluginError, match=r"name-clash.*'csv' is provided by .*=none loads only"):
-        inspect_data.inspect_data(tmp_path / "labels.csv", registry, None)
+        inspect_data(tmp_path / "labels.csv", registry, None)
+
+
+def csv_file(folder: Path, text: str, *files: str) -> Path:
+    """Write a CSV file next to empty files."""
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "a.csv").write_text(text)
+    return folder / "a.csv"
+
+
+def test_the_image_is_the_column_that_names_files(tmp_path: Path) -> None:
+    text = "n,what,where\n1,cat,x\n2,dog,y\n3,cat,z\n4,dog,w\n"
+    path = csv_file(tmp_path, text, "deep/er/x.JPG", "deep/er/y.JPG", "deep/1.txt")
+    columns = infer_columns(path)
+    assert (columns.image, columns.images, columns.suffix) == ("where", "deep/er", ".JPG")
+    assert (columns.label, columns.group, columns.split) == ("what", "", "")
+
+
+def test_whole_names_are_preferred_to_endings(tmp_path: Path) -> None:
+    text = "id,file,label\n1,1.png,a\n2,2.png,b\n"
+    assert infer_columns(csv_file(tmp_path, text, "1.png", "2.png")).image == "file"
+
+
+def test_a_column_called_split_needs_the_names_of_splits(tmp_path: Path) -> None:
+    text = "image,label,split\n1.png,a,red\n2.png,b,blue\n"
+    assert infer_columns(csv_file(tmp_path, text, "1.png", "2.png")).split == ""
+
+
+@pytest.mark.parametrize("level", ["7", "none"])
+def test_eyepacs_needs_five_grades(tmp_path: Path, level: str) -> None:
+    rows = "image,level\n1_left,0\n1_right,{}\n"
+    files = ("train/1_left.jpeg", "train/1_right.jpeg")
+    assert infer_columns(csv_file(tmp_path, rows.format("4"), *files)).is_eyepacs
+    assert not infer_columns(csv_file(tmp_path, rows.format(level), *files)).is_eyepacs
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,label\n", r"error\[no-samples\]"),
+        ("image,label\nx,y\n", r"error\[missing-images\].*its first row has image 'x', label 'y'"),
+        ("image\n1.png\n", r"error\[no-label\] no column is clearly the class: none is left"),
+        ("image,p,q\n1.png,a,c\n2.png,b,d\n", r"a.csv:1: error\[no-label\].*: p, q; call it"),
+        ("", r"error\[empty-file\]"),
+    ],
+)
+def test_columns_that_are_not_clear_are_an_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        infer_columns(csv_file(tmp_path, text, "1.png", "2.png"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "ordered"),
+    [
+        (["10", *"123456789"], "grade", [*"123456789", "10"]),
+        (["0", "1", "2"], "Level", ["0", "1", "2"]),
+        (["0", "1", "2"], "label", []),
+        (["0", "1"], "grade", []),
+        (["0", "2", "4"], "grade", []),
+        (["3", "4", "5"], "grade", []),
+        (["High", "low", "medium"], "", ["low", "medium", "High"]),
+        (["high", "low"], "", []),
+        (["cat", "dog", "fish"], "grade", []),
+    ],
+)
+def test_only_what_looks_like_grades_is_ordered(
+    classes: list[str], label: str, ordered: list[str]
+) -> None:
+    assert list(infer_scale(classes, label).classes) == ordered

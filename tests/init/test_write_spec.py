@@ -17,7 +17,7 @@ FACTS = DatasetFacts(
     counts=(500, 500),
     ordered=False,
     samples=1000,
-    sides={},
+    splits={},
     groups=0,
     rarest=500,
     size=(300, 400),
@@ -25,7 +25,7 @@ FACTS = DatasetFacts(
 )
 
 
-def drafted(**changes: Any) -> dict[str, Any]:
+def written(**changes: Any) -> dict[str, Any]:
     return tomllib.loads(write_spec(replace(FACTS, **changes)))
 
 
@@ -37,7 +37,7 @@ def drafted(**changes: Any) -> dict[str, Any]:
 def test_the_size_is_what_the_images_have_and_memory_holds(
     height: int, width: int, samples: int, size: int
 ) -> None:
-    spec = drafted(size=(height, width), samples=samples)
+    spec = written(size=(height, width), samples=samples)
     assert spec["preprocess"] == [{"use": "resize", "size": size}]
     assert 8 <= size >> len(spec["model"]["widths"]) <= 16
 
@@ -48,13 +48,13 @@ def test_the_size_is_what_the_images_have_and_memory_holds(
 def test_more_data_need_fewer_epochs_and_larger_batches(
     samples: int, epochs: int, batch: int
 ) -> None:
-    training = drafted(samples=samples)["training"]
+    training = written(samples=samples)["training"]
     assert (training["epochs"], training["batch_size"]) == (epochs, batch)
 
 
 def test_imbalance_weighs_and_grades_are_measured_by_qwk() -> None:
-    assert drafted()["loss"]["use"] == "cross-entropy"
-    spec = drafted(counts=(700, 300), ordered=True)
+    assert written()["loss"]["use"] == "cross-entropy"
+    spec = written(counts=(700, 300), ordered=True)
     assert spec["loss"]["use"] == "inverse-frequency-cross-entropy"
     assert spec["training"]["monitor"] == "validation/qwk"
 
@@ -66,17 +66,17 @@ def test_imbalance_weighs_and_grades_are_measured_by_qwk() -> None:
         ({"samples": 99}, {"use": "stratified", "validation": 0.2, "test": 0.2}),
         ({"rarest": 2}, {"use": "stratified", "validation": 0.1, "test": 0.0}),
         ({"groups": 30}, {"use": "grouped", "validation": 0.1, "test": 0.1}),
-        ({"sides": {"train": 900, "test": 100}}, {"use": "given", "validation": 0.1}),
-        ({"sides": {"train": 900, "validation": 100}}, {"use": "given"}),
+        ({"splits": {"train": 900, "test": 100}}, {"use": "given", "validation": 0.1}),
+        ({"splits": {"train": 900, "validation": 100}}, {"use": "given"}),
     ],
 )
-def test_the_split_follows_what_is_there(changes: dict[str, Any], split: dict[str, Any]) -> None:
-    assert drafted(**changes)["split"] == split
+def test_the_split_depends_on_the_data(changes: dict[str, Any], split: dict[str, Any]) -> None:
+    assert written(**changes)["split"] == split
 
 
 def test_comments_stay_comments() -> None:
     text = write_spec(replace(FACTS, source="a\nb = 1", classes=("x\n[y]", "ü")))
-    assert set(tomllib.loads(text)) == set(drafted())
+    assert set(tomllib.loads(text)) == set(written())
     assert max(map(len, text.splitlines())) <= 100
 
 
