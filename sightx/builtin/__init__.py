@@ -14,12 +14,12 @@ from sightx.builtin import (
     preprocess,
     samplers,
     schedulers,
+    splits,
     stopping,
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic
 from sightx.builtin.models import resnet, simple_cnn, simplenet, torchvision
 from sightx.builtin.observers import console, curves
-from sightx.builtin.splits import fresh, listed
 from sightx.plugin import Check, Component, hookimpl
 
 
@@ -29,7 +29,7 @@ def sightx_components() -> list[type[Component]]:
     return [
         csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, packed.Packed,
         shards.Shards, synthetic.SyntheticFundus,
-        fresh.Given, fresh.Grouped, fresh.Stratified, listed.Listed,
+        splits.Given, splits.Grouped, splits.Stratified, splits.Listed,
         preprocess.CenterCrop, preprocess.CropToFundus, preprocess.Grayscale, preprocess.Resize,
         normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,
         augment.ColorJitter, augment.Crop, augment.Flip, augment.Rotate, augment.Shift,

@@ -85,14 +85,18 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 def _check_header(path: Path, line: int, header: list[str], columns: Sequence[str]) -> None:
     double = next((name for name in header if name and header.count(name) > 1), None)
     if double is not None:
-        _fail(path, line, "duplicate-column", f"column {double!r} stands twice", "rename one")
-    for column in columns:
-        if column not in header:
-            hint = did_you_mean(column, header) or f"columns: {_some(header)}"
-            for separator in (";", "\t"):
-                if len(header) == 1 and separator in header[0]:
-                    hint = f"the cells are separated by {separator!r}, a comma is needed"
-            _fail(path, line, "missing-column", f"no column {column!r}", hint)
+        _fail(path, line, "duplicate-column", f"there are two columns {double!r}", "rename one")
+    missing = [column for column in columns if column not in header]
+    if missing and len(header) == 1 and (separator := next(filter(header[0].count, ";\t"), "")):
+        hint = f"the cells are separated by {separator!r}, a comma is needed"
+        _fail(path, line, "missing-column", f"there is no column {missing[0]!r}", hint)
+    problems = []
+    for column in missing:
+        hint = did_you_mean(column, header) or f"columns: {_some(header)}"
+        problem = Problem("missing-column", f"there is no column {column!r}", hint)
+        problems.append(problem.at(str(path), line))
+    if problems:
+        raise DataError(*problems)
 
 
 def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np.ndarray[Any, Any]:
@@ -195,7 +199,7 @@ def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> No
         found = f"{name!r} is {classes[others['label'].iat[0]]!r} here"
         message = f"{found}, but {classes[label]!r} on line {first}"
         _fail(path, others["line"].iat[0], "conflicting-labels", message, hint)
-    message = f"{name!r} stands here again, first on line {first}"
+    message = f"{name!r} is listed again, first on line {first}"
     _fail(path, again["line"].iat[0], "duplicate-row", message, hint)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sightx import SightXError, load
 from sightx.builtin.datasets.csv import EyePacs
 from sightx.builtin.datasets.folder import ImageFolder
-from sightx.builtin.splits.listed import Listed
+from sightx.builtin.splits import Listed
 from sightx.io import toml
 
 NAMED = 'name = "a"\n[model]\nuse = "simplenet"\n[dataset]\n'

@@ -1,8 +1,7 @@
-"""Who trains and who measures: each split is a pure function of the table and the settings."""
+"""Assign samples to train, validation and test; each split is a pure function of the table."""
 
 from __future__ import annotations
 
-from .fresh import Given, Grouped, Stratified
-from .listed import Listed
+from .components import Given, Grouped, Listed, Stratified
 
 __all__ = ["Given", "Grouped", "Listed", "Stratified"]
