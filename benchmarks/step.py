@@ -46,7 +46,7 @@ from sightx.builtin import (
     splits,
     stopping,
 )
-from sightx.builtin.datasets.synthetic import SyntheticFundus
+from sightx.builtin.datasets.synthetic_fundus import SyntheticFundus
 from sightx.builtin.models.resnet import ResNet50
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset

@@ -44,9 +44,6 @@ FILE_LIMIT, FUNCTION_LIMIT = 400, 40
 TESTED_ELSEWHERE = {
     "__main__.py": "cli/test_main.py",
     "plugin.py": "test_house.py",
-    "builtin/datasets/fundus_anatomy.py": "builtin/datasets/test_fundus.py",
-    "builtin/datasets/fundus_lesions.py": "builtin/datasets/test_fundus.py",
-    "builtin/datasets/pickles.py": "builtin/datasets/test_cifar10.py",
     "builtin/datasets/written.py": "builtin/datasets/test_shards.py",
     "builtin/models/networks.py": "builtin/models/test_models.py",
     "cli/context.py": "cli/test_run.py",

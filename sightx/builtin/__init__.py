@@ -17,7 +17,7 @@ from sightx.builtin import (
     splits,
     stopping,
 )
-from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic
+from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic_fundus
 from sightx.builtin.models import resnet, simple_cnn, simplenet, torchvision
 from sightx.builtin.observers import console, curves
 from sightx.plugin import Check, Component, hookimpl
@@ -28,7 +28,7 @@ def sightx_components() -> list[type[Component]]:
     """Return all built-in components, by kind."""
     return [
         csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, packed.Packed,
-        shards.Shards, synthetic.SyntheticFundus,
+        shards.Shards, synthetic_fundus.SyntheticFundus,
         splits.Given, splits.Grouped, splits.Stratified, splits.Listed,
         preprocess.CenterCrop, preprocess.CropToFundus, preprocess.Grayscale, preprocess.Resize,
         normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,

@@ -16,7 +16,7 @@ from sightx.builtin import (
     schedulers,
     stopping,
 )
-from sightx.builtin.datasets.synthetic import SyntheticFundus
+from sightx.builtin.datasets.synthetic_fundus import SyntheticFundus
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.splits import Given, Stratified
 from sightx.data.dataset import PreparedDataset, load_split_table, prepare_dataset

@@ -30,27 +30,19 @@ def assign_groups(
     """Return the split of each sample; all samples of a group get the same one.
 
     Groups are assigned one by one, those with the rarest class first, and groups of the same
-    composition together. Each goes to the split that has too few samples of the group's rarest
-    class for its share, as the Sainte-Laguë method assigns seats. Once a class has no more groups
-    left than there are splits without it, only those splits are served. The order of the samples
-    has no influence.
-
-    Args:
-        groups: The group of each sample.
-        labels: The class of each sample, int (N,).
-        shares: The share of each split.
-        seed: Decides which of several groups of the same composition goes where.
-        counts: What the splits contain already.
+    composition together, in an order that `seed` decides. Each goes to the split that lacks most
+    samples of the group's rarest class for its share, as the Sainte-Laguë method assigns seats.
+    Once a class has no more groups left than there are splits without it, only those splits are
+    served. `counts` is what the splits contain already. The order of the samples has no influence.
     """
     import numpy as np
     import pandas as pd
 
     group_of_sample, names = pd.factorize(np.array(list(groups), object))
     samples, group_index, label_index = _contents(group_of_sample, labels)
-    remaining = Counter(dict(enumerate(np.bincount(label_index).tolist())))  # groups per class
-    rarity = np.zeros(len(remaining), int)
-    by_rarity = sorted(remaining, key=lambda label: (remaining[label], label))
-    rarity[by_rarity] = np.arange(len(remaining))
+    group_counts = np.bincount(label_index)
+    remaining = Counter(dict(enumerate(group_counts.tolist())))  # groups per class
+    rarity = np.argsort(np.argsort(group_counts, kind="stable"))
     compositions, composition_of = _compositions(
         samples, group_index, label_index, rarity, len(names)
     )

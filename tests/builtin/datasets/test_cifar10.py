@@ -31,7 +31,7 @@ def content(count=20, order="C"):
 
 
 def expected(data):
-    """Return the pictures as torchvision arranges them."""
+    """Return the images as torchvision arranges them."""
     return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
@@ -81,7 +81,7 @@ def test_every_protocol_is_read(batch, protocol, order):
     assert labels == data[b"labels"]
 
 
-def test_read_only_arrays_and_keys_that_are_text_are_read(batch):
+def test_read_only_arrays_and_text_keys_are_read(batch):
     data = {key.decode(): value for key, value in content().items()}
     data["data"].flags.writeable = False
 
@@ -117,11 +117,11 @@ def python2(data):
     return b"\x80\x02}q\x00(" + pairs + b"u."
 
 
-def test_what_python_2_wrote_is_read(batch):
+def test_batches_of_python_2_are_read(batch):
     data = content()
     raw = python2(data)
-    written = pickle.loads(raw, encoding="bytes")  # the test's own bytes: python agrees on them
-    assert np.array_equal(written[b"data"], data[b"data"])
+    reference = pickle.loads(raw, encoding="bytes")  # Python reads the bytes of this test
+    assert np.array_equal(reference[b"data"], data[b"data"])
 
     pixels, labels = read_batch(batch(raw))
 
@@ -138,17 +138,17 @@ class Payload:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_a_pickle_that_would_run_something_runs_nothing(batch, tmp_path, protocol):
+def test_a_hostile_pickle_runs_nothing(batch, tmp_path, protocol):
     marker = tmp_path / "ran"
-    bare, hidden = Payload(marker), {**content(), b"more": Payload(marker)}
+    payload, hidden = Payload(marker), {**content(), b"more": Payload(marker)}
 
-    for evil in (bare, hidden):
+    for evil in (payload, hidden):
         with pytest.raises(DataError) as caught:
             read_batch(batch(pickle.dumps(evil, protocol=protocol)))
         assert caught.value.problems[0].code == "bad-batch"
         assert len(str(caught.value)) <= LINE_LIMIT
     assert not marker.exists()
-    pickle.loads(pickle.dumps(bare, protocol=protocol))
+    pickle.loads(pickle.dumps(payload, protocol=protocol))
     assert marker.exists()  # the payload works where pickle is used
 
 
@@ -163,6 +163,10 @@ def test_a_pickle_that_would_run_something_runs_nothing(batch, tmp_path, protoco
         b"\x80\x02u.",
         b"\x80\x02(u.",
         b"\x80\x02h\x07.",
+        b"\x80\x02Nr\xff\xff\xff\xff.",  # the 4,294,967,295th memo
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",  # 2**63 - 1 bytes
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x02cnumpy\nndarray\nN}\x8c\x01x]s\x86b.",  # attributes of a function
         b"\x80\x02\x87.",
         b"\x80\x02NNR.",
         b"\x80\x02}]N\x86b.",
@@ -178,7 +182,7 @@ def test_a_pickle_that_would_run_something_runs_nothing(batch, tmp_path, protoco
         pickle.dumps({**content(1), b"data": [0] * 3072}),
     ],
 )
-def test_what_is_no_batch_is_refused_in_a_line(batch, raw):
+def test_other_files_are_refused_in_one_line(batch, raw):
     path = batch(raw)
     with pytest.raises(DataError) as caught:
         read_batch(path)
@@ -191,7 +195,7 @@ def test_what_is_no_batch_is_refused_in_a_line(batch, raw):
 # The table
 
 
-def test_the_table_has_five_batches_to_train_and_one_to_test(published, tmp_path):
+def test_five_batches_are_for_training_and_one_for_testing(published, tmp_path):
     for root in (tmp_path, tmp_path / FOLDER):
         table = Cifar10(root=root).table()
 
@@ -206,7 +210,7 @@ def test_the_table_has_five_batches_to_train_and_one_to_test(published, tmp_path
         assert table.classes == CLASSES == Cifar10(root=root).traits().classes
 
 
-def test_the_pictures_are_in_memory_once(tmp_path):
+def test_the_images_are_in_memory_once(tmp_path):
     folder = tmp_path / FOLDER
     folder.mkdir()
     data = pickle.dumps(content(2000), protocol=4)
@@ -216,14 +220,14 @@ def test_the_pictures_are_in_memory_once(tmp_path):
 
     table = Cifar10(root=tmp_path).table()
 
-    held, peak = tracemalloc.get_traced_memory()
+    current, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = len(table) * 3072
-    assert held < 1.25 * size
+    assert current < 1.25 * size
     assert peak < 1.75 * size  # and a batch while it is read
 
 
-def test_what_is_missing_is_named_with_the_way_to_get_it(published, tmp_path):
+def test_missing_batches_are_named_with_a_way_to_get_them(published, tmp_path):
     (tmp_path / FOLDER / "data_batch_4").unlink()
 
     for root in (tmp_path, tmp_path / "nowhere", Path("@cifar")):
@@ -238,7 +242,7 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(published, tmp_path):
 
 # torchvision before 0.27 unpacks as Python 3.14 no longer will.
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
-def test_the_archive_is_fetched_and_checked(published, tmp_path, web, monkeypatch):
+def test_the_archive_is_downloaded_and_verified(published, tmp_path, web, monkeypatch):
     archive = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / FOLDER, FOLDER)
@@ -255,7 +259,7 @@ def test_the_archive_is_fetched_and_checked(published, tmp_path, web, monkeypatc
         archive.unlink(missing_ok=True)
 
 
-def test_no_archive_goes_to_a_place_that_is_not_set(tmp_path, monkeypatch):
+def test_nothing_is_downloaded_to_an_unset_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(DataError, match="@cifar is not set"):

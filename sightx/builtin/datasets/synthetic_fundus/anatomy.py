@@ -1,11 +1,11 @@
-"""Draw the geometry of a synthetic retina: where the camera looks, and how vessels grow.
+"""The geometry of a synthetic retina: where the camera points, and where vessels run.
 
-Retina coordinates have their origin at the centre of the field of view, one radius of that field as
-unit, x towards the temple and y downwards. So one retina serves both eyes: `View` mirrors it.
+Retina coordinates have their origin at the centre of the field of view, the radius of that field
+as unit, x towards the temple and y downwards. Both eyes have the same ones: `View` mirrors them.
 
-Shapes are rounded to whole pixels of an enlarged stencil and pixels only meet operations that
-IEEE 754 fixes (no `exp`, no matrix product): so every machine with the same NumPy and Pillow gets
-the same bytes.
+Shapes are rounded to whole pixels of an enlarged stencil, and pixels are computed only with
+operations that IEEE 754 defines exactly (no `exp`, no matrix product). Every machine with the same
+NumPy and Pillow therefore gets the same bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Plane: TypeAlias = NDArray[np.float32]
 Range: TypeAlias = tuple[float, float]
 
-_ENLARGE = 4  # stencil pixels along one image pixel: what smooths the edges
+_ENLARGE = 4  # stencil pixels per image pixel, for smooth edges
 
-# heading at the optic disc and bend on the way, in degrees; length in radii; calibre of the vein
+# heading at the optic disc and total bend, in degrees; length in radii; relative calibre
 _TRUNKS = np.array(
     [
         (-72.0, 88.0, 1.75, 1.0),  # superior temporal arcade
@@ -38,33 +38,33 @@ _TRUNKS = np.array(
         (172.0, 8.0, 0.70, 0.35),
     ]
 )
-_VEIN, _ARTERY = 1.0, 0.66  # how much blood colour shows
-_FINER = 0.8  # a generation shows less than the one before it
+_VEIN, _ARTERY = 1.0, 0.66  # strength of the colour of blood
+_FADE = 0.8  # each generation of branches is fainter than the one before it
 _VEIN_WIDTH, _ARTERY_WIDTH = 0.034, 0.022
 _STEPS = 24
-_CORNERS = 12  # of a round outline
-_SMALLEST = 0.62  # pixels: a smaller radius would vanish in a small picture
+_CORNERS = 12  # of an outline
+_MIN_RADIUS = 0.62  # pixels; a smaller blob would be invisible
 
 
 def stream(*key: int | str) -> np.random.Generator:
-    """Return the random generator that belongs to `key`, the same on every machine."""
+    """Return the random generator of a key, the same on every machine."""
     digest = blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 @dataclass(frozen=True)
 class View:
-    """Say how the retina falls onto the picture of one eye.
+    """How the retina is projected onto the picture of one eye.
 
-    `centre` and `radius` of the field are in pixels; `side` is 1 where the temple lies to the right
-    (a left eye) and -1 where it lies to the left; `tilt` is a unit vector (cosine, sine); `gaze`
+    `centre` and `radius` of the field of view are in pixels; `mirror` is 1 if the temple is on the
+    right (a left eye) and -1 if it is on the left; `tilt` is a unit vector (cosine, sine); `gaze`
     shifts the retina, in radii.
     """
 
     size: int
     centre: tuple[float, float]
     radius: float
-    side: int
+    mirror: int
     tilt: tuple[float, float]
     gaze: tuple[float, float]
 
@@ -78,7 +78,7 @@ class View:
     def retina(self) -> tuple[Plane, Plane]:
         """Return x and y of every pixel in retina coordinates, (size, size), radii."""
         x, y = self.field()
-        x = x * np.float32(self.side)
+        x = x * np.float32(self.mirror)
         cosine, sine = map(np.float32, self.tilt)
         gaze_x, gaze_y = map(np.float32, self.gaze)
         return cosine * x + sine * y - gaze_x, cosine * y - sine * x - gaze_y
@@ -87,16 +87,16 @@ class View:
         """Return the pixel coordinates, (..., 2), of retina coordinates, (..., 2)."""
         x, y = points[..., 0] + self.gaze[0], points[..., 1] + self.gaze[1]
         cosine, sine = self.tilt
-        across = self.centre[0] + self.side * self.radius * (cosine * x - sine * y)
+        across = self.centre[0] + self.mirror * self.radius * (cosine * x - sine * y)
         down = self.centre[1] + self.radius * (sine * x + cosine * y)
         return np.stack([across, down], axis=-1)
 
 
 class Stencil:
-    """Collect filled shapes at a higher resolution and read them as soft coverage."""
+    """Filled shapes at a higher resolution, for coverage with smooth edges."""
 
     def __init__(self, view: View) -> None:
-        """Start empty, for the retina as `view` shows it."""
+        """Make an empty stencil for a view."""
         self.view = view
         self._image = Image.new("L", (view.size * _ENLARGE,) * 2)
         self._draw = ImageDraw.Draw(self._image)
@@ -110,7 +110,7 @@ class Stencil:
         return self
 
     def coverage(self, soft: float = 0.0) -> Plane:
-        """Return how much of every pixel is filled, (size, size), 0 to 1; `soft` is in radii."""
+        """Return the filled fraction of each pixel, (size, size); `soft` is a blur in radii."""
         small = self._image.reduce(_ENLARGE)
         if soft:
             small = small.filter(ImageFilter.GaussianBlur(soft * self.view.radius))
@@ -118,7 +118,7 @@ class Stencil:
 
 
 class Vessels(NamedTuple):
-    """Hold n vessels sampled at k points: (n, k, 2) points, (n, k) headings and widths."""
+    """n vessels, sampled at k points: points (n, k, 2), headings and widths (n, k)."""
 
     points: Floats
     angles: Floats
@@ -132,22 +132,22 @@ class Vessels(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """Hold the vessels of one patient, generation by generation."""
+    """The vessels of one patient: trunks, branches, and their branches."""
 
     veins: tuple[Vessels, ...]
     arteries: tuple[Vessels, ...]
 
     def coverage(self, view: View) -> Plane:
-        """Return how much blood every pixel shows, (size, size), 0 to 1; veins cross on top."""
+        """Return the strength of blood in each pixel, (size, size), 0 to 1; veins are on top."""
         stencil = Stencil(view)
         for vessels, level in ((self.arteries, _ARTERY), (self.veins, _VEIN)):
-            for age, generation in reversed(list(enumerate(vessels))):
-                stencil.fill(generation.ribbons(), level * _FINER**age)
+            for order, generation in reversed(list(enumerate(vessels))):
+                stencil.fill(generation.ribbons(), level * _FADE**order)
         return stencil.coverage()
 
 
 class Anatomy(NamedTuple):
-    """Hold where the parts of one patient's retina lie; places are (2,)."""
+    """The parts of a patient's retina; points are (2,)."""
 
     disc: Floats
     disc_radius: float
@@ -156,11 +156,11 @@ class Anatomy(NamedTuple):
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """Draw the retina that both eyes of a patient share."""
+    """Draw the anatomy that both eyes of a patient share."""
     disc = np.array([rng.uniform(-0.5, -0.4), rng.uniform(-0.05, 0.02)])
     macula = disc + np.array([rng.uniform(0.64, 0.74), rng.uniform(0.03, 0.1)])
-    veins = _branching(rng, disc, _VEIN_WIDTH, 6.0)
-    arteries = _branching(rng, disc, _ARTERY_WIDTH, -6.0)
+    veins = _vessel_tree(rng, disc, _VEIN_WIDTH, 6.0)
+    arteries = _vessel_tree(rng, disc, _ARTERY_WIDTH, -6.0)
     return Anatomy(disc, rng.uniform(0.12, 0.15), macula, Tree(veins, arteries))
 
 
@@ -175,64 +175,65 @@ def grow(
     steps: int,
     wander: float,
 ) -> Vessels:
-    """Grow n tapering vessels from `start`, (n, 2); angles in radians, the rest in radii.
+    """Grow n tapering vessels from `start`, (n, 2); angles are in radians, lengths in radii.
 
-    Most of the bend comes early, as in the arcades; `wander` is the size of a random turn a step.
+    Most of the bend is at the beginning, as in the arcades; `wander` limits the random turn per
+    step.
     """
-    way = np.linspace(0.0, 1.0, steps + 1)
+    t = np.linspace(0.0, 1.0, steps + 1)
     drift = rng.uniform(-wander, wander, (len(start), steps + 1)).cumsum(axis=1)
-    # Half of the drift is taken back: vessels meander, and still arrive where they were sent.
-    drift -= 0.5 * way * drift[:, -1:]
+    # Half of the final drift is subtracted, so that vessels meander but keep their direction.
+    drift -= 0.5 * t * drift[:, -1:]
     phase, waves = rng.uniform(0, 2 * np.pi, (2, len(start), 1))
-    drift += 1.6 * wander * np.sin(phase + (4 + 2 * waves) * way)
-    angles = heading[:, None] + bend[:, None] * way * (2 - way) + drift
+    drift += 1.6 * wander * np.sin(phase + (4 + 2 * waves) * t)
+    angles = heading[:, None] + bend[:, None] * t * (2 - t) + drift
     stride = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * (length / steps)[:, None, None]
     points = start[:, None] + stride.cumsum(axis=1) - stride[:, :1]
-    return Vessels(points, angles, width[:, None] * (1 - 0.65 * way))
+    return Vessels(points, angles, width[:, None] * (1 - 0.65 * t))
 
 
 def blobs(
-    rng: np.random.Generator, view: View, places: Floats, radii: Range, rough: float
+    rng: np.random.Generator, view: View, centres: Floats, radii: Range, rough: float
 ) -> Floats:
-    """Return irregular round outlines, (n, corners, 2), none too small to be seen."""
-    n = len(places)
-    turn = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
-    circle = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-    radius = np.maximum(rng.uniform(*radii, n), _SMALLEST / view.radius)
+    """Return irregular round outlines, (n, corners, 2), large enough to be visible."""
+    n = len(centres)
+    angle = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    radius = np.maximum(rng.uniform(*radii, n), _MIN_RADIUS / view.radius)
     edge = radius[:, None] * rng.uniform(1 - rough, 1 + rough, (n, _CORNERS))
     squeeze = 1 + rough * rng.uniform(-0.8, 0.8, (n, 1, 1)) * np.array([1.0, -1.0])
-    return np.asarray(places[:, None] + edge[..., None] * circle * squeeze)
+    return np.asarray(centres[:, None] + edge[..., None] * circle * squeeze)
 
 
-def _branching(
-    rng: np.random.Generator, disc: Floats, width: float, aside: float
+def _vessel_tree(
+    rng: np.random.Generator, disc: Floats, width: float, offset: float
 ) -> tuple[Vessels, ...]:
-    """Grow trunks and two generations of branches; `aside` degrees part vein from artery."""
+    """Grow trunks and two generations of branches, turned outwards by `offset` degrees."""
     n = len(_TRUNKS)
     heading, bend, length, calibre = _TRUNKS.T
     outward = np.sign(heading)
-    heading = np.radians(heading + outward * aside + rng.uniform(-9.0, 9.0, n))
+    heading = np.radians(heading + outward * offset + rng.uniform(-9.0, 9.0, n))
     bend = np.radians(bend * rng.uniform(0.8, 1.1, n))
     radial = np.stack([np.cos(heading), np.sin(heading)], axis=-1)
     start = disc + (0.09 * (1 - calibre))[:, None] * radial + rng.uniform(-0.02, 0.02, (n, 2))
     trunks = grow(
         rng, start, heading, bend, length, width * calibre**0.5, steps=_STEPS, wander=0.13
     )
-    branches = _fork(rng, trunks, 18, 0.5)
-    return trunks, branches, _fork(rng, branches, 16, 0.3)
+    branches = _branches(rng, trunks, 18, 0.5)
+    return trunks, branches, _branches(rng, branches, 16, 0.3)
 
 
-def _fork(rng: np.random.Generator, parents: Vessels, n: int, reach: float) -> Vessels:
-    """Let n branches leave the parents at random places and sides."""
+def _branches(rng: np.random.Generator, parents: Vessels, n: int, reach: float) -> Vessels:
+    """Grow n branches from random points of the parents, to the left or the right."""
     rows, columns = parents.angles.shape
     at = rng.integers(0, rows, n), rng.integers(columns // 4, columns - 2, n)
-    side = rng.choice(np.array([-1.0, 1.0]), n)
-    heading = parents.angles[at] + side * rng.uniform(0.45, 1.0, n)
+    sign = rng.choice(np.array([-1.0, 1.0]), n)
+    heading = parents.angles[at] + sign * rng.uniform(0.45, 1.0, n)
     return grow(
         rng,
         parents.points[at],
         heading,
-        -side * rng.uniform(0.0, 0.7, n),
+        -sign * rng.uniform(0.0, 0.7, n),
         reach * rng.uniform(0.5, 1.2, n),
         np.maximum(0.6 * parents.widths[at], 0.006),
         steps=_STEPS // 2,

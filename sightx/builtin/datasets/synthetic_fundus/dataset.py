@@ -1,4 +1,4 @@
-"""A dataset that is drawn, not read: for a first run, for tests, for teaching."""
+"""The dataset `synthetic-fundus`, whose images are rendered when they are read."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ if TYPE_CHECKING:
 
     from sightx.plugin import ImageTable
 
-Eye = tuple[int, Literal["left", "right"], int]  # patient, side, grade
+_Row = tuple[int, Literal["left", "right"], int]  # patient, eye, grade
 
-_THREE = ("none", "mild-moderate", "severe-proliferative")
-_MERGED = (0, 1, 1, 2, 2)
+_THREE_GRADES = ("none", "mild-moderate", "severe-proliferative")
+_MERGED = (0, 1, 1, 2, 2)  # each of five grades as one of three
 
 
 class SyntheticFundus(Dataset):
-    """Draw retina photographs in grades as rare as in EyePACS, two eyes a patient."""
+    """Render photographs of the retina, with the grades of EyePACS and two eyes per patient."""
 
     name = "synthetic-fundus"
 
     patients: Annotated[int, Field(ge=10)] = 1000
-    """How many patients; each has two eyes."""
+    """Number of patients; each has two eyes."""
     size: Annotated[int, Field(ge=32, le=1024)] = 96
     """Height and width in pixels."""
     seed: NonNegativeInt = 0
-    """Which patients."""
+    """Seed of the patients."""
     grades: Literal[3, 5] = 5
-    """Five, or three: none; mild and moderate; severe and proliferative."""
+    """Number of grades: five, or three (none; mild to moderate; severe to proliferative)."""
 
     @property
     def _classes(self) -> tuple[str, ...]:
-        return GRADES if self.grades == 5 else _THREE
+        return GRADES if self.grades == 5 else _THREE_GRADES
 
     def traits(self) -> Traits:
         """Return the grades; patients are groups."""
         return Traits(self._classes, ordered=True, has_groups=True, majority_share=0.73)
 
     def table(self) -> ImageTable:
-        """Return a row for each eye; an image is drawn when it is read."""
+        """Return one row per eye; an image is rendered when it is read."""
         import pandas as pd
 
-        from sightx.builtin.datasets.fundus import grade_of
         from sightx.plugin import ImageTable
 
+        from .render import grade_of
+
         eyes: tuple[Literal["left", "right"], ...] = ("left", "right")
-        rows: list[Eye] = [
+        rows: list[_Row] = [
             (patient, eye, grade)
             for patient in range(self.patients)
             for eye, grade in zip(eyes, grade_of(self.seed, patient), strict=True)
@@ -64,20 +65,20 @@ class SyntheticFundus(Dataset):
             }
         )
 
-        read = _Eyes(self.seed, self.size, rows)
-        return ImageTable(frame, self._classes, read, ordered=True, source="synthetic-fundus")
+        renderer = _Renderer(self.seed, self.size, rows)
+        return ImageTable(frame, self._classes, renderer, ordered=True, source="synthetic-fundus")
 
 
 @dataclass(frozen=True)
-class _Eyes:
-    """Draw the eye of a row."""
+class _Renderer:
+    """Render the eye of a row."""
 
     seed: int
     size: int
-    rows: list[Eye]
+    rows: list[_Row]
 
     def __call__(self, index: int) -> np.ndarray[Any, Any]:
-        from sightx.builtin.datasets.fundus import render
+        from .render import render
 
-        patient, side, grade = self.rows[index]
-        return render(self.seed, patient, side, grade, self.size)
+        patient, eye, grade = self.rows[index]
+        return render(self.seed, patient, eye, grade, self.size)

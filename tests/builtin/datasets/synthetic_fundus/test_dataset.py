@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from sightx.builtin.datasets.fundus import grade_of, render
-from sightx.builtin.datasets.synthetic import SyntheticFundus
+from sightx.builtin.datasets.synthetic_fundus import SyntheticFundus
+from sightx.builtin.datasets.synthetic_fundus.render import grade_of, render
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def table():
     return SyntheticFundus(patients=60, size=48, seed=2).table()
 
 
-def test_an_eye_is_drawn_alike_whenever_it_is_read(table):
+def test_an_eye_is_rendered_the_same_each_time(table):
     again = pickle.loads(pickle.dumps(table.read))
 
     for index in (0, 7):
@@ -52,7 +52,7 @@ def test_three_grades_are_the_five_merged(table):
     assert np.array_equal(three.read(worst), table.read(worst))
 
 
-def test_traits_say_what_the_table_holds(table):
+def test_traits_agree_with_the_table(table):
     traits = SyntheticFundus().traits()
 
     assert traits.classes == table.classes

@@ -1,8 +1,8 @@
-"""Render synthetic photographs of the retina, graded for diabetic retinopathy.
+"""Render photographs of the retina, graded for diabetic retinopathy.
 
-Everything is a pure function of its arguments: the same call gives the same bytes. Both eyes of a
-patient share the pigment, the vessels (mirrored), the optic disc and the camera; the grade adds
-lesions to an eye and changes nothing else in its picture.
+All functions are pure: the same call gives the same bytes. Both eyes of a patient share the
+pigment, the vessels (mirrored), the optic disc and the camera. The grade adds lesions to an eye
+and changes nothing else.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from .fundus_anatomy import Anatomy, Floats, Plane, Stencil, View, blobs, draw_anatomy, stream
-from .fundus_lesions import lesions
+from .anatomy import Anatomy, Floats, Plane, Stencil, View, blobs, draw_anatomy, stream
+from .lesions import draw_lesions
 
 Eye: TypeAlias = Literal["left", "right"]
 Colour: TypeAlias = tuple[float, float, float]
@@ -23,21 +23,21 @@ Picture: TypeAlias = NDArray[np.float32]  # (size, size, 3), 0 to 1
 
 _SHARES = (0.73, 0.07, 0.15, 0.025, 0.02)
 PREVALENCE = tuple(share / sum(_SHARES) for share in _SHARES)
-"""How often each grade, 0 to 4, occurs in one eye; as among the photographs of EyePACS."""
+"""Fraction of the eyes with each grade, 0 to 4, as in EyePACS."""
 
-_UNLIKE = 1 / 3  # how often the other eye is offered the grade below, and as often the one above
+_STEP_PROBABILITY = 1 / 3  # of proposing the next lower grade for the other eye, or the next higher
 _PIGMENTS = np.array([(0.86, 0.47, 0.22), (0.66, 0.33, 0.17), (0.74, 0.49, 0.38)])
-_FLOWING = (0.28, 0.52, 0.46)  # what share of red, green and blue blood swallows
+_FLOWING = (0.28, 0.52, 0.46)  # fraction of red, green and blue light that blood absorbs
 _CLOTTED = (0.47, 0.80, 0.78)
 _DUST = (0.55, 0.55, 0.55)
 _EXUDATE = (1.0, 0.92, 0.55)
-_VEIL = (0.48, 0.42, 0.38)  # what a clouded lens adds
+_VEIL = (0.48, 0.42, 0.38)  # light scattered by a clouded lens
 _COTTON = (0.93, 0.88, 0.76)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Hold what both eyes of one patient share; lengths in radii of the field of view."""
+    """The properties that both eyes of a patient share; lengths in radii of the field of view."""
 
     pigment: Floats
     mottling: float
@@ -57,19 +57,19 @@ class Patient:
 def grade_of(seed: int, patient: int) -> tuple[int, int]:
     """Return the grades, 0 to 4, of the left and the right eye.
 
-    The left eye follows the prevalence. The right eye makes one Metropolis step from there: it is
-    offered a neighbouring grade and takes it as often as that grade is common. Such steps keep the
-    distribution, so both eyes follow the prevalence exactly, and they mostly agree.
+    The left eye is drawn from the prevalence. The right eye makes one Metropolis step from there:
+    a neighbouring grade is proposed and accepted according to its prevalence. The step preserves
+    the distribution, so that both eyes follow the prevalence and mostly agree.
     """
     rng = stream("grade", seed, patient)
     left = int(np.searchsorted(np.cumsum(PREVALENCE)[:-1], rng.random(), side="right"))
-    offer = rng.random()
-    step = -1 if offer < _UNLIKE else 1 if offer < 2 * _UNLIKE else 0
+    proposal = rng.random()
+    step = -1 if proposal < _STEP_PROBABILITY else 1 if proposal < 2 * _STEP_PROBABILITY else 0
     right = left + step
     if not 0 <= right < len(PREVALENCE):
         return left, left
-    taken = rng.random() * PREVALENCE[left] < PREVALENCE[right]
-    return left, right if taken else left
+    accepted = rng.random() * PREVALENCE[left] < PREVALENCE[right]
+    return left, right if accepted else left
 
 
 def render(seed: int, patient: int, eye: Eye, grade: int, size: int) -> NDArray[np.uint8]:
@@ -78,17 +78,16 @@ def render(seed: int, patient: int, eye: Eye, grade: int, size: int) -> NDArray[
     view = _view(stream("view", seed, patient, eye), person, eye, size)
     rng = stream("camera", seed, patient, eye)
     picture = _retina(rng, person, view)
-    sick = stream("lesions", seed, patient, eye)
-    _spoil(sick, picture, person, view, grade)
-    picture *= _light(rng, view)[..., None]
-    _stray_light(rng, picture, person, view)
-    _stain(picture, _dust(stream("dust", seed, patient), person, view), _DUST)
+    _add_lesions(stream("lesions", seed, patient, eye), picture, person, view, grade)
+    picture *= _illumination(rng, view)[..., None]
+    _add_stray_light(rng, picture, person, view)
+    _absorb(picture, _dust(stream("dust", seed, patient), person, view), _DUST)
     picture *= (person.balance * person.exposure * rng.uniform(0.88, 1.12)).astype(np.float32)
     return _expose(rng, picture, person, view)
 
 
 def _patient(seed: int, patient: int) -> Patient:
-    """Draw what both eyes share."""
+    """Draw the properties that both eyes share."""
     rng = stream("patient", seed, patient)
     shares = rng.random(3) ** 2
     cut = rng.uniform(0.74, 0.92) if rng.random() < 0.5 else 2.0
@@ -110,69 +109,73 @@ def _patient(seed: int, patient: int) -> Patient:
 
 
 def _view(rng: np.random.Generator, person: Patient, eye: Eye, size: int) -> View:
-    """Point the camera: neither eye is centred nor upright."""
-    half = rng.uniform(-0.06, 0.06)  # tangent of half the angle gives an exact unit vector
+    """Return where the camera points: neither exactly at the centre nor upright."""
+    half = rng.uniform(-0.06, 0.06)  # the tangent of half the angle gives an exact unit vector
     tilt = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     x, y = size * (0.5 + rng.uniform(-0.015, 0.015, 2))
     gaze = rng.uniform(-0.1, 0.1), rng.uniform(-0.07, 0.07)
-    side = 1 if eye == "left" else -1
-    return View(size, (float(x), float(y)), person.radius * size, side, tilt, gaze)
+    mirror = 1 if eye == "left" else -1
+    return View(size, (float(x), float(y)), person.radius * size, mirror, tilt, gaze)
 
 
 def _retina(rng: np.random.Generator, person: Patient, view: View) -> Picture:
-    """Paint pigment, macula, optic disc and vessels, (size, size, 3)."""
+    """Return pigment, macula, optic disc and vessels, (size, size, 3)."""
     x, y = view.retina()
-    macula = _squared(x, y, person.anatomy.macula)
-    disc = _squared(x, y, person.anatomy.disc)
-    tone = 1 + person.mottling * (_mottle(rng, view.size, 5) + 0.7 * _mottle(rng, view.size, 17))
-    tone *= 1 - 0.34 * _glow(macula, 0.24) - 0.25 * _glow(macula, 0.055)
-    tone *= 1 + 0.22 * _glow(disc, 0.36)
+    macula = _squared_distance(x, y, person.anatomy.macula)
+    disc = _squared_distance(x, y, person.anatomy.disc)
+    tone = 1 + person.mottling * (
+        _smooth_noise(rng, view.size, 5) + 0.7 * _smooth_noise(rng, view.size, 17)
+    )
+    tone *= 1 - 0.34 * _bell(macula, 0.24) - 0.25 * _bell(macula, 0.055)
+    tone *= 1 + 0.22 * _bell(disc, 0.36)
     picture: Picture = np.asarray(tone[..., None] * person.pigment, dtype=np.float32)
     _paint_disc(picture, person, disc, x, y)
     blood = (
-        person.anatomy.tree.coverage(view) * np.float32(person.contrast) * (1 - _glow(macula, 0.08))
+        person.anatomy.tree.coverage(view) * np.float32(person.contrast) * (1 - _bell(macula, 0.08))
     )
-    _stain(picture, blood * (1 - 0.45 * _inside(disc, person.anatomy.disc_radius, 0.03)), _FLOWING)
+    _absorb(picture, blood * (1 - 0.45 * _inside(disc, person.anatomy.disc_radius, 0.03)), _FLOWING)
     return picture
 
 
 def _paint_disc(picture: Picture, person: Patient, disc: Plane, x: Plane, y: Plane) -> None:
     """Paint the optic disc and its paler cup over the retina."""
     radius = person.anatomy.disc_radius
-    cup = _squared(x, y, person.anatomy.disc + np.array([0.12 * radius, 0.0]))
-    _cover(picture, 0.85 * _inside(disc, radius, 0.022), (0.98, 0.74, 0.46))
-    _cover(picture, 0.75 * _inside(cup, 0.5 * radius, 0.04), (1.0, 0.93, 0.72))
+    cup = _squared_distance(x, y, person.anatomy.disc + np.array([0.12 * radius, 0.0]))
+    _blend(picture, 0.85 * _inside(disc, radius, 0.022), (0.98, 0.74, 0.46))
+    _blend(picture, 0.75 * _inside(cup, 0.5 * radius, 0.04), (1.0, 0.93, 0.72))
 
 
-def _spoil(
+def _add_lesions(
     rng: np.random.Generator, picture: Picture, person: Patient, view: View, grade: int
 ) -> None:
     """Add the lesions of the grade to a retina, in place."""
     if grade == 0:
         return
-    found = lesions(rng, view, person.anatomy, grade)
-    _cover(picture, 0.6 * found.cotton, _COTTON)
-    _stain(picture, found.blood, _CLOTTED)
-    _cover(picture, 0.9 * found.exudate, _EXUDATE)
+    lesions = draw_lesions(rng, view, person.anatomy, grade)
+    _blend(picture, 0.6 * lesions.cotton, _COTTON)
+    _absorb(picture, lesions.blood, _CLOTTED)
+    _blend(picture, 0.9 * lesions.exudate, _EXUDATE)
 
 
-def _light(rng: np.random.Generator, view: View) -> Plane:
-    """Return how bright the flash lights every pixel, (size, size): uneven, and never centred."""
+def _illumination(rng: np.random.Generator, view: View) -> Plane:
+    """Return the brightness of the flash, (size, size): uneven and not centred."""
     x, y = view.field()
     hot = rng.uniform(-0.35, 0.35, 2)
-    lamp = 1.12 / (1 + np.float32(rng.uniform(0.15, 1.0)) * _squared(x, y, hot))
+    lamp = 1.12 / (1 + np.float32(rng.uniform(0.15, 1.0)) * _squared_distance(x, y, hot))
     slope = rng.uniform(-0.25, 0.25, 2).astype(np.float32)
     return np.asarray(lamp * (1 + slope[0] * x + slope[1] * y))
 
 
-def _stray_light(rng: np.random.Generator, picture: Picture, person: Patient, view: View) -> None:
-    """Add what never came from the retina: a bluish rim, a reflex and a leak below, in place."""
+def _add_stray_light(
+    rng: np.random.Generator, picture: Picture, person: Patient, view: View
+) -> None:
+    """Add light that does not come from the retina: veil, rim, reflex and leak, in place."""
     x, y = view.field()
     picture += np.float32(person.veil) * (np.array(_VEIL, np.float32) - picture)
-    rim = np.clip((_squared(x, y, np.zeros(2)) - 0.45) / 0.55, 0, 1)
+    rim = np.clip((_squared_distance(x, y, np.zeros(2)) - 0.45) / 0.55, 0, 1)
     picture += (0.3 * person.haze * rim * rim)[..., None] * np.array([0.5, 0.8, 1.0], np.float32)
     reflex, leak = rng.random(2)
-    spot = _glow(_squared(x, y, rng.uniform(-0.3, 0.3, 2)), 0.16)
+    spot = _bell(_squared_distance(x, y, rng.uniform(-0.3, 0.3, 2)), 0.16)
     if reflex < 0.15:
         picture += (0.22 * spot)[..., None] * np.array([0.7, 0.85, 1.0], np.float32)
     edge = np.clip((y - np.float32(rng.uniform(0.62, 0.8))) / np.float32(0.22), 0, 1)
@@ -181,8 +184,8 @@ def _stray_light(rng: np.random.Generator, picture: Picture, person: Patient, vi
 
 
 def _dust(rng: np.random.Generator, person: Patient, view: View) -> Plane:
-    """Return what dust in the camera covers, (size, size): the same places in both eyes."""
-    camera = replace(view, side=1, tilt=(1.0, 0.0), gaze=(0.0, 0.0))
+    """Return the coverage of dust in the camera, (size, size): the same places in both eyes."""
+    camera = replace(view, mirror=1, tilt=(1.0, 0.0), gaze=(0.0, 0.0))
     specks = blobs(rng, camera, person.dust, (0.014, 0.03), 0.2)
     return Stencil(camera).fill(specks, rng.uniform(0.3, 0.9, len(specks))).coverage(0.012)
 
@@ -190,27 +193,27 @@ def _dust(rng: np.random.Generator, person: Patient, view: View) -> Plane:
 def _expose(
     rng: np.random.Generator, picture: Picture, person: Patient, view: View
 ) -> NDArray[np.uint8]:
-    """Blur, add noise, cut the field of view out and round to bytes, (size, size, 3)."""
+    """Blur, add noise, mask the field of view and round to bytes, (size, size, 3)."""
     sharp = Image.fromarray(np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8))
     blurred = sharp.filter(ImageFilter.GaussianBlur(person.blur * view.size / 96))
-    # Two uniforms make a triangular noise: close to a normal one, and without transcendentals.
+    # The difference of two uniform numbers is nearly normal, and needs no transcendental function.
     grain = rng.random((2, *picture.shape), dtype=np.float32)
     noisy = np.asarray(blurred) + np.float32(2 * person.noise) * (grain[0] - grain[1])
     x, y = view.field()
     hard = np.float32(1.5 / view.radius)
-    window = _inside(_squared(x, y, np.zeros(2)), 1.0, hard)
+    window = _inside(_squared_distance(x, y, np.zeros(2)), 1.0, hard)
     window *= np.clip((np.float32(person.cut) - np.abs(y)) / hard, 0, 1)
     return np.asarray(np.rint(np.clip(noisy * window[..., None], 0, 255)), dtype=np.uint8)
 
 
-def _squared(x: Plane, y: Plane, place: Floats) -> Plane:
-    """Return the squared distance of every pixel from a place, (size, size)."""
-    across, down = place.astype(np.float32)
+def _squared_distance(x: Plane, y: Plane, point: Floats) -> Plane:
+    """Return the squared distance of every pixel from a point (2,), (size, size)."""
+    across, down = point.astype(np.float32)
     return np.asarray((x - across) ** 2 + (y - down) ** 2)
 
 
-def _glow(squared: Plane, radius: float) -> Plane:
-    """Return a bell of height 1 that a radius wide falls to a quarter, (size, size)."""
+def _bell(squared: Plane, radius: float) -> Plane:
+    """Return a bell curve: 1 at the centre and 1/4 at the radius, (size, size)."""
     return np.asarray(1 / (1 + squared / np.float32(radius * radius)) ** 2)
 
 
@@ -220,18 +223,18 @@ def _inside(squared: Plane, radius: float, soft: float | np.float32) -> Plane:
     return np.asarray(np.clip(ramp, 0, 1))
 
 
-def _mottle(rng: np.random.Generator, size: int, cells: int) -> Plane:
-    """Return smooth noise of `cells` bumps a side, (size, size), -1 to 1."""
+def _smooth_noise(rng: np.random.Generator, size: int, cells: int) -> Plane:
+    """Return smooth noise of (cells, cells) random values, (size, size), -1 to 1."""
     coarse = Image.fromarray(rng.integers(0, 256, (cells, cells), dtype=np.uint8))
     smooth = coarse.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(smooth, dtype=np.float32) / np.float32(127.5) - 1
 
 
-def _stain(picture: Picture, blood: Plane, colour: Colour) -> None:
-    """Let blood, (size, size), swallow the light of the retina below, in place."""
-    picture *= 1 - blood[..., None] * np.array(colour, np.float32)
+def _absorb(picture: Picture, coverage: Plane, colour: Colour) -> None:
+    """Remove the fractions `colour` of the light where the coverage is 1, in place."""
+    picture *= 1 - coverage[..., None] * np.array(colour, np.float32)
 
 
-def _cover(picture: Picture, paint: Plane, colour: Colour) -> None:
-    """Lay an opaque colour over the retina where `paint`, (size, size), is, in place."""
-    picture += paint[..., None] * (np.array(colour, np.float32) - picture)
+def _blend(picture: Picture, coverage: Plane, colour: Colour) -> None:
+    """Blend a colour into the picture with the weight `coverage`, in place."""
+    picture += coverage[..., None] * (np.array(colour, np.float32) - picture)
