@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
     from torch.distributed.launcher.api import LaunchConfig
 
-SHUTDOWN_SECONDS = 600
-"""Seconds that the processes have to save the run after a signal."""
+_SHUTDOWN_SECONDS = 600  # for the processes to save the run after a signal
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
@@ -70,7 +69,7 @@ def _config(processes: int) -> LaunchConfig:
         rdzv_configs={"rank": 0},
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
-        shutdown_timeout=SHUTDOWN_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
     )
 
 

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-HEARTBEAT_SECONDS = 1.0
-"""Seconds between two heartbeats of a rank."""
 EXIT_CODE_FILE = "SIGHTX_CODE"
 """The environment variable with the path of the file to which rank 0 writes its exit code."""
 
 _CONNECT_TIMEOUT = timedelta(minutes=10)
 _FIRST_FAILURE = "first-failure"
-_LOST_AFTER = 3 * HEARTBEAT_SECONDS
+_HEARTBEAT_SECONDS = 1.0
+_LOST_AFTER = 3 * _HEARTBEAT_SECONDS
 
 
 def world_size() -> int:
@@ -85,7 +84,7 @@ def heartbeat() -> Iterator[None]:
     stop, store, key = threading.Event(), connect_store("run"), _heartbeat_key(rank())
 
     def beat() -> None:
-        while not stop.wait(HEARTBEAT_SECONDS):
+        while not stop.wait(_HEARTBEAT_SECONDS):
             try:
                 store.add(key, 1)
             except RuntimeError:
@@ -97,7 +96,7 @@ def heartbeat() -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(HEARTBEAT_SECONDS)
+        thread.join(_HEARTBEAT_SECONDS)
 
 
 def dead_ranks() -> list[int]:
@@ -107,7 +106,7 @@ def dead_ranks() -> list[int]:
     """
     before, deadline = _heartbeats(), time.monotonic() + _LOST_AFTER
     while time.monotonic() < deadline and read_first_failure() is None:
-        time.sleep(HEARTBEAT_SECONDS / 20)
+        time.sleep(_HEARTBEAT_SECONDS / 20)
     if read_first_failure() is not None:
         return []
     return [rank for rank, beats in enumerate(_heartbeats()) if beats == before[rank]]

@@ -196,7 +196,7 @@ def _label_classes(
     elif max(map(len, names)) > 8:
         for label in axes.get_xticklabels():
             label.set(rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_xlabel("decided class")
+    axes.set_xlabel("predicted class")
     axes.set_ylabel("true class (samples)")
 
 

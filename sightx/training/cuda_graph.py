@@ -53,7 +53,7 @@ def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
 
 
 class GraphedStep:
-    """Train on full batches by a CUDA graph of a step, and on all other batches by the step itself.
+    """Train on full batches with a CUDA graph of a step, and on all other batches eagerly.
 
     After some eager steps the graph is captured and compared with them. If its results differ, all
     batches are trained on eagerly.
@@ -116,11 +116,11 @@ class GraphedStep:
         self._num_correct.copy_(num_correct)
 
     def _train_on_inputs(self) -> None:
-        """Train on what was filled in; a graph of this is captured."""
+        """Train on the inputs; a graph of this is captured."""
         self._train(zip(self._inputs[::2], self._inputs[1::2], strict=True))
 
     def _try_graph(self, batch: Batch, step: int, lr_factor: float) -> None:
-        """Capture a graph and keep it if it gives equal steps; what a step changes is restored."""
+        """Capture a graph and keep it if it gives equal steps; afterwards the state is restored."""
         snapshot = _Snapshot(self._module, self._step)
         batch = batch._replace(pixels=batch.pixels.clone())  # a network may change its input
         try:
@@ -129,7 +129,7 @@ class GraphedStep:
                 self._replay = self._graphs.capture(self._train_on_inputs)
             is_equal = self._is_equal(self._replay, snapshot, batch, step, lr_factor or 1.0)
             reason = "" if is_equal else "its steps differ from eager ones"
-        except Exception as error:  # of whatever takes part in a step
+        except Exception as error:  # from any component of a step
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             self._graphs.recover()
         snapshot.restore()
@@ -194,10 +194,10 @@ class Graphs(Protocol):
     """A device that captures graphs."""
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Call a function some times, and return what replays its work on the device."""
+        """Call a function several times; return a function that replays its work on the device."""
 
     def recover(self) -> None:
-        """Repair what a failed capture has left behind."""
+        """Make the device usable again after a failed capture."""
 
 
 class CudaGraphs:
@@ -236,7 +236,7 @@ class CudaGraphs:
 
 @contextmanager
 def _no_synchronization() -> Iterator[None]:
-    """Raise RuntimeError for what waits for the device, before it can break a capture."""
+    """Raise RuntimeError if the host waits for the device, before that can break a capture."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(action="ignore"):  # an optimizer is capturable, but not captured
         torch.cuda.set_sync_debug_mode("error")

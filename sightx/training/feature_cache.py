@@ -1,6 +1,6 @@
-"""Cache the features of a frozen prefix: what it makes of each image is computed only once.
+"""Cache the features of a frozen prefix, so that they are computed only once per image.
 
-Applies to a model with `stages` whose first ones are frozen, without augmentation.
+This applies to a model with `stages` whose first ones are frozen, if images are not augmented.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 DEVICE, MEMORY, FILE = "on the device", "in memory", "in a scratch file"
 
 _log = logging.getLogger("sightx")
-_BLOCK = (
-    32  # images per forward pass, whatever the batch size: so the bits depend on the table alone
-)
+# Images per forward pass; it is not the batch size, so that the bits depend only on the table.
+_BLOCK = 32
 _SPLITS = ("train", "validation")
 _TOLERANCE = 1e-2  # of a chain of stages against its network, as a fraction of the largest output
 # Floating-point operations per byte of features from which caching pays: at least twice what a
@@ -54,13 +53,6 @@ _MIN_FLOPS_PER_BYTE = {
 }  # fmt: skip
 _MEMORY_SHARE = 3  # features and pixels together may take one part in this many of a memory
 _WRITE_SIZE = 1 << 20  # bytes
-
-
-class FrozenPrefix(NamedTuple):
-    """A network in two halves: the stages that compute the same in every epoch, and the rest."""
-
-    frozen: nn.Sequential
-    rest: nn.Sequential
 
 
 @dataclass(frozen=True)
@@ -98,15 +90,15 @@ class FeatureCache:
         self._positions = {split: np.unique(dataset.splits[split]) for split in _SPLITS}
         self._precision = autocast(loader.device, experiment.training.precision)
         self._stages = _stages(experiment, module)
-        self._prefix: FrozenPrefix | None = None
+        self._prefix, self._suffix = nn.Sequential(), module  # frozen stages, and all others
         self._features: FeatureLoader | None = None
         self._weights: list[Tensor] = []  # of the prefix, when the features were computed
         self._splits: tuple[str, ...] = ()  # whose features are cached
 
     def route(self, split: str) -> tuple[nn.Module, BatchLoader]:
         """Return the network and the loader for a split: behind the prefix if it is cached."""
-        if self._prefix and self._features and split in self._splits:
-            return self._prefix.rest, self._features
+        if self._features and split in self._splits:
+            return self._suffix, self._features
         return self._module, self._loader
 
     def compute(self, *splits: str) -> Iterator[FeatureBlock]:
@@ -120,14 +112,14 @@ class FeatureCache:
             return
         total = sum(map(len, blocks))
         example, rows = self._plan(blocks[0], total)
-        if self._prefix is None or example is None or rows is None:
+        if example is None or rows is None:
             self._stages = ()  # the next decision would be the same
             return
         channels_last, done = _is_channels_last(example), 0
         buffer = rows.tensor[:, 0, 0]
         with closing(self._loader.iter_batches(blocks)) as batches:
             for positions, pixels, _ in batches:
-                outputs = self._forward(self._prefix.frozen, self._loader.normalize(pixels))
+                outputs = self._forward(self._prefix, self._loader.normalize(pixels))
                 features = _contiguous(outputs, channels_last)
                 start, done = done, done + len(positions)
                 buffer[start:done] = features.view(len(positions), -1).view(torch.uint8)
@@ -135,7 +127,7 @@ class FeatureCache:
         _log.info("features: those of %d images are cached", done)
         index = np.full(len(self._loader.labels), -1)
         index[np.concatenate(blocks)] = np.arange(total)
-        self._weights = [value.clone() for value in _state(self._prefix.frozen)]
+        self._weights = [value.clone() for value in _state(self._prefix)]
         self._splits = splits
         self._features = FeatureLoader(
             PixelRows(rows, index), self._loader.labels, self._loader.statistics,
@@ -146,7 +138,7 @@ class FeatureCache:
 
     def verify(self) -> None:
         """Forget the features if the weights of the prefix have changed since."""
-        if self._prefix and not all(map(torch.equal, self._weights, _state(self._prefix.frozen))):
+        if self._features and not all(map(torch.equal, self._weights, _state(self._prefix))):
             self._features, self._splits = None, ()
 
     def _plan(self, block: Positions, total: int) -> tuple[Tensor | None, InMemoryPixels | None]:
@@ -163,9 +155,9 @@ class FeatureCache:
                 if (result := self._try_stage(self._stages[stages], outputs)) is None:
                     break
                 outputs, stages, flops = result[0], stages + 1, flops + result[1]
-        halves = self._stages[:stages], self._stages[stages:]
-        self._prefix = FrozenPrefix(*(nn.Sequential(*half) for half in halves))
-        if not any(True for _ in self._prefix.frozen.parameters()):
+        self._prefix = nn.Sequential(*self._stages[:stages])
+        self._suffix = nn.Sequential(*self._stages[stages:])
+        if not any(True for _ in self._prefix.parameters()):
             return None, None
         return outputs, self._allocate(outputs, flops / len(block), stages, total)
 
@@ -242,8 +234,10 @@ class FeatureCache:
             decision = f"are computed once and kept {place}"
         else:
             decision = "do not fit anywhere"
-        what = f"the outputs of {stages} frozen stages, {system.format_bytes(size)},"
-        _log.info("features: %s %s", what, decision)
+        _log.info(
+            "features: the outputs of %d frozen stages, %s, %s",
+            stages, system.format_bytes(size), decision,
+        )  # fmt: skip
         return rows
 
 

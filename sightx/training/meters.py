@@ -23,7 +23,7 @@ class EpochSums(NamedTuple):
     num_samples: int = 0
 
     def add(self, loss: Tensor, num_correct: Tensor, num_samples: int) -> EpochSums:
-        """Return the sums with one more step; on an accelerator they stay there, unread."""
+        """Return the sums with one more step; on an accelerator the host does not read them."""
         return EpochSums(
             self.loss + _to_double(loss) * num_samples,
             self.num_correct + _to_double(num_correct),

@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device(next((kind for kind, is_there in available.items() if is_there), "cpu"))
+        return torch.device(next((kind for kind in available if available[kind]), "cpu"))
     device = torch.device(name)
     index_exists = (device.index or 0) < max(torch.cuda.device_count(), 1)
     if not available.get(device.type, True) or not index_exists:
@@ -80,15 +80,15 @@ def freeze(module: nn.Module, trainable: Sequence[str]) -> None:
     Raises SpecError for a name that matches no parameter.
     """
     for pattern in trainable:
-        if not any(matches_pattern(name, pattern) for name, _ in module.named_parameters()):
+        if not any(_matches(name, pattern) for name, _ in module.named_parameters()):
             parts = ", ".join(name for name, _ in module.named_children())
             message = f"no part is called {pattern!r}"
             raise SpecError(Problem("unknown-part", message, f"parts: {parts}", "model.trainable"))
     for name, weight in module.named_parameters():
-        weight.requires_grad_(not trainable or any(matches_pattern(name, p) for p in trainable))
+        weight.requires_grad_(not trainable or any(_matches(name, p) for p in trainable))
 
 
-def matches_pattern(name: str, pattern: str) -> bool:
+def _matches(name: str, pattern: str) -> bool:
     """Return whether a parameter belongs to the part `pattern`, or matches it as a glob pattern."""
     return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)
 
@@ -120,7 +120,7 @@ def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]
             first = next(
                 group
                 for group, (match, _) in zip(groups, patterns, strict=True)
-                if any(matches_pattern(name, pattern) for pattern in match)
+                if any(_matches(name, pattern) for pattern in match)
             )
             first["params"].append(weight)
     for group in groups[:-1]:

@@ -168,7 +168,7 @@ class Trainer:
         finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()
         names = [name for name, is_finite in zip(state, finite, strict=True) if not is_finite]
         if names:
-            raise _nonfinite(f"weights after step {self._step}: {', '.join(names[:3])}")
+            raise _nonfinite_error(f"weights after step {self._step}: {', '.join(names[:3])}")
 
     def _validate(self) -> Generator[ValidationBatch, None, float]:
         """Predict the validation split; return its loss, NaN without samples."""
@@ -181,7 +181,7 @@ class Trainer:
         if not self.collectives.is_main_process:  # which alone has all predictions
             return math.nan
         if not math.isfinite(loss := evaluator.loss):
-            raise _nonfinite(f"validation loss after step {self._step}")
+            raise _nonfinite_error(f"validation loss after step {self._step}")
         predictions = evaluator.predictions(self.dataset.table)
         self.postprocess_states, self.validation = metrics.fit_postprocess(
             self.experiment.postprocess, predictions
@@ -220,7 +220,7 @@ class Trainer:
     ) -> tuple[Predictions, float] | None:
         """Return the predictions of a split, postprocessed as fitted on validation, and its loss.
 
-        None on other ranks than 0. `on_batch` is called after each batch, and may raise.
+        Returns None on all ranks but 0. `on_batch` is called after each batch, and may raise.
         """
         if self.collectives.world_size == 1:  # a resumed run may have no features yet
             for _ in self._features.compute(split):
@@ -309,11 +309,11 @@ class Trainer:
         rows = ", ".join(str(row) for row in positions[:3])
         more = ", ..." if len(positions) > 3 else ""
         epoch = step // self._steps_per_epoch + 1
-        return _nonfinite(
+        return _nonfinite_error(
             f"loss at epoch {epoch} step {step + 1} (rows {rows}{more}; first: {first})"
         )
 
 
-def _nonfinite(what: str) -> NonFiniteError:
+def _nonfinite_error(subject: str) -> NonFiniteError:
     hint = "lower optimizer.lr, or set training.clip_grad_norm"
-    return NonFiniteError(Problem("non-finite", f"non-finite {what}", hint))
+    return NonFiniteError(Problem("non-finite", f"non-finite {subject}", hint))

@@ -105,10 +105,12 @@ def test_replayed_steps_are_eager_steps(dataset: PreparedDataset, settings: dict
 
 def test_a_resumed_training_replays_to_the_same_bytes(dataset: PreparedDataset) -> None:
     with replaying(FakeGraphs()):
-        whole, first, second = (make_trainer(graphed_experiment(), dataset) for _ in range(3))
-        train(whole)
+        uninterrupted, first, second = (
+            make_trainer(graphed_experiment(), dataset) for _ in range(3)
+        )
+        train(uninterrupted)
         train(resumed(train_until(first, 6), second))
-    assert_same_weights(whole, second)
+    assert_same_weights(uninterrupted, second)
 
 
 def update_at(lr: Callable[[float], float], body: Callable[[], None]) -> None:
@@ -133,10 +135,10 @@ def test_with_deterministic_a_graph_gives_the_bits_of_eager_steps_or_is_refused(
     experiment = graphed_experiment(deterministic=deterministic)
     graphs = FakeGraphs(partial(update_at, lambda lr: lr * (1 + 1e-5)))  # as another kernel rounds
     with replaying(graphs):
-        whole, first, second = (make_trainer(experiment, dataset) for _ in range(3))
-        train(whole)
+        uninterrupted, first, second = (make_trainer(experiment, dataset) for _ in range(3))
+        train(uninterrupted)
         train(resumed(train_until(first, 6), second))
-    states = (trainer.module.state_dict().values() for trainer in (whole, second))
+    states = (trainer.module.state_dict().values() for trainer in (uninterrupted, second))
     # Three steps after the resume are eager: if graphs compute otherwise, that can be seen.
     assert all(map(torch.equal, *states)) == deterministic
     assert (graphs.replays > 3 * graphs.captures) != deterministic
@@ -396,9 +398,9 @@ def test_on_a_gpu_a_deterministic_run_that_is_resumed_ends_with_the_same_bytes(
         experiment = graphed_experiment(
             scheduler=schedulers.Step(step_size=1, gamma=0.3), deterministic=True
         )
-        whole, first, second = (make_trainer(experiment, dataset, CUDA) for _ in range(3))
-        train(whole)
+        uninterrupted, first, second = (make_trainer(experiment, dataset, CUDA) for _ in range(3))
+        train(uninterrupted)
         train(resumed(train_until(first, 6), second))
     finally:
         torch.use_deterministic_algorithms(False)
-    assert_same_weights(whole, second)
+    assert_same_weights(uninterrupted, second)

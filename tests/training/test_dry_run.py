@@ -32,8 +32,8 @@ def test_resnet50_with_a_frozen_trunk_trains_16_million_weights(spec: Path) -> N
     result = dry_run(sightx.load(spec, sets))
     assert result.trainable == 16_016_389 - 3 * 513  # two classes here
     assert result.weights > 23_000_000
-    whole = dry_run(sightx.load(spec, [*sets, "model.trainable=[]"]))
-    assert whole.memory > result.memory
+    unfrozen = dry_run(sightx.load(spec, [*sets, "model.trainable=[]"]))
+    assert unfrozen.memory > result.memory
 
 
 def test_missing_images_are_counted_and_the_first_is_named(spec: Path, folders: Path) -> None:

@@ -160,24 +160,24 @@ def test_a_resumed_training_ends_with_the_same_bytes(
     all_splits: PreparedDataset, stop: int
 ) -> None:
     experiment = staged(training={"batch_size": 12})
-    whole, first, second = (make_trainer(experiment, all_splits) for _ in range(3))
-    run(whole)
+    uninterrupted, first, second = (make_trainer(experiment, all_splits) for _ in range(3))
+    run(uninterrupted)
     with torch.no_grad():
         for weight in second.module.parameters():
             weight.zero_()  # as if other weights had been there before
     run(resumed(train_until(first, stop), second))
-    assert_same_weights(whole, second)
+    assert_same_weights(uninterrupted, second)
 
 
 def test_one_epoch_that_becomes_two_ends_with_the_same_bytes(all_splits: PreparedDataset) -> None:
-    whole, first, second = (
+    uninterrupted, first, second = (
         make_trainer(staged(training={"epochs": epochs}), all_splits) for epochs in (2, 1, 2)
     )
-    run(whole)
+    run(uninterrupted)
     _, _, blocks = run(first)
     assert blocks == 3
     run(resumed(first, second))
-    assert_same_weights(whole, second)
+    assert_same_weights(uninterrupted, second)
 
 
 @pytest.mark.parametrize(
@@ -298,14 +298,14 @@ def test_a_head_that_draws_in_evaluation_is_still_the_network(all_splits: Prepar
 def test_a_run_that_resumes_in_its_evaluation_computes_only_what_that_needs(
     all_splits: PreparedDataset,
 ) -> None:
-    whole, second = (make_trainer(staged(), all_splits) for _ in range(2))
-    run(whole)
-    resumed(whole, second)
+    uninterrupted, second = (make_trainer(staged(), all_splits) for _ in range(2))
+    run(uninterrupted)
+    resumed(uninterrupted, second)
     sizes = count_images(second.module[0])
     assert list(second.events()) == []
     assert sizes == []
     for split in ("validation", "test"):
-        (ours, loss), (theirs, expected) = second.predict(split), whole.predict(split)
+        (ours, loss), (theirs, expected) = second.predict(split), uninterrupted.predict(split)
         np.testing.assert_array_equal(ours.outputs, theirs.outputs)
         assert loss == expected
     assert sizes == [30] * 4 + [15] + [30] + [10]  # the trial, validation, test

@@ -12,7 +12,7 @@ from sightx.training import state
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
 def test_an_unpacked_optimizer_continues_to_the_same_bytes(name: str) -> None:
-    def world() -> tuple[nn.Module, torch.optim.Optimizer]:
+    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         module = nn.Linear(3, 2)
         settings = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
@@ -24,23 +24,23 @@ def test_an_unpacked_optimizer_continues_to_the_same_bytes(name: str) -> None:
             module(torch.ones(1, 3)).square().sum().backward()
             optimizer.step()
 
-    whole, optimizer = world()
-    steps(whole, optimizer, 5)
+    uninterrupted, optimizer = make()
+    steps(uninterrupted, optimizer, 5)
 
-    first, optimizer = world()
+    first, optimizer = make()
     steps(first, optimizer, 3)
     tensors, record = state.pack_optimizer(optimizer)
     stored = json.loads(json.dumps(record))
-    second, fresh = world()
+    second, fresh = make()
     second.load_state_dict(first.state_dict())
     state.unpack_optimizer(fresh, {key: value.clone() for key, value in tensors.items()}, stored)
     steps(second, fresh, 2)
-    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+    for one, other in zip(uninterrupted.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_moments_have_the_memory_order_of_their_weight() -> None:
-    def world(last: bool, fused: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def make(last: bool, fused: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         module = nn.Conv2d(3, 4, 3)
         if last:
@@ -53,10 +53,10 @@ def test_moments_have_the_memory_order_of_their_weight() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    plain, optimizer = world(last=False, fused=False)
+    plain, optimizer = make(last=False, fused=False)
     step(plain, optimizer)
     tensors, record = state.pack_optimizer(optimizer)
-    other, fused = world(last=True, fused=True)
+    other, fused = make(last=True, fused=True)
     other.load_state_dict(plain.state_dict())
     state.unpack_optimizer(fused, {key: value.clone() for key, value in tensors.items()}, record)
     assert fused.param_groups[0]["fused"] is True  # how, not what

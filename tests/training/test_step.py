@@ -90,49 +90,49 @@ def test_the_lr_factor_scales_the_update() -> None:
     ("device", "exact"), [("cpu", 0.5 * 0.3), ("cuda", float(np.float32(0.5 * 0.3)))]
 )
 def test_a_learning_rate_on_cuda_is_what_a_graph_can_read(device: str, exact: float) -> None:
-    world = OneBatch()
-    loader = replace(world.loader, device=torch.device(device))
-    replace(world.train_step, loader=loader).set_lr(0.3)
-    (group,) = world.optimizer.param_groups
+    one_batch = OneBatch()
+    loader = replace(one_batch.loader, device=torch.device(device))
+    replace(one_batch.train_step, loader=loader).set_lr(0.3)
+    (group,) = one_batch.optimizer.param_groups
     assert isinstance(group["lr"], float)
     assert group["lr"] == exact
 
 
 def test_correct_answers_are_counted_before_the_update() -> None:
-    world = OneBatch()
-    images, targets = world.loader.load(np.arange(8))
-    correct = int((world.module(images).argmax(1) == targets).sum())
-    assert int(world.step()[1]) == correct
+    one_batch = OneBatch()
+    images, targets = one_batch.loader.load(np.arange(8))
+    correct = int((one_batch.module(images).argmax(1) == targets).sum())
+    assert int(one_batch.step()[1]) == correct
 
 
 def test_weights_stay_where_the_loss_is_not_finite() -> None:
-    world = OneBatch()
+    one_batch = OneBatch()
     with torch.no_grad():
-        world.module[1].bias[0] = float("inf")
-    before = copy.deepcopy(world.module.state_dict())
+        one_batch.module[1].bias[0] = float("inf")
+    before = copy.deepcopy(one_batch.module.state_dict())
     with pytest.raises(NonFiniteError, match="step 4, 8 samples"):
-        world.step(4)
+        one_batch.step(4)
     assert all(
-        torch.equal(before[name], value) for name, value in world.module.state_dict().items()
+        torch.equal(before[name], value) for name, value in one_batch.module.state_dict().items()
     )
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_deferred_report_comes_later_but_the_weights_stay_at_once(clip: float) -> None:
-    world = OneBatch(deferred=True, clip_grad_norm=clip)
-    world.step(0)
-    good = world.module[1].bias.detach().clone()
+    one_batch = OneBatch(deferred=True, clip_grad_norm=clip)
+    one_batch.step(0)
+    good = one_batch.module[1].bias.detach().clone()
     with torch.no_grad():
-        world.module[1].bias[0] = float("inf")
-    before = copy.deepcopy(world.module.state_dict())
-    world.step(1)
-    world.module[1].bias.data.copy_(good)  # later steps are finite, and must not update either
+        one_batch.module[1].bias[0] = float("inf")
+    before = copy.deepcopy(one_batch.module.state_dict())
+    one_batch.step(1)
+    one_batch.module[1].bias.data.copy_(good)  # later steps are finite, and must not update either
     before["1.bias"] = good
-    world.step(2)
+    one_batch.step(2)
     with pytest.raises(NonFiniteError, match="step 1, 8 samples"):
-        world.train_step.guard.flush()
+        one_batch.train_step.guard.flush()
     assert all(
-        torch.equal(before[name], value) for name, value in world.module.state_dict().items()
+        torch.equal(before[name], value) for name, value in one_batch.module.state_dict().items()
     )
 
 

@@ -58,7 +58,7 @@ def with_slow_pixels(dataset: PreparedDataset, damaged: int = -1) -> PreparedDat
 
 
 class PlainLoop:
-    """The loop that every tutorial has, with nothing of ours but the order of the samples."""
+    """A training loop in plain torch; only the order of the samples is from SightX."""
 
     def __init__(
         self, trainer: Trainer, dataset: PreparedDataset, loss: nn.Module, lr: float
@@ -133,8 +133,8 @@ def test_training_equals_a_plain_loop(
 
     expected: list[float] = []
     for number in range(3):
-        few, mean, validation, accuracy = plain.epoch(number, 16)
-        expected += few
+        step_expected, mean, validation, accuracy = plain.epoch(number, 16)
+        expected += step_expected
         of_torch.step(validation) if schedule == "plateau" else of_torch.step()
         metrics = epochs[number].metrics
         assert metrics["validation/loss"] == pytest.approx(validation, abs=1e-6)
@@ -156,8 +156,8 @@ def test_train_accuracy_is_that_of_the_running_network(dataset: PreparedDataset)
     trainer = make_trainer(make_experiment(optimizer=optimizers.Sgd(lr=1e-12)), dataset)
     (epoch,) = trainer.epochs(1)
     predictions, _ = trainer.predict("train")
-    right = np.mean(predictions.decisions == predictions.labels)
-    assert epoch.metrics["train/accuracy"] == pytest.approx(right)
+    accuracy = np.mean(predictions.decisions == predictions.labels)
+    assert epoch.metrics["train/accuracy"] == pytest.approx(accuracy)
 
 
 def test_the_same_experiment_twice_is_the_same_to_the_bit(dataset: PreparedDataset) -> None:
@@ -304,7 +304,7 @@ def test_prefetched_rows_train_to_the_same_bytes(
     assert_same_weights(in_memory, prefetched)
 
 
-def test_what_a_reader_raises_ends_training_as_it_is(dataset: PreparedDataset) -> None:
+def test_an_error_of_a_reader_ends_training_unchanged(dataset: PreparedDataset) -> None:
     damaged = with_slow_pixels(dataset, damaged=70)  # an image of the validation split
     with pytest.raises(DataError, match="row 70 is damaged"):
         list(make_trainer(make_experiment(), damaged).events())

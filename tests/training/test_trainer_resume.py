@@ -29,7 +29,7 @@ EPOCH = 4  # steps
 
 
 class MonteCarlo(Model):
-    """A network that draws in evaluation too."""
+    """A network that draws in its own module, in evaluation too."""
 
     name = "test-monte-carlo"
 
@@ -111,25 +111,9 @@ def finish(trainer: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], 
     return epochs, trainer.module.state_dict(), (predictions.outputs.tolist(), loss)
 
 
-class HiddenDropout(nn.Linear):
-    """A layer that draws, which its type does not show."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(nn.functional.dropout(images, 0.3, self.training))
-
-
-class Drawing(Model):
-    """A network whose only layer draws."""
-
-    name = "test-drawing"
-
-    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), HiddenDropout(channels * size[0] * size[1], outputs))
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stop", [1, 3, 4, 5, 9])
-def test_a_restored_state_goes_on_to_the_same_bytes(
+def test_a_restored_trainer_ends_with_the_same_bytes(
     dataset: PreparedDataset, precision: str, stop: int
 ) -> None:
     experiment = make_experiment(
@@ -140,26 +124,26 @@ def test_a_restored_state_goes_on_to_the_same_bytes(
         stopping=stopping.Early(patience=2),
         training={"precision": precision, "micro_batch_size": 7, "clip_grad_norm": 1.0},
     )
-    whole = make_trainer(experiment, dataset)
-    expected = [epoch.metrics for epoch in whole.epochs()]
+    uninterrupted = make_trainer(experiment, dataset)
+    expected = [epoch.metrics for epoch in uninterrupted.epochs()]
 
     stopped = train_until(make_trainer(experiment, dataset), stop)
     second = resumed(stopped, make_trainer(experiment, dataset))
     metrics = [epoch.metrics for epoch in second.epochs()]
 
     assert metrics == expected[len(expected) - len(metrics) :]
-    assert_same_weights(whole, second)
+    assert_same_weights(uninterrupted, second)
 
 
 def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset) -> None:
-    experiment = make_experiment(model=Drawing(), training={"micro_batch_size": 7})
-    whole = make_trainer(experiment, dataset)
-    expected = [epoch.metrics for epoch in whole.epochs()]
+    experiment = make_experiment(model=MonteCarlo(), training={"micro_batch_size": 7})
+    uninterrupted = make_trainer(experiment, dataset)
+    expected = [epoch.metrics for epoch in uninterrupted.epochs()]
     torch.manual_seed(1)
     stopped = train_until(make_trainer(experiment, dataset), 6)
     second = resumed(stopped, make_trainer(experiment, dataset))
     assert [epoch.metrics for epoch in second.epochs()] == expected[1:]
-    assert_same_weights(whole, second)
+    assert_same_weights(uninterrupted, second)
 
 
 @pytest.mark.parametrize("stop", [1, EPOCH, EPOCH + 1, 2 * EPOCH + 2])  # events: steps, epochs too
@@ -190,14 +174,14 @@ def test_a_stop_changes_nothing(dataset: PreparedDataset, parts: dict[str, Any],
             break
     torch.manual_seed(99)  # another process has another generator
     second = resumed(stopped, make_trainer(make_experiment(**parts), dataset))
-    rest, rest_weights, rest_predicted = finish(second)
+    later, later_weights, later_predicted = finish(second)
 
     assert len(epochs) == 3
-    assert rest
-    assert rest == epochs[len(epochs) - len(rest) :]
-    assert rest_predicted == predicted
+    assert later
+    assert later == epochs[len(epochs) - len(later) :]
+    assert later_predicted == predicted
     for name, value in weights.items():
-        assert torch.equal(value, rest_weights[name]), name
+        assert torch.equal(value, later_weights[name]), name
 
 
 def test_an_infinite_metric_is_reported_and_never_the_best(dataset: PreparedDataset) -> None:
