@@ -7,7 +7,6 @@ This module is for users: load a spec, run it, open its run, predict. Plugin aut
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from sightx.errors import (
@@ -19,6 +18,7 @@ from sightx.errors import (
     SightXError,
     SpecError,
 )
+from sightx.io.system import configure_openmp
 
 if TYPE_CHECKING:
     from sightx.inference.predictor import Predictor
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from sightx.spec.experiment import Experiment
     from sightx.spec.load import load
 
-# Idle OpenMP threads spin by default. On a shared machine, or in a container with a CPU quota, they
-# take the cores from the threads that work: training becomes ten times slower. OpenMP reads this
-# variable when torch is imported, so it must be set before. A value that the user set stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+configure_openmp()  # before torch is imported
 
 # The module of each name that is imported on first use.
 _LAZY = {

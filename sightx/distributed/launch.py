@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sightx.distributed import rendezvous
 from sightx.distributed.failures import LOST_HINT
 from sightx.errors import Problem, ResourceError
+from sightx.io.system import configure_openmp
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -36,8 +37,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     for name in logging.root.manager.loggerDict:  # each of torch's loggers has its own level
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else each process uses all cores
+    configure_openmp(processes)
     with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
         exit_code_file = Path(folder, "exit-code")
         os.environ[rendezvous.EXIT_CODE_FILE] = str(exit_code_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import time
@@ -78,6 +79,7 @@ def _numerics(experiment: Experiment) -> dict[str, Any]:
 
     return {
         "threads": torch.get_num_threads(),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
         "deterministic": experiment.execution.deterministic,
         "matmul": torch.get_float32_matmul_precision(),
         "cuda": torch.version.cuda or "",
