@@ -44,7 +44,7 @@ FILE_LIMIT, FUNCTION_LIMIT = 400, 40
 TESTED_ELSEWHERE = {
     "__main__.py": "cli/test_main.py",
     "plugin.py": "test_house.py",
-    "builtin/datasets/written.py": "builtin/datasets/test_shards.py",
+    "builtin/datasets/exported.py": "builtin/datasets/test_shards.py",
     "builtin/models/networks.py": "builtin/models/test_models.py",
     "cli/context.py": "cli/test_run.py",
     "cli/evaluate.py": "cli/test_run.py",

@@ -1,4 +1,4 @@
-"""Read files of labels: every cell that is wrong is named with file and line."""
+"""Read CSV files of labels; every wrong cell is named with its file and line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sightx.io.files import file_reader
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
 
-_Meaning = TypeVar("_Meaning")
+_Value = TypeVar("_Value")
 
 _EMPTY = {"", "nan", "na", "n/a", "null"}
 SPLIT_NAMES = {
@@ -55,19 +55,19 @@ def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        beside = sorted(file.name for file in path.parent.glob("*.csv"))
-        hint = f"its folder holds {_some(beside)}" if beside else "check the path"
+        others = sorted(file.name for file in path.parent.glob("*.csv"))
+        hint = f"its folder contains {_join(others)}" if others else "check the path"
         _fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        found = f"not UTF-8 (byte 0x{raw[error.start]:02x} at offset {error.start})"
-        _fail(path, line, "encoding", found, "save it as UTF-8")
+        message = f"not UTF-8 (byte 0x{raw[error.start]:02x} at offset {error.start})"
+        _fail(path, line, "encoding", message, "save it as UTF-8")
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line it begins on."""
+    """Yield each record with the line on which it begins."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
@@ -83,16 +83,16 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_header(path: Path, line: int, header: list[str], columns: Sequence[str]) -> None:
-    double = next((name for name in header if name and header.count(name) > 1), None)
-    if double is not None:
-        _fail(path, line, "duplicate-column", f"there are two columns {double!r}", "rename one")
+    repeated = next((name for name in header if name and header.count(name) > 1), None)
+    if repeated is not None:
+        _fail(path, line, "duplicate-column", f"there are two columns {repeated!r}", "rename one")
     missing = [column for column in columns if column not in header]
     if missing and len(header) == 1 and (separator := next(filter(header[0].count, ";\t"), "")):
         hint = f"the cells are separated by {separator!r}, a comma is needed"
         _fail(path, line, "missing-column", f"there is no column {missing[0]!r}", hint)
     problems = []
     for column in missing:
-        hint = did_you_mean(column, header) or f"columns: {_some(header)}"
+        hint = did_you_mean(column, header) or f"columns: {_join(header)}"
         problem = Problem("missing-column", f"there is no column {column!r}", hint)
         problems.append(problem.at(str(path), line))
     if problems:
@@ -109,13 +109,13 @@ def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np
         except ValueError:
             value = float("nan")
         if not value.is_integer():
-            _fail(path, line, "label-type", f"{column} {cell!r} is no whole number")
+            _fail(path, line, "label-type", f"{column} {cell!r} is not a whole number")
         if not 0 <= value < count:
             message = f"{column} {cell} is outside 0..{count - 1}"
             _fail(path, line, "label-range", message, "fix the row or declare more classes")
         return int(value)
 
-    return np.array(_each(frame, column, grade), dtype=np.int64)
+    return np.array(_parse_cells(frame, column, grade), dtype=np.int64)
 
 
 def parse_class_names(
@@ -130,16 +130,16 @@ def parse_class_names(
         if classes is None or name not in positions:
             _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
         if name not in positions:
-            hint = did_you_mean(name, known) or f"known: {_some(known)}"
-            _fail(path, line, "label-unknown", f"no class is called {name!r}", hint)
+            hint = did_you_mean(name, known) or f"known: {_join(known)}"
+            _fail(path, line, "label-unknown", f"there is no class {name!r}", hint)
         return positions[name]
 
-    return np.array(_each(frame, column, position), dtype=np.int64), known
+    return np.array(_parse_cells(frame, column, position), dtype=np.int64), known
 
 
-def _refuse_empty(cell: str, column: str, path: Path, line: int, way: str = "") -> None:
+def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "") -> None:
     if cell.strip().lower() in _EMPTY:
-        hint = f"fill it or delete the row{way if cell.strip() else ''}"
+        hint = f"fill it or delete the row{option if cell.strip() else ''}"
         _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
 
@@ -152,33 +152,35 @@ def _splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
             _fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
         return SPLIT_NAMES[cell.strip().lower()]
 
-    return _each(frame, column, split)
+    return _parse_cells(frame, column, split)
 
 
-def _each(frame: pd.DataFrame, column: str, read: Callable[[str, int], _Meaning]) -> list[_Meaning]:
-    """Return what each cell of a column means, reading each text once, where it first stands."""
-    firsts: dict[str, Any] = {}
+def _parse_cells(
+    frame: pd.DataFrame, column: str, parse: Callable[[str, int], _Value]
+) -> list[_Value]:
+    """Return the value of each cell of a column; each text is parsed once, at its first line."""
+    first_lines: dict[str, Any] = {}
     for line, cell in frame[column].items():
-        firsts.setdefault(cell, line)
-    meant = {cell: read(cell, line) for cell, line in firsts.items()}
-    return [meant[cell] for cell in frame[column]]
+        first_lines.setdefault(cell, line)
+    values = {cell: parse(cell, line) for cell, line in first_lines.items()}
+    return [values[cell] for cell in frame[column]]
 
 
 def _paths(frame: pd.DataFrame, column: str, suffix: str, path: Path) -> list[str]:
-    """Return the files of a column, refusing what is no name or leads out of their folder."""
-    found = []
+    """Return the file names of a column; they must be valid and stay in their folder."""
+    names = []
     for line, cell in frame[column].items():
         if not cell.strip():
             _fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
         name = cell + suffix
         parts = name.split("/")
         if "\0" in name or len(name) > _PATH_LIMIT or max(map(_bytes, parts)) > _NAME_LIMIT:
-            _fail(path, line, "path-invalid", f"{cell[:40]!r} is no file name", "mend the cell")
+            _fail(path, line, "path-invalid", f"{cell[:40]!r} is not a file name", "fix the cell")
         if not parts[0] or ".." in parts:
             hint = "write paths relative to that folder, without .."
             _fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
-        found.append(posixpath.normpath(name))
-    return found
+        names.append(posixpath.normpath(name))
+    return names
 
 
 def _bytes(name: str) -> int:
@@ -186,25 +188,25 @@ def _bytes(name: str) -> int:
 
 
 def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
-    """Refuse a path that stands twice, naming both rows."""
-    doubles = frame[frame["path"].duplicated(keep=False)]
-    if not len(doubles):
+    """Refuse a path that is listed twice, naming both rows."""
+    repeated = frame[frame["path"].duplicated(keep=False)]
+    if not len(repeated):
         return
-    name, label, first = doubles[["path", "label", "line"]].iloc[0]
-    again = doubles[doubles["path"] == name].iloc[1:]
-    others = again[again["label"] != label]
-    count = doubles["path"].nunique()
+    name, label, first = repeated[["path", "label", "line"]].iloc[0]
+    repeats = repeated[repeated["path"] == name].iloc[1:]
+    others = repeats[repeats["label"] != label]
+    count = repeated["path"].nunique()
     hint = f"keep one row of each; {count} images have several" if count > 1 else "keep one"
     if len(others):
-        found = f"{name!r} is {classes[others['label'].iat[0]]!r} here"
-        message = f"{found}, but {classes[label]!r} on line {first}"
+        other = classes[others["label"].iat[0]]
+        message = f"{name!r} is {other!r} here, but {classes[label]!r} on line {first}"
         _fail(path, others["line"].iat[0], "conflicting-labels", message, hint)
     message = f"{name!r} is listed again, first on line {first}"
-    _fail(path, again["line"].iat[0], "duplicate-row", message, hint)
+    _fail(path, repeats["line"].iat[0], "duplicate-row", message, hint)
 
 
-def _some(words: Sequence[str]) -> str:
-    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoReturn:
@@ -212,33 +214,38 @@ def _fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoR
 
 
 def read_exclusions(path: Path, paths: Sequence[str]) -> dict[str, str]:
-    """Return the reason for each path that a file of path and reason leaves out.
+    """Return the reason for each path that a CSV file with the columns path and reason excludes.
 
-    Raises DataError for a path that is none of `paths`, since a slip would leave nothing out.
+    Raises DataError for a path that is not in `paths`, because it would exclude nothing.
     """
     _refuse_unset(path, "dataset.exclude", "")
     listed, known = read_csv(path, ["path", "reason"]), set(paths)
     for line, name in listed["path"].items():
         if name not in known:
             hint = did_you_mean(name, paths) or "write paths as the dataset does, or delete the row"
-            _fail(path, line, "exclude-unknown", f"no sample is called {name!r}", hint)
+            _fail(path, line, "exclude-unknown", f"there is no sample {name!r}", hint)
     return dict(zip(listed["path"], listed["reason"], strict=True))
 
 
-def require_folder(path: Path, key: str, way: str = "") -> Path:
-    """Return a folder that must be there; `way` says how a user gets it. Raises DataError."""
-    _refuse_unset(path, key, way)
+def require_folder(path: Path, key: str, how_to_get: str = "") -> Path:
+    """Return a folder that must exist. Raises DataError.
+
+    `key` is the setting that names it, and `how_to_get` a hint for a user who does not have it.
+    """
+    _refuse_unset(path, key, how_to_get)
     if not path.is_dir():
-        hint = way or f"give the folder with --set {key}=FOLDER"
-        raise DataError(Problem("missing-data", f"{path} is no folder", hint, key))
+        hint = how_to_get or f"give the folder with --set {key}=FOLDER"
+        raise DataError(Problem("missing-data", f"{path} is not a folder", hint, key))
     return path
 
 
-def _refuse_unset(path: Path, key: str, way: str) -> None:
+def _refuse_unset(path: Path, key: str, how_to_get: str) -> None:
     if str(path).startswith("@"):
         name = path.parts[0][1:]
         hint = f'write {name} = "FOLDER" below [places] in sightx.local.toml, or --set {key}=FOLDER'
-        raise DataError(Problem("missing-data", f"the place @{name} is not set", way or hint, key))
+        raise DataError(
+            Problem("missing-data", f"the place @{name} is not set", how_to_get or hint, key)
+        )
 
 
 def table_from_csv(
@@ -257,8 +264,8 @@ def table_from_csv(
     """Return the table that a CSV file of images and labels describes.
 
     `group` names a column or computes the group from the image's cell; `split` names a column of
-    sides; `suffix` ends every file name; with `numbers` the labels are positions in `classes`.
-    Raises DataError, naming the line.
+    splits; `suffix` is appended to every file name; with `numbers` the labels are positions in
+    `classes`. Raises DataError, naming the line.
     """
     column = "" if callable(group) else group
     cells = read_csv(path, [name for name in (image, label, column, split) if name])
@@ -269,7 +276,7 @@ def table_from_csv(
         labels, names = parse_class_names(cells, label, classes, path)
     if len(names) < 2 and len(cells):
         hint = "a classifier needs two or more"
-        _fail(path, 0, "no-classes", f"{label} has one class: {_some(names)}", hint)
+        _fail(path, 0, "no-classes", f"{label} has one class: {_join(names)}", hint)
     columns: dict[str, Any] = {"path": paths, "label": labels, "line": cells.index, "group": ""}
     if callable(group):
         columns["group"] = [group(cell) for cell in cells[image]]

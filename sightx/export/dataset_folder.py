@@ -100,7 +100,7 @@ def _export_lock(folder: Path) -> Iterator[None]:
 def _require_empty(folder: Path) -> None:
     names = sorted({path.name for path in folder.glob("*")} - {_WRITING, _LOCK})
     if names:
-        message = f"{folder} is not empty: it holds {', '.join(names[:3])}"
+        message = f"{folder} is not empty: it contains {', '.join(names[:3])}"
         raise SpecError(Problem("exists", message, "choose a new folder, or remove it first"))
 
 

@@ -116,7 +116,7 @@ def test_too_many_missing_files_are_not_decoded_first(labels, get, folders, monk
     assert "10 of 48 images are missing" in problem_of(get, on_bad_image="skip").message
 
 
-def test_the_list_of_bad_images_is_what_exclude_takes(labels, damaged, get, tmp_path, folders):
+def test_exclude_accepts_the_list_of_bad_images(labels, damaged, get, tmp_path, folders):
     problem_of(get, on_bad_image="skip", bad_images_at_most=3 / 48)
     listed = shutil.copy(tmp_path / "bad.csv", folders / "excluded.csv")
 
@@ -128,7 +128,7 @@ def test_the_list_of_bad_images_is_what_exclude_takes(labels, damaged, get, tmp_
 
 
 def test_a_long_path_still_fits_in_a_line(labels, damaged, folders, tmp_path, monkeypatch):
-    dataset = CsvDataset(root=folders, split="side", on_bad_image="skip", bad_images_at_most=0.05)
+    dataset = CsvDataset(root=folders, split="split", on_bad_image="skip", bad_images_at_most=0.05)
     deep = tmp_path / ("x" * 60)
     deep.mkdir()
 
@@ -141,7 +141,7 @@ def test_a_long_path_still_fits_in_a_line(labels, damaged, folders, tmp_path, mo
     assert f"--set dataset.exclude={'x' * 60}/bad.csv" in str(found)
 
 
-def test_a_tree_of_folders_has_no_lines(folders, tmp_path):
+def test_a_folder_per_class_has_no_lines(folders, tmp_path):
     dataset = ImageFolder(root=folders)
     (folders / "val" / "dark" / "3.png").write_bytes(b"")
 
@@ -202,7 +202,7 @@ def test_copies_that_are_allowed_are_a_warning(copied, get, caplog, tmp_path):
     assert (tmp_path / "copies-across-splits.csv").is_file()
 
 
-def test_copies_in_one_split_or_in_none_are_no_error(labels, get, folders, tmp_path):
+def test_copies_in_one_split_or_in_none_are_allowed(labels, get, folders, tmp_path):
     shutil.copy(folders / "train/dark/1.png", folders / "train/dark/2.png")
     shutil.copy(folders / "train/dark/1.png", folders / "val/dark/2.png")
     rows = (folders / "labels.csv").read_text()
@@ -214,14 +214,14 @@ def test_copies_in_one_split_or_in_none_are_no_error(labels, get, folders, tmp_p
     assert not (tmp_path / "copies-across-splits.csv").exists()
 
 
-def test_bad_images_of_the_same_content_are_no_copies(labels, get, folders):
+def test_bad_images_of_the_same_content_are_not_copies(labels, get, folders):
     for path in ("train/dark/1.png", "val/dark/1.png"):
         (folders / path).write_bytes(b"")
 
     assert len(get(on_bad_image="skip", bad_images_at_most=0.5).table) == 46
 
 
-def test_unknown_hashes_are_no_copies(tmp_path):
+def test_unknown_hashes_are_not_copies(tmp_path):
     frame = pd.DataFrame({"path": ["a", "b", "c"], "label": 0, "group": ""})
     table, splits = ImageTable(frame, ("x",), lambda index: b""), {
         "train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([], int)

@@ -64,7 +64,7 @@ def test_cells_are_strings_as_the_csv_module_of_pandas_reads_them(write):
         (b'image,level\n"a\n\nx",0\nb,1\n', [2, 5]),
         ("image,level\na\u2028\x0b,0\nb\x85,1\n".encode(), [2, 3]),
     ],
-    ids=["unix", "bom-crlf", "old-mac", "blank", "quoted-newlines", "odd-separators"],
+    ids=["unix", "bom-crlf", "old-mac", "blank", "quoted-newlines", "unusual-separators"],
 )
 def test_lines_are_those_of_an_editor(write, content, lines):
     frame = read_csv(write(content), ["image", "level"])
@@ -100,7 +100,7 @@ def test_a_column_called_line_is_the_users(table):
         ("image,level\n".encode("utf-16"), "encoding", 1, ["0xff", "offset 0"]),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_line(table, content, code, line, words):
+def test_an_unreadable_file_is_named_with_its_line(table, content, code, line, words):
     found = problem(table, content)
 
     assert (found.code, found.line) == (code, line)
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_named_with_its_line(table, content, code, line, 
     assert all(word in str(found) for word in words)
 
 
-def test_a_missing_file_names_those_beside_it(write, tmp_path):
+def test_a_missing_file_names_those_next_to_it(write, tmp_path):
     write("image,level\n")
 
     found = problem(read_csv, tmp_path / "label.csv", ["image"])
@@ -130,7 +130,7 @@ def test_an_empty_label_is_named(table, cell):
 
 
 @pytest.mark.parametrize("cell", ["2.5", "x", "1_0", "inf", "-nan", "1e-1"])
-def test_what_is_no_whole_number_is_never_cut(table, cell):
+def test_a_grade_must_be_a_whole_number(table, cell):
     found = problem(table, f"image,level\na,0\nb,{cell}\nc,{cell}\n")
 
     assert (found.code, found.line) == ("label-type", 3)
@@ -201,7 +201,7 @@ def test_a_path_out_of_the_folder_is_refused(table, cell):
         ("  ", "path-empty"),
     ],
 )
-def test_what_is_no_file_name_is_refused(table, cell, code):
+def test_invalid_file_names_are_refused(table, cell, code):
     found = problem(table, f"image,level\na,0\n{cell},1\n")
 
     assert (found.code, found.line) == (code, 3)
@@ -231,7 +231,7 @@ def test_an_image_with_two_labels_names_both(table):
     assert "2 images" in found.hint
 
 
-# Groups, sides, D13
+# Groups, splits, D13
 
 
 def test_groups_come_from_a_column_or_from_the_name(table):
@@ -244,18 +244,18 @@ def test_groups_come_from_a_column_or_from_the_name(table):
     assert by_name == ["1", "1", "2"]
 
 
-def test_sides_are_read_by_their_common_names(table):
-    content = "image,level,side\n" + "".join(
-        f"{number},0,{side}\n"
-        for number, side in enumerate(
+def test_splits_may_have_their_usual_short_names(table):
+    content = "image,level,split\n" + "".join(
+        f"{number},0,{split}\n"
+        for number, split in enumerate(
             ["train", "Training", "val", "valid", "validation", "test", ""]
         )
     )
 
-    sides = table(content, split="side").frame["split"].tolist()
+    splits = table(content, split="split").frame["split"].tolist()
 
-    assert sides == [*["train"] * 2, *["validation"] * 3, "test", ""]
-    found = problem(table, content + "x,0,dev\n", split="side")
+    assert splits == [*["train"] * 2, *["validation"] * 3, "test", ""]
+    found = problem(table, content + "x,0,dev\n", split="split")
     assert (found.code, found.line) == ("split-unknown", 9)
 
 

@@ -108,7 +108,7 @@ def test_a_missing_exclude_file_is_named(labels, get, folders):
 
 
 def test_a_header_alone_has_no_samples(get, folders):
-    (folders / "labels.csv").write_text("image,label,side\n")
+    (folders / "labels.csv").write_text("image,label,split\n")
 
     for split in (Given(), Stratified()):
         found = problem_of(get, split)

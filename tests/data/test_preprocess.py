@@ -36,9 +36,9 @@ def build(table, chain, threads=0, progress=None):
     return load_or_build(PreprocessJob(table, chain), config, progress)
 
 
-def memory_table(count, read=None, side=12):
+def memory_table(count, read=None, size=12):
     """Return a table of arrays, or of what `read` makes of an index."""
-    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     frame = pd.DataFrame({"path": [f"{i}.png" for i in range(count)], "label": 0, "group": ""})
     return ImageTable(frame.assign(line=range(2, count + 2)), ("x",), read or images.__getitem__)
 
@@ -101,7 +101,7 @@ def test_views_and_read_only_arrays_are_read():
     assert np.array_equal(preprocess_image(image, ()).numpy(), image.transpose(2, 0, 1))
 
 
-def test_progress_is_told_by_the_calling_thread_up_to_the_end_once():
+def test_progress_is_reported_in_the_calling_thread():
     heard = []
 
     build(
@@ -200,7 +200,7 @@ def test_few_images_are_made_before_they_are_asked_for():
     assert len(read) < 500
 
 
-def test_what_is_not_wanted_is_read_and_not_decoded():
+def test_images_that_are_not_needed_are_not_decoded():
     table = memory_table(3, lambda index: b"no image")
     digest = hashlib.sha256(b"no image").digest()
 
@@ -259,7 +259,7 @@ def test_a_bug_in_a_component_names_component_image_and_row():
     "wrong",
     [lambda image: image.float(), lambda image: image[:1], lambda image: image[0], lambda _: None],
 )
-def test_a_component_that_gives_what_it_does_not_declare_is_named(wrong):
+def test_a_component_must_return_the_declared_shape(wrong):
     class Wrong(Preprocess):
         name = "wrong"
 
@@ -278,13 +278,13 @@ def test_a_bug_in_a_reader_names_the_image():
         build(memory_table(5, read), CHAIN)
 
 
-def test_a_reader_that_gives_no_bytes_of_colour_is_a_fault():
+def test_a_reader_must_return_uint8_pixels():
     found = build(memory_table(1, lambda _: np.zeros((4, 4), np.float32)), CHAIN)
 
     assert found.bad == {0: "pixels are float32 (4, 4), not uint8 (H, W, 3)"}
 
 
-def test_memory_that_runs_out_is_no_fault_of_an_image():
+def test_a_lack_of_memory_does_not_make_an_image_bad():
     def read(index):
         raise MemoryError
 

@@ -108,6 +108,6 @@ def test_floats_are_refused_not_cut():
         as_torch_dataset(table)[0]
 
 
-def test_a_label_that_is_no_class_is_refused():
+def test_a_label_that_is_not_a_class_is_refused():
     with pytest.raises(DataError, match="label 2 of item 1 is outside"):
         table_from_torch([(IMAGES[0], 0), (IMAGES[0], 2)], ("a", "b"))

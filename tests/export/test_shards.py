@@ -185,7 +185,7 @@ def test_an_invalid_description(shards):
 
 
 def test_a_missing_folder_and_an_unset_place(tmp_path):
-    for root, message in ((tmp_path / "gone", "is no folder"), ("@gone", "@gone is not set")):
+    for root, message in ((tmp_path / "gone", "is not a folder"), ("@gone", "@gone is not set")):
         with pytest.raises(DataError, match=message) as caught:
             table_from_shards(str(root), TRAITS)
         assert "sightx prepare SPEC --shards DIR" in str(caught.value)
@@ -323,7 +323,7 @@ def test_bad_images_are_refused_or_left_out(folders, experiment, tmp_path):
 
 def test_nothing_is_overwritten(experiment, shards):
     before = files(shards)
-    with pytest.raises(SpecError, match=r"is not empty: it holds index.csv, shard-000000.tar"):
+    with pytest.raises(SpecError, match=r"is not empty: it contains index.csv, shard-000000.tar"):
         write(experiment, shards)
     assert files(shards) == before
 

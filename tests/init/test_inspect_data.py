@@ -150,7 +150,7 @@ def test_a_csv_with_splits_and_names(tmp_path: Path, ran: Write) -> None:
     splits = ["train", "train", "train", "val", "test"]
     rows = [(f"x/{n}.jpg", ("b", "a")[n % 2], splits[n // 2 % 5]) for n in range(30)]
     table(data / "all.csv", "file,kind,Split", rows)
-    experiment = ran(data)  # the folder: it holds one CSV file and no classes
+    experiment = ran(data)  # the folder: it contains one CSV file and no classes
     dataset = experiment.tables()["dataset"]
     assert (dataset["image"], dataset["label"], dataset["split"]) == ("file", "kind", "Split")
     assert (dataset["images"], dataset["suffix"], dataset["ordered"]) == (".", "", False)

@@ -39,9 +39,7 @@ def _replace(path: Path, content: bytes) -> None:
      ("EIO", "cannot write 45 MB in {}: Input/output error"),
      ("ENOENT", "cannot write 45 MB in {}: No such file")],
 )  # fmt: skip
-def test_what_a_disk_refuses_is_one_line_with_its_place(
-    tmp_path: Path, code: str, said: str
-) -> None:
+def test_disk_errors_are_one_line_with_a_place(tmp_path: Path, code: str, said: str) -> None:
     number = getattr(errno, code)
     with pytest.raises(ResourceError) as caught, atomic.disk_errors(tmp_path, 45_000_000):
         raise OSError(number, os.strerror(number))
@@ -76,14 +74,14 @@ def test_a_directory_that_cannot_take_its_place_leaves_the_old_one(
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "old"]
 
 
-def test_what_cannot_be_held_is_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_too_little_space_is_an_error_before_writing(tmp_path: Path) -> None:
     atomic.require_free_space(tmp_path, 1)
     with pytest.raises(ResourceError, match=r"disk full: need 1000000000 GB, .* free in"):
         atomic.require_free_space(tmp_path, 10**18)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="gone is gone; it was moved or removed"):
         atomic.require_free_space(tmp_path / "gone", 1)
 
@@ -103,7 +101,7 @@ def test_the_code_and_the_way_out_are_those_of_the_caller(tmp_path: Path) -> Non
     assert str(caught.value).endswith("; a larger disk")
 
 
-def test_any_error_removes_what_was_written(tmp_path: Path) -> None:
+def test_any_error_removes_the_new_folder(tmp_path: Path) -> None:
     def write(error: type[BaseException]) -> None:
         with atomic.atomic_directory(tmp_path / "a") as folder:
             (folder / "half").touch()

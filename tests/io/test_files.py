@@ -30,7 +30,7 @@ def test_links_within_the_folder_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["file", "folder/secret", "../secret", "chain"])
-def test_what_leads_out_is_refused(tmp_path, path):
+def test_paths_out_of_the_folder_are_refused(tmp_path, path):
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "secret").write_bytes(b"1")
@@ -43,7 +43,7 @@ def test_what_leads_out_is_refused(tmp_path, path):
     assert caught.value.errno == errno.EXDEV
 
 
-def test_a_folder_beside_that_begins_alike_is_outside(tmp_path):
+def test_a_folder_with_the_same_prefix_is_outside(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home2").write_bytes(b"1")
 

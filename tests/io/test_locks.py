@@ -54,7 +54,7 @@ def test_the_holder_is_written_into_the_file(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_holds_nothing_and_closes_nothing_of_its_own(file):
+def test_a_forked_child_holds_no_lock_and_keeps_its_files(file):
     held = locks.exclusive_lock(file)
     if not (child := os.fork()):
         another = os.open(file, os.O_RDONLY)  # may get the number of the descriptor that was closed

@@ -20,7 +20,7 @@ def test_a_signal_is_remembered_and_handlers_are_given_back(number: signal.Signa
     assert signal.getsignal(number) is before
 
 
-def test_who_ignores_signals_to_end_in_peace_gives_handlers_back_at_last() -> None:
+def test_handlers_are_restored_after_ignoring_signals() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with restore_handlers():
         with stop_on_signals():
@@ -57,7 +57,7 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
     assert done.returncode == -signal.SIGTERM
 
 
-def test_an_interruption_is_no_exception_that_a_plugin_could_swallow() -> None:
+def test_plugins_cannot_catch_an_interruption() -> None:
     assert not issubclass(Interrupted, Exception)
     assert Interrupted(15).number == 15
 

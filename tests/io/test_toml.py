@@ -31,7 +31,7 @@ deep = 1
 """
 
 
-def test_data_is_what_tomllib_reads() -> None:
+def test_data_equals_that_of_tomllib() -> None:
     assert toml.parse(TEXT.encode(), "a.toml").data == tomllib.loads(TEXT)
 
 
@@ -73,9 +73,7 @@ def test_columns_count_characters() -> None:
         ("[" + "a." * 30 + "a]\n" + "b." * 30 + "b = 1", 1),
     ],
 )
-def test_what_is_absurdly_deep_is_one_line_at_the_first_level_too_many(
-    text: str, column: int
-) -> None:
+def test_too_deep_nesting_is_one_line_at_its_first_level(text: str, column: int) -> None:
     place = rf"^a\.toml:1:{column}: error\[syntax\] is nested too deeply"
     with pytest.raises(SpecError, match=place):
         toml.parse(text.encode(), "a.toml")
@@ -106,7 +104,7 @@ def test_a_key_without_a_place_has_its_tables() -> None:
         (b"a = " + b"[" * 5000, 1, 1, "syntax"),
     ],
 )
-def test_what_cannot_be_read_is_one_line_with_a_place(
+def test_an_unreadable_file_is_one_line_with_a_place(
     raw: bytes, line: int, column: int, code: str
 ) -> None:
     with pytest.raises(SpecError) as caught:

@@ -20,12 +20,12 @@ def test_hashes_go_in_and_come_out_whatever_bytes_they_end_with():
     assert list(found[299:]) == [CONTENTS[299].hex(), ending.hex()]
 
 
-def test_what_is_unknown_is_empty():
+def test_unknown_hashes_are_empty():
     assert list(Hashes.unknown(2)) == ["", ""]
     assert list(Hashes.from_hex(["", CONTENTS[0].hex()])) == ["", CONTENTS[0].hex()]
 
 
 @pytest.mark.parametrize("wrong", ["ab", "xy" * 32])
-def test_what_is_no_hash_is_refused(wrong):
+def test_invalid_hashes_are_refused(wrong):
     with pytest.raises(ValueError, match=r"SHA-256|hexadecimal"):
         Hashes.from_hex([wrong])

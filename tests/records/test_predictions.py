@@ -23,7 +23,7 @@ def test_a_frame_speaks_of_classes_by_name_and_unknown_is_empty() -> None:
     assert len(predictions()) == 3
 
 
-def test_saved_are_a_csv_and_arrays_beside_it(tmp_path: Path) -> None:
+def test_predictions_are_saved_as_csv_and_arrays(tmp_path: Path) -> None:
     predictions().save(tmp_path / "deep" / "test")
     assert {p.name for p in (tmp_path / "deep").iterdir()} == {
         "test.csv", "test.outputs.npy", "test.probabilities.npy",

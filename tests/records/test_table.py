@@ -37,7 +37,7 @@ def test_a_table_counts_labels_groups_and_lines(table):
     assert table.line(2) == 5
 
 
-def test_a_sample_without_a_group_is_a_group_of_its_own(table):
+def test_a_sample_without_a_group_is_alone_in_its_group(table):
     groups = table.groups
 
     assert groups[0] == groups[2]

@@ -1,4 +1,4 @@
-"""Datasets that a CSV file describes."""
+"""Datasets that are described by a CSV file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sightx.plugin import ImageTable
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
-_WAY = (
+_HOW_TO_GET = (
     "kaggle competitions download -c diabetic-retinopathy-detection (88 GB), then "
     "--set dataset.root=FOLDER; or try --set dataset.use=synthetic-fundus"
 )
@@ -20,7 +20,7 @@ _WAY = (
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
-        raise ValueError("a class stands twice")
+        raise ValueError("a class is listed twice")
     return names
 
 
@@ -32,41 +32,41 @@ Classes = Annotated[
 
 
 class CsvDataset(Dataset):
-    """Read a CSV file of images and labels, with any columns."""
+    """Read images and labels that a CSV file lists."""
 
     name = "csv"
 
     root: Place
-    """The folder that everything else is below."""
+    """The folder that contains the CSV file and the images."""
     labels: str = "labels.csv"
-    """The CSV file, below the root."""
+    """The CSV file, relative to the root."""
     images: str = "."
-    """The folder of images, below the root."""
+    """The folder of the images, relative to the root."""
     image: str = "image"
-    """The column that names the image."""
+    """The column of the image's file name."""
     label: str = "label"
-    """The column of the class, by name."""
+    """The column of the class."""
     group: str = ""
-    """The column of what must stay on one side, such as the patient."""
+    """The column of the group, such as the patient, that belongs in one split; empty for none."""
     split: str = ""
-    """The column of the side: train, validation, test."""
+    """The column of the split: train, validation, test; empty for none."""
     suffix: str = ""
-    """What ends every file name, such as `.jpeg`."""
+    """The end of every file name that the column lacks, such as `.jpeg`."""
     classes: Classes | None = None
-    """The classes in their order; left out, all that occur, sorted."""
+    """The classes in their order; by default all that occur, sorted."""
     ordered: bool = False
     """Whether the classes are grades."""
     handed: bool = False
-    """Whether the classes tell left from right, so that a mirror image has another label."""
+    """Whether classes distinguish left from right, so that a mirror image has another label."""
 
     def traits(self) -> Traits:
-        """Return what the settings say."""
+        """Return what follows from the settings."""
         return Traits(
             self.classes, self.ordered, bool(self.group), bool(self.split), handed=self.handed
         )
 
     def table(self) -> ImageTable:
-        """Return a row for each line of the file."""
+        """Return one row per row of the file."""
         from sightx.plugin import require_folder, table_from_csv
 
         root = require_folder(self.root, "dataset.root")
@@ -84,30 +84,30 @@ class CsvDataset(Dataset):
 
 
 class EyePacs(Dataset):
-    """Read EyePACS: retina photographs in five grades, two eyes a patient.
+    """Read EyePACS: photographs of the retina in five grades, two eyes per patient.
 
     The CSV file has the columns `image` and `level`; the file of an image is `<image>.jpeg`, and
-    `<id>_left` and `<id>_right` are one patient's.
+    `<id>_left` and `<id>_right` belong to one patient.
     """
 
     name = "eyepacs"
 
     root: Place
-    """The folder that everything else is below."""
+    """The folder that contains the CSV file and the images."""
     labels: str = "trainLabels.csv"
-    """The CSV file, below the root."""
+    """The CSV file, relative to the root."""
     images: str = "train"
-    """The folder of images, below the root."""
+    """The folder of the images, relative to the root."""
 
     def traits(self) -> Traits:
-        """Return the five grades; patients are groups."""
+        """Return the five grades, with patients as groups."""
         return Traits(GRADES, ordered=True, has_groups=True, majority_share=0.735)
 
     def table(self) -> ImageTable:
-        """Return a row for each photograph."""
+        """Return one row per photograph."""
         from sightx.plugin import require_folder, table_from_csv
 
-        root = require_folder(self.root, "dataset.root", _WAY)
+        root = require_folder(self.root, "dataset.root", _HOW_TO_GET)
         return table_from_csv(
             root / self.labels,
             root=root / self.images,
@@ -122,6 +122,6 @@ class EyePacs(Dataset):
 
 
 def patient(image: str) -> str:
-    """Return whose eye an image shows: `10_left` and `10_right` are patient 10's."""
+    """Return the patient of an image: 10 for `10_left` and `10_right`."""
     head, _, eye = image.rpartition("_")
     return head if eye in {"left", "right"} else image

@@ -1,4 +1,4 @@
-"""A dataset that is a tree of folders."""
+"""A dataset with one folder per class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sightx.plugin import ImageTable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-_SIDES = {
+_SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
@@ -22,45 +22,46 @@ _SIDES = {
 
 
 class ImageFolder(Dataset):
-    """Read a folder for each class, below a folder for each side or directly.
+    """Read a folder per class, in a folder per split or directly in the root.
 
-    With the layout `split` the root holds train, val (or valid, validation) and test, each with a
-    folder a class; with `flat` it holds the folders of the classes. What is hidden is passed over.
+    With the layout `split` the root contains train, val (or valid, validation) and test, each with
+    one folder per class; with `flat` it contains the folders of the classes. Hidden files are
+    ignored.
     """
 
     name = "image-folder"
 
     root: Place
-    """The folder that holds the sides, or the classes."""
+    """The folder that contains the splits, or the classes."""
     layout: Literal["split", "flat"] = "split"
-    """Whether the root holds folders of sides, or of classes."""
+    """Whether the root contains folders of splits or of classes."""
     classes: Classes | None = None
-    """The classes in their order; left out, all folders, sorted by name."""
+    """The classes in their order; by default all folders, sorted by name."""
     ordered: bool = False
     """Whether the classes are grades."""
     handed: bool = False
-    """Whether the classes tell left from right, so that a mirror image has another label."""
+    """Whether classes distinguish left from right, so that a mirror image has another label."""
 
     def traits(self) -> Traits:
-        """Return what the settings say."""
+        """Return what follows from the settings."""
         return Traits(
             self.classes, self.ordered, has_split=self.layout == "split", handed=self.handed
         )
 
     def table(self) -> ImageTable:
-        """Return a row for each image file, sides and classes in order, files sorted."""
+        """Return one row per image file, ordered by split, class and name."""
         import pandas as pd
 
         from sightx.plugin import ImageTable, file_reader, require_folder
 
         root = require_folder(self.root, "dataset.root")
-        sides = _side_folders(root) if self.layout == "split" else {"": root}
-        classes = self._classes(list(sides.values()))
+        folders = _split_folders(root) if self.layout == "split" else {"": root}
+        classes = self._classes(list(folders.values()))
         rows = [
-            (file, label, side)
-            for side, folder in sides.items()
+            (file, label, split)
+            for split, folder in folders.items()
             for label, name in enumerate(classes)
-            for file in _images(root, folder / name, required=side in ("train", ""))
+            for file in _images(root, folder / name, required=split in ("train", ""))
         ]
         frame = pd.DataFrame(rows, columns=["path", "label", "split"]).assign(group="")
         if self.layout == "flat":
@@ -69,7 +70,7 @@ class ImageFolder(Dataset):
         return ImageTable(frame, classes, reader, self.ordered, str(root), root)
 
     def _classes(self, folders: Sequence[Path]) -> tuple[str, ...]:
-        """Return the classes, which the first folder has all and no other one exceeds."""
+        """Return the classes: the first folder must have all of them, the others no more."""
         first, *others = folders
         classes = self.classes or tuple(_folders(first))
         if len(classes) < 2:
@@ -78,26 +79,27 @@ class ImageFolder(Dataset):
         for folder in (first, *others):
             for name in _folders(folder):
                 if name not in classes:
-                    where = "dataset.classes" if self.classes else str(first)
+                    known = "dataset.classes" if self.classes else str(first)
                     hint = did_you_mean(name, classes) or "add it there, or move the folder away"
-                    _fail(folder, "class-unknown", f"the class {name!r} is not in {where}", hint)
+                    _fail(folder, "class-unknown", f"the class {name!r} is not in {known}", hint)
         return classes
 
 
-def _side_folders(root: Path) -> Mapping[str, Path]:
-    """Return the folder of each side."""
-    found: dict[str, Path] = {}
-    for side, names in _SIDES.items():
-        here = [name for name in names if (root / name).is_dir()]
-        if len(here) > 1:
-            _fail(root, "two-folders", f"{' and '.join(here)} are one side", "move one away")
-        if here:
-            found[side] = root / here[0]
-    if "train" not in found:
-        holds = ", ".join(_folders(root)[:8]) or "no folder"
-        hint = 'write dataset.layout = "flat" where the root holds the classes'
-        _fail(root, "no-split", f"no folder `train`; it holds {holds}", hint)
-    return found
+def _split_folders(root: Path) -> Mapping[str, Path]:
+    """Return the folder of each split."""
+    folders: dict[str, Path] = {}
+    for split, names in _SPLIT_FOLDERS.items():
+        existing = [name for name in names if (root / name).is_dir()]
+        if len(existing) > 1:
+            message = f"{' and '.join(existing)} are folders of one split"
+            _fail(root, "two-folders", message, "move one away")
+        if existing:
+            folders[split] = root / existing[0]
+    if "train" not in folders:
+        contents = ", ".join(_folders(root)[:8]) or "no folder"
+        hint = 'set dataset.layout = "flat" if the root contains the classes'
+        _fail(root, "no-split", f"no folder `train`; the root contains {contents}", hint)
+    return folders
 
 
 def _folders(folder: Path) -> list[str]:
@@ -107,32 +109,34 @@ def _folders(folder: Path) -> list[str]:
 
 def _images(root: Path, folder: Path, *, required: bool) -> list[str]:
     """Return the images below the folder of a class, relative to the root, folder by folder."""
-    found, others = [], 0
-    for here, folders, files in sorted(_walk(folder)):
-        linked = [name for name in folders if Path(here, name).is_symlink()]
+    paths, others = [], 0
+    for parent, folders, files in sorted(_walk(folder)):
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
         if linked:
             hint = "move the images there, or remove the link"
-            _fail(Path(here), "linked-folder", f"{linked[0]!r} is a link to a folder", hint)
+            _fail(Path(parent), "linked-folder", f"{linked[0]!r} is a link to a folder", hint)
         images = sorted(name for name in files if name.lower().endswith(SUFFIXES))
-        coded = [name for name in images if name != name.encode(errors="replace").decode()]
-        if coded:
-            _fail(Path(here), "path-invalid", f"the name {coded[0]!r} is not UTF-8", "rename it")
+        undecodable = [name for name in images if name != name.encode(errors="replace").decode()]
+        if undecodable:
+            message = f"the name {undecodable[0]!r} is not UTF-8"
+            _fail(Path(parent), "path-invalid", message, "rename it")
         others += len(files) - len(images)
-        found += [Path(here, name).relative_to(root).as_posix() for name in images]
-    if required and not found:
-        hint = "add some, or leave out the class"
+        paths += [Path(parent, name).relative_to(root).as_posix() for name in images]
+    if required and not paths:
+        hint = "add some, or remove the class"
         message = f"a class without images; {others} other files" if others else "no images"
         _fail(folder, "empty-class", message, hint)
-    return found
+    return paths
 
 
 def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
-    """Return every folder that is not hidden, with what is not hidden in it."""
-    found = []
-    for here, folders, files in os.walk(folder):
+    """Return every folder with its folders and files, except hidden ones."""
+    visible = []
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found.append((here, list(folders), [name for name in files if not name.startswith(".")]))
-    return found
+        images = [name for name in files if not name.startswith(".")]
+        visible.append((parent, list(folders), images))
+    return visible
 
 
 def _fail(folder: Path, code: str, message: str, hint: str) -> NoReturn:

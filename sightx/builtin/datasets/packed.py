@@ -1,4 +1,4 @@
-"""Prepared pixels as a dataset of its own."""
+"""A dataset of preprocessed pixels."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from sightx.builtin.datasets.written import Written
+from sightx.builtin.datasets.exported import ExportedDataset
 from sightx.plugin import Place, Traits
 
 if TYPE_CHECKING:
     from sightx.plugin import ImageTable
 
 
-class Packed(Written):
-    """Read pixels that `sightx prepare --pack` wrote; the original images are not needed.
+class Packed(ExportedDataset):
+    """Read a pack that `sightx prepare --pack` wrote; the original images are not needed.
 
-    A chain of `preprocess` goes on from these pixels; left out, they are used as they are.
+    A chain of `preprocess` is applied to its pixels; without one they are used as they are.
     """
 
     name = "packed"
 
     root: Place
-    """The folder that was written."""
+    """The folder of the pack."""
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    """The channels, height and width of the pixels."""
+    """Channels, height and width of the images."""
 
     def traits(self) -> Traits:
-        """Return what the settings say."""
+        """Return what follows from the settings."""
         return replace(super().traits(), shape=self.shape)
 
     def table(self) -> ImageTable:
-        """Return a row for each image that was packed."""
+        """Return one row per image."""
         from sightx.plugin import table_from_pack
 
         return table_from_pack(self.root, self.traits())

@@ -56,7 +56,7 @@ def test_classes_are_two_different_names_or_more(tmp_path, classes):
         CsvDataset(root=tmp_path, classes=classes)
 
 
-def test_the_patient_is_what_stands_before_the_eye():
+def test_the_patient_is_the_name_before_the_eye():
     names = ["10_left", "10_right", "10_1_left", "10", "10_l", "_left"]
 
     assert [patient(name) for name in names] == ["10", "10", "10_1", "10", "10_l", ""]

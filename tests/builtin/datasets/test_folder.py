@@ -102,7 +102,7 @@ def test_classes_come_in_the_order_declared(plant):
     assert table.ordered
 
 
-def test_what_is_hidden_is_passed_over(plant):
+def test_hidden_files_are_ignored(plant):
     root = plant(
         "train/a/1.png", "train/b/1.png", "train/a/._1.png", "train/a/.thumbs/1.png",
         "train/.ipynb_checkpoints/1.png",
@@ -113,7 +113,7 @@ def test_what_is_hidden_is_passed_over(plant):
     assert table.frame["path"].tolist() == ["train/a/1.png", "train/b/1.png"]
 
 
-def test_one_class_is_none(plant):
+def test_one_class_is_not_enough(plant):
     found = problem(root=plant("train/a/1.png", "val/a/1.png"))
 
     assert found.code == "no-classes"
@@ -123,7 +123,7 @@ def test_one_class_is_none(plant):
 def test_a_class_without_images_is_named(plant):
     root = plant("train/a/1.png", "train/b/1.png", "val/a/1.png")
     (root / "val" / "b").mkdir()
-    assert ImageFolder(root=root).table().counts() == [2, 1]  # a side may lack a class
+    assert ImageFolder(root=root).table().counts() == [2, 1]  # a split may lack a class
 
     (root / "train" / "c").mkdir()
     found = problem(root=root)
@@ -132,7 +132,7 @@ def test_a_class_without_images_is_named(plant):
     assert "1 other files" in problem(root=root).message
 
 
-def test_a_class_that_training_lacks_is_named(plant):
+def test_a_class_that_the_train_split_lacks_is_named(plant):
     root = plant("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dgo/1.png")
 
     found = problem(root=root)
@@ -142,7 +142,7 @@ def test_a_class_that_training_lacks_is_named(plant):
     assert found.hint == "did you mean 'dog'?"
 
 
-def test_a_folder_that_no_class_names_is_refused(plant):
+def test_a_folder_that_is_not_a_class_is_refused(plant):
     root = plant("train/cat/1.png", "train/dog/1.png")
 
     found = problem(root=root, classes=("catt", "dog"))
@@ -152,7 +152,7 @@ def test_a_folder_that_no_class_names_is_refused(plant):
     assert problem(root=root, classes=("cat", "dog", "cow")).code == "empty-class"
 
 
-def test_a_link_to_a_folder_is_not_silently_left_out(plant):
+def test_a_link_to_a_folder_is_refused(plant):
     root = plant("train/a/1.png", "train/b/1.png", "more/2.png")
     (root / "train" / "a" / "more").symlink_to(root / "more")
 
@@ -171,9 +171,9 @@ def test_real_cats_and_fish(shared):
 
     table = ImageFolder(root=root).table()
 
-    for side, name in {"train": "train", "validation": "val", "test": "test"}.items():
-        mine = table.frame[table.frame["split"] == side]
-        assert [str(root / path) for path in mine["path"]] == [
+    for split, name in {"train": "train", "validation": "val", "test": "test"}.items():
+        rows = table.frame[table.frame["split"] == split]
+        assert [str(root / path) for path in rows["path"]] == [
             path for path, _ in Reference(str(root / name)).samples
         ]
     assert table.counts() == [900, 550]

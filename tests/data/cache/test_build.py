@@ -118,7 +118,7 @@ def test_one_changed_image_costs_one_row(folder, cache_root):
 
 
 class Drawn:
-    """Read as a dataset does that has a setting of its own."""
+    """Read as a dataset with its own setting does."""
 
     def __init__(self, level):
         self.level = level
@@ -137,7 +137,7 @@ def test_a_reader_that_does_more_than_read_files_is_called_each_time(folder, cac
         assert all_rows(prepared).unique().tolist() == [level]
 
 
-def test_a_file_that_moved_or_aged_costs_no_row(folder, cache_root):
+def test_a_moved_or_touched_file_needs_no_new_row(folder, cache_root):
     build(folder)
     (folder / "03.png").rename(folder / "99.png")
     os.utime(folder / "05.png", ns=(10**18, 10**18))
@@ -160,7 +160,7 @@ def test_images_of_one_content_share_a_row(folder, cache_root):
     assert torch.equal(all_rows(prepared), expected(folder))
 
 
-def test_another_chain_has_rows_of_its_own(folder, cache_root):
+def test_another_chain_has_its_own_rows(folder, cache_root):
     build(folder)
     prepared, _ = build(folder, chain=(Resize(size=4),))
 
@@ -282,7 +282,7 @@ def test_waiting_can_be_interrupted(folder, cache_root):
     held.release()
 
 
-def test_an_interrupt_keeps_what_was_built(folder, cache_root):
+def test_an_interrupt_keeps_finished_rows(folder, cache_root):
     def progress(done, of):
         if done == 10:
             raise KeyboardInterrupt
@@ -308,7 +308,7 @@ def test_a_disk_without_room_is_an_error_before_anything_is_written(
     assert (row_folder(cache_root) / "rows.bin").stat().st_size == 0
 
 
-def test_images_that_may_have_rows_need_no_room(folder, cache_root, monkeypatch):
+def test_images_that_may_have_rows_need_no_space(folder, cache_root, monkeypatch):
     build(folder)
     for file in (cache_root / "files").iterdir():
         file.unlink()

@@ -138,7 +138,7 @@ def test_two_processes_that_write_at_once_lose_nothing(folder, cache_root, monke
     assert recall(folder, cache_root) == truth(folder)
 
 
-def test_a_file_that_cannot_be_written_is_no_error(folder, tmp_path):
+def test_a_file_that_cannot_be_written_is_not_an_error(folder, tmp_path):
     (tmp_path / "file").touch()
     learn(folder, tmp_path / "file")
 

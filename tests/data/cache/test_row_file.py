@@ -35,7 +35,7 @@ def read(row_file, numbers):
     return row_file.reader().read(found).numpy()
 
 
-def test_what_is_appended_is_found_by_its_content(tmp_path):
+def test_appended_rows_are_found_by_their_content(tmp_path):
     row_file = filled(tmp_path / "rows")
 
     assert (len(row_file), row_file.shape, row_file.row_bytes, row_file.about["of"]) == (

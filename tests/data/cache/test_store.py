@@ -237,7 +237,7 @@ def test_a_folder_that_is_not_an_entry_is_an_error(cache_root):
     assert [path.name for path in (cache_root / "pixels").iterdir()] == [key]
 
 
-def test_pruning_keeps_what_is_in_use(cache_root):
+def test_pruning_keeps_entries_in_use(cache_root):
     cache = PixelCache(cache_root)
     keys = [put(cache, size) for size in (4, 5)]
     row_file, lock = cache.open(about(4))
@@ -252,7 +252,7 @@ def test_pruning_keeps_what_is_in_use(cache_root):
     assert list((cache_root / "pixels").iterdir()) == []
 
 
-def test_pruning_removes_what_is_named_or_old(cache_root):
+def test_pruning_removes_named_or_old_entries(cache_root):
     cache = PixelCache(cache_root)
     keys = [put(cache, size) for size in (4, 5, 6)]
     for age, key in enumerate(keys):
@@ -269,7 +269,7 @@ def test_pruning_removes_what_is_named_or_old(cache_root):
     assert [entry.key for entry in cache.entries()] == [keys[0]]
 
 
-def test_what_a_killed_process_has_left_is_removed(cache_root):
+def test_files_of_a_killed_process_are_removed(cache_root):
     cache = PixelCache(cache_root)
     put(cache)
     for name in (".removed-1", ".new-1", ".new-2"):

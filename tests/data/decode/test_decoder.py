@@ -95,7 +95,7 @@ def test_to_tensor_is_channels_first_on_the_same_memory():
     assert np.array_equal(tensor.numpy(), pixels.transpose(2, 0, 1))
 
 
-def test_importing_the_decoder_imports_no_torch():
+def test_importing_the_decoder_does_not_import_torch():
     code = "import sys, sightx.data.decode.decoder; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
 
@@ -129,7 +129,7 @@ def test_a_cut_jpeg_is_truncated_although_its_thumbnail_ends():
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 512, b"\n", b"a film of a camera's own" * 300])
-def test_bytes_after_the_end_are_no_damage(tail):
+def test_bytes_after_the_end_are_ignored(tail):
     for data in (encode(photo(), "JPEG"), encode(photo(), "PNG")):
         assert np.array_equal(decode(data + tail), decode(data))
 
@@ -152,7 +152,7 @@ def test_the_first_frame_of_a_multi_picture_jpeg_is_read():
         b"\0",
     ],
 )
-def test_what_no_reader_knows_is_not_an_image(data):
+def test_unknown_formats_are_not_images(data):
     assert reason(data) == "not an image"
 
 
@@ -252,7 +252,7 @@ assert peak() - before > 20_000, "the measure sees nothing"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs VmHWM of Linux")
-def test_refusing_a_bomb_costs_no_memory(tmp_path):
+def test_a_decompression_bomb_is_refused_without_memory(tmp_path):
     for name, data in bombs().items():
         (tmp_path / name).write_bytes(data)
     assert (tmp_path / "png").stat().st_size < 30_000
@@ -271,7 +271,7 @@ def test_refusing_a_bomb_costs_no_memory(tmp_path):
 # Threads, and real photographs
 
 
-def test_threads_decode_what_one_thread_decodes():
+def test_threads_decode_as_one_thread_does():
     files = [*sample_set().values()] * 16
     alone = [decode(data) for data in files]
 

@@ -235,7 +235,7 @@ def test_orientation_gives_the_upright_pixels(orientation, order):
         exif(0),
     ],
 )
-def test_a_corrupt_exif_block_is_no_damage(block):
+def test_a_corrupt_exif_block_is_ignored(block):
     for kind in ("JPEG", "PNG"):
         data = encode(photo(), kind, exif=block)
         assert np.array_equal(decode(data), decode(encode(photo(), kind)))

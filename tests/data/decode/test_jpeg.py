@@ -102,7 +102,7 @@ def test_ordinary_jpegs_go_the_fast_way_to_pillows_pixels(name, scale):
         ((96, 160), (24, 40), (24, 40)),
         ((96, 160), (1, 1), (12, 20)),
         ((96, 160), (500, 500), (96, 160)),
-        ((100, 160), (1, 1), (25, 40)),  # an eighth of 100 is no whole number
+        ((100, 160), (1, 1), (25, 40)),  # an eighth of 100 is not a whole number
         ((98, 160), (1, 1), (49, 80)),
         ((96, 161), (1, 1), (96, 161)),
     ],
@@ -125,7 +125,7 @@ def test_the_least_is_that_of_the_upright_image(orientation):
     assert decode(data, min_size=(1, width // 2 + 1)).shape == upright.shape
 
 
-def test_what_is_not_plain_is_left_to_pillow():
+def test_unusual_files_are_left_to_pillow():
     colours = Image.fromarray(photo()).convert("CMYK")
     data = encode(colours)
     assert not jpeg.inspect(data).is_plain
@@ -144,7 +144,7 @@ def complaints():
 
 
 @pytest.mark.parametrize("name", complaints())
-def test_what_is_complained_of_is_judged_by_pillow(name):
+def test_files_with_warnings_are_decoded_by_pillow(name):
     data = complaints()[name]
     source = jpeg.inspect(data)
     assert source.is_plain
@@ -160,13 +160,13 @@ def test_a_cut_file_is_truncated_at_any_scale(share):
         decode(data[: int(len(data) * share)], min_size=(10, 10))
 
 
-def test_a_size_that_only_the_segments_tell_makes_no_larger_room():
+def test_a_size_in_segments_alone_reserves_no_memory():
     data = kinds()["4:2:0"]
     source = jpeg.inspect(data)._replace(size=(159, 95))
     assert jpeg.decode(source, None) is None
 
 
-def test_threads_reduce_what_one_thread_reduces():
+def test_threads_reduce_as_one_thread_does():
     files = [*kinds().values()] * 8
     alone = [decode(data, min_size=(40, 40)) for data in files]
     with ThreadPoolExecutor(4) as pool:
@@ -185,7 +185,7 @@ def reduced(pixels, size):
 
 def loss(data, size):
     """Return PSNR and mean difference of reduced against exact decoding, both seen at a size."""
-    least = [math.ceil(MARGIN * side) for side in size]
+    least = [math.ceil(MARGIN * length) for length in size]
     whole, less = decode(data), decode(data, min_size=least)
     assert less.shape[0] < whole.shape[0]
     difference = reduced(whole, size) - reduced(less, size)

@@ -158,7 +158,7 @@ class Smooth(Augment):
         return images.roll(1, 0), targets * (1 - share) + targets.roll(1, 0) * share
 
 
-def test_a_component_declares_what_it_needs_and_may_change_targets():
+def test_a_component_may_use_and_change_targets():
     images, targets = pictures(), torch.tensor([0.0, 1.0, 2.0, 3.0])
     found, mixed = augment(images, targets, [Smooth()], rng())
     assert torch.equal(found, images.roll(1, 0))
@@ -168,7 +168,7 @@ def test_a_component_declares_what_it_needs_and_may_change_targets():
 @pytest.mark.skipif(
     not (torch.cuda.is_available() or torch.backends.mps.is_available()), reason="no accelerator"
 )
-def test_an_accelerator_gives_what_the_host_gives():
+def test_an_accelerator_gives_the_same_as_the_cpu():
     device = "cuda" if torch.cuda.is_available() else "mps"
     images, targets = pictures(16), torch.arange(16)
     for chain in (CHAIN, [Flip()]):
@@ -178,7 +178,7 @@ def test_an_accelerator_gives_what_the_host_gives():
         assert (found.cpu() - wanted).abs().max() < 2e-3
 
 
-def test_what_was_drawn_goes_to_a_device_as_it_is():
+def test_random_numbers_are_moved_to_the_device_unchanged():
     values = torch.rand(3, 2).T
     sent = sightx.plugin.to_device(values, torch.device("cpu"))
     assert torch.equal(sent, values)
@@ -186,7 +186,7 @@ def test_what_was_drawn_goes_to_a_device_as_it_is():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_on_a_gpu_nobody_waits_for_what_was_drawn():
+def test_moving_random_numbers_to_a_gpu_does_not_wait():
     images, targets = pictures(16).cuda(), torch.arange(16).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -76,7 +76,7 @@ def test_instant_rows_need_no_thread() -> None:
         assert not list(readers())
 
 
-def test_what_reading_raises_comes_where_its_batch_would() -> None:
+def test_an_error_is_raised_in_place_of_its_batch() -> None:
     _, rows = slow(bad=5)
     batches = prefetch(rows, PARTS, CPU)
     next(batches)

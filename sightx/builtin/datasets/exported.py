@@ -1,4 +1,4 @@
-"""What datasets that `sightx prepare` has written share."""
+"""The settings of datasets that `sightx prepare` exported."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from sightx.builtin.datasets.csv import Classes
 from sightx.plugin import Dataset, Traits
 
 
-class Written(Dataset):
-    """A dataset whose spec says what was written, so that nothing need be read to know it."""
+class ExportedDataset(Dataset):
+    """Base of exported datasets, whose settings state what the data contain."""
 
     classes: Classes | None = None
-    """The classes in their order; left out, those that were written."""
+    """The classes in their order; by default those of the data."""
     ordered: bool = False
     """Whether the classes are grades."""
     handed: bool = False
-    """Whether the classes tell left from right, so that a mirror image has another label."""
+    """Whether classes distinguish left from right, so that a mirror image has another label."""
     groups: bool = False
     """Whether samples belong to groups, such as patients."""
     split: bool = False
-    """Whether samples have sides of their own."""
+    """Whether the data are split already."""
 
     def traits(self) -> Traits:
-        """Return what the settings say."""
+        """Return what follows from the settings."""
         return Traits(self.classes, self.ordered, self.groups, self.split, handed=self.handed)
