@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from sightx.data.decode import jpeg
 from sightx.data.decode.decoder import MARGIN, BadImage, decode
 
-PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared/data/eyepacs-fullres/images"
+PHOTOGRAPHS = Path(__file__).resolve().parents[4] / "shared/data/eyepacs-fullres/images"
 
 
 def encode(image, **options):

@@ -34,7 +34,7 @@ def waves(points):
 
 
 def centred(size):
-    y, x = (torch.arange(side).double() - (side - 1) / 2 for side in size)
+    y, x = (torch.arange(length).double() - (length - 1) / 2 for length in size)
     return torch.stack(torch.broadcast_tensors(x, y[:, None]), dim=-1)
 
 
