@@ -278,22 +278,13 @@ class Shape(NamedTuple):
 
 def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
     """Call a function with only those of the offered keyword arguments that it declares."""
-    declared = _parameters(function)
+    plain = getattr(function, "__func__", function)  # of a method; `self` is never offered
+    cached = isinstance(plain, FunctionType)
+    declared = _parameters(plain) if cached else _parameters.__wrapped__(function)
     return function(*arguments, **{key: offered[key] for key in declared if key in offered})
 
 
+@lru_cache(maxsize=1024)  # inspecting a signature costs as much as a small layer
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's parameters.
-
-    Functions and methods are cached: inspecting a signature costs as much as a small layer.
-    """
-    plain = getattr(function, "__func__", function)
-    if not isinstance(plain, FunctionType):
-        return tuple(inspect.signature(function).parameters)
-    names = _parameters_of_plain(plain)
-    return names if plain is function else names[1:]
-
-
-@lru_cache(maxsize=1024)
-def _parameters_of_plain(function: FunctionType) -> tuple[str, ...]:
+    """Return the names of a function's parameters."""
     return tuple(inspect.signature(function).parameters)

@@ -72,7 +72,7 @@ def explain_errors(
 
 
 def format_key(key: Key) -> str:
-    """Return a key as messages write it: `augment.0.degrees`, `model."odd key"`."""
+    """Return a key as messages write it: `augment.0.degrees`, `model."a b"`."""
     return ".".join(map(_format_part, key))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pluggy
+from pydantic import ValidationError
 
 from sightx.errors import PluginError, Problem, SpecError
 from sightx.registry.components import UnknownComponentError
@@ -54,7 +55,7 @@ def name_observers(given: GivenObservers | None, registry: Registry) -> dict[str
     """Return observers by name, registered names replaced by their components.
 
     In a list, a component is called by its own name, and any other object by its class. Raises
-    SpecError for a name that no plugin, or more than one, provides.
+    SpecError for a name that no plugin, or more than one, provides, or that needs settings.
     """
     if isinstance(given, Mapping):
         items = list(given.items())
@@ -78,6 +79,10 @@ def _build_named(observer: object, registry: Registry) -> object:
         return registry.find("observer", observer)()
     except UnknownComponentError as error:
         raise SpecError(error.problem) from None
+    except ValidationError:
+        hint = "give a component with its settings instead of the name"
+        message = f"the observer {observer!r} has required settings"
+        raise SpecError(Problem("missing-key", message, hint)) from None
 
 
 def _default_name(observer: object) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
 from sightx.registry.project import Project, find_project
+from sightx.registry.registry import natural_key
 from sightx.runs.directory import TEMPORARY, Run, open_run
 
 MAX_NAME_LENGTH = 255
@@ -16,7 +17,8 @@ def list_runs(root: Path) -> list[Run]:
     """Return the runs in a folder, the oldest first."""
     if not root.is_dir():
         return []
-    return [Run(path) for path in sorted(root.iterdir()) if is_run(path)]
+    paths = sorted(root.iterdir(), key=lambda path: natural_key(path.name))
+    return [Run(path) for path in paths if is_run(path)]
 
 
 def is_run(path: Path) -> bool:

@@ -140,7 +140,7 @@ def on_a_terminal(*words: str) -> str:
     child = subprocess.Popen([sys.executable, "-m", "sightx", *words], stdout=terminal)
     os.close(terminal)
     text = b""
-    with contextlib.suppress(OSError):  # raised at the end, when the child has closed its side
+    with contextlib.suppress(OSError):  # raised at the end, when the child has closed its end
         while chunk := os.read(master, 4096):
             text += chunk
     os.close(master)

@@ -150,11 +150,11 @@ def draw_eyepacs(root: Path) -> None:
     (root / "train").mkdir(parents=True)
     lines = ["image,level"]
     for patient in range(20):
-        for side in ("left", "right"):
+        for eye in ("left", "right"):
             level = patient % 5
             pixels = np.zeros((120, 150, 3), np.uint8)
             pixels[10:110, 20:130] = draw(rng, 120, level)[:100, :110]
-            name = f"{patient}_{side}"
+            name = f"{patient}_{eye}"
             Image.fromarray(pixels).save(root / "train" / f"{name}.jpeg", quality=92)
             lines.append(f"{name},{level}")
     (root / "trainLabels.csv").write_text("\n".join(lines) + "\n")
@@ -162,7 +162,7 @@ def draw_eyepacs(root: Path) -> None:
 
 def execute(project: Path, runs: Path, spec: str, overrides: list[str], processes: int) -> Run:
     """Run a spec as a command, with one thread per process, and return its run."""
-    sets = [word for override in (*SMALL, *overrides) for word in ("--set", override)]
+    sets = [option for override in (*SMALL, *overrides) for option in ("--set", override)]
     command = [
         sys.executable, "-m", "sightx", "run", f"specs/{spec}.toml", "--quiet", "--runs", str(runs),
         *sets, *(["--processes", str(processes)] if processes > 1 else []),
@@ -212,18 +212,18 @@ def recorded() -> Iterator[dict[str, Any]]:
 def test_shipped_specs_compute_what_they_did(
     name: str, project: Path, tmp_path: Path, recorded: dict[str, Any]
 ) -> None:
-    found = facts(execute(project, tmp_path / "runs", *RUNS[name]))
+    actual = facts(execute(project, tmp_path / "runs", *RUNS[name]))
 
     if os.environ.get("SIGHTX_REGENERATE"):
-        recorded.setdefault(machine(), {})[name] = found
+        recorded.setdefault(machine(), {})[name] = actual
     if machine() in recorded:
         expected = recorded[machine()][name]
-        assert found["losses"] == expected["losses"]
-        assert found == expected
+        assert actual["losses"] == expected["losses"]
+        assert actual == expected
     else:
         expected = next(iter(recorded.values()))[name]
         losses, others = (
-            np.array([float.fromhex(loss) for loss in each["losses"]]) for each in (found, expected)
+            np.array([float.fromhex(loss) for loss in run["losses"]]) for run in (actual, expected)
         )
         first = len(losses) // 2  # rounding grows from step to step
         rtol = 2e-2 if "bf16" in name else 1e-3

@@ -98,6 +98,13 @@ class Component(Observer):
         return Watcher()
 
 
+class Needing(Component):
+    """An observer component with a required setting."""
+
+    name = "test-needing"
+    url: str
+
+
 def test_a_component_is_built_for_the_run_and_dropped_if_that_fails() -> None:
     warnings: list[str] = []
     observers = {"good": Component(), "bad": Component(broken=True)}
@@ -105,12 +112,14 @@ def test_a_component_is_built_for_the_run_and_dropped_if_that_fails() -> None:
     assert warnings == ["observer bad is dropped: RuntimeError: no server"]
 
 
-def test_the_name_of_an_observer_must_be_known() -> None:
+def test_the_name_of_an_observer_must_be_known_and_need_no_settings() -> None:
     registry = Registry()
-    registry.add(Plugin("mine", "mine"), [Component])
+    registry.add(Plugin("mine", "mine"), [Component, Needing])
     assert name_observers(["test-component"], registry) == {"test-component": Component()}
     with pytest.raises(SpecError, match=r"no observer is called 'test-componemt'; did you mean"):
         name_observers(["test-componemt"], registry)
+    with pytest.raises(SpecError, match=r"the observer 'test-needing' has required settings; give"):
+        name_observers(["test-needing"], registry)
 
 
 def test_observers_in_a_list_get_names() -> None:

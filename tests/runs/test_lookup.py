@@ -82,6 +82,14 @@ def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
     assert find_run(tmp_path / "link", "20260101")[0].id.startswith("20260101")
 
 
+def test_the_last_of_several_runs_of_one_second_has_the_highest_number(root: Path) -> None:
+    for number in (10, 9):
+        folder = root / f"20260103-000000-b-111111-{number}"
+        folder.mkdir()
+        (folder / "experiment.toml").write_text("")
+    assert find_run(root, "last")[0].id.endswith("-10")
+
+
 def test_last_is_the_newest_run_even_without_a_checkpoint(root: Path) -> None:
     older = next(root.glob("20260102*")) / "checkpoints"
     older.mkdir()

@@ -45,16 +45,16 @@ class Fault:
 
     def opened(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-            found = function(file, mode, *args, **kwargs)
+            opened = function(file, mode, *args, **kwargs)
             if "w" in mode and self.due("write"):
 
                 def half(content: bytes) -> None:
-                    found.write(content[: len(content) // 2])
-                    found.flush()
+                    opened.write(content[: len(content) // 2])
+                    opened.flush()
                     self.strike()
 
-                return Torn(found, half)
-            return found
+                return Torn(opened, half)
+            return opened
 
         return called
 

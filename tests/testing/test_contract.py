@@ -48,8 +48,8 @@ def test_built_in_components_pass(cls) -> None:
 
 def test_a_class_is_instantiated_with_settings() -> None:
     assert {result.ok for result in contract(Rotate, degrees=90.0)} == {True}
-    with instantiated(Rotate, degrees=90.0) as (made, fault):
-        assert (made, fault) == (Rotate(degrees=90.0), "")
+    with instantiated(Rotate, degrees=90.0) as (instance, fault):
+        assert (instance, fault) == (Rotate(degrees=90.0), "")
     assert {result.ok for result in contract(Rotate(degrees=45.0))} == {True}
 
 
@@ -70,8 +70,8 @@ class Holding(Augment):
 
 def test_a_component_may_be_a_setting() -> None:
     check(Holding, inner=Rotate(degrees=20.0))
-    with instantiated(Holding, inner=Rotate(degrees=20.0)) as (made, _):
-        assert made == Holding(inner=Rotate(degrees=20.0))
+    with instantiated(Holding, inner=Rotate(degrees=20.0)) as (instance, _):
+        assert instance == Holding(inner=Rotate(degrees=20.0))
 
 
 def test_an_example_writes_data_and_returns_settings() -> None:
@@ -86,11 +86,11 @@ def test_an_example_writes_data_and_returns_settings() -> None:
 
     results = contract(ImageFolder, example=example)
     assert [str(result) for result in results if not result.ok] == []
-    with instantiated(ImageFolder, example=example) as (made, _):
-        assert isinstance(made, ImageFolder)
-        assert made.layout == "flat"
-        assert made.root.is_dir()
-    assert not made.root.exists()
+    with instantiated(ImageFolder, example=example) as (instance, _):
+        assert isinstance(instance, ImageFolder)
+        assert instance.layout == "flat"
+        assert instance.root.is_dir()
+    assert not instance.root.exists()
 
 
 class Exemplary(Resize):
@@ -105,9 +105,9 @@ class Exemplary(Resize):
 
 
 def test_a_class_may_have_an_example() -> None:
-    with instantiated(Exemplary) as (made, _):
-        assert isinstance(made, Exemplary)
-        assert made.size == 5
+    with instantiated(Exemplary) as (instance, _):
+        assert isinstance(instance, Exemplary)
+        assert instance.size == 5
 
 
 class Needing(Resize):

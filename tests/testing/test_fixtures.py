@@ -22,40 +22,40 @@ def test_images_are_uint8_and_higher_classes_are_brighter() -> None:
 
 
 def test_a_table_has_groups_of_one_class_and_one_split() -> None:
-    made = table(90, 3)
-    by_group = made.frame.groupby("group")
+    result = table(90, 3)
+    by_group = result.frame.groupby("group")
     assert set(by_group.size()) == {3}
     assert (by_group["label"].nunique() == 1).all()
     assert (by_group["split"].nunique() == 1).all()
-    assert made.counts() == [30, 30, 30]
-    assert set(made.frame["split"]) == {"train", "validation", "test"}
-    image, label = as_torch_dataset(made)[0]
+    assert result.counts() == [30, 30, 30]
+    assert set(result.frame["split"]) == {"train", "validation", "test"}
+    image, label = as_torch_dataset(result)[0]
     assert tuple(image.shape) == (3, 8, 12)
-    assert label == made.labels[0]
+    assert label == result.labels[0]
 
 
 def test_a_table_may_lack_groups_and_split() -> None:
-    made = table(12, 2, groups=False, split=False, ordered=True)
-    assert set(made.frame["group"]) == {""}
-    assert "split" not in made.frame
-    assert made.ordered
+    result = table(12, 2, groups=False, split=False, ordered=True)
+    assert set(result.frame["group"]) == {""}
+    assert "split" not in result.frame
+    assert result.ordered
 
 
 def test_predictions_have_the_given_accuracy() -> None:
-    made = predictions(40, 4, accuracy=0.75)
-    assert (made.decisions == made.labels).mean() == 0.75
-    assert (made.decisions == made.outputs.argmax(axis=1)).all()
-    assert np.allclose(made.probabilities.sum(axis=1), 1)
+    result = predictions(40, 4, accuracy=0.75)
+    assert (result.decisions == result.labels).mean() == 0.75
+    assert (result.decisions == result.outputs.argmax(axis=1)).all()
+    assert np.allclose(result.probabilities.sum(axis=1), 1)
     assert (predictions(accuracy=0.0).decisions != predictions(accuracy=0.0).labels).all()
     assert len(predictions(0)) == 0
 
 
 def test_a_history_has_the_given_accuracies() -> None:
-    made = history(0.5, math.nan, 0.7)
-    assert made.series().best == 2
-    loss = made.series("validation/loss")
+    result = history(0.5, math.nan, 0.7)
+    assert result.series().best == 2
+    loss = result.series("validation/loss")
     assert (loss.direction, loss.best) == ("min", 2)
-    assert math.isnan(made.series("train/accuracy").values[1])
+    assert math.isnan(result.series("train/accuracy").values[1])
 
 
 def test_an_experiment_is_run(tmp_path: Path) -> None:

@@ -114,11 +114,11 @@ def test_published_weights_come_from_the_cache(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(loaded)], check=True,
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
     )  # fmt: skip
-    found = load_file(loaded)
-    assert found["fc.weight"].shape == (5, 512)
+    weights = load_file(loaded)
+    assert weights["fc.weight"].shape == (5, 512)
     for name, weight in published.items():
         if not name.startswith("fc."):
-            assert torch.equal(found[name], weight), name
+            assert torch.equal(weights[name], weight), name
 
 
 @pytest.mark.usefixtures("blocked")
