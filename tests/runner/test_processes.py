@@ -59,6 +59,7 @@ class Trap(Augment):
         for name in ("SIGTERM", "SIGINT"):
             if trapped(name):
                 os.kill(os.getppid(), getattr(signal, name))
+                time.sleep(2)  # the launcher passes the signal on before the next step
         if trapped("doomed"):  # the run directory disappears, then the run is asked to stop
             Path(sys.argv[-1]).rename(sys.argv[-1] + "-gone")
             os.kill(os.getppid(), signal.SIGTERM)
