@@ -1,6 +1,11 @@
-"""Let `python -m sightx` do what `sightx` does."""
+"""The command `sightx`, and `python -m sightx`."""
 
 from __future__ import annotations
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if it comes while modules load
 
 from sightx.cli.main import main
 

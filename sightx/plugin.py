@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from sightx.export.shards import table_from_shards
     from sightx.io.files import file_reader
     from sightx.io.locks import file_lock
+    from sightx.io.streams import TolerantStream
     from sightx.records.events import Epoch, Step, ValidationBatch
     from sightx.records.history import History, Series
     from sightx.records.pixels import PixelRows
@@ -95,6 +96,7 @@ _LAZY = {
     "RunInfo": "sightx.records.run",
     "Series": "sightx.records.history",
     "Step": "sightx.records.events",
+    "TolerantStream": "sightx.io.streams",
     "ValidationBatch": "sightx.records.events",
     "as_torch_dataset": "sightx.data.torch_adapter",
     "file_lock": "sightx.io.locks",
@@ -158,6 +160,7 @@ __all__ = [
     "Statistics",
     "Step",
     "Stopping",
+    "TolerantStream",
     "Traits",
     "ValidationBatch",
     "Weights",

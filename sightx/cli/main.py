@@ -10,14 +10,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from sightx.distributed import rendezvous
 from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
-from sightx.io.signals import Interrupted
+from sightx.io import streams
+from sightx.io.signals import Interrupted, interrupt_once
 
 if TYPE_CHECKING:
     from sightx.cli.plugin_commands import PluginCommands
@@ -40,7 +41,7 @@ COMMANDS = {
     "validate": "sightx.cli.validate",
 }
 _RESOURCE_ERRNOS = {
-    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
     errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 
@@ -86,28 +87,41 @@ def sightx(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the exit code of its failure, 0 if there is none."""
+    if arguments is None:
+        streams.ensure_utf8()
+        streams.open_missing_streams()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if rendezvous.world_size() > 1:  # torch would log that it has lost a peer
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    with interrupt_once(), streams.protected_streams():
+        code = _call(words)
+    rendezvous.write_exit_code(code)
+    sys.exit(code)
+
+
+def _call(words: list[str]) -> int:
+    """Run the command line; print a failure, and return the exit code."""
     try:
         with _log_to_stderr():
             code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
+            if not streams.is_lost(sys.stdout):
+                sys.stdout.flush()  # an error here is a failure of the command
     except (click.exceptions.Abort, KeyboardInterrupt, Interrupted) as interruption:
         if isinstance(interruption, Interrupted) and rendezvous.world_size() > 1:
             _exit_rank(interruption)
         click.echo(str(Problem("interrupted", "stopped before anything was saved")), err=True)
-        sys.exit(128 + getattr(interruption, "number", signal.SIGINT))
+        return 128 + getattr(interruption, "number", signal.SIGINT)
     except BaseException as error:  # also SystemExit: a plugin's sys.exit(0) is not a success
+        if streams.is_closed_pipe(error):
+            return 128 + signal.SIGPIPE
         if "--debug" in words:
             traceback.print_exc()
         if rendezvous.world_size() > 1:
             _exit_rank(error)
         failure = _as_failure(error)
         click.echo(str(failure), err=True)
-        sys.exit(failure.exit_code)
-    code = code if isinstance(code, int) else 0
-    rendezvous.write_exit_code(code)
-    sys.exit(code)
+        return failure.exit_code
+    return code if isinstance(code, int) else 0
 
 
 def _exit_rank(error: BaseException) -> NoReturn:
@@ -127,7 +141,8 @@ def _exit_rank(error: BaseException) -> NoReturn:
         if not is_shown_by_other_rank(first):
             click.echo(str(first), err=True)
     rendezvous.write_exit_code(code)
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of the process group may wait for a lost peer forever
 

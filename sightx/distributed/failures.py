@@ -68,7 +68,7 @@ def first_failure(
 
 
 def ignore_stop_signals() -> None:
-    """Ignore SIGINT and SIGTERM from here on; only the main thread can do that."""
+    """Ignore the stop signals from here on; only the main thread can do that."""
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)

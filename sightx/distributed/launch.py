@@ -47,7 +47,9 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             return _exit_code(error.failures)
         except SignalException as error:  # it does not hold the exit codes of the processes
             has_code = exit_code_file.is_file()
-            return int(exit_code_file.read_text()) if has_code else 128 + error.sigval
+            return (
+                int(exit_code_file.read_text(encoding="utf-8")) if has_code else 128 + error.sigval
+            )
         finally:
             del os.environ[rendezvous.EXIT_CODE_FILE]
     return 0

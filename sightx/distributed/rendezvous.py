@@ -42,7 +42,7 @@ def rank() -> int:
 def write_exit_code(code: int) -> None:
     """Write rank 0's exit code for a launcher that has asked for it."""
     if (file := os.environ.get(EXIT_CODE_FILE)) and not rank():
-        Path(file).write_text(str(code))
+        Path(file).write_text(str(code), encoding="utf-8")
 
 
 def connect_store(prefix: str) -> Store:

@@ -115,7 +115,7 @@ def write_metadata(folder: Path, table: ImageTable, columns: pd.DataFrame, spec:
 
 def write_description(path: Path, description: Description) -> None:
     """Write a description as JSON."""
-    path.write_text(description.model_dump_json(indent=1) + "\n")
+    path.write_text(description.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_description(

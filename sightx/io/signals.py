@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a run after its state is saved; SIGHUP says that the terminal is gone."""
 RELAY_SECONDS = 5.0
 """For how long a launcher may repeat to its processes a signal that they have received already."""
 
@@ -40,30 +41,62 @@ class StopRequest:
         launched = "TORCHELASTIC_RUN_ID" in os.environ
         if not self.number:
             self.number, self._since = number, time.monotonic()
-            for stop_signal in () if launched else STOP_SIGNALS:
-                signal.signal(stop_signal, signal.SIG_DFL)
-        elif time.monotonic() - self._since > RELAY_SECONDS:
+            if not launched:
+                restore_defaults()
+        elif number != signal.SIGHUP and time.monotonic() - self._since > RELAY_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
 
+def restore_defaults() -> None:
+    """Let the system handle SIGINT and SIGTERM, which ends the process; ignored ones stay so."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def interrupt_once() -> Iterator[None]:
+    """Let the first SIGINT raise KeyboardInterrupt; later signals end the process at once.
+
+    So no traceback appears when several come. From the end of the body on, SIGINT ends the process
+    without a word, too. Does nothing in another thread than the main one.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        restore_defaults()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Let SIGINT and SIGTERM end a run at its next safe point.
+    """Let SIGINT, SIGTERM and SIGHUP end a run at its next safe point.
 
-    Only the main thread can receive signals; in another thread the request stays empty.
+    A SIGHUP that is ignored, as under nohup, stays ignored. Only the main thread can receive
+    signals; in another thread the request stays empty.
     """
     request = StopRequest()
     # A run that ignores the signals at the end of the body is about to exit: it goes on doing so.
     with restore_handlers(unless=signal.SIG_IGN) as in_main_thread:
         for number in STOP_SIGNALS if in_main_thread else ():
-            signal.signal(number, request)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, request)
         yield request
 
 
 @contextmanager
 def restore_handlers(unless: object = None) -> Iterator[bool]:
-    """Restore the handlers of SIGINT and SIGTERM, except of a signal whose handler is `unless`.
+    """Restore the handlers of the stop signals, except of a signal whose handler is `unless`.
 
     Yields whether this is the main thread, the only one that can change handlers.
     """

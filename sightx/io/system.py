@@ -51,10 +51,10 @@ def _cpu_quota() -> float:
     """
     file = _CGROUPS / "cpu.max"
     if file.is_file():
-        quota, period = map(int, file.read_text().split())
+        quota, period = map(int, file.read_text(encoding="utf-8").split())
     else:
-        quota = int((_CGROUPS / "cpu" / "cpu.cfs_quota_us").read_text())
-        period = int((_CGROUPS / "cpu" / "cpu.cfs_period_us").read_text())
+        quota = int((_CGROUPS / "cpu" / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        period = int((_CGROUPS / "cpu" / "cpu.cfs_period_us").read_text(encoding="utf-8"))
     if quota <= 0 or period <= 0:
         raise ValueError("no quota")
     return quota / period
@@ -68,7 +68,7 @@ def total_memory() -> int:
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no such file, or it holds "max"
-        memory = min(memory, int((_CGROUPS / "memory.max").read_text()))
+        memory = min(memory, int((_CGROUPS / "memory.max").read_text(encoding="utf-8")))
     return memory // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 

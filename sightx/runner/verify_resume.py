@@ -96,7 +96,7 @@ def write_small_experiment(experiment: Experiment, folder: Path, steps: int, run
     tables["training"]["epochs"] = EPOCHS
     tables["execution"]["save_every_steps"] = 1
     tables["observer"] = []
-    (folder / "experiment.toml").write_text(toml.dump(tables))
+    (folder / "experiment.toml").write_text(toml.dump(tables), encoding="utf-8")
     return -(-len(train) // batch_size)
 
 
@@ -121,7 +121,9 @@ def _train(folder: Path, root: Path, stops: list[Stop]) -> Run:
     for stop in [*stops, None]:
         job = {"folder": str(folder), "project": str(root), "stop": stop}
         command = [sys.executable, "-m", __spec__.name, json.dumps(job)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if done.returncode not in (0, 128 + signal.SIGTERM):
             raise failure_of_part(done.returncode, done.stderr)
         if not done.returncode:
@@ -172,7 +174,7 @@ def _difference(run: Run, what: str, step: int, stops: list[Stop]) -> RunError:
 
 def _read_digests(run: Run) -> dict[str, dict[str, str]]:
     """Return the digests of a run by checkpoint and part; those of a later process count."""
-    lines = (run.directory.parents[1] / "digests.jsonl").read_text().splitlines()
+    lines = (run.directory.parents[1] / "digests.jsonl").read_text(encoding="utf-8").splitlines()
     return {name: parts for line in lines for name, parts in json.loads(line).items()}
 
 
@@ -214,7 +216,7 @@ class DigestRecorder:
         }
         for name, value in state.record.items():
             digests[f"{name} of the state"] = _sha256(json.dumps(value).encode())
-        with (self._folder / "digests.jsonl").open("a") as file:
+        with (self._folder / "digests.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({checkpoint: digests}) + "\n")
 
     def _stop_at(self, kind: str, step: int) -> None:

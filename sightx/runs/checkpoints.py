@@ -154,7 +154,7 @@ def read_names(folder: Path) -> dict[str, str]:
     """Return the directory name of each named checkpoint. Raises RunError."""
     path, hint = folder / NAMES, "delete the file: the checkpoints stay, without names"
     try:
-        names = json.loads(path.read_text()) if path.is_file() else {}
+        names = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except _PARSE_ERRORS as error:
         raise _damaged(path, f"not valid JSON ({error})", hint) from error
     if not isinstance(names, dict) or not all(map(_is_directory_name, names.values())):
@@ -178,7 +178,7 @@ def require_space(folder: Path, state: State, times: int = 2) -> None:
 def _read_manifest(path: Path) -> dict[str, Any]:
     """Return the hash of each file of a checkpoint; all of them lie in its directory."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
         raise _damaged(path, f"{MANIFEST}: {error.strerror}") from error
     except _PARSE_ERRORS as error:

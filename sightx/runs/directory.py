@@ -201,19 +201,22 @@ class Run:
     def _metrics_lines(self) -> list[str]:
         """Return the complete lines of metrics.jsonl."""
         path = self.directory / _METRICS
-        text = path.read_text() if path.is_file() else ""
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
         return text[: text.rfind("\n") + 1].splitlines()
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.directory / name
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
     def _replace(self, name: str, content: Iterable[bytes]) -> None:
         with atomic.disk_errors(self.directory):
             atomic.replace(self.directory / name, content)
 
     def _append(self, name: str, text: str, *, sync: bool = False) -> None:
-        with atomic.disk_errors(self.directory), (self.directory / name).open("a") as file:
+        with (
+            atomic.disk_errors(self.directory),
+            (self.directory / name).open("a", encoding="utf-8") as file,
+        ):
             is_new = not file.tell()
             file.write(text)
             if sync:
@@ -266,7 +269,7 @@ def create_run(
         temporary.mkdir(parents=True)
         _remove_abandoned(root)
         run = Run(temporary)
-        (temporary / "spec.toml").write_text(spec)
+        (temporary / "spec.toml").write_text(spec, encoding="utf-8")
         run.write_experiment(experiment)
         run.write_json("environment.json", environment)
         path = _rename_to_free_name(temporary, root / name)

@@ -33,7 +33,9 @@ def _csv(folder: Path) -> Settings:
     _write(folder, names)
     labels = ("ill", "well", "well", "ill")
     lines = [f"{names[n]},{labels[n]},p{n // 2}" for n in range(4)]
-    (folder / "labels.csv").write_text("\n".join(["image,label,patient", *lines, ""]))
+    (folder / "labels.csv").write_text(
+        "\n".join(["image,label,patient", *lines, ""]), encoding="utf-8"
+    )
     return {"root": folder, "group": "patient"}
 
 
@@ -42,7 +44,9 @@ def _eyepacs(folder: Path) -> Settings:
     names = [f"{patient}_{eye}" for patient in (10, 13) for eye in ("left", "right")]
     _write(folder / "train", [f"{name}.jpeg" for name in names])
     lines = [f"{name},{grade}" for grade, name in enumerate(names)]
-    (folder / "trainLabels.csv").write_text("\n".join(["image,level", *lines, ""]))
+    (folder / "trainLabels.csv").write_text(
+        "\n".join(["image,level", *lines, ""]), encoding="utf-8"
+    )
     return {"root": folder}
 
 
@@ -96,7 +100,9 @@ def _packed(folder: Path) -> Settings:
     pixels_folder.mkdir()
     (pixels_folder / "rows.bin").write_bytes(pixels.tobytes())
     (pixels_folder / "index.bin").write_bytes(records)
-    (pixels_folder / "about.json").write_text(json.dumps({"format": 1, "shape": [3, 16, 24]}))
+    (pixels_folder / "about.json").write_text(
+        json.dumps({"format": 1, "shape": [3, 16, 24]}), encoding="utf-8"
+    )
     resized = {"preprocess": {"use": "resize", "size": [16, 24]}, "origin": {"name": "resize"}}
     pack = {"chain": [resized], "decode": "exact", "decoded_for": 1, "source": {}}
     return {**_write_index(folder, "pack.json", rows, pack), "shape": [3, 16, 24]}
@@ -111,8 +117,8 @@ def _sample(number: int, content: bytes) -> str:
 def _write_index(folder: Path, name: str, rows: list[str], more: Settings) -> Settings:
     """Write an index and a description like `sightx prepare`."""
     described = {"classes": ["ill", "well"], "ordered": False, "samples": 4, **more}
-    (folder / "index.csv").write_text("\n".join([*rows, ""]))
-    (folder / name).write_text(json.dumps(described))
+    (folder / "index.csv").write_text("\n".join([*rows, ""]), encoding="utf-8")
+    (folder / name).write_text(json.dumps(described), encoding="utf-8")
     return {"root": str(folder), "groups": True, "split": True}
 
 

@@ -133,7 +133,7 @@ def run_experiment(folder: Path, observers: Mapping[str, Observer]) -> Run:
     from sightx import load, run
 
     _write_images(folder / "data")
-    (folder / "spec.toml").write_text(_SPEC)
+    (folder / "spec.toml").write_text(_SPEC, encoding="utf-8")
     experiment = load(folder / "spec.toml")
     return run(experiment, observers=observers, runs=folder / "runs")
 

@@ -46,7 +46,7 @@ class Summary:
     def read(cls, folder: Path) -> Summary | None:
         """Return what `profile_steps` wrote into a folder; None if no step was traced."""
         path = folder / SUMMARY
-        return cls(**json.loads(path.read_text())) if path.exists() else None
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def span(name: str) -> AbstractContextManager[Any]:
@@ -93,7 +93,7 @@ def _write(profiler: profile, folder: Path, steps: int, seconds: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(folder / TRACE))
     summary = _summary(profiler, steps, seconds)
-    (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=1))
+    (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=1), encoding="utf-8")
 
 
 def _summary(profiler: profile, steps: int, seconds: float) -> Summary:

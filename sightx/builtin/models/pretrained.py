@@ -147,7 +147,7 @@ def _verify(path: Path, hint: str) -> None:
 @cache
 def known_hashes() -> dict[str, str]:
     """Return the SHA-256 of published files, by file name."""
-    text = Path(__file__).with_suffix(".sha256").read_text()
+    text = Path(__file__).with_suffix(".sha256").read_text(encoding="utf-8")
     return {name: digest for digest, name in map(str.split, text.splitlines())}
 
 

@@ -47,7 +47,9 @@ class TorchvisionModel(PretrainedModel):
 
         The list is of one release; a newer torchvision may have more networks.
         """
-        text = (files("sightx.builtin.models") / "torchvision_names.txt").read_text()
+        text = (files("sightx.builtin.models") / "torchvision_names.txt").read_text(
+            encoding="utf-8"
+        )
         release, *known = text.split()
         is_newer = _release_numbers(version("torchvision")) > _release_numbers(release)
         if arch in known or is_newer:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from sightx.plugin import Observer, hookimpl
+from sightx.plugin import Observer, TolerantStream, hookimpl
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,8 +25,9 @@ class Console(Observer):
         """Return a printer for standard output; on a terminal it has a progress bar."""
         from rich.console import Console as Terminal
 
-        width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-        terminal = Terminal(file=sys.stdout, highlight=False, width=width)
+        stdout = TolerantStream(sys.stdout)  # a run goes on without its terminal
+        width = None if stdout.isatty() else _PLAIN_WIDTH
+        terminal = Terminal(file=cast("TextIO", stdout), highlight=False, width=width)
         return ProgressPrinter(run, terminal) if terminal.is_terminal else Printer(run, terminal)
 
 
@@ -94,7 +95,7 @@ class Printer:
         """Print lines to the terminal and to the log file."""
         from rich.console import Console as Terminal
 
-        with self._log.open("a") as file:
+        with self._log.open("a", encoding="utf-8") as file:
             log = Terminal(file=file, highlight=False, width=_PLAIN_WIDTH)
             for line in lines:
                 self.terminal.print(line, soft_wrap=isinstance(line, str))

@@ -43,7 +43,7 @@ def _run(observers: Mapping[str, Observer]) -> tuple[str, str]:
         log = run.directory / "console.log"
         timings = ["seconds", "images_per_second", "data_wait"]
         metrics = run.metrics.drop(columns=timings).to_json()
-        return metrics, log.read_text() if log.is_file() else ""
+        return metrics, log.read_text(encoding="utf-8") if log.is_file() else ""
 
 
 CHECKS: tuple[ContractCheck, ...] = (run_is_not_changed,)
