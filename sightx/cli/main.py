@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _call(words: list[str]) -> int:
     """Run the command line; print a failure, and return the exit code."""
     try:
-        with _log_to_stderr():
+        with _log_to_stderr("--debug" in words):
             code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
             if not streams.is_lost(sys.stdout):
                 sys.stdout.flush()  # an error here is a failure of the command
@@ -163,9 +165,28 @@ def _as_failure(error: BaseException) -> SightXError:
                 "broken-plugin", f"a plugin ended the process: {message}", "--debug shows where"
             )
         )
+    if isinstance(error, FileNotFoundError) and (problem := _missing_folder()):
+        return ResourceError(problem)
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _RESOURCE_ERRNOS:
         return ResourceError(Problem("resource", message))
     return SightXError(Problem("internal", message, "--debug shows where"))
+
+
+def _missing_folder() -> Problem | None:
+    """Return what is wrong with the working directory or the temporary folder, None if nothing."""
+    import tempfile
+
+    try:
+        Path.cwd()
+    except OSError:
+        hint = "cd to a folder that exists"
+        return Problem("resource", "the working directory was removed", hint)
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        hint = "set TMPDIR to a folder that can be written"
+        return Problem("resource", "there is no usable temporary folder", hint)
+    return None
 
 
 class _StderrHandler(logging.Handler):
@@ -183,17 +204,40 @@ class _StderrHandler(logging.Handler):
             click.echo(line, err=True)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning that the user's own code issues as one line; hide those of libraries."""
+    import sysconfig
+
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    libraries = [*filter(None, paths), str(Path(__file__).parents[1])]
+    if not any(Path(filename).is_relative_to(folder) for folder in libraries):
+        text = f"{category.__name__}: {message}"
+        problem = Problem("python-warning", text, severity="warning")
+        click.echo(str(problem.at(filename, lineno)), err=True)
+
+
 @contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """Print what SightX logs while a command runs."""
+def _log_to_stderr(debug: bool) -> Iterator[None]:
+    """Print what SightX logs while a command runs; with `debug` also what libraries warn of."""
     log, handler = logging.getLogger("sightx"), _StderrHandler()
-    before = log.level
+    before, show_warning = log.level, warnings.showwarning
+    if not debug:
+        warnings.showwarning = _show_warning
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # fonts and cache folders
     log.addHandler(handler)
     log.propagate = False  # a plugin may have set up a handler: print each line only once
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
+        warnings.showwarning = show_warning
         log.removeHandler(handler)
         log.propagate = True
         log.setLevel(before)

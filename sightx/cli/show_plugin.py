@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -42,13 +41,13 @@ def command(kind: str, name: str, as_json: bool) -> None:
 
 def describe(registry: Registry, entry: Entry) -> dict[str, Any]:
     """Return everything that is known about a component, as JSON holds it."""
-    from sightx.registry.introspection import describe_fields
+    from sightx.registry.introspection import describe_fields, docstring
 
     fields = describe_fields(entry.component, lambda kind: _example_name(registry, kind))
     keys = ("key", "type", "required", "default", "description")
     return {
         **registry.describe_entry(entry),
-        "doc": inspect.cleandoc(entry.component.__doc__ or ""),
+        "doc": docstring(entry.component),
         "fields": [{key: asdict(field)[key] for key in keys} for field in fields],
         "example": "\n".join(_example(registry, entry, fields)) + "\n",
     }

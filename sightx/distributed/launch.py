@@ -9,13 +9,14 @@ import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightx.distributed import rendezvous
 from sightx.distributed.failures import LOST_HINT
 from sightx.errors import Problem, ResourceError
+from sightx.io.signals import STOP_SIGNALS
 from sightx.io.system import configure_openmp
 
 if TYPE_CHECKING:
@@ -72,7 +73,15 @@ def _config(processes: int) -> LaunchConfig:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
         shutdown_timeout=_SHUTDOWN_SECONDS,
+        signals_to_handle=",".join(signal.Signals(number).name for number in _handled_signals()),
     )
+
+
+def _handled_signals() -> Iterator[int]:
+    """Yield the signals that the launcher passes on; an ignored one, as under nohup, stays so."""
+    for number in (*STOP_SIGNALS, signal.SIGQUIT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            yield number
 
 
 def _exit_code(failures: dict[int, ProcessFailure]) -> int:

@@ -7,6 +7,7 @@ Equal inputs give equal files.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sightx.records.predictions import Predictions
 
 DPI = 120
+FONT = "DejaVu Sans"  # comes with matplotlib
 MAX_CLASSES_WITH_TEXT = 20  # with more classes, cells are too small for text
 MAX_CLASSES_WITH_NAMES = 100  # with more classes, only some are named
 WHITE_TEXT_ABOVE = 0.71  # share of a true class from which white text has the better contrast
@@ -94,7 +96,8 @@ def _new_figure(width: float, height: float) -> Figure:
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG without metadata, so that equal figures are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings(action="ignore"):  # of glyphs that are drawn as boxes
+        figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _panels(monitor: str) -> list[tuple[str, list[str]]]:
@@ -187,10 +190,12 @@ def _label_classes(
     step = math.ceil(len(classes) / MAX_CLASSES_WITH_NAMES)
     font_size = float(np.clip(50 * size / len(classes), 5.0, 10.0))
     ticks = range(0, len(classes), step)
-    names = [_shorten(classes[tick]) for tick in ticks]
+    names, fonts = _displayed_names(classes)
+    names = [_shorten(names[tick]) for tick in ticks]
     counted = [f"{name} ({totals[tick]:,})" for name, tick in zip(names, ticks, strict=True)]
-    axes.set_xticks(ticks, names, fontsize=font_size, parse_math=False)
-    axes.set_yticks(ticks, counted, fontsize=font_size, parse_math=False)
+    style: dict[str, Any] = {"fontsize": font_size, "fontfamily": fonts, "parse_math": False}
+    axes.set_xticks(ticks, names, **style)
+    axes.set_yticks(ticks, counted, **style)
     if len(classes) > MAX_CLASSES_WITH_TEXT:
         axes.tick_params(axis="x", rotation=90)
     elif max(map(len, names)) > 8:
@@ -198,6 +203,37 @@ def _label_classes(
             label.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class (samples)")
+
+
+def _displayed_names(classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the class names, and the installed fonts that have all of their characters.
+
+    A name with a character that no installed font has is replaced by the number of its class.
+    """
+    fonts, missing = [FONT], set("".join(classes)) - _characters(FONT)
+    for font in _other_fonts() if missing else ():
+        if covered := missing & _characters(font):
+            fonts.append(font)
+            missing -= covered
+    names = [
+        f"class {number}" if missing & set(name) else name for number, name in enumerate(classes)
+    ]
+    return names, fonts
+
+
+def _other_fonts() -> list[str]:
+    """Return the families of all other installed fonts, but those that draw boxes."""
+    from matplotlib.font_manager import fontManager
+
+    names = {entry.name for entry in fontManager.ttflist} - {FONT}
+    return sorted(name for name in names if "Last Resort" not in name)
+
+
+def _characters(font: str) -> set[str]:
+    """Return the characters that a font family can draw."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return set(map(chr, get_font(findfont(FontProperties(family=[font]))).get_charmap()))
 
 
 def _shorten(name: str, limit: int = 24) -> str:

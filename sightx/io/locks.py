@@ -103,7 +103,7 @@ def describe_holder(holder: Mapping[str, Any]) -> str:
 
 
 def _lock(file: Path, flags: int, operation: int) -> Lock | None:
-    lock = Lock(os.open(file, flags | os.O_CLOEXEC, 0o644))
+    lock = Lock(os.open(file, flags | os.O_CLOEXEC, 0o666))
     try:
         fcntl.flock(lock._descriptor, operation)
         # The previous holder may have removed the file: then this is a lock on nothing.

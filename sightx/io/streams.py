@@ -73,11 +73,11 @@ def is_lost(stream: TextIO) -> bool:
 def is_closed_pipe(error: BaseException) -> bool:
     """Return whether an exception says that nobody reads the standard output any more.
 
-    click and rich raise SystemExit in place of the error of the system.
+    rich and click raise SystemExit in place of the error of the system.
     """
-    if isinstance(error, SystemExit):
-        return isinstance(error.__context__, BrokenPipeError)
-    return isinstance(error, BrokenPipeError) and _has_no_reader()
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return True  # rich has connected the output to /dev/null
+    return isinstance(error, BrokenPipeError | SystemExit) and _has_no_reader()
 
 
 def _has_no_reader() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _ONE_AND_MANY: dict[Any, tuple[str, str]] = {
     Any: ("any value", "values"),
 }
 _EXAMPLES: dict[Any, Any] = {bool: False, str: MARK, Path: f"path/to/{MARK}", Any: MARK}
+_NO_DOCSTRINGS = 2  # level of optimisation from which Python drops docstrings
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -99,6 +101,20 @@ def field_descriptions(cls: type[BaseModel]) -> Mapping[str, str]:
             if not described.get(key, text):
                 described[key] = text
     return {key: text for key, text in described.items() if text}
+
+
+def docstring(cls: type) -> str:
+    """Return the docstring of a class without indentation; "" if it has none.
+
+    Under `python -OO`, which drops docstrings, it is read from the source.
+    """
+    if cls.__doc__ or sys.flags.optimize < _NO_DOCSTRINGS:
+        return inspect.cleandoc(cls.__doc__ or "")
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError, ValueError):  # there is no source
+        return ""
+    return (ast.get_docstring(tree) if isinstance(tree, ast.ClassDef) else None) or ""
 
 
 @cache

@@ -82,7 +82,9 @@ class Entry:
     @property
     def summary(self) -> str:
         """Return the first line of the component's docstring."""
-        return (self.component.__doc__ or "").strip().partition("\n")[0].rstrip()
+        from sightx.registry.introspection import docstring  # only listings need it
+
+        return docstring(self.component).partition("\n")[0].rstrip()
 
     @property
     def place(self) -> str:

@@ -7,7 +7,6 @@ import json
 import math
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -182,11 +181,15 @@ class Run:
     def write_predictions(self, split: str, predictions: Predictions) -> None:
         """Write the prediction table of a split; each file is replaced in one step."""
         folder = self.directory / _PREDICTIONS
-        with atomic.disk_errors(folder.parent), tempfile.TemporaryDirectory() as temporary:
-            predictions.save(Path(temporary) / split)
-            folder.mkdir(exist_ok=True)  # fails if the run directory is gone
-            for path in sorted(Path(temporary).iterdir()):
-                atomic.replace(folder / path.name, path.read_bytes())
+        temporary = self.directory / f"{atomic.TEMPORARY}{_PREDICTIONS}"
+        with atomic.disk_errors(self.directory):
+            try:
+                predictions.save(temporary / split)
+                folder.mkdir(exist_ok=True)
+                for path in sorted(temporary.iterdir()):
+                    atomic.replace(folder / path.name, path.read_bytes())
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
             atomic.fsync(self.directory)
 
     def remove_result(self) -> None:

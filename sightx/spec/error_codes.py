@@ -15,6 +15,7 @@ from sightx import errors
 from sightx.errors import Problem, SightXError, SpecError, did_you_mean
 from sightx.io import toml
 from sightx.registry.hooks import Check
+from sightx.registry.introspection import docstring
 from sightx.registry.loading import load_registry
 from sightx.registry.project import Project
 from sightx.registry.registry import Plugin, Registry
@@ -26,7 +27,7 @@ _ERRORS = (
 )  # fmt: skip
 _EXIT_CODES = {
     0: "a warning; 2 with --strict",
-    **{error.exit_code: (error.__doc__ or "").strip(".").lower() for error in _ERRORS},
+    **{error.exit_code: docstring(error).strip(".").lower() for error in _ERRORS},
     SightXError.exit_code: "a bug in SightX",
     130: "stopped from the keyboard",
 }

@@ -8,7 +8,6 @@ it must contain. Arrays are not merged with those of a base, so their items need
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import core_schema
 
 from sightx.registry.components import Component, Settings, UnknownComponentError
-from sightx.registry.introspection import field_descriptions
+from sightx.registry.introspection import docstring, field_descriptions
 from sightx.registry.kinds import KINDS
 from sightx.registry.registry import Entry, Registry
 from sightx.spec.experiment import Experiment
@@ -90,7 +89,7 @@ class _Builder:
         table, required = self._describe_class(Experiment, "")
         for cls in KINDS:
             section = table["properties"][cls.kind]
-            parts = [_doc(cls).partition("\n")[0], section.get("description", "")]
+            parts = [docstring(cls).partition("\n")[0], section.get("description", "")]
             section["description"] = " ".join(filter(None, parts))
         table["properties"]["extends"] = {"type": "string", "description": _EXTENDS}
         self._defs["spec.required"] = required
@@ -194,7 +193,7 @@ class _Builder:
             try:
                 allowed, required = self._describe_class(entry.component, f"{name}.")
             except Exception:  # a plugin's class may have no schema; then any key is allowed
-                allowed = {"description": _doc(entry.component), "properties": {}}
+                allowed = {"description": docstring(entry.component), "properties": {}}
                 required = {}
             allowed["properties"]["use"] = {"type": "string", "description": entry.summary}
             self._define(name, allowed, required)
@@ -216,7 +215,7 @@ class _Builder:
         without_use = {"propertyNames": {"enum": sorted(properties)}}
         return {
             "type": "object",
-            "description": _doc(cls),
+            "description": docstring(cls),
             "allOf": [
                 {"properties": properties},
                 *(_if_use(choice.uses, _ref(choice.definition)) for choice in choices),
@@ -248,7 +247,3 @@ def _if_use(uses: list[str], then: Schema) -> Schema:
 
 def _ref(name: str) -> Schema:
     return {"$ref": f"{_DEFS}{name}"}
-
-
-def _doc(cls: type[Any]) -> str:
-    return inspect.cleandoc(cls.__doc__ or "")

@@ -10,7 +10,7 @@ import pytest
 from sightx.io.signals import Interrupted, restore_handlers, stop_on_signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_remembered_and_handlers_are_given_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as asked:
@@ -100,3 +100,43 @@ def test_a_launched_process_too_can_be_ended(monkeypatch: pytest.MonkeyPatch) ->
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert done.returncode == -signal.SIGTERM
+
+
+def test_a_terminal_that_closes_sends_several_hangups() -> None:
+    """The kernel and the shell both send SIGHUP; the run still saves its state."""
+    with stop_on_signals() as asked:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+        assert asked.number == signal.SIGHUP
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert asked.number == 0
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            assert asked.number == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_second_interrupt_of_a_command_ends_it_without_a_traceback() -> None:
+    script = (
+        "import signal\n"
+        "from sightx.io.signals import interrupt_once\n"
+        "with interrupt_once():\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('first', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('second', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("first\n", "")
+    assert done.returncode == -signal.SIGINT

@@ -118,3 +118,51 @@ def test_sigterm_at_any_time_loses_nothing(  # T09, T10
         if signals >= 10:
             break
     assert saved
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_every_stop_signal_saves_the_run(
+    exact: Path, tmp_path: Path, processes: int, number: signal.Signals
+) -> None:
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 3000"))
+    words = ["run", str(exact), "--quiet", "--processes", str(processes)]
+    words += ["--set", "training.micro_batch_size=2", "--runs", str(tmp_path / "runs")]
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE) as process:
+        wait_for_an_epoch(tmp_path / "runs", process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    (run,) = lookup.list_runs(tmp_path / "runs")
+    assert run.result["status"] == "interrupted"
+    assert run.checkpoints["last"]
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nohup_lets_a_run_go_on(exact: Path, tmp_path: Path, processes: int) -> None:
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 3000"))
+    words = ["run", str(exact), "--quiet", "--processes", str(processes)]
+    words += ["--set", "training.micro_batch_size=2", "--runs", str(tmp_path / "runs")]
+    with subprocess.Popen(["nohup", *COMMAND, *words], stderr=subprocess.PIPE) as process:
+        wait_for_an_epoch(tmp_path / "runs", process)
+        process.send_signal(signal.SIGHUP)
+        wait_for_an_epoch(tmp_path / "runs", process)
+        process.terminate()
+        process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9, 1.2, 1.8, 2.5])
+def test_several_signals_at_any_time_give_no_traceback(
+    exact: Path, tmp_path: Path, seconds: float
+) -> None:
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 3000"))
+    words = ["run", str(exact), "--quiet", "--runs", str(tmp_path / "runs")]
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE) as process:
+        time.sleep(seconds)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+    assert exit_code(process) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert b"Traceback" not in err

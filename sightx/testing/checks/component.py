@@ -81,9 +81,9 @@ def cheap_import(cls: type[Component]) -> None:
 @cache
 def _imported_by(module: str) -> frozenset[str]:
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), module]
-    child = subprocess.run(
+    child = subprocess.run(  # noqa: S603
         command, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )  # noqa: S603
+    )
     last = child.stderr.strip().rpartition("\n")[2]
     require(child.returncode == 0, f"importing {module} in a new process fails: {last}")
     return frozenset(json.loads(child.stdout.splitlines()[-1]))
