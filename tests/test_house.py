@@ -290,3 +290,34 @@ def test_the_map_in_contributing_has_every_room() -> None:
     rooms = {path.relative_to(ROOT).parts[1] for path in FILES if not path.name.startswith("__")}
     assert {f"sightx/{room}" + ("" if room.endswith(".py") else "/") for room in rooms} <= named
     assert [entry for entry in named if not (ROOT / entry).exists()] == []
+
+
+TEXT_CALLS = {"read_text": 0, "write_text": 1, "open": 1}
+"""Calls that take an encoding, and the position from which it must be a keyword."""
+
+
+def calls_without_encoding(path: Path) -> Iterator[str]:
+    """Yield calls that open a text file in the encoding of the locale."""
+    for node in ast.walk(tree_of(path)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        name, keywords = node.func.attr, {keyword.arg for keyword in node.keywords}
+        if name not in TEXT_CALLS or "encoding" in keywords:
+            continue
+        arguments = [part.value for part in node.args if isinstance(part, ast.Constant)]
+        modes = [
+            text for text in arguments if isinstance(text, str) and text in ("r", "w", "a", "x")
+        ]
+        of_path = name != "open" and len(node.args) == TEXT_CALLS[name]
+        if of_path or (name == "open" and modes and len(node.args) == 1):
+            yield f"{name_of(path)}:{node.lineno}: {name} without encoding"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_text_files_are_utf8_in_every_locale(path: Path) -> None:
+    faults = [
+        fault
+        for fault in calls_without_encoding(path)
+        if not re.search(r"registry/(loading|provenance)", fault)  # of importlib.metadata
+    ]
+    assert faults == []

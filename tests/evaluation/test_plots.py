@@ -172,12 +172,8 @@ def test_threads_can_draw_at_the_same_time(tmp_path):
 
 def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, sightx.evaluation.plots; print('matplotlib' in sys.modules)"
-<<<<<<< HEAD
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-=======
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
 
 
 def test_names_are_drawn_with_an_installed_font_or_as_the_number_of_the_class(tmp_path):
@@ -191,4 +187,3 @@ def test_missing_characters_give_no_warning(tmp_path, recwarn):
     predicted = predictions([0, 1], [0, 1], ("\u72ac", "\u732b"))
     plot_confusion_matrix(predicted, tmp_path / "plot.png", title="\U000e0fff")
     assert not recwarn.list
->>>>>>> 47b89f7 (Test unusual surroundings: pipes, terminals, locales, homes, temporary folders, docstrings)
