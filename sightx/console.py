@@ -111,15 +111,18 @@ def show_cache_entries(root: Path, entries: Sequence[CacheEntry], *, removed: bo
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = system.format_bytes(entry.size)
-        rows.append((entry.key, str(entry.rows), size, used, _describe_contents(entry.about)))
+        rows.append((entry.key, str(entry.rows), size, used, _describe_contents(entry)))
     for line in _align(rows) if entries else []:
         print(line)
     total = system.format_bytes(sum(entry.size for entry in entries))
     print(f"{total} removed from {root}" if removed else f"{total} in {root}")
 
 
-def _describe_contents(about: Mapping[str, Any]) -> str:
+def _describe_contents(entry: CacheEntry) -> str:
     """Return how the rows of an entry were made: resize(size=224), 3 x 224 x 224, scaled."""
+    about, folder = entry.about, entry.key.partition("/")[0]
+    if folder != entry.key:
+        return "hashes of files" if folder == "files" else "left by a killed process"
     if "preprocess" not in about:
         return "damaged"
     steps = []

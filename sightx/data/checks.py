@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from sightx.data.cache.hashes import stat_files
+from sightx.data.csv_labels import read_csv
 from sightx.errors import DataError, Problem
+from sightx.io import atomic
 from sightx.records.hashes import Hashes
 from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset
@@ -28,20 +30,29 @@ def check_missing_files(table: ImageTable, dataset: Dataset) -> None:
 
 
 def check_bad_images(
-    table: ImageTable, bad: Mapping[int, str], dataset: Dataset, bad_images_csv: Path | None
+    table: ImageTable,
+    bad: Mapping[int, str],
+    dataset: Dataset,
+    bad_images_csv: Path | None,
+    *,
+    all_read: bool = True,
 ) -> None:
     """List bad images in a file; raise DataError if they are more than the dataset skips.
 
-    `bad` maps positions in the table to reasons.
+    The list contains what `dataset.exclude` leaves out as well, so that it can take its place. It
+    never replaces a file: if there is one, the list gets another name. `bad` maps positions in the
+    table to reasons. Without `all_read` more may be found: images to skip are not listed yet.
     """
     if not bad:
         return
     paths, limit = table.frame["path"], dataset.bad_images_at_most
     rows = [(paths.iat[index], reason, table.line(index)) for index, reason in bad.items()]
-    if bad_images_csv:
-        pd.DataFrame(rows, columns=["path", "reason", "row"]).to_csv(bad_images_csv, index=False)
     skip = dataset.on_bad_image == "skip"
-    if skip and len(bad) / len(table) <= limit:
+    is_skipped = skip and len(bad) / len(table) <= limit
+    if bad_images_csv and (all_read or not is_skipped):
+        listed = pd.DataFrame([*_excluded_rows(dataset), *rows], columns=["path", "reason", "row"])
+        bad_images_csv = _write_list(bad_images_csv, listed)
+    if is_skipped:
         return
     path, reason, line = rows[0]
     cannot = "are missing" if set(bad.values()) == {"missing"} else "cannot be read"
@@ -73,7 +84,8 @@ def check_copies(
         return
     paths = table.frame["path"].to_numpy(object)[rows]
     digests = list(hashes.take(rows))
-    pd.DataFrame({"path": paths, "split": names, "sha256": digests}).to_csv(copies_csv, index=False)
+    listed = pd.DataFrame({"path": paths, "split": names, "sha256": digests})
+    copies_csv = _write_list(copies_csv, listed)
     second = next(i for i, name in enumerate(names) if name != names[0])
     count = len(set(digests))
     noun = "image is" if count == 1 else "images are"
@@ -106,6 +118,20 @@ def _find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Ar
     rows, split, content = rows[is_copy], split[is_copy], content[is_copy]
     order = np.lexsort((rows, split, content))
     return rows[order], names[split[order]]
+
+
+def _excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:
+    """Return path and reason of each row of `dataset.exclude`, and no line."""
+    if dataset.exclude is None:
+        return []
+    cells = read_csv(dataset.exclude, ["path", "reason"])
+    return [(path, reason, "") for path, reason in zip(cells["path"], cells["reason"], strict=True)]
+
+
+def _write_list(file: Path, frame: pd.DataFrame) -> Path:
+    """Write a list as CSV, to a name that no other file has, and return its path."""
+    with atomic.disk_errors(file.parent, full_hint="free space, then try again"):
+        return atomic.write_new(file, frame.to_csv(index=False).encode())
 
 
 def _short(file: Path) -> str:

@@ -196,7 +196,8 @@ def preprocess_checked(
     bad_images_csv: Path,
 ) -> PreprocessedPixels:
     """Return the pixels of all images. Raises DataError as `check_bad_images` does."""
-    check_bad_images(job.table, job.files.errors, dataset, bad_images_csv)
+    errors = job.files.errors
+    check_bad_images(job.table, errors, dataset, bad_images_csv, all_read=False)
     pixels = load_or_build(job, config, progress, verify=verify)
     check_bad_images(job.table, pixels.bad, dataset, bad_images_csv)
     return pixels

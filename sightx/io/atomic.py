@@ -40,6 +40,37 @@ def replace(path: Path, content: bytes | Iterable[bytes]) -> None:
     fsync(path.parent)
 
 
+def write_new(path: Path, content: bytes) -> Path:
+    """Write a file under a name that is free, and return its path: nothing is ever replaced.
+
+    The name is that of `path`, or has a number, as in `list-2.csv`. A file that has this content
+    already is not written again. Links are not followed.
+    """
+    number, candidate = 1, path
+    while True:
+        try:
+            file = candidate.open("xb")
+        except FileExistsError:
+            if not candidate.is_symlink() and _has_content(candidate, content):
+                return candidate
+            number += 1
+            candidate = path.with_stem(f"{path.stem}-{number}")
+            continue
+        try:
+            with file:
+                file.write(content)
+        except OSError:
+            _try_to_remove(candidate)
+            raise
+        return candidate
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    with suppress(OSError):
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    return False
+
+
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield an empty folder next to `path`, which becomes `path` in one step at the end.

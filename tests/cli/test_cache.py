@@ -65,3 +65,28 @@ def test_an_unknown_key_is_an_error(sightx, keys):
         "sightx cache lists the keys"
     ]
     assert len(json.loads(sightx("cache", "--json").out)) == 2
+
+
+def test_a_folder_with_other_things_is_refused(sightx, spec, cache_root):
+    (cache_root / "files").mkdir()
+    (cache_root / "files" / "volume.bin").write_text("mine")
+    os.utime(cache_root / "files" / "volume.bin", (0, 0))
+
+    for words in (["cache"], ["cache", "--prune"], ["prepare", str(spec)], ["run", str(spec)]):
+        done = sightx(*words)
+
+        assert done.code == 7
+        assert done.lines == [
+            f"error[not-a-cache] {cache_root} is not a cache: it holds 'files', and no mark of "
+            "SightX; let SIGHTX_CACHE name a new or empty folder"
+        ]
+    assert [path.name for path in cache_root.rglob("*")] == ["files", "volume.bin"]
+
+
+def test_everything_that_is_removed_is_listed(sightx, keys, cache_root):
+    left = cache_root / "pixels" / f".removed-{'0' * 16}"
+    left.mkdir()
+
+    lines = sightx("cache", "--prune").out.splitlines()
+
+    assert {line.split()[0] for line in lines[1:-1]} == {*keys, f"pixels/{left.name}"}

@@ -79,3 +79,36 @@ def test_bad_images_are_listed_in_the_file_that_faults_names(sightx, spec, worki
     done = sightx("prepare", str(spec), "--faults", "list.csv", *skip)
     assert done.out.startswith("48 images, 1 cannot be read; 47 rows")
     assert (working_folder / "list.csv").is_file()
+
+
+def test_a_list_that_a_spec_uses_is_not_replaced(sightx, spec, working_folder, folders):
+    for name, more in {"3": [], "4": ["--set", "dataset.exclude=bad-images.csv"]}.items():
+        (folders / "train" / "dark" / f"{name}.png").write_bytes(b"")
+        done = sightx("prepare", str(spec), *more)
+        assert done.code == 3
+    first = (working_folder / "bad-images.csv").read_text().splitlines()
+    second = (working_folder / "bad-images-2.csv").read_text().splitlines()
+
+    assert [line.partition(",")[0] for line in first[1:]] == ["train/dark/3.png"]
+    assert [line.partition(",")[0] for line in second[1:]] == [
+        "train/dark/3.png", "train/dark/4.png"
+    ]  # fmt: skip
+    assert "--set dataset.exclude=bad-images-2.csv" in done.err
+    assert sightx("prepare", str(spec), "--set", "dataset.exclude=bad-images-2.csv").code == 0
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_of_the_user_is_not_replaced(sightx, spec, working_folder, folders, link):
+    mine = working_folder / "mine.txt"
+    mine.write_text("mine")
+    if link:
+        (working_folder / "bad-images.csv").symlink_to(mine)
+    else:
+        (working_folder / "bad-images.csv").write_text("mine")
+    (folders / "train" / "dark" / "3.png").write_bytes(b"")
+
+    for _ in range(2):  # an equal list is not written again
+        assert "exclude=bad-images-2.csv" in sightx("prepare", str(spec)).err
+
+    assert (working_folder / "bad-images.csv").read_text() == mine.read_text() == "mine"
+    assert not (working_folder / "bad-images-3.csv").exists()

@@ -111,3 +111,18 @@ def test_any_error_removes_the_new_folder(tmp_path: Path) -> None:
         with pytest.raises(error):
             write(error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_file_replaces_nothing(tmp_path: Path) -> None:
+    path, target = tmp_path / "a.csv", tmp_path / "target"
+    path.write_text("mine")
+    (tmp_path / "a-2.csv").symlink_to(target)
+    (tmp_path / "a-3.csv").mkdir()
+
+    assert atomic.write_new(path, b"ours") == tmp_path / "a-4.csv"
+    assert atomic.write_new(path, b"ours") == tmp_path / "a-4.csv"  # it is there already
+    assert atomic.write_new(path, b"other") == tmp_path / "a-5.csv"
+
+    assert path.read_text() == "mine"
+    assert not target.exists()
+    assert (tmp_path / "a-4.csv").read_text() == "ours"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +19,18 @@ from sightx.io.files import FileFinder
 from sightx.records.hashes import HASH, Hashes
 from sightx.records.table import ImageTable
 
-_STATE = np.dtype([("path", "<u8"), ("size", "<i8"), ("time", "<i8"), ("inode", "<u8")])
+_STATE = np.dtype(
+    [("path", "<u8"), ("size", "<i8"), ("time", "<i8"), ("changed", "<i8"), ("inode", "<u8")]
+)
 _RECORD = np.dtype([("state", _STATE), ("digest", HASH)])
 _CLOCK_STEP = 2_000_000_000
 """Nanoseconds for which the clock of a file system may stand still: a file that was changed within
 them can change again and still show the same time."""
+_CHANGE_STEP = 50_000_000
+"""The same for the time of change, which only the kernel sets."""
 _BATCH = 4096  # records that are written at once
+_HEADER = b"SightX hashes 1\n"
+_NAME = re.compile(r"[0-9a-f]{16}\.bin")
 
 
 class FileStates(NamedTuple):
@@ -45,16 +53,33 @@ def stat_files(table: ImageTable) -> FileStates:
         return files
     find, paths = FileFinder(reader.root), np.asarray(reader.paths, object)
     files.states["path"] = pd.util.hash_array(paths, categorize=False)
-    sizes, times, inodes = (files.states[key] for key in ("size", "time", "inode"))
+    columns = [files.states[key] for key in ("size", "time", "changed", "inode")]
     for index, path in enumerate(paths):
         try:
             status = find(path)
         except OSError as error:
             files.errors[index] = failure_reason(error)
         else:
-            sizes[index], times[index] = status.st_size, status.st_mtime_ns
-            inodes[index] = status.st_ino
+            for column, value in zip(columns, _state(status), strict=True):
+                column[index] = value
     return files
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what changes with a file's content.
+
+    The time of change (ctime) cannot be set, so that it tells a file whose size and time of
+    modification were kept.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def is_hash_file(file: Path) -> bool:
+    """Return whether a file has the name and the header of a file of hashes."""
+    if not _NAME.fullmatch(file.name) or file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(len(_HEADER)) == _HEADER
 
 
 class FileHashCache:
@@ -92,12 +117,13 @@ class FileHashCache:
         """
         if not len(self._files.states):
             return
-        _, size, changed, inode = self._files.states[index].item()
-        if changed > self._files.seen - _CLOCK_STEP:
+        _, *state = self._files.states[index].item()
+        _, modified, changed, _ = state
+        seen = self._files.seen
+        if modified > seen - _CLOCK_STEP or changed > seen - _CHANGE_STEP:
             return
         with suppress(OSError):
-            now = Path(self._root, self._paths[index]).stat()
-            if (now.st_size, now.st_mtime_ns, now.st_ino) == (size, changed, inode):
+            if _state(Path(self._root, self._paths[index]).stat()) == tuple(state):
                 self._new.append((index, digest))
         if len(self._new) >= _BATCH:
             self.write()
@@ -115,13 +141,21 @@ class FileHashCache:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             if lock := locks.exclusive_lock(self._file, create=True, wait=True):
                 with lock, self._file.open("ab") as file:
-                    size = file.tell()
-                    file.truncate(size - size % _RECORD.itemsize)  # a writer may have been killed
+                    if not file.tell():
+                        file.write(_HEADER)
+                    elif not is_hash_file(self._file):
+                        return  # it was written by something else
+                    size = file.tell() - len(_HEADER)
+                    # A writer may have been killed.
+                    file.truncate(file.tell() - size % _RECORD.itemsize)
                     file.write(records.tobytes())
 
     def _read(self) -> np.ndarray[Any, Any]:
         try:
             content = self._file.read_bytes()
         except OSError:
+            content = b""
+        if not content.startswith(_HEADER):
             return np.zeros(0, _RECORD)
-        return np.frombuffer(content, _RECORD, len(content) // _RECORD.itemsize)
+        count = (len(content) - len(_HEADER)) // _RECORD.itemsize
+        return np.frombuffer(content, _RECORD, count, len(_HEADER))

@@ -1,7 +1,8 @@
 """The pixel cache: a folder of preprocessed images, shared by all specs of a user.
 
 `pixels/KEY/` is a row file for one chain of preprocessing, decoder and shape; `files/` has the
-hashes of files that were read before.
+hashes of files that were read before. A file marks the folder as a cache; without it nothing is
+written or removed there.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import inspect
 import json
 import logging
 import os
+import re
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, RowFile, cache_errors
+from sightx.data.cache import hashes
+from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, ROWS, RowFile, cache_errors
 from sightx.data.decode.decoder import DECODER, DecodeMode, min_decoded_size
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.io import locks
@@ -36,6 +38,14 @@ from sightx.spec.experiment import iter_components
 _log = logging.getLogger("sightx")
 _BUILDER = "builder.json"  # locked by the process that appends rows
 _NEW, _REMOVED = ".new-", ".removed-"  # prefixes of folders that are incomplete
+_KEY = re.compile("[0-9a-f]{16}")
+_INCOMPLETE = re.compile(r"\.(new|removed)-[0-9a-f]{16}")
+_OUR_FILES = {ABOUT, ROWS, INDEX, _BUILDER}
+MARK = "CACHEDIR.TAG"
+"""The file that marks a cache, by the convention of bford.info/cachedir: backups skip it."""
+_MARK_TEXT = b"""Signature: 8a477f597d28d172789f06886806bc55
+# SightX's cache of preprocessed images. Everything in this folder can be computed again.
+"""
 _DAY = 86400.0
 _POLL = 0.2  # seconds between two tries for a lock
 
@@ -132,7 +142,10 @@ def _code_hash(component: Component, registry: Registry | None) -> str:
 
 
 class CacheEntry(NamedTuple):
-    """One row file of the cache: size in bytes, last use in seconds since 1970."""
+    """One row file of the cache: size in bytes, last use in seconds since 1970.
+
+    What `prune` removes apart from row files is an entry too; its key is a path below the cache.
+    """
 
     key: str
     about: Mapping[str, Any]
@@ -143,7 +156,10 @@ class CacheEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class PixelCache:
-    """Find, build, list and prune the row files below a folder."""
+    """Find, build, list and prune the row files below a folder.
+
+    Every method raises ResourceError for a folder with other contents that is not marked.
+    """
 
     root: Path
 
@@ -163,6 +179,7 @@ class PixelCache:
         """
         text = json.dumps([FORMAT, about], sort_keys=True)
         folder = self._pixels / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._mark()
         while True:
             if not (folder / ABOUT).is_file():
                 self._create(folder, about)
@@ -175,14 +192,18 @@ class PixelCache:
 
     def entries(self) -> list[CacheEntry]:
         """Return every row file, the one that was used last first."""
+        self._require_mark()
         entries = []
-        for about in self._pixels.glob(f"[!.]*/{ABOUT}"):
-            with suppress(FileNotFoundError):  # it is being removed
-                entries.append(_entry(about.parent))
+        for folder in self._pixels.glob("*"):
+            if _KEY.fullmatch(folder.name) and (folder / ABOUT).is_file():
+                with suppress(FileNotFoundError):  # it is being removed
+                    entries.append(_entry(folder))
         return sorted(entries, key=lambda entry: -entry.used)
 
     def prune(self, keys: Sequence[str] = (), unused: float = 0.0) -> list[CacheEntry]:
-        """Remove row files that nobody uses at the moment, and return them.
+        """Remove row files that nobody uses at the moment, and return what was removed.
+
+        Files that SightX did not write stay, with a warning.
 
         Args:
             keys: The beginnings of the keys to remove; without any, all.
@@ -198,8 +219,7 @@ class PixelCache:
         old = [entry for entry in entries if time.time() - entry.used >= unused]
         chosen = [entry for entry in old if not keys or entry.key.startswith(tuple(keys))]
         removed = [entry for entry in chosen if self._remove(self._pixels / entry.key)]
-        self._sweep(0.0 if keys else unused)
-        return removed
+        return [*removed, *self._sweep(0.0 if keys else unused)]
 
     @contextmanager
     def build_lock(self, rows: RowFile, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -221,6 +241,33 @@ class PixelCache:
         with lock:
             yield
 
+    def _mark(self) -> None:
+        """Mark the folder, which is made if it does not exist, as a cache."""
+        with cache_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            if self._require_mark():
+                return
+            # Not truncated: another process may mark the same folder with the same text.
+            descriptor = os.open(self.root / MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                os.write(descriptor, _MARK_TEXT)
+            finally:
+                os.close(descriptor)
+
+    def _require_mark(self) -> bool:
+        """Return whether the folder is marked. Raises ResourceError if it has other contents."""
+        mark = self.root / MARK
+        with cache_errors(self.root):
+            names = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
+            text = mark.read_bytes() if mark.is_file() else b""
+        if text == _MARK_TEXT:
+            return True
+        if names - {MARK} or text:
+            message = f"{self.root} is not a cache: it holds {min(names)!r}, and no mark of SightX"
+            hint = "let SIGHTX_CACHE name a new or empty folder"
+            raise ResourceError(Problem("not-a-cache", message, hint))
+        return False
+
     def _create(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Make a row file in one step; another process may be faster."""
         temporary = folder.with_name(f"{_NEW}{secrets.token_hex(8)}")
@@ -229,12 +276,15 @@ class PixelCache:
             with cache_errors(folder):
                 temporary.rename(folder)
         except ResourceError:
-            shutil.rmtree(temporary)
+            _remove_row_file(temporary)
             if not (folder / ABOUT).is_file():
                 raise
 
     def _remove(self, folder: Path) -> bool:
         """Remove a row file, unless somebody uses it; return whether it was removed."""
+        if others := _other_files(folder):
+            _log.warning("%s stays: %s in it is not a file of SightX", folder, others[0])
+            return False
         with cache_errors(folder):
             lock = locks.exclusive_lock(folder / ABOUT)
             if lock is None:
@@ -242,27 +292,51 @@ class PixelCache:
             hidden = folder.with_name(f"{_REMOVED}{secrets.token_hex(8)}")
             folder.rename(hidden)
         lock.release()
-        shutil.rmtree(hidden)
+        with cache_errors(folder):
+            _remove_row_file(hidden)
         return True
 
-    def _sweep(self, unused: float) -> None:
+    def _sweep(self, unused: float) -> Iterator[CacheEntry]:
         """Remove what killed processes have left, and the hashes of files of long ago."""
         now = time.time()
         for folder in self._pixels.glob(".*"):
-            is_abandoned = now - folder.stat().st_mtime > _DAY
-            if folder.name.startswith(_REMOVED) or (folder.name.startswith(_NEW) and is_abandoned):
-                shutil.rmtree(folder, ignore_errors=True)
+            is_left = folder.name.startswith(_REMOVED) or now - folder.stat().st_mtime > _DAY
+            if _INCOMPLETE.fullmatch(folder.name) and is_left and not _other_files(folder):
+                entry = _entry(folder)._replace(key=f"pixels/{folder.name}")
+                with suppress(OSError):
+                    _remove_row_file(folder)
+                    yield entry
         for file in self.files.glob("*.bin"):
-            if now - file.stat().st_mtime > max(unused, _DAY):
+            status = file.stat()
+            if now - status.st_mtime > max(unused, _DAY) and hashes.is_hash_file(file):
                 file.unlink(missing_ok=True)
+                yield CacheEntry(f"files/{file.name}", {}, 0, status.st_size, status.st_mtime)
+
+
+def _other_files(folder: Path) -> list[str]:
+    """Return the names in a folder of rows that SightX does not write there."""
+    if folder.is_symlink() or not folder.is_dir():
+        return [folder.name]
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in _OUR_FILES or path.is_symlink() or not path.is_file()
+    )
+
+
+def _remove_row_file(folder: Path) -> None:
+    """Remove the files that SightX writes into a folder of rows, and then the folder."""
+    for name in _OUR_FILES:
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def _entry(folder: Path) -> CacheEntry:
     try:
         about = json.loads((folder / ABOUT).read_bytes())
-    except ValueError:
+    except (OSError, ValueError):
         about = {}  # it is damaged, and can still be removed
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     rows = sizes.get(INDEX, 0) // RECORD.itemsize
-    used = (folder / ABOUT).stat().st_mtime
+    used = (folder / ABOUT if about else folder).stat().st_mtime
     return CacheEntry(folder.name, about, rows, sum(sizes.values()), used)

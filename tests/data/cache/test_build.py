@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def folder(tmp_path):
         path = tmp_path / "images" / f"{number:02}.png"
         Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8)).save(path)
         os.utime(path, ns=(10**18, 10**18 + number))
+    time.sleep(0.1)  # the time of change, which cannot be set, must be old enough too
     return tmp_path / "images"
 
 

@@ -269,14 +269,98 @@ def test_pruning_removes_named_or_old_entries(cache_root):
     assert [entry.key for entry in cache.entries()] == [keys[0]]
 
 
+def leave(folder):
+    """Make a folder as a killed process leaves it."""
+    folder.mkdir()
+    for name in ("about.json", "rows.bin", "index.bin", "builder.json"):
+        (folder / name).write_bytes(b"{}")
+
+
 def test_files_of_a_killed_process_are_removed(cache_root):
     cache = PixelCache(cache_root)
     put(cache)
-    for name in (".removed-1", ".new-1", ".new-2"):
-        (cache_root / "pixels" / name).mkdir()
-    os.utime(cache_root / "pixels" / ".new-1", (0, 0))  # old; the other may be in work
+    names = [f".removed-{'1' * 16}", f".new-{'1' * 16}", f".new-{'2' * 16}"]
+    for name in names:
+        leave(cache_root / "pixels" / name)
+    os.utime(cache_root / "pixels" / names[1], (0, 0))  # old; the other may be in work
     assert len(cache.entries()) == 1
 
-    cache.prune()
+    removed = [entry.key for entry in cache.prune()]
 
-    assert [path.name for path in (cache_root / "pixels").iterdir()] == [".new-2"]
+    assert [path.name for path in (cache_root / "pixels").iterdir()] == [names[2]]
+    assert {f"pixels/{name}" for name in names[:2]} < set(removed)
+
+
+# What is not ours
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.is_dir() or path.read_bytes()
+        for path in folder.rglob("*")
+    }
+
+
+def fill_with_other_things(folder):
+    """Write files of a user that have the names of ours, days ago."""
+    names = ["files/volume.bin", f"files/{'a' * 16}.bin", "pixels/books/novel.txt",
+             "pixels/.new-x/a", f"pixels/.new-{'b' * 16}/a", f"pixels/.removed-{'c' * 16}/a",
+             f"pixels/{'d' * 16}/diary.txt"]  # fmt: skip
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    for path in folder.rglob("*"):
+        os.utime(path, (0, 0))
+
+
+@pytest.mark.parametrize("use", [PixelCache.entries, PixelCache.prune,
+                                 lambda cache: cache.open(about())])  # fmt: skip
+def test_a_folder_with_other_contents_is_refused(cache_root, use):
+    fill_with_other_things(cache_root)
+    before = contents(cache_root)
+
+    with pytest.raises(ResourceError, match=r"error\[not-a-cache\] .* is not a cache: .*'files'"):
+        use(PixelCache(cache_root))
+    assert contents(cache_root) == before
+
+
+def test_a_mark_of_another_program_is_not_ours(cache_root):
+    (cache_root / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+
+    with pytest.raises(ResourceError, match="not-a-cache"):
+        PixelCache(cache_root).open(about())
+
+
+def test_a_mark_that_a_killed_process_has_left_empty_is_written(cache_root):
+    (cache_root / "CACHEDIR.TAG").touch()
+    put(PixelCache(cache_root))
+
+    assert len(PixelCache(cache_root).entries()) == 1
+
+
+@pytest.mark.parametrize("name", ["diary.txt", "deep/diary.txt"])
+def test_files_of_a_user_within_a_cache_stay(cache_root, caplog, name):
+    cache = PixelCache(cache_root)
+    keys = [put(cache, size) for size in (4, 5)]
+    mine = cache_root / "pixels" / keys[0] / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    fill_with_other_things(cache_root)
+    before = contents(cache_root)
+
+    assert [entry.key for entry in cache.prune()] == [keys[1]]
+
+    removed = {name for name in before if name.startswith(f"pixels/{keys[1]}")}
+    assert contents(cache_root) == {k: v for k, v in before.items() if k not in removed}
+    assert mine.read_text() == "mine"
+    assert f"{keys[0]} stays: {name.partition('/')[0]} in it is not a file of SightX" in caplog.text
+
+
+def test_a_link_in_the_place_of_an_entry_is_not_followed(cache_root, tmp_path):
+    cache = PixelCache(cache_root)
+    key = put(cache)
+    (cache_root / "pixels" / key).rename(tmp_path / "elsewhere")
+    (cache_root / "pixels" / key).symlink_to(tmp_path / "elsewhere")
+
+    assert cache.prune() == []
+    assert (tmp_path / "elsewhere" / "rows.bin").is_file()
