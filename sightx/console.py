@@ -142,13 +142,13 @@ def show_prediction(name: str, prediction: Prediction) -> None:
     _console().print(line, soft_wrap=True)
 
 
-def show_metrics(run: Run, split: str, values: Mapping[str, float]) -> None:
-    """Print the metrics of a split, and the file of its predictions."""
+def show_metrics(run: Run, predictions: str, values: Mapping[str, float]) -> None:
+    """Print the metrics of a split, and the file of its predictions; "" if there is none."""
     console = _console()
     for name, value in values.items():
         console.print(f"{name:<32} {value:.4f}", soft_wrap=True, markup=False)
-    path = run.directory / "predictions" / f"{split}.csv"
-    if path.is_file():  # a read-only run keeps no predictions
+    if predictions:
+        path = run.directory / "predictions" / f"{predictions}.csv"
         console.print(f"predictions: {path}", soft_wrap=True, markup=False)
 
 

@@ -13,9 +13,12 @@ from sightx.cli.options import runs_folder
 @click.command("evaluate", short_help="Score a run on a split of its data.")
 @click.argument("run")
 @click.option("--split", default="test", type=click.Choice(["train", "validation", "test"]))
+@click.option("--allow-data-change", is_flag=True, help="Score changed images or labels.")
 @runs_folder
-def command(run: str, split: str, runs: Path | None) -> None:
+def command(run: str, split: str, allow_data_change: bool, runs: Path | None) -> None:
     """Score RUN on a split of its own data, and write the predictions to the run.
+
+    Those of another checkpoint, or of data that have changed since, get their own name.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
     of its checkpoints.
@@ -25,5 +28,11 @@ def command(run: str, split: str, runs: Path | None) -> None:
 
     scored, checkpoint = find_run(run, runs)
     with console.show_progress(False) as progress:
-        values = evaluate(scored, split, checkpoint=checkpoint, progress=progress)
-    console.show_metrics(scored, split, values)
+        evaluation = evaluate(
+            scored,
+            split,
+            checkpoint=checkpoint,
+            allow_data_change=allow_data_change,
+            progress=progress,
+        )
+    console.show_metrics(scored, evaluation.predictions, evaluation.metrics)

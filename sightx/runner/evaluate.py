@@ -7,6 +7,7 @@ import os
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +16,12 @@ from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
 from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, Problem, RunError
+from sightx.errors import DataError, Problem, RunError, one_line
 from sightx.evaluation import metrics
 from sightx.inference.predictor import Predictor
 from sightx.records.predictions import Predictions
 from sightx.runner.resume import stored_experiment
-from sightx.runs import lock
+from sightx.runs import compatibility, lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 from sightx.training.evaluate import Evaluator
@@ -29,33 +30,97 @@ from sightx.training.step import Criterion
 _log = logging.getLogger("sightx")
 
 
+class Evaluation(NamedTuple):
+    """The metrics of a split, and the name of its predictions; "" if they could not be kept."""
+
+    metrics: dict[str, float]
+    predictions: str
+
+
 def evaluate(
-    run: Run, split: str, *, checkpoint: str = "", progress: ProgressCallback | None = None
-) -> dict[str, float]:
+    run: Run,
+    split: str,
+    *,
+    checkpoint: str = "",
+    allow_data_change: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Evaluation:
     """Predict a split of a run's own data, write the predictions, and return the metrics.
 
-    Without the name of a `checkpoint` the run's preferred one is used. If the run directory is
-    read-only, the predictions are not kept, which is a warning. Raises DataError if the data are
-    not those of the run, RunError if the run is in use or has no such checkpoint.
+    The run's own predictions of the split are replaced only by those of the same checkpoint and the
+    same data; others get a name with the checkpoint and the data. If the run directory is
+    read-only, the predictions are not kept, which is a warning.
+
+    Args:
+        run: The run.
+        split: The split: train, validation or test.
+        checkpoint: The name of a checkpoint; "" means the run's preferred one.
+        allow_data_change: Score samples whose images or labels have changed since the run.
+        progress: Called with (done, total) while images are preprocessed.
+
+    Raises:
+        DataError: The data are not those of the run.
+        RunError: The run is in use or has no such checkpoint.
     """
     writable = os.access(run.directory, os.W_OK)
     with lock.run_lock(run.directory) if writable else nullcontext():
         folder = run.directory if writable else Path(tempfile.gettempdir())
-        predictions, values = _score(run, split, checkpoint, progress, folder / "bad-images.csv")
+        experiment, path = stored_experiment(run), run.checkpoint(checkpoint)
+        predictor = Predictor.load(path, experiment.execution.device)
+        data = _load_split(run, experiment, split, progress, folder / "bad-images.csv")
+        is_same = _check_data(run, split, data, allow_data_change)
+        predictions, values = _score(run, experiment, split, predictor, data)
+        name = _name(run, split, path.name, "" if is_same else data.id)
         if writable:
-            run.write_predictions(split, predictions)
+            run.write_predictions(name, predictions, path.name)
         else:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-    return values
+    return Evaluation(values, name if writable else "")
+
+
+def _name(run: Run, split: str, checkpoint: str, data_id: str) -> str:
+    """Return the name of predictions: the split, if they are those of the run itself."""
+    own = run.predictions_checkpoint(split) or run.checkpoint().name
+    if checkpoint == own and not data_id:
+        return split
+    return f"{split}@{checkpoint}" + (f"-data-{data_id[:8]}" if data_id else "")
+
+
+def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> bool:
+    """Return whether the samples of a split are those of the run; warn of a difference.
+
+    Raises DataError if the classes differ, or unless `allowed` an image or a label.
+    """
+    facts, recorded = run.data, run.samples
+    assert recorded is not None, "the samples were selected by it"
+    skipped = [path for path in recorded["path"] if path in data.table.skipped]
+    if skipped:
+        message = f"{len(skipped)} {split} samples of {run.id} are skipped, first {skipped[0]}"
+        reason = data.table.skipped[skipped[0]]
+        _log.warning("%s (%s): the metrics are those of the others", message, reason)
+    known = recorded[(recorded["split"] == split) & ~recorded["path"].isin(skipped)]
+    samples = data.table.frame[["path", "label"]].astype(str).assign(sha256=list(data.hashes))
+    classes = compatibility.compare_classes(facts["classes"], data.table.classes)
+    differences = [
+        *classes,
+        *compatibility.compare_samples(known, samples, (), allowed=allowed),
+        *compatibility.compare_packs(facts.get("packed", {}), data.packed, allowed=allowed),
+    ]
+    hint = "use the data that it was trained on"
+    if not classes:
+        hint += ", or score these with --allow-data-change"
+    for difference in differences:
+        if difference.verdict == "refused":
+            message = one_line(f"{run.id}: {difference.description}")
+            raise DataError(Problem("other-data", message, hint))
+        _log.warning("%s: %s", run.id, difference)
+    return not differences and not skipped
 
 
 def _score(
-    run: Run, split: str, checkpoint: str, progress: ProgressCallback | None, bad_images: Path
+    run: Run, experiment: Experiment, split: str, predictor: Predictor, data: PreparedDataset
 ) -> tuple[Predictions, dict[str, float]]:
     """Return the prediction table of a split, and its metrics."""
-    experiment = stored_experiment(run)
-    predictor = Predictor.load(run.checkpoint(checkpoint), experiment.execution.device)
-    data = _load_split(run, experiment, split, progress, bad_images)
     recipe, device = predictor.recipe, predictor.device
     criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
     loader = BatchLoader(

@@ -252,10 +252,11 @@ class Execution:
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Score validation and test with the preferred checkpoint."""
-        name, saved = LAST, None
+        name, folder, saved = LAST, Path(), None
         if self._is_main:
             name = self.run.preferred_checkpoint
-            saved = checkpoints.load(self.run.checkpoint(name))
+            folder = self.run.checkpoint(name)
+            saved = checkpoints.load(folder)
         state = broadcast_state(self.collectives, saved)
         trainer.load_weights(state)
         result = self._recorder.result
@@ -268,7 +269,7 @@ class Execution:
             scored = trainer.predict(split, self._stop_if_asked)
             if scored:  # on rank 0
                 predictions, loss = scored
-                self.run.write_predictions(split, predictions)
+                self.run.write_predictions(split, predictions, folder.name)
                 values = metrics.compute_metrics(predictions, self.experiment.metric, split)
                 result[split] = {f"{split}/loss": loss, **values}
 

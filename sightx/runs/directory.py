@@ -14,13 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sightx.data.csv_labels import read_csv
 from sightx.errors import Problem, ResourceError, RunError
 from sightx.io import atomic, toml
 from sightx.records.predictions import Predictions
-from sightx.runs import checkpoints
+from sightx.runs import checkpoints, predictions
 from sightx.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 TEMPORARY = ".making-"
 """Prefix of a directory that is not a run yet."""
 
-_PREDICTIONS = "predictions"
 _METRICS = "metrics.jsonl"
 _ROWS_PER_WRITE = 10_000
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary directory is removed
@@ -121,32 +118,21 @@ class Run:
 
     def predictions(self, split: str) -> pd.DataFrame:
         """Return path, group, label and prediction per sample of a split. Raises RunError."""
-        import pandas as pd
-
-        path = self.directory / _PREDICTIONS / f"{split}.csv"
-        if not path.is_file():
-            message = f"the run has no predictions of {split!r}"
-            raise RunError(Problem("no-predictions", message, file=self.id))
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return predictions.read_frame(self.directory, split)
 
     def predictions_of(self, split: str) -> Predictions | None:
-        """Return the prediction table of a split, or None if the split has not been scored."""
-        folder = self.directory / _PREDICTIONS
-        if not (folder / f"{split}.csv").is_file():
+        """Return the prediction table of a split, or None if the split has not been scored.
+
+        Raises RunError if its files do not belong together.
+        """
+        if not predictions.exists(self.directory, split):
             return None
-        frame = self.predictions(split)
-        classes = tuple(self.data["classes"])
-        positions = {name: position for position, name in enumerate(classes)}
-        return Predictions(
-            keys=tuple(frame["path"]),
-            groups=tuple(frame["group"]),
-            labels=np.array([positions.get(name, -1) for name in frame["label"]]),
-            outputs=np.load(folder / f"{split}.outputs.npy"),
-            probabilities=np.load(folder / f"{split}.probabilities.npy"),
-            decisions=np.array([positions[name] for name in frame["prediction"]]),
-            classes=classes,
-            ordered=bool(self.data["ordered"]),
-        )
+        classes, ordered = tuple(self.data["classes"]), bool(self.data["ordered"])
+        return predictions.read(self.directory, split, classes, ordered=ordered)
+
+    def predictions_checkpoint(self, split: str) -> str:
+        """Return the directory name of the checkpoint that predicted a split; "" if unknown."""
+        return predictions.checkpoint_of(self.directory, split)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replace a JSON file of the run; numbers that are not finite become null."""
@@ -178,19 +164,12 @@ class Run:
         rows = [line for line in self._metrics_lines() if json.loads(line)["epoch"] <= epochs]
         self._replace(_METRICS, ["".join(line + "\n" for line in rows).encode()])
 
-    def write_predictions(self, split: str, predictions: Predictions) -> None:
-        """Write the prediction table of a split; each file is replaced in one step."""
-        folder = self.directory / _PREDICTIONS
-        temporary = self.directory / f"{atomic.TEMPORARY}{_PREDICTIONS}"
-        with atomic.disk_errors(self.directory):
-            try:
-                predictions.save(temporary / split)
-                folder.mkdir(exist_ok=True)
-                for path in sorted(temporary.iterdir()):
-                    atomic.replace(folder / path.name, path.read_bytes())
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            atomic.fsync(self.directory)
+    def write_predictions(self, split: str, table: Predictions, checkpoint: str = "") -> None:
+        """Write the prediction table of a split; `checkpoint` is the directory name of the one used.
+
+        The files are valid together or not at all.
+        """
+        predictions.write(self.directory, split, table, checkpoint)
 
     def remove_result(self) -> None:
         """Remove result.json, because the run continues."""
@@ -244,7 +223,7 @@ class NullRun(Run):
         """Return the result that rank 0 has reported."""
         return self._result
 
-    def write_predictions(self, split: str, predictions: Predictions) -> None:
+    def write_predictions(self, split: str, table: Predictions, checkpoint: str = "") -> None:
         """Do nothing."""
 
     def remove_result(self) -> None:

@@ -91,22 +91,6 @@ def predictions_of(number: int) -> Predictions:
     )
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_crash_leaves_complete_files_of_predictions(
-    run: directory.Run, faulty: Callable[..., int]
-) -> None:
-    folder = run.directory / "predictions"
-    points, status = 0, -1
-    while status:
-        run.write_predictions("test", predictions_of(1))
-        points += 1
-        status = faulty(lambda: run.write_predictions("test", predictions_of(2)), points, "die")
-        for kind in ("outputs", "probabilities"):
-            assert float(np.load(folder / f"test.{kind}.npy")[0, 0]) in (1.0, 2.0)
-        assert len(run.predictions("test")) == 3
-    assert points > 12
-
-
 def test_the_names_of_metrics_and_predictions_reach_the_disk(
     run: directory.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

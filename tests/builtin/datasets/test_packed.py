@@ -99,7 +99,7 @@ def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photogra
     assert outcome(after) == outcome(before)
 
     (tmp_path / "elsewhere").rename(photographs)
-    scored = evaluate(after, "test")
+    scored = evaluate(after, "test").metrics
     assert scored == pytest.approx(before.result["test"])
     one, two = (Predictor.load(run.directory, "cpu") for run in (before, after))
     assert one.recipe.min_decoded_size == two.recipe.min_decoded_size == (42, 42)
