@@ -16,11 +16,11 @@ from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
 from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, Problem, RunError, one_line
+from sightx.errors import DataError, Problem, one_line
 from sightx.evaluation import metrics
 from sightx.inference.predictor import Predictor
 from sightx.records.predictions import Predictions
-from sightx.runner.resume import stored_experiment
+from sightx.runner.resume import recorded_samples, stored_experiment
 from sightx.runs import compatibility, lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
@@ -91,8 +91,7 @@ def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> b
 
     Raises DataError if the classes differ, or unless `allowed` an image or a label.
     """
-    facts, recorded = run.data, run.samples
-    assert recorded is not None, "the samples were selected by it"
+    facts, recorded = run.data, recorded_samples(run)
     skipped = [path for path in recorded["path"] if path in data.table.skipped]
     if skipped:
         message = f"{len(skipped)} {split} samples of {run.id} are skipped, first {skipped[0]}"
@@ -147,10 +146,7 @@ def _load_split(
     bad_images: Path,
 ) -> PreparedDataset:
     """Return the samples that the run had in a split, preprocessed; no other image is read."""
-    recorded = run.samples
-    if recorded is None:
-        message = "split.csv is missing: the samples of the run are unknown"
-        raise RunError(Problem("no-run", message, "restore the file", str(run.id)))
+    recorded = recorded_samples(run)
     splits = dict(zip(recorded["path"], recorded["split"], strict=True))
     table = experiment.dataset.table()
     frame = table.frame.assign(split=[splits.get(path, "") for path in table.frame["path"]])

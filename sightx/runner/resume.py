@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from sightx.runs.lookup import find_run_project
 from sightx.spec.experiment import Context, Experiment
 from sightx.spec.load import examine
 from sightx.training.state import State, from_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FINISHED = ("finished", "stopped")
 _ADDED_LATER = "was added after the run began"
@@ -58,6 +61,15 @@ def recorded_environment(run: Run) -> dict[str, Any]:
         message = "environment.json does not say how the run was started"
         raise RunError(Problem("no-run", message, "sightx run starts a new one", str(run.id)))
     return recorded
+
+
+def recorded_samples(run: Run) -> pd.DataFrame:
+    """Return the samples of a run. Raises RunError if they are not known."""
+    if (samples := run.samples) is not None:
+        return samples
+    message = "split.csv is missing: the samples of the run are unknown"
+    hint = "restore the file, or start a new run with sightx run"
+    raise RunError(Problem("no-run", message, hint, str(run.id)))
 
 
 def is_finished(run: Run, experiment: Experiment) -> bool:
@@ -126,10 +138,7 @@ class Resumption:
             _log.warning("%s: it has no checkpoint and starts from the beginning", self.run.id)
             return
         self.state = checkpoints.load_latest(folder)[1]
-        if self.run.samples is None:
-            message = "split.csv is missing: the samples of the run are unknown"
-            hint = "restore the file, or start a new run with sightx run"
-            raise RunError(Problem("no-run", message, hint, str(self.run.id)))
+        recorded_samples(self.run)
 
     def check_data(self, data: PreparedDataset) -> None:
         """Compare the prepared data and the number of epochs."""

@@ -165,9 +165,9 @@ class Run:
         self._replace(_METRICS, ["".join(line + "\n" for line in rows).encode()])
 
     def write_predictions(self, split: str, table: Predictions, checkpoint: str = "") -> None:
-        """Write the prediction table of a split; `checkpoint` is the directory name of the one used.
+        """Write the prediction table of a split; its files are valid together or not at all.
 
-        The files are valid together or not at all.
+        `checkpoint` is the name of the checkpoint's directory.
         """
         predictions.write(self.directory, split, table, checkpoint)
 

@@ -1,7 +1,7 @@
 """Prediction tables in a run directory: `SPLIT.csv`, two arrays, and `SPLIT.json` about them.
 
-`SPLIT.json` is written last. It names the checkpoint, and holds the hash of each file, so that files
-of two checkpoints are never read as one table.
+`SPLIT.json` is written last. It names the checkpoint and holds the hash of each file, so that the
+files of two checkpoints are never read as one table.
 """
 
 from __future__ import annotations

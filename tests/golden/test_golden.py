@@ -190,7 +190,9 @@ def facts(run: Run) -> dict[str, Any]:
             name: _hash(run.checkpoint(name) / "model.safetensors") for name in run.checkpoints
         },
         "predictions": {
-            path.name: _hash(path) for path in sorted((run.directory / "predictions").iterdir())
+            path.name: _hash(path)
+            for path in sorted((run.directory / "predictions").iterdir())
+            if path.suffix != ".json"  # it repeats the hashes of the others
         },
     }
 

@@ -25,6 +25,13 @@ def read(folder: Path, name: str = "test") -> Predictions:
     return predictions.read(folder, name, CLASSES, ordered=False)
 
 
+def read_or_problem(folder: Path) -> tuple[Predictions | None, str]:
+    try:
+        return read(folder), ""
+    except RunError as error:
+        return None, str(error)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_crash_never_mixes_the_files_of_two_checkpoints(
     tmp_path: Path, faulty: Callable[..., int]
@@ -36,11 +43,10 @@ def test_a_crash_never_mixes_the_files_of_two_checkpoints(
         status = faulty(
             lambda: predictions.write(tmp_path, "test", table_of(2), "step-2"), points, "die"
         )
-        try:
-            table = read(tmp_path)
-        except RunError as error:
-            assert error.problems[0].code == "bad-predictions"
-            assert "sightx evaluate" in str(error)
+        table, problem = read_or_problem(tmp_path)
+        if table is None:
+            assert problem.startswith("error[bad-predictions]", problem.index("error"))
+            assert "sightx evaluate" in problem
             refused += 1
         else:
             number = {"step-1": 1.0, "step-2": 2.0}[predictions.checkpoint_of(tmp_path, "test")]
@@ -66,7 +72,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, file: str, change: str) -> No
 def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
     predictions.write(tmp_path, "test", table_of(1), "step-1")
     (tmp_path / "predictions" / "test.json").write_text(content)
-    with pytest.raises(RunError, match="test.json is damaged"):
+    with pytest.raises(RunError, match=r"test\.json is damaged"):
         read(tmp_path)
 
 
