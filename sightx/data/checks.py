@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sightx.data.cache.hashes import stat_files
+from sightx.data.cache.file_hashes import stat_files
 from sightx.data.csv_labels import read_csv
 from sightx.errors import DataError, Problem
 from sightx.io import atomic

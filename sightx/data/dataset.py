@@ -16,7 +16,7 @@ import numpy as np
 
 from sightx.data.cache import store
 from sightx.data.cache.build import PreprocessedPixels, build_cache
-from sightx.data.cache.hashes import FileHashCache, FileStates, stat_files
+from sightx.data.cache.file_hashes import FileHashCache, FileStates, stat_files
 from sightx.data.cache.placement import CacheMode, OnTheFlyPixels, Placement, place
 from sightx.data.cache.store import PixelCache
 from sightx.data.checks import check_bad_images, check_copies
@@ -160,7 +160,7 @@ def prepare_dataset(
 
     Images that cannot be read are listed in `bad_images_csv` (path, reason, row), in the form that
     `dataset.exclude` takes. Images of the same content in two splits are listed in a file next to
-    it. Raises DataError for those, or if the dataset does not skip so many bad images; and
+    it. Raises DataError for those, or if more images are bad than the dataset skips; and
     ResourceError if the pixels do not fit where `execution.cache` wants them.
     """
     job, config = PreprocessJob.of(experiment, table), CacheConfig.of(experiment)

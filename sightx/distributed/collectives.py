@@ -39,8 +39,8 @@ _POLL_SECONDS = 0.02
 _group_numbers = count()
 
 
-class SingleProcess:
-    """The collectives of a run with one process: all of them are local and cost nothing."""
+class Collectives:
+    """The collectives of a run: in this class those of one process, which cost nothing."""
 
     rank, world_size = 0, 1
 
@@ -105,7 +105,7 @@ class SingleProcess:
         """Wait for the other ranks, however long they take."""
 
 
-class ProcessGroup(SingleProcess):
+class ProcessGroup(Collectives):
     """The collectives of one of several processes, over torch.distributed."""
 
     def __init__(self, device: torch.device, timeout: float) -> None:
@@ -234,14 +234,14 @@ def _new_gloo(timeout: timedelta) -> TorchProcessGroup:
 
 
 @contextmanager
-def join_process_group(device: torch.device, timeout: float) -> Iterator[SingleProcess]:
-    """Join the processes that a launcher has started; yield `SingleProcess` without a launcher.
+def join_process_group(device: torch.device, timeout: float) -> Iterator[Collectives]:
+    """Join the processes that a launcher has started; yield `Collectives` without a launcher.
 
     A rank that others wait for longer than `timeout` seconds ends the run. Raises ResourceError if
     the other processes do not come.
     """
     if rendezvous.world_size() == 1:
-        yield SingleProcess()
+        yield Collectives()
         return
     with rendezvous.heartbeat():
         try:

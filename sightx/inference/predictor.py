@@ -24,7 +24,7 @@ from sightx.registry import loading
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run, open_run
 from sightx.runs.lookup import find_run_project
-from sightx.training.evaluate import forward
+from sightx.training.evaluator import forward
 from sightx.training.setup import build_module, choose_device, to_channels_last
 from sightx.training.weights import load_strict
 

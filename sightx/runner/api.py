@@ -15,7 +15,7 @@ import torch
 from sightx.data import dataset
 from sightx.data.preprocess import ProgressCallback
 from sightx.distributed.collectives import (
-    SingleProcess,
+    Collectives,
     check_idle_ranks,
     join_process_group,
     local_device,
@@ -128,7 +128,7 @@ def resume(
 
 
 @contextmanager
-def _join_ranks(experiment: Experiment, context: Context) -> Iterator[SingleProcess]:
+def _join_ranks(experiment: Experiment, context: Context) -> Iterator[Collectives]:
     """Wait for other runs of this process, then join the other processes of this run.
 
     Raises SpecError if a process would have nothing to do.
@@ -155,7 +155,7 @@ class _Launch:
 
     experiment: Experiment
     context: Context
-    collectives: SingleProcess
+    collectives: Collectives
     observers: Mapping[str, object]
     progress: ProgressCallback | None = None
     profile: bool = False

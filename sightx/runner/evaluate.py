@@ -24,7 +24,7 @@ from sightx.runner.resume import recorded_samples, stored_experiment
 from sightx.runs import compatibility, lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
-from sightx.training.evaluate import Evaluator
+from sightx.training.evaluator import Evaluator
 from sightx.training.step import Criterion
 
 _log = logging.getLogger("sightx")

@@ -18,7 +18,7 @@ from torch import nn
 from sightx.data import dataset, preprocess
 from sightx.data.dataset import PreparedDataset
 from sightx.data.preprocess import ProgressCallback
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.distributed.failures import ignore_stop_signals, propagate_first_failure
 from sightx.errors import DataError, Problem, ResourceError, one_line
 from sightx.evaluation import metrics
@@ -66,7 +66,7 @@ class Execution:
     run: Run
     table: ImageTable
     device: torch.device
-    collectives: SingleProcess
+    collectives: Collectives
     weights: str = "none"
     resumption: Resumption | None = None
     observers: Mapping[str, object] = field(default_factory=dict)
@@ -313,7 +313,7 @@ class Execution:
             self._warn("execution.cuda_graph: with several processes no CUDA graph is replayed")
 
 
-def check_same_data(collectives: SingleProcess, data: PreparedDataset) -> None:
+def check_same_data(collectives: Collectives, data: PreparedDataset) -> None:
     """Raise DataError on a rank whose samples, splits, labels or order differ from rank 0's."""
     if collectives.world_size == 1:
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ class State:
         return not self.record.get("totals", (0, 0, 0))[2]
 
 
-def broadcast_state(collectives: SingleProcess, state: State | None) -> State:
+def broadcast_state(collectives: Collectives, state: State | None) -> State:
     """Return the state of rank 0 on every rank; the other ranks pass None."""
     own = state or State({}, {}, {})
     record = collectives.broadcast_object(dict(own.record))

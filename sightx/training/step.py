@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sightx.data.loader.loader import Batch, BatchLoader
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.errors import PluginError, Problem
 from sightx.registry.components import call_declared
 from sightx.registry.kinds import Loss
@@ -45,7 +45,7 @@ class TrainStep:
     loader: BatchLoader
     settings: Training
     guard: NonFiniteGuard
-    collectives: SingleProcess
+    collectives: Collectives
 
     def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the number of correct answers, as scalars on the device.
@@ -63,17 +63,17 @@ class TrainStep:
     def micro_batches(self, batch: Batch, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images and targets of this rank's micro-batches.
 
-        Augmentation, and what the network draws, depend on the seed, the step and the number of the
-        micro-batch alone.
+        The random numbers of augmentation and of the network depend only on the seed, the step and
+        the index of the micro-batch in the whole batch.
         """
         size = self.settings.micro_batch_size or len(batch.positions)
         pairs = zip(torch.split(batch.pixels, size), torch.split(batch.targets, size), strict=True)
-        for turn, (pixels, targets) in enumerate(pairs):
-            number = self.collectives.rank + turn * self.collectives.world_size
-            seed_generators(self.loader.device, seed_of(self.loader.seed, "draws", step, number))
+        for local_index, (pixels, targets) in enumerate(pairs):
+            index = self.collectives.rank + local_index * self.collectives.world_size
+            seed_generators(self.loader.device, seed_of(self.loader.seed, "draws", step, index))
             if self.loader.augments:
                 with span("augment"):
-                    yield self.loader.augment(pixels, targets, step, number)
+                    yield self.loader.augment(pixels, targets, step, index)
             else:
                 yield pixels, targets
 
@@ -85,7 +85,8 @@ class TrainStep:
         size = self.settings.micro_batch_size
         count = len(self.collectives.local_micro_batches(batch_size, size))
         # DistributedDataParallel divides the sum of gradients by the number of ranks. A rank that
-        # has no micro-batch in a ragged last batch has a copy of another one, of weight 0.
+        # has no micro-batch in a ragged last batch computes a copy of another one, which must not
+        # count: its gradient is divided by infinity.
         divisor = batch_size / ranks if count else math.inf
         sums = []
         for number, (images, targets) in enumerate(micro_batches, start=1):
@@ -122,7 +123,7 @@ class TrainStep:
         return sums if weights is None else (*sums, weights.sum())
 
     def update(self) -> None:
-        """Clip the gradient and let the optimizer move the parameters."""
+        """Clip the gradient and let the optimizer update the parameters."""
         with span("optimizer"):
             if self.settings.clip_grad_norm:
                 nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_grad_norm)
@@ -144,7 +145,7 @@ class TrainStep:
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that the optimizer moves."""
+        """Return the parameters that the optimizer updates."""
         return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
     @cached_property
@@ -208,7 +209,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed the generators that networks and augmentation draw from, on the CPU and the device."""
+    """Seed the random generators that networks and augmentation use, on the CPU and the device."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

@@ -14,7 +14,7 @@ from torch import nn
 
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import Batch, BatchLoader
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.errors import NonFiniteError, PluginError, Problem
 from sightx.evaluation import metrics
 from sightx.records.events import Epoch, Event, FeatureBlock, Step, ValidationBatch
@@ -26,7 +26,7 @@ from sightx.spec.experiment import Experiment
 from sightx.training import setup
 from sightx.training.compile import CompiledNetwork
 from sightx.training.cuda_graph import with_cuda_graph
-from sightx.training.evaluate import Evaluator
+from sightx.training.evaluator import Evaluator
 from sightx.training.feature_cache import FeatureCache
 from sightx.training.meters import EpochSums, Throughput
 from sightx.training.nonfinite import NonFiniteGuard
@@ -48,11 +48,11 @@ class Trainer:
         dataset: PreparedDataset,
         module: nn.Module,
         device: torch.device,
-        collectives: SingleProcess | None = None,
+        collectives: Collectives | None = None,
     ) -> None:
-        """Move the network to the device and freeze its parts; rank 0's weights count."""
+        """Move the network to the device, broadcast rank 0's weights, and freeze parts."""
         self.experiment, self.dataset, self.device = experiment, dataset, device
-        self.collectives = collectives or SingleProcess()
+        self.collectives = collectives or Collectives()
         self.module = module.to(device)
         self.collectives.broadcast_(list(module.state_dict().values()))
         setup.to_channels_last(module, experiment.model, device, experiment.training.precision)
@@ -134,13 +134,14 @@ class Trainer:
     def _train_epoch(self, train_step: StepFunction) -> Iterator[Step]:
         epoch, batch_size = len(self.history.epochs), self.experiment.training.batch_size
         order = self._sampler_order(epoch)
-        first = (self._step - epoch * self._steps_per_epoch) * batch_size  # of a resumed epoch
+        num_done = (self._step - epoch * self._steps_per_epoch) * batch_size  # in a resumed epoch
         module, loader = self._features.route("train")
         setup.train_mode(module)
         batches = [
-            order[start : start + batch_size] for start in range(first, len(order), batch_size)
+            order[start : start + batch_size] for start in range(num_done, len(order), batch_size)
         ]
-        # A pure function of the step and of the history: computed before the steps, not between.
+        # The learning rates depend only on the step and the history of epochs, so they are computed
+        # at once, and no step waits for Python code of a scheduler.
         factors = [self._lr_factor(self._step + index) for index in range(len(batches))]
         self._throughput = Throughput()
         with closing(self._stream(loader, batches)) as stream:
@@ -197,8 +198,9 @@ class Trainer:
         if self.validation is not None:
             values["validation/loss"] = loss
             values |= metrics.compute_metrics(self.validation, self.experiment.metric, "validation")
-        values = self.collectives.broadcast_object(values)  # so that all ranks decide alike
-        self.history = self.history.add(from_json(to_json(values)))  # as in a resumed run
+        values = self.collectives.broadcast_object(values)  # all ranks must decide alike
+        # Non-finite values become NaN, as they do when a resumed run reads a checkpoint.
+        self.history = self.history.add(from_json(to_json(values)))
         self._sums = EpochSums()
         number = len(self.history.epochs)
         return Epoch(
@@ -254,7 +256,6 @@ class Trainer:
         tensors, optimizer = pack_optimizer(self._optimizer)
         loss, num_correct, num_samples = self._sums
         record = {
-            "stage": 0,
             "step": self._step,
             "totals": [float(loss), float(num_correct), num_samples],
             "history": [to_json(epoch) for epoch in self.history.epochs],
@@ -281,13 +282,12 @@ class Trainer:
         train = self.dataset.splits["train"]
         labels, sampler = self.dataset.table.labels[train], self.experiment.sampler
         order = np.asarray(train[sampler.order(labels, epoch=epoch, seed=self.experiment.seed)])
-        expected = self._epoch_size if epoch else len(order)
-        if not 0 < len(order) == expected:
+        expected = f"{self._epoch_size}, as in epoch 1" if epoch else "at least 1"
+        if not len(order) or (epoch and len(order) != self._epoch_size):
             message = (
-                f"{sampler.name} gives {len(order)} samples in epoch {epoch + 1}, "
-                f"not {expected or 'some'}"
+                f"{sampler.name} gives {len(order)} samples in epoch {epoch + 1}, not {expected}"
             )
-            hint = "order() must give as many in every epoch"
+            hint = "order() must return the same number of samples in every epoch"
             raise PluginError(Problem("broken-plugin", message, hint, "sampler.use"))
         return order
 

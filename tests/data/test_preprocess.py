@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from sightx.builtin.preprocess import CenterCrop, Grayscale, Resize
-from sightx.data.cache.hashes import stat_files
+from sightx.data.cache.file_hashes import stat_files
 from sightx.data.dataset import CacheConfig, PreprocessJob, load_or_build
 from sightx.data.decode.decoder import BadImage
 from sightx.data.preprocess import Preprocessor, decode_pool, output_shape, preprocess_image

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sightx import ResourceError, SpecError
-from sightx.distributed.collectives import SingleProcess, check_idle_ranks, local_device
+from sightx.distributed.collectives import Collectives, check_idle_ranks, local_device
 from sightx.spec.experiment import Training
 
 Results = dict[str, Any]
@@ -155,7 +155,7 @@ def test_several_processes_do_not_use_the_gpu_of_a_mac(monkeypatch: pytest.Monke
 
 
 def test_collectives_of_a_single_process_return_what_they_get() -> None:
-    collectives, tensor = SingleProcess(), torch.zeros(2)
+    collectives, tensor = Collectives(), torch.zeros(2)
     assert collectives.all_reduce_sum(tensor) is tensor
     assert collectives.broadcast_object(collectives) is collectives
     assert (collectives.all_reduce_max(3), collectives.is_main_process) == (3, True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sightx.builtin import augment, losses
-from sightx.distributed.collectives import SingleProcess, join_process_group
+from sightx.distributed.collectives import Collectives, join_process_group
 from sightx.training.state import State, broadcast_state
 from support.training import CPU, AlwaysDropout, make_dataset, make_experiment, make_trainer, train
 
@@ -45,7 +45,7 @@ def digest(tensors: list[Tensor]) -> str:
 
 
 def train_network(
-    collectives: SingleProcess,
+    collectives: Collectives,
     build: Callable[[], nn.Module],
     samples: int = 60,
     **training: Any,
@@ -75,7 +75,7 @@ def train_network(
     return results
 
 
-def evaluate_network(collectives: SingleProcess) -> dict[str, Any]:
+def evaluate_network(collectives: Collectives) -> dict[str, Any]:
     """Predict 21 samples in batches of 4, with a network that draws (T08)."""
     torch.manual_seed(3)
     module, dataset = nn.Sequential(normed(), AlwaysDropout()), make_dataset()
@@ -92,7 +92,7 @@ def evaluate_network(collectives: SingleProcess) -> dict[str, Any]:
     return {"progress": progress, "keys": predictions.keys, "bits": bits}
 
 
-def call_collectives(collectives: SingleProcess) -> dict[str, Any]:
+def call_collectives(collectives: Collectives) -> dict[str, Any]:
     """Call each collective once."""
     rank = collectives.rank
     tensor = torch.full((2, 3), float(rank), dtype=torch.bfloat16)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightx.data.dataset import PreparedDataset
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.plugin import Epoch, Model, Step
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
@@ -70,7 +70,7 @@ def make_trainer(
     device: torch.device = CPU,
     *,
     module: nn.Module | None = None,
-    collectives: SingleProcess | None = None,
+    collectives: Collectives | None = None,
 ) -> Trainer:
     """Return a trainer of a network, which is the experiment's own if none is given."""
     classes, shape = len(dataset.table.classes), dataset.rows.shape

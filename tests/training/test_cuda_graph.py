@@ -16,7 +16,7 @@ from sightx.builtin import augment, losses, optimizers, schedulers
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import Batch, BatchLoader
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.plugin import Loss, Model, Problem, Step
 from sightx.spec.experiment import Execution
 from sightx.training.cuda_graph import GraphedStep, why_not_graphable
@@ -276,7 +276,7 @@ def make_step(
         loader=BatchLoader(dataset.rows, dataset.table.labels, statistics, CPU),
         settings=experiment.training,
         guard=NonFiniteGuard(optimizer, CPU, to_error, deferred=deferred),
-        collectives=SingleProcess(),
+        collectives=Collectives(),
     )
     return step, module
 

@@ -13,7 +13,7 @@ from torch import nn
 from sightx import NonFiniteError, PluginError
 from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
 from sightx.data.loader.loader import BatchLoader
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.plugin import Loss, Problem
 from sightx.records.pixels import PixelRows
 from sightx.spec.experiment import Training
@@ -44,7 +44,7 @@ class OneBatch:
             loader=self.loader,
             settings=Training(**settings),
             guard=NonFiniteGuard(self.optimizer, CPU, self.to_error, deferred=deferred),
-            collectives=SingleProcess(),
+            collectives=Collectives(),
         )
 
     def to_error(self, step: int, positions: Any) -> NonFiniteError:

@@ -259,5 +259,5 @@ def test_epochs_of_another_length_are_refused(dataset: PreparedDataset, second: 
 
 
 def test_epochs_without_samples_are_refused(dataset: PreparedDataset) -> None:
-    with pytest.raises(PluginError, match="test-uneven gives 0 samples in epoch 1, not some"):
+    with pytest.raises(PluginError, match="test-uneven gives 0 samples in epoch 1, not at least 1"):
         make_trainer(make_experiment(sampler=Uneven(counts=(0,))), dataset)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightx.data.cache.hashes import FileHashCache
+from sightx.data.cache.file_hashes import FileHashCache
 from sightx.data.cache.row_file import RowFile
 from sightx.data.cache.store import PixelCache
 from sightx.data.preprocess import PreprocessedImage, Preprocessor, ProgressCallback

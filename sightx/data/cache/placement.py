@@ -40,7 +40,8 @@ def place(
 ) -> tuple[PixelRows, Placement]:
     """Return the rows at the place that `mode` names; auto takes the fastest one with room.
 
-    They may take half of a place. Raises ResourceError if the named place is too small.
+    Pixels may use at most half of the device's free memory, or of this machine's memory. Raises
+    ResourceError if the named place is too small.
     """
     if isinstance(rows.pixels, OnTheFlyPixels):
         return rows, Placement("off", rows.pixels.why)

@@ -5,7 +5,8 @@
     index.bin    one record per row: SHA-256 of the image's content, CRC-32 of the row
 
 A row is on the disk before the record that names it, so that a crash leaves a valid file with
-excess bytes at the end, which the next writer cuts. Of two records for one image the later counts.
+excess bytes at the end, which the next writer truncates. If an image has two records, the last one
+is used.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class RowFile:
         if not len(self):
             return np.full(len(hashes), -1)
         after = np.searchsorted(self._hashes, hashes.raw, side="right", sorter=self._order)
-        rows = self._order[after - 1]
+        rows = self._order[after - 1]  # -1, the last row, is refused by the comparison below
         is_there = (self._hashes[rows] == hashes.raw) & (hashes.raw != b"")
         return np.where(is_there, rows, -1)
 

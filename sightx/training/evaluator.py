@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sightx.data.loader.loader import BatchLoader
-from sightx.distributed.collectives import SingleProcess
+from sightx.distributed.collectives import Collectives
 from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable
@@ -40,11 +40,11 @@ class Evaluator:
         loader: BatchLoader,
         positions: Positions,
         settings: Training,
-        collectives: SingleProcess | None = None,
+        collectives: Collectives | None = None,
     ) -> None:
         self._module, self._criterion, self._loader = module, criterion, loader
         self._positions, self._settings = positions, settings
-        self._collectives = collectives or SingleProcess()
+        self._collectives = collectives or Collectives()
         self._outputs: list[Tensor] = []
         self._losses: list[Tensor] = []  # weighted sums, one per batch
         self._weights: list[Tensor] = []

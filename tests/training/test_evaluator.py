@@ -9,7 +9,7 @@ from sightx.builtin.losses import InverseFrequencyCrossEntropy
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
 from sightx.spec.experiment import Training
-from sightx.training.evaluate import Evaluator, forward
+from sightx.training.evaluator import Evaluator, forward
 from sightx.training.step import Criterion
 from support.training import CPU, AlwaysDropout
 

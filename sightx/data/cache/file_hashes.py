@@ -104,14 +104,14 @@ class FileHashCache:
         if not len(records) or not len(states):
             return hashes
         paths = records["state"]["path"].copy()
-        order = np.argsort(paths, kind="stable")  # of two records for one path the later counts
+        order = np.argsort(paths, kind="stable")  # the last record of a path is used
         last = order[np.searchsorted(paths, states["path"], side="right", sorter=order) - 1]
         unchanged = records["state"][last] == states
         hashes.raw[unchanged] = records["digest"][last[unchanged]]
         return hashes
 
     def add(self, index: int, digest: bytes) -> None:
-        """Remember the hash of a row's file that was just read, if its state is sure.
+        """Remember the hash of a row's file that was just read, if its state is reliable.
 
         The state must be what it was before reading, and older than the resolution of the clock.
         """

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sightx.data.cache.hashes import FileHashCache, stat_files
+from sightx.data.cache.file_hashes import FileHashCache, stat_files
 from sightx.io.files import file_reader
 from sightx.records.table import ImageTable
 
