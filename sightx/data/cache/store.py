@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightx.data.cache import hashes
+from sightx.data.cache import file_hashes
 from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, ROWS, RowFile, cache_errors
 from sightx.data.decode.decoder import DECODER, DecodeMode, min_decoded_size
 from sightx.errors import Problem, ResourceError, SpecError
@@ -308,7 +308,7 @@ class PixelCache:
                     yield entry
         for file in self.files.glob("*.bin"):
             status = file.stat()
-            if now - status.st_mtime > max(unused, _DAY) and hashes.is_hash_file(file):
+            if now - status.st_mtime > max(unused, _DAY) and file_hashes.is_hash_file(file):
                 file.unlink(missing_ok=True)
                 yield CacheEntry(f"files/{file.name}", {}, 0, status.st_size, status.st_mtime)
 
