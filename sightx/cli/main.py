@@ -151,14 +151,11 @@ def _exit_rank(error: BaseException) -> NoReturn:
 
 def _as_failure(error: BaseException) -> SightXError:
     """Return an exception as the failure to print; an unexpected one is a bug in SightX."""
-    if isinstance(error, SightXError):
-        return error
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "sightx"
-        message = error.format_message().rstrip(".")
-        return SpecError(Problem("usage", message, f"{command} --help"))
+    from sightx.registry.failures import expected_failure
+
     message = f"{type(error).__name__}: {error}"
+    if isinstance(error, click.ClickException):
+        return _as_usage_error(error)
     if isinstance(error, SystemExit):
         return PluginError(
             Problem(
@@ -169,7 +166,16 @@ def _as_failure(error: BaseException) -> SightXError:
         return ResourceError(problem)
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _RESOURCE_ERRNOS:
         return ResourceError(Problem("resource", message))
-    return SightXError(Problem("internal", message, "--debug shows where"))
+    return expected_failure(error) or SightXError(
+        Problem("internal", message, "--debug shows where")
+    )
+
+
+def _as_usage_error(error: click.ClickException) -> SpecError:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "sightx"
+    message = error.format_message().rstrip(".")
+    return SpecError(Problem("usage", message, f"{command} --help"))
 
 
 def _missing_folder() -> Problem | None:

@@ -6,8 +6,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from sightx.errors import PluginError, Problem, ResourceError, SightXError
+from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.registry.registry import Plugin, Registry
+
+_CPU_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+_NETWORK_CALL = ("_call_impl", "torch/nn/modules/module.py")
 
 
 def plugin_failure(error: BaseException, registry: Registry | None) -> PluginError | None:
@@ -27,6 +30,20 @@ def plugin_failure(error: BaseException, registry: Registry | None) -> PluginErr
     if isinstance(error, SystemExit):
         return PluginError(Problem("broken-plugin", f"a plugin failed: {cause}", hint))
     return None
+
+
+def network_failure(error: BaseException, model: str) -> SpecError | None:
+    """Return what a network raised in its forward pass as an error of the model, None otherwise."""
+    function, file = _NETWORK_CALL
+    frames = traceback.extract_tb(error.__traceback__)
+    if not isinstance(error, Exception) or not any(
+        frame.name == function and frame.filename.endswith(file) for frame in frames
+    ):
+        return None
+    reason = str(error).partition("\n")[0]
+    message = f"the network of {model} failed: {type(error).__name__}: {reason}"
+    hint = "change the model, the size of the images or of the batches"
+    return SpecError(Problem("cannot-train", message, hint, "model"))
 
 
 def _plugin_files(registry: Registry) -> dict[str, Plugin]:
@@ -49,8 +66,16 @@ def expected_failure(error: BaseException) -> SightXError | None:
     """Return an expected exception as the error to report, None for an unexpected one."""
     if isinstance(error, SightXError):
         return error
+    if is_out_of_memory(error):
+        hint = "lower training.micro_batch_size, or preprocess.resize.size"
+        message = str(error).partition(". ")[0] or "out of memory"
+        return ResourceError(Problem("out-of-memory", message, hint))
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory has run out: of the CPU, for which torch has no class, or a device."""
     torch = sys.modules.get("torch")  # without torch there is no torch error
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
-        hint = "lower training.micro_batch_size, or preprocess.resize.size"
-        return ResourceError(Problem("out-of-memory", str(error).split(". ")[0], hint))
-    return None
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MEMORY)

@@ -19,14 +19,19 @@ from sightx.data import dataset, preprocess
 from sightx.data.dataset import PreparedDataset
 from sightx.data.preprocess import ProgressCallback
 from sightx.distributed.collectives import Collectives
-from sightx.distributed.failures import ignore_stop_signals, propagate_first_failure
-from sightx.errors import DataError, Problem, ResourceError, one_line
+from sightx.distributed.failures import (
+    ignore_stop_signals,
+    is_peer_lost_error,
+    propagate_first_failure,
+)
+from sightx.errors import DataError, Problem, ResourceError, SightXError, one_line
 from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe, read_pack_chain
 from sightx.io.signals import Interrupted, StopRequest, stop_on_signals
 from sightx.records import SPLITS
 from sightx.records.events import Epoch, Step
 from sightx.records.table import ImageTable
+from sightx.registry.failures import is_out_of_memory, network_failure, plugin_failure
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
 from sightx.runner.resume import Resumption
@@ -36,6 +41,7 @@ from sightx.runs.checkpoints import LAST
 from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
 from sightx.spec.experiment import Context, Experiment
+from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
 from sightx.training.setup import build_module
 from sightx.training.state import State, broadcast_state
@@ -95,6 +101,7 @@ class Execution:
             self._hooks = Observers(self.run, self.observers, self._warn)
             state = self.resumption.state if self.resumption else None
             module = self._build_network(load_weights=state is None)
+            check_batches(self.experiment, self.table)
             # 2. Every image is decoded and preprocessed before the first step.
             data = self._prepare_data()
             self.collectives.barrier()  # ranks need different times for their images
@@ -111,7 +118,7 @@ class Execution:
                 trainer.restore(state)
             # 4. Training, then the final metrics, from the best weights.
             try:
-                with self._explain_memory_errors():
+                with self._explain_errors():
                     self._train(trainer, state)
                     self._evaluate(trainer)
             except _AgreedStop as stop:
@@ -274,20 +281,36 @@ class Execution:
                 result[split] = {f"{split}/loss": loss, **values}
 
     @contextmanager
-    def _explain_memory_errors(self) -> Iterator[None]:
-        """Say at which stage, and with how many samples at once, the device ran out of memory."""
+    def _explain_errors(self) -> Iterator[None]:
+        """Explain what a network raises, and at which stage memory ran out."""
         try:
             yield
-        except torch.OutOfMemoryError as error:
-            training = self.experiment.training
-            key, size = "batch_size", training.batch_size
-            if self._stage.startswith("at step"):
-                key, size = "micro_batch_size", training.micro_batch_size or size
-            hint = "smaller images need less"
-            if size > 1:
-                hint = f"training.{key} = {size // 2} or {hint}"
-            message = f"out of memory {self._stage}, batch {size}"
-            raise ResourceError(Problem("out-of-memory", message, hint)) from error
+        except Exception as error:
+            failure = self._failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def _failure(self, error: Exception) -> SightXError | None:
+        if isinstance(error, SightXError) or is_peer_lost_error(error):
+            return None
+        if is_out_of_memory(error):
+            return self._memory_error()
+        if plugin_failure(error, self.context.registry):
+            return None
+        return network_failure(error, self.experiment.model.name)
+
+    def _memory_error(self) -> ResourceError:
+        training = self.experiment.training
+        key, size = "batch_size", training.batch_size
+        if self._stage.startswith("at step"):
+            key, size = "micro_batch_size", training.micro_batch_size or size
+        hint = "smaller images need less"
+        if size > 1:
+            hint = f"training.{key} = {size // 2} or {hint}"
+        return ResourceError(
+            Problem("out-of-memory", f"out of memory {self._stage}, batch {size}", hint)
+        )
 
     def _stop_if_asked(self, manager: CheckpointManager | None = None) -> None:
         """Raise _AgreedStop on all ranks if a signal has reached one; save a checkpoint before."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,8 +14,10 @@ from sightx.data import dataset, preprocess
 from sightx.data.checks import check_missing_files
 from sightx.errors import Problem, SpecError
 from sightx.records import SPLITS
+from sightx.records.table import ImageTable
+from sightx.registry.failures import expected_failure
 from sightx.spec import checks
-from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
 
 if TYPE_CHECKING:
@@ -65,13 +68,10 @@ def dry_run(experiment: Experiment) -> DryRun:
     splits = table.frame["split"].to_numpy()
     counts = {split: table.counts((splits == split).nonzero()[0]) for split in SPLITS}
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
-    with _META:
-        module = setup.build_module(
-            experiment.model, experiment.loss, len(table.classes), shape, experiment.seed
-        )
-        setup.freeze(module, experiment.model.trainable)
+    module = _build(experiment, table, _META)
     settings = experiment.training
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+    check_batches(experiment, table)
     outputs, memory = _train_step(experiment, module, (size, *shape))
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return DryRun(
@@ -89,12 +89,84 @@ def dry_run(experiment: Experiment) -> DryRun:
     )
 
 
+def check_batches(experiment: Experiment, table: ImageTable) -> None:
+    """Raise SpecError if the network cannot train on a batch that this table's samples make.
+
+    Each size of a micro-batch is tried on the meta device. An error there counts only if it occurs
+    on the CPU too, because some networks need values.
+    """
+    train = np.flatnonzero((table.frame["split"] == "train").to_numpy())
+    labels = table.labels[train]
+    count = len(experiment.sampler.order(labels, epoch=0, seed=experiment.seed))
+    shape = preprocess.output_shape(experiment.preprocess, table.shape)
+    module = _build(experiment, table, _META)
+    for size in micro_batch_sizes(count, experiment.training):
+        images = (size, *shape)
+        if _forward_error(module, images, _META):
+            on_cpu = torch.device("cpu")
+            if error := _forward_error(_build(experiment, table, on_cpu), images, on_cpu):
+                raise _batch_error(experiment.training, count, images, error)
+
+
+def _build(experiment: Experiment, table: ImageTable, device: torch.device) -> nn.Module:
+    """Return a new network in training mode; on the meta device it takes no memory."""
+    shape = preprocess.output_shape(experiment.preprocess, table.shape)
+    with device:
+        module = setup.build_module(
+            experiment.model, experiment.loss, len(table.classes), shape, experiment.seed
+        )
+    setup.freeze(module, experiment.model.trainable)
+    setup.train_mode(module)
+    return module
+
+
+def micro_batch_sizes(count: int, settings: Training) -> list[int]:
+    """Return the sizes of the micro-batches of an epoch of `count` samples, the largest first."""
+    sizes = set()
+    for batch in {min(settings.batch_size, count), count % settings.batch_size} - {0}:
+        micro = min(settings.micro_batch_size or batch, batch)
+        sizes |= {micro, batch % micro} - {0}
+    return sorted(sizes, reverse=True)
+
+
+def _forward_error(
+    module: nn.Module, shape: tuple[int, ...], device: torch.device
+) -> Exception | None:
+    """Return what a network raises for images (B, C, H, W), unless memory runs out."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            module(torch.zeros(shape, device=device))
+    except Exception as error:
+        return None if expected_failure(error) else error
+    return None
+
+
+def _batch_error(
+    settings: Training, count: int, shape: tuple[int, ...], error: Exception
+) -> SpecError:
+    reason = str(error).partition("\n")[0]
+    message = f"cannot train on a batch of {shape}: {reason}"
+    hint = "preprocess to larger images, or choose another model"
+    if shape[0] == 1 and (size := _size_without_single_sample(count, settings)):
+        message = f"cannot train on the one sample that remains of {count}: {reason}"
+        hint = f"training.batch_size = {size} leaves no single sample"
+    return SpecError(Problem("cannot-train", message, hint, "model"))
+
+
+def _size_without_single_sample(count: int, settings: Training) -> int:
+    """Return the nearest batch size with which no micro-batch has one sample; 0 if none has."""
+    sizes = sorted(range(2, count + 1), key=lambda size: abs(size - settings.batch_size))
+    for size in sizes:
+        if 1 not in micro_batch_sizes(count, settings.model_copy(update={"batch_size": size})):
+            return size
+    return 0
+
+
 def _train_step(
     experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
     """Train one step on the meta device; return the shape of the outputs and the bytes needed."""
     optimizer = experiment.optimizer.build(setup.param_groups(module, experiment.optimizer))
-    setup.train_mode(module)
     saved: dict[int, int] = {}  # bytes by storage
 
     def save(tensor: Tensor) -> Tensor:
@@ -106,7 +178,8 @@ def _train_step(
             outputs: Tensor = module(torch.empty(shape, device=_META))
     except (RuntimeError, ValueError) as error:
         message = f"cannot take images of {shape[1:]}: {str(error).splitlines()[0]}"
-        raise SpecError(Problem("cannot-build", message, path="model")) from error
+        hint = "preprocess to larger images, or choose another model"
+        raise SpecError(Problem("cannot-build", message, hint, path="model")) from error
     outputs.sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     weights = {weight.untyped_storage()._cdata: _bytes(weight) for weight in module.parameters()}

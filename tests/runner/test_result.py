@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sightx
-from sightx import NonFiniteError, ResourceError, Run
+from sightx import NonFiniteError, ResourceError, Run, SpecError
 from sightx.plugin import Problem, Step, hookimpl
 from sightx.registry.failures import expected_failure
 from support.runs import only_run
@@ -180,3 +180,33 @@ def test_an_image_that_changes_after_it_was_checked_is_an_error(
         sightx.run(experiment, observers=[spoil], runs=tmp_path / "runs")
     assert caught.value.exit_code == 3
     assert only_run(tmp_path / "runs").result["exit"] == 3
+
+
+BATCH_NORM = ["model={use='torchvision', arch='resnet18'}", "training.batch_size=23"]
+
+
+def test_a_batch_of_one_sample_is_found_before_images_are_read(
+    spec: Path, tmp_path: Path, cache_root: Path
+) -> None:
+    with pytest.raises(SpecError, match=r"cannot-train.* leaves no single sample"):
+        sightx.run(sightx.load(spec, BATCH_NORM), runs=tmp_path / "runs")
+    result = only_run(tmp_path / "runs").result
+    assert (result["status"], result["exit"]) == ("failed", 2)
+    assert not list(cache_root.rglob("rows.bin"))
+
+
+def test_what_a_network_raises_in_training_is_an_error_of_the_model(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the check before training, as for a network whose error depends on values."""
+    monkeypatch.setattr("sightx.runner.execute.check_batches", lambda *_: None)
+    with pytest.raises(SpecError, match="torchvision failed: ValueError: Expected more than 1"):
+        sightx.run(sightx.load(spec, BATCH_NORM), runs=tmp_path / "runs")
+
+
+def test_too_little_memory_of_the_cpu_is_an_expected_failure() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    failure = expected_failure(caught.value)
+    assert isinstance(failure, ResourceError)
+    assert failure.problems[0].code == "out-of-memory"

@@ -6,7 +6,8 @@ import pytest
 
 import sightx
 from sightx import DataError, SpecError
-from sightx.training.dry_run import dry_run
+from sightx.spec.experiment import Training
+from sightx.training.dry_run import check_batches, dry_run, micro_batch_sizes
 
 
 def test_counts_shapes_and_weights_are_those_of_the_run(spec: Path, tmp_path: Path) -> None:
@@ -51,3 +52,62 @@ def test_missing_images_are_counted_and_the_first_is_named(spec: Path, folders: 
 def test_images_too_small_for_the_network_are_refused(spec: Path) -> None:
     with pytest.raises(SpecError, match="too small"):
         dry_run(sightx.load(spec, ["model={use='simple-cnn', widths=[4, 4, 4, 4]}"]))
+
+
+BATCH_NORM = ["model={use='torchvision', arch='resnet18'}"]
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "micro_batch_size", "sizes"),
+    [
+        (24, 8, 0, [8]),
+        (17, 8, 0, [8, 1]),
+        (17, 8, 3, [3, 2, 1]),
+        (5, 8, 0, [5]),
+        (5, 8, 4, [4, 1]),
+        (1, 8, 0, [1]),
+    ],
+)
+def test_sizes_of_micro_batches(
+    count: int, batch_size: int, micro_batch_size: int, sizes: list[int]
+) -> None:
+    settings = Training(batch_size=batch_size, micro_batch_size=micro_batch_size or None)
+    assert micro_batch_sizes(count, settings) == sizes
+
+
+@pytest.mark.parametrize("sets", [[], ["training.micro_batch_size=5", "training.batch_size=22"]])
+def test_a_single_sample_for_batch_normalisation_is_found_without_data(
+    spec: Path, sets: list[str]
+) -> None:
+    sets = [*BATCH_NORM, "training.batch_size=23", *sets]
+    with pytest.raises(SpecError) as caught:
+        dry_run(sightx.load(spec, sets))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.path) == ("cannot-train", "model")
+    assert "Expected more than 1 value per channel" in problem.message
+    key, _, size = problem.hint.partition(" leaves")[0].partition(" = ")
+    dry_run(sightx.load(spec, [*sets, f"{key}={size}"]))
+
+
+def test_a_network_that_needs_values_is_tried_on_the_cpu(spec: Path, tmp_path: Path) -> None:
+    """On the meta device a tensor has no values; such a network may still train."""
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "values.py").write_text(
+        "from sightx.plugin import Model, hookimpl\n"
+        "class Values(Model):\n"
+        '    """Branch on a value."""\n'
+        '    name = "values"\n'
+        "    def build(self, channels, outputs, size):\n"
+        "        from torch import nn\n"
+        "        class Net(nn.Linear):\n"
+        "            def forward(self, images):\n"
+        "                images = images.flatten(1)\n"
+        "                return super().forward(images if images.sum() >= 0 else images * 2)\n"
+        "        return Net(channels * size[0] * size[1], outputs)\n"
+        "@hookimpl\n"
+        "def sightx_components():\n"
+        "    return [Values]\n"
+    )
+    experiment = sightx.load(spec, ["model={use='values'}"])
+    check_batches(experiment, sightx.table(experiment))
