@@ -75,7 +75,7 @@ def test_sizes_of_micro_batches(
     assert micro_batch_sizes(count, settings) == sizes
 
 
-@pytest.mark.parametrize("sets", [[], ["training.micro_batch_size=5", "training.batch_size=22"]])
+@pytest.mark.parametrize("sets", [[], ["training.micro_batch_size=5", "training.batch_size=21"]])
 def test_a_single_sample_for_batch_normalisation_is_found_without_data(
     spec: Path, sets: list[str]
 ) -> None:
