@@ -67,6 +67,7 @@ from sightx.registry.kinds import (
 )
 
 if TYPE_CHECKING:
+    from sightx.data.classes import class_name, class_positions, find_classes, require_order
     from sightx.data.csv_labels import read_csv, require_folder, table_from_csv
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
@@ -99,13 +100,17 @@ _LAZY = {
     "TolerantStream": "sightx.io.streams",
     "ValidationBatch": "sightx.records.events",
     "as_torch_dataset": "sightx.data.torch_adapter",
+    "class_name": "sightx.data.classes",
+    "class_positions": "sightx.data.classes",
     "file_lock": "sightx.io.locks",
     "file_reader": "sightx.io.files",
+    "find_classes": "sightx.data.classes",
     "generator": "sightx.seeds",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_labels",
     "require_folder": "sightx.data.csv_labels",
+    "require_order": "sightx.data.classes",
     "seed_of": "sightx.seeds",
     "table_from_csv": "sightx.data.csv_labels",
     "table_from_pack": "sightx.export.pack",
@@ -165,16 +170,20 @@ __all__ = [
     "ValidationBatch",
     "Weights",
     "as_torch_dataset",
+    "class_name",
+    "class_positions",
     "did_you_mean",
     "field_descriptions",
     "file_lock",
     "file_reader",
+    "find_classes",
     "generator",
     "hookimpl",
     "plot_confusion_matrix",
     "plot_curves",
     "read_csv",
     "require_folder",
+    "require_order",
     "seed_of",
     "suggest",
     "table_from_csv",

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "no-split": "opening the data",
     "normalize-channels": "opening the data",
     "not-ordered": "fitting a decision",
+    "order-unknown": "opening the data",
     "not-proved": "sightx resume --prove",
     "plugin-changed": "a prediction",
     "preprocess-failed": "preparing an image",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import pandas as pd
 
+from sightx.data.classes import class_name, class_positions, find_classes, require_order
 from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.files import file_reader
 from sightx.records import SPLITS
@@ -121,24 +123,39 @@ def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np
 def parse_class_names(
     frame: pd.DataFrame, column: str, classes: Sequence[str] | None, path: Path
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
-    """Return a column of class names as positions, and the classes: those given, or all, sorted."""
-    known = tuple(classes or sorted({cell.strip() for cell in frame[column]}))
-    positions = {name: position for position, name in enumerate(known)}
+    """Return a column of class names as positions, and the classes: those given, or all."""
+    counts = Counter(cell for cell in frame[column] if not _is_empty(cell))
+    known = tuple(classes or find_classes(counts, str(path)))
+    positions = class_positions(frame[column].unique(), known)
 
     def position(cell: str, line: int) -> int:
-        name = cell.strip()
-        if classes is None or name not in positions:
+        if classes is None or cell not in positions:
             _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
-        if name not in positions:
+        if cell not in positions:
+            name, rows = class_name(cell), counts[cell]
             hint = did_you_mean(name, known) or f"known: {_join(known)}"
-            _fail(path, line, "label-unknown", f"there is no class {name!r}", hint)
-        return positions[name]
+            message = f"there is no class {name!r} ({rows} row{'s' if rows > 1 else ''})"
+            _fail(path, line, "label-unknown", message, hint)
+        return positions[cell]
 
     return np.array(_parse_cells(frame, column, position), dtype=np.int64), known
 
 
+def _check_classes(names: Sequence[str], column: str, path: Path, *, ordered: bool) -> None:
+    """Refuse one class, and `ordered` classes whose order is only that of spelling."""
+    if len(names) < 2:
+        hint = "a classifier needs two or more"
+        _fail(path, 0, "no-classes", f"{column} has one class: {_join(names)}", hint)
+    if ordered:
+        require_order(names)
+
+
+def _is_empty(cell: str) -> bool:
+    return cell.strip().lower() in _EMPTY
+
+
 def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "") -> None:
-    if cell.strip().lower() in _EMPTY:
+    if _is_empty(cell):
         hint = f"fill it or delete the row{option if cell.strip() else ''}"
         _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
@@ -265,7 +282,7 @@ def table_from_csv(
 
     `group` names a column or computes the group from the image's cell; `split` names a column of
     splits; `suffix` is appended to every file name; with `numbers` the labels are positions in
-    `classes`. Raises DataError, naming the line.
+    `classes`. Raises DataError, naming the line; SpecError if `classes` are needed for the order.
     """
     column = "" if callable(group) else group
     cells = read_csv(path, [name for name in (image, label, column, split) if name])
@@ -274,9 +291,8 @@ def table_from_csv(
         labels, names = parse_grades(cells, label, len(classes), path), tuple(classes)
     else:
         labels, names = parse_class_names(cells, label, classes, path)
-    if len(names) < 2 and len(cells):
-        hint = "a classifier needs two or more"
-        _fail(path, 0, "no-classes", f"{label} has one class: {_join(names)}", hint)
+    if len(cells):
+        _check_classes(names, label, path, ordered=ordered and classes is None)
     columns: dict[str, Any] = {"path": paths, "label": labels, "line": cells.index, "group": ""}
     if callable(group):
         columns["group"] = [group(cell) for cell in cells[image]]

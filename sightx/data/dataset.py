@@ -20,6 +20,7 @@ from sightx.data.cache.file_hashes import FileHashCache, FileStates, stat_files
 from sightx.data.cache.placement import CacheMode, OnTheFlyPixels, Placement, place
 from sightx.data.cache.store import PixelCache
 from sightx.data.checks import check_bad_images, check_copies
+from sightx.data.classes import class_positions
 from sightx.data.csv_labels import read_exclusions
 from sightx.data.decode.decoder import DecodeMode, min_decoded_size
 from sightx.data.preprocess import Preprocessor, ProgressCallback, output_shape
@@ -146,6 +147,19 @@ def load_split_table(dataset: Dataset, split: Split) -> ImageTable:
         message = "no sample is in the training split"
         raise DataError(Problem("no-training", message, hint, file=table.source))
     return table.with_frame(table.frame.assign(split=splits.to_numpy()))
+
+
+def align_classes(table: ImageTable, classes: Sequence[str]) -> ImageTable:
+    """Return the table with labels as positions in other classes, found by their names.
+
+    A table with samples of a class that is not among them stays as it is.
+    """
+    positions = class_positions(table.classes, classes)
+    moved = np.array([positions.get(name, -1) for name in table.classes])
+    labels = moved[table.labels]
+    if (labels < 0).any():
+        return table
+    return replace(table, frame=table.frame.assign(label=labels), classes=tuple(classes))
 
 
 def prepare_dataset(

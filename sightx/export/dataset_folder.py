@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import NonNegativeInt, ValidationError
 
+from sightx.data.classes import class_positions
 from sightx.errors import DataError, Problem, SpecError
 from sightx.export.storage import Storage
 from sightx.io import atomic, locks, toml
@@ -149,7 +150,8 @@ def read_index(
     if len(rows) != description.samples:
         raise_damaged(file, f"has {len(rows)} rows, {description.samples} were written")
     rows["line"] = np.arange(len(rows)) + 2
-    rows["label"] = category_positions(rows["label"], description.classes)
+    known = class_positions(rows["label"].cat.categories, description.classes)
+    rows["label"] = category_positions(rows["label"], known)
     refuse_rows(rows, rows["label"] < 0, file, "has a label that is not a class")
     is_hash = rows["sha256"].str.fullmatch("[0-9a-f]{64}")
     refuse_rows(rows, ~is_hash, file, "has an incomplete SHA-256")
@@ -160,12 +162,12 @@ def read_index(
 
 
 def category_positions(
-    column: pd.Series[Any], categories: Sequence[str]
+    column: pd.Series[Any], positions: Mapping[str, int]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the position of each cell of a categorical column in `categories`, -1 if not there."""
-    positions = pd.Index(categories).get_indexer(column.cat.categories)
-    # The code of an empty cell is -1, which selects the appended -1.
-    return np.append(positions, -1).astype(np.int64)[column.cat.codes]
+    """Return the position of each cell of a categorical column, -1 if it has none."""
+    # The code of an empty cell is -1, which selects the last -1.
+    by_code = [*(positions.get(name, -1) for name in column.cat.categories), -1]
+    return np.array(by_code, dtype=np.int64)[column.cat.codes]
 
 
 def index_frame(rows: pd.DataFrame) -> pd.DataFrame:

@@ -72,7 +72,9 @@ def table_from_shards(root: str, traits: Traits) -> ImageTable:
     names, source = [shard.name for shard in description.shards], f"{storage.root}/{INDEX}"
     if not storage.is_url:
         _check_sizes(storage.root, description.shards)
-    shard = dataset_folder.category_positions(index["shard"], names)
+    shard = dataset_folder.category_positions(
+        index["shard"], {name: number for number, name in enumerate(names)}
+    )
     _check_bounds(index, shard, description.shards, source)
     reader = _ShardReader(
         storage, description.shards, shard, index["offset"].to_numpy(), index["size"].to_numpy(),

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sightx.data.classes import class_key, known_scale
 from sightx.data.csv_labels import SPLIT_NAMES, read_csv
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
@@ -39,11 +40,6 @@ _GROUP_COLUMNS = (
 )  # fmt: skip
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _GRADE_COLUMNS = ("level", "grade", "severity", "stage", "score", "rating")
-_SCALES = (
-    ("none", "mild", "moderate", "severe", "proliferative"),
-    ("normal", "mild", "moderate", "severe"),
-    ("low", "medium", "high"),
-)
 _MAX_FOLDERS = 200  # that are searched for the images of a CSV file
 _SEARCH_ROWS = 5  # of a CSV file whose images are searched
 _SAMPLE_SIZE = 50  # images whose headers are read
@@ -199,16 +195,15 @@ def infer_scale(classes: Sequence[str], label: str) -> Scale:
 
     `label` is the column of the class, "" for folders.
     """
-    names = [name.strip().lower() for name in classes]
-    for scale in _SCALES:
-        if len(names) > 2 and set(names) <= set(scale):
-            ordered = sorted(classes, key=lambda name: scale.index(name.strip().lower()))
-            return Scale(tuple(ordered), "The names are a scale, so these are grades: see qwk.")
-    if not all(name.isdecimal() and name.isascii() for name in names) or len(names) < 3:
+    if len(classes) > 2 and (scale := known_scale(classes)):
+        return Scale(scale, "The names are a scale, so these are grades: see qwk.")
+    values = {name: class_key(name) for name in classes}
+    if not all(value.isdecimal() for value in values.values()) or len(classes) < 3:
         return Scale()
-    ordered = sorted(classes, key=int)
-    first = int(ordered[0])
-    if first > 1 or [int(name) for name in ordered] != list(range(first, first + len(ordered))):
+    ordered = sorted(classes, key=lambda name: int(values[name]))
+    first = int(values[ordered[0]])
+    numbers = [int(values[name]) for name in ordered]
+    if first > 1 or numbers != list(range(first, first + len(ordered))):
         return Scale()
     span = f"{ordered[0]} to {ordered[-1]}"
     if label.lower() in _GRADE_COLUMNS:

@@ -223,7 +223,8 @@ class _Launch:
         if self.context.path is None:  # an experiment built in Python: no `load` has checked it
             checks.enforce_checks(self.experiment, self.context, "spec")
         checks.enforce_checks(self.experiment, self.context, "device", device=device)
-        samples = table(self.experiment)
+        with checks.locate_problems(self.context):
+            samples = table(self.experiment)
         checks.enforce_checks(self.experiment, self.context, "data", table=samples)
         return samples
 

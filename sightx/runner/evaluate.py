@@ -155,9 +155,10 @@ def _load_split(
     if len(rows) != expected or not expected:
         message = f"{len(rows)} of the {expected} {split} samples of {run.id} exist"
         raise DataError(Problem("other-data", message, "use the data that it was trained on"))
+    samples = table.with_frame(frame).take(rows)
     return dataset.prepare_dataset(
         experiment,
-        table.with_frame(frame).take(rows),
+        dataset.align_classes(samples, run.data["classes"]),
         progress=progress,
         bad_images_csv=bad_images,
     )

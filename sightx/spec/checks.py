@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.io.toml import Document
@@ -51,6 +53,17 @@ def enforce_checks(experiment: Experiment, context: Context, stage: Stage, **fac
     if errors := [problem for problem in problems if problem.severity == "error"]:
         is_broken = any(problem.code == "broken-plugin" for problem in errors)
         raise (PluginError if is_broken else _ERRORS[stage])(*errors)
+
+
+@contextmanager
+def locate_problems(context: Context) -> Iterator[None]:
+    """Add positions in the spec to the problems of an error of the body that names only keys."""
+    try:
+        yield
+    except SightXError as error:
+        problems = error.problems
+        error.problems = tuple(p if p.file else at_position(p, context.spec) for p in problems)
+        raise
 
 
 def _run_check(

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 Call = Callable[..., object]
 VALID = "valid (stage spec; --deep opens the data and builds the model)"
@@ -208,3 +210,40 @@ def test_a_child_process_gives_the_same_lines_and_codes(child, working_folder: P
     done = child("validate", "a.toml")
     line = "a.toml:3:1: error[unknown-key] training.epoch: unknown key; did you mean 'epochs'?"
     assert done == (2, "", line + "\n")
+
+
+UNORDERED = """\
+name = "a"
+[dataset]
+use = "image-folder"
+root = "data"
+layout = "flat"
+ordered = true
+[[preprocess]]
+use = "resize"
+size = 8
+[model]
+use = "simplenet"
+"""
+
+
+def test_ordered_classes_without_an_order_are_an_error_at_their_line(
+    working_folder: Path, sightx: Call, validate: Call
+) -> None:
+    for name in ("No_DR", "Mild", "Moderate"):
+        folder = working_folder / "data" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
+    assert validate(UNORDERED).code == 0  # without data nobody knows whether they are numbers
+    line = (
+        "a.toml:6:1: error[order-unknown] dataset.ordered: the order is not known, only the "
+        'alphabetical one: Mild, Moderate, No_DR; write classes = ["No_DR", "Mild", "Moderate"] '
+        "if that is their order"
+    )
+    assert validate(UNORDERED, "--deep") == (2, "", f"{line}\n")
+    done = sightx("run", "a.toml")
+    assert (done.code, done.lines[-1]) == (2, line)
+    assert not (working_folder / "runs").exists()
+    (pasted,) = re.findall(r"write (classes = \[.*?\])", line)
+    assert validate(UNORDERED.replace("ordered", f"{pasted}\nordered"), "--deep").code == 0

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sightx.data.csv_labels import read_csv, read_exclusions, require_folder, table_from_csv
-from sightx.errors import LINE_LIMIT, DataError
+from sightx.errors import LINE_LIMIT, DataError, SpecError
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 
@@ -159,6 +159,40 @@ def test_names_are_sorted_or_as_declared(table):
     assert table(content, classes=None).classes == ("cat", "dog")
     assert table(content, classes=None).labels.tolist() == [1, 0, 1]
     assert table(content, classes=("dog", "cat")).labels.tolist() == [0, 1, 0]
+
+
+def test_spellings_of_one_class_are_one_class(table):
+    content = "image,level\na,0\nb,0.0\nc,00\nd,1\ne, 1 \nf,2\ng,10\n"
+
+    found = table(content, classes=None, ordered=True)
+
+    assert found.classes == ("0", "1", "2", "10")
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 2, 3]
+    assert table(content, classes=("10", "2", "1", "0")).labels.tolist() == [3, 3, 3, 2, 2, 1, 0]
+    accents = table("image,level\na,caf\u00e9\nb,cafe\u0301\nc,x\n", classes=None)
+    assert accents.classes == ("caf\u00e9", "x")
+    assert accents.labels.tolist() == [0, 0, 1]
+
+
+def test_labels_that_differ_in_case_are_named_unless_both_are_declared(table):
+    content = "image,level\na,Cat\nb,cat\nc,cat\nd,dog\n"
+
+    found = problem(table, content, classes=None)
+
+    assert found.code == "class-spelling"
+    assert "'cat' (2) and 'Cat' (1)" in found.message
+    assert table(content, classes=("cat", "Cat", "dog")).labels.tolist() == [1, 0, 0, 2]
+    found = problem(table, content, classes=("cat", "dog"))
+    assert (found.code, found.line, found.hint) == ("label-unknown", 2, "did you mean 'cat'?")
+    assert "'Cat' (1 row)" in found.message
+
+
+def test_ordered_names_need_their_order(table):
+    content = "image,level\na,none\nb,mild\nc,severe\n"
+
+    with pytest.raises(SpecError, match=r'classes = \["none", "mild", "severe"\]'):
+        table(content, classes=None, ordered=True)
+    assert table(content, classes=("none", "mild", "severe"), ordered=True).ordered
 
 
 def test_an_unknown_name_brings_the_nearest(table):

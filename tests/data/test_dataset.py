@@ -15,6 +15,7 @@ from sightx.data.cache.row_file import RowFile, RowReader
 from sightx.data.dataset import (
     CacheConfig,
     PreprocessJob,
+    align_classes,
     load_or_build,
 )
 from sightx.data.preprocess import content_hash
@@ -24,6 +25,18 @@ from sightx.records.table import ImageTable
 from support.problems import problem_of
 
 CHAIN = (Resize(size=4),)
+
+
+@pytest.fixture
+def image_table():
+    """Make a table of some classes and labels, without images."""
+
+    def make(classes, labels):
+        paths = [str(row) for row in range(len(labels))]
+        frame = pd.DataFrame({"path": paths, "label": labels, "group": ""})
+        return ImageTable(frame, tuple(classes), lambda row: b"")
+
+    return make
 
 
 def test_splits_are_positions_of_rows_with_their_pixels(labels, get):
@@ -240,3 +253,13 @@ def test_an_experiment_configures_the_cache(spec, tmp_path, monkeypatch):
     assert config.registry is experiment.context.registry
     monkeypatch.delenv("SIGHTX_CACHE")
     assert CacheConfig.of(experiment).cache.root == tmp_path / "pixels"
+
+
+def test_labels_move_to_the_positions_of_other_classes(image_table):
+    table = align_classes(image_table(["1", "dog", "cat"], [0, 1, 2]), ["cat", "dog", "01", "cow"])
+
+    assert table.classes == ("cat", "dog", "01", "cow")
+    assert table.labels.tolist() == [2, 1, 0]
+    other = image_table(["1", "dog", "cat"], [0, 1, 2])
+    assert align_classes(other, ["cat", "1"]) is other
+    assert len(align_classes(image_table(["1", "dog", "cat"], [0, 2]), ["cat", "1"])) == 2

@@ -86,6 +86,14 @@ def test_validation_metrics_are_those_of_the_run(run: Run) -> None:
     assert last["validation/loss"] == pytest.approx(row["validation/loss"])
 
 
+def test_labels_are_those_of_the_run_if_a_class_was_added(run: Run, folders: Path) -> None:
+    expected = evaluate(run, "test")
+    (run.directory / "predictions" / "test.csv").unlink()
+    shutil.copytree(folders / "train" / "dark", folders / "train" / "added")
+    assert evaluate(run, "test") == expected
+    assert run.predictions("test")["label"].value_counts().to_dict() == {"dark": 6, "light": 6}
+
+
 def test_missing_images_are_an_error(run: Run, folders: Path) -> None:
     (folders / "test" / "dark" / "0.png").unlink()
     with pytest.raises(DataError, match=r"11 of the 12 test samples of .* exist"):

@@ -19,9 +19,16 @@ _HOW_TO_GET = (
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("a class is listed twice")
-    return names
+    from sightx.plugin import class_name, class_positions
+
+    positions = class_positions(names, names)
+    for number, name in enumerate(names):
+        if (other := positions[name]) != number:
+            both = "" if names[other] == name else f": {name!r} and {names[other]!r}"
+            raise ValueError(f"a class is listed twice{both}")
+        if not class_name(name):
+            raise ValueError("a class has no name")
+    return tuple(map(class_name, names))
 
 
 Classes = Annotated[
@@ -53,9 +60,9 @@ class CsvDataset(Dataset):
     suffix: str = ""
     """The end of every file name that the column lacks, such as `.jpeg`."""
     classes: Classes | None = None
-    """The classes in their order; by default all that occur, sorted."""
+    """The classes in their order; by default all that occur, sorted by name or number."""
     ordered: bool = False
-    """Whether the classes are grades."""
+    """Whether the classes are grades. Needs `classes`, unless they are numbers."""
     handed: bool = False
     """Whether classes distinguish left from right, so that a mirror image has another label."""
 

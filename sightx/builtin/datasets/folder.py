@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from sightx.builtin.datasets.csv import Classes
 from sightx.plugin import DataError, Dataset, Place, Problem, Traits, did_you_mean
@@ -36,9 +37,9 @@ class ImageFolder(Dataset):
     layout: Literal["split", "flat"] = "split"
     """Whether the root contains folders of splits or of classes."""
     classes: Classes | None = None
-    """The classes in their order; by default all folders, sorted by name."""
+    """The classes in their order; by default all folders, sorted by name or number."""
     ordered: bool = False
-    """Whether the classes are grades."""
+    """Whether the classes are grades. Needs `classes`, unless they are numbers."""
     handed: bool = False
     """Whether classes distinguish left from right, so that a mirror image has another label."""
 
@@ -56,12 +57,16 @@ class ImageFolder(Dataset):
 
         root = require_folder(self.root, "dataset.root")
         folders = _split_folders(root) if self.layout == "split" else {"": root}
-        classes = self._classes(list(folders.values()))
+        images = {
+            split: {name: _images(root, folder / name) for name in _folders(folder)}
+            for split, folder in folders.items()
+        }
+        classes = self._classes(folders, images)
         rows = [
             (file, label, split)
             for split, folder in folders.items()
-            for label, name in enumerate(classes)
-            for file in _images(root, folder / name, required=split in ("train", ""))
+            for label, files in enumerate(_by_class(folder, classes, images[split], split))
+            for file in files
         ]
         frame = pd.DataFrame(rows, columns=["path", "label", "split"]).assign(group="")
         if self.layout == "flat":
@@ -69,19 +74,32 @@ class ImageFolder(Dataset):
         reader = file_reader(root, [file for file, _, _ in rows])
         return ImageTable(frame, classes, reader, self.ordered, str(root), root)
 
-    def _classes(self, folders: Sequence[Path]) -> tuple[str, ...]:
+    def _classes(
+        self, folders: Mapping[str, Path], images: Mapping[str, Mapping[str, _Images]]
+    ) -> tuple[str, ...]:
         """Return the classes: the first folder must have all of them, the others no more."""
-        first, *others = folders
-        classes = self.classes or tuple(_folders(first))
+        from sightx.plugin import class_positions, find_classes, require_order
+
+        first, *_ = folders
+        counts = Counter[str]()
+        for split in folders:
+            counts.update({name: len(found.files) for name, found in images[split].items()})
+        classes = self.classes or find_classes(counts, str(folders[first]))
+        names = self.classes or list(images[first])
+        known = class_positions(counts, names)
+        for split, folder in folders.items():
+            for name in images[split]:
+                if name not in known:
+                    where = "dataset.classes" if self.classes else str(folders[first])
+                    message = f"the class {name!r} is not in {where} ({_count(counts[name])})"
+                    hint = did_you_mean(name, names) or "add it there, or move the folder away"
+                    _fail(folder, "class-unknown", message, hint)
         if len(classes) < 2:
             hint = "a classifier needs a folder for each of two classes or more"
-            _fail(first, "no-classes", f"folders of classes: {', '.join(classes) or 'none'}", hint)
-        for folder in (first, *others):
-            for name in _folders(folder):
-                if name not in classes:
-                    known = "dataset.classes" if self.classes else str(first)
-                    hint = did_you_mean(name, classes) or "add it there, or move the folder away"
-                    _fail(folder, "class-unknown", f"the class {name!r} is not in {known}", hint)
+            message = f"folders of classes: {', '.join(classes) or 'none'}"
+            _fail(folders[first], "no-classes", message, hint)
+        if self.ordered and not self.classes:
+            require_order(classes)
         return classes
 
 
@@ -107,8 +125,35 @@ def _folders(folder: Path) -> list[str]:
     return [path.name for path in paths if path.is_dir() and not path.name.startswith(".")]
 
 
-def _images(root: Path, folder: Path, *, required: bool) -> list[str]:
-    """Return the images below the folder of a class, relative to the root, folder by folder."""
+def _by_class(
+    folder: Path, classes: Sequence[str], images: Mapping[str, _Images], split: str
+) -> list[list[str]]:
+    """Return the images of each class, which may have several folders: `1` and `01`."""
+    from sightx.plugin import class_positions
+
+    positions = class_positions(images, classes)
+    files: list[list[str]] = [[] for _ in classes]
+    others = [0 for _ in classes]
+    for name, found in images.items():
+        files[positions[name]] += found.files
+        others[positions[name]] += found.others
+    for label, name in enumerate(classes):
+        if not files[label] and split in ("train", ""):
+            hint, other = "add some, or remove the class", others[label]
+            message = f"a class without images; {other} other files" if other else "no images"
+            _fail(folder / name, "empty-class", message, hint)
+    return files
+
+
+class _Images(NamedTuple):
+    """The images below a folder, relative to the root, and the number of its other files."""
+
+    files: list[str]
+    others: int
+
+
+def _images(root: Path, folder: Path) -> _Images:
+    """Return the images below the folder of a class, folder by folder."""
     paths, others = [], 0
     for parent, folders, files in sorted(_walk(folder)):
         linked = [name for name in folders if Path(parent, name).is_symlink()]
@@ -122,11 +167,11 @@ def _images(root: Path, folder: Path, *, required: bool) -> list[str]:
             _fail(Path(parent), "path-invalid", message, "rename it")
         others += len(files) - len(images)
         paths += [Path(parent, name).relative_to(root).as_posix() for name in images]
-    if required and not paths:
-        hint = "add some, or remove the class"
-        message = f"a class without images; {others} other files" if others else "no images"
-        _fail(folder, "empty-class", message, hint)
-    return paths
+    return _Images(paths, others)
+
+
+def _count(images: int) -> str:
+    return f"{images:,} image{'' if images == 1 else 's'}"
 
 
 def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:

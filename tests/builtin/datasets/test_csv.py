@@ -56,6 +56,13 @@ def test_classes_are_two_different_names_or_more(tmp_path, classes):
         CsvDataset(root=tmp_path, classes=classes)
 
 
+@pytest.mark.parametrize(("one", "other"), [("0", "0.0"), ("caf\u00e9", "cafe\u0301"), ("a", "a ")])
+def test_two_spellings_of_a_class_are_listed_twice(tmp_path, one, other):
+    with pytest.raises(ValidationError, match=r"listed twice: .* and "):
+        CsvDataset(root=tmp_path, classes=("x", one, other))
+    assert CsvDataset(root=tmp_path, classes=("A", "a")).classes == ("A", "a")
+
+
 def test_the_patient_is_the_name_before_the_eye():
     names = ["10_left", "10_right", "10_1_left", "10", "10_l", "_left"]
 

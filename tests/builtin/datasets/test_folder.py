@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder as Reference
 
 from sightx.builtin.datasets.folder import ImageFolder
-from sightx.errors import LINE_LIMIT, DataError
+from sightx.errors import LINE_LIMIT, DataError, SpecError
 
 
 @pytest.fixture
@@ -100,6 +100,49 @@ def test_classes_come_in_the_order_declared(plant):
     ]
     assert table.labels.tolist() == [0, 1, 0]
     assert table.ordered
+
+
+def test_folders_of_one_class_are_one_class(plant):
+    root = plant(
+        "train/1/a.png", "train/01/b.png", "train/2/c.png", "train/10/d.png", "val/1.0/e.png"
+    )
+
+    table = ImageFolder(root=root, ordered=True).table()
+
+    assert table.classes == ("1", "2", "10")
+    assert table.frame[["path", "label"]].to_numpy().tolist() == [
+        ["train/01/b.png", 0], ["train/1/a.png", 0], ["train/2/c.png", 1], ["train/10/d.png", 2],
+        ["val/1.0/e.png", 0],
+    ]  # fmt: skip
+
+
+def test_unicode_forms_of_a_folder_are_one_class(plant):
+    root = plant("train/cafe\u0301/1.png", "train/x/1.png", "val/caf\u00e9/1.png")
+
+    for classes in (None, ("x", "caf\u00e9"), ("x", "cafe\u0301")):
+        table = ImageFolder(root=root, classes=classes).table()
+        assert table.classes == (("x", "caf\u00e9") if classes else ("caf\u00e9", "x"))
+        assert table.counts() == ([1, 2] if classes else [2, 1])
+        assert table.read(len(table) - 1)
+
+
+def test_folders_that_differ_in_case_are_named_unless_both_are_declared(plant):
+    root = plant("train/Cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/cat/2.png")
+
+    found = problem(root=root)
+
+    assert found.code == "class-spelling"
+    assert "'cat' (2) and 'Cat' (1)" in found.message
+    root = plant("train/cat/3.png")
+    assert ImageFolder(root=root, classes=("cat", "Cat", "dog")).table().counts() == [3, 1, 1]
+
+
+def test_ordered_names_need_their_order(plant):
+    root = plant("none/1.png", "mild/1.png", "severe/1.png")
+
+    with pytest.raises(SpecError, match=r'classes = \["none", "mild", "severe"\]'):
+        ImageFolder(root=root, layout="flat", ordered=True).table()
+    assert not ImageFolder(root=root, layout="flat").table().ordered
 
 
 def test_hidden_files_are_ignored(plant):
