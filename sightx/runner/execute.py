@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -49,6 +49,13 @@ from sightx.training.trainer import Trainer
 from sightx.training.weights import initialise
 
 _log = logging.getLogger("sightx")
+
+
+class _Stage(NamedTuple):
+    """What a run computes, for errors, and whether the micro-batch limits its memory."""
+
+    text: str
+    is_training: bool = False
 
 
 class _AgreedStop(Exception):  # noqa: N818 - not an error
@@ -90,7 +97,7 @@ class Execution:
             enabled=self._is_main and self.resumption is None,
         )
         self._stop = StopRequest()
-        self._stage = ""  # what is being computed, for errors
+        self._stage = _Stage("")
         self._epoch = 0
 
     def execute(self) -> None:
@@ -188,7 +195,7 @@ class Execution:
             if self.profile:
                 events = profile_steps(events, self.run.directory / FOLDER)
             step = state.record["step"] if state else 0
-            self._stage = f"at step {step + 1}"
+            self._stage = _Stage(f"at step {step + 1}", is_training=True)
             for event in events:
                 if isinstance(event, Step):
                     self._finish_step(manager, event)
@@ -231,7 +238,9 @@ class Execution:
     def _finish_step(self, manager: CheckpointManager, step: Step) -> None:
         is_last = step.step == step.epoch * step.steps_per_epoch
         self._stage = (
-            f"validating after step {step.step}" if is_last else f"at step {step.step + 1}"
+            _Stage(f"validating after step {step.step}")
+            if is_last
+            else _Stage(f"at step {step.step + 1}", is_training=True)
         )
         if step.epoch != self._epoch:
             self._epoch = step.epoch
@@ -240,7 +249,7 @@ class Execution:
         manager.step_finished(step.step)
 
     def _finish_epoch(self, trainer: Trainer, manager: CheckpointManager, epoch: Epoch) -> None:
-        self._stage = f"at step {epoch.step + 1}"
+        self._stage = _Stage(f"at step {epoch.step + 1}", is_training=True)
         names = self._checkpoint_names(trainer)
         preferred = preferred_checkpoints(self.experiment)[0]
         if preferred != LAST:  # the policy may follow another metric than the monitored one
@@ -272,7 +281,7 @@ class Execution:
         for split in splits:
             if not len(trainer.dataset.splits[split]):
                 continue
-            self._stage = f"evaluating {split}"
+            self._stage = _Stage(f"evaluating {split}")
             scored = trainer.predict(split, self._stop_if_asked)
             if scored:  # on rank 0
                 predictions, loss = scored
@@ -303,14 +312,13 @@ class Execution:
     def _memory_error(self) -> ResourceError:
         training = self.experiment.training
         key, size = "batch_size", training.batch_size
-        if self._stage.startswith("at step"):
+        if self._stage.is_training:
             key, size = "micro_batch_size", training.micro_batch_size or size
         hint = "smaller images need less"
         if size > 1:
             hint = f"training.{key} = {size // 2} or {hint}"
-        return ResourceError(
-            Problem("out-of-memory", f"out of memory {self._stage}, batch {size}", hint)
-        )
+        message = f"out of memory {self._stage.text}, batch {size}"
+        return ResourceError(Problem("out-of-memory", message, hint))
 
     def _stop_if_asked(self, manager: CheckpointManager | None = None) -> None:
         """Raise _AgreedStop on all ranks if a signal has reached one; save a checkpoint before."""

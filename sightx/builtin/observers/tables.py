@@ -57,7 +57,7 @@ def header(monitor: str, *, throughput: bool = False) -> str:
     name = monitor.rpartition("/")[2]
     short = {"balanced-accuracy": "bal. acc"}.get(name, name[:8])
     extra = "" if monitor == "validation/accuracy" else f" {short:>8}"
-    extra += f" {'rate':>7} {'time':>6}" + (f" {'images/s':>9} {'wait':>5}" if throughput else "")
+    extra += f" {'lr':>7} {'time':>6}" + (f" {'images/s':>9} {'wait':>5}" if throughput else "")
     return f"[bold]{_COLUMNS.format(*names)}{escape(extra)}[/bold]"
 
 
