@@ -5,9 +5,9 @@
 - Types of fields, arguments and results: Settings, ParamGroup, File, Place, Location, Weights,
   Shape, Traits, Statistics, Params, Direction.
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
-- Records that methods get or return: ImageTable, PixelRows, Predictions, History, Series, Epoch,
-  Step, ValidationBatch, Experiment, Run.
-- Helpers: random generators and seeds, files and tables, hints for misspelt names, plots.
+- Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
+  Epoch, Step, ValidationBatch, Experiment, Run.
+- Helpers: Surveyor, random generators and seeds, files and tables, hints for misspelt names, plots.
 
 Built-in components import only this module, like those of any other plugin. Importing it loads
 neither torch nor pandas: heavy names are imported on first use.
@@ -30,7 +30,7 @@ from sightx.errors import (
     did_you_mean,
     suggest,
 )
-from sightx.records import SPLITS
+from sightx.records import SPLITS, split_called
 from sightx.records.history import Direction
 from sightx.registry.components import (
     Component,
@@ -69,6 +69,7 @@ from sightx.registry.kinds import (
 if TYPE_CHECKING:
     from sightx.data.classes import class_name, class_positions, find_classes, require_order
     from sightx.data.csv_labels import read_csv, require_folder, table_from_csv
+    from sightx.data.decode.formats import read_format
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from sightx.records.pixels import PixelRows
     from sightx.records.predictions import Predictions
     from sightx.records.run import RunInfo
+    from sightx.records.survey import Survey, Surveyor
     from sightx.records.table import ImageTable
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
@@ -97,6 +99,8 @@ _LAZY = {
     "RunInfo": "sightx.records.run",
     "Series": "sightx.records.history",
     "Step": "sightx.records.events",
+    "Survey": "sightx.records.survey",
+    "Surveyor": "sightx.records.survey",
     "TolerantStream": "sightx.io.streams",
     "ValidationBatch": "sightx.records.events",
     "as_torch_dataset": "sightx.data.torch_adapter",
@@ -109,6 +113,7 @@ _LAZY = {
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_labels",
+    "read_format": "sightx.data.decode.formats",
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
     "seed_of": "sightx.seeds",
@@ -165,6 +170,8 @@ __all__ = [
     "Statistics",
     "Step",
     "Stopping",
+    "Survey",
+    "Surveyor",
     "TolerantStream",
     "Traits",
     "ValidationBatch",
@@ -182,9 +189,11 @@ __all__ = [
     "plot_confusion_matrix",
     "plot_curves",
     "read_csv",
+    "read_format",
     "require_folder",
     "require_order",
     "seed_of",
+    "split_called",
     "suggest",
     "table_from_csv",
     "table_from_pack",

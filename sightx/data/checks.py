@@ -13,8 +13,11 @@ import pandas as pd
 
 from sightx.data.cache.file_hashes import stat_files
 from sightx.data.csv_labels import read_csv
+from sightx.data.decode.formats import NOT_SUPPORTED
+from sightx.data.near_names import nearest_file
 from sightx.errors import DataError, Problem
 from sightx.io import atomic
+from sightx.io.files import LEADS_OUT
 from sightx.records.hashes import Hashes
 from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset
@@ -55,16 +58,41 @@ def check_bad_images(
     if is_skipped:
         return
     path, reason, line = rows[0]
-    cannot = "are missing" if set(bad.values()) == {"missing"} else "cannot be read"
-    message = f"{len(bad)} of {len(table)} images {cannot}; first: {path} ({reason})"
+    message = f"{len(bad)} of {len(table)} images {_fault(table, bad)}; first: {path} ({reason})"
     if skip:
         message = f"{message}; dataset.bad_images_at_most is {limit:g}"
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
         hint = f"fix them, or leave them out: --set dataset.exclude={_short(bad_images_csv)}"
-    if len(bad) == len(table) and table.root is not None:
-        hint = f"is {table.root} the folder of images?"
+    hint = _hint_for(table, dataset, bad, str(path)) or hint
     raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))
+
+
+def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
+    """Return what is wrong with bad images that all have the same reason, or with others."""
+    reasons = set(bad.values())
+    if reasons == {"missing"}:
+        return "are missing"
+    return f"are links out of {table.root}" if reasons == {LEADS_OUT} else "cannot be read"
+
+
+def _hint_for(table: ImageTable, dataset: Dataset, bad: Mapping[int, str], first: str) -> str:
+    """Return a better way out than to leave images out; "" if there is none."""
+    reason = next(iter(bad.values()))
+    settings = type(dataset).model_fields
+    if LEADS_OUT in bad.values() and "follow_links" in settings:
+        return "follow_links = true in [dataset] follows links"
+    if reason.endswith(NOT_SUPPORTED):
+        return "convert them to JPEG or PNG, or list them in a CSV that dataset.exclude names"
+    if table.root is None:
+        return ""
+    if reason == "missing" and (near := nearest_file(table.root, first)):
+        if near.startswith(first) and "suffix" in settings:
+            return (
+                f'did you mean {near}? suffix = "{near.removeprefix(first)}" in [dataset] adds it'
+            )
+        return f"did you mean {near}?"
+    return f"is {table.root} the folder of images?" if len(bad) == len(table) else ""
 
 
 def check_copies(

@@ -12,14 +12,19 @@ from pathlib import Path
 # os.path instead of pathlib: these functions run once per image, and a Path costs as much again.
 
 
-def resolve_below(root: str, path: str) -> str:
+LEADS_OUT = "leads out of the folder of images"
+"""The reason for a link out of the folder, if such links are not followed."""
+
+
+def resolve_below(root: str, path: str, *, follow_links: bool = False) -> str:
     """Return the regular file that `path` leads to below `root`, which itself has no links.
 
-    Raises OSError if there is no such file, or a link leads out of the folder.
+    Raises OSError if there is no such file, or if a link leads out of the folder and
+    `follow_links` is False.
     """
     file = os.path.realpath(os.path.join(root, path))  # noqa: PTH118
-    if not _is_below(root, file):
-        raise OSError(errno.EXDEV, "leads out of the folder of images")
+    if not follow_links and not _is_below(root, file):
+        raise OSError(errno.EXDEV, LEADS_OUT)
     if not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116
         raise OSError(errno.EINVAL, "not a file")
     return file
@@ -36,18 +41,22 @@ class FileReader:
 
     root: str
     paths: Sequence[str]
+    follow_links: bool = False
 
     def __call__(self, index: int) -> bytes:
         """Return the content of file `index`. Raises OSError."""
-        return Path(resolve_below(self.root, self.paths[index])).read_bytes()
+        path = resolve_below(self.root, self.paths[index], follow_links=self.follow_links)
+        return Path(path).read_bytes()
 
 
-def file_reader(root: Path, paths: Sequence[str]) -> Callable[[int], bytes]:
+def file_reader(
+    root: Path, paths: Sequence[str], *, follow_links: bool = False
+) -> Callable[[int], bytes]:
     """Return a function that reads file `index` of `paths` below a folder.
 
-    A link that leads out of the folder is not followed: reading raises OSError.
+    Reading raises OSError for a link that leads out of the folder, unless `follow_links` is True.
     """
-    return FileReader(os.path.realpath(root), paths)
+    return FileReader(os.path.realpath(root), paths, follow_links)
 
 
 class FileFinder:
@@ -57,8 +66,9 @@ class FileFinder:
     folder may be replaced by a link after it was resolved here.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, follow_links: bool = False) -> None:
         self._root = os.path.realpath(root)
+        self._follow_links = follow_links
         self._folders: dict[str, str] = {}
 
     def __call__(self, path: str) -> os.stat_result:
@@ -73,4 +83,5 @@ class FileFinder:
             status = os.lstat(f"{folder}/{name}")
             if stat.S_ISREG(status.st_mode):
                 return status
-        return os.stat(resolve_below(self._root, path))  # noqa: PTH116
+        file = resolve_below(self._root, path, follow_links=self._follow_links)
+        return os.stat(file)  # noqa: PTH116

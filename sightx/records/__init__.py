@@ -1,3 +1,26 @@
 """Plain records that every room uses. They need numpy, pandas and `io` only."""
 
+from __future__ import annotations
+
+import re
+
 SPLITS = ("train", "validation", "test")
+
+_SPLIT_NAMES = {
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "validate", "val", "valid", "dev", "development", "eval",
+                   "evaluation"),
+    "test": ("test", "testing", "tst", "holdout"),
+}  # fmt: skip
+_SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
+_ADDITIONS = re.compile(r"(?:[\s_-]*(?:set|split|data|images|imgs|samples))+$")
+
+
+def split_called(name: str) -> str:
+    """Return the split that a folder, a file or a cell with this name means; "" for none.
+
+    Upper and lower case count as equal, and `set`, `data`, `split` or `images` may follow, as in
+    `Training_Set`. `dev` and `eval` mean validation, as in most of the field.
+    """
+    key = name.strip().casefold()
+    return _SPLIT_OF.get(key) or _SPLIT_OF.get(_ADDITIONS.sub("", key), "")

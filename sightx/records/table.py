@@ -14,6 +14,7 @@ import pandas as pd
 from sightx.io.files import FileReader
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
+from sightx.records.survey import Survey
 
 EncodedOrPixels = bytes | np.ndarray[Any, Any]
 """An image as a dataset gives it: the bytes of a file, or uint8 pixels (H, W, C)."""
@@ -45,6 +46,8 @@ class ImageTable:
     """The file of the labels, for messages."""
     root: Path | None = None
     """The folder that the paths are below; None without files."""
+    survey: Survey = field(default_factory=Survey)
+    """What the dataset did not use, or is not sure of."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """The paths of rows that were left out, with the reason."""
     prepared: PixelRows | None = None
@@ -142,5 +145,6 @@ def _file_reader(read: Callable[[int], Any]) -> FileReader | None:
     if type(read) is FileReader:
         return read
     if type(read) is _RowReader and (inner := _file_reader(read.read)):
-        return FileReader(inner.root, np.asarray(inner.paths, object)[read.positions].tolist())
+        paths = np.asarray(inner.paths, object)[read.positions].tolist()
+        return replace(inner, paths=paths)
     return None

@@ -175,6 +175,7 @@ class Execution:
             "samples": len(data.table),
             "counts": {split: data.counts(split) for split in SPLITS},
             "skipped": data.table.skipped,
+            "unused": data.table.survey.lines(),
             "packed": data.packed,
             "cache": data.placement._asdict() if data.placement else {},
             "weights": sum(weight.numel() for weight in weights),

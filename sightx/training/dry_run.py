@@ -33,7 +33,7 @@ class DryRun:
     `counts` has the number of samples per class of each split. `shape` (B, C, H, W) and `outputs`
     (B, K) are those of a micro-batch. `memory` is in bytes: weights, gradients, optimizer state and
     the activations that the backward pass of a micro-batch needs, in fp32. `problems` are those of
-    the checks of data and device.
+    the checks of data and device; `unused` are lines about what the dataset did not use.
     """
 
     classes: Sequence[str]
@@ -44,13 +44,15 @@ class DryRun:
     trainable: int
     memory: int
     problems: Sequence[Problem] = ()
+    unused: Sequence[str] = ()
 
     def lines(self) -> list[str]:
-        """Return two lines of text: one about the data, one about the network."""
+        """Return lines of text about the data, and one about the network."""
         splits = ", ".join(f"{sum(counts):,} {split}" for split, counts in self.counts.items())
         memory = f"{self.memory / 1e9:.2f} GB for one step"
         return [
             f"data: {splits} samples of {len(self.classes)} classes; no image was decoded",
+            *self.unused,
             f"network: {self.shape} to {self.outputs}, "
             f"{self.trainable:,} of {self.weights:,} weights are trained, {memory}",
         ]
@@ -82,6 +84,7 @@ def dry_run(experiment: Experiment) -> DryRun:
         weights=sum(count for count, _ in sizes),
         trainable=sum(count for count, is_trained in sizes if is_trained),
         memory=memory,
+        unused=table.survey.lines(),
         problems=(
             *checks.run_checks(experiment, experiment.context, "data", table=table),
             *checks.run_checks(experiment, experiment.context, "device", device=device),

@@ -45,6 +45,12 @@ def empty_class(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
         yield Finding("dataset", message, "add some, or leave the class out")
 
 
+def doubtful_data(table: ImageTable) -> Iterator[Finding]:
+    """Find what the dataset is not sure of."""
+    for message, hint in table.survey.doubts:
+        yield Finding("dataset", message, hint)
+
+
 def bf16_missing(experiment: Experiment, device: torch.device) -> Iterator[Finding]:
     """Find bf16 on a CUDA device without it."""
     if experiment.training.precision != "bf16" or device.type != "cuda":
@@ -80,6 +86,13 @@ CHECKS = [
         "empty-class",
         "a class without training samples cannot be learned",
         empty_class,
+        "data",
+        "warning",
+    ),
+    Check(
+        "doubtful-data",
+        "the folders or files of the data suggest another meaning than the one that they get",
+        doubtful_data,
         "data",
         "warning",
     ),

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from sightx.builtin.datasets.csv import Classes
-from sightx.plugin import DataError, Dataset, Place, Problem, Traits, did_you_mean
+from sightx.builtin.datasets.folder_scan import FolderScan, is_unlike_a_class
+from sightx.plugin import (
+    SPLITS,
+    DataError,
+    Dataset,
+    Place,
+    Problem,
+    Traits,
+    did_you_mean,
+    split_called,
+)
 
 if TYPE_CHECKING:
     from sightx.plugin import ImageTable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-_SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test", "testing"),
-}
+
+_Images = Mapping[str, Sequence[str]]  # the images of each folder of a class
 
 
 class ImageFolder(Dataset):
     """Read a folder per class, in a folder per split or directly in the root.
 
-    With the layout `split` the root contains train, val (or valid, validation) and test, each with
-    one folder per class; with `flat` it contains the folders of the classes. Hidden files are
-    ignored.
+    With the layout `split` the root contains the folders train, validation and test, or their usual
+    names in upper or lower case, each with one folder per class; with `flat` it contains the
+    folders of the classes. Images in deeper folders count for their class. Files are images by
+    their first bytes.
     """
 
     name = "image-folder"
@@ -38,6 +44,12 @@ class ImageFolder(Dataset):
     """Whether the root contains folders of splits or of classes."""
     classes: Classes | None = None
     """The classes in their order; by default all folders, sorted by name or number."""
+    others: Literal["fail", "drop"] = "fail"
+    """What to do with folders that `classes` does not name, or that contain no images."""
+    ignore: tuple[str, ...] = ()
+    """Names of files and folders that are left out, such as `masks` or `*_mask.png`."""
+    follow_links: bool = False
+    """Whether links may lead out of the root."""
     ordered: bool = False
     """Whether the classes are grades. Needs `classes`, unless they are numbers."""
     handed: bool = False
@@ -56,26 +68,30 @@ class ImageFolder(Dataset):
         from sightx.plugin import ImageTable, file_reader, require_folder
 
         root = require_folder(self.root, "dataset.root")
-        folders = _split_folders(root) if self.layout == "split" else {"": root}
+        scan = FolderScan(root, self.ignore, follow_links=self.follow_links)
+        folders = _split_folders(scan) if self.layout == "split" else {"": root}
         images = {
-            split: {name: _images(root, folder / name) for name in _folders(folder)}
+            split: {name: scan.images(folder / name) for name in scan.folders(folder)}
             for split, folder in folders.items()
         }
-        classes = self._classes(folders, images)
+        classes = self._classes(scan, folders, images)
         rows = [
             (file, label, split)
             for split, folder in folders.items()
-            for label, files in enumerate(_by_class(folder, classes, images[split], split))
+            for label, files in enumerate(self._by_class(folder, classes, images[split], split))
             for file in files
         ]
+        self._finish_survey(scan, list(folders.values()), classes)
         frame = pd.DataFrame(rows, columns=["path", "label", "split"]).assign(group="")
         if self.layout == "flat":
             frame = frame.drop(columns="split")
-        reader = file_reader(root, [file for file, _, _ in rows])
-        return ImageTable(frame, classes, reader, self.ordered, str(root), root)
+        paths = [file for file, _, _ in rows]
+        reader = file_reader(root, paths, follow_links=self.follow_links)
+        survey = scan.surveyor.survey()
+        return ImageTable(frame, classes, reader, self.ordered, str(root), root, survey)
 
     def _classes(
-        self, folders: Mapping[str, Path], images: Mapping[str, Mapping[str, _Images]]
+        self, scan: FolderScan, folders: Mapping[str, Path], images: Mapping[str, _Images]
     ) -> tuple[str, ...]:
         """Return the classes: the first folder must have all of them, the others no more."""
         from sightx.plugin import class_positions, find_classes, require_order
@@ -83,105 +99,125 @@ class ImageFolder(Dataset):
         first, *_ = folders
         counts = Counter[str]()
         for split in folders:
-            counts.update({name: len(found.files) for name, found in images[split].items()})
-        classes = self.classes or find_classes(counts, str(folders[first]))
-        names = self.classes or list(images[first])
+            counts.update({name: len(files) for name, files in images[split].items()})
+        names = list(self.classes or images[first])
+        if self.others == "drop" and not self.classes:
+            names = [name for name in names if images[first][name]]
         known = class_positions(counts, names)
+        if self.others == "drop":
+            counts = Counter({name: counts[name] for name in known})
+        classes = self.classes or find_classes(counts, str(folders[first]))
         for split, folder in folders.items():
-            for name in images[split]:
-                if name not in known:
-                    where = "dataset.classes" if self.classes else str(folders[first])
-                    message = f"the class {name!r} is not in {where} ({_count(counts[name])})"
-                    hint = did_you_mean(name, names) or "add it there, or move the folder away"
-                    _fail(folder, "class-unknown", message, hint)
+            for name in images[split].keys() - known.keys():
+                self._pass_over(scan, folder / name, images[split][name], names, folders[first])
         if len(classes) < 2:
-            hint = "a classifier needs a folder for each of two classes or more"
             message = f"folders of classes: {', '.join(classes) or 'none'}"
+            hint = _hint_without_classes(scan, folders[first])
             _fail(folders[first], "no-classes", message, hint)
         if self.ordered and not self.classes:
             require_order(classes)
         return classes
 
+    def _pass_over(
+        self, scan: FolderScan, folder: Path, images: Sequence[str], names: list[str], first: Path
+    ) -> None:
+        """Count a folder that is not a class. Raises DataError if there may be none."""
+        same = [name for name in names if name.casefold() == folder.name.casefold()]
+        if self.others == "fail" or same:
+            where = "dataset.classes" if self.classes else str(first)
+            count = f"{len(images):,} image{'' if len(images) == 1 else 's'}"
+            message = f"the class {folder.name!r} is not in {where} ({count})"
+            add = "add it there" if self.classes else "add it to the training split"
+            hint = did_you_mean(folder.name, names)
+            hint = hint or f'{add}, or leave it out with others = "drop"'
+            _fail(folder.parent, "class-unknown", message, hint)
+        if images:
+            what = f"images of {folder.name!r}, which is not a class"
+            scan.surveyor.note(what, images[0], count=len(images))
+        else:
+            example = folder.relative_to(scan.root).as_posix()
+            scan.surveyor.note("folders without images", example)
 
-def _split_folders(root: Path) -> Mapping[str, Path]:
-    """Return the folder of each split."""
-    folders: dict[str, Path] = {}
-    for split, names in _SPLIT_FOLDERS.items():
-        existing = [name for name in names if (root / name).is_dir()]
-        if len(existing) > 1:
-            message = f"{' and '.join(existing)} are folders of one split"
-            _fail(root, "two-folders", message, "move one away")
-        if existing:
-            folders[split] = root / existing[0]
-    if "train" not in folders:
-        contents = ", ".join(_folders(root)[:8]) or "no folder"
-        hint = 'set dataset.layout = "flat" if the root contains the classes'
-        _fail(root, "no-split", f"no folder `train`; the root contains {contents}", hint)
-    return folders
+    def _by_class(
+        self, folder: Path, classes: Sequence[str], images: _Images, split: str
+    ) -> list[list[str]]:
+        """Return the images of each class, which may have several folders: `1` and `01`."""
+        from sightx.plugin import class_positions
 
+        files: list[list[str]] = [[] for _ in classes]
+        for name, position in class_positions(images, classes).items():
+            files[position] += images[name]
+        for label, name in enumerate(classes):
+            if not files[label] and split in ("train", ""):
+                others = sum(file.is_file() for file in (folder / name).rglob("*"))
+                message = f"a class without images; {others} other files" if others else "no images"
+                hint = 'add some, or leave it out: others = "drop"'
+                if self.classes:
+                    hint = "add some, or remove it from dataset.classes"
+                _fail(folder / name, "empty-class", message, hint)
+        return files
 
-def _folders(folder: Path) -> list[str]:
-    paths = sorted(folder.iterdir(), key=lambda path: path.name)
-    return [path.name for path in paths if path.is_dir() and not path.name.startswith(".")]
-
-
-def _by_class(
-    folder: Path, classes: Sequence[str], images: Mapping[str, _Images], split: str
-) -> list[list[str]]:
-    """Return the images of each class, which may have several folders: `1` and `01`."""
-    from sightx.plugin import class_positions
-
-    positions = class_positions(images, classes)
-    files: list[list[str]] = [[] for _ in classes]
-    others = [0 for _ in classes]
-    for name, found in images.items():
-        files[positions[name]] += found.files
-        others[positions[name]] += found.others
-    for label, name in enumerate(classes):
-        if not files[label] and split in ("train", ""):
-            hint, other = "add some, or remove the class", others[label]
-            message = f"a class without images; {other} other files" if other else "no images"
-            _fail(folder / name, "empty-class", message, hint)
-    return files
-
-
-class _Images(NamedTuple):
-    """The images below a folder, relative to the root, and the number of its other files."""
-
-    files: list[str]
-    others: int
-
-
-def _images(root: Path, folder: Path) -> _Images:
-    """Return the images below the folder of a class, folder by folder."""
-    paths, others = [], 0
-    for parent, folders, files in sorted(_walk(folder)):
-        linked = [name for name in folders if Path(parent, name).is_symlink()]
-        if linked:
-            hint = "move the images there, or remove the link"
-            _fail(Path(parent), "linked-folder", f"{linked[0]!r} is a link to a folder", hint)
-        images = sorted(name for name in files if name.lower().endswith(SUFFIXES))
-        undecodable = [name for name in images if name != name.encode(errors="replace").decode()]
-        if undecodable:
-            message = f"the name {undecodable[0]!r} is not UTF-8"
-            _fail(Path(parent), "path-invalid", message, "rename it")
-        others += len(files) - len(images)
-        paths += [Path(parent, name).relative_to(root).as_posix() for name in images]
-    return _Images(paths, others)
+    def _finish_survey(
+        self, scan: FolderScan, folders: Sequence[Path], classes: Sequence[str]
+    ) -> None:
+        """Add what lies outside of the folders of classes, and doubts about names."""
+        for folder in dict.fromkeys([scan.root, *folders]):
+            if loose := scan.loose_images(folder):
+                example = (folder / loose[0]).relative_to(scan.root).as_posix()
+                what = "images outside of the folders of classes"
+                scan.surveyor.note(what, example, count=len(loose))
+        root_hint = "is dataset.root too high, or too low?"
+        split_hint = 'layout = "split" in [dataset] if they are splits'
+        for is_doubtful, what, hint in (
+            (split_called, "a split", split_hint if self.layout == "flat" else root_hint),
+            (is_unlike_a_class, "a folder of all images, or of masks", root_hint),
+        ):
+            if names := list(filter(is_doubtful, classes)):
+                text = f"{'classes' if len(names) > 1 else 'class'} {_join(names)}"
+                verb = "are" if len(names) > 1 else "is"
+                scan.surveyor.doubt(f"the {text} {verb} called like {what}", hint)
+        scan.report_doubts()
 
 
-def _count(images: int) -> str:
-    return f"{images:,} image{'' if images == 1 else 's'}"
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(map(repr, names[:4]))
 
 
-def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
-    """Return every folder with its folders and files, except hidden ones."""
-    visible = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images = [name for name in files if not name.startswith(".")]
-        visible.append((parent, list(folders), images))
-    return visible
+def _split_folders(scan: FolderScan) -> Mapping[str, Path]:
+    """Return the folder of each split, in their order."""
+    names: dict[str, list[str]] = {}
+    for name in scan.folders(scan.root):
+        names.setdefault(split_called(name), []).append(name)
+    for split in SPLITS:
+        if len(existing := names.get(split, [])) > 1:
+            message = f"{' and '.join(existing)} are folders of one split, {split}"
+            hint = "move one away; `eval` means validation, not test"
+            _fail(scan.root, "two-folders", message, hint)
+    if "train" not in names:
+        contents = ", ".join(scan.folders(scan.root)[:8]) or "no folder"
+        message = f"no folder `train`; the root contains {contents}"
+        _fail(scan.root, "no-split", message, _hint_without_train(scan, names))
+    for name in names.pop("", []):
+        scan.surveyor.note("folders that are not called like a split", name)
+    return {split: scan.root / names[split][0] for split in SPLITS if split in names}
+
+
+def _hint_without_train(scan: FolderScan, names: Mapping[str, Sequence[str]]) -> str:
+    for name in names.get("", []):
+        if any(split_called(inner) == "train" for inner in scan.folders(scan.root / name)):
+            return f"{name} contains one: --set dataset.root={scan.root / name}"
+    if len(names) > 1 or "" not in names:
+        return "name the folder of the training split `train`"
+    return 'set dataset.layout = "flat" if the root contains the classes'
+
+
+def _hint_without_classes(scan: FolderScan, folder: Path) -> str:
+    for name in scan.folders(folder):
+        if len(scan.folders(folder / name)) > 1:
+            return f"{name} contains several: --set dataset.root={folder / name}"
+    if scan.loose_images(folder):
+        return 'a CSV file may give the labels of these images: use = "csv"'
+    return "a classifier needs a folder for each of two classes or more"
 
 
 def _fail(folder: Path, code: str, message: str, hint: str) -> NoReturn:

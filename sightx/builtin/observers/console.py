@@ -58,6 +58,7 @@ class Printer:
         )
         if data["skipped"]:
             self.print(f"{len(data['skipped'])} images are left out: see data.json")
+        self.print(*map(escape, data.get("unused", ())))
         if resumes := run.environment.get("resumes"):
             self.print(f"resumed after step {resumes[-1]['step']:,}")
         self.print("", tables.header(experiment.training.monitor, throughput=self._throughput))

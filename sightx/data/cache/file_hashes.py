@@ -51,7 +51,8 @@ def stat_files(table: ImageTable) -> FileStates:
     files = FileStates(np.zeros(len(table) if reader else 0, _STATE), {}, time.time_ns())
     if reader is None:
         return files
-    find, paths = FileFinder(reader.root), np.asarray(reader.paths, object)
+    find = FileFinder(reader.root, follow_links=reader.follow_links)
+    paths = np.asarray(reader.paths, object)
     files.states["path"] = pd.util.hash_array(paths, categorize=False)
     columns = [files.states[key] for key in ("size", "time", "changed", "inode")]
     for index, path in enumerate(paths):

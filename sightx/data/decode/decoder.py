@@ -28,7 +28,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from sightx.data.decode import jpeg
+from sightx.data.decode import jpeg, png
+from sightx.data.decode.formats import NOT_SUPPORTED, format_of
 from sightx.data.decode.jpeg import EncodedImage
 from sightx.registry.components import call_declared
 
@@ -51,14 +52,14 @@ resize most of the work. With less, fine detail aliases.
 
 PIXEL_LIMIT = 40_000_000
 
-_READERS: dict[str, tuple[bytes, type[ImageFile]]] = {
-    "JPEG": (rb"\xff\xd8\xff", JpegImageFile),
-    "PNG": (rb"\x89PNG\r\n\x1a\n", PngImageFile),
-    "BMP": (rb"BM", BmpImageFile),
-    "TIFF": (rb"II\*\0|MM\0\*", TiffImageFile),
-    "WEBP": (rb"RIFF....WEBP", WebPImageFile),
-    "GIF": (rb"GIF8[79]a", GifImageFile),
-    "PPM": (rb"P[1-6]\s", PpmImageFile),
+_READERS: dict[str, type[ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "PPM": PpmImageFile,
 }
 FORMATS = tuple(_READERS)
 
@@ -73,9 +74,14 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TRANSPOSED = (5, 6, 7, 8)  # stored with height and width exchanged
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _TIFF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), start=1))  # bytes by type
 _TIFF_SHORT = 3
+_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 0x00FE, 0x014A, 0xC612
+_TIFF_METADATA = frozenset({
+    269, 270, 271, 272, 285, 305, 306, 315, 316,  # names, makers, times
+    700, 33432, 33723, 34377, 34665, 34675, 34853, 37724,  # XMP, IPTC, Photoshop, EXIF, ICC, GPS
+    *range(40091, 40096), 42112, 42113,  # Windows, GDAL
+})  # fmt: skip
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 0x0102, 0x0106, 0x0112
 
 
@@ -113,7 +119,7 @@ def decode(
     try:
         image = _inspect(name, data)
         is_complete = image.is_complete
-        return _pixels(_READERS[name][1], image, pixel_limit, background, min_size)
+        return _pixels(_READERS[name], image, pixel_limit, background, min_size)
     except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -158,10 +164,14 @@ def sniff(data: bytes, formats: Sequence[str] = FORMATS) -> str:
     """Return the format by the first bytes, one of `formats`. Raises BadImage."""
     if not data:
         raise BadImage("empty file")
-    for name in formats:
-        if re.match(_READERS[name][0], data, re.DOTALL):
-            return name
-    raise BadImage("not an image")
+    image_format = format_of(data)
+    if image_format is None:
+        raise BadImage("not an image")
+    if not image_format.is_supported:
+        raise BadImage(f"{image_format.name} {NOT_SUPPORTED}")
+    if image_format.name not in formats:
+        raise BadImage("not an image")
+    return image_format.name
 
 
 def _inspect(name: str, data: bytes) -> EncodedImage:
@@ -169,14 +179,39 @@ def _inspect(name: str, data: bytes) -> EncodedImage:
     if name == "JPEG":
         return jpeg.inspect(data)
     if name == "PNG":
-        return EncodedImage(data, _PNG_END in data)
+        return png.inspect(data)
     if name == "WEBP":
         return EncodedImage(data, 8 + int.from_bytes(data[4:8], "little") <= len(data))
-    if name == "TIFF" and any(end > len(data) for *_, end in _tiff_tags(data)):
-        raise BadImage("truncated")  # Pillow would only warn, and ignore those tags
+    if name == "TIFF":
+        return _inspect_tiff(data)
     if name == "GIF":
         return EncodedImage(data, size=_gif_frame(data))
     return EncodedImage(data)
+
+
+def _inspect_tiff(data: bytes) -> EncodedImage:
+    """Leave out the tags of metadata, which may be corrupt, and keep the orientation.
+
+    Pillow would only warn about truncated tags, and ignore them.
+    """
+    tags = list(_tiff_tags(data))
+    if any(end > len(data) for tag, _, end in tags if tag not in _TIFF_METADATA):
+        raise BadImage("truncated")
+    values = {tag: value for tag, value, _ in tags}
+    if _DNG_VERSION in values or (values.get(_SUBFILE_TYPE) == 1 and _SUB_IFDS in values):
+        raise BadImage(f"camera raw {NOT_SUPPORTED}")  # its first directory is a thumbnail
+    if not values.keys() & _TIFF_METADATA:
+        return EncodedImage(data)
+    order = ">" if data.startswith(b"MM") else "<"
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    end = start + 2 + 12 * len(tags)
+    entries = [data[at : at + 12] for at in range(start + 2, end, 12)]
+    kept = [
+        entry for entry, (tag, *_) in zip(entries, tags, strict=True) if tag not in _TIFF_METADATA
+    ]
+    directory = struct.pack(order + "H", len(kept)) + b"".join(kept) + data[end : end + 4]
+    view = memoryview(data)
+    return EncodedImage(data, parts=(view[:start], directory, view[start + len(directory) :]))
 
 
 def _gif_frame(data: bytes) -> tuple[int, int]:
