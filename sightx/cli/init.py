@@ -20,11 +20,14 @@ def command(data: Path, output: Path | None) -> None:
     """Look at a FOLDER of images, or a CSV file of labels, and print a spec that runs."""
     from sightx.init.inspect_data import inspect_data
     from sightx.init.write_spec import write_spec
+    from sightx.registry.project import find_project
 
     if output is not None:
         _check_output(output)
-    folder = output.parent.absolute() if output else None  # printed paths are absolute
-    text = write_spec(inspect_data(data, load_project_registry(folder), folder))
+    # The places of a project are known only where the spec is written into the project.
+    project = find_project(output.parent) if output else None
+    registry = load_project_registry(output.parent if output else None)
+    text = write_spec(inspect_data(data, registry, project))
     if output is None:
         click.echo(text, nl=False)
     else:

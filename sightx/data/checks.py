@@ -64,7 +64,9 @@ def check_bad_images(
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
         hint = f"fix them, or leave them out: --set dataset.exclude={_short(bad_images_csv)}"
-    hint = _hint_for(table, dataset, bad, str(path)) or hint
+    hint = _better_hint(table, dataset, bad, str(path)) or hint
+    if reason.endswith(NOT_SUPPORTED):
+        hint = hint.replace("fix them", "convert them to JPEG or PNG")
     raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))
 
 
@@ -76,23 +78,22 @@ def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
     return f"are links out of {table.root}" if reasons == {LEADS_OUT} else "cannot be read"
 
 
-def _hint_for(table: ImageTable, dataset: Dataset, bad: Mapping[int, str], first: str) -> str:
+def _better_hint(table: ImageTable, dataset: Dataset, bad: Mapping[int, str], first: str) -> str:
     """Return a better way out than to leave images out; "" if there is none."""
     reason = next(iter(bad.values()))
     settings = type(dataset).model_fields
     if LEADS_OUT in bad.values() and "follow_links" in settings:
         return "follow_links = true in [dataset] follows links"
-    if reason.endswith(NOT_SUPPORTED):
-        return "convert them to JPEG or PNG, or list them in a CSV that dataset.exclude names"
-    if table.root is None:
+    if table.root is None or reason.endswith(NOT_SUPPORTED):
         return ""
-    if reason == "missing" and (near := nearest_file(table.root, first)):
-        if near.startswith(first) and "suffix" in settings:
-            return (
-                f'did you mean {near}? suffix = "{near.removeprefix(first)}" in [dataset] adds it'
-            )
-        return f"did you mean {near}?"
-    return f"is {table.root} the folder of images?" if len(bad) == len(table) else ""
+    is_root_wrong = f"is {table.root} the folder of images?" if len(bad) == len(table) else ""
+    near = nearest_file(table.root, first) if reason == "missing" else ""
+    if not near:
+        return is_root_wrong
+    suffix = near.removeprefix(first)
+    if suffix != near and "suffix" in settings:
+        return f'did you mean {near}? suffix = "{suffix}" in [dataset] adds the ending'
+    return f"did you mean {near}? {is_root_wrong}".strip()
 
 
 def check_copies(

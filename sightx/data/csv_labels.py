@@ -16,20 +16,12 @@ import pandas as pd
 from sightx.data.classes import class_name, class_positions, find_classes, require_order
 from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.files import file_reader
-from sightx.records import SPLITS
+from sightx.records import split_called
 from sightx.records.table import ImageTable
 
 _Value = TypeVar("_Value")
 
 _EMPTY = {"", "nan", "na", "n/a", "null"}
-SPLIT_NAMES = {
-    **{split: split for split in (*SPLITS, "")},
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "testing": "test",
-}
-"""The usual names of splits, in lower case, and the split that each means."""
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
 
 
@@ -164,10 +156,11 @@ def _splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
     """Return a column of splits, which may have their usual short names."""
 
     def split(cell: str, line: int) -> str:
-        if cell.strip().lower() not in SPLIT_NAMES:
+        split_name = split_called(cell)
+        if cell.strip() and not split_name:
             hint = "write train, validation or test, or nothing to leave the row out"
             _fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
-        return SPLIT_NAMES[cell.strip().lower()]
+        return split_name
 
     return _parse_cells(frame, column, split)
 

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,14 +18,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from sightx.data.cache.file_hashes import stat_files
 from sightx.data.classes import class_key, known_scale
-from sightx.data.csv_labels import SPLIT_NAMES, read_csv
+from sightx.data.csv_labels import read_csv
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
 from sightx.init.write_spec import DatasetFacts
-from sightx.records import SPLITS
+from sightx.io.files import LEADS_OUT
+from sightx.records import SPLITS, split_called
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
+from sightx.registry.project import Project
 from sightx.registry.registry import Registry
 
 _SUFFIXES = (
@@ -72,11 +76,11 @@ class _Header(NamedTuple):
     is_grey: bool
 
 
-def inspect_data(data: Path, registry: Registry, spec_folder: Path | None) -> DatasetFacts:
+def inspect_data(data: Path, registry: Registry, project: Project | None = None) -> DatasetFacts:
     """Return the facts about a folder of images or a CSV file.
 
-    Paths are relative to `spec_folder`, where the spec will be; None makes them absolute. Raises
-    DataError, as reading the data in a run would.
+    The root is absolute, or below a place of `project`, so that a copy of the spec elsewhere means
+    the same data. Raises DataError, as reading the data in a run would.
     """
     path = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
     settings, remarks = _dataset_settings(path)
@@ -84,13 +88,24 @@ def inspect_data(data: Path, registry: Registry, spec_folder: Path | None) -> Da
     scale = infer_scale(table.classes, str(settings.get("label", "")))
     if scale.classes and not table.ordered:
         settings |= {"classes": list(scale.classes), "ordered": True}
-        table = _load_table(settings, registry)
     remarks.setdefault("ordered" if scale.classes else "use", scale.remark)
-    root = Path(settings["root"])
-    relative = Path(os.path.relpath(root, spec_folder)) if spec_folder else root.absolute()
-    source = relative.as_posix()
-    settings["root"] = f"./{source}" if source.startswith(("@", "~")) else source
-    return _facts(_experiment_name(data), source, settings, remarks, table)
+    faults = Counter(stat_files(table).errors.values())
+    if faults[LEADS_OUT]:
+        settings["follow_links"] = True
+        remarks["follow_links"] = f"{faults[LEADS_OUT]:,} images are links out of {table.root}."
+    table = _load_table(settings, registry)
+    settings["root"] = _portable_root(Path(settings["root"]), project)
+    return _facts(_experiment_name(data), str(data), settings, remarks, table)
+
+
+def _portable_root(root: Path, project: Project | None) -> str:
+    """Return a folder as `@place/folder` if it is below a place of the project, else absolute."""
+    root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.absolute keeps `..`
+    for name in project.places if project else ():
+        place = project.place(name) if project else None
+        if place and root.is_relative_to(place):
+            return (Path(f"@{name}") / root.relative_to(place)).as_posix()
+    return str(root)
 
 
 def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -99,16 +114,38 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
         return _csv_settings(data)
-    folders = _subfolders(data)
-    if any(SPLIT_NAMES.get(folder.name) == "train" and _subfolders(folder) for folder in folders):
-        return {"use": "image-folder", "root": str(data)}, {}
-    files = sorted(data.glob("*.csv"))
-    if files and len([folder for folder in folders if folder.name not in SPLIT_NAMES]) < 2:
+    root = _unwrap(data)
+    remarks = {"root": f"{data} contains only this folder."} if root != data else {}
+    folders = _subfolders(root)
+    if any(split_called(folder.name) == "train" and _subfolders(folder) for folder in folders):
+        return {"use": "image-folder", "root": str(root)}, remarks
+    files = _csv_files(root)
+    if files and len([folder for folder in folders if not split_called(folder.name)]) < 2:
         if len(files) > 1:
             names = ", ".join(file.name for file in files[:8])
-            raise _error("several-files", f"{data} contains {names}", f"give one: {files[0]}")
-        return _csv_settings(files[0])
-    return {"use": "image-folder", "root": str(data), "layout": "flat"}, {}
+            raise _error("several-files", f"{root} contains {names}", f"give one: {files[0]}")
+        settings, csv_remarks = _csv_settings(files[0])
+        return settings, {**remarks, **csv_remarks}
+    settings = {"use": "image-folder", "root": str(root)}
+    if not any(split_called(folder.name) for folder in folders):
+        settings["layout"] = "flat"
+    return settings, remarks
+
+
+def _unwrap(folder: Path) -> Path:
+    """Return the folder itself, or the only folder in it, as archives often contain, and so on."""
+    while not _csv_files(folder):
+        inner = _subfolders(folder)
+        is_wrapper = len(inner) == 1 and not split_called(inner[0].name)
+        if not is_wrapper or not (_subfolders(inner[0]) or _csv_files(inner[0])):
+            break
+        folder = inner[0]
+    return folder
+
+
+def _csv_files(folder: Path) -> list[Path]:
+    files = (file for file in folder.iterdir() if file.suffix.lower() == ".csv")
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def _csv_settings(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -129,7 +166,7 @@ def infer_columns(path: Path) -> Columns:
     image, images, suffix = _find_images(path, cells)
     group = _column_called(cells, _GROUP_COLUMNS)
     split = _column_called(cells, _SPLIT_COLUMNS)
-    if split and not {cell.strip().lower() for cell in cells[split]} <= SPLIT_NAMES.keys():
+    if split and not all(not cell.strip() or split_called(cell) for cell in cells[split]):
         split = ""
     label = _label_column(path, cells.drop(columns=list({image, group, split} - {""})))
     is_eyepacs = (image, label, suffix) == ("image", "level", ".jpeg") and bool(
@@ -165,7 +202,8 @@ def _search_folders(root: Path) -> Iterator[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    paths = [path for path in folder.iterdir() if path.is_dir()]
+    return [path for path in paths if not path.name.startswith((".", "__", "@eaDir", "$"))]
 
 
 def _is_file(folder: Path, name: str) -> bool:
@@ -228,7 +266,15 @@ def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
     except UnknownComponentError as error:
         hint = "SIGHTX_PLUGINS=none loads only what ships with SightX"
         raise PluginError(replace(error.problem, hint=hint)) from None
-    table: ImageTable = validate_settings(cls, values, registry).table()
+    try:
+        table: ImageTable = validate_settings(cls, values, registry).table()
+    except DataError as error:
+        if error.problems[0].code != "empty-class" or "others" in settings:
+            raise
+        settings["others"] = "drop"
+        with suppress(DataError):
+            return _load_table(settings, registry)
+        raise
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
     return table
@@ -263,8 +309,16 @@ def _facts(
         rarest=rarest,
         size=(height, width),
         grey=all(header.is_grey for header in headers),
-        remarks=tuple(filter(None, [pairs, unreadable])),
+        remarks=tuple(filter(None, [pairs, unreadable, *_survey_remarks(table)])),
     )
+
+
+def _survey_remarks(table: ImageTable) -> Iterator[str]:
+    """Yield what the dataset did not use, and warnings about what it is not sure of."""
+    for line in table.survey.lines():
+        yield f"{line[:1].upper()}{line[1:]}."
+    for message, hint in table.survey.doubts:
+        yield f"Warning: {message}; {hint}."
 
 
 def _experiment_name(data: Path) -> str:

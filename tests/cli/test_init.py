@@ -19,16 +19,67 @@ def test_the_spec_is_printed_and_valid(sightx, flat: Path, working_folder: Path)
     assert sightx("validate", "a.toml").code == 0
 
 
-def test_paths_are_relative_to_the_file_that_is_written(
+SHORT = ["--set", "training.epochs=1", "--set", "execution.device=cpu"]
+
+
+def test_the_copy_of_the_spec_in_a_run_means_the_same_data(
     sightx, flat: Path, working_folder: Path
 ) -> None:
     (working_folder / "specs").mkdir()
-    done = sightx("init", "data/train", "--output", "specs/a.toml")
+    done = sightx("init", "specs/../data/train", "--output", "specs/a.toml")
     assert (done.code, done.out) == (0, "")
     assert done.lines == ["specs/a.toml: written; next: sightx run specs/a.toml"]
-    assert 'root = "../data/train"' in (working_folder / "specs" / "a.toml").read_text()
-    sets = ["--set", "training.epochs=1", "--set", "execution.device=cpu"]
-    assert sightx("run", "specs/a.toml", "--quiet", *sets).code == 0
+    root = working_folder / "data" / "train"
+    assert f'root = "{root}"' in (working_folder / "specs" / "a.toml").read_text()
+    assert sightx("run", "specs/a.toml", "--quiet", *SHORT).code == 0
+    (copy,) = (working_folder / "runs").glob("*/spec.toml")
+    assert sightx("validate", "--deep", str(copy)).code == 0
+
+
+def test_a_root_below_a_place_of_the_project_is_written_as_that_place(
+    sightx, flat: Path, working_folder: Path
+) -> None:
+    (working_folder / "pyproject.toml").write_text("[tool.sightx]\n")
+    (working_folder / "sightx.local.toml").write_text('[places]\npictures = "data"\n')
+    assert sightx("init", "data/train", "--output", "a.toml").code == 0
+    assert 'root = "@pictures/train"' in (working_folder / "a.toml").read_text()
+    assert sightx("validate", "--deep", "a.toml").code == 0
+    (working_folder / "other").mkdir()
+    printed = sightx("init", "data/train").out  # it may be saved outside the project
+    assert f'root = "{flat}"' in printed
+
+
+def test_init_validate_and_run_show_what_is_not_used_and_what_is_doubtful(
+    sightx, flat: Path, working_folder: Path
+) -> None:
+    (flat / "__MACOSX").mkdir()
+    (flat / "dark" / "notes.txt").write_text("")
+    (flat / "dark" / "masks").mkdir()
+    (flat / "dark" / "masks" / "0.png").write_bytes((flat / "dark" / "1.png").read_bytes())
+    (flat / "light" / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 20)
+    unused = [
+        "not used: 1 files and folders that operating systems write, such as __MACOSX",
+        "not used: 1 files that are not images (.txt), such as dark/notes.txt",
+    ]
+    doubts = [
+        "1 images look like masks, previews or copies of other images, such as dark/masks/0.png",
+        "1 files are HEIC images, which are not supported, such as light/a.heic",
+    ]
+    assert sightx("init", "data/train", "--output", "a.toml").code == 0
+    spec = (working_folder / "a.toml").read_text().replace("\n# ", " ")
+    assert all(line.removeprefix("not ") in spec for line in unused)
+    assert all(f"Warning: {line}" in spec for line in doubts)
+
+    deep = sightx("validate", "--deep", "a.toml")
+    assert deep.code == 0
+    assert all(line in deep.out for line in unused)
+    assert all(line in deep.out + deep.err for line in doubts)
+    assert sightx("validate", "--deep", "--strict", "a.toml").code == 2
+
+    done = sightx("run", "a.toml", *SHORT)
+    assert done.code == 0
+    assert all(line in done.out for line in unused)
+    assert all(line in done.err for line in doubts)
 
 
 def test_nothing_is_overwritten(sightx, flat: Path, working_folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sightx.builtin.datasets.csv import CsvDataset
 from sightx.builtin.datasets.folder import ImageFolder
-from sightx.data.checks import check_copies
+from sightx.data.checks import check_bad_images, check_copies, check_missing_files
 from sightx.errors import DataError
 from sightx.records.hashes import Hashes
 from sightx.records.table import ImageTable
@@ -42,6 +42,41 @@ def test_if_all_are_missing_the_folder_is_doubted(labels, get):
 
     assert "48 of 48 images are missing" in found.message
     assert "train the folder of images?" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("{stem}.PNG", "did you mean {path}?"),
+        ("{stem}", 'did you mean {path}? suffix = ".png" in [dataset] adds the ending'),
+        ("data/{path}", "did you mean {path}?"),
+    ],
+)
+def test_a_missing_file_with_a_near_name_is_offered(tmp_path, cell, hint):
+    (tmp_path / "images").mkdir()
+    rows = ["image,label"]
+    for number in range(4):
+        path = f"images/{number}.png"
+        (tmp_path / path).touch()
+        rows.append(
+            f"{cell.format(path=path, stem=path[:-4]) if number == 2 else path},{number % 2}"
+        )
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    dataset = CsvDataset(root=tmp_path)
+    with pytest.raises(DataError) as caught:
+        check_missing_files(dataset.table(), dataset)
+    assert "1 of 4 images are missing" in str(caught.value)
+    assert str(caught.value).endswith(hint.format(path="images/2.png"))
+
+
+def test_images_of_a_format_that_is_not_supported_are_named(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"\0\0\0\x18ftypheic")  # as phones send them
+    dataset = ImageFolder(root=tmp_path, layout="flat")
+    table = dataset.table()
+    with pytest.raises(DataError, match=r"HEIC is not supported\); convert them to JPEG or PNG"):
+        check_bad_images(table, {0: "HEIC is not supported"}, dataset, None)
 
 
 def test_a_link_out_of_the_folder_ends_the_run_unopened(labels, get, folders, tmp_path):

@@ -282,14 +282,14 @@ def test_splits_may_have_their_usual_short_names(table):
     content = "image,level,split\n" + "".join(
         f"{number},0,{split}\n"
         for number, split in enumerate(
-            ["train", "Training", "val", "valid", "validation", "test", ""]
+            ["train", "Training", "val", "DEV", "validation", "test", ""]
         )
     )
 
     splits = table(content, split="split").frame["split"].tolist()
 
     assert splits == [*["train"] * 2, *["validation"] * 3, "test", ""]
-    found = problem(table, content + "x,0,dev\n", split="split")
+    found = problem(table, content + "x,0,deaf\n", split="split")
     assert (found.code, found.line) == ("split-unknown", 9)
 
 

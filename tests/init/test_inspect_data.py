@@ -38,7 +38,7 @@ def table(path: Path, header: str, rows: Iterable[tuple[object, ...]]) -> None:
 
 
 def inspect(data: Path) -> DatasetFacts:
-    return inspect_data(data, loading.load_registry(project.find_project(data.parent)), data.parent)
+    return inspect_data(data, loading.load_registry(project.find_project(data.parent)))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_folder_per_split(tmp_path: Path, ran: Write) -> None:
     assert tables["preprocess"] == [{"use": "resize", "size": 32, "fit": "stretch"}]
     assert experiment.name == "a-data-set"
     written = (tmp_path / "written.toml").read_text()
-    assert 'root = "a data set"' in written
+    assert f'root = "{data}"' in written
     assert "train: dark = 12, light = 12" in written
 
 
@@ -98,10 +98,63 @@ def test_a_folder_per_class_with_grey_and_imbalanced_images(tmp_path: Path, ran:
     assert "80% of the samples are 'cat'" in written
 
 
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    for name in ("train", "tram", "bus"):
+@pytest.mark.parametrize(
+    "names", [("train", "tram", "bus"), ("Training", "Testing"), ("test", "dev")]
+)
+def test_folders_called_like_splits_are_never_proposed_as_classes(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name in names:
         images(tmp_path / "data" / name, ["1.png", "2.png", "3.png"])
-    assert inspect(tmp_path / "data").classes == ("bus", "train", "tram")
+    with pytest.raises(DataError, match=r"error\[(no-classes|no-split)\]"):
+        inspect(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("Training", "Valid", "Testing"), ("TRAIN", "dev", "Test_Set"), ("train", "eval", "test")],
+)
+def test_split_folders_have_their_usual_names_in_any_case(
+    tmp_path: Path, train: str, validation: str, test: str
+) -> None:
+    for split in (train, validation, test):
+        images(tmp_path / "data" / split, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    facts = inspect(tmp_path / "data")
+    assert facts.dataset == {"use": "image-folder", "root": str(tmp_path / "data")}
+    assert facts.splits == {"train": 4, "validation": 4, "test": 4}
+
+
+def test_the_only_folder_of_a_folder_is_looked_into(tmp_path: Path) -> None:
+    images(tmp_path / "data" / "archive" / "Brain", ["Train/a/1.png", "Train/b/1.png"])
+    images(tmp_path / "data" / "archive" / "Brain", ["Valid/a/1.png", "Valid/b/1.png"])
+    (tmp_path / "data" / "__MACOSX").mkdir()
+    facts = inspect(tmp_path / "data")
+    assert facts.dataset["root"] == str(tmp_path / "data" / "archive" / "Brain")
+    assert "contains only this folder" in facts.reasons["root"]
+
+
+def test_links_out_of_the_folder_are_counted_and_allowed_in_the_spec(
+    tmp_path: Path, ran: Write
+) -> None:
+    images(tmp_path / "hub", [f"{n}.png" for n in range(12)])
+    for n in range(12):
+        link = tmp_path / "snap" / "ab"[n % 2] / f"{n}.png"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / "hub" / f"{n}.png")
+    assert ran(tmp_path / "snap").tables()["dataset"]["follow_links"] is True
+    assert f"12 images are links out of {tmp_path / 'snap'}" in (
+        tmp_path / "written.toml"
+    ).read_text().replace("\n# ", " ")
+
+
+def test_a_folder_without_images_is_left_out(tmp_path: Path, ran: Write) -> None:
+    for name in ("a", "b"):
+        images(tmp_path / "data" / name, [f"{n}.png" for n in range(9)])
+    (tmp_path / "data" / "docs").mkdir()
+    (tmp_path / "data" / "docs" / "readme.txt").write_text("x")
+    experiment = ran(tmp_path / "data")
+    assert experiment.tables()["dataset"]["others"] == "drop"
+    assert "1 folders without images, such as docs" in (tmp_path / "written.toml").read_text()
 
 
 def test_pairs_without_a_group_are_a_warning(tmp_path: Path) -> None:
@@ -139,7 +192,7 @@ def test_a_csv_with_groups_and_grades(tmp_path: Path, ran: Write) -> None:
     assert (dataset["classes"], dataset["ordered"]) == (["0", "1", "2"], True)
     assert tables["split"]["use"] == "grouped"
     written = (data / "written.toml").read_text()
-    assert 'root = "."' in written
+    assert f'root = "{data}"' in written
     assert "look like grades" in written
     assert "set ordered = false" in written
 
@@ -188,7 +241,7 @@ def test_a_folder_named_like_a_place_is_a_path(
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         images(Path("@x", name), ["1.png", "2.png", "3.png"])
-    assert inspect(Path("@x")).dataset["root"] == "./@x"
+    assert inspect(Path("@x")).dataset["root"] == str(tmp_path / "@x")
 
 
 def test_bad_images_are_a_remark_and_an_error_if_all_are_bad(tmp_path: Path) -> None:

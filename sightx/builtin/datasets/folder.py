@@ -108,7 +108,7 @@ class ImageFolder(Dataset):
             counts = Counter({name: counts[name] for name in known})
         classes = self.classes or find_classes(counts, str(folders[first]))
         for split, folder in folders.items():
-            for name in images[split].keys() - known.keys():
+            for name in sorted(images[split].keys() - known.keys()):
                 self._pass_over(scan, folder / name, images[split][name], names, folders[first])
         if len(classes) < 2:
             message = f"folders of classes: {', '.join(classes) or 'none'}"

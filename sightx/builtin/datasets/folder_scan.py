@@ -102,7 +102,7 @@ class FolderScan:
             try:
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
             except OSError as error:
-                fail(folder, "unreadable", f"cannot be read: {error.strerror}", "check the folder")
+                _fail(folder, "unreadable", f"cannot be read: {error.strerror}", "check the folder")
             visible = [entry for entry in entries if self._is_visible(entry.path, entry.name)]
             folders = [entry.name for entry in visible if entry.is_dir()]
             files = [entry for entry in visible if not entry.is_dir()]
@@ -152,7 +152,7 @@ class FolderScan:
             for name in self._list(parent).folders:
                 if not self._follow_links and (parent / name).is_symlink():
                     hint = "follow_links = true in [dataset] follows it; or move the images there"
-                    fail(parent, "linked-folder", f"{name!r} is a link to a folder", hint)
+                    _fail(parent, "linked-folder", f"{name!r} is a link to a folder", hint)
                 remaining.append(parent / name)
 
     def _look_at_names(self, folder: Path, parent: Path) -> None:
@@ -160,7 +160,7 @@ class FolderScan:
         names = self._list(parent).images
         for name in names:
             if name != name.encode(errors="replace").decode():
-                fail(parent, "path-invalid", f"the name {name!r} is not UTF-8", "rename it")
+                _fail(parent, "path-invalid", f"the name {name!r} is not UTF-8", "rename it")
         parts = parent.relative_to(folder).parts
         split = next(filter(split_called, parts), "")
         derived = next(filter(_DERIVED_FOLDERS.fullmatch, parts), "")
@@ -188,6 +188,5 @@ def is_unlike_a_class(name: str) -> bool:
     return bool(_DERIVED_FOLDERS.fullmatch(name) or _ALL_IMAGES.fullmatch(name))
 
 
-def fail(folder: Path, code: str, message: str, hint: str) -> NoReturn:
-    """Raise DataError for a folder."""
+def _fail(folder: Path, code: str, message: str, hint: str) -> NoReturn:
     raise DataError(Problem(code, message, hint, file=str(folder)))

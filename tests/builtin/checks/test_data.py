@@ -45,6 +45,22 @@ def test_a_batch_larger_than_the_training_side(listed: Path) -> None:
     assert found(listed, "training.batch_size=4") == []
 
 
+def test_what_the_dataset_is_not_sure_of(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "1.png").touch()
+        (tmp_path / split / "2.png").touch()
+        (tmp_path / split / "3.png").touch()
+    path = tmp_path / "a.toml"
+    path.write_text(
+        'name = "a"\n[dataset]\nuse = "image-folder"\nroot = "."\nlayout = "flat"\n'
+        '[model]\nuse = "simplenet"\n[training]\nbatch_size = 1\n'
+    )
+    ((code, message),) = found(path)
+    assert code == "doubtful-data"
+    assert message == "the classes 'test' and 'train' are called like a split"
+
+
 def test_a_patient_on_two_sides(listed: Path) -> None:
     labels = listed.parent / "labels.csv"
     frame = pd.read_csv(labels)

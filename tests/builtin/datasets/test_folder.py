@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder as Reference
 
 from sightx.builtin.datasets.folder import ImageFolder
+from sightx.data.cache.file_hashes import stat_files
+from sightx.data.checks import check_missing_files
 from sightx.errors import LINE_LIMIT, DataError, SpecError
 
 
@@ -55,8 +58,8 @@ def test_samples_and_classes_are_those_of_torchvision(plant):
     assert table.read(3) == (root / train["path"].iat[3]).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_the_validation_side_has_three_names(plant, name):
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Val", "DEV", "eval", "Valid Set"])
+def test_the_validation_split_has_several_names(plant, name):
     root = plant("train/a/1.png", "train/b/1.png", f"{name}/a/1.png", f"{name}/b/1.png")
 
     table = ImageFolder(root=root).table()
@@ -64,7 +67,7 @@ def test_the_validation_side_has_three_names(plant, name):
     assert table.frame["split"].tolist() == ["train"] * 2 + ["validation"] * 2
 
 
-def test_two_folders_for_one_side_are_refused(plant):
+def test_two_folders_for_one_split_are_refused(plant):
     root = plant("train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/b/1.png")
 
     assert "val and valid" in problem(root=root).message
@@ -220,3 +223,82 @@ def test_real_cats_and_fish(shared):
             path for path, _ in Reference(str(root / name)).samples
         ]
     assert table.counts() == [900, 550]
+
+
+def survey(**settings):
+    return ImageFolder(**settings).table().survey
+
+
+def test_what_is_passed_over_is_counted_with_an_example(plant):
+    root = plant(
+        "train/a/1.png", "train/a/p7/2.png", "train/b/1.png", "train/loose.png", "masks/a/1.png",
+        "train/__MACOSX/a/1.png", "train/a/.hidden.png",
+    )  # fmt: skip
+    (root / "readme.txt").write_text("x")
+    (root / "train" / "b" / "Thumbs.db").write_text("x")
+
+    assert set(survey(root=root).lines()) == {
+        "not used: 1 folders that are not called like a split, such as masks",
+        "not used: 1 files that are not images (.txt), such as readme.txt",
+        "not used: 2 files and folders that operating systems write, such as train/__MACOSX",
+        "not used: 1 hidden files and folders, such as train/a/.hidden.png",
+        "used: 1 images in folders below that of a class, for which they count, "
+        "such as train/a/p7/2.png",
+        "not used: 1 images outside of the folders of classes, such as train/loose.png",
+    }
+    assert survey(root=root).doubts == ()
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("train", "cat"), ("dev", "eval")])
+def test_classes_called_like_splits_are_doubtful(plant, names):
+    root = plant(*(f"{name}/x/1.png" for name in names))
+    (doubt,) = survey(root=root, layout="flat").doubts
+    assert "called like a split" in doubt.message
+    assert 'layout = "split"' in doubt.hint
+
+
+def test_named_classes_are_a_choice(plant):
+    root = plant("a/1.png", "b/1.png", "c/1.png", "c/2.png")
+    found = problem(root=root, layout="flat", classes=("b", "a"))
+    assert (found.code, 'others = "drop"' in found.hint) == ("class-unknown", True)
+
+    table = ImageFolder(root=root, layout="flat", classes=("b", "a"), others="drop").table()
+
+    assert table.frame["path"].tolist() == ["b/1.png", "a/1.png"]
+    assert table.survey.lines() == [
+        "not used: 2 images of 'c', which is not a class, such as c/1.png"
+    ]
+    (root / "B").mkdir()
+    assert "'B'" in problem(root=root, layout="flat", classes=("b", "a"), others="drop").message
+
+
+def test_folders_without_images_can_be_left_out(plant):
+    root = plant("a/1.png", "b/1.png")
+    (root / "docs").mkdir()
+    assert 'others = "drop"' in problem(root=root, layout="flat").hint
+    assert ImageFolder(root=root, layout="flat", others="drop").table().classes == ("a", "b")
+
+
+def test_links_out_of_the_root_are_followed_only_if_the_spec_says_so(plant, tmp_path):
+    root = plant("root/a/1.png", "root/b/1.png", "blobs/x", "more/3.png") / "root"
+    (root / "a" / "2.png").symlink_to(tmp_path / "blobs" / "x")
+    (root / "a" / "more").symlink_to(tmp_path / "more")
+    (tmp_path / "more" / "circle").symlink_to(tmp_path / "more")
+    assert "follow_links = true" in problem(root=root, layout="flat").hint
+    dataset = ImageFolder(root=root, layout="flat", follow_links=True)
+    table = dataset.table()
+    assert table.frame["path"].tolist() == ["a/1.png", "a/2.png", "a/more/3.png", "b/1.png"]
+    assert stat_files(table.take(np.array([1, 2]))).errors == {}
+    assert table.take(np.array([1])).read(0) == (tmp_path / "blobs" / "x").read_bytes()
+
+    (root / "a" / "more").unlink()
+    strict = ImageFolder(root=root, layout="flat")
+    with pytest.raises(DataError, match=r"1 of 3 images are links out of .*follow_links = true"):
+        check_missing_files(strict.table(), strict)
+
+
+def test_a_root_that_is_too_high_names_the_right_one(plant):
+    root = plant("Brain/Training/a/1.png", "Brain/Training/b/1.png", "docs/x.png")
+    assert f"--set dataset.root={root / 'Brain'}" in problem(root=root).hint
+    high = plant("deep/in/a/1.png", "deep/in/b/1.png") / "deep"
+    assert f"--set dataset.root={high / 'in'}" in problem(root=high, layout="flat").hint

@@ -126,6 +126,42 @@ def test_unknown_formats_are_not_images(data):
     assert reason(data) == "not an image"
 
 
+def with_tag(tiff, tag, kind, count, value):
+    """Replace the tag Software (305) of a little-endian TIFF."""
+    at = tiff.index(struct.pack("<H", 305), struct.unpack_from("<I", tiff, 4)[0])
+    return tiff[:at] + struct.pack("<HHII", tag, kind, count, value) + tiff[at + 12 :]
+
+
+def test_a_raw_file_that_begins_with_a_thumbnail_is_not_supported():
+    tiff = encode(Image.fromarray(photo()), "TIFF", software="s" * 20)
+    assert reason(with_tag(tiff, 0xC612, 1, 4, 0x0401)) == "camera raw is not supported"  # DNG
+
+
+# Metadata that nobody uses never makes an image bad
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
+def test_large_profiles_and_exif_do_not_make_an_image_bad(kind):
+    options = {"icc_profile": b"x" * 3_000_000}
+    if kind != "TIFF":
+        options |= {"exif": b"Exif\0\0broken"}
+    if kind == "WEBP":
+        options |= {"lossless": True, "xmp": b"x" * 100_000}
+    plain = encode(photo(), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert np.array_equal(decode(encode(photo(), kind, **options)), decode(plain))
+
+
+@pytest.mark.parametrize("tag", [270, 305, 700, 33723, 34377, 34665, 34675, 34853])
+def test_truncated_metadata_of_a_tiff_does_not_make_it_bad(tag):
+    tiff = encode(Image.fromarray(photo()), "TIFF", software="s" * 20)
+    assert np.array_equal(decode(with_tag(tiff, tag, 7, 99_999_999, 0x7FFFFFF0)), photo())
+
+
+def test_a_truncated_tag_of_a_tiff_that_matters_is_an_error():
+    tiff = encode(Image.fromarray(photo()), "TIFF", software="s" * 20)
+    assert reason(with_tag(tiff, 279, 4, 99_999_999, 0x7FFFFFF0)) == "truncated"
+
+
 def test_a_caller_narrows_the_formats():
     narrow = {"formats": ("JPEG", "PNG")}
 
