@@ -27,12 +27,13 @@ from sightx.runner.execute import Execution
 from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import (
     Resumption,
+    changed_files,
     is_finished,
-    recorded_environment,
+    recorded_weights,
     select_recorded_samples,
     stored_experiment,
 )
-from sightx.runs import lock, lookup
+from sightx.runs import checkpoints, inputs, lock, lookup
 from sightx.runs.directory import NullRun, Run, create_run, open_run
 from sightx.runs.environment import describe_environment
 from sightx.spec import checks
@@ -178,7 +179,9 @@ class _Launch:
                 weights = weights_source(root, self.experiment.model.weights)
                 environment = describe_environment(self.experiment, self.context, device)
                 environment["weights"] = weights
-                run = create_run(root, self.experiment, environment, self.context.text)
+                environment["large_files"] = inputs.hash_large_files(self.experiment)
+                files = {"weights": weights, "labels": table.source}
+                run = create_run(root, self.experiment, environment, self.context.text, files)
                 stack.enter_context(lock.run_lock(run.directory))
                 return str(run.directory)
 
@@ -239,7 +242,7 @@ class _Launch:
             run = Run(path)
             observers = name_observers(self.experiment.observer, self.context.registry)
             main_only = {
-                "weights": recorded_environment(run)["weights"],
+                "weights": recorded_weights(run),
                 "resumption": resumption,
                 "observers": {**observers, **self.observers},
                 "progress": self.progress,
@@ -262,17 +265,22 @@ def _newest(root: Path, experiment: Experiment) -> str:
     """Return the directory of the newest run with an experiment's id and name, or ""."""
     for run in reversed(lookup.list_runs(root)):
         is_same = run.environment.get("id") == experiment.id
-        if is_same and run.tables["name"] == experiment.name:
+        if is_same and run.tables["name"] == experiment.name and not changed_files(run, experiment):
             return str(run.directory)
     return ""
 
 
 def weights_source(root: Path, weights: str) -> str:
-    """Return where weights come from; `run:ID` becomes the file of that run's checkpoint."""
+    """Return where weights come from; `run:ID` becomes the file of that run's checkpoint.
+
+    Raises RunError if there is no such checkpoint, or it is damaged.
+    """
     if not weights.startswith("run:"):
         return weights
     run, name = lookup.find_run(root, weights.removeprefix("run:"))
-    return str(run.checkpoint(name) / "model.safetensors")
+    folder = run.checkpoint(name)
+    checkpoints.read_verified(folder)
+    return str(folder / "model.safetensors")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sightx.records.history import History
 from sightx.records.table import ImageTable
 from sightx.registry import provenance
 from sightx.registry.project import Project
-from sightx.runs import checkpoints, compatibility, environment
+from sightx.runs import checkpoints, compatibility, environment, inputs
 from sightx.runs.compatibility import Difference
 from sightx.runs.directory import Run
 from sightx.runs.lookup import find_run_project
@@ -30,6 +30,8 @@ from sightx.training.state import State, from_json
 if TYPE_CHECKING:
     import pandas as pd
 
+_KEPT = ("started", "overrides", "weights", "copies", "large_files")
+"""The keys of environment.json that say how a run was started."""
 _FINISHED = ("finished", "stopped")
 _ADDED_LATER = "was added after the run began"
 _log = logging.getLogger("sightx")
@@ -61,6 +63,29 @@ def recorded_environment(run: Run) -> dict[str, Any]:
         message = "environment.json does not say how the run was started"
         raise RunError(Problem("no-run", message, "sightx run starts a new one", str(run.id)))
     return recorded
+
+
+def recorded_weights(run: Run) -> str:
+    """Return where the first weights of a run come from: its copy of the file if there is one."""
+    recorded = recorded_environment(run)
+    return inputs.resolve(run.directory, recorded.get("copies", {}).get("weights", "")) or str(
+        recorded["weights"]
+    )
+
+
+def changed_files(run: Run, experiment: Experiment) -> list[Difference]:
+    """Return the files that an experiment names whose content differs from those of the run.
+
+    Large files of the run's own experiment are not compared: a run needs them only to start.
+    """
+    before, now = run.tables, inputs.tables_with_copies(run.directory, experiment)
+    hashes = run.environment.get("large_files", {})
+    if experiment.context.path == (run.directory / "experiment.toml").absolute():
+        hashes = {}
+    return [
+        *compatibility.compare_files(before, now),
+        *compatibility.compare_large_files(hashes, inputs.hash_large_files(experiment)),
+    ]
 
 
 def recorded_samples(run: Run) -> pd.DataFrame:
@@ -121,10 +146,13 @@ class Resumption:
         """Compare settings, components and environment."""
         before, now = recorded_environment(self.run), self._environment()
         identity = compatibility.compare_experiments(before["experiment"], now["experiment"])
-        compared = {compatibility.EPOCHS, *(difference.key for difference in identity)}
+        files = changed_files(self.run, self.experiment)
+        compared = {compatibility.EPOCHS, *(difference.key for difference in (*identity, *files))}
+        tables = inputs.tables_with_copies(self.run.directory, self.experiment)
         self._add(
             *identity,
-            *compatibility.compare_settings(self.run.tables, self.experiment.tables(), compared),
+            *(difference for difference in files if difference not in identity),
+            *compatibility.compare_settings(self.run.tables, tables, compared),
             *compatibility.compare_components(
                 before["components"], now["components"], allowed=self.allow_plugin_change
             ),
@@ -149,7 +177,7 @@ class Resumption:
         for difference in self.differences:
             _log.warning("%s", one_line(f"{self.run.id}: {difference}"))
         before, now = recorded_environment(self.run), self._environment()
-        kept = {key: before[key] for key in ("started", "overrides", "weights")}
+        kept = {key: before[key] for key in _KEPT if key in before}
         epochs = len(self.state.record["history"]) if self.state else 0
         resumed = {
             "time": environment.timestamp(),

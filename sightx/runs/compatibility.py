@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
 from sightx.records.history import History
 from sightx.registry import provenance
+from sightx.runs import inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,7 @@ _ENVIRONMENT: Mapping[str, Verdict] = {
 }
 _PROCESSES_NOTE = "same order and draws, equal to rounding; running statistics are those of rank 0"
 _MISSING = "missing sample"
+_ANOTHER = "it is another experiment: sightx run starts it"
 _MAX_NAMES = 3  # how many names a line lists
 _MAX_STEPS_COMPARED = 10_000  # of a longer run, evenly spaced ones
 
@@ -82,7 +85,7 @@ def raise_if_refused(differences: Iterable[Difference]) -> None:
 def compare_experiments(before: Tables, now: Tables) -> list[Difference]:
     """Compare the identities of two experiments, except for the number of epochs."""
     return [
-        Difference(key, change, "refused", "it is another experiment: sightx run starts it")
+        Difference(key, change, "refused", _ANOTHER)
         for key, change in _changes(before, now)
         if key != EPOCHS
     ]
@@ -100,6 +103,29 @@ def compare_settings(before: Tables, now: Tables, skip: Collection[str]) -> list
         Difference(key, change, verdict(key))
         for key, change in _changes(before, now)
         if key not in skip
+    ]
+
+
+def compare_files(before: Tables, now: Tables) -> list[Difference]:
+    """Compare the paths in complete experiments whose files a run has copied.
+
+    `now` has the path of the copy where the content of a file is that of the copy.
+    """
+    new = dict(_flatten(now))
+    return [
+        Difference(key, f"the content of {Path(old).name} has changed", "refused", _ANOTHER)
+        for key, old in _flatten(before)
+        if inputs.is_copy(old) and key in new and Path(str(new[key])).name == Path(old).name
+        if new[key] != old
+    ]
+
+
+def compare_large_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
+    """Compare the hashes of files that were too large to be copied."""
+    return [
+        Difference("files", f"the content of {name} has changed", "refused", _ANOTHER)
+        for name, digest in before.items()
+        if now.get(name, digest) != digest
     ]
 
 

@@ -18,7 +18,7 @@ from sightx.data.csv_labels import read_csv
 from sightx.errors import Problem, ResourceError, RunError
 from sightx.io import atomic, toml
 from sightx.records.predictions import Predictions
-from sightx.runs import checkpoints, predictions
+from sightx.runs import checkpoints, inputs, predictions
 from sightx.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -140,8 +140,10 @@ class Run:
         self._replace(name, [f"{text}\n".encode()])
 
     def write_experiment(self, experiment: Experiment) -> None:
-        """Write the complete experiment, as the tables of a spec."""
-        self._replace("experiment.toml", [toml.dump(experiment.tables()).encode()])
+        """Write the complete experiment, as the tables of a spec; copy the files that it names."""
+        with atomic.disk_errors(self.directory):
+            tables = inputs.copy_inputs(self.directory, experiment)
+        self._replace("experiment.toml", [toml.dump(tables).encode()])
         self.__dict__.pop("tables", None)
 
     def write_split(self, frame: pd.DataFrame, hashes: Sequence[str]) -> None:
@@ -223,6 +225,9 @@ class NullRun(Run):
         """Return the result that rank 0 has reported."""
         return self._result
 
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Do nothing."""
+
     def write_predictions(self, split: str, table: Predictions, checkpoint: str = "") -> None:
         """Do nothing."""
 
@@ -237,13 +242,26 @@ class NullRun(Run):
 
 
 def create_run(
-    root: Path, experiment: Experiment, environment: Mapping[str, Any], spec: str = ""
+    root: Path,
+    experiment: Experiment,
+    environment: Mapping[str, Any],
+    spec: str = "",
+    files: Mapping[str, str] | None = None,
 ) -> Run:
     """Create the directory of a new run with everything that is known before it starts.
 
     It gets its name only when all of that is written: there is no run without its experiment.
-    Temporary directories that a crash left behind are removed after a day. `spec` is the spec as it
-    was written. Raises ResourceError if the directory cannot be created.
+    Temporary directories that a crash left behind are removed after a day.
+
+    Args:
+        root: The folder of runs.
+        experiment: The experiment.
+        environment: The contents of environment.json.
+        spec: The spec as it was written.
+        files: Paths of files to copy in addition to those that the experiment names; the copies
+            are recorded in environment.json as `copies`. What is not a file is left out.
+
+    Raises ResourceError if the directory cannot be created.
     """
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
     try:
@@ -253,7 +271,11 @@ def create_run(
         run = Run(temporary)
         (temporary / "spec.toml").write_text(spec, encoding="utf-8")
         run.write_experiment(experiment)
-        run.write_json("environment.json", environment)
+        paths = {key: Path(path) for key, path in (files or {}).items()}
+        copies = {
+            key: inputs.copy_file(temporary, path) for key, path in paths.items() if path.is_file()
+        }
+        run.write_json("environment.json", {**environment, "copies": copies})
         path = _rename_to_free_name(temporary, root / name)
         atomic.fsync(root)
     except OSError as error:
