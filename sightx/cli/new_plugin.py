@@ -60,7 +60,8 @@ def command(name: str, kind: str, local: bool, output: Path | None) -> None:
             _refuse(f"{path} exists already", "nothing is overwritten; choose another name")
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
         click.echo(path)
     spec = list(files)[-1]
     if not local:

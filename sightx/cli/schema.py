@@ -28,4 +28,27 @@ def command(file: Path | None) -> None:
     if file is None:
         click.echo(text)
     else:
-        file.write_text(text + "\n", encoding="utf-8")
+        _write(file, text + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a schema; of existing files only another schema of SightX is replaced."""
+    from sightx.errors import Problem, SpecError
+    from sightx.io import atomic
+
+    if file.is_symlink() or (file.exists() and not _is_our_schema(file)):
+        hint = "choose another name, or remove the file first"
+        raise SpecError(Problem("exists", f"{file} is not a schema of SightX", hint))
+    with atomic.disk_errors(file.absolute().parent):
+        atomic.replace(file, text.encode())
+
+
+def _is_our_schema(file: Path) -> bool:
+    import json
+
+    from sightx.spec.json_schema import TITLE
+
+    try:
+        return bool(json.loads(file.read_bytes())["title"] == TITLE)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

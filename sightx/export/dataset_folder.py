@@ -15,10 +15,13 @@ import numpy as np
 import pandas as pd
 from pydantic import NonNegativeInt, ValidationError
 
+from sightx.data.cache.row_file import ABOUT, ROWS
+from sightx.data.cache.row_file import INDEX as ROW_INDEX
 from sightx.data.classes import class_positions
 from sightx.errors import DataError, Problem, SpecError
 from sightx.export.storage import Storage
 from sightx.io import atomic, locks, toml
+from sightx.io.locks import Lock
 from sightx.io.toml import Key, Position
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
@@ -60,49 +63,74 @@ class ExportReport:
 def atomic_export(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder to write files in; at the end they move to `folder`, the file `last` last.
 
-    After an error `folder` is empty. What a killed process left there is removed. Raises SpecError
-    if the folder contains anything else or another process writes it, ResourceError if it cannot
-    be written.
+    After an error `folder` is empty. What a killed process left there is removed: its lock file says
+    which files it was moving. Raises SpecError if the folder contains anything else or another
+    process writes it, ResourceError if it cannot be written.
     """
     writing = folder / _WRITING
-    with _export_lock(folder):
+    with _export_lock(folder, last) as lock:
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
+        moving: list[str] = []
         try:
             yield writing
-            for path in sorted(writing.iterdir(), key=lambda path: (path.name == last, path.name)):
-                atomic.fsync(path)
-                path.rename(folder / path.name)
+            names = (path.name for path in writing.iterdir())
+            moving = sorted(names, key=lambda name: (name == last, name))
+            lock.write_holder(moving=moving)
+            for name in moving:
+                atomic.fsync(writing / name)
+                (writing / name).rename(folder / name)
             atomic.fsync(folder)
+        except BaseException:
+            _remove_moved(folder, moving)
+            raise
         finally:
             shutil.rmtree(writing, ignore_errors=True)
 
 
 @contextmanager
-def _export_lock(folder: Path) -> Iterator[None]:
+def _export_lock(folder: Path, last: str) -> Iterator[Lock]:
     """Be the only process that writes to a folder without files of others."""
-    _require_empty(folder)
     file, hint = folder / _LOCK, "choose a folder on another disk"
+    _require_empty(folder, last)
     with atomic.disk_errors(folder, hint=hint, full_hint=hint):
         folder.mkdir(parents=True, exist_ok=True)
         lock = locks.exclusive_lock(file, create=True)
     if lock is None:
         message = f"{locks.describe_holder(locks.read_holder(file))} is writing {folder}"
         raise SpecError(Problem("exists", message, "choose another folder, or wait"))
-    try:
-        lock.write_holder()
-        _require_empty(folder)  # another process may have written it since
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        lock.release()
+    with lock:
+        _require_empty(folder, last)  # another process may have written it since
+        with atomic.disk_errors(folder, hint=hint):
+            _remove_moved(folder, locks.read_holder(file).get("moving", ()))
+        try:
+            lock.write_holder()
+            yield lock
+        finally:
+            file.unlink(missing_ok=True)
 
 
-def _require_empty(folder: Path) -> None:
-    names = sorted({path.name for path in folder.glob("*")} - {_WRITING, _LOCK})
-    if names:
-        message = f"{folder} is not empty: it contains {', '.join(names[:3])}"
+def _require_empty(folder: Path, last: str) -> None:
+    """Raise SpecError if a folder contains anything but what a killed process has left there."""
+    names, left = {path.name for path in folder.glob("*")}, set[str]()
+    if locks.is_lock_file(folder / _LOCK):
+        left = {_WRITING, _LOCK, *locks.read_holder(folder / _LOCK).get("moving", ())}
+    if last in names:  # it is complete
+        left = {_WRITING, _LOCK}
+    if others := sorted(names - left):
+        message = f"{folder} is not empty: it contains {', '.join(others[:3])}"
         raise SpecError(Problem("exists", message, "choose a new folder, or remove it first"))
+
+
+def _remove_moved(folder: Path, names: Sequence[str]) -> None:
+    """Remove files, and folders of pixels, that were moved to a folder by an unfinished export."""
+    for path in (folder / Path(name).name for name in names):
+        if path.is_dir() and not path.is_symlink():
+            for name in (ABOUT, ROWS, ROW_INDEX):
+                (path / name).unlink(missing_ok=True)
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_metadata(folder: Path, table: ImageTable, columns: pd.DataFrame, spec: str) -> None:

@@ -40,10 +40,10 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def write_holder(self) -> None:
-        """Write into the locked file who holds it."""
+    def write_holder(self, **more: Any) -> None:
+        """Write into the locked file who holds it, and `more` about what it does."""
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, **more}
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(holder).encode() + b"\n", 0)
 
@@ -81,7 +81,8 @@ def file_lock(file: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        if is_lock_file(file):
+            file.unlink()
         if lock:
             lock.release()
 
@@ -93,6 +94,11 @@ def read_holder(file: Path) -> dict[str, Any]:
         if isinstance(holder, dict) and holder.keys() >= {"pid", "host", "since"}:
             return holder
     return {}
+
+
+def is_lock_file(file: Path) -> bool:
+    """Return whether a file is empty or names a holder, as only our lock files do."""
+    return file.is_file() and (not file.stat().st_size or bool(read_holder(file)))
 
 
 def describe_holder(holder: Mapping[str, Any]) -> str:

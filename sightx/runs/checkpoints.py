@@ -38,7 +38,7 @@ KEEP_LAST = 2
 _WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 _STATE, _RECIPE = "state.json", "recipe.json"
 _FILES = {_WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}
-_DIRECTORY_NAME = re.compile(r"step-(\d+)(-running)?")
+_DIRECTORY_NAME = re.compile(r"step-(\d{8,})(-running)?")
 _PARSE_ERRORS = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)
 _log = logging.getLogger("sightx")
 

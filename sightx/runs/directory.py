@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import secrets
 import shutil
 import time
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 TEMPORARY = ".making-"
 """Prefix of a directory that is not a run yet."""
 
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"\d{8}-\d{6}-.+-[0-9a-f]{6}-[0-9a-f]{8}")
+_FIRST_FILES = {"spec.toml", "experiment.toml", "environment.json", inputs.FOLDER}
 _METRICS = "metrics.jsonl"
 _ROWS_PER_WRITE = 10_000
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary directory is removed
@@ -295,10 +298,14 @@ def open_run(path: str | Path) -> Run:
 
 
 def _remove_abandoned(root: Path) -> None:
+    """Remove what killed processes have left: directories with our names and nothing else."""
     for path in root.glob(f"{TEMPORARY}*"):
         with suppress(FileNotFoundError):  # another process has removed or renamed it
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
-                shutil.rmtree(path, ignore_errors=True)
+            is_old = time.time() - path.lstat().st_mtime > _ABANDONED_AFTER
+            if is_old and _TEMPORARY_NAME.fullmatch(path.name) and path.is_dir():
+                names = {child.name.removeprefix(atomic.TEMPORARY) for child in path.iterdir()}
+                if names <= _FIRST_FILES and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _rename_to_free_name(temporary: Path, wanted: Path) -> Path:

@@ -96,7 +96,7 @@ class _Builder:
         return {
             **table,
             "$schema": DIALECT,
-            "title": "SightX spec",
+            "title": TITLE,
             "description": "Everything that determines an experiment.",
             "if": {"not": {"required": ["extends"]}},
             "then": _ref("spec.required"),
@@ -247,3 +247,7 @@ def _if_use(uses: list[str], then: Schema) -> Schema:
 
 def _ref(name: str) -> Schema:
     return {"$ref": f"{_DEFS}{name}"}
+
+
+TITLE = "SightX spec"
+"""The title of the schema, by which a file is known to be one."""

@@ -87,3 +87,23 @@ def test_schema_and_show_import_no_heavy_package(working_folder: Path) -> None:
         )
         loaded = set(done.stderr.split())
         assert not loaded & {"torch", "torchvision", "pandas", "sklearn", "matplotlib", "rich"}
+
+
+def test_only_a_schema_is_replaced(sightx, working_folder: Path) -> None:
+    (working_folder / "schema.json").write_text('{"title": "SightX spec"}')
+    assert sightx("schema", "schema.json").code == 0
+    assert json.loads((working_folder / "schema.json").read_text())["$defs"]
+
+    (working_folder / "mine.toml").write_text("name = 'mine'")
+    (working_folder / "mine.json").write_text('{"title": "mine"}')
+    (working_folder / "link.json").symlink_to("schema.json")
+    for name in ("mine.toml", "mine.json", "link.json"):
+        before = (working_folder / name).read_text()
+        done = sightx("schema", name)
+        assert done.code == 2
+        assert done.lines == [
+            f"error[exists] {name} is not a schema of SightX; choose another name, or remove the "
+            "file first"
+        ]
+        assert (working_folder / name).read_text() == before
+    assert (working_folder / "link.json").is_symlink()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -79,11 +81,61 @@ def test_the_files_of_a_killed_process_are_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
-def test_a_folder_with_other_files_is_refused(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(SpecError, match=r"mine.txt"), atomic_export(tmp_path, "last"):
+def export_little(folder):
+    """Export three files and a folder of rows."""
+    with atomic_export(folder, "pack.json") as writing:
+        for name in ("index.csv", "pack.json", "spec.toml"):
+            (writing / name).write_text(name)
+        (writing / "pixels").mkdir()
+        for name in ("about.json", "rows.bin", "index.bin"):
+            (writing / "pixels" / name).write_text(name)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("how", ["die", "die after", "ENOSPC"])
+def test_a_killed_export_does_not_block_the_next_one(tmp_path, faulty, how):
+    points, status, complete = 0, -1, 0
+    while status:
+        folder = tmp_path / str(points)
+        points += 1
+        status = faulty(lambda folder=folder: export_little(folder), points, how)
+        if (folder / "pack.json").exists():
+            complete += 1
+            continue
+        export_little(folder)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"index.csv", "pack.json", "spec.toml", "pixels"}
+    assert points > 6
+    assert complete < points - 3
+
+
+@pytest.mark.parametrize(
+    "name", ["mine.txt", ".writing/mine.txt", ".writing.lock", "index.csv", "pixels/rows.bin"]
+)
+def test_a_folder_with_other_files_is_refused(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with (
+        pytest.raises(SpecError, match=re.escape(name.partition("/")[0])),
+        atomic_export(tmp_path, "last"),
+    ):
         pytest.fail("the body must not run")
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert (tmp_path / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name.partition("/")[0]]
+
+
+def test_files_that_a_killed_process_did_not_move_stay(tmp_path):
+    record = {"pid": 1, "host": "x", "since": "now", "moving": ["index.csv", "../a", "pixels"]}
+    (tmp_path / "b" / "pixels").mkdir(parents=True)
+    (tmp_path / "b" / ".writing.lock").write_text(json.dumps(record))
+    (tmp_path / "b" / "pixels" / "mine.txt").write_text("mine")
+    (tmp_path / "a").write_text("mine")
+
+    with pytest.raises(ResourceError, match="not empty"), atomic_export(tmp_path / "b", "last"):
+        pytest.fail("the body must not run")
+
+    assert (tmp_path / "a").read_text() == "mine"
+    assert (tmp_path / "b" / "pixels" / "mine.txt").read_text() == "mine"
 
 
 def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):

@@ -338,6 +338,7 @@ def test_an_interrupt_leaves_an_empty_folder(experiment, tmp_path):
     assert list((tmp_path / "shards").iterdir()) == []
 
     (tmp_path / "shards" / ".writing").mkdir()  # what SIGKILL leaves
+    (tmp_path / "shards" / ".writing.lock").touch()
     (tmp_path / "shards" / ".writing" / "shard-000009.tar").write_bytes(b"half")
     done = []
     write(experiment, tmp_path / "shards", shard_size=20_480, progress=lambda *n: done.append(n))

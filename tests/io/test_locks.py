@@ -130,3 +130,16 @@ with file_lock(Path({str(file)!r})), open({str(log)!r}, "a") as log:
 def test_a_missing_file_is_not_locked(tmp_path):
     with pytest.raises(FileNotFoundError):
         locks.shared_lock(tmp_path / "none")
+
+
+def test_a_lock_file_that_has_other_content_is_not_removed(tmp_path):
+    file = tmp_path / "lock"
+    file.write_text("mine")
+
+    with locks.file_lock(file):
+        pass
+
+    assert file.read_text() == "mine"
+    assert not locks.is_lock_file(file)
+    file.write_text("")
+    assert locks.is_lock_file(file)

@@ -441,3 +441,15 @@ def test_checkpoints_of_long_runs_are_in_order(tmp_path: Path) -> None:
     for step in (99_999_999, 100_000_000):
         save(tmp_path, step)
     assert steps(tmp_path) == [99_999_999, 100_000_000]
+
+
+def test_a_copy_that_a_user_keeps_next_to_checkpoints_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    names = ["step-1", "step-1-mine", "step-00000001-mine", "step-00000001.bak"]
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "mine").write_text("mine")
+    for step in range(1, 6):
+        save(folder, step)
+
+    assert all((folder / name / "mine").is_file() for name in names)

@@ -112,12 +112,27 @@ def test_the_names_of_metrics_and_predictions_reach_the_disk(
 def test_temporary_directories_of_a_crash_are_removed_after_a_day(
     spec: Path, tmp_path: Path
 ) -> None:  # R09
-    root = tmp_path / "runs"
-    for name, age in {"old": 25 * 3600, "new": 3600}.items():
-        (root / f".making-{name}" / "x").mkdir(parents=True)
-        os.utime(root / f".making-{name}", (time.time() - age,) * 2)
+    root, day = tmp_path / "runs", 24 * 3600
+    start, end = ".making-20260101-000000-little-012345-", "89abcde"
+    left = {f"{start}0{end}": 1.1 * day, f"{start}1{end}": 0.5 * day}
+    mine = [".making-mine/experiment.toml", f"{start}2{end}/diary.txt", ".making-notes/x"]
+    for name in left:
+        (root / name / "inputs").mkdir(parents=True)
+        (root / name / "spec.toml").touch()
+    for name in mine:
+        (root / name).parent.mkdir()
+        (root / name).write_text("mine")
+    for path in root.iterdir():
+        os.utime(path, (time.time() - left.get(path.name, 2 * day),) * 2)
+    (root / f"{start}3{end}").symlink_to(root / ".making-notes")
+
     directory.create_run(root, load(spec), {})
-    assert [path.name for path in root.glob(".making-*")] == [".making-new"]
+
+    kept = {path.name for path in root.glob(".making-*")}
+    assert kept == {f"{start}{number}{end}" for number in (1, 2, 3)} | {
+        ".making-mine", ".making-notes"
+    }  # fmt: skip
+    assert all((root / name).read_text() == "mine" for name in mine)
 
 
 def test_a_directory_that_is_not_a_run_is_an_error(tmp_path: Path) -> None:

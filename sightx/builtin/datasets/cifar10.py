@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import shutil
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import DataError, Dataset, Place, Problem, ResourceError, Traits
@@ -163,11 +166,21 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 def _download(root: Path) -> None:
+    """Download the archive, and add the files that the folder of batches lacks."""
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import download_and_extract_archive
 
     try:
-        download_and_extract_archive(CIFAR10.url, str(root), md5=CIFAR10.tgz_md5)
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".download-", dir=root) as folder:
+            archive = root / CIFAR10.url.rpartition("/")[2]
+            if archive.is_file():  # it is not downloaded again if its hash is right
+                shutil.copy(archive, folder)
+            download_and_extract_archive(CIFAR10.url, folder, md5=CIFAR10.tgz_md5)
+            (root / FOLDER).mkdir(exist_ok=True)
+            for path in sorted(Path(folder, FOLDER).iterdir()):
+                if not os.path.lexists(root / FOLDER / path.name):
+                    path.rename(root / FOLDER / path.name)
     except (OSError, RuntimeError) as error:
         message = f"{CIFAR10.url}: {error}"
         problem = Problem("no-download", message, _HOW_TO_GET, "dataset.download")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import threading
@@ -266,3 +267,23 @@ def test_nothing_is_downloaded_to_an_unset_place(tmp_path, monkeypatch):
         Cifar10(root=Path("@cifar"), download=True).table()
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
+def test_a_download_replaces_no_file(published, tmp_path, web, monkeypatch):
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / FOLDER, FOLDER)
+    monkeypatch.setattr(CIFAR10, "url", f"{web}/{archive.name}")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    root = tmp_path / "mine"
+    shutil.copytree(tmp_path / FOLDER, root / FOLDER)
+    (root / FOLDER / "data_batch_2").unlink()
+    (root / FOLDER / "batches.meta").write_text("mine")
+    (root / archive.name).write_text("mine")
+
+    assert len(Cifar10(root=root, download=True).table()) == 24
+
+    assert (root / FOLDER / "batches.meta").read_text() == "mine"
+    assert (root / archive.name).read_text() == "mine"
+    assert sorted(path.name for path in root.iterdir()) == [FOLDER, archive.name]
