@@ -63,8 +63,8 @@ class ExportReport:
 def atomic_export(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder to write files in; at the end they move to `folder`, the file `last` last.
 
-    After an error `folder` is empty. What a killed process left there is removed: its lock file says
-    which files it was moving. Raises SpecError if the folder contains anything else or another
+    After an error `folder` is empty. What a killed process left there is removed: its lock file
+    says which files it was moving. Raises SpecError if the folder contains anything else or another
     process writes it, ResourceError if it cannot be written.
     """
     writing = folder / _WRITING

@@ -274,10 +274,7 @@ def create_run(
         run = Run(temporary)
         (temporary / "spec.toml").write_text(spec, encoding="utf-8")
         run.write_experiment(experiment)
-        paths = {key: Path(path) for key, path in (files or {}).items()}
-        copies = {
-            key: inputs.copy_file(temporary, path) for key, path in paths.items() if path.is_file()
-        }
+        copies = inputs.copy_files(temporary, files or {})
         run.write_json("environment.json", {**environment, "copies": copies})
         path = _rename_to_free_name(temporary, root / name)
         atomic.fsync(root)

@@ -7,7 +7,7 @@ does not matter to it. Large files are not copied; their hash is recorded.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ def copy_file(directory: Path, file: Path) -> str:
     copy.parent.mkdir(parents=True, exist_ok=True)
     atomic.replace(copy, file.read_bytes())
     return copy.relative_to(directory).as_posix()
+
+
+def copy_files(directory: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Copy those of some paths that are files, and return the paths of the copies."""
+    paths = {key: Path(path) for key, path in files.items()}
+    return {key: copy_file(directory, path) for key, path in paths.items() if path.is_file()}
 
 
 def hash_large_files(experiment: Experiment) -> dict[str, str]:
