@@ -7,21 +7,25 @@ from pathlib import Path
 import click
 
 from sightx.cli.context import find_run
-from sightx.cli.options import runs_folder
+from sightx.cli.options import overrides, runs_folder
 
 
 @click.command("evaluate", short_help="Score a run on a split of its data.")
 @click.argument("run")
 @click.option("--split", default="test", type=click.Choice(["train", "validation", "test"]))
 @click.option("--allow-data-change", is_flag=True, help="Score changed images or labels.")
+@overrides
 @runs_folder
-def command(run: str, split: str, allow_data_change: bool, runs: Path | None) -> None:
+def command(
+    run: str, split: str, allow_data_change: bool, overrides: tuple[str, ...], runs: Path | None
+) -> None:
     """Score RUN on a split of its own data, and write the predictions to the run.
 
     Those of another checkpoint, or of data that have changed since, get their own name.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
-    of its checkpoints.
+    of its checkpoints. --set may change where the data are, as in --set dataset.root=FOLDER, and
+    [execution].
     """
     from sightx import console
     from sightx.runner.evaluate import evaluate
@@ -32,6 +36,7 @@ def command(run: str, split: str, allow_data_change: bool, runs: Path | None) ->
             scored,
             split,
             checkpoint=checkpoint,
+            changes=overrides,
             allow_data_change=allow_data_change,
             progress=progress,
         )

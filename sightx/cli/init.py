@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from sightx.cli.context import load_project_registry
+from sightx.cli.options import UserPath
 
 
 @click.command("init", short_help="Write a spec for your own images.")
-@click.argument("data", metavar="FOLDER|CSV", type=click.Path(path_type=Path, readable=False))
+@click.argument("data", metavar="FOLDER|CSV", type=UserPath())
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, readable=False),
+    type=UserPath(),
     help="Write this file; it must be new.",
 )
 def command(data: Path, output: Path | None) -> None:

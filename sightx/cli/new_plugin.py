@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, get_origin
 
 import click
 
-from sightx.cli.options import check_kind
+from sightx.cli.options import UserPath, check_kind
 
 if TYPE_CHECKING:
     from sightx.registry.project import Project
@@ -36,9 +36,7 @@ _SETTINGS = {
     "--kind", required=True, callback=check_kind, help="Kind of component: model, loss, ..."
 )
 @click.option("--file", "local", is_flag=True, help="Write into the project's plugin folder.")
-@click.option(
-    "--output", type=click.Path(path_type=Path, readable=False), help="Folder to write into."
-)
+@click.option("--output", type=UserPath(), help="Folder to write into.")
 def command(name: str, kind: str, local: bool, output: Path | None) -> None:
     """Write the plugin NAME with one component, its tests and a spec that uses it.
 

@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
+from sightx.io.files import user_path
+
 Command = Callable[..., Any]
+
+
+class UserPath(click.Path):
+    """A path on the command line; a `~` that the shell has left becomes the home folder."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, readable=False, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        return super().convert(user_path(value), param, ctx)
 
 
 def overrides(command: Command) -> Command:
@@ -26,7 +39,7 @@ def runs_folder(command: Command) -> Command:
     """Add `--runs FOLDER`."""
     return click.option(
         "--runs",
-        type=click.Path(path_type=Path, readable=False),
+        type=UserPath(),
         help="Folder of the runs; runs/ by default.",
     )(command)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from sightx.cli.context import find_run
-from sightx.cli.options import runs_folder
+from sightx.cli.options import UserPath, runs_folder
 
 
 @click.command("predict", short_help="Predict images with a run.")
 @click.argument("run")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
+@click.argument("files", nargs=-1, required=True, type=UserPath())
 @runs_folder
 @click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")

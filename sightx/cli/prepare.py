@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from sightx.cli.options import overrides
+from sightx.cli.options import UserPath, overrides
 
-_NEW = click.Path(path_type=Path, file_okay=False)
+_NEW = UserPath(file_okay=False)
 
 
 @click.command("prepare", short_help="Preprocess the images of a spec ahead of a run.")
-@click.argument("spec", type=click.Path(path_type=Path, readable=False))
+@click.argument("spec", type=UserPath())
 @overrides
 @click.option(
     "--faults",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     default="bad-images.csv",
     show_default=True,
     help="Write a list of images that cannot be read, if there are any.",

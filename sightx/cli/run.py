@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sightx.cli.options import launched, overrides, processes, runs_folder
+from sightx.cli.options import UserPath, launched, overrides, processes, runs_folder
 from sightx.distributed import rendezvous
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
-@click.argument("spec", type=click.Path(path_type=Path, readable=False))
+@click.argument("spec", type=UserPath())
 @overrides
 @runs_folder
 @click.option(

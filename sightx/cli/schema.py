@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from sightx.cli.context import load_project_registry
+from sightx.cli.options import UserPath
 
 
 @click.command("schema", short_help="Print a JSON Schema of specs.")
-@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=UserPath(dir_okay=False))
 def command(file: Path | None) -> None:
     """Print a JSON Schema of all specs that can use the installed plugins, or write it to FILE.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from sightx.cli.options import overrides
+from sightx.cli.options import UserPath, overrides
 
 
 @click.command("show", short_help="Print a spec with all defaults.")
-@click.argument("spec", type=click.Path(path_type=Path, readable=False))
+@click.argument("spec", type=UserPath())
 @overrides
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:

@@ -18,6 +18,7 @@ from sightx.data.loader.loader import BatchLoader
 from sightx.errors import DataError, Problem
 from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe
+from sightx.io.files import user_path
 from sightx.records.pixels import PixelRows
 from sightx.records.predictions import Predictions
 from sightx.registry import loading
@@ -61,7 +62,7 @@ class Predictor:
         `device` is cpu, cuda, cuda:1, mps or auto. Raises RunError if there is no checkpoint or it
         is damaged, PluginError if a component is not installed.
         """
-        folder = Path(path)
+        folder = user_path(path)
         if (folder / checkpoints.MANIFEST).is_file():
             run = Run(folder.absolute().parents[1])
         else:
@@ -142,7 +143,7 @@ def _encoded_or_pixels(
     if isinstance(image, bytes):
         return image
     if isinstance(image, (str, Path)):
-        return Path(image).read_bytes()
+        return user_path(image).read_bytes()
     if hasattr(image, "read"):
         return image.read()
     if not hasattr(image, "getbands"):

@@ -9,6 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sightx.errors import Problem, SpecError, one_line
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path as a user gives it, with the home folder in place of a leading `~`.
+
+    The `~` of an unknown user stays. Raises SpecError for what is not a path.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
+        message = f"{one_line(repr(path))} is {type(path).__name__}, expected a path"
+        raise SpecError(Problem("wrong-type", message, "give a string or a pathlib.Path"))
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
+
+
 # os.path instead of pathlib: these functions run once per image, and a Path costs as much again.
 
 

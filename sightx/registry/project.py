@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightx.io import toml
+from sightx.io.files import user_path
 from sightx.io.toml import Document, Key, Position
 from sightx.registry.components import Settings, SettingsType, validate_settings
 from sightx.registry.validation_errors import explain_errors, spec_failure
@@ -75,17 +76,12 @@ class Project:
     def place(self, name: str) -> Path | None:
         """Return the folder of the place `@name` on this machine, None if it is not set."""
         folder = os.environ.get(place_variable(name))
-        return expand_home(folder).absolute() if folder else self.places.get(name)
+        return user_path(folder).absolute() if folder else self.places.get(name)
 
 
 def place_variable(name: str) -> str:
     """Return the environment variable that sets a place."""
     return "SIGHTX_PLACE_" + re.sub(r"\W", "_", name).upper()
-
-
-def expand_home(path: str) -> Path:
-    """Return a path with the user's folder in place of a leading `~`, if that user exists."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
 
 
 def find_project(start: Path) -> Project:
@@ -100,14 +96,14 @@ def find_project(start: Path) -> Project:
     runs = local.runs or settings.runs
     return Project(
         root=root,
-        plugins=tuple(root / path for path in settings.plugins),
+        plugins=tuple(root / user_path(path) for path in settings.plugins),
         observers={
             name: document.position((*_TABLE, "observers", number))
             for number, name in enumerate(settings.observers)
         },
-        runs=root / runs if runs else Path.cwd() / "runs",
-        cache=root / expand_home(local.cache) if local.cache else None,
-        places={key: root / expand_home(path) for key, path in local.places.items()},
+        runs=root / user_path(runs) if runs else Path.cwd() / "runs",
+        cache=root / user_path(local.cache) if local.cache else None,
+        places={key: root / user_path(path) for key, path in local.places.items()},
         defaults=_section(local_document, "execution"),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from sightx.distributed.collectives import (
     local_device,
 )
 from sightx.distributed.failures import propagate_first_failure
+from sightx.errors import Problem, RunError, SpecError
+from sightx.io.files import user_path
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
 from sightx.runner.execute import Execution
@@ -38,6 +40,8 @@ from sightx.runs.directory import NullRun, Run, create_run, open_run
 from sightx.runs.environment import describe_environment
 from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
+from sightx.spec.load import load
+from sightx.spec.merge import Overrides, as_overrides
 from sightx.training.setup import choose_device
 
 Json = TypeVar("Json")
@@ -46,19 +50,38 @@ _log = logging.getLogger("sightx")
 _one_at_a_time = threading.Lock()  # torch's seed and number of threads belong to the whole process
 
 
-def table(experiment: Experiment) -> ImageTable:
+def table(experiment: Experiment | str | Path) -> ImageTable:
     """Return the samples of an experiment, with their splits and without excluded rows.
 
-    Raises DataError.
+    `experiment` may be the path of its spec. Raises DataError.
     """
+    experiment = as_experiment(experiment)
     return dataset.load_split_table(experiment.dataset, experiment.split)
 
 
+def as_experiment(experiment: Experiment | str | Path, overrides: Overrides = ()) -> Experiment:
+    """Return an experiment, or that of a spec with overrides.
+
+    Raises SpecError for what is neither, or for overrides of an experiment.
+    """
+    if isinstance(experiment, Experiment):
+        if overrides:
+            message, hint = "overrides change a spec", "give them to sightx.load"
+            raise SpecError(Problem("usage", message, hint))
+        return experiment
+    if isinstance(experiment, Mapping | Run):
+        message = f"{type(experiment).__name__} is not an experiment"
+        hint = "give sightx.load(PATH), or the path of a spec"
+        raise SpecError(Problem("wrong-type", message, hint))
+    return load(experiment, overrides)
+
+
 def run(
-    experiment: Experiment,
+    experiment: Experiment | str | Path,
     *,
+    overrides: Overrides = (),
     observers: GivenObservers | None = None,
-    runs: Path | None = None,
+    runs: str | Path | None = None,
     progress: ProgressCallback | None = None,
     unfinished: bool = False,
     profile: bool = False,
@@ -68,7 +91,8 @@ def run(
     Runs of one process take turns.
 
     Args:
-        experiment: The experiment.
+        experiment: The experiment, or the path of its spec.
+        overrides: Change the spec, as for `sightx.load`; only with the path of a spec.
         observers: Watch the run in addition to those of the spec: objects with hook methods,
             observer components or names of registered observers, as a list or by name.
         runs: The folder of runs; None means that of the project.
@@ -79,13 +103,16 @@ def run(
     Raises:
         SightXError: The run failed; once its directory exists, the error is recorded there.
     """
+    experiment = as_experiment(experiment, overrides)
     context = experiment.context
-    root = runs or context.project.runs
+    root = user_path(runs) if runs is not None else context.project.runs
     with _join_ranks(experiment, context) as collectives:
         launch = _Launch(
             experiment, context, collectives, name_observers(observers, context.registry),
             progress, profile,
         )  # fmt: skip
+        if unfinished:
+            _check_root(root)
         if unfinished and (path := launch.on_main_process(lambda: _newest(root, experiment))):
             return launch.resume(Run(Path(path)))
         return launch.start(root)
@@ -95,7 +122,7 @@ def resume(
     run: Run | str | Path,
     *,
     experiment: Experiment | None = None,
-    changes: Sequence[str] = (),
+    changes: Overrides = (),
     allow_data_change: bool = False,
     allow_plugin_change: bool = False,
     observers: GivenObservers | None = None,
@@ -108,7 +135,7 @@ def resume(
     Args:
         run: The run or its directory.
         experiment: The experiment to continue with; None means the recorded one.
-        changes: Overrides of the recorded experiment, `key=value`.
+        changes: Overrides of the recorded experiment, as for `sightx.load`.
         allow_data_change: Continue although images or labels have changed.
         allow_plugin_change: Continue although the code of a plugin has changed.
         observers: As for `sightx.run`.
@@ -119,7 +146,7 @@ def resume(
         RunError: The run is in use, or all of its checkpoints are damaged.
         Interrupted: A signal came before the run continued.
     """
-    run = run if isinstance(run, Run) else open_run(run)
+    run, changes = run if isinstance(run, Run) else open_run(run), as_overrides(changes)
     experiment = experiment or stored_experiment(run, changes)
     context = experiment.context
     with _join_ranks(experiment, context) as collectives:
@@ -259,6 +286,14 @@ class _Launch:
         self.collectives.barrier()
         result = self.collectives.broadcast_object(run.result)
         return run if self.collectives.is_main_process else NullRun(run.directory, result)
+
+
+def _check_root(root: Path) -> None:
+    """Raise RunError if runs cannot have been below a folder: a disk may not be mounted."""
+    if not root.is_dir() and not root.parent.is_dir():
+        message = f"neither {root} nor the folder above it exists"
+        hint = "give the folder of the earlier runs, or make the folder above it"
+        raise RunError(Problem("no-run", message, hint))
 
 
 def _newest(root: Path, experiment: Experiment) -> str:

@@ -16,7 +16,7 @@ from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import BatchLoader
 from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, Problem, one_line
+from sightx.errors import DataError, Problem, SpecError, one_line
 from sightx.evaluation import metrics
 from sightx.inference.predictor import Predictor
 from sightx.records.predictions import Predictions
@@ -24,6 +24,7 @@ from sightx.runner.resume import recorded_samples, stored_experiment
 from sightx.runs import compatibility, lock
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
+from sightx.spec.merge import Overrides, as_overrides
 from sightx.training.evaluator import Evaluator
 from sightx.training.step import Criterion
 
@@ -42,6 +43,7 @@ def evaluate(
     split: str,
     *,
     checkpoint: str = "",
+    changes: Overrides = (),
     allow_data_change: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Evaluation:
@@ -55,17 +57,20 @@ def evaluate(
         run: The run.
         split: The split: train, validation or test.
         checkpoint: The name of a checkpoint; "" means the run's preferred one.
+        changes: Overrides of where the data are and of `[execution]`, as for `sightx.load`.
         allow_data_change: Score samples whose images or labels have changed since the run.
         progress: Called with (done, total) while images are preprocessed.
 
     Raises:
+        SpecError: The changes make another experiment.
         DataError: The data are not those of the run.
         RunError: The run is in use or has no such checkpoint.
     """
+    experiment = _with_changes(run, as_overrides(changes))
     writable = os.access(run.directory, os.W_OK)
     with lock.run_lock(run.directory) if writable else nullcontext():
         folder = run.directory if writable else Path(tempfile.gettempdir())
-        experiment, path = stored_experiment(run), run.checkpoint(checkpoint)
+        path = run.checkpoint(checkpoint)
         predictor = Predictor.load(path, experiment.execution.device)
         data = _load_split(run, experiment, split, progress, folder / "bad-images.csv")
         is_same = _check_data(run, split, data, allow_data_change)
@@ -114,6 +119,16 @@ def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> b
             raise DataError(Problem("other-data", message, hint))
         _log.warning("%s: %s", run.id, difference)
     return not differences and not skipped
+
+
+def _with_changes(run: Run, changes: tuple[str, ...]) -> Experiment:
+    """Return a run's experiment with changes that leave it the same experiment."""
+    experiment = stored_experiment(run, changes)
+    if changes and experiment.id != stored_experiment(run).id:
+        message = f"{', '.join(changes)} makes another experiment"
+        hint = "only where the data are and [execution] may change; sightx run starts another one"
+        raise SpecError(Problem("usage", message, hint))
+    return experiment
 
 
 def _score(

@@ -57,8 +57,13 @@ def name_observers(given: GivenObservers | None, registry: Registry) -> dict[str
     In a list, a component is called by its own name, and any other object by its class. Raises
     SpecError for a name that no plugin, or more than one, provides, or that needs settings.
     """
+    if not isinstance(given, Mapping | Iterable | None):
+        message, hint = f"observers is {type(given).__name__}", 'give a list, as in ["console"]'
+        raise SpecError(Problem("wrong-type", message, hint))
     if isinstance(given, Mapping):
         items = list(given.items())
+    elif isinstance(given, str):
+        items = [(given, given)]
     else:
         items = [(_default_name(observer), observer) for observer in given or ()]
     observers: dict[str, object] = {}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sightx.data.csv_labels import read_csv
 from sightx.errors import Problem, ResourceError, RunError
 from sightx.io import atomic, toml
+from sightx.io.files import user_path
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, predictions
 from sightx.spec.experiment import Experiment
@@ -287,7 +288,7 @@ def create_run(
 
 def open_run(path: str | Path) -> Run:
     """Open a run directory. Raises RunError if the path is not one."""
-    directory = Path(path)
+    directory = user_path(path)
     if not (directory / "experiment.toml").is_file():
         hint = "a run directory holds experiment.toml"
         raise RunError(Problem("no-run", "not a run directory", hint, file=str(path)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
+from sightx.io.files import user_path
 from sightx.registry.project import Project, find_project
 from sightx.registry.registry import natural_key
 from sightx.runs.directory import TEMPORARY, Run, open_run
@@ -40,7 +41,7 @@ def find_run(root: Path, text: str) -> tuple[Run, str]:
     """
     name, _, checkpoint = text.partition("@")
     if "/" in name:
-        if not is_run(Path(name)):
+        if not is_run(user_path(name)):
             raise _not_a_name(name, "it is not a run directory")
         return open_run(name), checkpoint
     if not name or name in {".", ".."} or "\0" in name or len(name) > MAX_NAME_LENGTH:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightx.errors import Problem, SightXError, SpecError, did_you_mean
+from sightx.io.files import user_path
 from sightx.io.toml import Document, Key
 from sightx.registry.components import (
     Component,
@@ -61,12 +62,14 @@ class Examined:
         return spec_failure(errors) if errors else None
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Return the experiment of a spec; `overrides` are `key=value`, and the last one wins.
+def load(path: str | Path, overrides: merge.Overrides = ()) -> Experiment:
+    """Return the experiment of a spec.
+
+    `overrides` are `key=value` strings, the last of which wins, or a mapping of keys to values.
 
     Warnings are logged. Raises SpecError or PluginError with every problem, each at its position.
     """
-    examined = examine(path, overrides)
+    examined = examine(path, merge.as_overrides(overrides))
     experiment, failure = examined.experiment, examined.failure
     if experiment is None or failure:
         raise failure or SpecError(*examined.problems) from examined.cause
@@ -87,7 +90,7 @@ def examine(
         overrides: `key=value`, as for `load`.
         project: The project of the spec; None for the one that its folder belongs to.
     """
-    path, problems = Path(path), list[Problem]()
+    path, problems = user_path(path), list[Problem]()
     experiment = cause = context = None
     try:
         document = merge.read_with_bases(path)

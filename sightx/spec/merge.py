@@ -6,19 +6,22 @@ Tables merge by key; arrays, and tables whose `use` changes, are replaced as a w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightx.errors import Problem, SpecError
+from sightx.errors import Problem, SpecError, one_line
 from sightx.io import toml
+from sightx.io.files import user_path
 from sightx.io.toml import Document, Key, Position
 
 OVERRIDE = "--set"
 
 Table = dict[str, Any]
 DefaultSection = Callable[[str], Any]
+Overrides = str | Iterable[str] | Mapping[str, Any]
+"""Overrides as users give them: `key=value` strings, or a mapping of keys to values."""
 _Positions = list[tuple[Key, Position]]
 
 
@@ -34,7 +37,7 @@ def read_with_bases(path: Path, derived: tuple[Path, ...] = ()) -> Document:
         return document
     if not isinstance(base, str):
         raise _error(position, "wrong-type", "expected a path as a string", path="extends")
-    base_path = path.parent / base
+    base_path = path.parent / user_path(base)
     if any(_is_same_file(base_path, other) for other in (*derived, path)):
         raise _error(position, "circular-extends", f"{base} extends this spec", path="extends")
     try:
@@ -69,6 +72,34 @@ def apply_overrides(
         except SpecError as error:
             problems.extend(error.problems)
     return problems
+
+
+def as_overrides(overrides: Overrides) -> tuple[str, ...]:
+    """Return overrides as `key=value` strings.
+
+    They may be a mapping of dotted keys, or of nested tables, to values. Raises SpecError for
+    anything else.
+    """
+    if isinstance(overrides, str):
+        return (overrides,)
+    if isinstance(overrides, Mapping):
+        return tuple(_flat_overrides(overrides))
+    if isinstance(overrides, Iterable):
+        listed = tuple(overrides)
+        if all(isinstance(override, str) for override in listed):
+            return listed
+    message = f"overrides are {one_line(repr(overrides))[:60]}"
+    hint = 'write {"training.epochs": 3} or ["training.epochs=3"]'
+    raise SpecError(Problem("wrong-type", message, hint))
+
+
+def _flat_overrides(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tables.items():
+        if isinstance(value, Mapping) and "use" not in value:
+            yield from _flat_overrides(value, f"{prefix}{key}.")
+        else:
+            plain = str(value) if isinstance(value, os.PathLike) else value
+            yield f"{prefix}{key}={toml.dump_value(plain)}"
 
 
 def override_section(override: str) -> str:

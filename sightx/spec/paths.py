@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sightx.io.files import user_path
 from sightx.io.toml import Document, Key, Position
 from sightx.registry.components import (
     Component,
@@ -17,7 +18,7 @@ from sightx.registry.components import (
     path_kind,
     table_class,
 )
-from sightx.registry.project import Project, expand_home
+from sightx.registry.project import Project
 from sightx.spec.merge import OVERRIDE, Table
 
 
@@ -94,7 +95,7 @@ def _absolute(value: Any, kind: PathKind, folder: Path, project: Project) -> Any
         name, _, below = value[1:].partition("/")
         place = project.place(name)
         return str(place / below) if place else value
-    return str(folder / expand_home(value))
+    return str(folder / user_path(value))
 
 
 def stringify_dates(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:

@@ -27,11 +27,12 @@ from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, ROWS, RowFi
 from sightx.data.decode.decoder import DECODER, DecodeMode, min_decoded_size
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.io import locks
+from sightx.io.files import user_path
 from sightx.io.locks import Lock
 from sightx.registry import provenance
 from sightx.registry.components import Component, to_plain
 from sightx.registry.kinds import Preprocess
-from sightx.registry.project import Project, expand_home
+from sightx.registry.project import Project
 from sightx.registry.registry import Registry
 from sightx.spec.experiment import iter_components
 
@@ -57,11 +58,11 @@ def cache_folder(project: Project | None = None) -> Path:
     user's.
     """
     if folder := os.environ.get("SIGHTX_CACHE"):
-        return expand_home(folder).absolute()
+        return user_path(folder).absolute()
     if project and project.cache:
         return project.cache
     default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    return expand_home(os.environ.get("XDG_CACHE_HOME") or default).absolute() / "sightx"
+    return user_path(os.environ.get("XDG_CACHE_HOME") or default).absolute() / "sightx"
 
 
 def cache_key(
