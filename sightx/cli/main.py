@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from sightx.distributed import rendezvous
-from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
+from sightx.errors import (
+    PluginError,
+    Problem,
+    ResourceError,
+    SightXError,
+    SpecError,
+    did_you_mean,
+)
 from sightx.io import streams
 from sightx.io.signals import Interrupted, interrupt_once
 
@@ -92,13 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         streams.ensure_utf8()
         streams.open_missing_streams()
-    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = _with_debug_first(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if rendezvous.world_size() > 1:  # torch would log that it has lost a peer
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with interrupt_once(), streams.protected_streams():
         code = _call(words)
     rendezvous.write_exit_code(code)
     sys.exit(code)
+
+
+def _with_debug_first(arguments: Sequence[str]) -> list[str]:
+    """Return the words of a command line; --debug may be anywhere before `--`."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    options = [word for word in words[:end] if word == "--debug"]
+    others = [word for word in words[:end] if word != "--debug"]
+    return [*options[:1], *(others or ["--help"] * bool(options)), *words[end:]]
 
 
 def _call(words: list[str]) -> int:
@@ -159,7 +175,9 @@ def _as_failure(error: BaseException) -> SightXError:
     if isinstance(error, SystemExit):
         return PluginError(
             Problem(
-                "broken-plugin", f"a plugin ended the process: {message}", "--debug shows where"
+                "broken-plugin",
+                f"a plugin ended the process: {message}",
+                "add --debug to see where",
             )
         )
     if isinstance(error, FileNotFoundError) and (problem := _missing_folder()):
@@ -167,15 +185,31 @@ def _as_failure(error: BaseException) -> SightXError:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _RESOURCE_ERRNOS:
         return ResourceError(Problem("resource", message))
     return expected_failure(error) or SightXError(
-        Problem("internal", message, "--debug shows where")
+        Problem("internal", message, "add --debug to see where")
     )
 
 
 def _as_usage_error(error: click.ClickException) -> SpecError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "sightx"
-    message = error.format_message().rstrip(".")
-    return SpecError(Problem("usage", message, f"{command} --help"))
+    message, hint = error.format_message().rstrip("."), f"{command} --help"
+    if isinstance(error, click.NoSuchOption) and context:
+        message = f"{command} has no option {error.option_name}"
+        hint = _hint_for_option(error.option_name, context.command) or hint
+    return SpecError(Problem("usage", message, hint))
+
+
+def _hint_for_option(option: str, command: click.Command) -> str:
+    """Return the option that is meant, or the setting of a spec; "" if none is close."""
+    from sightx.spec.experiment import settings_called
+
+    known = [name for parameter in command.params for name in parameter.opts if name[:2] == "--"]
+    keys = settings_called(option.lstrip("-").replace("-", "_"))
+    if command.name == "evaluate":  # which scores the experiment as it is
+        keys = [key for key in keys if key.startswith("execution.")]
+    if keys and "--set" in known:
+        return " or ".join(f"--set {key}=VALUE" for key in keys)
+    return did_you_mean(option, known)
 
 
 def _missing_folder() -> Problem | None:

@@ -16,6 +16,47 @@ from sightx.errors import PluginError, Problem, SightXError, SpecError, did_you_
 if TYPE_CHECKING:
     from sightx.registry.registry import Plugin, Registry
 
+# Commands that are planned, with what does the job today.
+PLANNED = {
+    "archive": "copy or move the directory of the run",
+    "audit": "sightx validate --deep SPEC checks the data",
+    "compare": "read metrics.jsonl and result.json of the runs",
+    "diff": "compare experiment.toml of the runs",
+    "doctor": "read environment.json of a run",
+    "export": "sightx prepare SPEC --pack DIR or --shards DIR exports data",
+    "import-run": "copy the directory of the run into the folder of runs",
+    "list-runs": "look into the folder of runs, which is runs/ by default",
+    "remove-run": "remove the directory of the run",
+    "report": "look at plots/ and result.json of the run",
+    "serve": "use sightx.Predictor in a program, or sightx predict",
+    "show-run": "read result.json of the run",
+    "sweep": "sightx run SPEC --set KEY=VALUE, once for each value",
+    "tag": "choose a name in the spec, or with --set name=NAME",
+}
+# What other tools call a command.
+OTHER_NAMES = {
+    "fit": "run",
+    "train": "run",
+    "start": "run",
+    "continue": "resume",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "score": "evaluate",
+    "infer": "predict",
+    "inference": "predict",
+    "classify": "predict",
+    "check": "validate",
+    "lint": "validate",
+    "plugins": "list-plugins",
+    "list": "list-plugins",
+    "models": "list-plugins model",
+    "config": "show",
+    "new": "init",
+    "create": "init",
+    "help": "--help",
+    "version": "--version",
+}
+
 Provided = list[tuple[click.Command, "Plugin"]]
 
 
@@ -55,10 +96,15 @@ class PluginCommands:
         if provided:
             return _with_plugin_failures(*provided[0])
         message = f"no command is called {name!r}"
+        if name in PLANNED:
+            message = f"{name!r} is not part of this version"
+            raise SpecError(Problem("usage", message, PLANNED[name]))
+        if name in OTHER_NAMES:
+            raise SpecError(Problem("usage", message, f"use sightx {OTHER_NAMES[name]}"))
         close = did_you_mean(name, sorted({*self.builtin, *self._by_name}))
         if not close and (broken := self._registry.broken):
             causes = ", ".join(plugin.status for plugin in broken)
-            hint = "sightx --debug shows the traceback"
+            hint = "add --debug to see the traceback"
             raise PluginError(
                 Problem("broken-plugin", f"{message}; plugin {causes}", hint)
             ) from broken[0].cause
@@ -98,7 +144,7 @@ def _with_plugin_failures(command: click.Command, plugin: Plugin) -> click.Comma
         except Exception as error:
             cause = plugin.failed(error).error
             message = f"the command {command.name!r} of {plugin} failed: {cause}"
-            hint = "sightx --debug shows its traceback"
+            hint = "add --debug to see its traceback"
             raise PluginError(Problem("broken-plugin", message, hint)) from error
 
     wrapped.invoke = invoke_guarded  # type: ignore[method-assign]

@@ -200,6 +200,12 @@ def prepare_dataset(
     return PreparedDataset(table, PixelRows(rows.pixels, index), splits, data_id, hashes, placement)
 
 
+def content_hashes(experiment: Experiment, table: ImageTable) -> list[str]:
+    """Return the SHA-256 of each image's content; "" for one that cannot be read."""
+    job = PreprocessJob.of(experiment, table)
+    return list(load_or_build(job, CacheConfig.of(experiment)).hashes)
+
+
 def preprocess_checked(
     job: PreprocessJob,
     dataset: Dataset,

@@ -119,7 +119,7 @@ def _validate_fields(
     except BaseException as error:
         cause = f"{type(error).__name__}: {error}"
         message = f"the {cls.kind} {cls.name!r} of {cls.__module__} failed: {cause}"
-        hint = "sightx --debug shows its traceback"
+        hint = "add --debug to see its traceback"
         raise PluginError(Problem("broken-plugin", message, hint)) from error
 
 

@@ -21,7 +21,7 @@ def plugin_failure(error: BaseException, registry: Registry | None) -> PluginErr
     """
     files = _plugin_files(registry) if registry else {}
     cause = f"{type(error).__name__}: {error}"
-    hint = "sightx --debug shows the traceback"
+    hint = "add --debug to see the traceback"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if plugin := files.get(frame.filename):
             message = f"plugin {plugin} failed in {frame.name}: {cause}"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from sightx.errors import Problem, did_you_mean, suggest
 from sightx.registry.components import Component, UnknownComponentError
 from sightx.registry.hooks import Check
 from sightx.registry.kinds import KINDS
 
+_NONSENSE = "no-such-value"
 BUILTIN = "sightx.builtin"  # the module, and so the place, of the components that ship
 
 
@@ -230,17 +234,50 @@ class Registry:
         if self.broken:
             causes = ", ".join(plugin.status for plugin in self.broken)
             close = did_you_mean(use, self.names(kind))
-            hint = " ".join(filter(None, [close, "sightx --debug shows the traceback"]))
+            hint = " ".join(filter(None, [close, "add --debug to see the traceback"]))
             return Problem("broken-plugin", f"{message}; plugin {causes}", hint)
         if kinds := [other for other, name in self._entries if name == use]:
             message += f", but {'an' if kinds[0][0] in 'aeiou' else 'a'} {kinds[0]} is"
         owner, _, name = use.rpartition(":")
         if owner and not any(owner in (p.name, p.distribution) for p in self.plugins):
             message += f", nor a plugin {owner!r}"
-        hint = suggest(name, self.names(kind)) or f"sightx list-plugins {kind} shows the names"
+        hint = f'write it as [{kinds[0]}] use = "{use}"' if kinds else ""
+        hint = hint or self._component_with_value(kind, name)
+        hint = hint or suggest(name, self.names(kind))
+        hint = hint or f"sightx list-plugins {kind} shows the names"
         if any(plugin.state == "disabled" for plugin in self.plugins):
             hint += "; SIGHTX_PLUGINS=none switches plugins off"
         return Problem("unknown-name", message, hint)
+
+    def _component_with_value(self, kind: str, value: str) -> str:
+        """Return a hint with the component of a kind that accepts a name as one of its values."""
+        for entry in self.entries(kind):
+            for key in value_keys(entry.component):
+                if accepts(entry.component, key, value):
+                    return f'did you mean use = "{entry.component.name}" and {key} = "{value}"?'
+        return ""
+
+
+def value_keys(component: type[Component]) -> Iterator[str]:
+    """Yield the required string settings of a component: names in another library, as a rule."""
+    for key, info in component.model_fields.items():
+        if info.annotation is str and info.is_required():
+            yield key
+
+
+def accepts(component: type[Component], key: str, value: str) -> bool:
+    """Return whether a string setting takes a value, and not just any value."""
+    return _is_valid(component, key, value) and not _is_valid(component, key, _NONSENSE)
+
+
+def _is_valid(component: type[Component], key: str, value: str) -> bool:
+    try:
+        component.model_validate_json(json.dumps({key: value}))
+    except ValidationError as error:
+        return all(detail["loc"][:1] != (key,) for detail in error.errors())
+    except Exception:  # of a plugin
+        return False
+    return True
 
 
 def _clash(kind: str, use: str, entries: list[Entry]) -> Problem:

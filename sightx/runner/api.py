@@ -30,6 +30,7 @@ from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import (
     Resumption,
     changed_files,
+    has_same_content,
     is_finished,
     recorded_weights,
     select_recorded_samples,
@@ -297,10 +298,16 @@ def _check_root(root: Path) -> None:
 
 
 def _newest(root: Path, experiment: Experiment) -> str:
-    """Return the directory of the newest run with an experiment's id and name, or ""."""
+    """Return the directory of the newest run with an experiment's id and name, or "".
+
+    A finished run with other data, splits or initial weights is another experiment.
+    """
     for run in reversed(lookup.list_runs(root)):
         is_same = run.environment.get("id") == experiment.id
-        if is_same and run.tables["name"] == experiment.name and not changed_files(run, experiment):
+        is_same = is_same and run.tables["name"] == experiment.name
+        if not is_same or changed_files(run, experiment):
+            continue
+        if not is_finished(run, experiment) or has_same_content(run, experiment):
             return str(run.directory)
     return ""
 

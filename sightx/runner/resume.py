@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
-from sightx.errors import PluginError, Problem, RunError, SpecError, one_line
+from sightx.errors import DataError, PluginError, Problem, RunError, SpecError, one_line
 from sightx.evaluation import metrics
 from sightx.records.history import History
 from sightx.records.table import ImageTable
@@ -102,6 +103,26 @@ def is_finished(run: Run, experiment: Experiment) -> bool:
     identity = json.loads(json.dumps(experiment.identity))  # as JSON gives it back
     is_same = recorded_environment(run)["experiment"] == identity
     return run.result.get("status") in _FINISHED and is_same
+
+
+def has_same_content(run: Run, experiment: Experiment, weights: str) -> bool:
+    """Return whether a run had the data, the splits and the initial weights of an experiment.
+
+    `weights` names the initial weights, or is their file. The experiment id leaves out where they are. Data that cannot be read now count as equal.
+    """
+    recorded = run.samples
+    if recorded is None:
+        return True
+    try:
+        table = dataset.load_split_table(experiment.dataset, experiment.split)
+        hashes = dataset.content_hashes(experiment, table)
+    except DataError:
+        return True
+    skipped = run.data.get("skipped", {})
+    columns = (table.frame[name].astype(str) for name in ("path", "label", "split"))
+    samples = {row for row in zip(*columns, hashes, strict=True) if row[0] not in skipped}
+    names = ("path", "label", "split", "sha256")
+    return samples == set(zip(*(recorded[name] for name in names), strict=True))
 
 
 def select_recorded_samples(run: Run, table: ImageTable) -> ImageTable:

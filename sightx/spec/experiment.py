@@ -28,6 +28,7 @@ from sightx.registry.components import (
     PathKind,
     Settings,
     Traits,
+    table_class,
     to_plain,
     validate_component,
 )
@@ -150,7 +151,7 @@ def dataset_traits(dataset: Dataset) -> Traits:
         raise
     except BaseException as error:
         message = f"the dataset {dataset.name!r} failed: {type(error).__name__}: {error}"
-        hint = "sightx --debug shows its traceback"
+        hint = "add --debug to see its traceback"
         raise PluginError(Problem("broken-plugin", message, hint)) from error
 
 
@@ -361,3 +362,17 @@ def _identity_of_path(value: Any, kind: PathKind) -> Any:
     if isinstance(value, (tuple, list)):
         return [_identity_of_path(item, kind) for item in value]
     return Path(value).name if str(value).endswith(kind.suffixes or "") else value
+
+
+def settings_called(name: str) -> list[str]:
+    """Return the dotted keys of a spec that end with a name, such as `training.epochs`.
+
+    Of components only the learning rate, which every optimizer has, is known.
+    """
+    fields = Experiment.model_fields
+    keys = [name] if name in fields and table_class(fields[name].annotation) is None else []
+    for section, info in fields.items():
+        cls = table_class(info.annotation)
+        if cls and not issubclass(cls, Component) and name in cls.model_fields:
+            keys.append(f"{section}.{name}")
+    return [*keys, *(["optimizer.lr"] if name in ("lr", "learning_rate") else [])]

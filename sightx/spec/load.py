@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -183,11 +183,31 @@ def _validate(document: Document, registry: Registry, problems: list[Problem]) -
         classes = {key: cls for key, cls, _ in tables}
         known = {problem.path for problem in problems} - {""}
         invalid = explain_errors(error, document.position, classes.get)
-        problems = problems + [problem for problem in invalid if problem.path not in known]
+        problems = problems + [
+            _with_component_hint(problem, document.data, registry)
+            for problem in invalid
+            if problem.path not in known
+        ]
     if experiment is None or problems:
         cause = next((plugin.cause for plugin in registry.broken), None)
         raise spec_failure(problems) from cause
     return experiment
+
+
+def _with_component_hint(problem: Problem, data: Any, registry: Registry) -> Problem:
+    """Return a problem whose hint says that a value of another key is the name of a component."""
+    kind, *rest = parse_key(problem.path)
+    value = data
+    for part in (kind, *rest):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return problem
+    if not rest or rest[-1] == "use" or not isinstance(value, str):
+        return problem
+    if value not in registry.names(str(kind)):
+        return problem
+    return replace(problem, hint=f'did you mean use = "{value}"?')
 
 
 def _check_allow(experiment: Experiment, context: Context) -> Iterator[Problem]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sightx.plugin import Observer, TolerantStream, hookimpl
@@ -88,9 +90,9 @@ class Printer:
         self.print("", escape(status))
         if result["status"] == "interrupted":
             saved = "saved; " if run.checkpoints else ""
-            self.print(escape(f"{saved}next: sightx resume {run.id}"))
+            self.print(escape(f"{saved}next: sightx resume {_as_argument(run)}"))
         elif run.checkpoints and result["status"] != "failed":
-            self.print(escape(f"next: sightx predict {run.id} IMAGE"))
+            self.print(escape(f"next: sightx predict {_as_argument(run)} IMAGE"))
 
     def print(self, *lines: RenderableType) -> None:
         """Print lines to the terminal and to the log file."""
@@ -148,3 +150,11 @@ class ProgressPrinter(Printer):
         """Stop the progress bar, and print."""
         self._bar.stop()
         super().sightx_run_finished(run, result)
+
+
+def _as_argument(run: RunInfo) -> str:
+    """Return a run's directory as a shell takes it, relative to the working directory if below."""
+    folder = run.directory.absolute()
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    return shlex.quote(str(folder))

@@ -1,0 +1,246 @@
+"""Hints work when they are pasted: each test follows what an error says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sightx
+from sightx.cli.main import COMMANDS
+from sightx.cli.plugin_commands import OTHER_NAMES, PLANNED
+from sightx.errors import SightXError
+from support.commands import sightx_main
+
+PACKAGE = Path(sightx.__file__).parent
+Line = Callable[..., str]
+
+
+@pytest.fixture
+def line(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Call `sightx` in the spec's folder, and return the last line that it prints."""
+    monkeypatch.chdir(spec.parent)
+
+    def call(*words: str, code: int = 2) -> str:
+        capsys.readouterr()
+        assert sightx_main(*words) == code
+        out, err = capsys.readouterr()
+        return (err or out).splitlines()[-1]
+
+    return call
+
+
+def hint_of(text: str) -> str:
+    return text.rpartition("; ")[2]
+
+
+def commands_in(text: str) -> set[str]:
+    """Return the words that follow `sightx` in texts of the package."""
+    return set(re.findall(r"\bsightx ([a-z]+(?:-[a-z]+)*)\b", text))
+
+
+def test_every_command_that_the_package_names_exists() -> None:
+    prose = {"is", "and", "has", "run", "does", "itself", "reads", "prints", "loads", "finds"}
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.toml")]:
+        for row in path.read_text(encoding="utf-8").splitlines():
+            quoted = " ".join(re.findall(r"[\"'`]([^\"'`]*)[\"'`]", row))
+            for name in commands_in(quoted) - prose:
+                assert name in COMMANDS or name.startswith(("test", "xyzzy")), f"{path}: {row}"
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_NAMES))
+def test_the_name_of_another_tool_leads_to_a_command(line: Line, name: str) -> None:
+    found = hint_of(line(name)).removeprefix("use sightx ").split()[0]
+    assert found in COMMANDS or found in ("--help", "--version")
+
+
+@pytest.mark.parametrize("name", sorted(PLANNED))
+def test_a_planned_command_says_what_does_the_job_today(line: Line, name: str) -> None:
+    text = line(name)
+    assert f"{name!r} is not part of this version" in text
+    assert commands_in(hint_of(text)) <= set(COMMANDS)
+    assert name not in COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--epochs", "1"),
+        ("--batch-size", "4"),
+        ("--lr", "0.1"),
+        ("--learning-rate", "0.1"),
+        ("--device", "cpu"),
+        ("--seed", "3"),
+        ("--name", "other"),
+        ("--threads", "1"),
+    ],
+)
+def test_an_option_that_is_a_setting_is_explained(line: Line, option: str, value: str) -> None:
+    hint = hint_of(line("validate", "spec.toml", option, value))
+    assert hint.startswith("--set ")
+    line("validate", "spec.toml", *hint.replace("VALUE", value).split(), code=0)
+
+
+def test_a_misspelt_option_is_corrected(line: Line) -> None:
+    assert hint_of(line("run", "spec.toml", "--quit")) == "did you mean '--quiet'?"
+
+
+def test_debug_may_follow_the_command(line: Line) -> None:
+    line("validate", "spec.toml", "--debug", code=0)
+    line("--debug", "validate", "spec.toml", code=0)
+
+
+@pytest.mark.parametrize(
+    ("sets", "hint"),
+    [
+        (["model.use=resnet18"], 'did you mean use = "torchvision" and arch = "resnet18"?'),
+        (["optimizer.use=cosine"], 'write it as [scheduler] use = "cosine"'),
+        (["model={use='torchvision', arch='simple-cnn'}"], 'did you mean use = "simple-cnn"?'),
+    ],
+)
+def test_values_of_other_keys_and_kinds_are_recognised(
+    line: Line, sets: list[str], hint: str
+) -> None:
+    words = [word for change in sets for word in ("--set", change)]
+    assert line("validate", "spec.toml", *words).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    "settings", ["use = 'torchvision'\narch = 'resnet18'", "use = 'simple-cnn'"]
+)
+def test_what_they_propose_is_valid(line: Line, spec: Path, settings: str) -> None:
+    text = spec.read_text().replace('use = "simplenet"\nhidden = [6]', settings)
+    spec.write_text(text)
+    line("validate", "spec.toml", code=0)
+
+
+def test_evaluate_takes_the_place_of_moved_data(line: Line, spec: Path) -> None:
+    run = sightx.run(spec, runs="runs")
+    (spec.parent / "data").rename(spec.parent / "moved")
+    hint = hint_of(line("evaluate", run.id, code=3))
+    change = re.findall(r"--set \S+", hint)[0].replace("FOLDER", "moved")
+    line("evaluate", run.id, *change.split(), code=0)
+    text = line("evaluate", run.id, *change.split(), "--set", "optimizer.lr=0.3")
+    assert "makes another experiment" in text
+
+
+@pytest.mark.parametrize("folder", ["runs", "other runs"])
+def test_the_next_command_of_a_run_works(
+    line: Line, spec: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    sightx.run(spec, runs=folder, observers=["console"])
+    next_command = capsys.readouterr().out.splitlines()[-1].removeprefix("next: sightx ")
+    words = shlex.split(next_command.replace("IMAGE", "data/test/dark/0.png"))
+    line(*words, code=0)
+
+
+def test_a_misplaced_folder_of_runs_is_an_error(line: Line, spec: Path) -> None:
+    words = ["run", "spec.toml", "--continue", "--quiet", "--runs"]
+    assert "nor the folder above it exists" in line(*words, "not/here", code=5)
+    assert not (spec.parent / "not").exists()
+    line(*words, "here", code=0)
+
+
+def change_images(folder: Path) -> list[str]:
+    copy = folder / "copy"
+    shutil.copytree(folder / "data", copy)
+    (copy / "train" / "dark" / "0.png").unlink()
+    return ["dataset.root=copy"]
+
+
+def change_labels(folder: Path) -> list[str]:
+    copy = folder / "copy"
+    shutil.copytree(folder / "data", copy)
+    (copy / "train" / "dark" / "0.png").rename(copy / "train" / "light" / "00.png")
+    return ["dataset.root=copy"]
+
+
+@pytest.mark.parametrize("change", [change_images, change_labels])
+def test_continue_starts_a_new_run_for_other_data(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], list[str]]
+) -> None:
+    monkeypatch.chdir(spec.parent)
+    first = sightx.run(spec, runs="runs")
+    assert sightx.run(spec, runs="runs", unfinished=True).id == first.id
+    other = sightx.load(spec, change(spec.parent))
+    assert other.id == first.environment["id"]
+    second = sightx.run(other, runs="runs", unfinished=True)
+    assert second.id != first.id
+    assert sightx.run(other, runs="runs", unfinished=True).id == second.id
+
+
+def test_continue_starts_a_new_run_for_other_weights(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(spec.parent)
+    first = sightx.run(spec, runs="runs")
+    weights = first.checkpoint() / "model.safetensors"
+    shutil.copy(weights, "start.safetensors")
+    tuned = sightx.load(spec, {"model.weights": Path("start.safetensors")})
+    second = sightx.run(tuned, runs="runs", unfinished=True)
+    assert sightx.run(tuned, runs="runs", unfinished=True).id == second.id
+    shutil.copy(second.checkpoint() / "model.safetensors", "start.safetensors")
+    assert sightx.run(tuned, runs="runs", unfinished=True).id != second.id
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda spec: sightx.load(spec, 5),
+        lambda spec: sightx.load(None),
+        lambda spec: sightx.run(3),
+        lambda spec: sightx.run({"name": "a"}),
+        lambda spec: sightx.run(spec, runs=3),
+        lambda spec: sightx.run(spec, observers=3),
+        lambda spec: sightx.run(sightx.load(spec), overrides=["seed=1"]),
+        lambda spec: sightx.open_run(3),
+        lambda spec: sightx.resume(3),
+        lambda spec: sightx.Predictor.load(b"runs"),
+    ],
+)
+def test_a_wrong_type_is_one_line(spec: Path, call: Callable[[Path], object]) -> None:
+    with pytest.raises(SightXError) as caught:
+        call(spec)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_python_takes_strings_and_mappings(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(spec.parent)
+    overrides = {"training.epochs": 1, "execution": {"threads": 1}, "dataset.root": Path("data")}
+    run = sightx.run("spec.toml", runs="elsewhere", overrides=overrides)
+    assert len(run.metrics) == 1
+    assert run.directory.parent == Path("elsewhere")
+    assert sightx.resume(str(run.directory)).id == run.id
+    assert len(sightx.table("spec.toml")) == 48
+
+
+def test_home_is_expanded_everywhere(
+    line: Line, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for `--runs=~/x`, where the shell leaves the `~`."""
+    home = tmp_path / "home"
+    shutil.copytree(spec.parent / "data", home / "data")
+    shutil.copy(spec, home / "base.toml")
+    monkeypatch.setenv("HOME", str(home))
+    words = ["--quiet", "--set", "dataset.root=~/data"]
+    line("run", "~/base.toml", "--runs=~/x", *words, code=0)
+    (run,) = (home / "x").iterdir()
+    line("evaluate", f"~/x/{run.name}", "--set", "dataset.root=~/data", code=0)
+    line("predict", f"~/x/{run.name}", "~/data/test/dark/0.png", code=0)
+    (spec.parent / "sightx.local.toml").write_text('runs = "~/y"\n')
+    line("run", "spec.toml", "--quiet", code=0)
+    assert len(list((home / "y").iterdir())) == 1
+    (spec.parent / "derived.toml").write_text('extends = "~/base.toml"\nname = "derived"\n')
+    line("validate", "derived.toml", code=0)
+    shutil.copy(run / "split.csv", home / "split.csv")
+    listed = "split={use='listed', file='~/split.csv'}"
+    line("validate", "--deep", "spec.toml", "--set", listed, code=0)
+    sightx.open_run(f"~/x/{run.name}")
+    sightx.Predictor.load(f"~/x/{run.name}").predict("~/data/test/dark/0.png")
+    assert not (spec.parent / "~").exists()
