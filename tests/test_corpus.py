@@ -264,7 +264,7 @@ GENERATED: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] =
     "broken, needed": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: RAISES}, [], 4,
         [WARNING,
          "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'focal'; plugin "
-         "sightx_corpus_a is broken: RuntimeError: boom; sightx --debug shows the traceback"]),
+         "sightx_corpus_a is broken: RuntimeError: boom; add --debug to see the traceback"]),
     "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: THIRD_PARTY, B: THIRD_PARTY}, [], 4,
         ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is provided by sightx_corpus_a "
          "at {here}/mine/sightx_corpus_a.py:4 and sightx_corpus_b at "

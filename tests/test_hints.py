@@ -49,7 +49,7 @@ def test_every_command_that_the_package_names_exists() -> None:
     prose = {"is", "and", "has", "run", "does", "itself", "reads", "prints", "loads", "finds"}
     for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.toml")]:
         for row in path.read_text(encoding="utf-8").splitlines():
-            quoted = " ".join(re.findall(r"[\"'`]([^\"'`]*)[\"'`]", row))
+            quoted = "\n".join(re.findall(r"[\"'`]([^\"'`]*)[\"'`]", row))
             for name in commands_in(quoted) - prose:
                 assert name in COMMANDS or name.startswith(("test", "xyzzy")), f"{path}: {row}"
 

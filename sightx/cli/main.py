@@ -177,7 +177,7 @@ def _as_failure(error: BaseException) -> SightXError:
             Problem(
                 "broken-plugin",
                 f"a plugin ended the process: {message}",
-                "add --debug to see where",
+                "--debug shows where",
             )
         )
     if isinstance(error, FileNotFoundError) and (problem := _missing_folder()):
@@ -185,7 +185,7 @@ def _as_failure(error: BaseException) -> SightXError:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _RESOURCE_ERRNOS:
         return ResourceError(Problem("resource", message))
     return expected_failure(error) or SightXError(
-        Problem("internal", message, "add --debug to see where")
+        Problem("internal", message, "--debug shows where")
     )
 
 

@@ -108,7 +108,8 @@ def is_finished(run: Run, experiment: Experiment) -> bool:
 def has_same_content(run: Run, experiment: Experiment, weights: str) -> bool:
     """Return whether a run had the data, the splits and the initial weights of an experiment.
 
-    `weights` names the initial weights, or is their file. The experiment id leaves out where they are. Data that cannot be read now count as equal.
+    `weights` names the initial weights, or is their file. The experiment id leaves out where all of
+    these are. Data that cannot be read now count as equal.
     """
     recorded = run.samples
     if recorded is None:

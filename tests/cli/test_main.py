@@ -44,7 +44,7 @@ def test_the_version_is_printed(sightx) -> None:
         (["vaildate"], "error[usage] no command is called 'vaildate'; did you mean 'validate'?"),
         (["xyzzy"], "error[usage] no command is called 'xyzzy'; sightx --help"),
         (["validate"], "error[usage] Missing argument 'SPECS...'; sightx validate --help"),
-        (["validate", "--xyzzy"], "error[usage] No such option '--xyzzy'; sightx validate --help"),
+        (["validate", "--xyzzy"], "error[usage] sightx validate has no option --xyzzy; sightx validate --help"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line_and_exits_with_2(sightx, words: list[str], line: str) -> None:

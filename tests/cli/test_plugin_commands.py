@@ -120,7 +120,7 @@ def test_a_failing_command_is_a_failure_of_its_plugin(sightx, install: Install) 
     assert done.code == 4
     assert done.lines[-1] == (
         "error[broken-plugin] the command 'hello' of sx-hello (sx-hello 1.0) failed: "
-        "ZeroDivisionError: division by zero; sightx --debug shows its traceback"
+        "ZeroDivisionError: division by zero; add --debug to see its traceback"
     )
     assert "1 / 0" in sightx("--debug", "hello").err
     wrong = sightx("hello", "--tmies", "3")
