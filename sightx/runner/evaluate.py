@@ -50,8 +50,7 @@ def evaluate(
     """Predict a split of a run's own data, write the predictions, and return the metrics.
 
     The run's own predictions of the split are replaced only by those of the same checkpoint and the
-    same data; others get a name with the checkpoint and the data. If the run directory is
-    read-only, the predictions are not kept, which is a warning.
+    same data; others get a name with both. A read-only run keeps none, which is a warning.
 
     Args:
         run: The run.
@@ -62,8 +61,7 @@ def evaluate(
         progress: Called with (done, total) while images are preprocessed.
 
     Raises:
-        SpecError: The changes make another experiment.
-        DataError: The data are not those of the run.
+        SpecError, DataError: The experiment, or the data, are not those of the run.
         RunError: The run is in use or has no such checkpoint.
     """
     experiment = _with_changes(run, as_overrides(changes))
@@ -71,10 +69,9 @@ def evaluate(
     with lock.run_lock(run.directory) if writable else nullcontext():
         folder = run.directory if writable else Path(tempfile.gettempdir())
         path = run.checkpoint(checkpoint)
-        predictor = Predictor.load(path, experiment.execution.device)
         data = _load_split(run, experiment, split, progress, folder / "bad-images.csv")
         is_same = _check_data(run, split, data, allow_data_change)
-        predictions, values = _score(run, experiment, split, predictor, data)
+        predictions, values = _score(run, experiment, split, path, data)
         name = _name(run, split, path.name, "" if is_same else data.id)
         if writable:
             run.write_predictions(name, predictions, path.name)
@@ -132,9 +129,10 @@ def _with_changes(run: Run, changes: tuple[str, ...]) -> Experiment:
 
 
 def _score(
-    run: Run, experiment: Experiment, split: str, predictor: Predictor, data: PreparedDataset
+    run: Run, experiment: Experiment, split: str, checkpoint: Path, data: PreparedDataset
 ) -> tuple[Predictions, dict[str, float]]:
     """Return the prediction table of a split, and its metrics."""
+    predictor = Predictor.load(checkpoint, experiment.execution.device)
     recipe, device = predictor.recipe, predictor.device
     criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
     loader = BatchLoader(
