@@ -105,11 +105,10 @@ def is_finished(run: Run, experiment: Experiment) -> bool:
     return run.result.get("status") in _FINISHED and is_same
 
 
-def has_same_content(run: Run, experiment: Experiment, weights: str) -> bool:
-    """Return whether a run had the data, the splits and the initial weights of an experiment.
+def has_same_content(run: Run, experiment: Experiment) -> bool:
+    """Return whether a run had the data and the splits of an experiment.
 
-    `weights` names the initial weights, or is their file. The experiment id leaves out where all of
-    these are. Data that cannot be read now count as equal.
+    The experiment id leaves out where the data are. Data that cannot be read now count as equal.
     """
     recorded = run.samples
     if recorded is None:
