@@ -68,8 +68,9 @@ from sightx.registry.kinds import (
 
 if TYPE_CHECKING:
     from sightx.data.classes import class_name, class_positions, find_classes, require_order
-    from sightx.data.csv_labels import read_csv, require_folder, table_from_csv
-    from sightx.data.decode.formats import read_format
+    from sightx.data.csv_labels import read_csv, require_folder
+    from sightx.data.csv_table import table_from_csv
+    from sightx.data.decode.formats import is_image_name, read_format
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
@@ -110,6 +111,7 @@ _LAZY = {
     "file_reader": "sightx.io.files",
     "find_classes": "sightx.data.classes",
     "generator": "sightx.seeds",
+    "is_image_name": "sightx.data.decode.formats",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_labels",
@@ -117,7 +119,7 @@ _LAZY = {
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
     "seed_of": "sightx.seeds",
-    "table_from_csv": "sightx.data.csv_labels",
+    "table_from_csv": "sightx.data.csv_table",
     "table_from_pack": "sightx.export.pack",
     "table_from_shards": "sightx.export.shards",
     "table_from_torch": "sightx.data.torch_adapter",
@@ -186,6 +188,7 @@ __all__ = [
     "find_classes",
     "generator",
     "hookimpl",
+    "is_image_name",
     "plot_confusion_matrix",
     "plot_curves",
     "read_csv",

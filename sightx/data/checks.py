@@ -57,7 +57,7 @@ def check_bad_images(
         bad_images_csv = _write_list(bad_images_csv, listed)
     if is_skipped:
         return
-    path, reason, line = rows[0]
+    path, reason, _ = rows[0]
     message = f"{len(bad)} of {len(table)} images {_fault(table, bad)}; first: {path} ({reason})"
     if skip:
         message = f"{message}; dataset.bad_images_at_most is {limit:g}"
@@ -67,7 +67,7 @@ def check_bad_images(
     hint = _better_hint(table, dataset, bad, str(path)) or hint
     if reason.endswith(NOT_SUPPORTED):
         hint = hint.replace("fix them", "convert them to JPEG or PNG")
-    raise DataError(Problem("bad-images", message, hint, file=table.source, line=line))
+    raise DataError(Problem("bad-images", message, hint).at(*table.place(next(iter(bad)))))
 
 
 def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
@@ -125,7 +125,7 @@ def check_copies(
     hint = f"leave out the copies that {_short(copies_csv)} lists, "
     hint += 'or allow = ["copies-across-splits"]'
     problem = Problem("copies-across-splits", message, hint)
-    problem = problem.at(table.source, table.line(int(rows[second])))
+    problem = problem.at(*table.place(int(rows[second])))
     if not allowed:
         raise DataError(problem)
     _log.warning("%s", replace(problem, severity="warning", hint=f"see {_short(copies_csv)}"))

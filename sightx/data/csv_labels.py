@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,11 +15,10 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import pandas as pd
 
-from sightx.data.classes import class_name, class_positions, find_classes, require_order
+from sightx.data.classes import class_name, class_positions, find_classes
+from sightx.data.decode.formats import is_image_name
 from sightx.errors import DataError, Problem, did_you_mean
-from sightx.io.files import file_reader
 from sightx.records import split_called
-from sightx.records.table import ImageTable
 
 _Value = TypeVar("_Value")
 
@@ -25,24 +26,38 @@ _EMPTY = {"", "nan", "na", "n/a", "null"}
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_csv(path: Path, columns: Sequence[str], names: Sequence[str] = ()) -> pd.DataFrame:
     """Return a CSV file's cells as strings; the index is the line on which each record begins.
+
+    `names` are those of all columns, for a file without a header. Columns without a name are left
+    out; `attrs["nameless"]` has their positions. Blanks around names do not count, nor do empty
+    cells behind the last column.
 
     Raises DataError for what cannot be read, an unclosed quote, a ragged row or a missing column.
     """
     records = _records(_text(path), path)
-    start, header = next(records, (0, []))
+    start, header = (1, list(names)) if names else next(records, (0, []))
     if not header:
         _fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
+    header = [name.strip() for name in header]
     _check_header(path, start, header, columns)
     lines, rows = [], []
     for line, cells in records:
-        if len(cells) != len(header):
+        if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
             message = f"a row of {len(cells)} in a table of {len(header)} columns"
             _fail(path, line, "ragged-row", message, "put a cell that holds a comma in quotes")
         lines.append(line)
-        rows.append(cells)
-    return pd.DataFrame(rows, index=pd.Index(lines, dtype=int), columns=header, dtype=str)
+        rows.append(cells[: len(header)])
+    index = pd.Index(lines, dtype=int)
+    frame = pd.DataFrame(rows, index=index, columns=header, dtype=str)
+    frame = frame.loc[:, list(filter(None, header))]
+    frame.attrs["nameless"] = [at for at, name in enumerate(header, start=1) if not name]
+    return frame
+
+
+def read_first_line(path: Path) -> list[str]:
+    """Return the cells of a CSV file's first record; none if it is empty. Raises DataError."""
+    return next(_records(_text(path), path), (0, []))[1]
 
 
 def _text(path: Path) -> str:
@@ -84,6 +99,10 @@ def _check_header(path: Path, line: int, header: list[str], columns: Sequence[st
     if missing and len(header) == 1 and (separator := next(filter(header[0].count, ";\t"), "")):
         hint = f"the cells are separated by {separator!r}, a comma is needed"
         _fail(path, line, "missing-column", f"there is no column {missing[0]!r}", hint)
+    if missing and looks_like_row(header):
+        message = f"the first line looks like a row: {_join(list(map(repr, header)))}"
+        hint = f"put a line with the names of the {len(header)} columns on top"
+        _fail(path, line, "no-header", message, hint)
     problems = []
     for column in missing:
         hint = did_you_mean(column, header) or f"columns: {_join(header)}"
@@ -91,6 +110,11 @@ def _check_header(path: Path, line: int, header: list[str], columns: Sequence[st
         problems.append(problem.at(str(path), line))
     if problems:
         raise DataError(*problems)
+
+
+def looks_like_row(cells: Sequence[str]) -> bool:
+    """Return whether a first line has a number or the name of an image, as no header has."""
+    return any(re.fullmatch(r"[+-]?[0-9.]+", cell) or is_image_name(cell) for cell in cells)
 
 
 def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np.ndarray[Any, Any]:
@@ -116,7 +140,7 @@ def parse_class_names(
     frame: pd.DataFrame, column: str, classes: Sequence[str] | None, path: Path
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """Return a column of class names as positions, and the classes: those given, or all."""
-    counts = Counter(cell for cell in frame[column] if not _is_empty(cell))
+    counts = Counter(cell for cell in frame[column] if not is_empty(cell))
     known = tuple(classes or find_classes(counts, str(path)))
     positions = class_positions(frame[column].unique(), known)
 
@@ -133,26 +157,18 @@ def parse_class_names(
     return np.array(_parse_cells(frame, column, position), dtype=np.int64), known
 
 
-def _check_classes(names: Sequence[str], column: str, path: Path, *, ordered: bool) -> None:
-    """Refuse one class, and `ordered` classes whose order is only that of spelling."""
-    if len(names) < 2:
-        hint = "a classifier needs two or more"
-        _fail(path, 0, "no-classes", f"{column} has one class: {_join(names)}", hint)
-    if ordered:
-        require_order(names)
-
-
-def _is_empty(cell: str) -> bool:
+def is_empty(cell: str) -> bool:
+    """Return whether a cell has no value, or a usual mark for a missing one."""
     return cell.strip().lower() in _EMPTY
 
 
 def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "") -> None:
-    if _is_empty(cell):
+    if is_empty(cell):
         hint = f"fill it or delete the row{option if cell.strip() else ''}"
         _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
 
-def _splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
+def parse_splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
     """Return a column of splits, which may have their usual short names."""
 
     def split(cell: str, line: int) -> str:
@@ -176,43 +192,44 @@ def _parse_cells(
     return [values[cell] for cell in frame[column]]
 
 
-def _paths(frame: pd.DataFrame, column: str, suffix: str, path: Path) -> list[str]:
-    """Return the file names of a column; they must be valid and stay in their folder."""
+def parse_paths(frame: pd.DataFrame, column: str, suffix: str, path: Path, root: Path) -> list[str]:
+    """Return the file names of a column, relative to the root, in which they must be.
+
+    Blanks around a name do not count, backslashes separate folders, and a path may be absolute.
+    """
     names = []
     for line, cell in frame[column].items():
         if not cell.strip():
             _fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
-        name = cell + suffix
+        name = file_name(cell, suffix)
         parts = name.split("/")
         if "\0" in name or len(name) > _PATH_LIMIT or max(map(_bytes, parts)) > _NAME_LIMIT:
             _fail(path, line, "path-invalid", f"{cell[:40]!r} is not a file name", "fix the cell")
-        if not parts[0] or ".." in parts:
-            hint = "write paths relative to that folder, without .."
+        if not parts[0]:
+            name = _below(root, name)
+        if not name or ".." in parts:
+            hint = f"write paths below {root}, without .., or give another folder of images"
             _fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
         names.append(posixpath.normpath(name))
     return names
 
 
+def file_name(cell: str, suffix: str = "") -> str:
+    """Return the file that a cell names."""
+    return cell.strip().replace("\\", "/") + suffix
+
+
+def _below(root: Path, name: str) -> str:
+    """Return an absolute path relative to a folder, "" if it is not below it."""
+    name = posixpath.normpath(name)
+    for folder in (os.path.abspath(root), os.path.realpath(root)):  # noqa: PTH100
+        if name.startswith(folder.rstrip("/") + "/"):
+            return posixpath.relpath(name, folder)
+    return ""
+
+
 def _bytes(name: str) -> int:
     return len(name.encode())
-
-
-def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
-    """Refuse a path that is listed twice, naming both rows."""
-    repeated = frame[frame["path"].duplicated(keep=False)]
-    if not len(repeated):
-        return
-    name, label, first = repeated[["path", "label", "line"]].iloc[0]
-    repeats = repeated[repeated["path"] == name].iloc[1:]
-    others = repeats[repeats["label"] != label]
-    count = repeated["path"].nunique()
-    hint = f"keep one row of each; {count} images have several" if count > 1 else "keep one"
-    if len(others):
-        other = classes[others["label"].iat[0]]
-        message = f"{name!r} is {other!r} here, but {classes[label]!r} on line {first}"
-        _fail(path, others["line"].iat[0], "conflicting-labels", message, hint)
-    message = f"{name!r} is listed again, first on line {first}"
-    _fail(path, repeats["line"].iat[0], "duplicate-row", message, hint)
 
 
 def _join(names: Sequence[str]) -> str:
@@ -256,43 +273,3 @@ def _refuse_unset(path: Path, key: str, how_to_get: str) -> None:
         raise DataError(
             Problem("missing-data", f"the place @{name} is not set", how_to_get or hint, key)
         )
-
-
-def table_from_csv(
-    path: Path,
-    *,
-    root: Path,
-    image: str,
-    label: str,
-    group: str | Callable[[str], str] = "",
-    split: str = "",
-    suffix: str = "",
-    classes: Sequence[str] | None = None,
-    ordered: bool = False,
-    numbers: bool = False,
-) -> ImageTable:
-    """Return the table that a CSV file of images and labels describes.
-
-    `group` names a column or computes the group from the image's cell; `split` names a column of
-    splits; `suffix` is appended to every file name; with `numbers` the labels are positions in
-    `classes`. Raises DataError, naming the line; SpecError if `classes` are needed for the order.
-    """
-    column = "" if callable(group) else group
-    cells = read_csv(path, [name for name in (image, label, column, split) if name])
-    paths = _paths(cells, image, suffix, path)
-    if numbers and classes is not None:
-        labels, names = parse_grades(cells, label, len(classes), path), tuple(classes)
-    else:
-        labels, names = parse_class_names(cells, label, classes, path)
-    if len(cells):
-        _check_classes(names, label, path, ordered=ordered and classes is None)
-    columns: dict[str, Any] = {"path": paths, "label": labels, "line": cells.index, "group": ""}
-    if callable(group):
-        columns["group"] = [group(cell) for cell in cells[image]]
-    elif group:
-        columns["group"] = [cell.strip() for cell in cells[group]]
-    if split:
-        columns["split"] = _splits(cells, split, path)
-    frame = pd.DataFrame(columns)
-    _check_unique(frame, names, path)
-    return ImageTable(frame, names, file_reader(root, paths), ordered, str(path), root)

@@ -157,12 +157,10 @@ class Preprocessor:
         except (BadImage, OSError) as error:
             return PreprocessedImage(index, digest, reason=failure_reason(error))
         except PluginError as error:
-            name, line = self.table.frame["path"].iat[index], self.table.line(index)
+            name, place = self.table.frame["path"].iat[index], self.table.place(index)
             raise PluginError(
                 *(
-                    replace(problem, message=f"{name}: {problem.message}").at(
-                        self.table.source, line
-                    )
+                    replace(problem, message=f"{name}: {problem.message}").at(*place)
                     for problem in error.problems
                 )
             ) from error

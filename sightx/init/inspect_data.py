@@ -1,4 +1,4 @@
-"""Inspect data that have no spec yet: folders of images, or a CSV file of labels."""
+"""Inspect data that have no spec yet: folders of images, or CSV files of labels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from sightx.data.cache.file_hashes import stat_files
 from sightx.data.classes import class_key, known_scale
-from sightx.data.csv_labels import read_csv
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
+from sightx.init.infer_columns import csv_files_settings, csv_settings, visible_folders
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT
 from sightx.records import SPLITS, split_called
@@ -31,36 +29,10 @@ from sightx.registry.components import UnknownComponentError, validate_settings
 from sightx.registry.project import Project
 from sightx.registry.registry import Registry
 
-_SUFFIXES = (
-    "", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm",
-    ".JPG", ".JPEG", ".PNG",
-)  # fmt: skip
-_LABEL_COLUMNS = (
-    "label", "labels", "class", "level", "grade", "diagnosis", "target", "category", "severity",
-)  # fmt: skip
-_GROUP_COLUMNS = (
-    "group", "group_id", "patient", "patient_id", "patientid", "subject", "subject_id", "case",
-    "case_id", "person", "participant", "animal", "animal_id",
-)  # fmt: skip
-_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _GRADE_COLUMNS = ("level", "grade", "severity", "stage", "score", "rating")
-_MAX_FOLDERS = 200  # that are searched for the images of a CSV file
-_SEARCH_ROWS = 5  # of a CSV file whose images are searched
 _SAMPLE_SIZE = 50  # images whose headers are read
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 _PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
-
-
-class Columns(NamedTuple):
-    """The settings of the dataset `csv` for a file; "" for a column that the file does not have."""
-
-    images: str
-    image: str
-    suffix: str
-    label: str
-    group: str
-    split: str
-    is_eyepacs: bool
 
 
 class Scale(NamedTuple):
@@ -113,18 +85,15 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if not data.exists():
         raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
-        return _csv_settings(data)
+        return csv_settings(data)
     root = _unwrap(data)
     remarks = {"root": f"{data} contains only this folder."} if root != data else {}
-    folders = _subfolders(root)
-    if any(split_called(folder.name) == "train" and _subfolders(folder) for folder in folders):
+    folders = visible_folders(root)
+    if any(split_called(folder.name) == "train" and visible_folders(folder) for folder in folders):
         return {"use": "image-folder", "root": str(root)}, remarks
     files = _csv_files(root)
     if files and len([folder for folder in folders if not split_called(folder.name)]) < 2:
-        if len(files) > 1:
-            names = ", ".join(file.name for file in files[:8])
-            raise _error("several-files", f"{root} contains {names}", f"give one: {files[0]}")
-        settings, csv_remarks = _csv_settings(files[0])
+        settings, csv_remarks = csv_files_settings(files)
         return settings, {**remarks, **csv_remarks}
     settings = {"use": "image-folder", "root": str(root)}
     if not any(split_called(folder.name) for folder in folders):
@@ -135,9 +104,9 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def _unwrap(folder: Path) -> Path:
     """Return the folder itself, or the only folder in it, as archives often contain, and so on."""
     while not _csv_files(folder):
-        inner = _subfolders(folder)
+        inner = visible_folders(folder)
         is_wrapper = len(inner) == 1 and not split_called(inner[0].name)
-        if not is_wrapper or not (_subfolders(inner[0]) or _csv_files(inner[0])):
+        if not is_wrapper or not (visible_folders(inner[0]) or _csv_files(inner[0])):
             break
         folder = inner[0]
     return folder
@@ -146,86 +115,6 @@ def _unwrap(folder: Path) -> Path:
 def _csv_files(folder: Path) -> list[Path]:
     files = (file for file in folder.iterdir() if file.suffix.lower() == ".csv")
     return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
-
-
-def _csv_settings(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    columns = infer_columns(path)
-    settings = {"use": "eyepacs" if columns.is_eyepacs else "csv", "root": str(path.parent)}
-    settings |= {"labels": path.name, "images": columns.images}
-    if columns.is_eyepacs:
-        return settings, {"use": "Columns image and level, left and right eyes: as in EyePACS."}
-    keys = ("image", "label", "group", "split", "suffix")
-    return settings | {key: value for key in keys if (value := getattr(columns, key))}, {}
-
-
-def infer_columns(path: Path) -> Columns:
-    """Guess the meaning of the columns of a CSV file. Raises DataError if that is not clear."""
-    cells = read_csv(path, [])
-    if not len(cells):
-        raise _error("no-samples", "there are no rows", "add a row per image", str(path))
-    image, images, suffix = _find_images(path, cells)
-    group = _column_called(cells, _GROUP_COLUMNS)
-    split = _column_called(cells, _SPLIT_COLUMNS)
-    if split and not all(not cell.strip() or split_called(cell) for cell in cells[split]):
-        split = ""
-    label = _label_column(path, cells.drop(columns=list({image, group, split} - {""})))
-    is_eyepacs = (image, label, suffix) == ("image", "level", ".jpeg") and bool(
-        cells[image].str.endswith(("_left", "_right")).all() and cells[label].isin([*"01234"]).all()
-    )
-    return Columns(images, image, suffix, label, group, split, is_eyepacs)
-
-
-def _find_images(path: Path, cells: pd.DataFrame) -> tuple[str, str, str]:
-    """Return the column that names image files, their folder below the CSV file's, and a suffix."""
-    best, most = ("", "", ""), 0
-    for folder in _search_folders(path.parent):
-        for suffix, column in product(_SUFFIXES, cells.columns):
-            names = [name + suffix for name in cells[column].head(_SEARCH_ROWS) if name.strip()]
-            count = sum(_is_file(folder, name) for name in names)
-            if count > most:
-                images = folder.relative_to(path.parent).as_posix()
-                best, most = (column, images, suffix), count
-    if most:
-        return best
-    first = ", ".join(f"{name} {cells[name].iat[0]!r}" for name in list(cells.columns)[:4])
-    message = f"no column names image files at or below {path.parent}"
-    raise _error("missing-images", message, f"its first row has {first}", str(path))
-
-
-def _search_folders(root: Path) -> Iterator[Path]:
-    """Yield a folder, its subfolders, and theirs."""
-    level, remaining = [root], _MAX_FOLDERS
-    for _ in range(3):
-        yield from level[:remaining]
-        remaining = max(0, remaining - len(level))
-        level = [inner for folder in level for inner in sorted(_subfolders(folder))]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    paths = [path for path in folder.iterdir() if path.is_dir()]
-    return [path for path in paths if not path.name.startswith((".", "__", "@eaDir", "$"))]
-
-
-def _is_file(folder: Path, name: str) -> bool:
-    return os.path.isfile(folder / name)  # noqa: PTH113 - Path.is_file raises for long names
-
-
-def _column_called(cells: pd.DataFrame, names: Sequence[str]) -> str:
-    """Return the first column with one of these names, or ""."""
-    return next((str(name) for name in cells if str(name).strip().lower() in names), "")
-
-
-def _label_column(path: Path, cells: pd.DataFrame) -> str:
-    """Return the column of the class: by its name, or the only possible one."""
-    if column := _column_called(cells, _LABEL_COLUMNS):
-        return column
-    limit = max(2, len(cells) // 2)
-    candidates = [str(name) for name in cells if 1 < cells[name].nunique() <= limit]
-    if len(candidates) == 1:
-        return candidates[0]
-    others = ", ".join(map(str, cells.columns)) or "none is left"
-    problem = Problem("no-label", f"no column is clearly the class: {others}", "call it `label`")
-    raise DataError(problem.at(str(path), 1))
 
 
 def infer_scale(classes: Sequence[str], label: str) -> Scale:

@@ -34,7 +34,8 @@ class ImageTable:
 
     frame: pd.DataFrame
     """One row per sample: `path` (a unique name), `label` (a position in `classes`), `group` (""
-    for none). Optional: `split`; `line` (the row in the file that names the sample); `sha256` (the
+    for none). Optional: `split`; `line` (the row in the file that names the sample); `file`
+    (that file, if there are several); `sha256` (the
     hash of the image's content, in hexadecimal, where the dataset knows it)."""
     classes: tuple[str, ...]
     read: Callable[[int], EncodedOrPixels]
@@ -109,6 +110,11 @@ class ImageTable:
     def line(self, index: int) -> int:
         """Return the line of a row in the file of labels; 0 if there is none."""
         return int(self.frame["line"].to_numpy()[index]) if "line" in self.frame else 0
+
+    def place(self, index: int) -> tuple[str, int]:
+        """Return the file that names a row's sample, and its line there, 0 if there is none."""
+        file = self.frame["file"].iat[index] if "file" in self.frame else self.source
+        return str(file), self.line(index)
 
     def take(self, rows: np.ndarray[Any, Any]) -> ImageTable:
         """Return a table of some rows, in the given order."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 import sightx
 from sightx import DataError, Experiment, PluginError
-from sightx.init.inspect_data import infer_columns, infer_scale, inspect_data
+from sightx.init.inspect_data import infer_scale, inspect_data
 from sightx.init.write_spec import DatasetFacts, write_spec
 from sightx.plugin import Dataset
 from sightx.registry import loading, project
@@ -210,6 +210,19 @@ def test_a_csv_with_splits_and_names(tmp_path: Path, ran: Write) -> None:
     assert experiment.tables()["split"]["use"] == "given"
 
 
+def test_a_csv_per_split_and_one_without_a_header_run(tmp_path: Path, ran: Write) -> None:
+    data = tmp_path / "data"
+    images(data, [f"{n}.png" for n in range(24)])
+    table(data / "train.csv", "image,label", [(f"{n}.png", "ab"[n % 2]) for n in range(18)])
+    table(data / "test.csv", "image,label", [(f"{n}.png", "ab"[n % 2]) for n in range(18, 24)])
+    tables = ran(data).tables()
+    assert tables["dataset"]["test_labels"] == "test.csv"
+    assert tables["split"]["use"] == "given"
+    (data / "test.csv").unlink()
+    table(data / "train.csv", "0.png,a", [(f"{n}.png", "ab"[n % 2]) for n in range(1, 18)])
+    assert ran(data).tables()["dataset"]["columns"] == ["image", "label"]
+
+
 def test_numbers_alone_are_not_grades(tmp_path: Path) -> None:
     images(tmp_path / "data", [f"{n}.png" for n in range(9)])
     table(tmp_path / "data" / "l.csv", "image,label", [(n, n % 3) for n in range(9)])
@@ -297,57 +310,6 @@ def test_a_reader_that_a_plugin_provides_too_is_a_plugin_error(tmp_path: Path) -
     registry.add(Plugin("other", "other.py"), [Csv])
     with pytest.raises(PluginError, match=r"name-clash.*'csv' is provided by .*=none loads only"):
         inspect_data(tmp_path / "labels.csv", registry, None)
-
-
-def csv_file(folder: Path, text: str, *files: str) -> Path:
-    """Write a CSV file next to empty files."""
-    for name in files:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (folder / "a.csv").write_text(text)
-    return folder / "a.csv"
-
-
-def test_the_image_is_the_column_that_names_files(tmp_path: Path) -> None:
-    text = "n,what,where\n1,cat,x\n2,dog,y\n3,cat,z\n4,dog,w\n"
-    path = csv_file(tmp_path, text, "deep/er/x.JPG", "deep/er/y.JPG", "deep/1.txt")
-    columns = infer_columns(path)
-    assert (columns.image, columns.images, columns.suffix) == ("where", "deep/er", ".JPG")
-    assert (columns.label, columns.group, columns.split) == ("what", "", "")
-
-
-def test_whole_names_are_preferred_to_endings(tmp_path: Path) -> None:
-    text = "id,file,label\n1,1.png,a\n2,2.png,b\n"
-    assert infer_columns(csv_file(tmp_path, text, "1.png", "2.png")).image == "file"
-
-
-def test_a_column_called_split_needs_the_names_of_splits(tmp_path: Path) -> None:
-    text = "image,label,split\n1.png,a,red\n2.png,b,blue\n"
-    assert infer_columns(csv_file(tmp_path, text, "1.png", "2.png")).split == ""
-
-
-@pytest.mark.parametrize("level", ["7", "none"])
-def test_eyepacs_needs_five_grades(tmp_path: Path, level: str) -> None:
-    rows = "image,level\n1_left,0\n1_right,{}\n"
-    files = ("train/1_left.jpeg", "train/1_right.jpeg")
-    assert infer_columns(csv_file(tmp_path, rows.format("4"), *files)).is_eyepacs
-    assert not infer_columns(csv_file(tmp_path, rows.format(level), *files)).is_eyepacs
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("image,label\n", r"error\[no-samples\]"),
-        ("image,label\nx,y\n", r"error\[missing-images\].*its first row has image 'x', label 'y'"),
-        ("image\n1.png\n", r"error\[no-label\] no column is clearly the class: none is left"),
-        ("image,p,q\n1.png,a,c\n2.png,b,d\n", r"a.csv:1: error\[no-label\].*: p, q; call it"),
-        ("", r"error\[empty-file\]"),
-    ],
-)
-def test_columns_that_are_not_clear_are_an_error(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        infer_columns(csv_file(tmp_path, text, "1.png", "2.png"))
 
 
 @pytest.mark.parametrize(

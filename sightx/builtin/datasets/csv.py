@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from sightx.plugin import Dataset, Place, Traits
 
@@ -39,7 +39,10 @@ Classes = Annotated[
 
 
 class CsvDataset(Dataset):
-    """Read images and labels that a CSV file lists."""
+    """Read images and labels that a CSV file, or one per split, lists.
+
+    File names are relative to the folder of images, or absolute paths below it.
+    """
 
     name = "csv"
 
@@ -47,6 +50,12 @@ class CsvDataset(Dataset):
     """The folder that contains the CSV file and the images."""
     labels: str = "labels.csv"
     """The CSV file, relative to the root."""
+    validation_labels: str = ""
+    """A CSV file of the validation split; `labels` is then that of the train split."""
+    test_labels: str = ""
+    """A CSV file of the test split; `labels` is then that of the train split."""
+    columns: tuple[str, ...] = ()
+    """The names of all columns, if the file has no header."""
     images: str = "."
     """The folder of the images, relative to the root."""
     image: str = "image"
@@ -61,22 +70,32 @@ class CsvDataset(Dataset):
     """The end of every file name that the column lacks, such as `.jpeg`."""
     classes: Classes | None = None
     """The classes in their order; by default all that occur, sorted by name or number."""
+    others: Literal["fail", "drop"] = "fail"
+    """What to do with rows of classes that `classes` does not name."""
+    follow_links: bool = False
+    """Whether links may lead out of the folder of images."""
     ordered: bool = False
     """Whether the classes are grades. Needs `classes`, unless they are numbers."""
     handed: bool = False
     """Whether classes distinguish left from right, so that a mirror image has another label."""
 
+    @model_validator(mode="after")
+    def _has_one_source_of_splits(self) -> CsvDataset:
+        if self.split and (self.validation_labels or self.test_labels):
+            raise ValueError("give a column of splits or a file per split, not both")
+        return self
+
     def traits(self) -> Traits:
         """Return what follows from the settings."""
-        return Traits(
-            self.classes, self.ordered, bool(self.group), bool(self.split), handed=self.handed
-        )
+        has_split = bool(self.split or self.validation_labels or self.test_labels)
+        return Traits(self.classes, self.ordered, bool(self.group), has_split, handed=self.handed)
 
     def table(self) -> ImageTable:
-        """Return one row per row of the file."""
+        """Return one row per row of the files."""
         from sightx.plugin import require_folder, table_from_csv
 
         root = require_folder(self.root, "dataset.root")
+        more = {"validation": self.validation_labels, "test": self.test_labels}
         return table_from_csv(
             root / self.labels,
             root=root / self.images,
@@ -87,6 +106,10 @@ class CsvDataset(Dataset):
             suffix=self.suffix,
             classes=self.classes,
             ordered=self.ordered,
+            columns=self.columns,
+            drop_others=self.others == "drop",
+            more={split: root / name for split, name in more.items() if name},
+            follow_links=self.follow_links,
         )
 
 
@@ -105,6 +128,8 @@ class EyePacs(Dataset):
     """The CSV file, relative to the root."""
     images: str = "train"
     """The folder of the images, relative to the root."""
+    follow_links: bool = False
+    """Whether links may lead out of the folder of images."""
 
     def traits(self) -> Traits:
         """Return the five grades, with patients as groups."""
@@ -125,6 +150,7 @@ class EyePacs(Dataset):
             classes=GRADES,
             ordered=True,
             numbers=True,
+            follow_links=self.follow_links,
         )
 
 

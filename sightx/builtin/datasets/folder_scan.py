@@ -11,11 +11,6 @@ from typing import NamedTuple, NoReturn
 
 from sightx.plugin import DataError, Problem, split_called
 
-IMAGE_ENDINGS = (
-    ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif",
-)  # fmt: skip
-"""Endings of files that count as images unread: if one is not an image, it is a bad image. Files
-with other endings are images if their first bytes say so."""
 _SYSTEM_NAMES = {
     "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found",
     "__pycache__", "thumbs.db", "desktop.ini",
@@ -123,9 +118,13 @@ class FolderScan:
         return False
 
     def _is_image(self, file: Path) -> bool:
-        from sightx.plugin import read_format
+        """Return whether a file is an image by its ending, or else by its first bytes.
 
-        if file.name.lower().endswith(IMAGE_ENDINGS):
+        One with the ending of an image that is not one is a bad image, which a run reports.
+        """
+        from sightx.plugin import is_image_name, read_format
+
+        if is_image_name(file.name):
             return True
         image_format = read_format(file)
         if image_format and image_format.is_supported:

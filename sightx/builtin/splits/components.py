@@ -42,7 +42,7 @@ class Given(Split):
         column = table.frame["split"].astype(object)
         splits = column.where(column.notna(), "").astype(str).tolist()
         for row, split in enumerate(splits):
-            _check_split(split, table.source, table.line(row))
+            _check_split(split, *table.place(row))
         if self.validation and "validation" not in splits:
             rows = [row for row, split in enumerate(splits) if split == "train"]
             shares = {"train": 1 - self.validation, "validation": self.validation}

@@ -139,5 +139,5 @@ class OnTheFlyPixels:
             message = f"{table.frame['path'].iat[index]} {reason} since the run began"
             hint = 'run again: execution.cache = "auto" keeps preprocessed images'
             problem = Problem("image-changed", message, hint)
-            raise DataError(problem.at(table.source, table.line(index)))
+            raise DataError(problem.at(*table.place(index)))
         return image.row

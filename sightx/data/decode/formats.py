@@ -17,6 +17,11 @@ SIGNATURES: dict[str, bytes] = {
 }
 """The first bytes of the formats that the decoder reads, as regular expressions."""
 
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif",
+)  # fmt: skip
+"""The usual endings of their files, in lower case."""
+
 _UNSUPPORTED: dict[str, bytes] = {
     "camera raw": rb"II\*\0....CR|....ftypcrx |FUJIFILMCCD-RAW|IIR[OS]\x08|MMOR|IIU\0|FOVb",
     "HEIC": rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)",
@@ -65,6 +70,11 @@ def format_of(data: bytes, name: str = "") -> ImageFormat | None:
             if re.match(signature, data[:_HEAD], re.DOTALL):
                 return ImageFormat(format_name, is_supported)
     return ImageFormat(_ENDINGS[ending], is_supported=False) if ending in _ENDINGS else None
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file has the ending of an image, in upper or lower case."""
+    return name.strip().lower().endswith(IMAGE_ENDINGS)
 
 
 def read_format(file: Path) -> ImageFormat | None:

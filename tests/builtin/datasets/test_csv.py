@@ -113,3 +113,28 @@ def test_the_whole_list_of_eyepacs_is_read_without_any_image(shared):
     assert np.array_equal(table.labels, raw["level"])
     assert (table.frame["path"] == raw["image"] + ".jpeg").all()
     assert len(set(table.groups)) == raw["image"].str.split("_").str[0].nunique() == 17_563
+
+
+def test_files_per_split_are_a_split_of_the_data(tmp_path):
+    for name, row in {"train": "a,x\nb,y", "test": "c,x"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"image,label\n{row}\n")
+    dataset = CsvDataset(root=tmp_path, labels="train.csv", test_labels="test.csv")
+    assert dataset.traits().has_split
+    assert dataset.table().frame["split"].tolist() == ["train", "train", "test"]
+    with pytest.raises(ValidationError, match="not both"):
+        CsvDataset(root=tmp_path, test_labels="test.csv", split="fold")
+
+
+def test_the_settings_for_unusual_files(tmp_path):
+    (tmp_path / "labels.csv").write_text("a.png,x\nb.png,y\nc.png,z\n")
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "blobs" / name).write_bytes(b"1")
+        (tmp_path / "in" / name).symlink_to(tmp_path / "blobs" / name)
+    settings = {"images": "in", "columns": ("image", "label"), "classes": ("x", "y")}
+    table = CsvDataset(root=tmp_path, others="drop", follow_links=True, **settings).table()
+    assert len(table) == 2
+    assert table.read(1) == b"1"
+    with pytest.raises(OSError, match="leads out"):
+        CsvDataset(root=tmp_path, others="drop", **settings).table().read(1)
