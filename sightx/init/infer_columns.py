@@ -90,8 +90,10 @@ def _split_in_name(file: Path) -> str:
 
 def _unlike(file: Path, settings: dict[str, Any]) -> str | None:
     """Return why a CSV file cannot be another split of a dataset, None if it can."""
-    if settings["use"] != "csv" or "split" in settings:
-        return "the train split has its own format" if "split" not in settings else "see split"
+    if "split" in settings:
+        return f"the splits are in the column {settings['split']!r}"
+    if settings["use"] != "csv":
+        return f"{settings['use']} reads one file"
     needed = [settings[key] for key in ("image", "label", "group") if key in settings]
     try:
         cells = read_csv(file, needed, settings.get("columns", ()))
