@@ -65,52 +65,48 @@ def table_from_csv(
     more: Mapping[str, Path] | None = None,
     follow_links: bool = False,
 ) -> ImageTable:
-    """Return the table that a CSV file of images and labels describes.
+    """Return the table that CSV files of images and labels describe.
 
-    Args:
-        path: The CSV file.
-        root: The folder of the images.
-        image: The column of the file names.
-        label: The column of the classes.
-        group: The column of the groups, or a function that computes the group from the file name.
-        split: The column of the splits.
-        suffix: Appended to every file name.
-        classes: The classes, in their order.
-        ordered: Whether the classes are grades.
-        numbers: Whether labels are positions in `classes`.
-        columns: The names of all columns, for a file without a header.
-        drop_others: Leave out rows of other classes than `classes`.
-        more: Files of the other splits, by split; those of `path` are then the train split.
-        follow_links: Whether links may lead out of the root.
-
-    Raises:
-        DataError: A cell is wrong; the error names its line.
-        SpecError: `classes` are needed for the order.
+    `image`, `label`, `group` and `split` name columns; `group` may also compute the group from the
+    file name, to which `suffix` is appended. `columns` names all columns of a file without a
+    header; `more` maps other splits to files, `path` is then the train split. With `numbers` labels
+    are positions in `classes`; `drop_others` leaves out rows of other classes. Raises DataError,
+    naming the line; SpecError if `classes` are needed for the order.
     """
-    needed = [name for name in (image, label, group, split) if isinstance(name, str) and name]
+    named = _Columns(image, label, group, split, suffix)
     paths = {"train" if more else "": path, **(more or {})}
-    files = [_File(file, name, read_csv(file, needed, columns)) for name, file in paths.items()]
-    surveyor, listed = Surveyor(), set[str]()
-    for file in files:
-        for at in file.cells.attrs["nameless"]:
-            surveyor.note("columns without a name", f"column {at} of {file.path.name}")
-        listed |= {posixpath.normpath(file_name(cell, suffix)) for cell in file.cells[image]}
+    files = [_File(file, name, _read(file, named, columns)) for name, file in paths.items()]
+    surveyor, listed = _note_nameless(files), _listed_files(files, named)
     if drop_others and classes:
         files = [_drop_others(file, label, image, classes, surveyor) for file in files]
     names = tuple(classes or _find_classes(files, label))
-    named = _Columns(image, label, group, split, suffix)
-    frames = [_parse(file, root, named, names, numbers=numbers) for file in files]
-    if any(map(len, frames)):
-        _check_classes(names, label, path, ordered=ordered and classes is None)
-    frame = pd.concat(frames, ignore_index=True)
-    if not more:
-        frame = frame.drop(columns="file")
-    _check_unique(frame, names, path)
-    images = frame["path"].tolist()
-    listed.update(images)
-    _note_unlisted(root, images, listed, surveyor)
-    reader = file_reader(root, images, follow_links=follow_links)
+    parsed = (_parse(file, root, named, names, numbers=numbers) for file in files)
+    frame = pd.concat(parsed, ignore_index=True)
+    _check_classes(frame, names, label, path, ordered=ordered and classes is None)
+    _check_unique(frame, names)
+    _note_unlisted(root, frame["path"].tolist(), listed, surveyor)
+    reader = file_reader(root, frame["path"].tolist(), follow_links=follow_links)
+    frame = frame if more else frame.drop(columns="file")
     return ImageTable(frame, names, reader, ordered, str(path), root, surveyor.survey())
+
+
+def _read(path: Path, named: _Columns, columns: Sequence[str]) -> pd.DataFrame:
+    return read_csv(path, [name for name in named[:4] if isinstance(name, str) and name], columns)
+
+
+def _listed_files(files: Sequence[_File], named: _Columns) -> set[str]:
+    """Return all files that rows name, before rows are left out."""
+    cells = [cell for file in files for cell in file.cells[named.image]]
+    return {posixpath.normpath(file_name(cell, named.suffix)) for cell in cells}
+
+
+def _note_nameless(files: Sequence[_File]) -> Surveyor:
+    """Return a new surveyor that has counted columns without a name."""
+    surveyor = Surveyor()
+    for file in files:
+        for at in file.cells.attrs["nameless"]:
+            surveyor.note("columns without a name", f"column {at} of {file.path.name}")
+    return surveyor
 
 
 def _find_classes(files: Sequence[_File], label: str) -> tuple[str, ...]:
@@ -163,8 +159,12 @@ def _parse(
     return frame.assign(file=str(path))
 
 
-def _check_classes(names: Sequence[str], column: str, path: Path, *, ordered: bool) -> None:
+def _check_classes(
+    frame: pd.DataFrame, names: Sequence[str], column: str, path: Path, *, ordered: bool
+) -> None:
     """Refuse one class, and `ordered` classes whose order is only that of spelling."""
+    if not len(frame):
+        return
     if len(names) < 2:
         message = f"{column} has one class: {', '.join(names)}"
         problem = Problem("no-classes", message, "a classifier needs two or more", file=str(path))
@@ -173,7 +173,7 @@ def _check_classes(names: Sequence[str], column: str, path: Path, *, ordered: bo
         require_order(names)
 
 
-def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> None:
+def _check_unique(frame: pd.DataFrame, classes: Sequence[str]) -> None:
     """Refuse a path that is listed twice, naming both rows."""
     repeated = frame[frame["path"].duplicated(keep=False)]
     if not len(repeated):
@@ -182,7 +182,7 @@ def _check_unique(frame: pd.DataFrame, classes: Sequence[str], path: Path) -> No
     repeats = repeated[repeated["path"] == first["path"]].iloc[1:]
     others = repeats[repeats["label"] != first["label"]]
     again = (others if len(others) else repeats).iloc[0]
-    files = [str(row.get("file", path)) for row in (first, again)]
+    files = [str(row["file"]) for row in (first, again)]
     place = f"line {first['line']}" + (f" of {files[0]}" if files[0] != files[1] else "")
     count = repeated["path"].nunique()
     hint = f"keep one row of each; {count} images have several" if count > 1 else "keep one"
@@ -200,6 +200,7 @@ def _note_unlisted(
     root: Path, paths: Sequence[str], listed: Collection[str], surveyor: Surveyor
 ) -> None:
     """Count images that no row names, in the folders of those that rows name."""
+    known = {*listed, *paths}
     for folder in sorted({posixpath.dirname(path) for path in paths}):
         try:
             names = sorted(entry.name for entry in os.scandir(root / folder))
@@ -207,5 +208,5 @@ def _note_unlisted(
             continue  # its images are missing, which is an error later
         for name in names:
             path = posixpath.join(folder, name)
-            if is_image_name(name) and not name.startswith(".") and path not in listed:
+            if is_image_name(name) and not name.startswith(".") and path not in known:
                 surveyor.note("images that no row names", path)
