@@ -59,7 +59,7 @@ def test_a_stopped_run_prints_how_to_resume_it(
     out = capsys.readouterr().out
     (run,) = lookup.list_runs(Path(stopping[1]))
     assert (run.result["status"], run.result["exit"]) == ("interrupted", 143)
-    assert out.rstrip().endswith(f"saved; next: sightx resume {run.id}")
+    assert out.rstrip().endswith(f"saved; next: sightx resume {run.directory}")
     assert sightx_main("resume", run.id[:20], *stopping[:2]) == 0
     out, err = capsys.readouterr()
     assert "resumed after step 4" in out

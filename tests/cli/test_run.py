@@ -28,7 +28,7 @@ def test_piped_output_is_plain_lines_one_per_epoch(
     assert [row.split()[0] for row in rows] == ["1", "2"]
     assert "accuracy of always predicting 'dark': validation 50.0%" in out
     assert re.search(r"^dark\s+6\s+[\d.%-]+", out, re.MULTILINE)
-    assert out.rstrip().endswith(f"{directory}\nnext: sightx predict {directory.name} IMAGE")
+    assert out.rstrip().endswith(f"{directory}\nnext: sightx predict {directory} IMAGE")
     best = sightx.open_run(directory).result["epoch"]
     assert [row.split()[0] for row in rows if row.endswith("best")][-1] == str(best)
     assert (directory / "console.log").read_text().strip() == out.strip()
