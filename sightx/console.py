@@ -137,8 +137,12 @@ def show_prediction(name: str, prediction: Prediction) -> None:
     """Print a file, its predicted class, and the probability of each class in their order."""
     from rich.markup import escape
 
+    from sightx.errors import printable
+
     shares = "  ".join(f"{key} {value:.4f}" for key, value in prediction.probabilities.items())
-    line = f"{escape(name)}: [bold]{escape(prediction.decision)}[/bold]  {escape(shares)}"
+    line = (
+        f"{escape(printable(name))}: [bold]{escape(prediction.decision)}[/bold]  {escape(shares)}"
+    )
     _console().print(line, soft_wrap=True)
 
 

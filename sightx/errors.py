@@ -89,14 +89,15 @@ def one_line(text: str) -> str:
 
 def _join_line(head: str, message: str, hint: str) -> str:
     """Join the parts of a line; a line that is too long loses the end of its message first."""
-    head, message, hint = (_escape(part) for part in (head, message, hint))
+    head, message, hint = (printable(part) for part in (head, message, hint))
     room = max(LINE_LIMIT - len(head) - len(hint), 20)
     if len(message) > room:
         message = message[: room - 3] + "..."
     return (head + message + hint)[:LINE_LIMIT]
 
 
-def _escape(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text with control characters escaped, so that a terminal does not obey them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -29,13 +31,14 @@ def command(
 
     trained, checkpoint = find_run(run, runs)
     folder = trained.checkpoint(checkpoint)
-    status = trained.result.get("status", "running")
-    click.echo(f"{trained.id}, {folder.name} ({status})", err=True)
-    predictor = Predictor.load(folder, device)
+    click.echo(f"{trained.id}, {folder.name} ({trained.status})", err=True)
+    with redirect_stdout(sys.stderr):  # what a component prints is not a prediction
+        predictor = Predictor.load(folder, device)
     code = 0
     for file in files:
         try:
-            prediction = predictor.predict(file)
+            with redirect_stdout(sys.stderr):
+                prediction = predictor.predict(file)
         except DataError as error:  # the other files are still predicted
             click.echo(str(error), err=True)
             code = error.exit_code

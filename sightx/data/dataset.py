@@ -130,12 +130,36 @@ def load_table(dataset: Dataset) -> ImageTable:
     if not len(table):
         hint = "it needs rows, or folders with images"
         raise DataError(Problem("no-samples", "there are no samples", hint, file=table.source))
+    _check_names(table)
     if dataset.exclude is not None:
         table = table.without(read_exclusions(dataset.exclude, list(table.frame["path"])))
         if not len(table):
             file = str(dataset.exclude)
             raise DataError(Problem("no-samples", "it excludes every sample", file=file))
     return table
+
+
+def _check_names(table: ImageTable) -> None:
+    """Raise DataError for a name that the files of a run could not hold: found before training."""
+    hint = "rename it"
+    for name in table.classes:
+        if not name.isprintable():
+            message = f"the class {name!r} has a control character"
+            raise DataError(Problem("path-invalid", message, hint, file=table.source))
+    for column in ("path", "group"):
+        for row, name in enumerate(table.frame[column].astype(str)):
+            if name.isascii() and "\r" not in name and "\0" not in name:
+                continue
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                reason = "is not UTF-8"
+            else:
+                reason = "has a carriage return or a NUL"
+                if "\r" not in name and "\0" not in name:
+                    continue
+            problem = Problem("path-invalid", f"the {column} {name!r} {reason}", hint)
+            raise DataError(problem.at(table.source, table.line(row)))
 
 
 def load_split_table(dataset: Dataset, split: Split) -> ImageTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 import zlib
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sightx.data.decode.decoder import FORMATS, PIXEL_LIMIT, BadImage, decode, to_tensor
-from sightx.errors import PluginError, Problem, SightXError, SpecError
+from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.io import system
 from sightx.records.table import EncodedOrPixels, ImageTable
 from sightx.registry.components import Shape
@@ -29,6 +30,10 @@ ProgressCallback = Callable[[int, int], None]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_NOT_OF_THE_IMAGE = {
+    errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOBUFS,
+    errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
 _TRACEBACK_HINT = "error.log has the traceback, --debug shows it"
 _TASK_BYTES = 250_000  # of rows that a thread makes per task, because handing over costs time too
 
@@ -254,8 +259,15 @@ def read_image(table: ImageTable, index: int) -> EncodedOrPixels:
 
 
 def failure_reason(error: BadImage | OSError) -> str:
-    """Return why an image cannot be used, as a phrase."""
+    """Return why an image cannot be used, as a phrase.
+
+    Raises ResourceError for an error that says nothing about the image: it may pass.
+    """
     if isinstance(error, BadImage):
         return error.reason
+    if error.errno in _NOT_OF_THE_IMAGE:
+        message = f"an image cannot be read: {error.strerror}"
+        hint = "it is not counted as bad; try again when the disk or the memory is available"
+        raise ResourceError(Problem("read-interrupted", message, hint, file=error.filename or ""))
     missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     return "missing" if missing else error.strerror or str(error)

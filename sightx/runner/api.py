@@ -21,7 +21,7 @@ from sightx.distributed.collectives import (
     local_device,
 )
 from sightx.distributed.failures import propagate_first_failure
-from sightx.errors import Problem, RunError, SpecError
+from sightx.errors import Problem, RunError, SightXError, SpecError, one_line
 from sightx.io.files import user_path
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
@@ -37,7 +37,8 @@ from sightx.runner.resume import (
     stored_experiment,
 )
 from sightx.runs import checkpoints, inputs, lock, lookup
-from sightx.runs.directory import NullRun, Run, create_run, open_run
+from sightx.runs.creation import create_run
+from sightx.runs.directory import NullRun, Run, open_run
 from sightx.runs.environment import describe_environment
 from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
@@ -303,13 +304,20 @@ def _newest(root: Path, experiment: Experiment) -> str:
     A finished run with other data, splits or initial weights is another experiment.
     """
     for run in reversed(lookup.list_runs(root)):
-        is_same = run.environment.get("id") == experiment.id
-        is_same = is_same and run.tables["name"] == experiment.name
-        if not is_same or changed_files(run, experiment):
-            continue
-        if not is_finished(run, experiment) or has_same_content(run, experiment):
-            return str(run.directory)
+        try:
+            if _is_same_experiment(run, experiment):
+                return str(run.directory)
+        except (SightXError, OSError, KeyError) as error:  # an old run must not block the others
+            _log.warning("%s", one_line(f"{run.id} is not looked at: {error}"))
     return ""
+
+
+def _is_same_experiment(run: Run, experiment: Experiment) -> bool:
+    if run.environment.get("id") != experiment.id or run.tables["name"] != experiment.name:
+        return False
+    if changed_files(run, experiment):
+        return False
+    return not is_finished(run, experiment) or has_same_content(run, experiment)
 
 
 def weights_source(root: Path, weights: str) -> str:

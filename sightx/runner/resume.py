@@ -208,10 +208,12 @@ class Resumption:
             "differences": [str(difference) for difference in self.differences],
         }
         resumes = [*before.get("resumes", []), resumed]
-        self.run.remove_result()
-        self.run.truncate_metrics(epochs)
-        self.run.write_experiment(self.experiment)
-        self.run.write_json("environment.json", {**now, **kept, "resumes": resumes})
+        if self.state:
+            checkpoints.require_space(self.run.directory, self.state)
+        with self.run.remove_result():
+            self.run.truncate_metrics(epochs)
+            self.run.write_experiment(self.experiment)
+            self.run.write_json("environment.json", {**now, **kept, "resumes": resumes})
 
     def _environment(self) -> dict[str, Any]:
         return environment.describe_environment(self.experiment, self.context, self.device)

@@ -30,6 +30,7 @@ FORMAT = 1
 """The format of state.json and of the files next to it; no other format can be read."""
 MANIFEST = "manifest.json"
 NAMES = "names.json"
+_NAMES_COPY = "names-copy.json"
 LAST = "last"
 """The name of the newest checkpoint, which every run has."""
 KEEP_LAST = 2
@@ -76,7 +77,8 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
         _write_checkpoint(folder / name, files, need)
         pointers = {**read_names(folder), **dict.fromkeys(names, name)}
         pointers = {key: to for key, to in pointers.items() if _order(to) <= _order(name)}
-        atomic.replace(folder / NAMES, _to_json(pointers))
+        for file in (NAMES, _NAMES_COPY):
+            atomic.replace(folder / file, _to_json(pointers))
     _prune(folder, name, pointers.values())
     return folder / name
 
@@ -151,10 +153,31 @@ def read_verified(path: Path) -> dict[str, bytes]:
 
 
 def read_names(folder: Path) -> dict[str, str]:
-    """Return the directory name of each named checkpoint. Raises RunError."""
-    path, hint = folder / NAMES, "delete the file: the checkpoints stay, without names"
+    """Return the directory name of each named checkpoint.
+
+    A file that is missing or damaged is replaced by its copy, with a warning. Raises RunError if
+    both are damaged.
+    """
+    if not any((folder / file).is_file() for file in (NAMES, _NAMES_COPY)):
+        return {}
     try:
-        names = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return _parse_names(folder / NAMES)
+    except RunError as error:
+        if not (folder / _NAMES_COPY).is_file():
+            raise
+        names = _parse_names(folder / _NAMES_COPY)
+        hint = f"{_NAMES_COPY} is used"
+        _log.warning("%s", replace(error.problems[0], hint=hint, severity="warning"))
+        return names
+
+
+def _parse_names(path: Path) -> dict[str, str]:
+    last = next(reversed(list_checkpoints(path.parent)), "step-00000000")
+    hint = f'write the best checkpoint into it: {{"best": "step-...", "last": "{last}"}}'
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _damaged(path, f"cannot be read: {error.strerror}", hint) from error
     except _PARSE_ERRORS as error:
         raise _damaged(path, f"not valid JSON ({error})", hint) from error
     if not isinstance(names, dict) or not all(map(_is_directory_name, names.values())):

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
 import math
-import re
-import secrets
-import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightx.data.csv_labels import read_csv
-from sightx.errors import Problem, ResourceError, RunError
+from sightx.errors import Problem, RunError
 from sightx.io import atomic, toml
 from sightx.io.files import user_path
 from sightx.records.predictions import Predictions
-from sightx.runs import checkpoints, inputs, predictions
+from sightx.runs import checkpoints, inputs, lock, predictions
 from sightx.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -29,11 +25,9 @@ if TYPE_CHECKING:
 TEMPORARY = ".making-"
 """Prefix of a directory that is not a run yet."""
 
-_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"\d{8}-\d{6}-.+-[0-9a-f]{6}-[0-9a-f]{8}")
-_FIRST_FILES = {"spec.toml", "experiment.toml", "environment.json", inputs.FOLDER}
+_SPLIT, _SPLIT_HASH = "split.csv", "split.sha256"
 _METRICS = "metrics.jsonl"
 _ROWS_PER_WRITE = 10_000
-_ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary directory is removed
 
 
 class Run:
@@ -44,7 +38,7 @@ class Run:
 
     def __repr__(self) -> str:
         """Return id and status."""
-        return f"<Run {self.id}: {self.result.get('status', 'running')}>"
+        return f"<Run {self.id}: {self.status}>"
 
     @property
     def id(self) -> str:
@@ -72,21 +66,44 @@ class Run:
         return self._read_json("result.json")
 
     @property
+    def status(self) -> str:
+        """Return finished, stopped, interrupted, failed, running, killed or unknown.
+
+        A run without a result is running if a process holds it, and was killed otherwise; unknown
+        is a run whose result.json is damaged.
+        """
+        try:
+            status = str(self.result.get("status", ""))
+        except RunError:
+            return "unknown"
+        return status or ("running" if lock.is_locked(self.directory) else "killed")
+
+    @property
     def metrics(self) -> pd.DataFrame:
-        """Return one row per finished epoch; an incomplete last line is ignored."""
+        """Return one row per finished epoch; an incomplete last line is ignored.
+
+        Raises RunError if another line is damaged.
+        """
         import pandas as pd
 
-        rows = [json.loads(line) for line in self._metrics_lines()]
+        rows = [row for _, row in self._epochs()]
         return pd.DataFrame(rows).drop(columns="nonfinite", errors="ignore")
 
     @property
     def samples(self) -> pd.DataFrame | None:
         """Return path, group, label, split and sha256 per sample, or None if not known yet.
 
-        Every cell is a string.
+        Every cell is a string. Raises RunError if the file is not the one that the run wrote.
         """
-        path = self.directory / "split.csv"
-        return read_csv(path, ["path", "label", "split"]) if path.is_file() else None
+        path = self.directory / _SPLIT
+        if not path.is_file():
+            return None
+        known, digest = self._split_hashes(), hashlib.sha256(path.read_bytes()).hexdigest()
+        if known and digest not in known:
+            message = "it has been changed since the run wrote it"
+            hint = 'restore it; a new run can use your file: split.use = "listed"'
+            raise RunError(Problem("bad-run", message, hint, file=str(path)))
+        return read_csv(path, ["path", "label", "split"])
 
     @property
     def checkpoints(self) -> dict[str, str]:
@@ -156,7 +173,15 @@ class Run:
         `frame` has path, group, label and split per sample; `hashes` are the SHA-256 of the images'
         contents in the same order.
         """
-        self._replace("split.csv", _split_rows(frame, hashes))
+        digest = hashlib.sha256()
+        for rows in _split_rows(frame, hashes):
+            digest.update(rows)
+        new = f"{digest.hexdigest()}  {_SPLIT}\n"
+        # Until the file is replaced, the old one is valid too.
+        old = [f"{known}  {_SPLIT}\n" for known in self._split_hashes()]
+        self._replace(_SPLIT_HASH, [line.encode() for line in (new, *old)])
+        self._replace(_SPLIT, _split_rows(frame, hashes))
+        self._replace(_SPLIT_HASH, [new.encode()])
 
     def write_epoch(self, metrics: Mapping[str, Any]) -> None:
         """Append an epoch to metrics.jsonl, with the names of metrics that are not finite."""
@@ -167,8 +192,12 @@ class Run:
 
     def truncate_metrics(self, epochs: int) -> None:
         """Keep the first `epochs` epochs of metrics.jsonl; drop later and incomplete lines."""
-        rows = [line for line in self._metrics_lines() if json.loads(line)["epoch"] <= epochs]
-        self._replace(_METRICS, ["".join(line + "\n" for line in rows).encode()])
+        kept = [(line, row) for line, row in self._epochs() if row["epoch"] <= epochs]
+        if [row["epoch"] for _, row in kept] != list(range(1, epochs + 1)):
+            message = f"{_METRICS} lacks some of the {epochs} epochs that the run has finished"
+            hint = "restore the file, or start a new run"
+            raise RunError(Problem("bad-run", message, hint, file=self.id))
+        self._replace(_METRICS, ["".join(line + "\n" for line, _ in kept).encode()])
 
     def write_predictions(self, split: str, table: Predictions, checkpoint: str = "") -> None:
         """Write the prediction table of a split; its files are valid together or not at all.
@@ -177,24 +206,56 @@ class Run:
         """
         predictions.write(self.directory, split, table, checkpoint)
 
-    def remove_result(self) -> None:
-        """Remove result.json, because the run continues."""
+    @contextmanager
+    def remove_result(self) -> Iterator[None]:
+        """Remove result.json, because the run continues; restore it if the body fails."""
+        file = self.directory / "result.json"
+        hidden = file.with_name(f"{atomic.TEMPORARY}old-{file.name}")
         with atomic.disk_errors(self.directory):
-            (self.directory / "result.json").unlink(missing_ok=True)
+            if file.is_file():
+                file.rename(hidden)
+        try:
+            yield
+        except BaseException:
+            if hidden.is_file():
+                hidden.rename(file)
+            raise
+        hidden.unlink(missing_ok=True)
 
     def log(self, name: str, text: str) -> None:
         """Append text to a file of the run, such as `error.log`."""
         self._append(name, text)
 
-    def _metrics_lines(self) -> list[str]:
-        """Return the complete lines of metrics.jsonl."""
+    def _split_hashes(self) -> list[str]:
+        """Return the hashes that split.csv may have, as `sha256sum` writes them; [] if unknown."""
+        path = self.directory / _SPLIT_HASH
+        return (
+            [line[:64] for line in path.read_text(encoding="utf-8").splitlines()]
+            if path.is_file()
+            else []
+        )
+
+    def _epochs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the complete lines of metrics.jsonl, and what they mean."""
         path = self.directory / _METRICS
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return text[: text.rfind("\n") + 1].splitlines()
+        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
+            yield line, self._parse(line, path, number)
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.directory / name
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        return self._parse(path.read_bytes(), path) if path.is_file() else {}
+
+    def _parse(self, text: str | bytes, path: Path, line: int = 0) -> dict[str, Any]:
+        """Return the JSON object in a file or a line of it. Raises RunError."""
+        try:
+            return dict(json.loads(text))
+        except (ValueError, TypeError) as error:
+            message = f"is damaged: {error}"
+            hint = "restore the file, or use another run"
+            if path.name == "result.json":
+                hint = "delete the file; sightx resume RUN writes it again"
+            raise RunError(Problem("bad-run", message, hint).at(str(path), line)) from error
 
     def _replace(self, name: str, content: Iterable[bytes]) -> None:
         with atomic.disk_errors(self.directory):
@@ -235,55 +296,16 @@ class NullRun(Run):
     def write_predictions(self, split: str, table: Predictions, checkpoint: str = "") -> None:
         """Do nothing."""
 
-    def remove_result(self) -> None:
+    @contextmanager
+    def remove_result(self) -> Iterator[None]:
         """Do nothing."""
+        yield
 
     def _replace(self, name: str, content: Iterable[bytes]) -> None:
         """Do nothing."""
 
     def _append(self, name: str, text: str, *, sync: bool = False) -> None:
         """Do nothing."""
-
-
-def create_run(
-    root: Path,
-    experiment: Experiment,
-    environment: Mapping[str, Any],
-    spec: str = "",
-    files: Mapping[str, str] | None = None,
-) -> Run:
-    """Create the directory of a new run with everything that is known before it starts.
-
-    It gets its name only when all of that is written: there is no run without its experiment.
-    Temporary directories that a crash left behind are removed after a day.
-
-    Args:
-        root: The folder of runs.
-        experiment: The experiment.
-        environment: The contents of environment.json.
-        spec: The spec as it was written.
-        files: Paths of files to copy in addition to those that the experiment names; the copies
-            are recorded in environment.json as `copies`. What is not a file is left out.
-
-    Raises ResourceError if the directory cannot be created.
-    """
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{experiment.id[:6]}"
-    try:
-        temporary = root / f"{TEMPORARY}{name}-{secrets.token_hex(4)}"
-        temporary.mkdir(parents=True)
-        _remove_abandoned(root)
-        run = Run(temporary)
-        (temporary / "spec.toml").write_text(spec, encoding="utf-8")
-        run.write_experiment(experiment)
-        copies = inputs.copy_files(temporary, files or {})
-        run.write_json("environment.json", {**environment, "copies": copies})
-        path = _rename_to_free_name(temporary, root / name)
-        atomic.fsync(root)
-    except OSError as error:
-        message = f"cannot create a run below {root}: {error.strerror}"
-        hint = "--runs FOLDER names another folder"
-        raise ResourceError(Problem("run-directory", message, hint)) from error
-    return Run(path)
 
 
 def open_run(path: str | Path) -> Run:
@@ -293,31 +315,6 @@ def open_run(path: str | Path) -> Run:
         hint = "a run directory holds experiment.toml"
         raise RunError(Problem("no-run", "not a run directory", hint, file=str(path)))
     return Run(directory)
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Remove what killed processes have left: directories with our names and nothing else."""
-    for path in root.glob(f"{TEMPORARY}*"):
-        with suppress(FileNotFoundError):  # another process has removed or renamed it
-            is_old = time.time() - path.lstat().st_mtime > _ABANDONED_AFTER
-            if is_old and _TEMPORARY_NAME.fullmatch(path.name) and path.is_dir():
-                names = {child.name.removeprefix(atomic.TEMPORARY) for child in path.iterdir()}
-                if names <= _FIRST_FILES and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-
-
-def _rename_to_free_name(temporary: Path, wanted: Path) -> Path:
-    """Rename a directory to `wanted`, with a number added if several runs start in one second."""
-    number, path = 1, wanted
-    while True:
-        try:
-            if not path.exists():  # renaming would replace an empty directory
-                return temporary.rename(path)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
-        number += 1
-        path = wanted.with_name(f"{wanted.name}-{number}")
 
 
 def _split_rows(frame: pd.DataFrame, hashes: Sequence[str]) -> Iterator[bytes]:

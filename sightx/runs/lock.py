@@ -33,6 +33,19 @@ def run_lock(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
         yield
 
 
+def is_locked(directory: Path) -> bool:
+    """Return whether a process writes a run directory, as far as this host can know."""
+    try:
+        lock = locks.shared_lock(directory / FILE)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    if lock:
+        lock.release()
+    return lock is None
+
+
 def _acquire(directory: Path, patience: float) -> Lock:
     file, deadline = directory / FILE, time.monotonic() + patience
     try:

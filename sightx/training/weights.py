@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +20,7 @@ from sightx.registry.kinds import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
+_MAX_HEADER = 10_000_000  # bytes; a network of 10,000 tensors needs 1 MB
 _HINT = "they were saved from another network, or for other classes"
 
 
@@ -62,6 +65,8 @@ def _mismatch(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
             return f"{name}: expected {_shape(tensor)}, got no such tensor"
         if tensor.shape != got[name].shape:
             return f"{name}: expected {_shape(tensor)}, got {_shape(got[name])}"
+        if tensor.is_floating_point() != got[name].is_floating_point() or got[name].is_complex():
+            return f"{name}: expected {tensor.dtype}, got {got[name].dtype}"
     return next((f"{name}: the network has none" for name in got if name not in expected), "")
 
 
@@ -74,12 +79,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     place = ("model.weights", str(path))
     try:
         if path.suffix == ".safetensors":
+            _check_header(path)
             return load_file(path)
+        _refuse_compressed(path)
         with warnings.catch_warnings(action="ignore"):  # the errors below are enough
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ResourceError(Problem("no-weights", "there is no such file", "", *place)) from error
-    except SafetensorError as error:
+    except (SafetensorError, _BadHeaderError) as error:
         message = f"the file is damaged or cut: {error}"
         raise RunError(Problem("bad-weights", message, "", *place)) from error
     except Exception as error:  # torch's text, which advises weights_only=False, is not shown
@@ -90,3 +97,38 @@ def _read(path: Path) -> dict[str, Tensor]:
         message, hint = "the file is not a table of weights", "save model.state_dict()"
         raise RunError(Problem("bad-weights", message, hint, *place))
     return loaded
+
+
+class _BadHeaderError(ValueError):
+    """The header of a .safetensors file is too large, or names a tensor twice."""
+
+
+def _check_header(path: Path) -> None:
+    """Raise _BadHeaderError for a header that safetensors itself would read in another way."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > min(_MAX_HEADER, path.stat().st_size):
+            raise _BadHeaderError(f"its header says that it has {size} bytes")
+        content = file.read(size)
+
+    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise _BadHeaderError("its header names a tensor twice")
+        return table
+
+    try:
+        json.loads(content, object_pairs_hook=refuse_duplicates)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise _BadHeaderError(f"its header is not valid: {error}") from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise ValueError for a compressed .pt file: torch writes none, and a few bytes could be many.
+
+    A file that is not a zip archive has the format of old versions of torch.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed")

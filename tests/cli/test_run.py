@@ -169,3 +169,47 @@ def test_the_eyepacs_spec_without_its_data_explains_how_to_get_them() -> None:
     assert len(done.stderr) <= 301
     for part in ("@eyepacs", "kaggle competitions download", "88 GB", "synthetic-fundus"):
         assert part in done.stderr
+
+
+LOUD = '''
+from sightx.plugin import Preprocess, hookimpl
+
+class Loud(Preprocess):
+    """Print what it does."""
+
+    name = "test-loud"
+
+    def apply(self, image):
+        print("working", flush=True)
+        return image
+
+@hookimpl
+def sightx_components():
+    return [Loud]
+'''
+
+
+def test_predictions_are_json_whatever_components_print_and_the_result_says(
+    spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "test_loud.py").write_text(LOUD)
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
+    chain = "preprocess=[{use='test-loud'}, {use='resize', size=8}]"
+    assert sightx_main("run", str(spec), "--quiet", "--set", chain, *runs) == 0
+    run = only_run(tmp_path / "runs")
+    (run.directory / "result.json").write_text("{")
+    file = folders / "test" / "dark" / "\x1b[31m.png"
+    (folders / "test" / "dark" / "0.png").rename(file)
+    capsys.readouterr()
+
+    assert sightx_main("predict", "last", str(file), "--json", *runs) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["class"] == "dark"
+    assert "(unknown)" in err
+    assert "working" in err
+    assert sightx_main("predict", "last", str(file), *runs) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[31m" not in out
+    assert "\\x1b[31m.png: dark" in out

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +11,7 @@ import pytest
 import torch
 
 import sightx
+from sightx.builtin.datasets.folder import ImageFolder
 from sightx.builtin.preprocess import CenterCrop, Resize
 from sightx.builtin.splits import Given, Stratified
 from sightx.data.cache.placement import OnTheFlyPixels
@@ -17,11 +21,13 @@ from sightx.data.dataset import (
     PreprocessJob,
     align_classes,
     load_or_build,
+    load_table,
 )
 from sightx.data.preprocess import content_hash
 from sightx.errors import DataError, ResourceError
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
+from support.experiments import prepared
 from support.problems import problem_of
 
 CHAIN = (Resize(size=4),)
@@ -263,3 +269,45 @@ def test_labels_move_to_the_positions_of_other_classes(image_table):
     other = image_table(["1", "dog", "cat"], [0, 1, 2])
     assert align_classes(other, ["cat", "1"]) is other
     assert len(align_classes(image_table(["1", "dog", "cat"], [0, 2]), ["cat", "1"])) == 2
+
+
+@pytest.mark.parametrize("code", ["EIO", "EMFILE", "ENOMEM"])
+@pytest.mark.parametrize("mode", ["off", "disk"])
+def test_an_error_that_may_pass_is_not_a_bad_image(folders, tmp_path, monkeypatch, code, mode):
+    number = getattr(errno, code)
+    read = Path.read_bytes
+
+    def failing(path):
+        if path.name == "3.png":
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    dataset = ImageFolder(root=folders, on_bad_image="skip", bad_images_at_most=0.5)
+    with pytest.raises(ResourceError, match=r"3\.png: error\[read-interrupted\]"):
+        prepared(dataset, tmp_path / "bad.csv", execution={"cache": mode})
+    assert not (tmp_path / "bad.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["a\rb", "\udcff"])
+@pytest.mark.parametrize("column", ["path", "group"])
+def test_names_that_no_file_of_a_run_can_hold_are_found_at_once(folders, name, column):
+    class Renamed(ImageFolder):
+        name = "renamed"
+
+        def table(self):
+            table = super().table()
+            frame = table.frame.copy()
+            frame[column] = [name, *frame[column].iloc[1:]]
+            return table.with_frame(frame)
+
+    with pytest.raises(DataError, match=rf"path-invalid\] the {column} .*; rename it"):
+        load_table(Renamed(root=folders))
+
+
+def test_class_names_have_no_control_characters(folders):
+    (folders / "train" / "dark").rename(folders / "train" / "\x1b[31m")
+    for split in ("val", "test"):
+        (folders / split / "dark").rename(folders / split / "\x1b[31m")
+    with pytest.raises(DataError, match="has a control character"):
+        load_table(ImageFolder(root=folders))

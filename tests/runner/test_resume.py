@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,7 +15,8 @@ import pytest
 from PIL import Image
 
 import sightx
-from sightx import DataError, PluginError, Run, RunError
+from sightx import DataError, PluginError, ResourceError, Run, RunError
+from sightx.io import atomic
 from sightx.io.signals import Interrupted
 from sightx.plugin import Epoch, hookimpl
 from sightx.runs.compatibility import IncompatibleResumeError
@@ -361,3 +364,45 @@ def test_a_signal_before_a_finished_run_continues_leaves_it_finished(
     with pytest.raises(Interrupted):
         sightx.resume(run, changes=["training.epochs=2", "execution.cache=off"], progress=stop)
     assert run.result == before
+
+
+def test_a_disk_that_is_full_keeps_the_result_of_a_finished_run(
+    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = ["training.epochs=1", "scheduler.use=constant"]
+    run = sightx.run(sightx.load(exact, sets), runs=tmp_path / "runs")
+    before = {path: path.read_bytes() for path in run.directory.rglob("*.json*")}
+    for stage in ("require_free_space", "replace"):
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, stage, full)
+            with pytest.raises((OSError, ResourceError)):
+                sightx.resume(run, changes=["training.epochs=2"])
+        del before[run.directory / "lock.json"]
+        after = {path: path.read_bytes() for path in before}
+        assert after == before
+        before[run.directory / "lock.json"] = b""
+    sightx.resume(run, changes=["training.epochs=2"])
+    assert (run.status, len(run.metrics)) == ("finished", 2)
+
+
+def test_a_damaged_old_run_does_not_block_others(
+    exact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = sightx.load(exact, ["training.epochs=1"])
+    run = sightx.run(experiment, runs=tmp_path / "runs")
+    names = ("environment.json", "experiment.toml", "data.json")
+    for number, name in enumerate(names):
+        copy = tmp_path / "runs" / f"{run.id}-{number + 2}"
+        shutil.copytree(run.directory, copy)
+        (copy / name).write_text("{")
+
+    again = sightx.run(experiment, runs=tmp_path / "runs", unfinished=True)
+
+    assert again.id == f"{run.id}-4"  # a damaged data.json is not needed here
+    shutil.rmtree(again.directory)
+    assert sightx.run(experiment, runs=tmp_path / "runs", unfinished=True).id == run.id
+    assert f"{run.id}-2 is not looked at" in caplog.text

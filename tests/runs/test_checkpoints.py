@@ -278,7 +278,9 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     (tmp_path / ".writing-step-00000001").mkdir()
     (tmp_path / ".writing-names.json").write_text("{")
     save(tmp_path, 2, "last")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["names.json", "step-00000002"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "names-copy.json", "names.json", "step-00000002"
+    ]  # fmt: skip
 
 
 def steps(folder: Path) -> list[int]:
@@ -453,3 +455,34 @@ def test_a_copy_that_a_user_keeps_next_to_checkpoints_stays(tmp_path: Path) -> N
         save(folder, step)
 
     assert all((folder / name / "mine").is_file() for name in names)
+
+
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+def test_names_are_read_from_their_copy_and_the_best_checkpoint_stays(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, 1, "last", "best")
+    save(tmp_path, 2, "last")
+    if damage == "damaged":
+        (tmp_path / "names.json").write_text("{")
+    else:
+        (tmp_path / "names.json").unlink()
+
+    assert checkpoints.read_names(tmp_path)["best"] == "step-00000001"
+    assert "names-copy.json is used" in caplog.text
+    for step in (3, 4, 5):
+        save(tmp_path, step, "last")
+    assert steps(tmp_path) == [1, 4, 5]
+    assert json.loads((tmp_path / "names.json").read_text())["best"] == "step-00000001"
+
+
+def test_the_way_out_of_damaged_names_loses_nothing(tmp_path: Path) -> None:
+    save(tmp_path, 1, "last", "best")
+    for name in ("names.json", "names-copy.json"):
+        (tmp_path / name).write_text("{")
+    with pytest.raises(RunError) as caught:
+        save(tmp_path, 2, "last")
+    assert caught.value.problems[0].hint == (
+        'write the best checkpoint into it: {"best": "step-...", "last": "step-00000002"}'
+    )
+    assert steps(tmp_path) == [1, 2]

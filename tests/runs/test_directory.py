@@ -4,34 +4,23 @@ import json
 import math
 import os
 import subprocess
-import time
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from sightx import ResourceError, RunError, load, open_run
+from sightx import RunError, load, open_run
 from sightx.plugin import Predictions
 from sightx.runs import directory
+from sightx.runs.creation import create_run
 
 
 @pytest.fixture
 def run(spec: Path, tmp_path: Path) -> directory.Run:
-    return directory.create_run(tmp_path / "runs", load(spec), {"device": "cpu"})
-
-
-def test_a_run_is_named_by_time_experiment_and_hash(run: directory.Run, spec: Path) -> None:
-    date, time, *name, digest = run.id.split("-")
-    assert (len(date), len(time), name) == (8, 6, ["little"])
-    assert load(spec).id.startswith(digest)
-
-
-def test_runs_of_one_second_get_separate_directories(spec: Path, tmp_path: Path) -> None:
-    experiment = load(spec)
-    with ThreadPoolExecutor(8) as pool:
-        runs = pool.map(lambda _: directory.create_run(tmp_path / "r", experiment, {}), range(50))
-    assert len({run.id for run in runs}) == 50
+    return create_run(tmp_path / "runs", load(spec), {"device": "cpu"})
 
 
 def test_the_stored_experiment_is_the_experiment(run: directory.Run, spec: Path) -> None:
@@ -109,32 +98,6 @@ def test_the_names_of_metrics_and_predictions_reach_the_disk(
     assert synced[-1] == folder
 
 
-def test_temporary_directories_of_a_crash_are_removed_after_a_day(
-    spec: Path, tmp_path: Path
-) -> None:  # R09
-    root, day = tmp_path / "runs", 24 * 3600
-    start, end = ".making-20260101-000000-little-012345-", "89abcde"
-    left = {f"{start}0{end}": 1.1 * day, f"{start}1{end}": 0.5 * day}
-    mine = [".making-mine/experiment.toml", f"{start}2{end}/diary.txt", ".making-notes/x"]
-    for name in left:
-        (root / name / "inputs").mkdir(parents=True)
-        (root / name / "spec.toml").touch()
-    for name in mine:
-        (root / name).parent.mkdir()
-        (root / name).write_text("mine")
-    for path in root.iterdir():
-        os.utime(path, (time.time() - left.get(path.name, 2 * day),) * 2)
-    (root / f"{start}3{end}").symlink_to(root / ".making-notes")
-
-    directory.create_run(root, load(spec), {})
-
-    kept = {path.name for path in root.glob(".making-*")}
-    assert kept == {f"{start}{number}{end}" for number in (1, 2, 3)} | {
-        ".making-mine", ".making-notes"
-    }  # fmt: skip
-    assert all((root / name).read_text() == "mine" for name in mine)
-
-
 def test_a_directory_that_is_not_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a run directory"):
         open_run(tmp_path)
@@ -168,19 +131,12 @@ def test_a_null_run_reads_and_writes_nothing(run: directory.Run) -> None:
     null.write_json("result.json", {"status": "failed"})
     null.write_predictions("test", predictions_of(1))
     null.truncate_metrics(0)
-    null.remove_result()
+    with null.remove_result():
+        pass
     null.log("error.log", "an error")
     assert {path: path.read_bytes() for path in run.directory.iterdir()} == before
     assert list(null.metrics["epoch"]) == [1]
     assert null.result == {"status": "finished"}
-
-
-def test_a_folder_that_cannot_be_created_is_exit_7(spec: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError) as caught:
-        directory.create_run(tmp_path / "file" / "runs", load(spec), {})
-    assert caught.value.exit_code == 7
-    assert "\n" not in str(caught.value)
 
 
 def test_a_run_can_be_moved(run: directory.Run, tmp_path: Path) -> None:
@@ -188,3 +144,70 @@ def test_a_run_can_be_moved(run: directory.Run, tmp_path: Path) -> None:
     moved = open_run(run.directory.rename(tmp_path / "elsewhere"))
     assert list(moved.metrics.epoch) == [1]
     assert moved.tables["name"] == "little"
+
+
+def test_a_run_without_a_result_is_running_or_was_killed(run: directory.Run) -> None:
+    assert run.status == "killed"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom sightx.runs.lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(run.directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert (run.status, repr(run)) == ("running", f"<Run {run.id}: running>")
+        holder.kill()
+    assert run.status == "killed"
+    run.write_json("result.json", {"status": "finished"})
+    assert run.status == "finished"
+    (run.directory / "result.json").write_text("{")
+    assert run.status == "unknown"
+    with pytest.raises(RunError, match=r"bad-run\] is damaged: .*; delete the file; sightx resume"):
+        run.result  # noqa: B018
+
+
+def test_a_split_that_was_changed_is_refused(run: directory.Run) -> None:
+    frame = pd.DataFrame({"path": ["a", "b"], "group": "", "label": 0, "split": ["train", "test"]})
+    run.write_split(frame, ["0", "1"])
+    assert run.samples is not None
+    path = run.directory / "split.csv"
+    content = path.read_text()
+    path.write_text(content.replace("train", "test"))
+    with pytest.raises(RunError, match="it has been changed since the run wrote it"):
+        run.samples  # noqa: B018
+    path.write_text(content)
+    assert run.samples is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_crash_while_the_split_is_written_leaves_one_that_can_be_read(
+    run: directory.Run, faulty: Callable[..., int]
+) -> None:
+    frames = [
+        pd.DataFrame({"path": ["a"], "group": "", "label": 0, "split": split})
+        for split in ("train", "test")
+    ]
+    points, status = 0, -1
+    while status:
+        run.write_split(frames[0], ["0"])
+        points += 1
+        status = faulty(lambda: run.write_split(frames[1], ["0"]), points, "die")
+        assert run.samples is not None
+    assert points > 6
+
+
+@pytest.mark.parametrize("damage", ["x", "", "[1]"])
+def test_damaged_metrics_are_refused(run: directory.Run, damage: str) -> None:
+    for epoch in (1, 2, 3):
+        run.write_epoch({"epoch": epoch})
+    path = run.directory / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], damage, lines[2], ""]))
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=r"metrics\.jsonl:2: error\[bad-run\] is damaged"):
+        run.metrics  # noqa: B018
+    path.write_text("\n".join([lines[0], lines[2], ""]))
+    with pytest.raises(RunError, match=r"metrics\.jsonl lacks some of the 3 epochs"):
+        run.truncate_metrics(3)
+    assert before != path.read_bytes() == f"{lines[0]}\n{lines[2]}\n".encode()

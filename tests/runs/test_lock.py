@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from sightx import ResourceError, RunError, load, open_run
-from sightx.runs import directory, lock
+from sightx.runs import lock
+from sightx.runs.creation import create_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -183,7 +184,7 @@ def test_a_file_system_without_locks_is_an_error(
 
 
 def test_a_run_that_cannot_be_written_can_still_be_read(spec: Path, tmp_path: Path) -> None:
-    created = directory.create_run(tmp_path / "runs", load(spec), {}).directory
+    created = create_run(tmp_path / "runs", load(spec), {}).directory
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path / "runs")]
     copy = {path.name: path.read_bytes() for path in created.iterdir()}
     if subprocess.run(command, check=False, capture_output=True).returncode:
@@ -215,7 +216,7 @@ def test_fifty_processes_that_start_at_once_have_a_run_each(spec: Path, tmp_path
             os.read(gate[0], 1)  # all start when the gate is closed
             status = 1
             try:
-                created = directory.create_run(tmp_path / "runs", experiment, {})
+                created = create_run(tmp_path / "runs", experiment, {})
                 with lock.run_lock(created.directory, patience=0):
                     (created.directory / "mine").open("x").close()
                     status = 0

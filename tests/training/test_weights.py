@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,58 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(RunError, match="damaged or cut"):
         initialise(MODEL, network(), str(path))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_of_another_kind_of_number_are_refused(
+    tmp_path: Path, dtype: torch.dtype, suffix: str
+) -> None:
+    path = tmp_path / f"w{suffix}"
+    state = {name: tensor.to(dtype) for name, tensor in network().state_dict().items()}
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    module = network()
+    before = [weight.clone() for weight in module.parameters()]
+    with pytest.raises(RunError, match=f"expected torch.float32, got {dtype}"):
+        initialise(MODEL, module, str(path))
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_weights_of_half_precision_are_loaded(tmp_path: Path) -> None:
+    state = {name: tensor.half() for name, tensor in network().state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    initialise(MODEL, network(), str(tmp_path / "w.safetensors"))
+
+
+def with_header(path: Path, header: bytes, data: bytes = b"") -> str:
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return str(path)
+
+
+def test_a_header_that_names_a_tensor_twice_is_refused(tmp_path: Path) -> None:
+    entry = '"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    file = with_header(tmp_path / "w.safetensors", f"{{{entry}, {entry}}}".encode(), b"0000")
+    with pytest.raises(RunError, match="its header names a tensor twice"):
+        initialise(MODEL, network(), file)
+
+
+@pytest.mark.parametrize("size", [11_000_000, 2**62])
+def test_a_header_that_is_too_large_is_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + b"{" + b" " * 11_000_100)
+    with pytest.raises(RunError, match=f"its header says that it has {size} bytes"):
+        initialise(MODEL, network(), str(path))
+
+
+def test_a_compressed_file_is_refused(tmp_path: Path) -> None:
+    path, bomb = tmp_path / "w.pt", tmp_path / "bomb.pt"
+    torch.save(network().state_dict(), path)
+    with (
+        zipfile.ZipFile(path) as archive,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+        packed.writestr("archive/data/999", bytes(50_000_000))
+    with pytest.raises(RunError, match="bad-weights"):
+        initialise(MODEL, network(), str(bomb))
