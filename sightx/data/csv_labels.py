@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 from collections import Counter
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +25,7 @@ _Value = TypeVar("_Value")
 
 _EMPTY = {"", "nan", "na", "n/a", "null"}
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
+_MAX_COLUMNS = 10_000
 
 
 def read_csv(path: Path, columns: Sequence[str], names: Sequence[str] = ()) -> pd.DataFrame:
@@ -92,7 +94,11 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_header(path: Path, line: int, header: list[str], columns: Sequence[str]) -> None:
-    repeated = next((name for name in header if name and header.count(name) > 1), None)
+    if len(header) > _MAX_COLUMNS:
+        message = f"the header has {len(header)} columns, at most {_MAX_COLUMNS} are read"
+        _fail(path, line, "too-large", message, "is it a table of labels?")
+    counts = Counter(header)
+    repeated = next((name for name in header if name and counts[name] > 1), None)
     if repeated is not None:
         _fail(path, line, "duplicate-column", f"there are two columns {repeated!r}", "rename one")
     missing = [column for column in columns if column not in header]

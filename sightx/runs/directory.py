@@ -253,7 +253,7 @@ class Run:
         except (ValueError, TypeError) as error:
             message = f"is damaged: {error}"
             hint = "restore the file, or use another run"
-            if path.name == "result.json":
+            if path == self.directory / "result.json":
                 hint = "delete the file; sightx resume RUN writes it again"
             raise RunError(Problem("bad-run", message, hint).at(str(path), line)) from error
 

@@ -335,3 +335,10 @@ def test_a_missing_folder_and_an_unset_place_say_the_way(tmp_path):
     assert 'fish = "FOLDER"' in unset.hint
     assert own.hint == "catch some"
     assert {p.code for p in (missing, unset, own)} == {"missing-data"}
+
+
+def test_a_header_of_a_million_columns_is_refused_at_once(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(",".join(f"c{number}" for number in range(1_000_000)) + "\n")
+    with pytest.raises(DataError, match=r"too-large\] the header has 1000000 columns"):
+        read_csv(path, ["image"])
