@@ -8,7 +8,6 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
