@@ -402,7 +402,5 @@ def test_a_damaged_old_run_does_not_block_others(
 
     again = sightx.run(experiment, runs=tmp_path / "runs", unfinished=True)
 
-    assert again.id == f"{run.id}-4"  # a damaged data.json is not needed here
-    shutil.rmtree(again.directory)
-    assert sightx.run(experiment, runs=tmp_path / "runs", unfinished=True).id == run.id
-    assert f"{run.id}-2 is not looked at" in caplog.text
+    assert again.id == run.id
+    assert all(f"{run.id}-{number} is not looked at" in caplog.text for number in (2, 3, 4))
