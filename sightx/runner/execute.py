@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ from sightx.runs.async_checkpointer import CheckpointManager, NullCheckpointMana
 from sightx.runs.checkpoints import LAST
 from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
+from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
 from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
@@ -49,6 +51,7 @@ from sightx.training.trainer import Trainer
 from sightx.training.weights import initialise
 
 _log = logging.getLogger("sightx")
+_MAX_NAMES = 5  # metrics that a warning lists
 
 
 class _Stage(NamedTuple):
@@ -277,6 +280,8 @@ class Execution:
         state = broadcast_state(self.collectives, saved)
         trainer.load_weights(state)
         result = self._recorder.result
+        if self._is_main and (warnings := self._repeated_warnings(trainer)):
+            result["warnings"] = warnings
         result |= {"checkpoint": name, "epoch": len(state.record["history"])}
         splits = ["validation", *(["test"] if self.experiment.evaluation.test == "end" else [])]
         for split in splits:
@@ -289,6 +294,23 @@ class Execution:
                 self.run.write_predictions(split, predictions, folder.name)
                 values = metrics.compute_metrics(predictions, self.experiment.metric, split)
                 result[split] = {f"{split}/loss": loss, **values}
+
+    def _repeated_warnings(self, trainer: Trainer) -> list[str]:
+        """Return the warnings of the data checks, and the metrics that no epoch has a value of."""
+        table, epochs = trainer.dataset.table, trainer.history.epochs
+        problems = checks.run_checks(self.experiment, self.context, "data", table=table)
+        warnings = [problem.message for problem in problems if problem.severity == "warning"]
+        counts = zip(table.classes, trainer.dataset.counts("validation"), strict=True)
+        absent = {name for name, count in counts if not count}
+        undefined = [
+            name
+            for name in (epochs[-1] if epochs else ())
+            if not any(math.isfinite(epoch.get(name, math.nan)) for epoch in epochs)
+            and name.split("/", 2)[-1] not in absent
+        ]
+        if undefined:
+            warnings.append(f"no epoch has a value of {', '.join(undefined[:_MAX_NAMES])}")
+        return warnings
 
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import data, spec
+from . import data, evaluation, spec
 
-CHECKS = [*spec.CHECKS, *data.CHECKS]
+CHECKS = [*spec.CHECKS, *data.CHECKS, *evaluation.CHECKS]

@@ -23,8 +23,8 @@ class _Names(Protocol):
 def unknown_monitor(experiment: Experiment, registry: _Names) -> Iterator[Finding]:
     """Find monitors that no metric of the experiment computes."""
     classes = experiment.dataset.traits().classes
-    known = [*_ALWAYS_COMPUTED, *_validation_metrics(experiment, classes or ())]
-    for path, monitor in _monitors(experiment):
+    known = computed_metrics(experiment, classes or ())
+    for path, monitor in monitors(experiment):
         # Metrics of single classes, such as recall/cat, are known only with the classes.
         may_be_of_class = classes is None and any(monitor.startswith(f"{name}/") for name in known)
         if monitor not in known and not may_be_of_class:
@@ -46,12 +46,21 @@ def _hint_for_monitor(
 
 
 def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
-    """Find monitors of a validation split that has no samples."""
+    """Find components that need a validation split that has no samples."""
     if "validation" in experiment.split.empty():
-        for path, monitor in _monitors(experiment):
-            if monitor.startswith("validation/"):
-                message = f"{monitor!r} is never computed: the validation split is empty"
-                yield Finding(path, message, "set split.validation, or monitor train/loss")
+        for path, need in needs_validation(experiment):
+            other = "leave it out" if path.startswith("postprocess") else "monitor train/loss"
+            hint = f"set split.validation, or {other}"
+            yield Finding(path, f"{need}: the validation split is empty", hint)
+
+
+def needs_validation(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Yield the key of each component that needs a validation split, and what it cannot do."""
+    for path, monitor in monitors(experiment):
+        if monitor.startswith("validation/"):
+            yield path, f"{monitor!r} is never computed"
+    for number, component in enumerate(experiment.postprocess):
+        yield f"postprocess.{number}.use", f"{component.name} cannot be fitted"
 
 
 def step_unreached(experiment: Experiment) -> Iterator[Finding]:
@@ -141,7 +150,7 @@ def accuracy_on_imbalance(experiment: Experiment) -> Iterator[Finding]:
         for name in metric.values(traits.classes or ())
     }
     better = "validation/qwk" if traits.ordered else "validation/balanced-accuracy"
-    for path, monitor in _monitors(experiment):
+    for path, monitor in monitors(experiment):
         if monitor in misleading:
             message = f"always predicting the largest class reaches {share:.0%} already"
             yield Finding(path, message, f"monitor {better}")
@@ -195,11 +204,13 @@ def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(f"checkpoint.{number}", message, "leave one out")
 
 
-def _validation_metrics(experiment: Experiment, classes: tuple[str, ...]) -> list[str]:
-    return [f"validation/{name}" for metric in experiment.metric for name in metric.values(classes)]
+def computed_metrics(experiment: Experiment, classes: tuple[str, ...]) -> list[str]:
+    """Return the names of all metrics of an experiment that a component can follow."""
+    names = [name for metric in experiment.metric for name in metric.values(classes)]
+    return [*_ALWAYS_COMPUTED, *(f"validation/{name}" for name in names)]
 
 
-def _monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
+def monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Yield the key and the value of each `monitor`."""
     yield "training.monitor", experiment.training.monitor
     parts: list[tuple[str, Any]] = [
@@ -214,7 +225,7 @@ def _monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 CHECKS = [
     Check("unknown-monitor", "a metric that is not computed has no best value", unknown_monitor),
-    Check("empty-monitor", "an empty split has no metrics", empty_monitor),
+    Check("empty-monitor", "an empty split has no metrics, and nothing to fit", empty_monitor),
     Check(
         "step-unreached",
         "the learning rate stays constant if the first step comes after training",

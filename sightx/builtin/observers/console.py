@@ -86,6 +86,8 @@ class Printer:
             title = f"{split}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
             self.print("", f"[bold]{title}[/bold]", tables.per_class(predictions))
             self.print(tables.metrics_line(result[split]))
+        for warning in result.get("warnings", ()):
+            self.print(escape(f"warning: {warning}"))
         status = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"
         self.print("", escape(status))
         if result["status"] == "interrupted":
