@@ -41,6 +41,7 @@ ELSEWHERE = {
     "exists": "init and new-plugin",
     "idle-process": "several processes",
     "loss-shape": "the first step",
+    "metric-name-twice": "the start of a run",
     "no-cache-entry": "pruning the cache",
     "no-split": "opening the data",
     "normalize-channels": "opening the data",
@@ -52,6 +53,7 @@ ELSEWHERE = {
     "read-failed": "reading a sample",
     "run-name": "a run's name",
     "weights-mismatch": "loading weights",
+    "wrong-result": "what a component returns",
 }
 
 
@@ -191,12 +193,35 @@ class Focal(Loss):
 
     name = "focal"
 
+    def build(self): ...
+
 @hookimpl
 def sightx_components():
     return [Focal]
 """
 FOCAL = VALID + '[loss]\nuse = "focal"\n'
 A, B = "mine/sightx_corpus_a.py", "mine/sightx_corpus_b.py"
+NESTED = """
+from sightx.plugin import Dataset, hookimpl
+
+class Outer(Dataset):
+    \"\"\"A dataset in a dataset.\"\"\"
+
+    name = "outer"
+    base: Dataset
+
+    def table(self): ...
+
+@hookimpl
+def sightx_components():
+    return [Outer]
+"""
+OUTER = """name = "a"
+dataset.use = "outer"
+model.use = "simplenet"
+dataset.base.use = "synthetic-fundus"
+dataset.base.decode = "exact"
+"""
 WARNING = (
     "warning[broken-plugin] plugin sightx_corpus_a at {here}/mine/sightx_corpus_a.py is broken: "
     "RuntimeError: boom; sightx list-plugins shows every plugin's state"
@@ -265,6 +290,9 @@ GENERATED: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] =
         [WARNING,
          "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'focal'; plugin "
          "sightx_corpus_a is broken: RuntimeError: boom; add --debug to see the traceback"]),
+    "a setting of a nested dataset": ({"a.toml": OUTER, "pyproject.toml": TABLE, A: NESTED}, [], 2,
+        ["a.toml:5:1: error[nested-setting] dataset.base.decode: decode has no effect in a dataset "
+         "inside of another; write dataset.decode"]),
     "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: THIRD_PARTY, B: THIRD_PARTY}, [], 4,
         ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is provided by sightx_corpus_a "
          "at {here}/mine/sightx_corpus_a.py:4 and sightx_corpus_b at "

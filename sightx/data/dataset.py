@@ -29,6 +29,7 @@ from sightx.records import SPLITS
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
+from sightx.registry import results
 from sightx.registry.kinds import Dataset, Preprocess, Split
 from sightx.registry.registry import Registry
 from sightx.spec.experiment import Experiment
@@ -126,7 +127,7 @@ class PreprocessJob:
 
 def load_table(dataset: Dataset) -> ImageTable:
     """Return a dataset's table without excluded rows. Raises DataError."""
-    table = dataset.table()
+    table = results.image_table(dataset)
     if not len(table):
         hint = "it needs rows, or folders with images"
         raise DataError(Problem("no-samples", "there are no samples", hint, file=table.source))
@@ -165,12 +166,12 @@ def _check_names(table: ImageTable) -> None:
 def load_split_table(dataset: Dataset, split: Split) -> ImageTable:
     """Return a dataset's table with its column `split` assigned. Raises DataError."""
     table = load_table(dataset)
-    splits = split.assign(table)
+    splits = results.assigned_splits(split, table)
     if not (splits == "train").any():
         hint = "see the split, and what dataset.exclude leaves out"
         message = "no sample is in the training split"
         raise DataError(Problem("no-training", message, hint, file=table.source))
-    return table.with_frame(table.frame.assign(split=splits.to_numpy()))
+    return table.with_frame(table.frame.assign(split=splits))
 
 
 def align_classes(table: ImageTable, classes: Sequence[str]) -> ImageTable:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sightx.errors import Problem, SpecError
 from sightx.records.history import Direction
 from sightx.records.predictions import Predictions
+from sightx.registry import results
 from sightx.registry.kinds import Metric, Postprocess
 
 PostprocessStates = list[Mapping[str, Any]]
@@ -18,19 +20,26 @@ def compute_metrics(
 ) -> dict[str, float]:
     """Return the values of all metrics, named `split/name`."""
     return {
-        f"{split}/{name}": float(value)
+        f"{split}/{name}": value
         for metric in metrics
-        for name, value in metric.compute(predictions).items()
+        for name, value in results.metric_values(metric, predictions).items()
     }
 
 
 def metric_directions(metrics: Sequence[Metric], classes: Sequence[str]) -> dict[str, Direction]:
-    """Return for each metric of training and validation whether more ("max") or less is better."""
+    """Return for each metric of training and validation whether more ("max") or less is better.
+
+    Raises SpecError if two metrics have one name.
+    """
     directions: dict[str, Direction] = {
         "train/loss": "min", "validation/loss": "min", "train/accuracy": "max"
     }  # fmt: skip
     for metric in metrics:
-        for name, direction in metric.values(classes).items():
+        for name, direction in results.metric_directions(metric, classes).items():
+            if f"validation/{name}" in directions:
+                hint = f"leave out {metric.name}, or the metric that has the name already"
+                message = f"{metric.name} computes {name!r}, and so does another metric"
+                raise SpecError(Problem("metric-name-twice", message, hint, "metric"))
             directions[f"validation/{name}"] = direction
     return directions
 
@@ -41,8 +50,8 @@ def fit_postprocess(
     """Fit a postprocessing chain; return what each component learned, and the new predictions."""
     states: PostprocessStates = []
     for component in chain:
-        states.append(component.fit(predictions))
-        predictions = component.apply(predictions, states[-1])
+        states.append(results.fitted_state(component, predictions))
+        predictions = results.postprocessed(component, predictions, states[-1])
     return states, predictions
 
 
@@ -53,5 +62,5 @@ def apply_postprocess(
     if not states:
         return predictions
     for component, state in zip(chain, states, strict=True):
-        predictions = component.apply(predictions, state)
+        predictions = results.postprocessed(component, predictions, state)
     return predictions

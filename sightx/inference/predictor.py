@@ -22,6 +22,7 @@ from sightx.io.files import user_path
 from sightx.records.pixels import PixelRows
 from sightx.records.predictions import Predictions
 from sightx.registry import loading
+from sightx.registry.components import call_declared
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run, open_run
 from sightx.runs.lookup import find_run_project
@@ -119,7 +120,7 @@ class Predictor:
     def _postprocess(self, outputs: torch.Tensor) -> Predictions:
         """Return the prediction table of outputs (B, K)."""
         loss = self.recipe.loss
-        probabilities = loss.probabilities(outputs)
+        probabilities = call_declared(loss.probabilities, outputs)
         names = tuple(str(number) for number in range(len(outputs)))
         table = Predictions(
             keys=names,
@@ -127,7 +128,7 @@ class Predictor:
             labels=np.full(len(outputs), -1),
             outputs=outputs.cpu().numpy(),
             probabilities=probabilities.cpu().numpy(),
-            decisions=loss.decision(probabilities).cpu().numpy(),
+            decisions=call_declared(loss.decision, probabilities).cpu().numpy(),
             classes=self.recipe.classes,
             ordered=self.recipe.ordered,
         )

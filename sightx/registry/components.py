@@ -208,8 +208,9 @@ def to_plain(
     """Return settings, or any value of a field, as plain data that TOML and JSON can hold.
 
     Args:
-        value: Settings become dictionaries, components with a key `use`; tuples and sets become
-            lists; paths and values of other types become strings. Keys that are None are left out.
+        value: Settings become dictionaries, components with a key `use`; tuples become lists,
+            sets sorted lists; paths and values of other types strings. Keys that are None are left
+            out.
         identity: Leave out who provides a component: `use` is then its plain name.
         convert_path: Called with the value and the mark of every field that holds paths; returns
             the value to use instead, or None to leave the field out.
@@ -231,7 +232,9 @@ def to_plain(
         return table
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list, frozenset, set)):
+    if isinstance(value, (frozenset, set)):  # whose order differs from process to process
+        return sorted(map(plain, value), key=json.dumps)
+    if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
@@ -277,11 +280,30 @@ class Shape(NamedTuple):
 
 
 def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
-    """Call a function with only those of the offered keyword arguments that it declares."""
+    """Call a function with only those of the offered keyword arguments that it declares.
+
+    If a method of a component raises, `failed_component` knows which component it was.
+    """
     plain = getattr(function, "__func__", function)  # of a method; `self` is never offered
     cached = isinstance(plain, FunctionType)
     declared = _parameters(plain) if cached else _parameters.__wrapped__(function)
-    return function(*arguments, **{key: offered[key] for key in declared if key in offered})
+    try:
+        return function(*arguments, **{key: offered[key] for key in declared if key in offered})
+    except BaseException as error:
+        remember_component(error, getattr(function, "__self__", None))
+        raise
+
+
+def remember_component(error: BaseException, component: object) -> None:
+    """Note on an exception which component raised it, unless another one inside of it did."""
+    if isinstance(component, Component) and failed_component(error) is None:
+        error.__dict__["_sightx_component"] = component
+
+
+def failed_component(error: BaseException) -> Component | None:
+    """Return the component that was called when an exception was raised, if one was."""
+    component = error.__dict__.get("_sightx_component")
+    return component if isinstance(component, Component) else None
 
 
 @lru_cache(maxsize=1024)  # inspecting a signature costs as much as a small layer

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sightx.errors import PluginError, Problem, ResourceError, SightXError, SpecError
+from sightx.registry.components import Component, failed_component
 from sightx.registry.registry import Plugin, Registry
 
 _CPU_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
@@ -16,7 +19,8 @@ _NETWORK_CALL = ("_call_impl", "torch/nn/modules/module.py")
 def plugin_failure(error: BaseException, registry: Registry | None) -> PluginError | None:
     """Return an exception as the failure of a plugin, or None if it is a fault of SightX.
 
-    The innermost frame that is in the files of a plugin decides. SystemExit always comes from a
+    The innermost frame that is in the files of a plugin names it and the line. Without one, as for
+    a wrong signature, it is the plugin whose component was called. SystemExit always comes from a
     plugin, because SightX itself raises it only in commands.
     """
     files = _plugin_files(registry) if registry else {}
@@ -27,9 +31,26 @@ def plugin_failure(error: BaseException, registry: Registry | None) -> PluginErr
             message = f"plugin {plugin} failed in {frame.name}: {cause}"
             problem = Problem("broken-plugin", message, hint)
             return PluginError(problem.at(frame.filename, frame.lineno or 0))
+    component = failed_component(error)
+    if component is not None and (owner := _owner(component, registry)):
+        message = f"{owner} failed in the {component.kind} {component.name!r}: {cause}"
+        return PluginError(Problem("broken-plugin", message, hint, component.kind))
     if isinstance(error, SystemExit):
         return PluginError(Problem("broken-plugin", f"a plugin failed: {cause}", hint))
     return None
+
+
+@contextmanager
+def explained_plugin_failures(registry: Registry) -> Iterator[None]:
+    """Turn what a plugin raises into an error that names it."""
+    try:
+        yield
+    except SightXError:
+        raise
+    except Exception as error:
+        if failure := plugin_failure(error, registry):
+            raise failure from error
+        raise
 
 
 def network_failure(error: BaseException, model: str) -> SpecError | None:
@@ -44,6 +65,19 @@ def network_failure(error: BaseException, model: str) -> SpecError | None:
     message = f"the network of {model} failed: {type(error).__name__}: {reason}"
     hint = "change the model, the size of the images or of the batches"
     return SpecError(Problem("cannot-train", message, hint, "model"))
+
+
+def _owner(component: Component, registry: Registry | None) -> str:
+    """Return the plugin of a component, without a registry its module; "" for a built-in one."""
+    module = type(component).__module__
+    if registry is None:
+        return "" if module.startswith("sightx.") else module
+    plugins = (
+        entry.plugin
+        for entry in registry.entries(component.kind)
+        if entry.component is type(component) and not entry.plugin.is_builtin
+    )
+    return next((f"plugin {plugin}" for plugin in plugins), "")
 
 
 def _plugin_files(registry: Registry) -> dict[str, Plugin]:

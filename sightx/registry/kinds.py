@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from sightx.records.history import Direction
+from sightx.registry import components
 from sightx.registry.components import Component, File, ParamGroup, Shape, Traits, Weights
 
 if TYPE_CHECKING:
@@ -308,7 +309,8 @@ class Scheduler(Component):
 
     def multiplier(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
         """Return `factor` with the warm-up applied; not to be overridden."""
-        factor = self.factor(step, steps=steps, steps_per_epoch=steps_per_epoch, history=history)
+        run = {"steps": steps, "steps_per_epoch": steps_per_epoch, "history": history}
+        factor: float = components.call_declared(self.factor, step, **run)
         warmup_steps = round(self.warmup * steps_per_epoch)
         return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor
 
@@ -319,10 +321,7 @@ class Postprocess(Component):
     kind = "postprocess"
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
-        """Return the fitted state, as values that JSON can hold; checkpoints store it. Pure.
-
-        A label of -1 is unknown.
-        """
+        """Return the fitted state, as JSON can hold it. A label of -1 is unknown. Pure."""
         raise NotImplementedError
 
     def apply(self, predictions: Predictions, state: Mapping[str, Any]) -> Predictions:

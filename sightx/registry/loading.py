@@ -12,7 +12,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections import Counter
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -23,15 +23,12 @@ import pluggy
 
 from sightx.errors import Problem, SpecError
 from sightx.registry import hooks, provenance
-from sightx.registry.components import Component
+from sightx.registry.class_faults import component_fault
 from sightx.registry.hooks import STAGES, Check
-from sightx.registry.kinds import KINDS
 from sightx.registry.project import Project
 from sightx.registry.registry import BUILTIN, Plugin, Registry
 
 ENTRY_POINT_GROUP = "sightx"
-# No colon, dot or leading digit: `use = "owner:name"` and `--set` give them a meaning.
-COMPONENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _CHECK_CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 Importer = Callable[[], object]
@@ -70,7 +67,10 @@ def load_registry(project: Project) -> Registry:
 def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) -> None:
     """Import one plugin and add what it provides; if it fails, add it as broken."""
     try:
-        with redirect_stdout(sys.stderr):  # what it prints is not part of a command's output
+        # What a plugin prints is not part of a command's output. pydantic warns of fields that hide
+        # a method, which are a fault here.
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Field name .* shadows an attribute")
             call_hook = _hook_caller(plugin.name, import_module())
             if not plugin.is_builtin:  # the built-ins have revisions for that
                 plugin = replace(plugin, sha256=provenance.hash_at_import(plugin))
@@ -83,7 +83,8 @@ def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) ->
         registry.add(plugin.failed(error))
     else:
         owners = {check.code: str(owner) for check, owner in registry.checks}
-        if fault := component_fault(components) or check_fault(checks, owners):
+        fault = component_fault(components, is_builtin=plugin.is_builtin)
+        if fault := fault or check_fault(checks, owners):
             registry.add(replace(plugin, state="broken", error=fault))
         else:
             registry.add(plugin, components, checks, lambda: call_hook("sightx_commands"))
@@ -205,32 +206,6 @@ def _importer(folder: Path, name: str, file: Path) -> Importer:
         return importlib.import_module(name)
 
     return import_module
-
-
-def component_fault(components: Sequence[Any]) -> str:
-    """Return what is wrong with the components of a plugin, "" if nothing is."""
-    if fault := next(filter(None, map(_component_fault, components)), ""):
-        return fault
-    counts = Counter(f"{component.kind} {component.name!r}" for component in components)
-    return next((f"two components are the {name}" for name, n in counts.items() if n > 1), "")
-
-
-def _component_fault(component: Any) -> str:
-    if not (isinstance(component, type) and issubclass(component, Component)):
-        return f"{component!r} is not a component class"
-    title, fields = component.__name__, component.model_fields
-    kinds = [cls.kind for cls in KINDS if issubclass(component, cls)]
-    if (kind := getattr(component, "kind", None)) not in kinds:
-        return f"{title} is not a subclass of a kind"
-    if reserved := [key for key in ("name", "kind", "revision", "use") if key in fields]:
-        return f"{title} makes {reserved[0]!r} a field: write it without a type"
-    name = getattr(component, "name", None)
-    if not (isinstance(name, str) and COMPONENT_NAME.fullmatch(name)):
-        return f"{title} needs a name of letters, digits, - and _, not {name!r}"
-    if type(component.revision) is not int or component.revision < 1:
-        return f"the {kind} {name!r} needs a revision of 1 or more"
-    has_docstring = component.__doc__ or sys.flags.optimize > 1  # which drops docstrings
-    return "" if has_docstring else f"the {kind} {name!r} has no docstring"
 
 
 def check_fault(checks: Sequence[Any], owners: Mapping[str, str]) -> str:

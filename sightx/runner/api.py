@@ -25,6 +25,7 @@ from sightx.errors import Problem, RunError, SightXError, SpecError, one_line
 from sightx.io.files import user_path
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
+from sightx.registry.failures import explained_plugin_failures
 from sightx.runner.execute import Execution
 from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import (
@@ -170,6 +171,7 @@ def _join_ranks(experiment: Experiment, context: Context) -> Iterator[Collective
             _choose_device(experiment), experiment.execution.group_timeout
         ) as collectives,
         propagate_first_failure(context.registry),
+        explained_plugin_failures(context.registry),
     ):
         check_idle_ranks(experiment.training, collectives.world_size)
         yield collectives

@@ -32,6 +32,7 @@ from sightx.io.signals import Interrupted, StopRequest, stop_on_signals
 from sightx.records import SPLITS
 from sightx.records.events import Epoch, Step
 from sightx.records.table import ImageTable
+from sightx.registry import results
 from sightx.registry.failures import is_out_of_memory, network_failure, plugin_failure
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
@@ -111,6 +112,7 @@ class Execution:
             self._hooks = Observers(self.run, self.observers, self._warn)
             state = self.resumption.state if self.resumption else None
             module = self._build_network(load_weights=state is None)
+            metrics.metric_directions(self.experiment.metric, self.table.classes)
             check_batches(self.experiment, self.table)
             # 2. Every image is decoded and preprocessed before the first step.
             data = self._prepare_data()
@@ -237,7 +239,9 @@ class Execution:
     def _checkpoint_names(self, trainer: Trainer) -> set[str]:
         """Return the names of the state after an epoch: those of the policies, and "last"."""
         policies = self.experiment.checkpoint
-        return {LAST, *(name for policy in policies for name in policy.keep(trainer.history))}
+        return {LAST}.union(
+            *(results.checkpoint_names(policy, trainer.history) for policy in policies)
+        )
 
     def _finish_step(self, manager: CheckpointManager, step: Step) -> None:
         is_last = step.step == step.epoch * step.steps_per_epoch

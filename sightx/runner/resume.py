@@ -18,7 +18,7 @@ from sightx.errors import DataError, PluginError, Problem, RunError, SpecError, 
 from sightx.evaluation import metrics
 from sightx.records.history import History
 from sightx.records.table import ImageTable
-from sightx.registry import provenance
+from sightx.registry import provenance, results
 from sightx.registry.project import Project
 from sightx.runs import checkpoints, compatibility, environment, inputs
 from sightx.runs.compatibility import Difference
@@ -247,7 +247,7 @@ class Resumption:
         for epoch in record["history"]:
             history = history.add(from_json(epoch))
         labels = data.table.labels[data.splits["train"]]
-        order = experiment.sampler.order(labels, epoch=0, seed=experiment.seed)
+        order = results.sampler_order(experiment.sampler, labels, epoch=0, seed=experiment.seed)
         return compatibility.compare_epochs(
             recorded_environment(self.run)["experiment"]["training"]["epochs"],
             experiment.training.epochs,

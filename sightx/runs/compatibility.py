@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
 from sightx.records.history import History
-from sightx.registry import provenance
+from sightx.registry import provenance, results
 from sightx.runs import inputs
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def compare_epochs(
 
     def rate(step: int, epochs: int) -> float:
         epochs_before = history.epochs[: step // steps_per_epoch]
-        return scheduler.multiplier(
+        return results.lr_multiplier(
+            scheduler,
             step,
             steps=epochs * steps_per_epoch,
             steps_per_epoch=steps_per_epoch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sightx.data.checks import check_missing_files
 from sightx.errors import Problem, SpecError
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
+from sightx.registry import results
 from sightx.registry.failures import expected_failure
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
@@ -95,20 +96,27 @@ def dry_run(experiment: Experiment) -> DryRun:
 def check_batches(experiment: Experiment, table: ImageTable) -> None:
     """Raise SpecError if the network cannot train on a batch that this table's samples make.
 
+    Raises PluginError if its outputs are not (B, K).
+
     Each size of a micro-batch is tried on the meta device. An error there counts only if it occurs
     on the CPU too, because some networks need values.
     """
     train = np.flatnonzero((table.frame["split"] == "train").to_numpy())
     labels = table.labels[train]
-    count = len(experiment.sampler.order(labels, epoch=0, seed=experiment.seed))
+    count = len(results.sampler_order(experiment.sampler, labels, epoch=0, seed=experiment.seed))
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
     module = _build(experiment, table, _META)
+    width = results.network_width(experiment.loss, len(table.classes))
     for size in micro_batch_sizes(count, experiment.training):
-        images = (size, *shape)
-        if _forward_error(module, images, _META):
+        images, expected = (size, *shape), (size, width)
+        outputs, error = _forward(module, images, _META)
+        if error:
             on_cpu = torch.device("cpu")
-            if error := _forward_error(_build(experiment, table, on_cpu), images, on_cpu):
-                raise _batch_error(experiment.training, count, images, error)
+            outputs, error = _forward(_build(experiment, table, on_cpu), images, on_cpu)
+        if error and not expected_failure(error):
+            raise _batch_error(experiment.training, count, images, error)
+        if not error:
+            results.check_network_outputs(experiment.model, outputs, expected)
 
 
 def _build(experiment: Experiment, table: ImageTable, device: torch.device) -> nn.Module:
@@ -132,16 +140,15 @@ def micro_batch_sizes(count: int, settings: Training) -> list[int]:
     return sorted(sizes, reverse=True)
 
 
-def _forward_error(
+def _forward(
     module: nn.Module, shape: tuple[int, ...], device: torch.device
-) -> Exception | None:
-    """Return what a network raises for images (B, C, H, W), unless memory runs out."""
+) -> tuple[Any, Exception | None]:
+    """Return what a network returns for images (B, C, H, W), and what it raises."""
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            module(torch.zeros(shape, device=device))
+            return module(torch.zeros(shape, device=device)), None
     except Exception as error:
-        return None if expected_failure(error) else error
-    return None
+        return None, error
 
 
 def _batch_error(
@@ -169,7 +176,8 @@ def _train_step(
     experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
     """Train one step on the meta device; return the shape of the outputs and the bytes needed."""
-    optimizer = experiment.optimizer.build(setup.param_groups(module, experiment.optimizer))
+    groups = setup.param_groups(module, experiment.optimizer)
+    optimizer = results.torch_optimizer(experiment.optimizer, groups)
     saved: dict[int, int] = {}  # bytes by storage
 
     def save(tensor: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from sightx.distributed.collectives import Collectives
 from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable
+from sightx.registry import results
 from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
 from sightx.training.step import Criterion, autocast, seed_generators
@@ -95,7 +96,7 @@ class Evaluator:
         """Return the predictions; the positions are rows of `table`."""
         outputs = torch.cat(self._outputs)
         frame = table.frame.iloc[self._positions]
-        return Predictions(
+        predictions = Predictions(
             keys=tuple(frame["path"].astype(str)),
             groups=tuple(frame["group"].astype(str)),
             labels=frame["label"].to_numpy(np.int64),
@@ -105,6 +106,9 @@ class Evaluator:
             classes=table.classes,
             ordered=table.ordered,
         )
+        results.check_probabilities(self._criterion.loss.probabilities, predictions)
+        results.check_decisions(self._criterion.loss.decision, predictions)
+        return predictions
 
 
 @torch.no_grad()

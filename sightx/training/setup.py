@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightx.errors import PluginError, Problem, ResourceError, SpecError
-from sightx.registry.components import call_declared
+from sightx.errors import Problem, ResourceError, SpecError
+from sightx.registry import results
 from sightx.registry.kinds import Loss, Model, Optimizer
 from sightx.seeds import seed_of
 
@@ -46,20 +46,16 @@ def build_module(
     Raises SpecError if the model cannot take images of this shape.
     """
     channels, height, width = shape
+    outputs = results.network_width(loss, classes)
     try:
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
             torch.default_generator.manual_seed(seed_of(seed, "weights"))
-            module: nn.Module = call_declared(
-                model.build, channels=channels, outputs=loss.outputs(classes), size=(height, width)
-            )
+            size = (height, width)
+            return results.network(model, channels=channels, outputs=outputs, size=size)
     except ValueError as error:
         if type(error) is not ValueError:
             raise
         raise SpecError(Problem("cannot-build", f"{model.name}: {error}", path="model")) from error
-    if not isinstance(module, nn.Module):
-        message = f"the model {model.name} built {module!r}, which is not a torch module"
-        raise PluginError(Problem("broken-plugin", message, "build returns the network", "model"))
-    return module
 
 
 def to_channels_last(module: nn.Module, model: Model, device: torch.device, precision: str) -> None:
@@ -127,4 +123,7 @@ def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]
         if not group["params"]:
             message = f"no trainable parameter matches {group['name']!r}"
             raise SpecError(Problem("empty-group", message, "", "optimizer.group"))
+    if not any(group["params"] for group in groups):
+        message = "the network has no parameter that is trained"
+        raise SpecError(Problem("empty-group", message, "build one with weights", "model"))
     return [group for group in groups if group["params"]]

@@ -16,7 +16,8 @@ from torch import nn
 from sightx.data.loader.loader import Batch, BatchLoader
 from sightx.distributed.collectives import Collectives
 from sightx.errors import PluginError, Problem
-from sightx.registry.components import call_declared
+from sightx.registry import results
+from sightx.registry.components import call_declared, remember_component
 from sightx.registry.kinds import Loss
 from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
@@ -160,17 +161,27 @@ class Criterion:
     def __init__(self, loss: Loss, class_counts: Sequence[int], device: torch.device) -> None:
         self.loss = loss
         self._class_counts = tuple(class_counts)
+        self._is_checked = False  # what the first batch returns is checked
         self._has_weights = type(loss).weights is not Loss.weights
-        self._module = call_declared(loss.build, class_counts=self._class_counts).to(device)
+        self._module = results.loss_module(loss, self._class_counts).to(device)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses (B,) and per-sample weights (B,), None for equal weights."""
-        losses = self._module(outputs.float(), targets)
-        if losses.ndim != 1 or losses.size(0) != targets.size(0):
+        try:
+            losses = self._module(outputs.float(), targets)
+        except Exception as error:
+            remember_component(error, self.loss)
+            raise
+        if not isinstance(losses, torch.Tensor) or losses.shape != targets.shape[:1]:
             raise self._shape_error(losses, targets)
-        if not self._has_weights:
-            return losses, None
-        return losses, call_declared(self.loss.weights, targets, class_counts=self._class_counts)
+        weights = None
+        if self._has_weights:
+            weights = call_declared(self.loss.weights, targets, class_counts=self._class_counts)
+        if not self._is_checked:
+            has_gradient = torch.is_grad_enabled() and outputs.requires_grad
+            results.check_losses(self.loss, losses, weights, has_gradient=has_gradient)
+            self._is_checked = True
+        return losses, weights
 
     def weighted_sum(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the sum of the weighted losses and that of the weights; None for equal weights."""
@@ -181,11 +192,13 @@ class Criterion:
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Return the probabilities (B, classes) of outputs (B, K)."""
-        return self.loss.probabilities(outputs)
+        result: Tensor = call_declared(self.loss.probabilities, outputs)
+        return result
 
     def decisions(self, outputs: Tensor) -> Tensor:
         """Return the decided class (B,) of each row of outputs (B, K)."""
-        return self.loss.decision(self.loss.probabilities(outputs))
+        result: Tensor = call_declared(self.loss.decision, self.probabilities(outputs))
+        return result
 
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return how many decisions are the target, or the largest of mixed targets; a scalar."""
@@ -193,7 +206,8 @@ class Criterion:
         return (self.decisions(outputs.detach()) == classes).sum()
 
     def _shape_error(self, losses: Tensor, targets: Tensor) -> PluginError:
-        shape, expected = tuple(losses.shape), tuple(targets.shape[:1])
+        shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+        expected = tuple(targets.shape[:1])
         message = (
             f"{self.loss.name} returns {shape} for {len(targets)} samples, expected {expected}"
         )

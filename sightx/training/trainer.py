@@ -21,7 +21,7 @@ from sightx.records.events import Epoch, Event, FeatureBlock, Step, ValidationBa
 from sightx.records.history import History
 from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
-from sightx.registry.components import call_declared
+from sightx.registry import results
 from sightx.spec.experiment import Experiment
 from sightx.training import setup
 from sightx.training.compile import CompiledNetwork
@@ -57,18 +57,19 @@ class Trainer:
         self.collectives.broadcast_(list(module.state_dict().values()))
         setup.to_channels_last(module, experiment.model, device, experiment.training.precision)
         setup.freeze(module, experiment.model.trainable)
-        self.statistics = call_declared(
-            experiment.normalize.statistics,
+        self.statistics = results.normalization(
+            experiment.normalize,
             model=experiment.model,
             training_rows=dataset.rows.take(dataset.splits["train"]),
+            channels=dataset.rows.shape[0],
         )
         self.criterion = Criterion(experiment.loss, dataset.counts("train"), device)
         self._loader = BatchLoader(
             dataset.rows, dataset.table.labels, self.statistics, device,
-            experiment.augment, experiment.seed,
+            experiment.augment, experiment.seed, len(dataset.table.classes),
         )  # fmt: skip
-        self._optimizer = experiment.optimizer.build(
-            setup.param_groups(module, experiment.optimizer)
+        self._optimizer = results.torch_optimizer(
+            experiment.optimizer, setup.param_groups(module, experiment.optimizer)
         )
         self._base_lrs = [group["lr"] for group in self._optimizer.param_groups]
         self._guard = NonFiniteGuard(self._optimizer, device, self._loss_error)
@@ -89,7 +90,9 @@ class Trainer:
     @property
     def stop_reason(self) -> str | None:
         """Return why the stopping policy ends training now, or None if it does not."""
-        return self.experiment.stopping.reason(self.history) if self.history.epochs else None
+        if not self.history.epochs:
+            return None
+        return results.stop_reason(self.experiment.stopping, self.history)
 
     def events(self) -> Iterator[Event]:
         """Train until the last epoch, or until the stopping policy has a reason."""
@@ -281,7 +284,8 @@ class Trainer:
     def _sampler_order(self, epoch: int) -> Positions:
         train = self.dataset.splits["train"]
         labels, sampler = self.dataset.table.labels[train], self.experiment.sampler
-        order = np.asarray(train[sampler.order(labels, epoch=epoch, seed=self.experiment.seed)])
+        seed = self.experiment.seed
+        order = np.asarray(train[results.sampler_order(sampler, labels, epoch=epoch, seed=seed)])
         expected = f"{self._epoch_size}, as in epoch 1" if epoch else "at least 1"
         if not len(order) or (epoch and len(order) != self._epoch_size):
             message = (
@@ -292,7 +296,8 @@ class Trainer:
         return order
 
     def _lr_factor(self, step: int) -> float:
-        return self.experiment.scheduler.multiplier(
+        return results.lr_multiplier(
+            self.experiment.scheduler,
             step,
             steps=self.experiment.training.epochs * self._steps_per_epoch,
             steps_per_epoch=self._steps_per_epoch,

@@ -18,6 +18,9 @@ class {title}(Model):
 
     name = "{name}"
 
+    def build(self):
+        pass
+
 @hookimpl
 def sightx_components():
     return [{title}]
@@ -153,3 +156,20 @@ def test_a_listing_needs_no_rich(working_folder: Path) -> None:
     code += "finally: assert 'rich' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plugin_with_a_fault_is_broken_and_says_so_in_one_line(
+    sightx, working_folder: Path
+) -> None:
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    (working_folder / "mine").mkdir()
+    (working_folder / "mine" / "sightx_test_faulty.py").write_text(
+        "from sightx.plugin import Model, hookimpl\n"
+        "class X(Model):\n    'A model.'\n    name = 'x'\n    stages: int = 3\n"
+        "    def build(self): ...\n"
+        "@hookimpl\ndef sightx_components(): return [X]\n"
+    )
+    done = sightx("list-plugins", "model")
+    assert "broken sightx_test_faulty" in done.out
+    assert "the field 'stages' hides what every model has" in done.out
+    assert "UserWarning" not in done.err

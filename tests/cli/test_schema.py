@@ -18,6 +18,10 @@ class Mine(Model):
     width: int
     """Width of the model."""
 
+    def build(self, channels, outputs):
+        """Fail: no test builds it."""
+        raise NotImplementedError
+
 
 @hookimpl
 def sightx_components():

@@ -91,6 +91,7 @@ def test_a_clash_names_both_owners(sightx, working_folder: Path) -> None:
     (working_folder / "mine" / "sightx_test_shown.py").write_text(
         "from sightx.plugin import Loss, Model, hookimpl\n"
         "class Mine(Model):\n    'Mine.'\n    name = 'resnet50'\n    base: Loss\n"
+        "    def build(self): pass\n"
         "@hookimpl\ndef sightx_components(): return [Mine]\n"
     )
     done = sightx("show-plugin", "model", "resnet50")

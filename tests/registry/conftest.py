@@ -14,6 +14,9 @@ class {title}({kind}):
 
     name = "{name}"
 
+    def {method}(self):
+        """Do nothing."""
+
 @hookimpl
 def sightx_components():
     return [{title}]
@@ -26,6 +29,7 @@ def component() -> Callable[..., str]:
 
     def write(name: str, kind: str = "Model", line: str = "A third party's.") -> str:
         title = "".join(part.title() for part in name.split("-"))
-        return COMPONENT.format(name=name, kind=kind, title=title, line=line)
+        method = {"Dataset": "table", "Metric": "compute"}.get(kind, "build")
+        return COMPONENT.format(name=name, kind=kind, title=title, line=line, method=method)
 
     return write

@@ -48,7 +48,7 @@ def project(tmp_path: Path) -> Path:
     [
         ("sys.exit(0)", "plugin faulty failed in build: SystemExit: 0"),
         ('raise KeyError("z")', "plugin faulty failed in build: KeyError: 'z'"),
-        ("return None", "the model faulty built None, which is not a torch module"),
+        ("return None", "build() of faulty (faulty) returned a NoneType; return a torch module"),
     ],
 )
 def test_a_failure_of_a_plugin_names_it_and_exits_with_4(

@@ -14,7 +14,7 @@ import pytest
 
 from sightx import PluginError, load
 from sightx.plugin import Check, Component, Loss, Model
-from sightx.registry import loading
+from sightx.registry import class_faults, loading
 from sightx.registry.components import UnknownComponentError
 from sightx.registry.project import Project
 
@@ -272,6 +272,9 @@ class Deep(Model):
     name = "deep"
     depth: PositiveInt = 3
 
+    def build(self):
+        pass
+
 @hookimpl
 def sightx_components():
     return [Deep]
@@ -303,6 +306,9 @@ class Crash(Model):
     def _check(self):
         raise KeyError("oops")
 
+    def build(self):
+        pass
+
 class Blind(Dataset):
     """Fails later."""
 
@@ -310,6 +316,9 @@ class Blind(Dataset):
 
     def traits(self):
         raise KeyError("oops")
+
+    def table(self):
+        pass
 
 @hookimpl
 def sightx_components():
@@ -327,6 +336,7 @@ def sightx_components():
 
 def named(base: type[Component], name: str, **more: object) -> type[Component]:
     space = {"__doc__": "What it is.", "__module__": __name__, "name": name, **more}
+    space |= {"build": lambda self: None} if base is not Component else {}
     return type(name.title(), (base,), space)
 
 
@@ -357,7 +367,7 @@ class Typed(Model):
     ],
 )
 def test_the_first_fault_of_components_is_described(component: object, fault: str) -> None:
-    assert loading.component_fault([named(Model, "good"), component]) == fault
+    assert class_faults.component_fault([named(Model, "good"), component]) == fault
 
 
 @pytest.mark.filterwarnings("ignore:Field name")
@@ -368,13 +378,13 @@ def test_use_must_not_be_a_field() -> None:
         name = "using"
         use: int = 3  # type: ignore[assignment]
 
-    fault = loading.component_fault([Using])
+    fault = class_faults.component_fault([Using])
     assert fault == "Using makes 'use' a field: write it without a type"
 
 
 def test_a_plugin_must_not_use_a_name_twice() -> None:
     components = [named(Model, "same"), named(Loss, "same"), named(Model, "same")]
-    assert loading.component_fault(components) == "two components are the model 'same'"
+    assert class_faults.component_fault(components) == "two components are the model 'same'"
 
 
 class Fine(Loss):
@@ -382,16 +392,18 @@ class Fine(Loss):
 
     name = "fine"
 
+    def build(self) -> Any: ...
+
 
 def test_valid_components_and_checks_have_no_fault() -> None:
-    assert loading.component_fault([Fine]) == ""
+    assert class_faults.component_fault([Fine]) == ""
     assert loading.check_fault([Check("my-rule", "because", print)], {}) == ""
 
 
 @pytest.mark.parametrize("revision", [0, -1, "1", True, object()])
 def test_a_revision_is_a_number_from_1(revision: Any) -> None:
     broken = type("Wrong", (Fine,), {"revision": revision, "__doc__": "Be wrong."})
-    assert loading.component_fault([broken]) == "the loss 'fine' needs a revision of 1 or more"
+    assert class_faults.component_fault([broken]) == "the loss 'fine' needs a revision of 1 or more"
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ class Explosion(Augment):
     name = "test-explosion"
 
     def draw(self, n: int, rng: np.random.Generator) -> dict[str, Any]:
-        return {"n": np.array([n])}
+        return {"n": np.full(n, n)}
 
     def apply(self, images: Any, targets: Any, params: Any) -> Any:
         Explosion.calls += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sightx.plugin import Check, Finding, Shape, did_you_mean
+from sightx.plugin import Check, Component, Dataset, Finding, Shape, did_you_mean
 
 if TYPE_CHECKING:
     from sightx.plugin import Experiment
@@ -176,13 +176,30 @@ def needs_order(experiment: Experiment) -> Iterator[Finding]:
     """Find components for ordered classes on a dataset without an order."""
     if experiment.dataset.traits().ordered:
         return
-    sections: dict[str, Any] = {"metric": experiment.metric, "postprocess": experiment.postprocess}
-    for section, components in sections.items():
-        for number, component in enumerate(components):
-            if component.needs_order:
-                message = f"{component.name} needs ordered classes"
-                hint = "write dataset.ordered = true if they are grades"
-                yield Finding(f"{section}.{number}.use", message, hint)
+    has_key = "ordered" in type(experiment.dataset).model_fields
+    hint = "write dataset.ordered = true if they are grades" if has_key else "leave it out"
+    for path, component in _components(experiment):
+        if component.needs_order:
+            yield Finding(f"{path}.use", f"{component.name} needs ordered classes", hint)
+
+
+def _components(
+    settings: Experiment | Component, prefix: str = ""
+) -> Iterator[tuple[str, Component]]:
+    """Yield every component that is a field, or in a field, of settings, with its key."""
+    for key, value in settings:
+        for number, component in enumerate(value if isinstance(value, tuple) else (value,)):
+            if isinstance(component, Component):
+                yield f"{prefix}{key}" + f".{number}" * isinstance(value, tuple), component
+
+
+def nested_settings(experiment: Experiment) -> Iterator[Finding]:
+    """Find settings of a dataset inside of another one that only the outer one has a use for."""
+    for path, inner in _components(experiment.dataset, "dataset."):
+        if isinstance(inner, Dataset):
+            for setting in sorted(inner.model_fields_set & Dataset.model_fields.keys()):
+                message = f"{setting} has no effect in a dataset inside of another"
+                yield Finding(f"{path}.{setting}", message, f"write dataset.{setting}")
 
 
 def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:
@@ -276,6 +293,11 @@ CHECKS = [
         "good",
         groups_divided,
         severity="warning",
+    ),
+    Check(
+        "nested-setting",
+        "images are left out, skipped and decoded as the outer dataset says",
+        nested_settings,
     ),
     Check("needs-order", "the component compares classes by their order", needs_order),
     Check("mirrored-labels", "the mirror image has another label", mirrored_labels),

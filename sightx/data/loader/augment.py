@@ -2,40 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sightx.registry import results
 from sightx.registry.components import call_declared
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from torch import Tensor
 
-    from sightx.registry.kinds import Augment
+    from sightx.registry.kinds import Augment, Params
+
+_PIXEL_TOLERANCE = 1e-3
 
 
 def augment(
-    images: Tensor, targets: Tensor, components: Sequence[Augment], rng: np.random.Generator
+    images: Tensor,
+    targets: Tensor,
+    components: Sequence[Augment],
+    rng: np.random.Generator,
+    *,
+    classes: int | None = None,
+    check_values: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return augmented images, float (n, C, H, W) in [0, 1], and targets.
 
     Every component draws from `rng` in the order of the chain. All geometry comes first: the
     matrices are composed and the pixels sampled once. Then each component's `apply` runs, in order.
+    Raises PluginError for a result of the wrong shape or type, with `check_values` also for values
+    out of range, which waits for the device. Mixed targets have `classes` columns.
     """
-    n, size = len(images), tuple(images.shape[-2:])
-    drawn = [(component, call_declared(component.draw, n=n, rng=rng)) for component in components]
-    matrices = [
-        call_declared(component.matrix, params=params, size=size) for component, params in drawn
-    ]
+    n, size = len(images), (images.shape[-2], images.shape[-1])
+    drawn = [(component, _draw(component, n, rng)) for component in components]
+    matrices = [_matrix(component, params, n=n, size=size) for component, params in drawn]
     if given := [matrix for matrix in matrices if matrix is not None]:
         images = transform(images, compose(given))
     for component, params in drawn:
-        images, targets = call_declared(
-            component.apply, images=images, targets=targets, params=params
+        images, targets = _apply(
+            component, images, targets, params, classes=classes, check_values=check_values
         )
     return images, targets
+
+
+def _draw(augment: Augment, n: int, rng: np.random.Generator) -> Params:
+    """Return the parameters of n samples: named arrays (n, ...)."""
+    params = call_declared(augment.draw, n=n, rng=rng)
+    if not isinstance(params, Mapping):
+        raise results.wrong_result(augment.draw, f"returned {params!r}", "return named arrays")
+    for name, values in params.items():
+        if np.shape(values)[:1] != (n,):
+            message = f"returned {name!r} of shape {np.shape(values)}"
+            raise results.wrong_result(
+                augment.draw, message, f"return a value per sample, ({n}, ...)"
+            )
+    return params
+
+
+def _matrix(augment: Augment, params: Params, *, n: int, size: tuple[int, int]) -> Tensor | None:
+    """Return the affine maps (n, 2, 3) of a geometric transformation, None for another one."""
+    matrix: Tensor | None = call_declared(augment.matrix, params=params, size=size)
+    if matrix is not None and getattr(matrix, "shape", None) != (n, 2, 3):
+        hint = f"return a tensor ({n}, 2, 3), or None"
+        raise results.wrong_result(augment.matrix, f"returned {results.shape_text(matrix)}", hint)
+    return matrix
+
+
+def _apply(
+    augment: Augment,
+    images: Tensor,
+    targets: Tensor,
+    params: Params,
+    *,
+    classes: int | None,
+    check_values: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return changed images and targets; their values are read only with `check_values`.
+
+    Mixed targets have one column per class, if the number of classes is known.
+    """
+    method = augment.apply
+    result = call_declared(method, images=images, targets=targets, params=params)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise results.wrong_result(
+            method, f"returned a {type(result).__name__}", "return images, targets"
+        )
+    changed, mixed = result
+    if _form(changed) != _form(images):
+        message = f"returned images {_text(changed)}"
+        raise results.wrong_result(method, message, f"return {_text(images)}, as given")
+    is_mixed = getattr(mixed, "ndim", 0) == 2 and mixed.is_floating_point()
+    columns = mixed.shape[1] if is_mixed and classes is None else classes
+    if _form(mixed) != _form(targets) and not (
+        is_mixed and tuple(mixed.shape) == (len(images), columns)
+    ):
+        hint = f"return {_text(targets)}, or probabilities ({len(images)}, {columns or 'classes'})"
+        raise results.wrong_result(method, f"returned targets {_text(mixed)}", hint)
+    if check_values:
+        low, high = changed.aminmax()
+        if low < -_PIXEL_TOLERANCE or high > 1 + _PIXEL_TOLERANCE:  # NaN becomes a NonFiniteError
+            message = f"returned pixels from {float(low):.3g} to {float(high):.3g}"
+            raise results.wrong_result(method, message, "keep them in 0 to 1")
+        if is_mixed and not ((mixed.sum(dim=1) - 1).abs() <= results.SUM_TOLERANCE).all():
+            hint = "each row has the sum 1"
+            raise results.wrong_result(method, "returned targets that are not probabilities", hint)
+    return changed, mixed
+
+
+def _form(value: Any) -> tuple[Any, Any]:
+    """Return shape and dtype of a tensor."""
+    return getattr(value, "shape", None), getattr(value, "dtype", None)
+
+
+def _text(value: Any) -> str:
+    dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    return f"{dtype} {results.shape_text(value)}".strip()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -40,7 +40,8 @@ class Batch(NamedTuple):
 class BatchLoader:
     """Load batches of a table's rows onto a device.
 
-    `statistics` are mean and standard deviation per channel, for pixels in [0, 1].
+    `statistics` are mean and standard deviation per channel, for pixels in [0, 1]. `classes` is
+    their number, which mixed targets must have.
     """
 
     rows: PixelRows
@@ -49,6 +50,7 @@ class BatchLoader:
     device: torch.device
     augments: tuple[Augment, ...] = ()
     seed: int = 0
+    classes: int | None = None
 
     def iter_batches(
         self, batches: Sequence[Positions], *, normalize: bool = False
@@ -82,10 +84,14 @@ class BatchLoader:
     def augment(self, pixels: Tensor, targets: Tensor, *purpose: int) -> tuple[Tensor, Tensor]:
         """Return augmented, normalised images, and targets.
 
-        The random draws depend on the seed and the purpose, a step and a micro-batch.
+        The random draws depend on the seed and the purpose, a step and a micro-batch. The values
+        are checked in the first micro-batch of a run.
         """
         rng = generator(self.seed, "augment", *purpose)
-        images, targets = augment(pixels.float().div_(255), targets, self.augments, rng)
+        images, targets = augment(
+            pixels.float().div_(255), targets, self.augments, rng,
+            classes=self.classes, check_values=not any(purpose),
+        )  # fmt: skip
         scale, shift = self._affine
         return images.mul(scale * 255).add_(shift), targets
 

@@ -151,27 +151,31 @@ def test_every_rule_has_a_test_here_or_beside() -> None:
 
 PLUGIN = """
 from sightx.plugin import Checkpoint, Loss, Metric, Model, Optimizer, Sampler, Scheduler, Split
-from sightx.plugin import Augment, Postprocess, Preprocess, Stopping, hookimpl
+from sightx.plugin import Augment, Dataset, Postprocess, Preprocess, Stopping, hookimpl
 
 class TakesSplit(Split):
     "Needs a split in the table."
     name = "takes-split"
+    def assign(self): ...
     uses_dataset_split = True
 
 class BySample(Split):
     "Ignores groups."
     name = "by-sample"
+    def assign(self): ...
     ignores_groups = True
 
 class NoValidation(Split):
     "Has no validation samples."
     name = "no-validation"
+    def assign(self): ...
     def empty(self):
         return ["validation"]
 
 class Triangle(Scheduler):
     "Rises, then falls."
     name = "triangle"
+    def factor(self): ...
     includes_warmup = True
     step_size: int = 1
     patience: int = 0
@@ -180,16 +184,19 @@ class Triangle(Scheduler):
 class Rare(Sampler):
     "Prefers rare classes."
     name = "rare"
+    def order(self): ...
     balances = True
 
 class Weighted(Loss):
     "Prefers rare classes."
     name = "weighted"
+    def build(self): ...
     balances = True
 
 class TopTwo(Metric):
     "Misleads on imbalanced data."
     name = "top-two"
+    def compute(self): ...
     rewards_majority = True
     def values(self, classes):
         return {"top-two": "max"}
@@ -197,34 +204,52 @@ class TopTwo(Metric):
 class Graded(Metric):
     "Needs an order."
     name = "graded"
+    def compute(self): ...
     needs_order = True
     def values(self, classes):
         return {"graded": "max"}
 
+class GradedLoss(Loss):
+    "Needs an order."
+    name = "graded-loss"
+    needs_order = True
+    def build(self): ...
+
+class Outer(Dataset):
+    "Has a dataset inside."
+    name = "outer"
+    base: Dataset
+    def table(self): ...
+
 class Turned(Augment):
     "Mirrors."
     name = "turned"
+    def draw(self): ...
     def mirrors(self):
         return True
 
 class Whole(Preprocess):
     "Keeps the size."
     name = "whole"
+    def apply(self): ...
 
 class BestOfTwo(Checkpoint):
     "Keeps a best state, under the usual name."
     name = "best-of-two"
+    def keep(self): ...
     best_name = "best"
 
 class Parted(Model):
     "Has one part."
     name = "parted"
+    def build(self): ...
     def parts(self):
         return ["body"]
 
 @hookimpl
 def sightx_components():
-    return [TakesSplit, BySample, NoValidation, Triangle, Rare, Weighted, TopTwo, Graded, Turned,
+    return [TakesSplit, BySample, NoValidation, Triangle, Rare, Weighted, TopTwo, Graded,
+            GradedLoss, Outer, Turned,
             Whole, BestOfTwo, Parted]
 """
 
@@ -259,6 +284,7 @@ def test_components_of_a_plugin_are_checked_by_their_traits(
     ("sets", "code"),
     [
         (["metric=[{use='graded'}]"], "needs-order"),
+        (["loss.use=graded-loss"], "needs-order"),
         (["dataset.handed=true", "augment=[{use='turned'}]"], "mirrored-labels"),
     ],
 )
@@ -277,3 +303,15 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     sys.modules.pop("sightx_test_traits", None)
+
+
+def test_settings_that_a_nested_dataset_has_no_use_for_are_found(
+    tmp_path: Path, plugin: None
+) -> None:
+    base = "dataset={use='outer', base={use='synthetic-fundus', decode='exact'}}"
+    assert ("nested-setting", "dataset.base.decode") in [
+        (code, path) for code, path, _ in found(tmp_path, base)
+    ]
+    assert "nested-setting" not in [
+        code for code, _, _ in found(tmp_path, base.replace(", decode='exact'", ""))
+    ]

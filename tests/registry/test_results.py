@@ -1,0 +1,298 @@
+"""What a hostile component returns is refused, with its name and what it must return."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from sightx.errors import PluginError, SpecError
+from sightx.evaluation.metrics import metric_directions
+from sightx.plugin import (
+    Checkpoint,
+    Dataset,
+    History,
+    ImageTable,
+    Loss,
+    Metric,
+    Model,
+    Normalize,
+    Optimizer,
+    Postprocess,
+    Predictions,
+    Sampler,
+    Scheduler,
+    Split,
+    Stopping,
+)
+from sightx.registry import results
+
+HISTORY = History("validation/loss", {"validation/loss": "min"})
+LABELS = np.array([0, 1, 1])
+TABLE = ImageTable(
+    pd.DataFrame({"path": ["a", "b", "c"], "label": LABELS, "group": ""}), ("x", "y"), lambda i: b""
+)
+PREDICTIONS = Predictions(
+    keys=("a", "b"), groups=("", ""), labels=np.array([0, 1]), outputs=np.zeros((2, 2)),
+    probabilities=np.full((2, 2), 0.5), decisions=np.array([0, 0]), classes=("x", "y"),
+)  # fmt: skip
+
+
+def hostile(kind: type, **methods: Any) -> Any:
+    """Return a component of a kind; the keywords are what its methods return."""
+
+    def method(value: Any) -> Any:
+        return lambda self, *arguments, **named: value
+
+    space = {name: method(value) for name, value in methods.items()}
+    for name, function in space.items():
+        function.__name__ = name
+    return type("X", (kind,), {"__module__": "sx_evil", "name": "x", **space})()
+
+
+def refused(call: Any, *parts: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        call()
+    (problem,) = caught.value.problems
+    assert problem.code == "wrong-result"
+    assert "of x (sx_evil)" in problem.message
+    assert problem.hint
+    assert all(part in str(problem) for part in parts), str(problem)
+
+
+@pytest.mark.parametrize(
+    ("order", "part"),
+    [
+        ([0.0, 1.0], "positions of type float64"),
+        (np.array([True, False, True]), "positions of type bool"),
+        ([0, -1], "positions from -1 to 0"),
+        ([0, 3], "positions from 0 to 3"),
+        ([[0], [1]], "an array (2, 1)"),
+    ],
+)
+def test_an_order_has_positions_of_samples(order: Any, part: str) -> None:
+    sampler = hostile(Sampler, order=order)
+    refused(lambda: results.sampler_order(sampler, LABELS, epoch=0, seed=1), part, "0 to 2")
+
+
+def test_an_order_may_repeat_samples() -> None:
+    order = results.sampler_order(hostile(Sampler, order=[1, 1]), LABELS, epoch=0, seed=1)
+    assert order.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("splits", "part"),
+    [
+        (pd.Series(["train", "val", "test"]), "the split 'val'; return train, validation, test or"),
+        (pd.Series(["train", None, "test"]), "the split nan"),
+        (pd.Series(["train"]), "(1,) for 3 rows"),
+        (["train", "test", ""], "a list for 3 rows"),
+    ],
+)
+def test_a_split_has_a_known_name_for_each_row(splits: Any, part: str) -> None:
+    refused(lambda: results.assigned_splits(hostile(Split, assign=splits), TABLE), part)
+
+
+@pytest.mark.parametrize(
+    ("columns", "part"),
+    [
+        ({"label": [0, 1, 2]}, "labels from 0 to 2"),
+        ({"label": [0.0, 1.0, 1.0]}, "labels of type float64"),
+        ({"path": ["a", "a", "c"]}, "the path 'a' twice"),
+        ({"path": [1, 2, 3]}, "a path that is not text"),
+        ({"group": [1, 2, 3]}, "a group that is not text"),
+    ],
+)
+def test_a_table_has_unique_paths_and_labels_that_are_classes(columns: Any, part: str) -> None:
+    table = TABLE.with_frame(TABLE.frame.assign(**columns))
+    refused(lambda: results.image_table(hostile(Dataset, table=table)), part)
+
+
+def test_a_table_is_a_table_with_all_columns() -> None:
+    refused(lambda: results.image_table(hostile(Dataset, table=[])), "returned a list")
+    table = TABLE.with_frame(TABLE.frame[["path", "label"]])
+    refused(lambda: results.image_table(hostile(Dataset, table=table)), "no column 'group'")
+
+
+@pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf"), None, "0.5", True])
+def test_a_factor_is_a_finite_number_from_0(factor: Any) -> None:
+    scheduler = hostile(Scheduler, factor=factor)
+    refused(
+        lambda: results.lr_multiplier(scheduler, 3, steps=9, steps_per_epoch=3, history=HISTORY),
+        f"factor() of x (sx_evil) returned {factor!r} at step 3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [("best", "returned 'best'"), ({"../../evil"}, "the name '../../evil'"), ([3], "the name 3"),
+     (None, "returned None"), ({".."}, "the name '..'")],
+)  # fmt: skip
+def test_checkpoint_names_are_a_collection_of_plain_names(names: Any, part: str) -> None:
+    refused(lambda: results.checkpoint_names(hostile(Checkpoint, keep=names), HISTORY), part)
+
+
+@pytest.mark.parametrize("reason", [True, 3, " "])
+def test_a_reason_to_stop_is_text(reason: Any) -> None:
+    refused(lambda: results.stop_reason(hostile(Stopping, reason=reason), HISTORY), "or None")
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"other": 0.1, "f": 0.2}, "'other', which values() does not name"),
+        ({}, "did not return 'f'"),
+        ({"f": "high"}, "'high' for 'f'"),
+        ("high", "returned 'high'"),
+    ],
+)
+def test_a_metric_returns_what_it_names(values: Any, part: str) -> None:
+    metric = hostile(Metric, values={"f": "max"}, compute=values)
+    refused(lambda: results.metric_values(metric, PREDICTIONS), part)
+
+
+def test_the_direction_of_a_metric_is_max_or_min() -> None:
+    metric = hostile(Metric, values={"f": "up"})
+    refused(lambda: results.metric_directions(metric, ("x", "y")), '"max" or "min"')
+
+
+def test_two_metrics_do_not_have_one_name() -> None:
+    metrics = [hostile(Metric, values={"f1": "max"}), hostile(Metric, values={"f1": "min"})]
+    with pytest.raises(SpecError, match="metric-name-twice"):
+        metric_directions(metrics, ("x", "y"))
+
+
+@pytest.mark.parametrize(
+    "state", [{"a": np.array([1])}, {"a": datetime.date(2020, 1, 1)}, {"a": {1}}, [1]]
+)
+def test_a_fitted_state_is_a_mapping_that_json_holds(state: Any) -> None:
+    refused(lambda: results.fitted_state(hostile(Postprocess, fit=state), PREDICTIONS))
+
+
+@pytest.mark.parametrize(
+    ("result", "part"),
+    [
+        (np.array([0]), "did not return the predictions"),
+        (PREDICTIONS.with_decisions(np.array([0, 2])), "decisions from 0 to 2"),
+        (PREDICTIONS.with_decisions(np.array([0])), "decisions (1,)"),
+        (PREDICTIONS.with_probabilities(np.ones((2, 2))), "the probabilities [1.0, 1.0]"),
+        (PREDICTIONS.with_probabilities(np.ones((2, 1))), "probabilities (2, 1)"),
+        (PREDICTIONS.with_probabilities(np.full((2, 2), np.nan)), "the probabilities [nan, nan]"),
+    ],
+)
+def test_postprocessed_predictions_are_valid(result: Any, part: str) -> None:
+    postprocess = hostile(Postprocess, apply=result)
+    refused(lambda: results.postprocessed(postprocess, PREDICTIONS, {}), part)
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [((0.5,), (0.0,)), ((0.5, 0.5), (1.0, 1.0)), ((float("nan"),), (1.0,)), None,
+     (torch.zeros(1, 1), torch.ones(1, 1, 1).bool())],
+)  # fmt: skip
+def test_statistics_are_finite_and_one_per_channel(statistics: Any) -> None:
+    normalize = hostile(Normalize, statistics=statistics)
+    rows: Any = None
+    model = hostile(Model)
+    if statistics is not None and isinstance(statistics[0], torch.Tensor):
+        statistics[1].zero_()
+    refused(
+        lambda: results.normalization(normalize, model=model, training_rows=rows, channels=1),
+        "every std above 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [(None, "a NoneType"), (nn.LazyLinear(3), "no size for the weight 'weight'")],
+)
+def test_a_network_is_a_module_of_known_size(module: Any, part: str) -> None:
+    model = hostile(Model, build=module)
+    refused(lambda: results.network(model, channels=3, outputs=2, size=(4, 4)), part)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "part"),
+    [(torch.zeros(4, 1000), "(4, 1000) for 4 images"), (torch.zeros(4), "(4,) for 4"),
+     ((torch.zeros(4, 3),), "a tuple for 4"), ({}, "a dict for 4")],
+)  # fmt: skip
+def test_outputs_of_a_network_have_the_width_of_the_loss(outputs: Any, part: str) -> None:
+    model = hostile(Model, build=None)
+    refused(lambda: results.check_network_outputs(model, outputs, (4, 3)), part, "(4, 3)")
+
+
+def test_a_loss_has_no_weights_of_its_own() -> None:
+    refused(
+        lambda: results.loss_module(hostile(Loss, build=nn.Linear(2, 1)), (1, 1)),
+        "the weight 'weight', which is not trained",
+    )
+    buffers = nn.CrossEntropyLoss(weight=torch.ones(2), reduction="none")
+    assert results.loss_module(hostile(Loss, build=buffers), (1, 1)) is buffers
+
+
+@pytest.mark.parametrize(
+    ("losses", "weights", "part"),
+    [
+        (torch.ones(3), None, "no gradient"),
+        (torch.ones(3, requires_grad=True), torch.ones(2), "(2,) for 3 samples"),
+        (torch.ones(3, requires_grad=True), torch.tensor([1.0, -1.0, 1.0]), "a negative"),
+    ],
+)
+def test_losses_have_a_gradient_and_weights_are_not_negative(
+    losses: Any, weights: Any, part: str
+) -> None:
+    loss = hostile(Loss, build=None, weights=None)
+    refused(lambda: results.check_losses(loss, losses, weights, has_gradient=True), part)
+
+
+@pytest.mark.parametrize("outputs", [0, 2.0, None, True])
+def test_a_loss_asks_for_one_output_or_more(outputs: Any) -> None:
+    refused(lambda: results.network_width(hostile(Loss, outputs=outputs), 3), "for 3 classes")
+
+
+def test_an_optimizer_updates_every_weight() -> None:
+    weights = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    partial = torch.optim.SGD(weights[:1], lr=0.1)
+    groups = [{"params": weights, "lr": 0.1, "name": "*"}]
+    optimizer = hostile(Optimizer, build=partial)
+    refused(lambda: results.torch_optimizer(optimizer, groups), "leaves out 2 of 3 weights")
+    other = hostile(Optimizer, build=SimpleNamespace())
+    refused(lambda: results.torch_optimizer(other, groups), "a SimpleNamespace")
+
+
+HASHED = """
+import sys
+from sightx.builtin.datasets.synthetic_fundus import SyntheticFundus
+from sightx.plugin import Model
+from support.experiments import make_experiment
+
+class Net(Model):
+    name = "net"
+    s: frozenset[str] = frozenset({"b", "a", "c", "d"})
+
+print(make_experiment(model=Net()).id)
+"""
+
+
+def test_the_id_of_an_experiment_does_not_depend_on_the_hash_seed() -> None:
+    import os
+
+    root = Path(__file__).parents[2]
+    ids = {
+        subprocess.run(
+            [sys.executable, "-c", HASHED], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed,
+                 "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(ids) == 1
