@@ -64,6 +64,55 @@ def test_a_failure_of_a_plugin_names_it_and_exits_with_4(
     assert len(done.stderr.splitlines()) == 1
 
 
+ORDER = """
+from sightx.plugin import Dataset, ImageTable, Sampler, hookimpl
+
+class Table(Dataset):
+    "Fail to read."
+    name = "faulty-table"
+    def table(self):
+        raise RuntimeError("boom")
+
+class Order(Sampler):
+    "Return a wrong order."
+    name = "faulty-order"
+    def order(self, labels):
+        return [len(labels)]
+
+class Bound(Sampler):
+    "Fail outside of the file of the plugin."
+    name = "faulty-bound"
+    order = staticmethod(len)
+
+@hookimpl
+def sightx_components():
+    return [Table, Order, Bound]
+"""
+
+
+@pytest.mark.parametrize("command", [["run"], ["validate", "--deep"]])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset={use='faulty-table'}", "plugin faulty failed in table: RuntimeError: boom"),
+        ("sampler.use=faulty-order", "error[wrong-result] sampler: order() of faulty-order"),
+        ("sampler.use=faulty-bound", "plugin faulty failed in the sampler 'faulty-bound': "),
+    ],
+)
+def test_a_failure_names_the_plugin_whatever_its_traceback(
+    project: Path, command: list[str], override: str, message: str
+) -> None:
+    (project / "plugins" / "faulty.py").write_text(ORDER)
+    spec = SPEC.replace("faulty", "simplenet")
+    (project / "a.toml").write_text(spec)
+    done = subprocess.run(
+        [sys.executable, "-m", "sightx", *command, "a.toml", "--set", override],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert message in done.stderr
+
+
 def test_debug_shows_where_a_plugin_failed(project: Path) -> None:
     (project / "plugins" / "faulty.py").write_text(PLUGIN.format(body='raise KeyError("z")'))
     command = [sys.executable, "-m", "sightx", "--debug", "validate", "--deep", "a.toml"]

@@ -25,6 +25,17 @@ def losses_are_per_sample(loss: Loss) -> None:
         require(bool(losses.isfinite().all()), f"losses are not finite for class counts {counts}")
 
 
+def module_keeps_its_state(loss: Loss) -> None:
+    """Require a module without trainable parameters, whose buffers do not change."""
+    module = _build(loss)
+    names = [name for name, weight in module.named_parameters() if weight.requires_grad]
+    require(not names, f"{', '.join(names)} would not be trained; move it into a model's network")
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    module(*_batch(loss))
+    changed = [name for name, buffer in module.named_buffers() if not buffer.equal(before[name])]
+    require(not changed, f"{', '.join(changed)} changes; a checkpoint does not hold it")
+
+
 def outputs_get_gradients(loss: Loss) -> None:
     """Require finite gradients for the outputs of all samples."""
     outputs, targets = _batch(loss)
@@ -113,6 +124,6 @@ def _batch(loss: Loss) -> tuple[Tensor, Tensor]:
 
 
 CHECKS: tuple[ContractCheck, ...] = (
-    losses_are_per_sample, outputs_get_gradients, weights_are_per_sample,
+    losses_are_per_sample, module_keeps_its_state, outputs_get_gradients, weights_are_per_sample,
     probabilities_sum_to_one, decisions_are_classes, minimum_predicts_targets,
 )  # fmt: skip

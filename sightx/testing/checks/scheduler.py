@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sightx.plugin import Scheduler
-from sightx.testing.assertions import ContractCheck, require, require_pure
+from sightx.testing.assertions import ContractCheck, call_declared, require, require_pure
 from sightx.testing.fixtures import history
 
 _ACCURACIES = (0.5, 0.6)
@@ -18,7 +18,8 @@ def factor_is_valid(scheduler: Scheduler) -> None:
     for warmup in (0.0, 1.0):
         for step in _STEPS:
             value = _call(_with_warmup(scheduler, warmup), "multiplier", step)
-            is_valid = isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            is_valid = is_number and math.isfinite(value) and value >= 0
             require(is_valid, f"the factor at step {step} is {value!r}; return a finite float >= 0")
 
 
@@ -50,9 +51,10 @@ def _call(scheduler: Scheduler, method: str, step: int) -> float:
     """Call `factor` or `multiplier`, and require that it only reads the history."""
     accuracies = _ACCURACIES[: step // _STEPS_PER_EPOCH]
     given = history(*accuracies)
-    value: float = getattr(scheduler, method)(
-        step, steps=len(_STEPS), steps_per_epoch=_STEPS_PER_EPOCH, history=given
-    )
+    value: float = call_declared(
+        getattr(scheduler, method),
+        step, steps=len(_STEPS), steps_per_epoch=_STEPS_PER_EPOCH, history=given,
+    )  # fmt: skip
     require(given == history(*accuracies), "factor() modifies the history; only read it")
     return value
 
