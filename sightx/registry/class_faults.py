@@ -126,7 +126,10 @@ def _method_fault(cls: type[Component]) -> str:
         if close := difflib.get_close_matches(name, attributes, 1, _SIMILAR):
             private = f"if not, call it _{name}"
             return f"SightX does not use {name!r}; did you mean {close[0]!r}? {private}"
-    overridden = (name for name in methods if name not in inherited)
+    overridden = [name for name in methods if name not in inherited]
+    for name in overridden:
+        if isinstance(inspect.getattr_static(cls, name), staticmethod):
+            return f"{name}() is a static method; its first argument is self"
     faults = (_signature_fault(kind.kind, methods[name], getattr(cls, name)) for name in overridden)
     return next(filter(None, faults), "")
 

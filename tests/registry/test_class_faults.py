@@ -113,6 +113,7 @@ def test_a_field_of_the_kind_may_have_a_narrower_type() -> None:
         (Observer, {}, "the method build() is missing"),
         (Augment, {"apply": _nothing}, "the method draw() is missing"),
         (Metric, {"values": _nothing}, "the method compute() is missing"),
+        (Loss, {"outputs": staticmethod(len)}, "outputs() is a static method"),
         (Loss, {"weigths": _nothing}, "does not use 'weigths'; did you mean 'weights'?"),
         (Loss, {"ouputs": _nothing}, "does not use 'ouputs'; did you mean 'outputs'?"),
     ],

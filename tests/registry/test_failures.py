@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sightx.plugin import Sampler
+from sightx.registry.components import call_declared
+from sightx.registry.failures import plugin_failure
+from sightx.registry.registry import Plugin, Registry
+
 SPEC = """
 name = "a"
 [dataset]
@@ -79,14 +84,9 @@ class Order(Sampler):
     def order(self, labels):
         return [len(labels)]
 
-class Bound(Sampler):
-    "Fail outside of the file of the plugin."
-    name = "faulty-bound"
-    order = staticmethod(len)
-
 @hookimpl
 def sightx_components():
-    return [Table, Order, Bound]
+    return [Table, Order]
 """
 
 
@@ -96,7 +96,6 @@ def sightx_components():
     [
         ("dataset={use='faulty-table'}", "plugin faulty failed in table: RuntimeError: boom"),
         ("sampler.use=faulty-order", "error[wrong-result] sampler: order() of faulty-order"),
-        ("sampler.use=faulty-bound", "plugin faulty failed in the sampler 'faulty-bound': "),
     ],
 )
 def test_a_failure_names_the_plugin_whatever_its_traceback(
@@ -111,6 +110,25 @@ def test_a_failure_names_the_plugin_whatever_its_traceback(
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert message in done.stderr
+
+
+class Bad(Sampler):
+    """Need more than it gets."""
+
+    name = "bad"
+    __module__ = "sx_elsewhere"
+
+    def order(self, labels, more): ...
+
+
+def test_a_failure_without_a_frame_in_the_plugin_names_the_component_called() -> None:
+    registry = Registry()
+    registry.add(Plugin("mine", "a.py"), [Bad])
+    with pytest.raises(TypeError) as caught:
+        call_declared(Bad().order, [1], epoch=0)
+    line = "error[broken-plugin] sampler: plugin mine failed in the sampler 'bad': TypeError: "
+    assert str(plugin_failure(caught.value, registry)).startswith(line)
+    assert "sx_elsewhere failed in the sampler" in str(plugin_failure(caught.value, None))
 
 
 def test_debug_shows_where_a_plugin_failed(project: Path) -> None:

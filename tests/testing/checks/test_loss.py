@@ -120,7 +120,22 @@ class Steps(L):
         return torch.cat([ends, above], 1) - torch.cat([above, ends * 0], 1)
 
 
+class Learned(L):
+    def build(self, *, class_counts):
+        return torch.nn.Linear(4, 1)
+
+
+class Counting(L):
+    def build(self, *, class_counts):
+        module = super().build(class_counts=class_counts)
+        module.register_buffer("calls", torch.zeros(()))
+        module.register_forward_pre_hook(lambda module, inputs: module.calls.add_(1) and None)
+        return module
+
+
 BROKEN = [
+    (checks.module_keeps_its_state, Learned(), "weight, bias would not be trained"),
+    (checks.module_keeps_its_state, Counting(), "calls changes; a checkpoint does not hold it"),
     (checks.losses_are_per_sample, Scalar(), "losses are () for 12 samples"),
     (checks.losses_are_per_sample, Frequencies(), "not finite for class counts (6, 6, 0, 0)"),
     (checks.outputs_get_gradients, Detached(), "do not detach them"),
