@@ -2,8 +2,8 @@
 
 - Kinds to subclass: Dataset, Split, Preprocess, Normalize, Augment, Sampler, Model, Loss,
   Optimizer, Scheduler, Postprocess, Metric, Checkpoint, Stopping, Observer.
-- Types of fields, arguments and results: Settings, ParamGroup, File, Place, Location, Weights,
-  Shape, Traits, Statistics, Params, Direction.
+- Types of fields, arguments and results: Settings, ParamGroup, File, Place, Location, Weights and
+  WEIGHTS_SUFFIXES, Shape, Traits, Statistics, Params, Direction.
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
 - Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
   Epoch, Step, ValidationBatch, Experiment, Run.
@@ -33,6 +33,7 @@ from sightx.errors import (
 from sightx.records import SPLITS, split_called
 from sightx.records.history import Direction
 from sightx.registry.components import (
+    WEIGHTS_SUFFIXES,
     Component,
     File,
     Location,
@@ -128,6 +129,7 @@ _LAZY = {
 
 __all__ = [
     "SPLITS",
+    "WEIGHTS_SUFFIXES",
     "Augment",
     "Check",
     "Checkpoint",

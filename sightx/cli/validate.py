@@ -86,12 +86,15 @@ def _examine_deeply(
     """Open the data and build the model; return problems, lines to print, and the exit code."""
     from sightx.errors import SightXError
     from sightx.registry.failures import plugin_failure
+    from sightx.runner.initial_weights import InitialWeights, weights_source
     from sightx.spec.checks import at_position
     from sightx.training.dry_run import dry_run
 
     context = experiment.context
     try:
-        result = dry_run(experiment)
+        source = weights_source(context.project.runs, experiment.model.weights)
+        weights = InitialWeights.read(source)
+        result = dry_run(experiment, weights.source, weights.tables)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -184,7 +184,9 @@ class PathKind:
 Place = Annotated[Path, PathKind()]
 Location = Annotated[str, PathKind(urls=True)]
 File = Annotated[Path, PathKind(part_of_identity=True)]
-Weights = Annotated[str, PathKind(suffixes=(".safetensors", ".pt", ".pth"), part_of_identity=True)]
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pth.tar")
+"""Endings of files of weights."""
+Weights = Annotated[str, PathKind(suffixes=WEIGHTS_SUFFIXES, part_of_identity=True)]
 
 
 def path_kind(field: FieldInfo) -> PathKind | None:

@@ -104,10 +104,7 @@ class Preprocess(Component):
         raise NotImplementedError
 
     def shape(self, shape: Shape) -> Shape:
-        """Return the shape of the result for an image of this shape; the same by default.
-
-        A height or width of None is unknown before the image is read.
-        """
+        """Return the shape of the result, by default the same; None is unknown without the image."""
         return shape
 
     def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -198,6 +195,8 @@ class Model(Component):
 
     weights: Weights = "none"
     """Initial weights: none, a name that the model knows, a .safetensors or .pt file, or run:ID."""
+    head: Literal["new", "load"] | None = None
+    """Whether the last layer is new or loaded; left out, it is loaded from a file or run only."""
     trainable: tuple[str, ...] = ()
     """Names or patterns of the parts to train; other parts are frozen. Empty: train everything."""
 
@@ -218,6 +217,10 @@ class Model(Component):
         SpecError if the weights do not fit, ResourceError if they cannot be fetched.
         """
         raise LookupError(f"{self.name} knows no weights called {self.weights!r}")
+
+    def head_parts(self, module: nn.Module) -> Sequence[str] | None:
+        """Return the parts that `head = "new"` leaves random; None: weights whose shape has K."""
+        return None
 
     def parts(self) -> Sequence[str] | None:
         """Return the names that `trainable` may use; None if only the built module tells."""
@@ -256,10 +259,7 @@ class Loss(Component):
         raise NotImplementedError
 
     def weights(self, targets: Tensor, class_counts: Sequence[int]) -> Tensor | None:
-        """Return per-sample weights, float (B,) and not negative, or None for equal weights.
-
-        The step divides by the sum of the weights of the whole batch.
-        """
+        """Return sample weights, float (B,), at least 0, or None; a step divides by their sum."""
         return None
 
     def probabilities(self, outputs: Tensor) -> Tensor:

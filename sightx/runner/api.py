@@ -27,6 +27,7 @@ from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
 from sightx.registry.failures import explained_plugin_failures
 from sightx.runner.execute import Execution
+from sightx.runner.initial_weights import InitialWeights, weights_source
 from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import (
     Resumption,
@@ -37,7 +38,7 @@ from sightx.runner.resume import (
     select_recorded_samples,
     stored_experiment,
 )
-from sightx.runs import checkpoints, inputs, lock, lookup
+from sightx.runs import inputs, lock, lookup
 from sightx.runs.creation import create_run
 from sightx.runs.directory import NullRun, Run, open_run
 from sightx.runs.environment import describe_environment
@@ -203,21 +204,23 @@ class _Launch:
         with ExitStack() as stack:
             stack.enter_context(_restore_torch_globals(self.experiment))
             device = _choose_device(self.experiment)
+            weights = InitialWeights()
+            if self.collectives.is_main_process:
+                weights = InitialWeights.read(weights_source(root, self.experiment.model.weights))
             table = self._load_table(device)
             self.collectives.barrier()  # if the data of any rank are wrong, there is no directory
 
             def create() -> str:
-                weights = weights_source(root, self.experiment.model.weights)
                 environment = describe_environment(self.experiment, self.context, device)
-                environment["weights"] = weights
+                environment["weights"] = weights.source
                 environment["large_files"] = inputs.hash_large_files(self.experiment)
-                files = {"weights": weights, "labels": table.source}
+                files = {"weights": weights.source, "labels": table.source}
                 run = create_run(root, self.experiment, environment, self.context.text, files)
                 stack.enter_context(lock.run_lock(run.directory))
                 return str(run.directory)
 
             path = Path(self.on_main_process(create))
-            run = self._execute(path, table, device)
+            run = self._execute(path, table, device, weights)
         return self._share_result(run)
 
     def resume(
@@ -238,7 +241,7 @@ class _Launch:
 
             if not self.on_main_process(is_over):
                 device = _choose_device(self.experiment)
-                resumption = None
+                resumption, weights = None, InitialWeights()
                 if self.collectives.is_main_process:
                     resumption = Resumption(
                         run, self.experiment, self.context, device, changes,
@@ -246,8 +249,10 @@ class _Launch:
                     )  # fmt: skip
                     resumption.check_experiment()
                     resumption.load_state()
+                    if resumption.state is None:
+                        weights = InitialWeights.read(recorded_weights(run))
                 table = select_recorded_samples(run, self._load_table(device))
-                run = self._execute(run.directory, table, device, resumption)
+                run = self._execute(run.directory, table, device, weights, resumption)
             elif self.collectives.is_main_process:
                 _log.info("%s is %s", run.id, run.result["status"])
         return self._share_result(run)
@@ -263,7 +268,7 @@ class _Launch:
         return samples
 
     def _execute(
-        self, path: Path, table: ImageTable, device: torch.device,
+        self, path: Path, table: ImageTable, device: torch.device, weights: InitialWeights,
         resumption: Resumption | None = None,
     ) -> Run:  # fmt: skip
         """Execute the experiment; only rank 0 writes, observes and reports."""
@@ -273,7 +278,7 @@ class _Launch:
             run = Run(path)
             observers = name_observers(self.experiment.observer, self.context.registry)
             main_only = {
-                "weights": recorded_weights(run),
+                "weights": weights,
                 "resumption": resumption,
                 "observers": {**observers, **self.observers},
                 "progress": self.progress,
@@ -320,19 +325,6 @@ def _is_same_experiment(run: Run, experiment: Experiment) -> bool:
     if changed_files(run, experiment):
         return False
     return not is_finished(run, experiment) or has_same_content(run, experiment)
-
-
-def weights_source(root: Path, weights: str) -> str:
-    """Return where weights come from; `run:ID` becomes the file of that run's checkpoint.
-
-    Raises RunError if there is no such checkpoint, or it is damaged.
-    """
-    if not weights.startswith("run:"):
-        return weights
-    run, name = lookup.find_run(root, weights.removeprefix("run:"))
-    folder = run.checkpoint(name)
-    checkpoints.read_verified(folder)
-    return str(folder / "model.safetensors")
 
 
 @contextmanager

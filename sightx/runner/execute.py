@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from sightx.records.events import Epoch, Step
 from sightx.records.table import ImageTable
 from sightx.registry import results
 from sightx.registry.failures import is_out_of_memory, network_failure, plugin_failure
+from sightx.runner.initial_weights import InitialWeights
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
 from sightx.runner.resume import Resumption
@@ -46,10 +48,10 @@ from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
 from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
-from sightx.training.setup import build_module
+from sightx.training.setup import build_module, head_tensors
 from sightx.training.state import State, broadcast_state
 from sightx.training.trainer import Trainer
-from sightx.training.weights import initialise
+from sightx.training.weights import LoadedWeights, initialise
 
 _log = logging.getLogger("sightx")
 _MAX_NAMES = 5  # metrics that a warning lists
@@ -74,7 +76,7 @@ class _AgreedStop(Exception):  # noqa: N818 - not an error
 class Execution:
     """One experiment on one rank. All ranks call `execute`, so every collective is in one place.
 
-    Ranks other than 0 have nothing to write or to report: they get a `NullRun`, the weights "none"
+    Ranks other than 0 have nothing to write or to report: they get a `NullRun`, no initial weights
     (rank 0 broadcasts its own), and neither a resumption, observers, progress nor a profile.
     """
 
@@ -84,7 +86,7 @@ class Execution:
     table: ImageTable
     device: torch.device
     collectives: Collectives
-    weights: str = "none"
+    weights: InitialWeights = field(default_factory=InitialWeights)
     resumption: Resumption | None = None
     observers: Mapping[str, object] = field(default_factory=dict)
     progress: ProgressCallback | None = None
@@ -103,6 +105,7 @@ class Execution:
         self._stop = StopRequest()
         self._stage = _Stage("")
         self._epoch = 0
+        self._loaded: LoadedWeights | None = None
 
     def execute(self) -> None:
         """Train and evaluate, and write the result."""
@@ -125,6 +128,8 @@ class Execution:
                 self.resumption.record()
             self._recorder.enabled = self._is_main
             self._describe_data(data, module)
+            if self._loaded:
+                self._describe_weights(self._loaded, module)
             if self.collectives.broadcast_object(state is not None):
                 state = broadcast_state(self.collectives, state)
                 trainer.restore(state)
@@ -147,7 +152,16 @@ class Execution:
         shape = preprocess.output_shape(experiment.preprocess, self.table.shape)
         module = build_module(experiment.model, experiment.loss, classes, shape, experiment.seed)
         if load_weights:
-            initialise(experiment.model, module, self.weights)
+            self._loaded = initialise(
+                experiment.model,
+                module,
+                self.weights.source,
+                tables=self.weights.tables,
+                head=partial(
+                    head_tensors, experiment.model, experiment.loss, module, classes, shape
+                ),
+            )
+            self.weights = replace(self.weights, tables=None)  # its memory is needed for images
         return module
 
     def _prepare_data(self) -> PreparedDataset:
@@ -187,6 +201,23 @@ class Execution:
             "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
         }
         self.run.write_json("data.json", facts)
+
+    def _describe_weights(self, loaded: LoadedWeights, module: nn.Module) -> None:
+        """Write weights.json, and say which tensors were loaded, and which are new."""
+        self.run.write_json("weights.json", loaded.to_json())
+        line = one_line(str(loaded))
+        self.run.log("console.log", line + "\n")
+        _log.info("%s", line)
+        for name, weight in module.named_parameters():
+            if name in loaded.fresh and not weight.requires_grad:
+                self._warn(f"model.trainable freezes new weights, which stay random: {name}")
+        classes = self.weights.classes
+        if classes and classes != self.table.classes and self.experiment.model.head != "new":
+            now, before = ", ".join(self.table.classes[:5]), ", ".join(classes[:5])
+            self._warn(
+                f"model.weights: its head was trained for the classes {before}; these are {now}; "
+                'head = "new" below [model] trains a new one'
+            )
 
     def _train(self, trainer: Trainer, state: State | None) -> None:
         """Train to the last epoch or until the stopping rule has a reason; save checkpoints."""

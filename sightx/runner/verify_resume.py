@@ -28,7 +28,8 @@ from sightx.records.run import RunInfo
 from sightx.records.table import ImageTable
 from sightx.registry.hooks import hookimpl
 from sightx.registry.project import Project, find_project
-from sightx.runner.api import resume, run, weights_source
+from sightx.runner.api import resume, run
+from sightx.runner.initial_weights import weights_source
 from sightx.runner.resume import stored_experiment
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run

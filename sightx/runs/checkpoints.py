@@ -31,14 +31,15 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 NAMES = "names.json"
 _NAMES_COPY = "names-copy.json"
+WEIGHTS = "model.safetensors"
 LAST = "last"
 """The name of the newest checkpoint, which every run has."""
 KEEP_LAST = 2
 """How many of the newest checkpoints stay without a name: one to resume from, and one before it."""
 
-_WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
 _STATE, _RECIPE = "state.json", "recipe.json"
-_FILES = {_WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}
+_FILES = {WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}
 _DIRECTORY_NAME = re.compile(r"step-(\d{8,})(-running)?")
 _PARSE_ERRORS = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)
 _log = logging.getLogger("sightx")
@@ -60,7 +61,7 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     PluginError if the state holds a value that cannot be stored.
     """
     files = {
-        _WEIGHTS: _tensors_to_bytes(state.weights),
+        WEIGHTS: _tensors_to_bytes(state.weights),
         _OPTIMIZER: _tensors_to_bytes(state.optimizer),
         _STATE: _record_to_bytes(state.record),
         _RECIPE: _to_json(recipe),
@@ -132,7 +133,7 @@ def load(path: Path) -> State:
 
 def parse_weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
     """Return the weights in the files of a checkpoint, on the CPU. Raises RunError."""
-    return _parse_tensors(files, _WEIGHTS, path)
+    return _parse_tensors(files, WEIGHTS, path)
 
 
 def read_verified(path: Path) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from sightx.errors import Problem, RunError, SpecError
 from sightx.io.files import user_path
 from sightx.registry.project import Project, find_project
 from sightx.registry.registry import natural_key
+from sightx.runs import checkpoints
 from sightx.runs.directory import TEMPORARY, Run, open_run
 
 MAX_NAME_LENGTH = 255
@@ -32,8 +33,8 @@ def find_run(root: Path, text: str) -> tuple[Run, str]:
 
     Args:
         root: The folder of runs.
-        text: An id, a unique prefix of one, `last` for the newest run, or a path, which has a
-            slash; then perhaps `@NAME`.
+        text: An id, a unique prefix of one, `last`, or a path, which has a slash; then perhaps
+            `@NAME`. `last` is the newest run that has a saved state or has not failed.
 
     Raises:
         SpecError: The text cannot be the name of a run in `root`, or the path is not a run.
@@ -55,7 +56,7 @@ def find_run(root: Path, text: str) -> tuple[Run, str]:
 def _find_by_name(root: Path, name: str) -> Run:
     runs = list_runs(root)
     if name == "last":
-        matches = runs[-1:]
+        matches = [run for run in runs if not _failed_without_state(run)][-1:]
     else:
         matches = [run for run in runs if run.id == name]
         matches = matches or [run for run in runs if run.id.startswith(name)]
@@ -65,7 +66,21 @@ def _find_by_name(root: Path, name: str) -> Run:
         first = ", ".join(run.id for run in matches[:3])
         raise RunError(Problem("run-name", f"{len(matches)} runs begin with {name!r}", first))
     hint = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
+    if name == "last" and runs:
+        hint = (
+            f"the newest, {runs[-1].id}, failed before its first checkpoint; name it to resume it"
+        )
     raise RunError(Problem("no-run", f"no run {name!r} below {root}", hint))
+
+
+def _failed_without_state(run: Run) -> bool:
+    """Return whether a run has failed before its first checkpoint, so that it has no weights."""
+    if checkpoints.list_checkpoints(run.directory / "checkpoints"):
+        return False
+    try:
+        return run.result.get("status") == "failed"
+    except ValueError:  # a damaged result.json must not hide the other runs
+        return False
 
 
 def _not_a_name(name: str, hint: str) -> SpecError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from sightx.registry.failures import expected_failure
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
+from sightx.training.weights import LoadedWeights, fit_weights
+from sightx.training.weights_file import Tables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +36,9 @@ class DryRun:
 
     `counts` has the number of samples per class of each split. `shape` (B, C, H, W) and `outputs`
     (B, K) are those of a micro-batch. `memory` is in bytes: weights, gradients, optimizer state and
-    the activations that the backward pass of a micro-batch needs, in fp32. `problems` are those of
-    the checks of data and device; `unused` are lines about what the dataset did not use.
+    the activations that the backward pass of a micro-batch needs, in fp32. `loaded` describes what
+    the network takes from a file of weights. `problems` are those of the checks of data and device;
+    `unused` are lines about what the dataset did not use.
     """
 
     classes: Sequence[str]
@@ -44,11 +48,12 @@ class DryRun:
     weights: int
     trainable: int
     memory: int
+    loaded: LoadedWeights | None = None
     problems: Sequence[Problem] = ()
     unused: Sequence[str] = ()
 
     def lines(self) -> list[str]:
-        """Return lines of text about the data, and one about the network."""
+        """Return lines of text about the data, the network and the file of its weights."""
         splits = ", ".join(f"{sum(counts):,} {split}" for split, counts in self.counts.items())
         memory = f"{self.memory / 1e9:.2f} GB for one step"
         return [
@@ -56,14 +61,18 @@ class DryRun:
             *self.unused,
             f"network: {self.shape} to {self.outputs}, "
             f"{self.trainable:,} of {self.weights:,} weights are trained, {memory}",
+            *([str(self.loaded)] if self.loaded else []),
         ]
 
 
-def dry_run(experiment: Experiment) -> DryRun:
+def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None = None) -> DryRun:
     """Open the data and build the network.
 
+    `source` and `tables` are the file of the initial weights and its tables of tensors, if any.
+
     Raises ResourceError if the device is missing, DataError for the first fault of the table or if
-    files are missing, SpecError if the parts of the network do not fit together.
+    files are missing, SpecError if the parts of the network do not fit together, RunError if the
+    initial weights do not fit.
     """
     device = setup.choose_device(experiment.execution.device)
     table = dataset.load_split_table(experiment.dataset, experiment.split)
@@ -72,6 +81,9 @@ def dry_run(experiment: Experiment) -> DryRun:
     counts = {split: table.counts((splits == split).nonzero()[0]) for split in SPLITS}
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
     module = _build(experiment, table, _META)
+    model = experiment.model
+    head = partial(setup.head_tensors, model, experiment.loss, module, len(table.classes), shape)
+    loaded = fit_weights(model, module, source, tables, head).report if tables else None
     settings = experiment.training
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
     check_batches(experiment, table)
@@ -85,6 +97,7 @@ def dry_run(experiment: Experiment) -> DryRun:
         weights=sum(count for count, _ in sizes),
         trainable=sum(count for count, is_trained in sizes if is_trained),
         memory=memory,
+        loaded=loaded,
         unused=table.survey.lines(),
         problems=(
             *checks.run_checks(experiment, experiment.context, "data", table=table),

@@ -11,6 +11,7 @@ from torch import nn
 
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.registry import results
+from sightx.registry.components import call_declared
 from sightx.registry.kinds import Loss, Model, Optimizer
 from sightx.seeds import seed_of
 
@@ -56,6 +57,34 @@ def build_module(
         if type(error) is not ValueError:
             raise
         raise SpecError(Problem("cannot-build", f"{model.name}: {error}", path="model")) from error
+
+
+def head_tensors(
+    model: Model, loss: Loss, module: nn.Module, classes: int, shape: tuple[int, int, int]
+) -> list[str]:
+    """Return the names of the tensors of a network's head: those that depend on the classes.
+
+    They are the tensors of `Model.head_parts`, or those whose shapes differ in a network with one
+    more output. The other arguments are those of `build_module`.
+
+    Raises PluginError for a part that the network does not have.
+    """
+    state = module.state_dict()
+    parts = call_declared(model.head_parts, module=module)
+    if parts is None:
+        channels, height, width = shape
+        outputs, size = results.network_width(loss, classes) + 1, (height, width)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            wider = results.network(model, channels=channels, outputs=outputs, size=size)
+        shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
+        return [name for name, tensor in state.items() if shapes.get(name) != tensor.shape]
+    for part in parts:
+        if not any(_matches(name, part) for name in state):
+            hint = f"parts: {', '.join(name for name, _ in module.named_children())}"
+            raise results.wrong_result(
+                model.head_parts, f"names {part!r}, which is not a part", hint
+            )
+    return [name for name in state if any(_matches(name, part) for part in parts)]
 
 
 def to_channels_last(module: nn.Module, model: Model, device: torch.device, precision: str) -> None:

@@ -238,7 +238,7 @@ class WithPaths(Model):
 def test_the_mark_of_a_path_is_taken_from_its_annotation() -> None:
     kinds = {key: path_kind(field) for key, field in WithPaths.model_fields.items()}
     assert {key: kind and kind.part_of_identity for key, kind in kinds.items()} == {
-        "weights": True, "trainable": None, "one": False, "many": True, "word": None,
+        "weights": True, "head": None, "trainable": None, "one": False, "many": True, "word": None,
     }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ TYPES: list[tuple[Any, str, Any]] = [
     (Annotated[str, Field(pattern="^C")], "string matching ^C", MARK),
     (Path, "path", f"path/to/{MARK}"),
     (File, "path", f"path/to/{MARK}"),
-    (Weights, "string, or a path ending in .safetensors, .pt, .pth", MARK),
+    (Weights, "string, or a path ending in .safetensors, .pt, .pth, .ckpt, .bin, .pth.tar", MARK),
     (Mapping[str, int], "table of integers", {"key": 1}),
     (ParamGroup, "table of match, lr", {"match": [MARK], "lr": 1.0}),
     (tuple[ParamGroup, ...], "array of tables of match, lr", [{"match": [MARK], "lr": 1.0}]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,39 @@ def test_the_last_of_several_runs_of_one_second_has_the_highest_number(root: Pat
         folder.mkdir()
         (folder / "experiment.toml").write_text("")
     assert find_run(root, "last")[0].id.endswith("-10")
+
+
+def write_result(run: Path, status: str) -> None:
+    (run / "result.json").write_text(json.dumps({"status": status}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("status", "has_state", "start"),
+    [("failed", False, "20260102"), ("failed", True, "20260103"),
+     ("interrupted", False, "20260103"), ("finished", False, "20260103")],
+)  # fmt: skip
+def test_last_skips_a_run_that_failed_before_its_first_checkpoint(
+    root: Path, status: str, has_state: bool, start: str
+) -> None:
+    newest = next(root.glob("20260103*"))
+    write_result(newest, status)
+    if has_state:
+        (newest / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert find_run(root, "last")[0].id.startswith(start)
+    assert find_run(root, newest.name)[0].id == newest.name  # its own name still works
+
+
+def test_if_all_runs_failed_the_error_names_the_newest(root: Path) -> None:
+    for run in root.glob("2026*"):
+        write_result(run, "failed")
+    with pytest.raises(RunError, match="the newest, 20260103-000000-b-111111, failed before its"):
+        find_run(root, "last")
+
+
+def test_a_damaged_result_does_not_hide_other_runs(root: Path) -> None:
+    (next(root.glob("20260103*")) / "result.json").write_text("{", encoding="utf-8")
+    assert find_run(root, "last")[0].id.startswith("20260103")
+    assert find_run(root, "20260101")[0].id.startswith("20260101")
 
 
 def test_last_is_the_newest_run_even_without_a_checkpoint(root: Path) -> None:

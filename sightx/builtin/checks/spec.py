@@ -137,6 +137,13 @@ def frozen_random(experiment: Experiment) -> Iterator[Finding]:
         yield Finding("model.weights", message, "set model.weights, or model.trainable = []")
 
 
+def unused_head(experiment: Experiment) -> Iterator[Finding]:
+    """Find a choice about the head of weights that are not given."""
+    if experiment.model.weights == "none" and experiment.model.head in {"new", "load"}:
+        message = f"head = {experiment.model.head!r} has no effect: all weights are random"
+        yield Finding("model.head", message, "set model.weights, or leave model.head out")
+
+
 def accuracy_on_imbalance(experiment: Experiment) -> Iterator[Finding]:
     """Find monitors that are high if the largest class is always predicted."""
     traits = experiment.dataset.traits()
@@ -274,6 +281,12 @@ CHECKS = [
         "frozen-random",
         "frozen parts with random weights learn nothing",
         frozen_random,
+        severity="warning",
+    ),
+    Check(
+        "unused-head",
+        "model.head chooses what to do with the last layer of model.weights",
+        unused_head,
         severity="warning",
     ),
     Check(

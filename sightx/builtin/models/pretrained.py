@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from sightx.plugin import Model, Problem, ResourceError, RunError, SpecError, Statistics
+from sightx.plugin import (
+    WEIGHTS_SUFFIXES,
+    Model,
+    Problem,
+    ResourceError,
+    RunError,
+    SpecError,
+    Statistics,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +31,6 @@ if TYPE_CHECKING:
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's red, green and blue, for pixels in [0, 1]."""
 
-_SUFFIXES = (".safetensors", ".pt", ".pth")
 _log = logging.getLogger("sightx")
 
 
@@ -37,9 +44,9 @@ class PretrainedModel(Model):
     @classmethod
     def _check_weights(cls, weights: str) -> str:
         names = ("none", *cls.pretrained)
-        if weights in names or weights.startswith("run:") or weights.endswith(_SUFFIXES):
+        if weights in names or weights.startswith("run:") or weights.endswith(WEIGHTS_SUFFIXES):
             return weights
-        choices = f"{', '.join(names)}, a {'/'.join(_SUFFIXES)} path, run:ID"
+        choices = f"{', '.join(names)}, a {'/'.join(WEIGHTS_SUFFIXES)} path, run:ID"
         raise ValueError(f"{weights!r} must be {choices}")
 
 

@@ -49,6 +49,10 @@ class ResNet50(PretrainedModel):
             raise SpecError(Problem("channels", message, 'use "none"', path="model.weights"))
         return resnet50(self.hidden, self.dropout, channels=channels, outputs=outputs)
 
+    def head_parts(self, module: nn.Module) -> tuple[str]:
+        """Return the head with its hidden layers."""
+        return ("head",)
+
     def stages(self, module: nn.Module) -> Sequence[nn.Module]:
         """Return the stem, the four layers, the pooling and the head."""
         from torch import nn

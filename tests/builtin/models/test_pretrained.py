@@ -211,7 +211,9 @@ def test_every_published_file_has_a_hash_and_both_agree() -> None:
         assert digest.startswith(pretrained.hash_prefix(name))
 
 
-@pytest.mark.parametrize("weights", ["none", "imagenet", "imagenet-v1", "run:3f9a", "a/b.pt"])
+@pytest.mark.parametrize(
+    "weights", ["none", "imagenet", "imagenet-v1", "run:3f9a", "a/b.pt", "last.ckpt", "x.pth.tar"]
+)
 def test_known_sources_are_accepted(weights: str) -> None:
     assert ResNet50.model_validate({"weights": weights}).weights == weights
 
@@ -220,6 +222,8 @@ def test_known_sources_are_accepted(weights: str) -> None:
     ("cls", "names"), [(ResNet50, "none, imagenet, imagenet-v1"), (SimpleNet, "none")]
 )
 def test_unknown_sources_are_refused_with_the_choices(cls, names: str) -> None:
-    expected = rf"'imagnet' must be {names}, a .safetensors/.pt/.pth path, run:ID"
+    expected = (
+        rf"'imagnet' must be {names}, a .safetensors/.pt/.pth/.ckpt/.bin/.pth.tar path, run:ID"
+    )
     with pytest.raises(ValidationError, match=expected):
         cls.model_validate_json('{"weights": "imagnet"}')

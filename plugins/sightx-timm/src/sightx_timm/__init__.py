@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator
 from sightx.plugin import (
+    WEIGHTS_SUFFIXES,
     Component,
     Model,
     PluginError,
@@ -21,7 +22,6 @@ from sightx.plugin import (
 if TYPE_CHECKING:
     from torch import nn
 
-_SUFFIXES = (".safetensors", ".pt", ".pth")
 _OPTIONS = "sightx_options"  # Attribute of a network with the arguments it was built with.
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -47,9 +47,9 @@ class TimmModel(Model):
     def _check_weights(cls, weights: str) -> str:
         if weights in ("none", "pretrained") or weights.startswith("run:"):
             return weights
-        if weights.endswith(_SUFFIXES):
+        if weights.endswith(WEIGHTS_SUFFIXES):
             return weights
-        choices = f"none, pretrained, a {'/'.join(_SUFFIXES)} path, run:ID"
+        choices = f"none, pretrained, a {'/'.join(WEIGHTS_SUFFIXES)} path, run:ID"
         raise ValueError(f"{weights!r} must be {choices}")
 
     def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:

@@ -1,0 +1,53 @@
+"""The initial weights of a run: where they come from, read before any data is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightx.runs import checkpoints, lookup
+from sightx.training.weights import is_file
+from sightx.training.weights_file import Tables, read_tables
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights before they are loaded into a network.
+
+    Attributes:
+        source: A file, "none", or a name that the model knows.
+        tables: The tables of tensors in the file; None if it is not a file.
+        classes: The classes that the network of a checkpoint was trained for; () if unknown.
+    """
+
+    source: str = "none"
+    tables: Tables | None = None
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, source: str) -> InitialWeights:
+        """Read the file that weights come from, if they come from a file.
+
+        The files of a checkpoint are compared with their hashes, as for a prediction. Raises
+        ResourceError if there is no such file, RunError if it is damaged or cannot be read safely.
+        """
+        path = Path(source)
+        if not is_file(source):
+            return cls(source)
+        if path.name != checkpoints.WEIGHTS or not (path.parent / checkpoints.MANIFEST).is_file():
+            return cls(source, read_tables(path))
+        files = checkpoints.read_verified(path.parent)
+        classes = tuple(json.loads(files["recipe.json"])["classes"])
+        return cls(source, {"": checkpoints.parse_weights(files, path.parent)}, classes)
+
+
+def weights_source(root: Path, weights: str) -> str:
+    """Return where weights come from; `run:ID` becomes the file of that run's checkpoint.
+
+    `root` is the folder of runs.
+    """
+    if not weights.startswith("run:"):
+        return weights
+    run, name = lookup.find_run(root, weights.removeprefix("run:"))
+    return str(run.checkpoint(name) / checkpoints.WEIGHTS)
