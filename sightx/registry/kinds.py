@@ -104,7 +104,7 @@ class Preprocess(Component):
         raise NotImplementedError
 
     def shape(self, shape: Shape) -> Shape:
-        """Return the shape of the result, by default the same; None is unknown without the image."""
+        """Return the shape of the result, by default the same; None: known only from the image."""
         return shape
 
     def required_input_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:

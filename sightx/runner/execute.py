@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,10 +47,10 @@ from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
 from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
-from sightx.training.setup import build_module, head_tensors
+from sightx.training.setup import build_module
 from sightx.training.state import State, broadcast_state
 from sightx.training.trainer import Trainer
-from sightx.training.weights import LoadedWeights, initialise
+from sightx.training.weights import LoadedWeights
 
 _log = logging.getLogger("sightx")
 _MAX_NAMES = 5  # metrics that a warning lists
@@ -152,15 +151,7 @@ class Execution:
         shape = preprocess.output_shape(experiment.preprocess, self.table.shape)
         module = build_module(experiment.model, experiment.loss, classes, shape, experiment.seed)
         if load_weights:
-            self._loaded = initialise(
-                experiment.model,
-                module,
-                self.weights.source,
-                tables=self.weights.tables,
-                head=partial(
-                    head_tensors, experiment.model, experiment.loss, module, classes, shape
-                ),
-            )
+            self._loaded = self.weights.load(experiment, module, classes, shape)
             self.weights = replace(self.weights, tables=None)  # its memory is needed for images
         return module
 
@@ -205,19 +196,11 @@ class Execution:
     def _describe_weights(self, loaded: LoadedWeights, module: nn.Module) -> None:
         """Write weights.json, and say which tensors were loaded, and which are new."""
         self.run.write_json("weights.json", loaded.to_json())
-        line = one_line(str(loaded))
-        self.run.log("console.log", line + "\n")
-        _log.info("%s", line)
-        for name, weight in module.named_parameters():
-            if name in loaded.fresh and not weight.requires_grad:
-                self._warn(f"model.trainable freezes new weights, which stay random: {name}")
-        classes = self.weights.classes
-        if classes and classes != self.table.classes and self.experiment.model.head != "new":
-            now, before = ", ".join(self.table.classes[:5]), ", ".join(classes[:5])
-            self._warn(
-                f"model.weights: its head was trained for the classes {before}; these are {now}; "
-                'head = "new" below [model] trains a new one'
-            )
+        self.run.log("console.log", one_line(str(loaded)) + "\n")
+        _log.info("%s", one_line(str(loaded)))
+        model = self.experiment.model
+        for warning in self.weights.warnings(loaded, model, module, self.table.classes):
+            self._warn(warning)
 
     def _train(self, trainer: Trainer, state: State | None) -> None:
         """Train to the last epoch or until the stopping rule has a reason; save checkpoints."""

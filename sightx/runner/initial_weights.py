@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from torch import nn
+
+from sightx.registry.kinds import Model
 from sightx.runs import checkpoints, lookup
-from sightx.training.weights import is_file
+from sightx.spec.experiment import Experiment
+from sightx.training.setup import head_tensors
+from sightx.training.weights import LoadedWeights, initialise, is_file
 from sightx.training.weights_file import Tables, read_tables
 
 
@@ -40,6 +47,32 @@ class InitialWeights:
         files = checkpoints.read_verified(path.parent)
         classes = tuple(json.loads(files["recipe.json"])["classes"])
         return cls(source, {"": checkpoints.parse_weights(files, path.parent)}, classes)
+
+    def load(
+        self,
+        experiment: Experiment,
+        module: nn.Module,
+        classes: int,
+        shape: tuple[int, int, int],
+    ) -> LoadedWeights | None:
+        """Load the weights into the fresh network of an experiment; `shape` is that of an image."""
+        model = experiment.model
+        head = partial(head_tensors, model, experiment.loss, module, classes, shape)
+        return initialise(model, module, self.source, tables=self.tables, head=head)
+
+    def warnings(
+        self, loaded: LoadedWeights, model: Model, module: nn.Module, classes: Sequence[str]
+    ) -> Iterator[str]:
+        """Yield what may be wrong with weights that were loaded, for the classes of the data."""
+        for name, weight in module.named_parameters():
+            if name in loaded.fresh and not weight.requires_grad:
+                yield f"model.trainable freezes new weights, which stay random: {name}"
+        if self.classes and self.classes != tuple(classes) and model.head != "new":
+            before, now = ", ".join(self.classes[:5]), ", ".join(classes[:5])
+            yield (
+                f"model.weights: its head was trained for the classes {before}; these are {now}; "
+                'head = "new" below [model] trains a new one'
+            )
 
 
 def weights_source(root: Path, weights: str) -> str:

@@ -79,7 +79,7 @@ def _failed_without_state(run: Run) -> bool:
         return False
     try:
         return run.result.get("status") == "failed"
-    except ValueError:  # a damaged result.json must not hide the other runs
+    except RunError:  # a damaged result.json must not hide the other runs
         return False
 
 

@@ -96,7 +96,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_torch(path: Path) -> Tables:
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
-        _refuse_expansion(path)
+        _check_archive(path)
     loaded = _load_restricted(path, is_zip=is_zip)
     tables = dict(_iter_tables(loaded))
     if tables:
@@ -115,13 +115,16 @@ def _describe_other(loaded: Any) -> str:
     return f"the file has no table of weights, only {', '.join(others) or 'an empty table'}"
 
 
-def _refuse_expansion(path: Path) -> None:
-    """Raise RunError for a compressed archive: torch writes none, and a few bytes could be many."""
+def _check_archive(path: Path) -> None:
+    """Raise RunError for an archive of code, and for a compressed one: it could be any size."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise _failure(path, f"the file is damaged or cut: {error}", _COPY_AGAIN) from error
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        message = "it is a TorchScript archive, which contains code"
+        raise _failure(path, message, f"{_SAVE_WEIGHTS}, or as .safetensors")
     total, size = sum(entry.file_size for entry in entries), path.stat().st_size
     if total > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         message = f"it is compressed: its {size:,} bytes would expand to {total:,}"
@@ -150,9 +153,7 @@ def _load_restricted(path: Path, *, is_zip: bool) -> Any:
     except Exception as error:  # torch's text, which advises weights_only=False, is not shown
         message = "the file has no weights that can be read without running code"
         hint = f"{_SAVE_WEIGHTS}, or as .safetensors"
-        if "torchscript" in str(error).lower():
-            message += ": it is a TorchScript archive"
-        elif unknown:
+        if unknown:
             message += f": it needs {', '.join(sorted(unknown)[:3])}"
         elif isinstance(error, (RuntimeError, EOFError)):
             message, hint = (

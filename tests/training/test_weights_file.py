@@ -192,7 +192,9 @@ def test_a_file_without_a_table_names_its_content_and_how_to_save_one(
 def test_a_torchscript_archive_is_named(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):  # torch advises other formats
         torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "w.pt")
-    assert "it is a TorchScript archive; save model.state_dict()" in refusal(tmp_path / "w.pt")
+    assert "it is a TorchScript archive, which contains code; save model.state_dict()" in refusal(
+        tmp_path / "w.pt"
+    )
 
 
 def test_an_archive_that_expands_is_refused_before_it_is_read(tmp_path: Path) -> None:
