@@ -35,6 +35,7 @@ GOOD = sorted(path.stem for path in (CORPUS / "good").glob("*.toml"))
 ELSEWHERE = {
     "broken-observer": "a run",
     "cannot-build": "building the model",
+    "cannot-train": "building the model",
     "channels": "building the model",
     "copies-across-splits": "preparing the data",
     "empty-group": "building the model",
@@ -50,6 +51,7 @@ ELSEWHERE = {
     "not-proved": "sightx resume --prove",
     "plugin-changed": "a prediction",
     "preprocess-failed": "preparing an image",
+    "python-warning": "a warning of Python",
     "read-failed": "reading a sample",
     "run-name": "a run's name",
     "weights-mismatch": "loading weights",
