@@ -100,7 +100,7 @@ def test_debug_may_follow_the_command(line: Line) -> None:
     ("sets", "hint"),
     [
         (["model.use=resnet18"], 'did you mean use = "torchvision" and arch = "resnet18"?'),
-        (["optimizer.use=cosine"], 'write it as [scheduler] use = "cosine"'),
+        (["optimizer.use=cosine"], "move it to scheduler"),
         (["model={use='torchvision', arch='simple-cnn'}"], 'did you mean use = "simple-cnn"?'),
     ],
 )

@@ -241,7 +241,7 @@ class Registry:
         owner, _, name = use.rpartition(":")
         if owner and not any(owner in (p.name, p.distribution) for p in self.plugins):
             message += f", nor a plugin {owner!r}"
-        hint = f'write it as [{kinds[0]}] use = "{use}"' if kinds else ""
+        hint = f"move it to {kinds[0]}" if kinds else ""
         hint = hint or self._component_with_value(kind, name)
         hint = hint or suggest(name, self.names(kind))
         hint = hint or f"sightx list-plugins {kind} shows the names"

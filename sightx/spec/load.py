@@ -207,7 +207,10 @@ def _with_component_hint(problem: Problem, data: Any, registry: Registry) -> Pro
         return problem
     if value not in registry.names(str(kind)):
         return problem
-    return replace(problem, hint=f'did you mean use = "{value}"?')
+    use = f'use = "{value}"'
+    is_entry = problem.code == "wrong-type"  # a text in place of a table
+    hint = f"{problem.hint} and {use}" if is_entry else f"did you mean {use}?"
+    return replace(problem, hint=hint)
 
 
 def _check_allow(experiment: Experiment, context: Context) -> Iterator[Problem]:

@@ -171,7 +171,8 @@ def test_values_in_place_of_tables_are_refused(validate) -> None:
     assert done.lines == [
         "a.toml:2:1: error[wrong-type] training: 3 is an integer, expected a table; write [training]",
         "a.toml:3:1: error[wrong-type] loss: 'mse' is a string, expected a table with `use`; write [loss]",
-        "a.toml:4:12: error[wrong-type] augment.0: 'flip' is a string, expected a table with `use`; write [[augment]]",
+        "a.toml:4:12: error[wrong-type] augment.0: 'flip' is a string, expected a table with `use`; "
+        'write [[augment]] and use = "flip"',
     ]  # fmt: skip
 
 
