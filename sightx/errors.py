@@ -97,7 +97,7 @@ def _join_line(head: str, message: str, hint: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters escaped, so that a terminal does not obey them."""
+    """Return a text with control characters escaped, so that a terminal does not interpret them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -21,6 +22,12 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         message = f"{one_line(repr(path))} is {type(path).__name__}, expected a path"
         raise SpecError(Problem("wrong-type", message, "give a string or a pathlib.Path"))
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # os.path instead of pathlib: these functions run once per image, and a Path costs as much again.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from sightx.errors import Problem, did_you_mean, suggest
+from sightx.errors import Problem, did_you_mean, printable, suggest
 from sightx.registry.components import Component, UnknownComponentError
 from sightx.registry.hooks import Check
 from sightx.registry.kinds import KINDS
@@ -52,8 +52,7 @@ class Plugin:
     def failed(self, error: BaseException) -> Plugin:
         """Return a copy that is broken by an exception."""
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        return replace(self, state="broken", error=printable, cause=error)
+        return replace(self, state="broken", error=printable(line), cause=error)
 
     def shadowed(self, reason: str) -> Plugin:
         """Return a copy that cannot be reached, because something with its name comes first."""

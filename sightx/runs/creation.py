@@ -35,7 +35,7 @@ def create_run(
 ) -> Run:
     """Create the directory of a new run with everything that is known before it starts.
 
-    It gets its name only when all of that is written: there is no run without its experiment.
+    It gets its name when all of that is written, so every run directory has its experiment.
     Temporary directories that a crash left behind are removed after a day.
 
     Args:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sightx.data.csv_labels import read_csv
 from sightx.errors import Problem, RunError
 from sightx.io import atomic, toml
-from sightx.io.files import user_path
+from sightx.io.files import file_sha256, user_path
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, lock, predictions
 from sightx.spec.experiment import Experiment
@@ -98,7 +98,7 @@ class Run:
         path = self.directory / _SPLIT
         if not path.is_file():
             return None
-        known, digest = self._split_hashes(), hashlib.sha256(path.read_bytes()).hexdigest()
+        known, digest = self._split_hashes(), file_sha256(path)
         if known and digest not in known:
             message = "it has been changed since the run wrote it"
             hint = 'restore it; a new run can use your file: split.use = "listed"'

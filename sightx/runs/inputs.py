@@ -6,12 +6,12 @@ does not matter to it. Large files are not copied; their hash is recorded.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sightx.io import atomic
+from sightx.io.files import file_sha256
 from sightx.registry.components import PathKind, to_plain
 from sightx.spec.experiment import Experiment
 
@@ -62,8 +62,7 @@ def hash_large_files(experiment: Experiment) -> dict[str, str]:
 
     def remember(file: Path) -> str:
         if file.stat().st_size > MAX_BYTES:
-            with file.open("rb") as opened:
-                hashes[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+            hashes[file.name] = file_sha256(file)
         return str(file)
 
     _tables(experiment, remember)

@@ -16,6 +16,7 @@ import numpy as np
 
 from sightx.errors import Problem, RunError
 from sightx.io import atomic
+from sightx.io.files import file_sha256
 from sightx.records.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _verify(directory: Path, name: str) -> None:
     for file, expected in _about(directory, name).get("files", {}).items():
         path = directory / FOLDER / Path(file).name
         try:
-            actual = hashlib.sha256(path.read_bytes()).hexdigest()
+            actual = file_sha256(path)
         except OSError as error:
             raise _mixed(directory, name, f"{path.name}: {error.strerror}") from error
         if actual != expected:

@@ -36,8 +36,8 @@ _NAME = re.compile(r"[0-9a-f]{16}\.bin")
 class FileStates(NamedTuple):
     """The states of a table's files at one moment.
 
-    `states` has one record per row; it is empty if the table is not read from files. `errors` says
-    for some rows why there is no file; `seen` is the moment, in nanoseconds since 1970.
+    `states` has one record per row; it is empty if the table is not read from files. `errors` has
+    the reason for each row whose file is missing; `seen` is the moment, in nanoseconds since 1970.
     """
 
     states: np.ndarray[Any, Any]

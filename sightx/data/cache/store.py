@@ -27,7 +27,7 @@ from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, ROWS, RowFi
 from sightx.data.decode.decoder import DECODER, DecodeMode, min_decoded_size
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.io import locks
-from sightx.io.files import user_path
+from sightx.io.files import file_sha256, user_path
 from sightx.io.locks import Lock
 from sightx.registry import provenance
 from sightx.registry.components import Component, to_plain
@@ -121,15 +121,10 @@ def _content_hash(value: Any) -> Any:
         return [_content_hash(item) for item in value]
     path = Path(str(value))
     if not path.is_dir():
-        return _file_hash(path) if path.is_file() else str(value)
+        return file_sha256(path) if path.is_file() else str(value)
     below = (Path(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
-    files = sorted((file.relative_to(path).as_posix(), _file_hash(file)) for file in below)
+    files = sorted((file.relative_to(path).as_posix(), file_sha256(file)) for file in below)
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
-
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _code_hash(component: Component, registry: Registry | None) -> str:

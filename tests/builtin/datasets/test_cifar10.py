@@ -241,15 +241,20 @@ def test_missing_batches_are_named_with_a_way_to_get_them(published, tmp_path):
         Cifar10(root=tmp_path).table()
 
 
-# torchvision before 0.27 unpacks as Python 3.14 no longer will.
-@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
-def test_the_archive_is_downloaded_and_verified(published, tmp_path, web, monkeypatch):
+@pytest.fixture
+def archive(published, tmp_path, web, monkeypatch):
+    """Serve the published batches as an archive, and return it."""
     archive = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / FOLDER, FOLDER)
     monkeypatch.setattr(CIFAR10, "url", f"{web}/{archive.name}")
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    return archive
 
+
+# torchvision before 0.27 unpacks as Python 3.14 no longer will.
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
+def test_the_archive_is_downloaded_and_verified(archive, tmp_path):
     table = Cifar10(root=tmp_path / "fresh", download=True).table()
 
     assert len(table) == 24
@@ -270,12 +275,7 @@ def test_nothing_is_downloaded_to_an_unset_place(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
-def test_a_download_replaces_no_file(published, tmp_path, web, monkeypatch):
-    archive = tmp_path / "cifar-10-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / FOLDER, FOLDER)
-    monkeypatch.setattr(CIFAR10, "url", f"{web}/{archive.name}")
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+def test_a_download_replaces_no_file(archive, tmp_path):
     root = tmp_path / "mine"
     shutil.copytree(tmp_path / FOLDER, root / FOLDER)
     (root / FOLDER / "data_batch_2").unlink()

@@ -5,24 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from torchvision.datasets import ImageFolder as Reference
 
 from sightx.builtin.datasets.folder import ImageFolder
 from sightx.data.cache.file_hashes import stat_files
 from sightx.data.checks import check_missing_files
 from sightx.errors import LINE_LIMIT, DataError, SpecError
-
-
-@pytest.fixture
-def plant(tmp_path):
-    def plant(*paths):
-        for path in paths:
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (2, 2)).save(tmp_path / path, "PNG")
-        return tmp_path
-
-    return plant
 
 
 def problem(**settings):
