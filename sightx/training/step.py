@@ -68,7 +68,10 @@ class TrainStep:
         the index of the micro-batch in the whole batch.
         """
         size = self.settings.micro_batch_size or len(batch.positions)
-        pairs = zip(torch.split(batch.pixels, size), torch.split(batch.targets, size), strict=True)
+        pairs: Iterable[tuple[Tensor, Tensor]] = ((batch.pixels, batch.targets),)
+        if len(batch.pixels) > size:
+            parts = (torch.split(tensor, size) for tensor in (batch.pixels, batch.targets))
+            pairs = zip(*parts, strict=True)
         for local_index, (pixels, targets) in enumerate(pairs):
             index = self.collectives.rank + local_index * self.collectives.world_size
             seed_generators(self.loader.device, seed_of(self.loader.seed, "draws", step, index))
@@ -93,10 +96,12 @@ class TrainStep:
         for number, (images, targets) in enumerate(micro_batches, start=1):
             with self.collectives.no_sync(self.network, last=number >= count):
                 sums.append(self._forward_backward(images, targets, divisor))
-        totals = torch.stack([_sum(scalars) for scalars in zip(*sums, strict=True)])
-        totals = self.collectives.all_reduce_sum(totals if count else totals.zero_())
-        loss, num_correct, *weight = totals.unbind()
-        loss = loss / ranks
+        totals = tuple(_sum(scalars) for scalars in zip(*sums, strict=True))
+        if ranks > 1:
+            stacked = torch.stack(totals)
+            totals = self.collectives.all_reduce_sum(stacked if count else stacked.zero_()).unbind()
+        loss, num_correct, *weight = totals
+        loss = loss / ranks if ranks > 1 else loss
         if not weight:
             return loss, num_correct
         # Weighted samples: the mean divides by the sum of the weights of the whole batch.
@@ -162,7 +167,13 @@ class Criterion:
         self.loss = loss
         self._class_counts = tuple(class_counts)
         self._is_checked = False  # what the first batch returns is checked
-        self._has_weights = type(loss).weights is not Loss.weights
+        cls = type(loss)
+        self._has_weights = cls.weights is not Loss.weights
+        # The largest output has the largest softmax: then training need not compute it.
+        self._decides_largest = (cls.probabilities, cls.decision) == (
+            Loss.probabilities,
+            Loss.decision,
+        )
         self._module = results.loss_module(loss, self._class_counts).to(device)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -203,7 +214,11 @@ class Criterion:
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return how many decisions are the target, or the largest of mixed targets; a scalar."""
         classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        return (self.decisions(outputs.detach()) == classes).sum()
+        outputs = outputs.detach()
+        decided = outputs.argmax(dim=1) if self._decides_largest else self.decisions(outputs)
+        is_correct = decided == classes
+        # Each is the faster one on its device.
+        return is_correct.count_nonzero() if is_correct.is_cpu else is_correct.sum()
 
     def _shape_error(self, losses: Tensor, targets: Tensor) -> PluginError:
         shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
