@@ -56,6 +56,9 @@ TESTED_ELSEWHERE = {
     "distributed/rendezvous.py": "runner/test_processes.py",
     "records/events.py": "training/test_trainer.py",
     "records/run.py": "runner/test_observers.py",
+    "registry/kinds/data.py": "registry/test_kinds.py",
+    "registry/kinds/evaluation.py": "registry/test_kinds.py",
+    "registry/kinds/training.py": "registry/test_kinds.py",
     "runs/environment.py": "runner/test_api.py",
 }
 # Files that are known to break the import law, with the reason.

@@ -1,0 +1,91 @@
+"""The kinds of component that judge predictions and follow a run: see the manual in `kinds`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sightx.records.history import Direction
+from sightx.registry.components import Component
+
+if TYPE_CHECKING:
+    from sightx.records.history import History
+    from sightx.records.predictions import Predictions
+    from sightx.records.run import RunInfo
+
+
+class Postprocess(Component):
+    """A change of probabilities or decisions that is fitted on the validation split."""
+
+    kind = "postprocess"
+
+    def fit(self, validation: Predictions) -> Mapping[str, Any]:
+        """Return the fitted state, as JSON can hold it. A label of -1 is unknown. Pure."""
+        raise NotImplementedError
+
+    def apply(self, predictions: Predictions, state: Mapping[str, Any]) -> Predictions:
+        """Return the same samples with other decisions or probabilities. Pure.
+
+        Use `predictions.with_decisions`, int (N,), or `predictions.with_probabilities`, float
+        (N, classes) with rows of sum 1. It is called for every split, and for unlabelled images.
+        """
+        raise NotImplementedError
+
+
+class Metric(Component):
+    """One or more numbers computed from predictions."""
+
+    kind = "metric"
+    rewards_majority: ClassVar[bool] = False  # whether always predicting one class can score well
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return the names of the numbers; "max" or "min" says which direction is better."""
+        raise NotImplementedError
+
+    def compute(self, predictions: Predictions) -> Mapping[str, float]:
+        """Return a float for each name of `values`, NaN where it is undefined. Pure.
+
+        There may be no samples, and labels may be -1, which means unknown.
+        """
+        raise NotImplementedError
+
+
+class Checkpoint(Component):
+    """A rule for which checkpoints to keep, and under which names."""
+
+    kind = "checkpoint"
+    best_name: ClassVar[str] = ""  # the name that `keep` gives to the best state, if any
+
+    def keep(self, history: History) -> Collection[str]:
+        """Return the names of the state after the history's last epoch; none: drop it. Pure.
+
+        A name points to one checkpoint, and moves when it is given again. It consists of letters,
+        digits, ".", "_" and "-". Never prefer an epoch whose metric is NaN.
+        """
+        raise NotImplementedError
+
+
+class Stopping(Component):
+    """A rule for when training ends early."""
+
+    kind = "stopping"
+
+    def reason(self, history: History) -> str | None:
+        """Return in one line why to stop after the history's last epoch, or None to go on. Pure.
+
+        An epoch whose metric is NaN is not an improvement.
+        """
+        raise NotImplementedError
+
+
+class Observer(Component):
+    """A watcher of a run, on the main process; it changes nothing."""
+
+    kind = "observer"
+
+    def build(self, run: RunInfo) -> object:
+        """Return an object whose methods, marked `@hookimpl`, have the names of run hooks.
+
+        `sightx/runner/observers.py` has the hooks. An observer that raises is reported and dropped.
+        """
+        raise NotImplementedError

@@ -1,0 +1,146 @@
+"""The kinds of component of a training step: see the manual in `kinds`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat
+
+from sightx.registry import components
+from sightx.registry.components import Component, ParamGroup, Weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from sightx.records.history import History
+    from sightx.registry.kinds.data import Statistics
+
+
+class Model(Component):
+    """A network."""
+
+    kind = "model"
+    channels_last: ClassVar[bool] = False  # whether weights may be stored so (docs/kinds.md)
+
+    weights: Weights = "none"
+    """Initial weights: none, a name that the model knows, a .safetensors or .pt file, or run:ID."""
+    head: Literal["new", "load"] | None = None
+    """Whether the last layer is new or loaded; left out, it is loaded from a file or run only."""
+    trainable: tuple[str, ...] = ()
+    """Names or patterns of the parts to train; other parts are frozen. Empty: train everything."""
+
+    def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        """Return a module that maps float32 normalised images (B, channels, H, W) to (B, outputs).
+
+        Its weights are random, from torch's default generator, which is seeded. Open no file and no
+        connection (`initialise` does), and use torch's default device, which may be `meta`. Import
+        what needs torch here. All state is in parameters and buffers. `size` is the (height, width)
+        of the images; raise ValueError, with one line, if the network cannot take such images.
+        """
+        raise NotImplementedError
+
+    def initialise(self, module: nn.Module) -> None:
+        """Load the pretrained weights that the field `weights` names into the module, in place.
+
+        Called when a run starts; may download. `none`, files and run:ID are handled for you. Raise
+        SpecError if the weights do not fit, ResourceError if they cannot be fetched.
+        """
+        raise LookupError(f"{self.name} knows no weights called {self.weights!r}")
+
+    def head_parts(self, module: nn.Module) -> Sequence[str] | None:
+        """Return the parts that `head = "new"` leaves random; None: weights whose shape has K."""
+        return None
+
+    def parts(self) -> Sequence[str] | None:
+        """Return the names that `trainable` may use; None if only the built module tells."""
+        return None
+
+    def stages(self, module: nn.Module) -> Sequence[nn.Module] | None:
+        """Return the module as a chain of modules, so that outputs of frozen ones can be cached.
+
+        Calling them one after another must give the module's result. They are parts of `module`, or
+        have no weights. None, the default, means that the network is not a chain.
+        """
+        return None
+
+    def normalization(self) -> Statistics | None:
+        """Return the (mean, std) per channel that the weights expect, for pixels in [0, 1]."""
+        return None
+
+
+class Loss(Component):
+    """A per-sample loss, and the meaning of a network's outputs."""
+
+    kind = "loss"
+    balances: ClassVar[bool] = False  # whether rare classes get larger weights
+
+    def outputs(self, classes: int) -> int:
+        """Return K, the number of outputs that the network must have; `classes` by default."""
+        return classes
+
+    def build(self, *, class_counts: Sequence[int]) -> nn.Module:
+        """Return a module that maps outputs and targets to per-sample losses, float32 (B,).
+
+        Outputs are float32 (B, K). Targets are int64 (B,) classes, or float (B, classes)
+        probabilities if an augmentation mixes them. `class_counts` has the number of training
+        samples of each class; it may be 0. Do not average: the step divides once.
+        """
+        raise NotImplementedError
+
+    def weights(self, targets: Tensor, class_counts: Sequence[int]) -> Tensor | None:
+        """Return sample weights, float (B,), at least 0, or None; a step divides by their sum."""
+        return None
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Map outputs (B, K) to probabilities (B, classes), rows of sum 1; softmax by default."""
+        return outputs.float().softmax(dim=1)
+
+    def decision(self, probabilities: Tensor) -> Tensor:
+        """Map probabilities (B, classes) to classes, int64 (B,); by default the most probable."""
+        return probabilities.argmax(dim=1)
+
+
+class Optimizer(Component):
+    """An update rule for the weights."""
+
+    kind = "optimizer"
+
+    lr: PositiveFloat = 1e-3
+    """Learning rate; the scheduler multiplies it by a factor."""
+    group: tuple[ParamGroup, ...] = ()
+    """Groups of weights with another learning rate."""
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return a torch optimizer for parameter groups with the keys `params`, `lr` and `name`.
+
+        Pass the groups on unchanged: each group's `lr` is set before every step. Its `state_dict`
+        must hold all state, as tensors and plain values.
+        """
+        raise NotImplementedError
+
+
+class Scheduler(Component):
+    """The learning rate, as a function of the step and of past epochs."""
+
+    kind = "scheduler"
+    includes_warmup: ClassVar[bool] = False  # whether `factor` itself begins with a warm-up
+
+    warmup: NonNegativeFloat = 0.0
+    """Epochs of linear warm-up of the learning rate."""
+
+    def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
+        """Return the factor, finite and at least 0, that multiplies each group's `lr`. Pure.
+
+        `step` counts from 0 to `steps` - 1, over all epochs of the run. `history` has the epochs
+        that ended before the step. Leave out the warm-up; `multiplier` applies it.
+        """
+        raise NotImplementedError
+
+    def multiplier(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
+        """Return `factor` with the warm-up applied; not to be overridden."""
+        run = {"steps": steps, "steps_per_epoch": steps_per_epoch, "history": history}
+        factor: float = components.call_declared(self.factor, step, **run)
+        warmup_steps = round(self.warmup * steps_per_epoch)
+        return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor
