@@ -19,7 +19,7 @@ from sightx.builtin import (
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic_fundus
 from sightx.builtin.models import resnet, simple_cnn, simplenet, torchvision
-from sightx.builtin.observers import console, curves
+from sightx.builtin.observers import console, curves, logs
 from sightx.plugin import Check, Component, hookimpl
 
 
@@ -44,7 +44,7 @@ def sightx_components() -> list[type[Component]]:
         metrics.Precision, metrics.Qwk, metrics.Recall,
         checkpoints.Best, checkpoints.Every, checkpoints.Last,
         stopping.Early, stopping.Never,
-        console.Console, curves.Curves,
+        console.Console, curves.Curves, logs.EpochPredictions, logs.StepLog,
     ]  # fmt: skip
 
 

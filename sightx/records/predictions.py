@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 Array = np.ndarray[Any, Any]
+_ARRAYS = ("labels", "outputs", "probabilities", "decisions")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Predictions:
     def with_probabilities(self, probabilities: Array) -> Predictions:
         """Return the same predictions with other probabilities and the same decisions."""
         return replace(self, probabilities=probabilities)
+
+    def read_only(self) -> Predictions:
+        """Return the same predictions with read-only views of the arrays."""
+        arrays = {name: getattr(self, name).view() for name in _ARRAYS}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return replace(self, **arrays)
 
     def confusion(self) -> Array:
         """Return the confusion matrix, int (C, C): rows are true classes, columns decisions.

@@ -48,8 +48,11 @@ class RunInfo(Protocol):
     def checkpoints(self) -> Mapping[str, str]:
         """Return the directory name of each named checkpoint."""
 
+    def checkpoint(self, name: str = "") -> Path:
+        """Return the directory of a named checkpoint, by default of the one to predict with."""
+
     def predictions_of(self, split: str) -> Predictions | None:
         """Return the prediction table of a split, or None if the split has not been scored."""
 
     def log(self, name: str, text: str) -> None:
-        """Append text to a file of the run, such as `console.log`."""
+        """Append text to a file of your own in the run directory, such as `alerts.jsonl`."""

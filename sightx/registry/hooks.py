@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pluggy
 
+from sightx.errors import suggest
 from sightx.registry.components import Component
 
 if TYPE_CHECKING:
@@ -63,3 +65,25 @@ class PluginHooks:
     @hookspec
     def sightx_commands(self) -> Iterable[click.Command]:  # type: ignore[empty-body]
         """When a command is unknown, or help lists all commands: return those of the plugin."""
+
+
+def register(manager: pluggy.PluginManager, plugin: object, name: str, hooks: type) -> None:
+    """Register a plugin, or an observer, that implements some of the methods of `hooks`.
+
+    Raises TypeError, with one line, for an unknown hook or argument, and if there is no hook.
+    """
+    options = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
+    marked = {name: given.get("specname") or name for name, given in options.items() if given}
+    if not marked:
+        raise TypeError("it has no hook; is @hookimpl missing?")
+    known = [hook for hook in vars(hooks) if hook.startswith("sightx_")]
+    for method, hook in marked.items():
+        if hook not in known:
+            raise TypeError(f"unknown hook {hook!r}; {suggest(hook, known)}")
+        offered = list(inspect.signature(getattr(hooks, hook)).parameters)[1:]
+        for argument in inspect.signature(getattr(plugin, method)).parameters.values():
+            is_named = argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+            if is_named and argument.default is argument.empty and argument.name not in offered:
+                hint = f"its arguments are: {', '.join(offered) or 'none'}"
+                raise TypeError(f"{hook}() has no argument {argument.name!r}; {hint}")
+    manager.register(plugin, name=name)

@@ -98,10 +98,7 @@ def _hook_caller(name: str, module: object) -> Callable[[str], list[Any]]:
     """
     manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
     manager.add_hookspecs(hooks.PluginHooks)
-    manager.register(module, name=name)
-    manager.check_pending()
-    if not manager.get_hookcallers(module):
-        raise TypeError("it has no hook; is @hookimpl missing?")
+    hooks.register(manager, module, name, hooks.PluginHooks)
     return lambda hook: [item for items in getattr(manager.hook, hook)() for item in items]
 
 

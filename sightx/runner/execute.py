@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import tempfile
@@ -25,12 +23,12 @@ from sightx.distributed.failures import (
     is_peer_lost_error,
     propagate_first_failure,
 )
-from sightx.errors import DataError, Problem, ResourceError, SightXError, one_line
+from sightx.errors import Problem, ResourceError, SightXError, one_line
 from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe, read_pack_chain
 from sightx.io.signals import Interrupted, StopRequest, stop_on_signals
 from sightx.records import SPLITS
-from sightx.records.events import Epoch, Step
+from sightx.records.events import Epoch, Step, ValidationBatch
 from sightx.records.table import ImageTable
 from sightx.registry import results
 from sightx.registry.failures import is_out_of_memory, network_failure, plugin_failure
@@ -43,11 +41,12 @@ from sightx.runs.async_checkpointer import CheckpointManager, NullCheckpointMana
 from sightx.runs.checkpoints import LAST
 from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
+from sightx.runs.view import RunView
 from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
 from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
-from sightx.training.setup import build_module
+from sightx.training.setup import build_module, check_same_data
 from sightx.training.state import State, broadcast_state
 from sightx.training.trainer import Trainer
 from sightx.training.weights import LoadedWeights
@@ -94,13 +93,10 @@ class Execution:
     def __post_init__(self) -> None:
         """Prepare to record the result, and to obey signals."""
         self._is_main = self.collectives.is_main_process
-        self._hooks = Observers(self.run, {}, self._warn)
-        self._recorder = ResultWriter(
-            self.run,
-            self.context.registry,
-            lambda result: self._hooks.call("sightx_run_finished", run=self.run, result=result),
-            enabled=self._is_main and self.resumption is None,
-        )
+        self._hooks = Observers(RunView(self.run), self._warn)
+        is_recorded = self._is_main and self.resumption is None
+        registry = self.context.registry
+        self._recorder = ResultWriter(self.run, registry, self._hooks, enabled=is_recorded)
         self._stop = StopRequest()
         self._stage = _Stage("")
         self._epoch = 0
@@ -111,7 +107,7 @@ class Execution:
         failures = propagate_first_failure(self.context.registry)
         with stop_on_signals() as self._stop, self._recorder.recorded(), failures:
             # 1. The network with its first weights: errors in it are found before images are read.
-            self._hooks = Observers(self.run, self.observers, self._warn)
+            self._hooks.register(self.observers)
             state = self.resumption.state if self.resumption else None
             module = self._build_network(load_weights=state is None)
             metrics.metric_directions(self.experiment.metric, self.table.classes)
@@ -121,6 +117,8 @@ class Execution:
             self.collectives.barrier()  # ranks need different times for their images
             check_same_data(self.collectives, data)
             trainer = Trainer(self.experiment, data, module, self.device, self.collectives)
+            if self._hooks.has_listener("sightx_step_finished", "grad_norm"):
+                trainer.watch_grad_norm()
             # 3. A resumed run is compared with the recorded one; from here on its files change.
             if self.resumption:
                 self.resumption.check_data(data)
@@ -208,7 +206,7 @@ class Execution:
             if state:  # the run may have stopped before its names moved to this checkpoint
                 is_epoch_end = state.is_between_epochs and trainer.history.epochs
                 manager.save_current(self._checkpoint_names(trainer) if is_epoch_end else {LAST})
-            self._hooks.call("sightx_run_started", experiment=self.experiment, run=self.run)
+            self._hooks.call("sightx_run_started", experiment=self.experiment)
             self._warn_of_several_processes(trainer.module)
             self.collectives.barrier()  # rank 0 has written files and called observers
             events = trainer.events()
@@ -218,7 +216,9 @@ class Execution:
             self._stage = _Stage(f"at step {step + 1}", is_training=True)
             for event in events:
                 if isinstance(event, Step):
-                    self._finish_step(manager, event)
+                    self._finish_step(trainer, manager, event)
+                elif isinstance(event, ValidationBatch):
+                    self._hooks.call("sightx_validation_batch_finished", batch=event)
                 elif isinstance(event, Epoch):
                     self._finish_epoch(trainer, manager, event)
                 self._stop_if_asked(manager)
@@ -245,7 +245,7 @@ class Execution:
             ).tables()
 
         def on_saved(checkpoint: str) -> None:
-            self._hooks.call("sightx_checkpoint_written", run=self.run, checkpoint=checkpoint)
+            self._hooks.call("sightx_checkpoint_written", checkpoint=checkpoint)
 
         folder = self.run.directory / "checkpoints"
         return CheckpointManager(folder, self.experiment.execution, trainer.state, recipe, on_saved)
@@ -257,7 +257,7 @@ class Execution:
             *(results.checkpoint_names(policy, trainer.history) for policy in policies)
         )
 
-    def _finish_step(self, manager: CheckpointManager, step: Step) -> None:
+    def _finish_step(self, trainer: Trainer, manager: CheckpointManager, step: Step) -> None:
         is_last = step.step == step.epoch * step.steps_per_epoch
         self._stage = (
             _Stage(f"validating after step {step.step}")
@@ -266,8 +266,10 @@ class Execution:
         )
         if step.epoch != self._epoch:
             self._epoch = step.epoch
-            self._hooks.call("sightx_epoch_started", run=self.run, epoch=step.epoch)
-        self._hooks.call("sightx_step_finished", run=self.run, step=step)
+            self._hooks.call("sightx_epoch_started", epoch=step.epoch)
+        if self._hooks.has_listener("sightx_step_finished"):
+            figures = {"lrs": trainer.lrs(), "grad_norm": trainer.grad_norm}
+            self._hooks.call("sightx_step_finished", step=step, **figures)
         manager.step_finished(step.step)
 
     def _finish_epoch(self, trainer: Trainer, manager: CheckpointManager, epoch: Epoch) -> None:
@@ -285,7 +287,10 @@ class Execution:
             "data_wait": round(epoch.data_wait_fraction, 4),
         }
         self.run.write_epoch({**row, **epoch.metrics})
-        self._hooks.call("sightx_epoch_finished", run=self.run, epoch=epoch)
+        if (predictions := trainer.validation) is not None:
+            predictions = predictions.read_only()
+            self._hooks.call("sightx_validation_finished", epoch=epoch, predictions=predictions)
+        self._hooks.call("sightx_epoch_finished", epoch=epoch)
         manager.save_current(names)
 
     def _evaluate(self, trainer: Trainer) -> None:
@@ -383,18 +388,3 @@ class Execution:
             self._warn("execution.compile: with several processes the network is not compiled")
         if self.experiment.execution.cuda_graph:
             self._warn("execution.cuda_graph: with several processes no CUDA graph is replayed")
-
-
-def check_same_data(collectives: Collectives, data: PreparedDataset) -> None:
-    """Raise DataError on a rank whose samples, splits, labels or order differ from rank 0's."""
-    if collectives.world_size == 1:
-        return
-    digest = hashlib.sha256(json.dumps(data.table.classes).encode())
-    columns = (data.table.frame[name].astype(str) for name in ("path", "split", "label"))
-    for row in zip(*columns, data.hashes, strict=True):
-        digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
-    if collectives.broadcast_object(digest.hexdigest()) != digest.hexdigest():
-        message = "its samples, their splits, labels or order differ from those of rank 0"
-        hint = "give all hosts the same data and, to resume, the same run directory"
-        raise DataError(Problem("other-data", message, hint))
-    collectives.barrier()  # rank 0 changes the run only after all ranks have agreed

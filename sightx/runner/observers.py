@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from pydantic import ValidationError
 
 from sightx.errors import PluginError, Problem, SpecError
+from sightx.io.signals import STOP_SIGNALS, Interrupted
 from sightx.registry.components import UnknownComponentError
-from sightx.registry.hooks import hookspec
+from sightx.registry.hooks import hookspec, register
 from sightx.registry.kinds import Observer
 from sightx.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from sightx.records.events import Epoch, Step
+    from torch import Tensor
+
+    from sightx.records.events import Epoch, Step, ValidationBatch
+    from sightx.records.predictions import Predictions
     from sightx.records.run import RunInfo
     from sightx.spec.experiment import Experiment
 
@@ -35,8 +43,27 @@ class RunHooks:
         """When an epoch begins; epochs count from 1."""
 
     @hookspec
-    def sightx_step_finished(self, run: RunInfo, step: Step) -> None:
-        """When the optimizer has updated the weights; called only if an observer has it."""
+    def sightx_step_finished(
+        self, run: RunInfo, step: Step, lrs: Mapping[str, float], grad_norm: Tensor
+    ) -> None:
+        """When the optimizer has updated the weights.
+
+        `lrs` are the learning rates of the parameter groups by name. `grad_norm` is the norm of the
+        gradient before clipping, a scalar on the device; it is computed only for who declares it.
+        """
+
+    @hookspec
+    def sightx_validation_batch_finished(self, run: RunInfo, batch: ValidationBatch) -> None:
+        """When a batch of the validation split is predicted; `batch` says how many are done."""
+
+    @hookspec
+    def sightx_validation_finished(
+        self, run: RunInfo, epoch: Epoch, predictions: Predictions
+    ) -> None:
+        """When the validation split of an epoch is scored, before `sightx_epoch_finished`.
+
+        `predictions` are postprocessed; their arrays are read-only.
+        """
 
     @hookspec
     def sightx_epoch_finished(self, run: RunInfo, epoch: Epoch) -> None:
@@ -99,47 +126,118 @@ def _default_name(observer: object) -> str:
 class Observers:
     """Call run hooks on observers; one that fails is reported to `warn` and dropped.
 
-    Observer components are built for the run; other objects have the hooks themselves. Raises
-    PluginError for an object that implements an unknown hook, or none.
+    `dropped` maps the names of dropped observers to what failed, and in which hook.
     """
 
-    def __init__(
-        self, run: RunInfo, observers: Mapping[str, object], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, run: RunInfo, warn: Callable[[str], None]) -> None:
         self._manager = pluggy.PluginManager("sightx")
         self._manager.add_hookspecs(RunHooks)
-        self._warn = warn
+        self._run, self._warn = run, warn
+        self._callers: dict[str, list[tuple[str, pluggy.HookCaller]]] = {}
+        self.dropped: dict[str, str] = {}
+
+    def register(self, observers: Mapping[str, object]) -> None:
+        """Add observers: components, which are built for the run, and objects with hooks.
+
+        Raises PluginError for an object that implements an unknown hook, or none.
+        """
         for name, observer in observers.items():
             try:
-                built = observer.build(run) if isinstance(observer, Observer) else observer
-            except Exception as error:
-                warn(f"observer {name} is dropped: {type(error).__name__}: {error}")
+                with _process_state_kept():
+                    built = (
+                        observer.build(self._run) if isinstance(observer, Observer) else observer
+                    )
+            except BaseException as error:
+                self._drop(name, "build", error)
             else:
                 self._register(name, built)
+        self._find_callers()
 
     def _register(self, name: str, observer: object) -> None:
         try:
-            self._manager.register(observer, name=name)
-            self._manager.check_pending()
-            if not self._manager.get_hookcallers(observer):
-                raise TypeError("it implements no hook; is @hookimpl missing?")
+            register(self._manager, observer, name, RunHooks)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise PluginError(Problem("broken-observer", f"observer {name!r}: {reason}")) from error
 
     def call(self, hook: str, **arguments: object) -> None:
         """Call one hook on every observer that implements it, in the order they were given."""
-        implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        names = {implementation.plugin_name for implementation in implementations}
-        observers = self._manager.list_name_plugin() if names else []
-        for name, observer in observers:
-            if name not in names:
-                continue
-            others = [other for _, other in observers if other is not observer]
-            caller = self._manager.subset_hook_caller(hook, others)
+        for name, caller in self._callers.get(hook, ()):
             try:
-                caller(**arguments)
-            except (Exception, SystemExit) as error:
-                reason = f"{type(error).__name__}: {error}"
-                self._warn(f"observer {name} failed and is dropped: {reason}")
-                self._manager.unregister(observer)
+                with _process_state_kept():
+                    caller(run=self._run, **arguments)
+            except BaseException as error:
+                self._drop(name, hook, error)
+                self._manager.unregister(name=name)
+                self._find_callers()
+
+    def has_listener(self, hook: str, argument: str = "") -> bool:
+        """Return whether an observer implements a hook, and declares an argument of it."""
+        if not self._callers.get(hook):
+            return False
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        return not argument or any(argument in item.argnames for item in implementations)
+
+    def repeat_dropped(self) -> None:
+        """Warn again, at the end of a run, of observers that have not seen all of it."""
+        for name, reason in self.dropped.items():
+            self._warn(f"observer {name} was dropped and has not seen all of the run: {reason}")
+
+    def _drop(self, name: str, hook: str, error: BaseException) -> None:
+        """Record that an observer failed; raise again what ends the run."""
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            raise error
+        reason = f"{type(error).__name__}: {error}"
+        self.dropped[name] = f"{reason}, in {hook}"
+        self._warn(f"observer {name} failed and is dropped: {self.dropped[name]}")
+
+    def _find_callers(self) -> None:
+        """Find who implements each hook, so that a hook without observers costs nothing."""
+        observers = self._manager.list_name_plugin()
+        for hook in filter(lambda name: name.startswith("sightx_"), vars(RunHooks)):
+            implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            names = {implementation.plugin_name for implementation in implementations}
+            self._callers[hook] = [
+                (name, self._manager.subset_hook_caller(hook, _without(observers, name)))
+                for name, _ in observers
+                if name in names
+            ]
+
+
+def _without(observers: Iterable[tuple[str, object]], name: str) -> list[object]:
+    return [observer for other, observer in observers if other != name]
+
+
+@contextmanager
+def _process_state_kept() -> Iterator[None]:
+    """Put back what an observer changes for the whole process, and with it for the run."""
+    import torch
+
+    state: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (_working_folder, os.chdir),
+    ]
+    before = [read() for read, _ in state]
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for (read, restore), value in zip(state, before, strict=True):
+            if value != read():
+                restore(value)
+        for number, handler in handlers.items():
+            # A first signal sets the default handler itself, which must stay.
+            if signal.getsignal(number) not in (handler, signal.SIG_DFL):
+                signal.signal(number, handler)
+
+
+def _working_folder() -> Path:
+    """Return the working directory; "." if it was removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()

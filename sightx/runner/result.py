@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,6 +13,7 @@ from sightx.errors import Problem, ResourceError, SightXError
 from sightx.io.signals import Interrupted
 from sightx.registry.failures import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
+from sightx.runner.observers import Observers
 from sightx.runs.directory import Run
 
 
@@ -19,20 +21,15 @@ class ResultWriter:
     """Collect what result.json will contain, and write it when the run ends.
 
     Nothing is written while `enabled` is False: on ranks other than 0, and for a resumed run until
-    it continues. `registry` attributes a failure to a plugin; `on_finished` gets the result.
+    it continues. `registry` attributes a failure to a plugin; `observers` get the result.
     """
 
     def __init__(
-        self,
-        run: Run,
-        registry: Registry,
-        on_finished: Callable[[Mapping[str, Any]], None],
-        *,
-        enabled: bool,
+        self, run: Run, registry: Registry, observers: Observers, *, enabled: bool
     ) -> None:
         self.enabled = enabled
         self.result: dict[str, Any] = {"status": "running", "exit": 0}
-        self._run, self._registry, self._on_finished = run, registry, on_finished
+        self._run, self._registry, self._observers = run, registry, observers
         self._started = time.perf_counter()
 
     @contextmanager
@@ -70,5 +67,15 @@ class ResultWriter:
 
     def _write(self) -> None:
         self.result["seconds"] = round(time.perf_counter() - self._started, 3)
+        self._write_json()
+        dropped = len(self._observers.dropped)
+        self._observers.call("sightx_run_finished", result=copy.deepcopy(self.result))
+        if len(self._observers.dropped) > dropped:
+            self._write_json()
+        self._observers.repeat_dropped()
+
+    def _write_json(self) -> None:
+        if dropped := self._observers.dropped:
+            reasons = {name: f"dropped: {reason}" for name, reason in dropped.items()}
+            self.result["observers"] = reasons
         self._run.write_json("result.json", self.result)
-        self._on_finished(self.result)

@@ -27,6 +27,11 @@ TEMPORARY = ".making-"
 
 _SPLIT, _SPLIT_HASH = "split.csv", "split.sha256"
 _METRICS = "metrics.jsonl"
+OWN_FILES = frozenset({
+    "about.json", "data.json", "environment.json", "experiment.toml", "lock.json", _METRICS,
+    "result.json", "spec.toml", _SPLIT, _SPLIT_HASH, "weights.json",
+})  # fmt: skip
+"""Files of a run directory that only SightX writes."""
 _ROWS_PER_WRITE = 10_000
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightx.errors import Problem, ResourceError, SpecError
+from sightx.data.dataset import PreparedDataset
+from sightx.distributed.collectives import Collectives
+from sightx.errors import DataError, Problem, ResourceError, SpecError
 from sightx.registry import results
 from sightx.registry.components import call_declared
 from sightx.registry.kinds import Loss, Model, Optimizer
@@ -156,3 +160,18 @@ def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]
         message = "the network has no parameter that is trained"
         raise SpecError(Problem("empty-group", message, "build one with weights", "model"))
     return [group for group in groups if group["params"]]
+
+
+def check_same_data(collectives: Collectives, data: PreparedDataset) -> None:
+    """Raise DataError on a rank whose samples, splits, labels or order differ from rank 0's."""
+    if collectives.world_size == 1:
+        return
+    digest = hashlib.sha256(json.dumps(data.table.classes).encode())
+    columns = (data.table.frame[name].astype(str) for name in ("path", "split", "label"))
+    for row in zip(*columns, data.hashes, strict=True):
+        digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
+    if collectives.broadcast_object(digest.hexdigest()) != digest.hexdigest():
+        message = "its samples, their splits, labels or order differ from those of rank 0"
+        hint = "give all hosts the same data and, to resume, the same run directory"
+        raise DataError(Problem("other-data", message, hint))
+    collectives.barrier()  # rank 0 changes the run only after all ranks have agreed

@@ -36,7 +36,9 @@ class TrainStep:
     """Train on one batch: the same, to rounding, for any number of micro-batches and processes.
 
     A batch has the positions of the whole batch, and the pixels and targets of this rank's
-    micro-batches. `base_lrs` are the learning rates of the optimizer's parameter groups.
+    micro-batches. `base_lrs` are the learning rates of the optimizer's parameter groups. Each step
+    writes the norm of its gradient before clipping into `grad_norm`, a scalar on the device; None
+    means that nobody wants it.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -47,6 +49,7 @@ class TrainStep:
     settings: Training
     guard: NonFiniteGuard
     collectives: Collectives
+    grad_norm: Tensor | None = None
 
     def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the number of correct answers, as scalars on the device.
@@ -131,9 +134,18 @@ class TrainStep:
     def update(self) -> None:
         """Clip the gradient and let the optimizer update the parameters."""
         with span("optimizer"):
-            if self.settings.clip_grad_norm:
-                nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_grad_norm)
+            self._clip_gradient()
             self.optimizer.step()
+
+    def _clip_gradient(self) -> None:
+        """Limit the gradient's norm, and store the norm that it had if somebody wants it."""
+        limit = self.settings.clip_grad_norm
+        if limit:
+            norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        elif self.grad_norm is not None:
+            norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.grad_norm is not None:
+            self.grad_norm.copy_(norm)
 
     def zero_grad(self) -> None:
         """Remove the gradients."""

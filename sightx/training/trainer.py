@@ -42,6 +42,8 @@ class Trainer:
     last epoch on rank 0.
     """
 
+    _grad_norm: torch.Tensor | None = None  # of the last step, if it is watched
+
     def __init__(
         self,
         experiment: Experiment,
@@ -128,7 +130,7 @@ class Trainer:
             network = CompiledNetwork(module, size)
         step = TrainStep(
             network, self._optimizer, self._base_lrs, self.criterion, loader, settings,
-            self._guard, self.collectives,
+            self._guard, self.collectives, self._grad_norm,
         )  # fmt: skip
         if execution.cuda_graph and is_single:
             return with_cuda_graph(step, self.module, self.experiment)
@@ -303,6 +305,29 @@ class Trainer:
             steps_per_epoch=self._steps_per_epoch,
             history=self.history,
         )
+
+    def lrs(self) -> dict[str, float]:
+        """Return the learning rates of the last step, by the names of the parameter groups.
+
+        Groups that share a name and a learning rate are one; others are numbered.
+        """
+        lrs: dict[str, float] = {}
+        for number, group in enumerate(self._optimizer.param_groups):
+            name, lr = str(group.get("name", number)), float(group["lr"])
+            lrs[name if lrs.get(name, lr) == lr else f"{name}#{number}"] = lr
+        return lrs
+
+    def watch_grad_norm(self) -> None:
+        """Let each step store the norm of its gradient; call it before training begins."""
+        self._grad_norm = torch.full((), math.nan, device=self.device)
+
+    @property
+    def grad_norm(self) -> torch.Tensor | None:
+        """Return the norm of the last step's gradient before clipping, a scalar on the device.
+
+        None if it is not watched.
+        """
+        return None if self._grad_norm is None else self._grad_norm.clone()
 
     def _lr(self) -> float:
         """Return the learning rate of the last parameter group."""

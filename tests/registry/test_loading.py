@@ -69,12 +69,12 @@ FAULTS = {
     "lines": ("raise ValueError('a\\nb')", "ValueError: a b"),
     "misspelt": (
         "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_component():\n    return []",
-        "PluginValidationError: unknown hook 'sightx_component'",
+        "TypeError: unknown hook 'sightx_component'; did you mean 'sightx_components'?",
     ),
     "signature": (
         "from sightx.plugin import hookimpl\n"
         "@hookimpl\ndef sightx_components(registry):\n    return []",
-        "PluginValidationError: Plugin 'sx-signature' for hook 'sightx_components'",
+        "TypeError: sightx_components() has no argument",
     ),
     "unmarked": ("def sightx_components():\n    return []", "TypeError: it has no hook"),
     "thrower": (

@@ -72,6 +72,26 @@ def test_a_step_is_the_same_whatever_the_micro_batch(
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.01])
+@pytest.mark.parametrize("micro_batch_size", [3, 8])
+def test_the_norm_of_the_gradient_before_clipping_is_stored_if_it_is_watched(
+    limit: float, micro_batch_size: int
+) -> None:
+    settings: dict[str, Any] = {"micro_batch_size": micro_batch_size, "clip_grad_norm": limit}
+    watched, other = OneBatch(**settings), OneBatch(**settings)
+    norm = torch.full((), float("nan"))
+    watched.train_step = replace(watched.train_step, grad_norm=norm)
+    plain = OneBatch().module
+    images, targets = next(OneBatch().loader.iter_batches([np.arange(8)], normalize=True))[1:]
+    torch.nn.functional.cross_entropy(plain(images), targets).backward()
+    squares = sum(float(weight.grad.square().sum()) for weight in plain.parameters())
+    watched.step()
+    other.step()
+    assert float(norm) == pytest.approx(squares**0.5)
+    for one, two in zip(watched.module.parameters(), other.module.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_a_step_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         OneBatch().train_step.network = nn.Identity()  # type: ignore[misc]

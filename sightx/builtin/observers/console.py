@@ -12,7 +12,7 @@ from sightx.plugin import Observer, TolerantStream, hookimpl
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sightx.plugin import Epoch, Experiment, RunInfo, Step
+    from sightx.plugin import Epoch, Experiment, RunInfo, Step, ValidationBatch
 
 _PLAIN_WIDTH = 120  # Width of lines if the output is not a terminal.
 _MIN_WIDTH_WITH_THROUGHPUT = 100  # A narrower terminal has no room for images/s.
@@ -108,7 +108,7 @@ class Printer:
 
 
 class ProgressPrinter(Printer):
-    """Print, and show a progress bar below: steps, images per second, remaining time."""
+    """Print, and show a progress bar below: steps, images per second or validation, time left."""
 
     def __init__(self, run: RunInfo, terminal: Any) -> None:
         from rich import progress
@@ -146,6 +146,12 @@ class ProgressPrinter(Printer):
             description=f"epoch {step.epoch}/{self._epochs}",
             rate=rate,
         )
+
+    @hookimpl
+    def sightx_validation_batch_finished(self, batch: ValidationBatch) -> None:
+        """Show how much of the validation split is predicted."""
+        done = f"validation {batch.done:,}/{batch.total:,}"
+        self._bar.update(self._task, description=f"epoch {batch.epoch}/{self._epochs}", rate=done)
 
     @hookimpl
     def sightx_run_finished(self, run: RunInfo, result: dict[str, Any]) -> None:

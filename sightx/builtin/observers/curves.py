@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 from sightx.plugin import Observer, hookimpl
 
 if TYPE_CHECKING:
-    from sightx.plugin import Epoch, RunInfo
+    from sightx.plugin import Epoch, Predictions, RunInfo
 
 SPLITS = ("train", "validation", "test")
 
@@ -24,7 +24,7 @@ class Curves(Observer):
     name = "curves"
 
     every: NonNegativeInt = 0
-    """Plot the curves every so many epochs; 0: only at the end of the run."""
+    """Plot curves and the validation confusion every so many epochs; 0: only at the end."""
 
     def build(self, run: RunInfo) -> object:
         """Return an object that plots."""
@@ -48,15 +48,19 @@ class _Plotter:
             self._plot_curves(run)
 
     @hookimpl
-    def sightx_run_finished(self, run: RunInfo, result: dict[str, object]) -> None:
-        from sightx.plugin import plot_confusion_matrix
+    def sightx_validation_finished(
+        self, run: RunInfo, epoch: Epoch, predictions: Predictions
+    ) -> None:
+        if self.every and epoch.number % self.every == 0:
+            _plot_confusion(run, predictions, "validation", f"validation, epoch {epoch.number}")
 
+    @hookimpl
+    def sightx_run_finished(self, run: RunInfo, result: dict[str, object]) -> None:
         self._plot_curves(run)
         for split in SPLITS:
             predictions = run.predictions_of(split)
-            if predictions is not None and (predictions.labels >= 0).any():
-                path = run.directory / "plots" / f"confusion-{split}.png"
-                plot_confusion_matrix(predictions, path, title=split)
+            if predictions is not None:
+                _plot_confusion(run, predictions, split, split)
 
     def _plot_curves(self, run: RunInfo) -> None:
         from sightx.plugin import plot_curves
@@ -74,3 +78,12 @@ class _Plotter:
             if epoch["epoch"] == self.best:
                 return position
         return History(self.monitor, {}, tuple(epochs)).series().best
+
+
+def _plot_confusion(run: RunInfo, predictions: Predictions, split: str, title: str) -> None:
+    """Plot the confusion matrix of a split, if any label is known."""
+    from sightx.plugin import plot_confusion_matrix
+
+    if (predictions.labels >= 0).any():
+        path = run.directory / "plots" / f"confusion-{split}.png"
+        plot_confusion_matrix(predictions, path, title=title)

@@ -13,7 +13,7 @@ import sightx
 from sightx import Run
 from sightx.builtin.observers import tables
 from sightx.builtin.observers.console import Console, Printer, ProgressPrinter
-from sightx.plugin import Epoch, Observer, Step
+from sightx.plugin import Epoch, Observer, Step, ValidationBatch
 
 
 def epoch(number: int = 2, **figures: float) -> Epoch:
@@ -85,8 +85,11 @@ def test_a_terminal_gets_a_bar_and_colours_and_the_log_does_not(run: Run) -> Non
     live.sightx_run_started(experiment, run)
     for number in (1, 2, 3):
         live.sightx_step_finished(Step(1, number, 3, 8, torch.tensor(0.5), 1e-3))
+    live.sightx_validation_batch_finished(ValidationBatch(1, 1200, 3400))
+    live._bar.refresh()
     live.sightx_epoch_finished(epoch())
     live.sightx_run_finished(run, run.result)
+    assert "validation 1,200/3,400" in out.getvalue()
     assert "epoch 1/2" in out.getvalue()
     assert "3/6" in out.getvalue()
     assert "\x1b[" in out.getvalue()

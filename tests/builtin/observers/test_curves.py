@@ -80,6 +80,17 @@ def test_a_finished_run_has_its_pictures(run, tmp_path):
     assert same(run.directory / "plots/confusion-validation.png", tmp_path / "confusion.png")
 
 
+def test_the_confusion_of_validation_is_plotted_every_so_many_epochs(run, tmp_path):
+    hook = watching(run, Curves(every=2))
+    for number in (1, 2):
+        epoch = Epoch(number, 3, number * 10, {}, 0.1, 1e-3, MONITOR, is_best=True)
+        given = predictions([0, 1, 1], [0, 1, number % 2])
+        hook.sightx_validation_finished(run=run, epoch=epoch, predictions=given)
+        assert plots(run) == ["confusion-validation.png"] * (number == 2)
+    plot_confusion_matrix(given, tmp_path / "confusion.png", title="validation, epoch 2")
+    assert same(run.directory / "plots/confusion-validation.png", tmp_path / "confusion.png")
+
+
 def same(one, other):
     return one.read_bytes() == other.read_bytes()
 
