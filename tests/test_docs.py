@@ -24,7 +24,7 @@ from sightx.cli.main import main
 from sightx.registry import hooks, loading, project
 from sightx.registry.kinds import KINDS
 from sightx.runner.observers import RunHooks
-from sightx.testing import check
+from sightx.testing import check, predictions
 
 ROOT = Path(__file__).parents[1]
 GUIDE, KIND_PAGE = ROOT / "docs" / "plugins.md", ROOT / "docs" / "kinds.md"
@@ -88,7 +88,7 @@ def guided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     level = logging.getLogger("sightx").level
     yield tmp_path
     logging.getLogger("sightx").setLevel(level)
-    for name in ("tiny", "rules", "count"):
+    for name in ("tiny", "rules", "count", "grades"):
         sys.modules.pop(name, None)
 
 
@@ -130,6 +130,17 @@ def test_the_guides_plugins_load_and_its_check_has_findings(guided: Path) -> Non
     ((path, message, hint),) = check.find(large)
     assert (path, message) == ("model.use", "is too small for images of 300 pixels")
     assert hint
+
+
+def test_the_guides_metric_passes_its_contract(
+    guided: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(guided / "plugins")
+    (metric,) = importlib.import_module("grades").sightx_components()
+    check(metric)
+    given = predictions()
+    distances = abs(given.labels - given.decisions)
+    assert metric().compute(given) == {"mean-error": distances.mean()}
 
 
 def test_the_guides_tests_pass(guided: Path, monkeypatch: pytest.MonkeyPatch) -> None:

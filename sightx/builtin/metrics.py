@@ -1,4 +1,4 @@
-"""Classification metrics, computed from the confusion matrix.
+"""Classification metrics of decisions, computed from the confusion matrix.
 
 Samples with unknown labels are left out. If no sample is left, all metrics are NaN.
 """
@@ -20,23 +20,43 @@ if TYPE_CHECKING:
 
 
 class _ConfusionMetric(Metric):
-    """A metric that is a function of the confusion matrix."""
+    """A metric that is a function of the confusion matrix; its sums are the counts, row by row."""
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
         """Return one number with the name of the metric; higher is better."""
         return {self.name: "max"}
 
-    def from_confusion(self, counts: Array) -> Sequence[float]:
-        """Return the numbers in the order of `values`; `counts[true, predicted]` are not all 0."""
+    def from_confusion(self, counts: Array) -> Sequence[Array]:
+        """Return the numbers, (...) each, in the order of `values`.
+
+        `counts[..., true, predicted]` may be weighted, and are 0 without samples.
+        """
         raise NotImplementedError
 
+    def sums(self, predictions: Predictions) -> Array:
+        """Return a 1 at each sample's true and predicted class, float (N, classes^2)."""
+        import numpy as np
+
+        size = len(predictions.classes)
+        sums = np.zeros((len(predictions), size * size))
+        rows = np.flatnonzero(predictions.labels >= 0)
+        sums[rows, predictions.labels[rows] * size + predictions.decisions[rows]] = 1
+        return sums
+
+    def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
+        """Return the metrics of confusion matrices."""
+        import numpy as np
+
+        counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
+        is_empty = sums.sum(axis=-1) == 0
+        numbers = (np.where(is_empty, math.nan, value) for value in self.from_confusion(counts))
+        return dict(zip(self.values(classes), numbers, strict=True))
+
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
-        """Return the metrics of the samples with known labels."""
-        names = self.values(predictions.classes)
-        counts = predictions.confusion()
-        if not counts.any():
-            return dict.fromkeys(names, math.nan)
-        return dict(zip(names, map(float, self.from_confusion(counts)), strict=True))
+        """Return the metrics of the samples with known labels, without a row per sample."""
+        sums = predictions.confusion().ravel().astype(float)
+        numbers = self.of(sums, classes=predictions.classes)
+        return {name: float(number) for name, number in numbers.items()}
 
 
 class _PerClassMetric(_ConfusionMetric):
@@ -46,21 +66,38 @@ class _PerClassMetric(_ConfusionMetric):
         """Return the mean's name, and one name per class."""
         return {self.name: "max", **{f"{self.name}/{cls}": "max" for cls in classes}}
 
-    def per_class(self, hits: Array, present: Array, predicted: Array) -> Array:
-        """Return the metric of each class, (classes,), NaN where it is undefined.
-
-        Args:
-            hits: Correctly predicted samples of each class, int (classes,).
-            present: Samples of each class.
-            predicted: Predictions of each class.
-        """
+    def ratio(self, counts: Array) -> tuple[Array, Array]:
+        """Return numerator and denominator of each class, (..., classes); 0 / 0 is undefined."""
         raise NotImplementedError
 
-    def from_confusion(self, counts: Array) -> Sequence[float]:
+    def per_class(self, counts: Array) -> Array:
+        """Return the metric of each class, (..., classes), NaN where it is undefined."""
+        return divide(*self.ratio(counts))
+
+    def from_confusion(self, counts: Array) -> Sequence[Array]:
         """Return the mean, and then the metric of each class."""
-        values = self.per_class(counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0))
-        defined = [value for value in values if not math.isnan(value)]
-        return [sum(defined) / len(defined) if defined else math.nan, *values]
+        import numpy as np
+
+        values = self.per_class(counts)
+        is_defined = ~np.isnan(values)
+        # Added one after another, so that a matrix alone and among others gives the same bits.
+        totals = np.cumsum(np.where(is_defined, values, 0.0), axis=-1)[..., -1]
+        return [divide(totals, is_defined.sum(axis=-1)), *np.moveaxis(values, -1, 0)]
+
+
+class _ProportionPerClass(_PerClassMetric):
+    """A proportion of samples per class, and its mean."""
+
+    def proportions(
+        self, sums: Array, *, classes: Sequence[str]
+    ) -> Mapping[str, tuple[Array, Array]]:
+        """Return part and total of each class."""
+        import numpy as np
+
+        counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
+        parts, totals = (np.moveaxis(value, -1, 0) for value in self.ratio(counts))
+        names = (f"{self.name}/{cls}" for cls in classes)
+        return dict(zip(names, zip(parts, totals, strict=True), strict=True))
 
 
 class Accuracy(_ConfusionMetric):
@@ -69,12 +106,19 @@ class Accuracy(_ConfusionMetric):
     name = "accuracy"
     rewards_majority = True
 
-    def from_confusion(self, counts: Array) -> Sequence[float]:
+    def from_confusion(self, counts: Array) -> Sequence[Array]:
         """Return the accuracy."""
-        return [counts.trace() / counts.sum()]
+        return [divide(_trace(counts), counts.sum(axis=(-2, -1)))]
+
+    def proportions(
+        self, sums: Array, *, classes: Sequence[str]
+    ) -> Mapping[str, tuple[Array, Array]]:
+        """Return the numbers of correct predictions and of samples."""
+        counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
+        return {self.name: (_trace(counts), sums.sum(axis=-1))}
 
 
-class Precision(_PerClassMetric):
+class Precision(_ProportionPerClass):
     """Fraction of the predictions of a class that are correct, per class and mean.
 
     It is 0 for a class that has samples but is never predicted, and NaN for a class that has
@@ -83,25 +127,45 @@ class Precision(_PerClassMetric):
 
     name = "precision"
 
-    def per_class(self, hits: Array, present: Array, predicted: Array) -> Array:
-        """Return the precision of each class."""
+    def ratio(self, counts: Array) -> tuple[Array, Array]:
+        """Return the correct predictions and all predictions of each class."""
+        return _diagonal(counts), counts.sum(axis=-2)
+
+    def per_class(self, counts: Array) -> Array:
+        """Return the precision of each class, 0 if it has samples but is never predicted."""
         import numpy as np
 
-        return _ratio(hits, np.where(present > 0, predicted.clip(min=1), predicted))
+        hits, predicted = self.ratio(counts)
+        is_missed = (predicted == 0) & (counts.sum(axis=-1) > 0)
+        return divide(hits, np.where(is_missed, 1, predicted))
 
 
-class Recall(_PerClassMetric):
+class Recall(_ProportionPerClass):
     """Fraction of the samples of a class that are predicted correctly, per class and mean.
 
     It is NaN for a class without samples, which is left out of the mean. The mean is the balanced
-    accuracy.
+    accuracy. For the classes of a test, recall is the sensitivity.
     """
 
     name = "recall"
 
-    def per_class(self, hits: Array, present: Array, predicted: Array) -> Array:
-        """Return the recall of each class."""
-        return _ratio(hits, present)
+    def ratio(self, counts: Array) -> tuple[Array, Array]:
+        """Return the correct predictions and the samples of each class."""
+        return _diagonal(counts), counts.sum(axis=-1)
+
+
+class Specificity(_ProportionPerClass):
+    """Fraction of the samples of other classes that are not predicted as a class, and mean.
+
+    It is NaN for a class if no sample has another one; NaN is left out of the mean.
+    """
+
+    name = "specificity"
+
+    def ratio(self, counts: Array) -> tuple[Array, Array]:
+        """Return, of the samples of other classes, those predicted as others, and all."""
+        others = counts.sum(axis=(-2, -1))[..., None] - counts.sum(axis=-1)
+        return others - counts.sum(axis=-2) + _diagonal(counts), others
 
 
 class BalancedAccuracy(_ConfusionMetric):
@@ -109,7 +173,7 @@ class BalancedAccuracy(_ConfusionMetric):
 
     name = "balanced-accuracy"
 
-    def from_confusion(self, counts: Array) -> Sequence[float]:
+    def from_confusion(self, counts: Array) -> Sequence[Array]:
         """Return the balanced accuracy."""
         return Recall().from_confusion(counts)[:1]
 
@@ -122,9 +186,9 @@ class F1(_PerClassMetric):
 
     name = "f1"
 
-    def per_class(self, hits: Array, present: Array, predicted: Array) -> Array:
-        """Return the F1 of each class."""
-        return _ratio(2 * hits, present + predicted)
+    def ratio(self, counts: Array) -> tuple[Array, Array]:
+        """Return twice the correct predictions, and the samples plus the predictions."""
+        return 2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)
 
 
 class Qwk(_ConfusionMetric):
@@ -137,14 +201,18 @@ class Qwk(_ConfusionMetric):
     name = "qwk"
     needs_order = True
 
-    def from_confusion(self, counts: Array) -> Sequence[float]:
+    def from_confusion(self, counts: Array) -> Sequence[Array]:
         """Return 1 - sum(d^2 observed) / sum(d^2 expected by chance), d the distance of classes."""
         import numpy as np
 
-        classes = np.arange(len(counts))
-        distances = (classes[:, None] - classes) ** 2
-        expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-        return [1 - float(_ratio((distances * counts).sum(), (distances * expected).sum()))]
+        classes = np.arange(counts.shape[-1])
+        distances = ((classes[:, None] - classes) ** 2).ravel()
+        true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+        samples = counts.sum(axis=(-2, -1))[..., None, None]
+        expected = divide(true[..., :, None] * predicted[..., None, :], samples)
+        shape = (*counts.shape[:-2], -1)
+        observed = (distances * counts.reshape(shape)).sum(axis=-1)
+        return [1 - divide(observed, (distances * expected.reshape(shape)).sum(axis=-1))]
 
 
 class ConfusionMatrix(_ConfusionMetric):
@@ -163,15 +231,27 @@ class ConfusionMatrix(_ConfusionMetric):
             for predicted in classes
         }
 
-    def from_confusion(self, counts: Array) -> Sequence[float]:
+    def from_confusion(self, counts: Array) -> Sequence[Array]:
         """Return the counts, row by row."""
-        return [float(count) for count in counts.ravel()]
+        import numpy as np
+
+        return list(np.moveaxis(counts.reshape(*counts.shape[:-2], -1), -1, 0))
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
+def _diagonal(counts: Array) -> Array:
+    return counts.diagonal(axis1=-2, axis2=-1)
+
+
+def _trace(counts: Array) -> Array:
+    trace: Array = _diagonal(counts).sum(axis=-1)
+    return trace
+
+
+def divide(numerator: Array, denominator: Array) -> Array:
     """Divide elementwise; the result is NaN where the denominator is 0."""
     import numpy as np
 
-    out = np.full(np.shape(denominator), math.nan)
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    out = np.full(denominator.shape, math.nan)
     ratio: Array = np.divide(numerator, denominator, out=out, where=denominator != 0)
     return ratio

@@ -34,6 +34,19 @@ class Predictions:
         """Return the number of samples."""
         return len(self.keys)
 
+    def take(self, rows: Array) -> Predictions:
+        """Return the predictions of some samples, in the order of `rows`, which may repeat."""
+        rows = np.asarray(rows)
+        return replace(
+            self,
+            keys=tuple(self.keys[row] for row in rows),
+            groups=tuple(self.groups[row] for row in rows),
+            labels=self.labels[rows],
+            outputs=self.outputs[rows],
+            probabilities=self.probabilities[rows],
+            decisions=self.decisions[rows],
+        )
+
     def with_decisions(self, decisions: Array) -> Predictions:
         """Return the same predictions with other decisions."""
         return replace(self, decisions=decisions.astype(np.int64))

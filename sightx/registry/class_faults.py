@@ -31,6 +31,9 @@ _SIMILAR = 0.8  # how close a misspelt name is, 0 to 1: a plugin may have names 
 # Their arguments are offered by name only; elsewhere the first one may have any name.
 _BY_NAME = {("augment", "draw"), ("augment", "matrix"), ("augment", "apply")}
 _BY_NAME |= {("preprocess", "required_input_size")}
+# A required method is not missing if another one replaces it: a metric computes its numbers, or
+# has sums.
+_REPLACED_BY = {("metric", "compute"): "sums", ("metric", "of"): "compute"}
 
 
 def component_fault(components: Sequence[Any], *, is_builtin: bool = False) -> str:
@@ -117,8 +120,10 @@ def _method_fault(cls: type[Component]) -> str:
         if isinstance(method, FunctionType) and not name.startswith("_")
     }
     inherited = [name for name in methods if getattr(cls, name) is methods[name]]
+    overridden = [name for name in methods if name not in inherited]
     for name in inherited:
-        if "NotImplementedError" in methods[name].__code__.co_names:
+        is_required = "NotImplementedError" in methods[name].__code__.co_names
+        if is_required and _REPLACED_BY.get((kind.kind, name)) not in overridden:
             close = difflib.get_close_matches(name, _own_names(cls, kind), 1)
             return f"the method {name}() is missing" + (f"; rename {close[0]}()" if close else "")
     attributes = [*inherited, *(kind.__class_vars__ - vars(cls).keys())]
@@ -126,7 +131,6 @@ def _method_fault(cls: type[Component]) -> str:
         if close := difflib.get_close_matches(name, attributes, 1, _SIMILAR):
             private = f"if not, call it _{name}"
             return f"SightX does not use {name!r}; did you mean {close[0]!r}? {private}"
-    overridden = [name for name in methods if name not in inherited]
     for name in overridden:
         if isinstance(inspect.getattr_static(cls, name), staticmethod):
             return f"{name}() is a static method; its first argument is self"

@@ -6,12 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sightx.records.history import Direction
+from sightx.registry import components
 from sightx.registry.components import Component
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sightx.records.history import History
     from sightx.records.predictions import Predictions
     from sightx.records.run import RunInfo
+
+    Array = np.ndarray[Any, Any]
 
 
 class Postprocess(Component):
@@ -33,7 +38,11 @@ class Postprocess(Component):
 
 
 class Metric(Component):
-    """One or more numbers computed from predictions."""
+    """One or more numbers computed from predictions.
+
+    Implement `sums` and `of` if the numbers are functions of sums over samples, as most are:
+    intervals then need no loop over resampled predictions. Otherwise implement `compute`.
+    """
 
     kind = "metric"
     rewards_majority: ClassVar[bool] = False  # whether always predicting one class can score well
@@ -45,9 +54,39 @@ class Metric(Component):
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
         """Return a float for each name of `values`, NaN where it is undefined. Pure.
 
-        There may be no samples, and labels may be -1, which means unknown.
+        There may be no samples, and labels may be -1, which means unknown. By default the numbers
+        are those `of` the sums over all samples.
+        """
+        sums = components.call_declared(self.sums, predictions)
+        if sums is None:
+            raise NotImplementedError
+        totals = sums.sum(axis=0)
+        numbers = components.call_declared(self.of, totals, classes=predictions.classes)
+        return {name: float(number) for name, number in numbers.items()}
+
+    def sums(self, predictions: Predictions) -> Array | None:
+        """Return what each sample adds to S sums, float (N, S); None, the default: no sums. Pure.
+
+        A row depends on its sample alone. A sample whose label is unknown, -1, adds zeros.
+        """
+        return None
+
+    def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
+        """Map sums over samples, float (..., S), to one array (...) per name of `values`. Pure.
+
+        A number is NaN where it is undefined. Sums may be weighted, so they need not be integers.
         """
         raise NotImplementedError
+
+    def proportions(
+        self, sums: Array, *, classes: Sequence[str]
+    ) -> Mapping[str, tuple[Array, Array]]:
+        """Return the numbers that are proportions of samples, as (part, total), (...) each. Pure.
+
+        Such a number is part / total, both linear in the sums, float (..., S). Its interval is
+        Wilson's, which holds for rare classes too. None of them, by default.
+        """
+        return {}
 
 
 class Checkpoint(Component):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sightx.plugin import Metric
-from sightx.testing.assertions import ContractCheck, require
+from sightx.testing.assertions import ContractCheck, call_declared, require
 from sightx.testing.fixtures import predictions
 
 if TYPE_CHECKING:
@@ -67,6 +67,56 @@ def edge_cases_are_computed(metric: Metric) -> None:
         require(names == set(metric.values(few.classes)), f"with {title} values are missing")
 
 
+def sums_give_the_numbers(metric: Metric) -> None:
+    """Require that the numbers of all samples, and of parts of them, follow from their sums."""
+    import numpy as np
+
+    given = predictions()
+    sums = call_declared(metric.sums, given)
+    if sums is None:
+        return
+    n, halves = len(given), (np.arange(30), np.arange(30, 60))
+    is_valid = isinstance(sums, np.ndarray) and sums.ndim == 2 and len(sums) == n
+    require(is_valid, f"sums() of {n} samples must return an array ({n}, S)")
+    parts = [given.take(rows) for rows in halves]
+    is_same = all(
+        np.allclose(call_declared(metric.sums, part), sums[rows])
+        for part, rows in zip(parts, halves, strict=True)
+    )
+    require(is_same, "sums() of a sample depends on the other samples")
+    stacked = np.stack([sums[rows].sum(axis=0) for rows in halves])
+    numbers = call_declared(metric.of, stacked, classes=given.classes)
+    computed = [metric.compute(part) for part in parts]
+    for name in metric.values(given.classes):
+        require(name in numbers, f"of() lacks {name!r}")
+        shape = np.shape(numbers[name])
+        require(shape == (2,), f"of() returns {shape} for sums of the shape (2, S)")
+        values = [float(part.get(name, np.nan)) for part in computed]
+        is_same = np.allclose(numbers[name], values, equal_nan=True)
+        require(is_same, f"{name} is {numbers[name].tolist()} of sums, but {values} computed")
+
+
+def proportions_are_the_numbers(metric: Metric) -> None:
+    """Require that each proportion is the number of its name, and that its parts add up."""
+    import numpy as np
+
+    given = predictions()
+    sums = call_declared(metric.sums, given)
+    if sums is None:
+        return
+    whole, singly = (
+        call_declared(metric.proportions, of, classes=given.classes)
+        for of in (sums.sum(axis=0), sums)
+    )
+    values = metric.compute(given)
+    for name, (part, total) in whole.items():
+        require(name in values, f"proportions() names {name!r}, which compute() lacks")
+        is_same = bool(np.isclose(part / total, values[name]))
+        require(is_same, f"{name} is {part / total} by proportions(), and {values[name]} computed")
+        added = [np.sum(value) for value in singly[name]]
+        require(np.allclose(added, [part, total]), f"the parts of {name} do not add up")
+
+
 def without_labels(given: Predictions) -> Predictions:
     """Return the predictions with unknown labels."""
     import numpy as np
@@ -79,18 +129,10 @@ def _without_last_class(given: Predictions) -> Predictions:
     import numpy as np
 
     last = len(given.classes) - 1
-    rows = np.flatnonzero((given.labels < last) & (given.decisions < last))
-    return replace(
-        given,
-        keys=tuple(given.keys[row] for row in rows),
-        groups=tuple(given.groups[row] for row in rows),
-        labels=given.labels[rows],
-        outputs=given.outputs[rows],
-        probabilities=given.probabilities[rows],
-        decisions=given.decisions[rows],
-    )
+    return given.take(np.flatnonzero((given.labels < last) & (given.decisions < last)))
 
 
 CHECKS: tuple[ContractCheck, ...] = (
     values_match_compute, compute_is_deterministic, perfect_beats_wrong, edge_cases_are_computed,
+    sums_give_the_numbers, proportions_are_the_numbers,
 )  # fmt: skip

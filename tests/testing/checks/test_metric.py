@@ -79,7 +79,71 @@ class Shrinking(V):
         return {f"v/{name}": 1.0 for at, name in enumerate(predictions.classes) if at in present}
 
 
+class Share(Metric):
+    """The fraction of right decisions, as a sum."""
+
+    name = "share"
+
+    def values(self, classes):
+        return {"share": "max"}
+
+    def sums(self, predictions):
+        known = predictions.labels >= 0
+        right = known & (predictions.decisions == predictions.labels)
+        return np.stack([right, known], axis=1).astype(float)
+
+    def of(self, sums):
+        with np.errstate(invalid="ignore"):
+            return {"share": sums[..., 0] / sums[..., 1]}
+
+    def proportions(self, sums):
+        return {"share": (sums[..., 0], sums[..., 1])}
+
+
+class Reduced(Share):
+    def sums(self, predictions):
+        return super().sums(predictions).sum(axis=0)
+
+
+class Centred(Share):
+    def sums(self, predictions):
+        sums = super().sums(predictions)
+        return sums - sums.mean(axis=0)
+
+
+class Scalar(Share):
+    def of(self, sums):
+        return {"share": np.sum(sums[..., 0]) / np.sum(sums[..., 1])}
+
+
+class Disagreeing(Share):
+    def compute(self, predictions):
+        return {"share": 0.25}
+
+
+class Unnamed(Share):
+    def of(self, sums):
+        return {}
+
+
+class Quotient(Share):
+    def proportions(self, sums):
+        return {"share": (sums[..., 0] / sums[..., 1], sums[..., 1] / sums[..., 1])}
+
+
+class Opposite(Share):
+    def proportions(self, sums):
+        return {"share": (sums[..., 1] - sums[..., 0], sums[..., 1])}
+
+
 BROKEN = [
+    (checks.sums_give_the_numbers, Reduced(), "must return an array (60, S)"),
+    (checks.sums_give_the_numbers, Centred(), "depends on the other samples"),
+    (checks.sums_give_the_numbers, Scalar(), "of() returns () for sums of the shape (2, S)"),
+    (checks.sums_give_the_numbers, Disagreeing(), "but [0.25, 0.25] computed"),
+    (checks.sums_give_the_numbers, Unnamed(), "of() lacks 'share'"),
+    (checks.proportions_are_the_numbers, Quotient(), "do not add up"),
+    (checks.proportions_are_the_numbers, Opposite(), "by proportions()"),
     (checks.values_match_compute, Undeclared(), "compute() returns ['w']"),
     (checks.values_match_compute, Absent(), "values() declares ['w']"),
     (checks.values_match_compute, Nameless(), "values() returns no name"),
@@ -102,6 +166,7 @@ def test_every_check_has_a_broken_component() -> None:
     assert {row[0] for row in BROKEN} == set(checks.CHECKS)
 
 
-def test_a_correct_component_passes() -> None:
-    results = [run_check(check, V()) for check in checks.CHECKS]
+@pytest.mark.parametrize("metric", [V(), Share()], ids=lambda metric: metric.name)
+def test_a_correct_component_passes(metric: Metric) -> None:
+    results = [run_check(check, metric) for check in checks.CHECKS]
     assert [str(result) for result in results if not result.ok] == []

@@ -1,0 +1,188 @@
+"""Metrics of predicted probabilities, whatever the decisions are.
+
+Samples with unknown labels are left out. If no sample is left, all metrics are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt
+
+from sightx.builtin.metrics import divide
+from sightx.plugin import Direction, Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sightx.plugin import Predictions
+
+    Array = np.ndarray[Any, Any]
+
+_SMALLEST = 2.0**-23  # as scikit-learn clips probabilities of type float32
+
+
+class _MeanScore(Metric):
+    """The mean over samples of a score, of which less is better."""
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return one number with the name of the metric; lower is better."""
+        return {self.name: "min"}
+
+    def scores(self, probabilities: Array, labels: Array) -> Array:
+        """Return the score of each sample, (N,), of float64 probabilities (N, classes)."""
+        raise NotImplementedError
+
+    def sums(self, predictions: Predictions) -> Array:
+        """Return the score of each sample and a 1, float (N, 2); zeros if it has no label."""
+        import numpy as np
+
+        sums, is_known = np.zeros((len(predictions), 2)), predictions.labels >= 0
+        probabilities = predictions.probabilities[is_known].astype(np.float64)
+        sums[is_known, 0] = self.scores(probabilities, predictions.labels[is_known])
+        sums[is_known, 1] = 1
+        return sums
+
+    def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
+        """Return the mean score."""
+        return {self.name: divide(sums[..., 0], sums[..., 1])}
+
+
+class LogLoss(_MeanScore):
+    """Mean of -ln of the probability of the true class, in nats.
+
+    Probabilities below 2^-23 count as 2^-23, as in scikit-learn.
+    """
+
+    name = "log-loss"
+
+    def scores(self, probabilities: Array, labels: Array) -> Array:
+        """Return -ln of the probability of each sample's class."""
+        import numpy as np
+
+        scores: Array = -np.log(probabilities[np.arange(len(labels)), labels].clip(min=_SMALLEST))
+        return scores
+
+
+class Brier(_MeanScore):
+    """Mean squared distance of the probabilities from the truth, from 0 to 2.
+
+    The score of a sample is sum_c (p_c - [c is true])^2 (G. W. Brier, 1950).
+    """
+
+    name = "brier"
+
+    def scores(self, probabilities: Array, labels: Array) -> Array:
+        """Return the squared distance of each sample."""
+        import numpy as np
+
+        truth = labels[:, None] == np.arange(probabilities.shape[1])
+        scores: Array = ((probabilities - truth) ** 2).sum(axis=1)
+        return scores
+
+
+class Rps(_MeanScore):
+    """Ranked probability score of ordered classes, from 0 to 1.
+
+    The score of a sample is the mean over the thresholds between classes of
+    (P(class <= k) - [true class <= k])^2 (E. S. Epstein, 1969).
+    """
+
+    name = "rps"
+    needs_order = True
+
+    def scores(self, probabilities: Array, labels: Array) -> Array:
+        """Return the mean squared distance of the cumulative probabilities."""
+        import numpy as np
+
+        thresholds = np.arange(probabilities.shape[1] - 1)
+        truth = labels[:, None] <= thresholds
+        cumulative = np.cumsum(probabilities, axis=1)[:, :-1]
+        scores: Array = ((cumulative - truth) ** 2).sum(axis=1) / max(len(thresholds), 1)
+        return scores
+
+
+class Ece(Metric):
+    """Expected calibration error of the most probable class, from 0 to 1.
+
+    Samples are put into bins of equal width by the probability of their most probable class. The
+    error is the mean over samples of the distance between a bin's mean probability and its
+    accuracy (C. Guo et al., 2017). It is above 0 for a calibrated network too, the more so the
+    fewer samples there are.
+    """
+
+    name = "ece"
+
+    bins: PositiveInt = 15
+    """Number of bins between 0 and 1."""
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return one number with the name of the metric; lower is better."""
+        return {self.name: "min"}
+
+    def sums(self, predictions: Predictions) -> Array:
+        """Return, per bin, a 1, the probability, and whether it is right: float (N, 3 bins)."""
+        import numpy as np
+
+        rows = np.flatnonzero(predictions.labels >= 0)
+        probabilities = predictions.probabilities[rows].astype(np.float64)
+        confidence = probabilities.max(axis=1, initial=0)
+        is_right = probabilities.argmax(axis=1) == predictions.labels[rows]
+        # A bin includes its upper limit, as in Guo et al., so that 1 is in the last one.
+        limits = np.linspace(0, 1, self.bins + 1)[1:-1]
+        bins = np.searchsorted(limits, confidence)
+        sums = np.zeros((len(predictions), 3, self.bins))
+        sums[rows, 0, bins], sums[rows, 1, bins], sums[rows, 2, bins] = 1, confidence, is_right
+        return sums.reshape(len(predictions), 3 * self.bins)
+
+    def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
+        """Return the sum over bins of |probabilities - right|, divided by the samples."""
+        import numpy as np
+
+        counts, confidence, right = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
+        distance = np.abs(confidence - right).sum(axis=-1)
+        return {self.name: divide(distance, counts.sum(axis=-1))}
+
+
+class Auc(Metric):
+    """Area under the ROC curve of each class against all others, and their mean.
+
+    It is the probability that a sample of the class gets a higher probability of the class than a
+    sample of another one, equal ones count half (J. A. Hanley and B. J. McNeil, 1982). It is NaN if
+    a class has no samples, or all; NaN is left out of the mean. It compares pairs of samples, so it
+    is not a function of sums over samples.
+    """
+
+    name = "auc"
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return the mean's name, and one name per class."""
+        return {self.name: "max", **{f"{self.name}/{cls}": "max" for cls in classes}}
+
+    def compute(self, predictions: Predictions) -> Mapping[str, float]:
+        """Return the area of each class, from the ranks of its probabilities."""
+        labels = predictions.labels[predictions.labels >= 0]
+        probabilities = predictions.probabilities[predictions.labels >= 0]
+        areas = [
+            _area(probabilities[:, number], labels == number)
+            for number in range(len(predictions.classes))
+        ]
+        defined = [area for area in areas if not math.isnan(area)]
+        mean = sum(defined) / len(defined) if defined else math.nan
+        return dict(zip(self.values(predictions.classes), [mean, *areas], strict=True))
+
+
+def _area(scores: Array, is_positive: Array) -> float:
+    """Return the area under the ROC curve; NaN if all samples are positive, or none is."""
+    import numpy as np
+
+    positives = int(is_positive.sum())
+    pairs = positives * (len(scores) - positives)
+    if not pairs:
+        return math.nan
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of equal scores, from 1
+    rank_sum = ranks[inverse][is_positive].sum()
+    return float((rank_sum - positives * (positives + 1) / 2) / pairs)

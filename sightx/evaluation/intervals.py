@@ -1,0 +1,254 @@
+"""Confidence intervals of metrics that respect groups, such as patients.
+
+Samples of one group are not independent, so whole groups are drawn. A metric that is a function of
+sums (`Metric.sums`) is computed for all draws at once: how often each draw has each group, times
+what each group adds. Proportions get Wilson's interval, because a bootstrap covers the recall of a
+class that few groups have much too rarely.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from sightx.records.predictions import Predictions
+from sightx.registry import results
+from sightx.registry.components import call_declared
+from sightx.registry.kinds import Metric
+from sightx.seeds import generator
+
+Array = np.ndarray[Any, Any]
+
+DRAWS = 10_000
+"""Draws of groups: the error of an interval's end is then 3 % of the standard error."""
+RESAMPLED_DRAWS = 1_000
+"""Draws for a metric without sums, which is computed for each of them."""
+_CHUNK_SIZE = 1 << 22  # numbers of a block of draws
+_MAX_SUMS = 1 << 27  # sums of all groups; a metric with more is computed from predictions
+
+Method = Literal["wilson", "bootstrap", "resampling"]
+
+
+class Interval(NamedTuple):
+    """A number and its confidence interval; the limits are NaN where they are undefined.
+
+    `method` is wilson (a proportion, with the effective number of samples), bootstrap (percentiles
+    over draws of groups) or resampling (the same for a metric without sums, with fewer draws).
+    """
+
+    value: float
+    low: float
+    high: float
+    method: Method
+
+
+def confidence_intervals(
+    predictions: Predictions,
+    metrics: Sequence[Metric],
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+) -> dict[str, Interval]:
+    """Return the interval of each number of the metrics; the same predictions give the same ones.
+
+    Draws without a value, for example without a sample of a class, are left out.
+    """
+    intervals: dict[str, Interval] = {}
+    for metric in metrics:
+        resampled = Resampled(metric, predictions)
+        values = results.metric_values(metric, predictions)
+        limits = resampled.wilson(level)
+        drawn = resampled.draw(draws) if values.keys() - limits.keys() else {}
+        for name, value in values.items():
+            if name in limits:
+                intervals[name] = Interval(value, *limits[name], "wilson")
+            else:
+                limits_drawn = _percentiles(drawn[name], level)
+                intervals[name] = Interval(value, *limits_drawn, resampled.method)
+    return intervals
+
+
+def paired_differences(
+    one: Predictions,
+    other: Predictions,
+    metrics: Sequence[Metric],
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+) -> dict[str, Interval]:
+    """Return the interval of each number of `one` minus that of `other`.
+
+    Both are predictions of the same samples, in the same order, and are drawn together: the
+    interval is narrower than those of the two numbers. Raises ValueError for other samples.
+    """
+    if one.keys != other.keys or one.groups != other.groups:
+        raise ValueError("the two tables have different samples, groups or orders")
+    differences: dict[str, Interval] = {}
+    for metric in metrics:
+        values = [results.metric_values(metric, predictions) for predictions in (one, other)]
+        pair = [Resampled(metric, predictions) for predictions in (one, other)]
+        drawn = [resampled.draw(draws) for resampled in pair]
+        for name in values[0]:
+            limits = _percentiles(drawn[0][name] - drawn[1][name], level)
+            value = values[0][name] - values[1][name]
+            differences[name] = Interval(value, *limits, pair[0].method)
+    return differences
+
+
+class Resampled:
+    """A metric of predictions whose groups are drawn with replacement.
+
+    `groups` (N,) has the position of each sample's group, `group_sums` (G, S) what each group adds,
+    None if the metric has no sums.
+    """
+
+    def __init__(self, metric: Metric, predictions: Predictions) -> None:
+        self.metric, self.predictions = metric, predictions
+        self.groups = group_positions(predictions)
+        self._count = int(self.groups.max(initial=-1)) + 1
+        self.group_sums = sums_by_group(metric, predictions, self.groups, self._count)
+
+    @property
+    def method(self) -> Method:
+        """Return how the metric is drawn."""
+        return "resampling" if self.group_sums is None else "bootstrap"
+
+    def draw(self, draws: int) -> dict[str, Array]:
+        """Return each number for every draw of groups, (draws,).
+
+        A metric without sums is computed for RESAMPLED_DRAWS draws at most.
+        """
+        names = results.metric_directions(self.metric, self.predictions.classes)
+        if not self._count:
+            return {name: np.full(0, math.nan) for name in names}
+        if self.group_sums is None:
+            draws = min(draws, RESAMPLED_DRAWS)
+        seed = hashlib.sha256("\0".join(self.predictions.keys).encode()).hexdigest()
+        parts = [self._numbers(counts) for counts in draw_counts(self._count, draws, seed)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def wilson(self, level: float) -> dict[str, tuple[float, float]]:
+        """Return Wilson's interval of each number that is a proportion of samples."""
+        if self.group_sums is None:
+            return {}
+        proportions = call_declared(
+            self.metric.proportions, self.group_sums, classes=self.predictions.classes
+        )
+        return {name: wilson(*pair, level=level) for name, pair in proportions.items()}
+
+    def _numbers(self, counts: Array) -> Mapping[str, Array]:
+        """Return the numbers for some draws; counts (draws, G) say how often each has a group."""
+        if self.group_sums is not None:
+            return numbers_of(self.metric, counts @ self.group_sums, self.predictions.classes)
+        order = np.argsort(self.groups, kind="stable")
+        samples = (np.repeat(order, row[self.groups[order]].astype(int)) for row in counts)
+        values = [
+            results.metric_values(self.metric, self.predictions.take(rows)) for rows in samples
+        ]
+        return {name: np.array([value[name] for value in values]) for name in values[0]}
+
+
+def group_positions(predictions: Predictions) -> Array:
+    """Return the position of each sample's group, int (N,); a sample without one is alone."""
+    names = [
+        (group, "") if group else ("", key)
+        for group, key in zip(predictions.groups, predictions.keys, strict=True)
+    ]
+    positions = {name: position for position, name in enumerate(dict.fromkeys(names))}
+    return np.array([positions[name] for name in names], dtype=np.int64)
+
+
+def sums_by_group(
+    metric: Metric, predictions: Predictions, groups: Array, count: int
+) -> Array | None:
+    """Return what each of `count` groups of samples adds to a metric, float (count, S).
+
+    `groups` (N,) are positions of groups: patients, or values of a column. The numbers of a metric
+    are `numbers_of` these sums, of any sum of them, and of sums of several tables. Returns None for
+    a metric without sums, or if they do not fit into memory.
+    """
+    first = _sums(metric, predictions.take(np.arange(min(len(predictions), 1))))
+    if first is None or max(count, 1) * first.shape[1] > _MAX_SUMS:
+        return None
+    total = np.zeros((count, first.shape[1]))
+    block = max(_CHUNK_SIZE // max(first.shape[1], 1), 1)
+    for start in range(0, len(predictions), block):
+        rows = np.arange(start, min(start + block, len(predictions)))
+        if (sums := _sums(metric, predictions.take(rows))) is None:
+            return None
+        np.add.at(total, groups[rows], sums)
+    return total
+
+
+def _sums(metric: Metric, predictions: Predictions) -> Array | None:
+    """Return what each sample adds, float (N, S). Raises PluginError for another shape."""
+    sums = call_declared(metric.sums, predictions)
+    if sums is not None and (np.ndim(sums) != 2 or len(sums) != len(predictions)):
+        message = f"returned {results.shape_text(sums)} for {len(predictions)} samples"
+        raise results.wrong_result(metric.sums, message, "return an array (N, S), or None")
+    return None if sums is None else np.asarray(sums, dtype=np.float64)
+
+
+def numbers_of(metric: Metric, sums: Array, classes: Sequence[str]) -> dict[str, Array]:
+    """Return the numbers of a metric, (...) each, from sums (..., S). Raises PluginError."""
+    numbers, names = call_declared(metric.of, sums, classes=classes), set(metric.values(classes))
+    shape = sums.shape[:-1]
+    is_valid = isinstance(numbers, Mapping) and numbers.keys() == names
+    if not is_valid or any(np.shape(number) != shape for number in numbers.values()):
+        hint = f"return an array {shape} for each name of values()"
+        raise results.wrong_result(metric.of, f"returned no numbers of sums {sums.shape}", hint)
+    return {name: np.asarray(number) for name, number in numbers.items()}
+
+
+def draw_counts(groups: int, draws: int, seed: str) -> Iterator[Array]:
+    """Yield blocks of draws with replacement: how often each has each group, float (..., groups).
+
+    The draws depend only on the arguments.
+    """
+    rng = generator(0, "bootstrap", seed)
+    block = max(_CHUNK_SIZE // groups, 1)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        drawn = rng.integers(0, groups, (size, groups)) + np.arange(size)[:, None] * groups
+        counts = np.bincount(drawn.ravel(), minlength=size * groups)
+        yield counts.reshape(size, groups).astype(np.float64)
+
+
+def wilson(parts: Array, totals: Array, *, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion, with the effective number of samples.
+
+    `parts` and `totals` (G,) are the samples of each group that count, and all of them. The number
+    of samples is divided by the design effect: the variance of the proportion over groups relative
+    to that of independent samples, at least 1 (E. B. Wilson, 1927; J. N. K. Rao and A. J. Scott,
+    1992). If all samples or none count, the variance is 0, and it is divided by the mean size of a
+    group instead.
+    """
+    parts, totals = parts[totals > 0], totals[totals > 0]
+    groups, samples = len(totals), float(totals.sum())
+    if not groups:
+        return math.nan, math.nan
+    share = float(parts.sum()) / samples
+    effect = samples / groups
+    if 0 < share < 1 and groups > 1:
+        variance = groups / (groups - 1) * float(((parts - share * totals) ** 2).sum()) / samples**2
+        effect = variance * samples / (share * (1 - share))
+    number = samples / max(effect, 1.0)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    scale = 1 + z**2 / number
+    centre = (share + z**2 / (2 * number)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def _percentiles(values: Array, level: float) -> tuple[float, float]:
+    """Return the limits between which a fraction `level` of the finite values lies."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return math.nan, math.nan
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
