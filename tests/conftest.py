@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tutorials, the longest tests: at the end, only one process would work."""
+    items.sort(key=lambda item: item.path.name != "test_tutorials.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _separate_session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give session fixtures, which run before `cache_root`, another cache than the user's."""

@@ -185,5 +185,6 @@ def _format_counts(names: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def _note(text: str) -> list[str]:
-    """Return a text as comment lines."""
-    return [f"# {line}" for line in textwrap.wrap(as_comment(text), _WIDTH - 2)]
+    """Return a text as comment lines; a path is not broken at its hyphens."""
+    lines = textwrap.wrap(as_comment(text), _WIDTH - 2, break_on_hyphens=False)
+    return [f"# {line}" for line in lines]

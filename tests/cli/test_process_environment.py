@@ -143,10 +143,10 @@ def named(spec: Path) -> Path:
 @pytest.mark.parametrize(
     "variables",
     [
-        {"LC_ALL": "C"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
-        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
+        pytest.param({"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, marks=pytest.mark.slow),
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
@@ -291,7 +291,9 @@ def test_a_removed_working_directory_is_one_line(spec: Path, words: list[str]) -
     )
 
 
+@pytest.mark.slow
 def test_python_may_drop_docstrings(spec: Path) -> None:
+    """Slow in a new environment: Python compiles all of torch once more."""
     done = run_command(["run", str(spec), "--quiet"], spec.parent, PYTHONOPTIMIZE="2")
     assert (done.returncode, Path(done.stdout.strip()).parent) == (0, spec.parent / "runs")
     words = ["list-plugins", "--json"]

