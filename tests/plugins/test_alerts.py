@@ -80,7 +80,8 @@ def watch_run(component, tmp_path) -> Callable[..., tuple[Run, Observers]]:
         run = Run(tmp_path / "run")
         run.directory.mkdir()
         warnings: list[str] = []
-        observers = Observers(run, {"alerts": component(**settings)}, warnings.append)
+        observers = Observers(run, warnings.append)
+        observers.register({"alerts": component(**settings)})
         observers.warnings = warnings
         return run, observers
 
@@ -92,13 +93,13 @@ def epoch(number: int, loss: float = 1.0, *, best: bool = True, rate: float = 0.
     return Epoch(number, 9, number, metrics, 0.1, rate, "validation/loss", best)
 
 
-def pass_epochs(observers: Observers, run: Run, *epochs: Epoch) -> None:
+def pass_epochs(observers: Observers, *epochs: Epoch) -> None:
     for epoch in epochs:
-        observers.call("sightx_epoch_finished", run=run, epoch=epoch)
+        observers.call("sightx_epoch_finished", epoch=epoch)
 
 
-def end(observers: Observers, run: Run, **result: object) -> None:
-    observers.call("sightx_run_finished", run=run, result=result)
+def end(observers: Observers, **result: object) -> None:
+    observers.call("sightx_run_finished", result=result)
 
 
 def written(run: Run) -> Records:
@@ -138,21 +139,21 @@ def test_the_alert_of_a_failed_run_has_the_error(spec: Path, project: Path) -> N
 def test_no_progress_is_reported_once_until_there_is_progress(watch_run) -> None:
     run, observers = watch_run(patience=2)
     bests = [True, False, False, False, True, False, False]
-    pass_epochs(observers, run, *(epoch(n, best=best) for n, best in enumerate(bests, start=1)))
+    pass_epochs(observers, *(epoch(n, best=best) for n, best in enumerate(bests, start=1)))
     assert events_of(run) == [("no-progress", 3), ("no-progress", 7)]
     assert observers.warnings == []
 
 
 def test_patience_zero_turns_alerts_of_no_progress_off(watch_run) -> None:
     run, observers = watch_run(patience=0)
-    pass_epochs(observers, run, *(epoch(n, best=False) for n in range(1, 9)))
+    pass_epochs(observers, *(epoch(n, best=False) for n in range(1, 9)))
     assert events_of(run) == []
 
 
 def test_only_losses_and_the_monitored_metric_have_to_be_finite(watch_run) -> None:
     run, observers = watch_run()
     infinite = {"train/loss": math.inf}
-    pass_epochs(observers, run, epoch(1, **{"validation/f1": math.nan}), epoch(2, math.nan),
+    pass_epochs(observers, epoch(1, **{"validation/f1": math.nan}), epoch(2, math.nan),
                 epoch(3, math.nan, **infinite), epoch(4), epoch(5, math.nan))  # fmt: skip
     assert events_of(run) == [("not-finite", n) for n in (2, 3, 5)]
     assert [record["text"].rpartition(": ")[2] for record in written(run)] == [
@@ -163,7 +164,7 @@ def test_only_losses_and_the_monitored_metric_have_to_be_finite(watch_run) -> No
 def test_a_learning_rate_that_falls_by_half_is_reported(watch_run) -> None:
     run, observers = watch_run()
     rates = [0.1, 0.09, 0.045, 0.04, 0.0, 0.0]
-    pass_epochs(observers, run, *(epoch(n, rate=rate) for n, rate in enumerate(rates, start=1)))
+    pass_epochs(observers, *(epoch(n, rate=rate) for n, rate in enumerate(rates, start=1)))
     assert events_of(run) == [("rate-fell", 3), ("rate-fell", 5)]
     assert "from 0.09 to 0.045" in written(run)[0]["text"]
 
@@ -171,22 +172,22 @@ def test_a_learning_rate_that_falls_by_half_is_reported(watch_run) -> None:
 @pytest.mark.parametrize("status", ["finished", "stopped", "interrupted", "failed"])
 def test_the_end_of_a_run_is_reported_with_its_reason(watch_run, status: str) -> None:
     run, observers = watch_run()
-    end(observers, run, status=status, reason="no better for 5 epochs")
+    end(observers, status=status, reason="no better for 5 epochs")
     assert events_of(run) == [(status, 0)]
     assert written(run)[0]["text"] == f"run: {status}: no better for 5 epochs"
 
 
 def test_only_the_selected_events_are_reported(watch_run, server: Server) -> None:
     run, observers = watch_run(events=("failed",), url=server.url, patience=1)
-    pass_epochs(observers, run, epoch(1), epoch(2, math.nan, best=False, rate=0.001))
-    end(observers, run, status="finished")
+    pass_epochs(observers, epoch(1), epoch(2, math.nan, best=False, rate=0.001))
+    end(observers, status="finished")
     assert (events_of(run), server.posted) == ([], [])
 
 
 def test_the_url_may_come_from_the_environment(watch_run, server: Server, monkeypatch) -> None:
     monkeypatch.setenv("SX_TEST_HOOK", server.url)
     run, observers = watch_run(url="$SX_TEST_HOOK")
-    end(observers, run, status="finished")
+    end(observers, status="finished")
     assert [record["event"] for record in server.posted] == ["finished"]
     assert events_of(run) == [("finished", 0)]
 
@@ -196,7 +197,7 @@ def test_a_variable_without_a_url_is_recorded(watch_run, monkeypatch, value: str
     if value:
         monkeypatch.setenv("SX_TEST_HOOK", value)
     run, observers = watch_run(url="$SX_TEST_HOOK")
-    end(observers, run, status="finished")
+    end(observers, status="finished")
     assert [record["event"] for record in written(run)] == ["finished", "webhook-failed"]
     assert written(run)[1]["text"] == "run: the variable $SX_TEST_HOOK has no URL"
 
@@ -206,9 +207,9 @@ def test_every_error_of_the_server_is_recorded_and_the_run_continues(
 ) -> None:
     server.status = 500
     run, observers = watch_run(url=server.url, patience=1)
-    pass_epochs(observers, run, epoch(1), epoch(2, best=False))
+    pass_epochs(observers, epoch(1), epoch(2, best=False))
     server.status = 204
-    end(observers, run, status="finished")
+    end(observers, status="finished")
     assert events_of(run) == [("no-progress", 2), ("webhook-failed", 2), ("finished", 2)]
     assert "HTTP Error 500" in written(run)[1]["text"]
     assert [record["event"] for record in server.posted] == ["no-progress", "finished"]
@@ -220,7 +221,7 @@ def test_a_refused_connection_is_recorded_without_the_url(watch_run) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     run, observers = watch_run(url=f"http://127.0.0.1:{port}/secret")
-    end(observers, run, status="finished")
+    end(observers, status="finished")
     assert [record["event"] for record in written(run)] == ["finished", "webhook-failed"]
     assert "refused" in written(run)[1]["text"]
     assert "secret" not in (run.directory / "alerts.jsonl").read_text()
@@ -232,7 +233,7 @@ def test_a_server_that_does_not_answer_delays_only_for_the_timeout(
     server.wait = 3.0
     run, observers = watch_run(url=server.url, timeout=0.2)
     started = time.perf_counter()
-    end(observers, run, status="finished")
+    end(observers, status="finished")
     assert time.perf_counter() - started < 1.5
     assert written(run)[1]["event"] == "webhook-failed"
 
