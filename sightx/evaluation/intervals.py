@@ -59,17 +59,14 @@ def confidence_intervals(
     Draws without a value, for example without a sample of a class, are left out.
     """
     intervals: dict[str, Interval] = {}
-    for metric in metrics:
-        resampled = Resampled(metric, predictions)
-        values = results.metric_values(metric, predictions)
-        limits = resampled.wilson(level)
-        drawn = resampled.draw(draws) if values.keys() - limits.keys() else {}
-        for name, value in values.items():
-            if name in limits:
-                intervals[name] = Interval(value, *limits[name], "wilson")
+    resampled = [Resampled(metric, predictions) for metric in metrics]
+    for item, drawn in zip(resampled, draw_numbers(resampled, draws), strict=True):
+        proportions = item.wilson(level)
+        for name, value in results.metric_values(item.metric, predictions).items():
+            if name in proportions:
+                intervals[name] = Interval(value, *proportions[name], "wilson")
             else:
-                limits_drawn = _percentiles(drawn[name], level)
-                intervals[name] = Interval(value, *limits_drawn, resampled.method)
+                intervals[name] = Interval(value, *_percentiles(drawn[name], level), item.method)
     return intervals
 
 
@@ -89,14 +86,14 @@ def paired_differences(
     if one.keys != other.keys or one.groups != other.groups:
         raise ValueError("the two tables have different samples, groups or orders")
     differences: dict[str, Interval] = {}
-    for metric in metrics:
-        values = [results.metric_values(metric, predictions) for predictions in (one, other)]
-        pair = [Resampled(metric, predictions) for predictions in (one, other)]
-        drawn = [resampled.draw(draws) for resampled in pair]
-        for name in values[0]:
-            limits = _percentiles(drawn[0][name] - drawn[1][name], level)
-            value = values[0][name] - values[1][name]
-            differences[name] = Interval(value, *limits, pair[0].method)
+    tables, count = (one, other), len(metrics)
+    resampled = [Resampled(metric, table) for table in tables for metric in metrics]
+    drawn = draw_numbers(resampled, draws)
+    for item, first, second in zip(resampled[:count], drawn[:count], drawn[count:], strict=True):
+        values, others = (results.metric_values(item.metric, table) for table in tables)
+        for name, value in values.items():
+            limits = _percentiles(first[name] - second[name], level)
+            differences[name] = Interval(value - others[name], *limits, item.method)
     return differences
 
 
@@ -110,27 +107,13 @@ class Resampled:
     def __init__(self, metric: Metric, predictions: Predictions) -> None:
         self.metric, self.predictions = metric, predictions
         self.groups = group_positions(predictions)
-        self._count = int(self.groups.max(initial=-1)) + 1
-        self.group_sums = sums_by_group(metric, predictions, self.groups, self._count)
+        self.count = int(self.groups.max(initial=-1)) + 1
+        self.group_sums = sums_by_group(metric, predictions, self.groups, self.count)
 
     @property
     def method(self) -> Method:
         """Return how the metric is drawn."""
         return "resampling" if self.group_sums is None else "bootstrap"
-
-    def draw(self, draws: int) -> dict[str, Array]:
-        """Return each number for every draw of groups, (draws,).
-
-        A metric without sums is computed for RESAMPLED_DRAWS draws at most.
-        """
-        names = results.metric_directions(self.metric, self.predictions.classes)
-        if not self._count:
-            return {name: np.full(0, math.nan) for name in names}
-        if self.group_sums is None:
-            draws = min(draws, RESAMPLED_DRAWS)
-        seed = hashlib.sha256("\0".join(self.predictions.keys).encode()).hexdigest()
-        parts = [self._numbers(counts) for counts in draw_counts(self._count, draws, seed)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def wilson(self, level: float) -> dict[str, tuple[float, float]]:
         """Return Wilson's interval of each number that is a proportion of samples."""
@@ -141,7 +124,7 @@ class Resampled:
         )
         return {name: wilson(*pair, level=level) for name, pair in proportions.items()}
 
-    def _numbers(self, counts: Array) -> Mapping[str, Array]:
+    def numbers(self, counts: Array) -> dict[str, Array]:
         """Return the numbers for some draws; counts (draws, G) say how often each has a group."""
         if self.group_sums is not None:
             return numbers_of(self.metric, counts @ self.group_sums, self.predictions.classes)
@@ -151,6 +134,31 @@ class Resampled:
             results.metric_values(self.metric, self.predictions.take(rows)) for rows in samples
         ]
         return {name: np.array([value[name] for value in values]) for name in values[0]}
+
+
+def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, Array]]:
+    """Return the numbers of metrics of the same samples for every draw of groups, (draws,) each.
+
+    All get the same draws; a metric without sums gets the first RESAMPLED_DRAWS of them.
+    """
+    if not resampled:
+        return []
+    parts: list[list[dict[str, Array]]] = [[] for _ in resampled]
+    predictions, groups, done = resampled[0].predictions, resampled[0].count, 0
+    seed = hashlib.sha256("\0".join(predictions.keys).encode()).hexdigest()
+    for counts in draw_counts(groups, draws, seed) if groups else ():
+        for item, item_parts in zip(resampled, parts, strict=True):
+            left = len(counts) if item.group_sums is not None else RESAMPLED_DRAWS - done
+            if left > 0:
+                item_parts.append(item.numbers(counts[:left]))
+        done += len(counts)
+    return [
+        {
+            name: np.concatenate([np.zeros(0), *(part[name] for part in item_parts)])
+            for name in results.metric_directions(item.metric, predictions.classes)
+        }
+        for item, item_parts in zip(resampled, parts, strict=True)
+    ]
 
 
 def group_positions(predictions: Predictions) -> Array:

@@ -29,6 +29,7 @@ from sightx.evaluation.intervals import (
     Resampled,
     confidence_intervals,
     draw_counts,
+    draw_numbers,
     group_positions,
     numbers_of,
     paired_differences,
@@ -91,11 +92,9 @@ def test_a_matrix_product_gives_what_a_loop_over_scikit_learn_gives() -> None:
         for rows in rows_of_draws
     ]
     metrics = [Accuracy(), BalancedAccuracy(), Qwk(), F1(), Recall(), LogLoss(), Brier()]
-    drawn: dict[str, np.ndarray] = {}
-    for metric in metrics:
-        resampled = Resampled(metric, given)
-        assert resampled.method == "bootstrap"
-        drawn |= resampled.draw(DRAWS)
+    resampled = [Resampled(metric, given) for metric in metrics]
+    assert {item.method for item in resampled} == {"bootstrap"}
+    drawn = {k: v for part in draw_numbers(resampled, DRAWS) for k, v in part.items()}
     for name in expected[0]:
         values = [numbers[name] for numbers in expected]
         assert drawn[name] == pytest.approx(values, abs=1e-9, nan_ok=True), name
@@ -112,8 +111,10 @@ def test_a_metric_without_sums_is_computed_for_resampled_predictions() -> None:
         roc_auc_score(given.labels[rows] == 0, given.probabilities[rows, 0])
         for rows in draws_of(given)
     ]
-    assert resampled.draw(DRAWS)["auc/a"] == pytest.approx(expected)
-    assert len(Resampled(Auc(), eyes(4)).draw(10**6)["auc"]) == RESAMPLED_DRAWS
+    (drawn,) = draw_numbers([resampled], DRAWS)
+    assert drawn["auc/a"] == pytest.approx(expected)
+    (drawn,) = draw_numbers([Resampled(Auc(), eyes(4))], 2 * RESAMPLED_DRAWS)
+    assert len(drawn["auc"]) == RESAMPLED_DRAWS
 
 
 @pytest.mark.parametrize(
