@@ -332,6 +332,7 @@ def test_every_code_that_a_spec_can_cause_is_in_the_corpus() -> None:
     registry = loading.load_registry(Project(CORPUS / "nowhere"))
     of_checks = {check.code for check, _ in registry.checks if check.stage == "spec"}
     of_others = {check.code for check, _ in registry.checks} - of_checks
+    of_checks -= {"mixed-targets"}  # every loss that ships takes mixed targets
     ours = {code.name for code in catalogue().values() if {0, 2, 4} & set(code.exit_codes)}
     covered = {code for stem in WRONG for code in case("wrong", stem).codes}
     for _, _, _, lines in GENERATED.values():

@@ -170,7 +170,9 @@ class ColorJitter(Augment):
         }
         return {**factors, "hue": rng.uniform(-self.hue, self.hue, n)}
 
-    def apply(self, images: Tensor, targets: Tensor, params: Params) -> tuple[Tensor, Tensor]:
+    def apply(
+        self, images: Tensor, targets: Tensor, params: Params, *, classes: int
+    ) -> tuple[Tensor, Tensor]:
         """Return the images with changed colours."""
         values = {key: _per_sample(images, value) for key, value in params.items()}
         is_rgb = images.shape[1] == 3

@@ -24,6 +24,7 @@ class CrossEntropy(Loss):
 
     name = "cross-entropy"
     capturable = True
+    takes_mixed = True
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of each target that is distributed evenly over all classes, from 0 to below 1."""
@@ -48,6 +49,7 @@ class InverseFrequencyCrossEntropy(Loss):
     name = "inverse-frequency-cross-entropy"
     capturable = True
     balances = True
+    takes_mixed = True
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
         """Return torch's CrossEntropyLoss without reduction and weights."""

@@ -120,7 +120,8 @@ class Predictor:
     def _postprocess(self, outputs: torch.Tensor) -> Predictions:
         """Return the prediction table of outputs (B, K)."""
         loss = self.recipe.loss
-        probabilities = call_declared(loss.probabilities, outputs)
+        classes = len(self.recipe.classes)
+        probabilities = call_declared(loss.probabilities, outputs, classes=classes)
         names = tuple(str(number) for number in range(len(outputs)))
         table = Predictions(
             keys=names,

@@ -215,7 +215,9 @@ class Criterion:
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Return the probabilities (B, classes) of outputs (B, K)."""
-        result: Tensor = call_declared(self.loss.probabilities, outputs)
+        result: Tensor = call_declared(
+            self.loss.probabilities, outputs, classes=len(self._class_counts)
+        )
         return result
 
     def decisions(self, outputs: Tensor) -> Tensor:

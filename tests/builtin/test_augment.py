@@ -187,7 +187,7 @@ NEUTRAL = {
 def test_each_change_of_colour_is_torchvisions(key, values, channels):
     images, targets = pictures(channels=channels), torch.arange(4)
     component = ColorJitter(**{key: 0.5})
-    found, kept = component.apply(images, targets, {**NEUTRAL, key: values})
+    found, kept = component.apply(images, targets, {**NEUTRAL, key: values}, classes=2)
     adjust = getattr(reference, f"adjust_{key}")
     wanted = torch.stack([adjust(image, v) for image, v in zip(images, values, strict=True)])
     assert (found - wanted).abs().max() < 3e-4  # torchvision's luma weights add up to 0.9999
@@ -198,7 +198,7 @@ def test_each_change_of_colour_is_torchvisions(key, values, channels):
 def test_greys_black_and_white_have_no_hue_to_turn():
     images = torch.linspace(0, 1, 12).view(1, 1, 3, 4).expand(1, 3, 3, 4)
     turn = {**{key: value[:1] for key, value in NEUTRAL.items()}, "hue": np.array([0.3])}
-    found, _ = ColorJitter(hue=0.5).apply(images, torch.zeros(1), turn)
+    found, _ = ColorJitter(hue=0.5).apply(images, torch.zeros(1), turn, classes=2)
     assert torch.equal(found, images)
 
 
@@ -206,7 +206,9 @@ def test_changes_of_colour_come_in_a_fixed_order():
     images = pictures()
     values = dict.fromkeys(("brightness", "contrast", "saturation"), np.full(4, 1.5))
     component = ColorJitter(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5)
-    found, _ = component.apply(images, torch.zeros(4), {**values, "hue": np.full(4, 0.2)})
+    found, _ = component.apply(
+        images, torch.zeros(4), {**values, "hue": np.full(4, 0.2)}, classes=2
+    )
     wanted = images
     for adjust in (
         reference.adjust_brightness,

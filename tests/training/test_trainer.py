@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightx import DataError, NonFiniteError
-from sightx.builtin import augment, losses, optimizers, samplers, schedulers, stopping
+from sightx.builtin import augment, losses, mix, optimizers, samplers, schedulers, stopping
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.data.dataset import PreparedDataset
 from sightx.plugin import (
@@ -23,6 +23,7 @@ from sightx.plugin import (
     Problem,
     Step,
     ValidationBatch,
+    generator,
 )
 from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
 from sightx.training.nonfinite import NonFiniteGuard
@@ -195,6 +196,34 @@ def test_clipping_bounds_the_gradient_of_the_whole_batch(dataset: PreparedDatase
     moved = [w - b for w, b in zip(trainer.module.parameters(), before, strict=True)]
     norm = torch.stack([part.detach().norm() for part in moved]).norm()
     assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_training_on_mixed_samples_equals_a_plain_loop(dataset: PreparedDataset) -> None:
+    experiment = make_experiment(
+        training={"epochs": 1}, augment=(mix.MixUp(alpha=0.4),), model=SimpleNet(hidden=(8,)),
+        loss=losses.CrossEntropy(label_smoothing=0.1), optimizer=optimizers.Adam(lr=0.01),
+    )  # fmt: skip
+    trainer = make_trainer(experiment, dataset)
+    loop = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(label_smoothing=0.1), 0.01)
+    step_losses, (epoch,) = train(trainer)
+    order, expected, correct = loop.order(0), [], 0
+    for step, start in enumerate(range(0, len(order), 16)):
+        rows = order[start : start + 16]
+        drawn = mix.MixUp(alpha=0.4).draw(len(rows), generator(0, "augment", step, 0))
+        weight = torch.tensor(drawn["weight"]).float()[:, None]
+        one_hot = nn.functional.one_hot(loop.labels[rows], 3).float()
+        targets = weight * one_hot + (1 - weight) * one_hot[drawn["partner"]]
+        weight = weight[:, :, None, None]
+        images = loop.images[rows] * weight + loop.images[rows][drawn["partner"]] * (1 - weight)
+        loop.optimizer.zero_grad()
+        outputs = loop.model(images)
+        loss = loop.loss(outputs, targets)
+        loss.backward()
+        loop.optimizer.step()
+        expected.append(loss.item())
+        correct += int((outputs.argmax(dim=1) == targets.argmax(dim=1)).sum())
+    assert step_losses == pytest.approx(expected, rel=1e-4)
+    assert epoch.metrics["train/accuracy"] == correct / len(order)
 
 
 class Explosion(Augment):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sightx.plugin import Check, Component, Dataset, Finding, Shape, did_you_mean
+from sightx.plugin import Augment, Check, Component, Dataset, Finding, Shape, did_you_mean
 
 if TYPE_CHECKING:
     from sightx.plugin import Experiment
@@ -219,6 +219,28 @@ def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(f"augment.{number}", message, "leave it out")
 
 
+def mixed_targets(experiment: Experiment) -> Iterator[Finding]:
+    """Find augmentations that mix classes for a loss that takes single classes only."""
+    if experiment.loss.takes_mixed:
+        return
+    for path, component in _nested_components(experiment):
+        if isinstance(component, Augment) and component.mixes:
+            message = (
+                f"{component.name} mixes classes, and the loss {experiment.loss.name} takes "
+                "single classes only"
+            )
+            yield Finding(path, message, 'leave it out, or loss.use = "cross-entropy"')
+
+
+def _nested_components(
+    settings: Experiment | Component, prefix: str = ""
+) -> Iterator[tuple[str, Component]]:
+    """Yield every component of settings and of components in them, with its key."""
+    for path, component in _components(settings, prefix):
+        yield path, component
+        yield from _nested_components(component, f"{path}.")
+
+
 def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
     """Find policies that give the same name to different checkpoints."""
     names = [policy.best_name or policy.name for policy in experiment.checkpoint]
@@ -314,5 +336,10 @@ CHECKS = [
     ),
     Check("needs-order", "the component compares classes by their order", needs_order),
     Check("mirrored-labels", "the mirror image has another label", mirrored_labels),
+    Check(
+        "mixed-targets",
+        "a mixed sample has several classes, and not every loss takes them",
+        mixed_targets,
+    ),
     Check("one-name-twice", "a checkpoint name can point to only one checkpoint", one_name_twice),
 ]

@@ -85,7 +85,7 @@ def _apply(
     Mixed targets have one column per class, if the number of classes is known.
     """
     method = augment.apply
-    result = call_declared(method, images=images, targets=targets, params=params)
+    result = call_declared(method, images=images, targets=targets, params=params, classes=classes)
     if not isinstance(result, tuple) or len(result) != 2:
         raise results.wrong_result(
             method, f"returned a {type(result).__name__}", "return images, targets"
@@ -101,15 +101,23 @@ def _apply(
     ):
         hint = f"return {_text(targets)}, or probabilities ({len(images)}, {columns or 'classes'})"
         raise results.wrong_result(method, f"returned targets {_text(mixed)}", hint)
+    if is_mixed and targets.ndim == 1 and not augment.mixes:
+        hint = "set mixes = True on the class, so that only a loss for mixed targets gets them"
+        raise results.wrong_result(method, "returned mixed targets", hint)
     if check_values:
-        low, high = changed.aminmax()
-        if low < -_PIXEL_TOLERANCE or high > 1 + _PIXEL_TOLERANCE:  # NaN becomes a NonFiniteError
-            message = f"returned pixels from {float(low):.3g} to {float(high):.3g}"
-            raise results.wrong_result(method, message, "keep them in 0 to 1")
-        if is_mixed and not ((mixed.sum(dim=1) - 1).abs() <= results.SUM_TOLERANCE).all():
-            hint = "each row has the sum 1"
-            raise results.wrong_result(method, "returned targets that are not probabilities", hint)
+        _check_values(augment, changed, mixed if is_mixed else None)
     return changed, mixed
+
+
+def _check_values(augment: Augment, images: Tensor, mixed: Tensor | None) -> None:
+    """Raise PluginError for pixels out of range, or mixed targets that are not probabilities."""
+    low, high = images.aminmax()
+    if low < -_PIXEL_TOLERANCE or high > 1 + _PIXEL_TOLERANCE:  # NaN becomes a NonFiniteError
+        message = f"returned pixels from {float(low):.3g} to {float(high):.3g}"
+        raise results.wrong_result(augment.apply, message, "keep them in 0 to 1")
+    if mixed is not None and not ((mixed.sum(dim=1) - 1).abs() <= results.SUM_TOLERANCE).all():
+        message = "returned targets that are not probabilities"
+        raise results.wrong_result(augment.apply, message, "each row has the sum 1")
 
 
 def _form(value: Any) -> tuple[Any, Any]:

@@ -123,6 +123,7 @@ class Augment(Component):
     """
 
     kind = "augment"
+    mixes: ClassVar[bool] = False  # whether `apply` mixes classes: targets become probabilities
 
     def mirrors(self) -> bool:
         """Return whether the transformation may mirror an image, left to right."""
@@ -144,15 +145,19 @@ class Augment(Component):
         """
         return None
 
-    def apply(self, images: Tensor, targets: Tensor, params: Params) -> tuple[Tensor, Tensor]:
+    def apply(
+        self, images: Tensor, targets: Tensor, params: Params, *, classes: int
+    ) -> tuple[Tensor, Tensor]:
         """Transform a batch; unchanged by default.
 
         Args:
             images: float32 (n, C, H, W) in [0, 1], not normalised, on the device of the run.
             targets: int64 (n,) classes, or float (n, classes) probabilities once they are mixed.
             params: The result of `draw`, on the CPU; `sightx.plugin.to_device` moves it.
+            classes: The number of classes.
 
-        Return images of the same shape and dtype in [0, 1], and targets in one of the two forms.
+        Return images of the same shape and dtype in [0, 1], and targets in one of the two forms: a
+        class with `mixes = True` may make probabilities of classes.
         """
         return images, targets
 

@@ -75,6 +75,7 @@ class Loss(Component):
 
     kind = "loss"
     balances: ClassVar[bool] = False  # whether rare classes get larger weights
+    takes_mixed: ClassVar[bool] = False  # whether targets may be probabilities (B, classes)
 
     def outputs(self, classes: int) -> int:
         """Return K, the number of outputs that the network must have; `classes` by default."""
@@ -83,9 +84,10 @@ class Loss(Component):
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
         """Return a module that maps outputs and targets to per-sample losses, float32 (B,).
 
-        Outputs are float32 (B, K). Targets are int64 (B,) classes, or float (B, classes)
-        probabilities if an augmentation mixes them. `class_counts` has the number of training
-        samples of each class; it may be 0. Do not average: the step divides once.
+        Outputs are float32 (B, K). Targets are int64 (B,) classes; with `takes_mixed = True` they
+        may be float (B, classes) probabilities, because an augmentation mixes them. `class_counts`
+        has the number of training samples of each class; it may be 0. Do not average: the step
+        divides once.
         """
         raise NotImplementedError
 
@@ -93,8 +95,11 @@ class Loss(Component):
         """Return sample weights, float (B,), at least 0, or None; a step divides by their sum."""
         return None
 
-    def probabilities(self, outputs: Tensor) -> Tensor:
-        """Map outputs (B, K) to probabilities (B, classes), rows of sum 1; softmax by default."""
+    def probabilities(self, outputs: Tensor, *, classes: int) -> Tensor:
+        """Map outputs (B, K) to probabilities (B, classes), rows of sum 1; softmax by default.
+
+        `classes` is their number, which K alone may not tell.
+        """
         return outputs.float().softmax(dim=1)
 
     def decision(self, probabilities: Tensor) -> Tensor:

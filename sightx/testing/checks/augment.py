@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _N = 64
 _SIZE = (8, 12)
+_CLASSES = 3  # of `images`
 
 
 def draws_are_per_sample(augment: Augment) -> None:
@@ -73,6 +74,8 @@ def images_stay_valid(augment: Augment) -> None:
         is_valid = low >= -1e-6 and high <= 1 + 1e-6
         require(is_valid, f"pixels are {low:.3g} to {high:.3g}; clamp them to 0..1")
         if mixed.ndim == 2:
+            require(augment.mixes, "targets are mixed; set mixes = True on the class")
+            require(mixed.shape[1] == _CLASSES, f"targets are {tuple(mixed.shape)}; use `classes`")
             sums = mixed.sum(dim=1)
             is_valid = len(mixed) == _N and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
         else:
@@ -127,7 +130,11 @@ def _batch(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def _apply(augment: Augment, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     params = _draw(augment, 0)
     result: tuple[Tensor, Tensor] = call_declared(
-        augment.apply, images=pixels.clone(), targets=targets.clone(), params=params
+        augment.apply,
+        images=pixels.clone(),
+        targets=targets.clone(),
+        params=params,
+        classes=_CLASSES,
     )
     return result
 

@@ -66,7 +66,7 @@ def probabilities_sum_to_one(loss: Loss) -> None:
     import torch
 
     for scale in (1.0, 100.0):
-        probabilities = loss.probabilities(_batch(loss)[0].detach() * scale)
+        probabilities = _probabilities(loss, _batch(loss)[0].detach() * scale)
         shape = tuple(probabilities.shape)
         require(shape == (_BATCH, _CLASSES), f"probabilities are {shape}; return (B, classes)")
         is_valid = bool(((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all())
@@ -78,7 +78,7 @@ def probabilities_sum_to_one(loss: Loss) -> None:
 
 def decisions_are_classes(loss: Loss) -> None:
     """Require predicted classes (B,)."""
-    decisions = loss.decision(loss.probabilities(_batch(loss)[0].detach()))
+    decisions = loss.decision(_probabilities(loss, _batch(loss)[0].detach()))
     is_valid = tuple(decisions.shape) == (_BATCH,) and not decisions.is_floating_point()
     form = f"{decisions.dtype} {tuple(decisions.shape)}"
     require(is_valid, f"decisions are {form}; return integers (B,)")
@@ -98,12 +98,36 @@ def minimum_predicts_targets(loss: Loss) -> None:
         optimizer.zero_grad()
         module(outputs, targets).sum().backward()
         optimizer.step()
-    decisions = loss.decision(loss.probabilities(outputs.detach()))
+    decisions = loss.decision(_probabilities(loss, outputs.detach()))
     require(
         decisions.equal(targets),
         f"outputs trained for {targets.tolist()} give the decisions {decisions.tolist()}; "
         "probabilities() must interpret outputs as the loss does",
     )
+
+
+def mixed_targets_are_taken(loss: Loss) -> None:
+    """Require that a loss that takes probabilities gives that of a class for a certain one."""
+    import torch
+
+    if not loss.takes_mixed:
+        return
+    outputs, targets = _batch(loss)
+    module, certain = _build(loss), torch.nn.functional.one_hot(targets, _CLASSES).float()
+    for mixed in (certain, 0.7 * certain + 0.3 * certain.flip(0)):
+        losses = module(outputs, mixed)
+        is_valid = tuple(losses.shape) == (_BATCH,) and bool(losses.isfinite().all())
+        require(is_valid, f"losses of mixed targets are {losses.tolist()}; return finite (B,)")
+        weights = call_declared(loss.weights, mixed, class_counts=_COUNTS)
+        is_valid = weights is None or tuple(weights.shape) == (_BATCH,)
+        require(is_valid, "weights of mixed targets are not (B,)")
+    is_same = torch.allclose(module(outputs, certain), module(outputs, targets), atol=1e-5)
+    require(is_same, "the loss of a certain class, with probability 1, is not that of the class")
+
+
+def _probabilities(loss: Loss, outputs: Tensor) -> Tensor:
+    probabilities: Tensor = call_declared(loss.probabilities, outputs, classes=_CLASSES)
+    return probabilities
 
 
 def _build(loss: Loss, counts: tuple[int, ...] = _COUNTS) -> nn.Module:
@@ -126,4 +150,5 @@ def _batch(loss: Loss) -> tuple[Tensor, Tensor]:
 CHECKS: tuple[ContractCheck, ...] = (
     losses_are_per_sample, module_keeps_its_state, outputs_get_gradients, weights_are_per_sample,
     probabilities_sum_to_one, decisions_are_classes, minimum_predicts_targets,
+    mixed_targets_are_taken,
 )  # fmt: skip

@@ -230,6 +230,21 @@ class Turned(Augment):
     def mirrors(self):
         return True
 
+class Blend(Augment):
+    "Mixes classes."
+    name = "blend"
+    def draw(self): ...
+    mixes = True
+
+class OneOf(Augment):
+    "One of several augmentations."
+    name = "one-of"
+    steps: tuple[Augment, ...] = ()
+    def draw(self): ...
+    @property
+    def mixes(self):
+        return any(step.mixes for step in self.steps)
+
 class Whole(Preprocess):
     "Keeps the size."
     name = "whole"
@@ -251,7 +266,7 @@ class Parted(Model):
 @hookimpl
 def sightx_components():
     return [TakesSplit, BySample, NoValidation, Triangle, Rare, Weighted, TopTwo, Graded,
-            GradedLoss, Outer, Turned,
+            GradedLoss, Outer, Turned, Blend, OneOf,
             Whole, BestOfTwo, Parted]
 """
 
@@ -271,6 +286,9 @@ def sightx_components():
         (["metric=[{use='top-two'}]", "training.monitor=validation/top-two"],
          "accuracy-on-imbalance"),
         (["preprocess=[{use='whole'}]"], "no-size"),
+        (["augment=[{use='flip'}, {use='blend'}]", "loss.use=weighted"], "mixed-targets"),
+        (["augment=[{use='one-of', steps=[{use='blend'}]}]", "loss.use=weighted"],
+         "mixed-targets"),
         (["checkpoint=[{use='best'}, {use='best-of-two'}]"], "one-name-twice"),
         (["model={use='parted', trainable=['head']}"], "unknown-part"),
         (["model={use='parted', trainable=['body']}"], "frozen-random"),
@@ -280,6 +298,15 @@ def test_components_of_a_plugin_are_checked_by_their_traits(
     tmp_path: Path, plugin: None, sets: list[str], code: str
 ) -> None:
     assert code in [found_code for found_code, _, _ in found(tmp_path, *sets)]
+
+
+def test_mixed_samples_need_a_loss_that_takes_them(tmp_path: Path, plugin: None) -> None:
+    blended = ["augment=[{use='mixup'}, {use='one-of', steps=[{use='flip'}, {use='blend'}]}]"]
+    assert found(tmp_path, *blended) == []
+    refused = found(tmp_path, *blended, "loss.use=weighted")
+    assert [path for code, path, _ in refused if code == "mixed-targets"] == [
+        "augment.0", "augment.1", "augment.1.steps.1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

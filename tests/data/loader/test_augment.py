@@ -121,7 +121,7 @@ def test_geometry_comes_before_colours_wherever_it_is_named():
     generator = rng()
     colours = order[0].draw(4, generator)
     turned = transform(images, order[1].matrix(order[1].draw(4, generator), SIZE).double())
-    wanted, _ = order[0].apply(turned, torch.zeros(4), colours)
+    wanted, _ = order[0].apply(turned, torch.zeros(4), colours, classes=2)
     assert torch.equal(found, wanted)
 
 

@@ -79,13 +79,21 @@ class Relabelling(A):
 
 
 class BadlyMixing(A):
+    mixes = True
+
     def apply(self, images, targets):
         return images, torch.ones(len(targets), 3)
 
 
 class WellMixing(A):
+    mixes = True
+
     def apply(self, images, targets):
         return (images + images.flip(0)) / 2, torch.full((len(targets), 3), 1 / 3)
+
+
+class UndeclaredMixing(WellMixing):
+    mixes = False
 
 
 class Noisy(A):
@@ -111,6 +119,7 @@ BROKEN = [
     (checks.images_stay_valid, Cropping(), "keep torch.float32 (64, 3, 8, 12)"),
     (checks.images_stay_valid, Relabelling(), "targets must not change"),
     (checks.images_stay_valid, BadlyMixing(), "become probabilities"),
+    (checks.images_stay_valid, UndeclaredMixing(), "set mixes = True"),
     (checks.apply_is_deterministic, Noisy(), "draw in draw(), from rng"),
     (checks.augmentation_has_an_effect, Idle(), "neither matrix() nor apply()"),
     (checks.augmentation_has_an_effect, ColorJitter(), "pass settings with which it does"),

@@ -133,7 +133,33 @@ class Counting(L):
         return module
 
 
+class HardOnly(L):
+    takes_mixed = True
+
+    def each(self, outputs, targets):
+        return -outputs.log_softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+class Rounding(L):
+    takes_mixed = True
+
+    def each(self, outputs, targets):
+        if targets.ndim == 2:
+            return functional.cross_entropy(outputs, targets.roll(1, 1), reduction="none")
+        return super().each(outputs, targets)
+
+
+class Summing(L):
+    takes_mixed = True
+
+    def weights(self, targets):
+        return torch.ones_like(targets).float()
+
+
 BROKEN = [
+    (checks.mixed_targets_are_taken, HardOnly(), "int64"),
+    (checks.mixed_targets_are_taken, Rounding(), "is not that of the class"),
+    (checks.mixed_targets_are_taken, Summing(), "weights of mixed targets are not (B,)"),
     (checks.module_keeps_its_state, Learned(), "weight, bias would not be trained"),
     (checks.module_keeps_its_state, Counting(), "calls changes; a checkpoint does not hold it"),
     (checks.losses_are_per_sample, Scalar(), "losses are () for 12 samples"),
