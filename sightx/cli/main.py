@@ -193,6 +193,9 @@ def _as_usage_error(error: click.ClickException) -> SpecError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "sightx"
     message, hint = error.format_message().rstrip("."), f"{command} --help"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and context:
+        known = getattr(context.command, "commands", {})
+        message = f"{command} needs a command" + (f": {', '.join(known)}" if known else "")
     if isinstance(error, click.NoSuchOption) and context:
         message = f"{command} has no option {error.option_name}"
         hint = _hint_for_option(error.option_name, context.command) or hint

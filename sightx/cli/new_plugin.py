@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -20,6 +21,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 # Kinds whose code needs torch at import, and the module that such code is written to.
 _HEAVY_MODULES = {"model": "network", "loss": "modules"}
 
+# Plugins without a component, and what one line says of them.
+_OTHERS = {
+    "checks": "A rule for the batch size",
+    "commands": "A command that prints the components of a spec",
+}
+
 # Settings of the new component in its example spec.
 _SETTINGS = {
     "augment": "share = 0.25", "checkpoint": "count = 2", "dataset": "size = 32",
@@ -33,12 +40,13 @@ _SETTINGS = {
 @click.command("new-plugin", short_help="Write a small plugin that works, to start from.")
 @click.argument("name")
 @click.option(
-    "--kind", required=True, callback=check_kind, help="Kind of component: model, loss, ..."
-)
+    "--kind", required=True, callback=partial(check_kind, others=list(_OTHERS)),
+    help="Kind of component: model, loss, ...; or checks, or commands.",
+)  # fmt: skip
 @click.option("--file", "local", is_flag=True, help="Write into the project's plugin folder.")
 @click.option("--output", type=UserPath(), help="Folder to write into.")
 def command(name: str, kind: str, local: bool, output: Path | None) -> None:
-    """Write the plugin NAME with one component, its tests and a spec that uses it.
+    """Write the plugin NAME with one component, check or command, its tests and a spec.
 
     The plugin is a package to install. With --file it is a module in the project's plugin folder,
     or for a model or loss a folder with two modules.
@@ -99,7 +107,9 @@ class _Skeleton:
         from sightx.spec.experiment import Experiment
 
         self.name, self._module, self._kind = name, module, kind
-        self._is_array = get_origin(Experiment.model_fields[kind].annotation) is tuple
+        self._file = kind if kind in _OTHERS else "components"
+        field = Experiment.model_fields.get(kind)
+        self._is_array = field is not None and get_origin(field.annotation) is tuple
         self._heavy = _HEAVY_MODULES.get(kind)
         component = _template(f"{kind}.component")
         docstring = component.partition("class $title")[2].partition('"""')[2]
@@ -107,8 +117,10 @@ class _Skeleton:
             "name": name,
             "module": module,
             "kind": kind,
+            "file": self._file,
+            "hook_name": f"sightx_{self._file}",
             "title": _class_name(module, kind, component),
-            "summary": docstring.partition("\n")[0].removesuffix('"""'),
+            "summary": _OTHERS.get(kind) or docstring.partition("\n")[0].removesuffix('"""'),
             "heavy": f", or in\n  `{self._heavy}.py`, which `build` imports" if self._heavy else "",
             "used": ("map(type, {})" if self._is_array else "[type({})]").format(
                 f"experiment.{kind}"
@@ -121,7 +133,9 @@ class _Skeleton:
         """Return the files of a distribution and their texts; the last is the spec."""
         return {
             root / "pyproject.toml": self._render("pyproject"),
-            root / "README.md": self._render("readme"),
+            root / "README.md": self._render(
+                "readme" if self._file == "components" else f"{self._kind}.readme"
+            ),
             **self._modules(root / "src" / self._module),
             root / "src" / self._module / "py.typed": "",
             root / "tests" / f"test_{self._module}.py": self._render(f"{self._kind}.test"),
@@ -139,7 +153,7 @@ class _Skeleton:
     def _modules(self, folder: Path) -> dict[Path, str]:
         files = {
             folder / "__init__.py": self._render("package"),
-            folder / "components.py": self._render(f"{self._kind}.component"),
+            folder / f"{self._file}.py": self._render(f"{self._kind}.component"),
         }
         if self._heavy:
             files[folder / f"{self._heavy}.py"] = self._render(f"{self._kind}.{self._heavy}")
@@ -150,6 +164,8 @@ class _Skeleton:
         header = f"[[{self._kind}]]" if self._is_array else f"[{self._kind}]"
         lines = [header, f'use = "{self.name}"', _SETTINGS.get(self._kind)]
         table = "\n".join(filter(None, lines))
+        if self._kind in _OTHERS:
+            return self._render("spec")
         tables = self._render("spec").split("\n\n")
         replaced = [table if text.startswith(f"[{self._kind}]") else text for text in tables]
         return "\n\n".join(replaced if table in replaced else [*tables[:-1], table, tables[-1]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,17 @@ def launched(processes: int) -> int | None:
     return launch.launch(processes, click.get_current_context().find_root().obj)
 
 
-def check_kind(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the name of a kind unchanged. Raises SpecError if there is no such kind."""
+def check_kind(
+    ctx: click.Context,
+    parameter: click.Parameter,
+    value: str | None,
+    others: Sequence[str] = (),
+) -> str | None:
+    """Return the name of a kind, or one of `others`, unchanged. Raises SpecError for another."""
     from sightx.errors import Problem, SpecError, did_you_mean
     from sightx.registry.kinds import KINDS
 
-    kinds = [cls.kind for cls in KINDS]
+    kinds = [*(cls.kind for cls in KINDS), *others]
     if value is not None and value not in kinds:
         hint = did_you_mean(value, kinds) or f"known: {', '.join(kinds)}"
         raise SpecError(Problem("usage", f"no kind is called {value!r}", hint))

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -133,19 +133,33 @@ def _providers(provided: Provided) -> str:
 
 
 def _with_plugin_failures(command: click.Command, plugin: Plugin) -> click.Command:
-    """Return a copy of a command whose unexpected exceptions are failures of its plugin."""
+    """Return a copy of a command whose unexpected exceptions are failures of its plugin.
+
+    An integer that it returns is the exit code, as for SightX's own commands.
+    """
     wrapped, invoke = copy.copy(command), command.invoke
 
-    def invoke_guarded(ctx: click.Context) -> Any:
+    def invoke_guarded(ctx: click.Context) -> int:
         try:
-            return invoke(ctx)
+            result = invoke(ctx)
         except (SightXError, click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:
-            cause = plugin.failed(error).error
-            message = f"the command {command.name!r} of {plugin} failed: {cause}"
-            hint = "add --debug to see its traceback"
-            raise PluginError(Problem("broken-plugin", message, hint)) from error
+        except (Exception, SystemExit) as error:
+            raise _command_failure(command, plugin, error) from error
+        return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
     wrapped.invoke = invoke_guarded  # type: ignore[method-assign]
     return wrapped
+
+
+def _command_failure(
+    command: click.Command, plugin: Plugin, error: Exception | SystemExit
+) -> PluginError:
+    if isinstance(error, SystemExit):
+        message = f"the command {command.name!r} of {plugin} called sys.exit({error.code!r})"
+        hint = "click's ctx.exit(3) ends a command with an exit code"
+    else:
+        cause = plugin.failed(error).error
+        message = f"the command {command.name!r} of {plugin} failed: {cause}"
+        hint = "add --debug to see its traceback"
+    return PluginError(Problem("broken-plugin", message, hint))

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -29,6 +30,7 @@ from sightx.registry.project import Project
 from sightx.registry.registry import BUILTIN, Plugin, Registry
 
 ENTRY_POINT_GROUP = "sightx"
+_SLOW_IMPORT = 0.5  # seconds
 _CHECK_CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 Importer = Callable[[], object]
@@ -71,7 +73,8 @@ def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) ->
         # a method, which are a fault here.
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Field name .* shadows an attribute")
-            call_hook = _hook_caller(plugin.name, import_module())
+            plugin, module = _timed_import(plugin, import_module)
+            call_hook = _hook_caller(plugin.name, module)
             if not plugin.is_builtin:  # the built-ins have revisions for that
                 plugin = replace(plugin, sha256=provenance.hash_at_import(plugin))
             components, checks = call_hook("sightx_components"), call_hook("sightx_checks")
@@ -88,6 +91,20 @@ def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) ->
             registry.add(replace(plugin, state="broken", error=fault))
         else:
             registry.add(plugin, components, checks, lambda: call_hook("sightx_commands"))
+
+
+def _timed_import(plugin: Plugin, import_module: Importer) -> tuple[Plugin, object]:
+    """Import a plugin; return it with the seconds, noted if every command has to wait for it."""
+    had_torch, start = "torch" in sys.modules, time.perf_counter()
+    module = import_module()
+    seconds = round(time.perf_counter() - start, 3)
+    brings_torch = "torch" in sys.modules and not had_torch
+    if plugin.is_builtin or not (brings_torch or seconds > _SLOW_IMPORT):
+        return replace(plugin, seconds=seconds), module
+    cause = " and loads torch" if brings_torch else ""
+    slow = f"its import takes {seconds:.1f} s{cause} in every command; import inside of methods"
+    note = "; ".join(filter(None, [plugin.note, slow]))
+    return replace(plugin, seconds=seconds, note=note), module
 
 
 def _hook_caller(name: str, module: object) -> Callable[[str], list[Any]]:

@@ -37,6 +37,7 @@ class Plugin:
         note: A remark about a plugin that is loaded.
         cause: The exception behind `error`; `sightx --debug` shows it.
         sha256: Hash of the source that was imported; "" for the built-ins.
+        seconds: How long the import took, 0 if it had been imported before.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Plugin:
     note: str = ""
     cause: BaseException | None = field(default=None, repr=False, compare=False)
     sha256: str = field(default="", repr=False, compare=False)
+    seconds: float = field(default=0.0, repr=False, compare=False)
 
     def failed(self, error: BaseException) -> Plugin:
         """Return a copy that is broken by an exception."""
@@ -207,7 +209,7 @@ class Registry:
 
     def describe(self, kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
         """Return components and plugins as JSON holds them."""
-        keys = ("name", "place", "distribution", "version", "state", "error", "note")
+        keys = ("name", "place", "distribution", "version", "state", "error", "note", "seconds")
         return {
             "components": [self.describe_entry(entry) for entry in self.entries(kind)],
             "plugins": [{key: getattr(plugin, key) for key in keys} for plugin in self.plugins],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.io.toml import Document
@@ -69,7 +70,10 @@ def locate_problems(context: Context) -> Iterator[None]:
 def _run_check(
     check: Check, plugin: Plugin, context: Context, facts: dict[str, object]
 ) -> list[Problem]:
-    """Return one check's problems; a check that fails is a problem of its plugin."""
+    """Return one check's problems; a check that fails is a problem of its plugin.
+
+    It is as severe as the check: a spec does not need a warning.
+    """
     try:
         return [
             at_position(
@@ -83,9 +87,10 @@ def _run_check(
         raise
     except BaseException as error:
         if failure := plugin_failure(error, context.registry):
-            return list(failure.problems)
+            return [replace(problem, severity=check.severity) for problem in failure.problems]
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
-        return [Problem("broken-plugin", message, "sightx list-plugins shows where it is from")]
+        hint = "sightx list-plugins shows where it is from"
+        return [Problem("broken-plugin", message, hint, severity=check.severity)]
 
 
 def at_position(problem: Problem, spec: Document) -> Problem:

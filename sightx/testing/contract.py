@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sightx.plugin import Component
+from sightx.plugin import Check, Component
 from sightx.testing.assertions import CheckResult, run_check
+from sightx.testing.checks import command, rule
 from sightx.testing.checks import component as general
 from sightx.testing.examples import builtin_example
 
@@ -18,9 +19,9 @@ Example = Callable[[Path], Mapping[str, Any]]
 
 
 def contract(
-    component: Component | type[Component], /, *, example: Example | None = None, **settings: Any
+    component: Any, /, *, example: Example | None = None, **settings: Any
 ) -> list[CheckResult]:
-    """Return the results of all checks of a component, or of a class.
+    """Return the results of all checks of a component, a class, a `Check` or a click command.
 
     A class is instantiated with `settings`. Without them, it is instantiated with the settings that
     `example(folder)` returns, after it has written the data that the component needs into the
@@ -28,6 +29,9 @@ def contract(
     used.
     """
     cls = component if isinstance(component, type) else type(component)
+    if not issubclass(cls, Component):
+        checks = rule.CHECKS if isinstance(component, Check) else command.CHECKS
+        return [run_check(check, component) for check in checks]
     results = [run_check(check, cls) for check in general.CLASS_CHECKS]
     with instantiated(component, example=example, **settings) as (instance, error):
         if instance is None:
@@ -39,14 +43,19 @@ def contract(
             return [*results, *(run_check(check, instance) for check in checks)]
 
 
-def check(
-    component: Component | type[Component], /, *, example: Example | None = None, **settings: Any
-) -> None:
+def check(component: Any, /, *, example: Example | None = None, **settings: Any) -> None:
     """Raise AssertionError with one line per failed check; the arguments are `contract`'s."""
     results = contract(component, example=example, **settings)
     if failures := [str(result) for result in results if not result.ok]:
-        title = f"{getattr(component, 'kind', 'component')} {getattr(component, 'name', '?')!r}"
-        raise AssertionError(f"{title} breaks its contract:\n" + "\n".join(failures))
+        raise AssertionError(f"{_title(component)} breaks its contract:\n" + "\n".join(failures))
+
+
+def _title(subject: Any) -> str:
+    if isinstance(subject, Check):
+        return f"check {subject.code!r}"
+    is_component = isinstance(subject, (Component, type))
+    kind = getattr(subject, "kind", "component") if is_component else "command"
+    return f"{kind} {getattr(subject, 'name', '?')!r}"
 
 
 @contextmanager

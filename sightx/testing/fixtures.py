@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sightx import Run
-    from sightx.plugin import History, ImageTable, Observer, Predictions
+    from sightx.plugin import Experiment, History, ImageTable, Observer, Predictions
 
     Array = np.ndarray[Any, Any]
 
@@ -130,12 +130,18 @@ def history(*values: float, monitor: str = "validation/accuracy") -> History:
 
 def run_experiment(folder: Path, observers: Mapping[str, Observer]) -> Run:
     """Train for two epochs on twelve images, in a folder and with observers; return the run."""
-    from sightx import load, run
+    from sightx import run
 
     _write_images(folder / "data")
+    return run(load_experiment(folder), observers=observers, runs=folder / "runs")
+
+
+def load_experiment(folder: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Return an experiment on a folder of images, which need not exist yet."""
+    from sightx import load
+
     (folder / "spec.toml").write_text(_SPEC, encoding="utf-8")
-    experiment = load(folder / "spec.toml")
-    return run(experiment, observers=observers, runs=folder / "runs")
+    return load(folder / "spec.toml", overrides or {})
 
 
 def _write_images(root: Path) -> None:

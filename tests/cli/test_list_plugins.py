@@ -61,7 +61,8 @@ def test_one_kind_is_listed_alone_as_json(sightx) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1].startswith("class Adam(")
     assert listed["plugins"] == [
         {"name": "builtin", "place": "sightx.builtin", "distribution": "sightx",
-         "version": listed["plugins"][0]["version"], "state": "loaded", "error": "", "note": ""}
+         "version": listed["plugins"][0]["version"], "state": "loaded", "error": "", "note": "",
+         "seconds": listed["plugins"][0]["seconds"]}
     ]  # fmt: skip
 
 
@@ -173,3 +174,27 @@ def test_a_plugin_with_a_fault_is_broken_and_says_so_in_one_line(
     assert "broken sightx_test_faulty" in done.out
     assert "the field 'stages' hides what every model has" in done.out
     assert "UserWarning" not in done.err
+
+
+def test_a_plugin_that_every_command_waits_for_is_named_with_its_seconds(
+    child, working_folder: Path, local: Callable[..., Path]
+) -> None:
+    path = local("mod_heavy", "alpha")
+    path.write_text("import torch\n" + path.read_text())
+    path = local("mod_slow", "beta")
+    path.write_text("import time\ntime.sleep(0.51)\n" + path.read_text())
+    local("mod_light", "gamma")
+    done = child("list-plugins", "model", "--json")
+    plugins = {plugin["name"]: plugin for plugin in json.loads(done.out)["plugins"]}
+    heavy, slow = plugins["mod_heavy"], plugins["mod_slow"]
+    assert " and loads torch in every command; import inside of methods" in heavy["note"]
+    assert slow["note"].startswith(f"its import takes {slow['seconds']:.1f} s in every command")
+    assert slow["seconds"] > 0.5
+    text = child("list-plugins", "model").out
+    assert f"loaded mod_slow from {working_folder}/mine/mod_slow.py: its import takes " in text
+
+
+def test_only_a_plugin_that_is_slow_is_named(child, local: Callable[..., Path]) -> None:
+    local("mod_light", "gamma")
+    done = child("list-plugins", "model", "--json")
+    assert all("torch" not in plugin["note"] for plugin in json.loads(done.out)["plugins"])

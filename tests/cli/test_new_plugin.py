@@ -16,7 +16,8 @@ import pytest
 from sightx.registry.kinds import KINDS
 from support.plugins import install_editable
 
-ALL = [cls.kind for cls in KINDS]
+OTHERS = ["checks", "commands"]
+ALL = [*(cls.kind for cls in KINDS), *OTHERS]
 HEAVY = {"model": ["network"], "loss": ["modules"]}
 CHILD = """
 import json, sys
@@ -63,9 +64,10 @@ def test_every_kind_validates_and_passes_its_own_tests(
 def test_packages_are_complete(packages: dict[str, Path]) -> None:
     for kind, package in packages.items():
         files = {path.relative_to(package).as_posix() for path in package.rglob("*.*")}
+        main = kind if kind in OTHERS else "components"
         assert files == {
             "pyproject.toml", "README.md", f"src/sx_{kind}/__init__.py",
-            f"src/sx_{kind}/components.py", f"src/sx_{kind}/py.typed",
+            f"src/sx_{kind}/{main}.py", f"src/sx_{kind}/py.typed",
             f"tests/test_sx_{kind}.py", f"specs/sx-{kind}.toml",
             *(f"src/sx_{kind}/{module}.py" for module in HEAVY.get(kind, ())),
         }  # fmt: skip
@@ -116,6 +118,8 @@ def test_every_kind_can_be_installed_tested_and_run(
         assert run.returncode == 0, run.stderr
         recorded = json.loads((Path(run.stdout.strip()) / "environment.json").read_text())
         origins = [*recorded["components"], *recorded["observers"]]
+        if kind in OTHERS:
+            continue
         (mine,) = [origin for origin in origins if origin["name"] == f"sx-{kind}"]
         assert (mine["kind"], mine["distribution"]) == (kind, f"sx-{kind}")
 
@@ -227,6 +231,7 @@ def test_the_templates_are_in_the_wheel() -> None:
     folder = resources.files("sightx.cli") / "templates"
     names = {entry.name for entry in folder.iterdir()}
     parts = {f"{kind}.{part}" for kind in ALL for part in ("component", "test")}
+    parts |= {f"{kind}.readme" for kind in OTHERS}
     parts |= {f"{kind}.{module}" for kind, modules in HEAVY.items() for module in modules}
     shared = {"contract_test", "hook", "package", "pyproject", "readme", "spec"}
     assert names == {f"{part}.tmpl" for part in parts | shared}
@@ -239,3 +244,22 @@ def test_the_templates_are_in_the_wheel() -> None:
         if file.distribution_path.startswith("sightx/cli/templates/")
     }
     assert shipped == names
+
+
+def test_a_local_plugin_may_have_checks_or_a_command(sightx, working_folder: Path, child) -> None:
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["mine"]\n')
+    for kind in OTHERS:
+        assert sightx("new-plugin", f"sx-{kind}-tiny", "--kind", kind, "--file").code == 0
+    warned = child("validate", "specs/sx-checks-tiny.toml", "--set", "training.batch_size=30")
+    assert "warning[sx-checks-tiny] training.batch_size: 30 is not a multiple of 8" in warned.err
+    printed = child("sx-commands-tiny", "specs/sx-commands-tiny.toml")
+    assert printed.out.splitlines()[0] == "dataset synthetic-fundus 1"
+    for kind, title in (("checks", "check"), ("commands", "command")):
+        tested = child("test-plugin", f"sx_{kind}_tiny")
+        assert tested.code == 0, tested.out
+        assert tested.out.startswith(f"{title} sx-{kind}-tiny: ")
+    assert (
+        sightx("new-plugin", "sx-x", "--kind", "check")
+        .lines[-1]
+        .endswith("no kind is called 'check'; did you mean 'checks'?")
+    )

@@ -144,3 +144,51 @@ def test_a_project_that_cannot_be_read_does_not_hide_the_help(sightx, working_fo
     assert done.code == 0
     assert "unknown key" in " ".join(done.out.split())
     assert sightx("hello").code == 2
+
+
+ENDS = {
+    "import sys; sys.exit(0)": (4, "the command 'hello' of sx-hello (sx-hello 1.0) called "
+                                "sys.exit(0); click's ctx.exit(3) ends a command"),
+    "raise SystemExit('text')": (4, "called sys.exit('text')"),
+    "click.get_current_context().exit(3)": (3, ""),
+    "raise click.ClickException('no such place')": (2, "error[usage] no such place"),
+    "return 5": (5, ""),
+    "return True": (0, ""),
+    "return 'text'": (0, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", ENDS)
+def test_how_a_command_ends(sightx, install: Install, body: str) -> None:
+    install("sx-hello", hello(body=body))
+    done = sightx("hello")
+    code, message = ENDS[body]
+    assert done.code == code
+    assert message in done.err
+
+
+GROUP = """
+import click
+from sightx.plugin import hookimpl
+
+@click.group()
+def tools():
+    "Hold commands."
+
+@tools.command("leave")
+def leave():
+    "Leave."
+    raise SystemExit(9)
+
+@hookimpl
+def sightx_commands():
+    return [tools]
+"""
+
+
+def test_a_group_of_commands_says_what_it_needs_and_is_named(sightx, install: Install) -> None:
+    install("sx-tools", GROUP)
+    done = sightx("tools")
+    assert (done.code, done.out) == (2, "")
+    assert done.lines == ["error[usage] sightx tools needs a command: leave; sightx tools --help"]
+    assert "called sys.exit(9)" in sightx("tools", "leave").err

@@ -107,3 +107,42 @@ def test_unknown_names_exit_with_2_and_a_suggestion(sightx, working_folder: Path
     done = sightx("test-plugin", "resnet50", "--kind", "loss")
     assert done.code == 2
     assert done.lines[0].startswith("error[usage] no plugin or component of the kind loss is calle")
+
+
+RULES = """
+import click
+from sightx.plugin import Check, Finding, hookimpl
+
+
+@click.command("greet")
+def greet():
+    "Greet the caller."
+
+
+@hookimpl
+def sightx_checks():
+    return [Check("no-luck", "thirteen is unlucky", lambda experiment: [3])]
+
+
+@hookimpl
+def sightx_commands():
+    return [greet]
+"""
+
+
+def test_checks_and_commands_of_a_plugin_are_tested(sightx, plugin: Path) -> None:
+    plugin.write_text(RULES)
+    done = sightx("test-plugin", plugin.stem)
+    assert done.code == 4
+    assert "check no-luck: every-experiment-is-examined: fails: find yields a int" in done.out
+    assert "command greet: help-is-shown: ok" in done.out
+    assert done.out.splitlines()[-1] == "0 components, 1 rules, 1 commands, 7 checks, 1 failures"
+    assert sightx("test-plugin", "greet").code == 0
+    assert sightx("test-plugin", "no-luck").code == 4
+
+
+def test_a_name_that_a_broken_plugin_may_have_names_the_plugin(sightx, plugin: Path) -> None:
+    plugin.write_text("import nothing_of_this_name")
+    done = sightx("test-plugin", "evil")
+    assert done.code == 4
+    assert f"no plugin or component is called 'evil'; plugin {plugin.stem} is broken" in done.err

@@ -56,6 +56,7 @@ RULES = {
     "careful": Check("careful", "be careful", warns, severity="warning"),
     "fails": Check("fails", "it fails", fails, stage="data"),
     "raises": Check("raises", "it raises", raises, stage="data"),
+    "shaky": Check("shaky", "it may fail", fails, stage="data", severity="warning"),
 }
 
 @hookimpl
@@ -151,6 +152,13 @@ def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
     with pytest.raises(PluginError) as caught:
         checks.enforce_checks(loaded, loaded.context, "data", table="a table")
     assert caught.value.exit_code == 4
+
+
+def test_a_check_for_warnings_that_fails_is_a_warning_and_the_spec_goes_on(experiment) -> None:
+    loaded = experiment("shaky")
+    problems = checks.run_checks(loaded, loaded.context, "data", table="a table")
+    assert [(p.code, p.severity) for p in problems] == [("broken-plugin", "warning")]
+    checks.enforce_checks(loaded, loaded.context, "data", table="a table")
 
 
 def test_a_check_may_raise_an_expected_error(experiment) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sightx.builtin.augment import Rotate
 from sightx.builtin.datasets.folder import ImageFolder
 from sightx.builtin.preprocess import Resize
-from sightx.plugin import Augment
+from sightx.plugin import Augment, Check
 from sightx.registry import loading
 from sightx.registry.kinds import KINDS
 from sightx.registry.project import Project
@@ -33,7 +33,7 @@ SHIPPED = [
 def test_every_kind_has_checks_and_a_built_in_component() -> None:
     modules = {path.stem for path in Path(checks.__file__).parent.glob("[a-z]*.py")}
     kinds = {cls.kind for cls in KINDS}
-    assert modules - {"component"} == kinds == {cls.kind for cls in SHIPPED}
+    assert modules - {"component", "rule", "command"} == kinds == {cls.kind for cls in SHIPPED}
     builtin = sys.modules["sightx.builtin"].sightx_components()
     assert set(builtin) < set(SHIPPED)
     assert "subtract-local-average" in {cls.name for cls in set(SHIPPED) - set(builtin)}
@@ -145,3 +145,8 @@ def test_check_lists_every_failure() -> None:
         "name", "docstring", "output-is-uint8-chw", "shape-matches-output",
         "required-input-size",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in REGISTRY.checks], ids=lambda rule: rule.code)
+def test_the_built_in_checks_pass_theirs(rule: Check) -> None:
+    check(rule)

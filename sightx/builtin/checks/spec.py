@@ -6,12 +6,23 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sightx.plugin import Augment, Check, Component, Dataset, Finding, Shape, did_you_mean
+from sightx.plugin import (
+    Augment,
+    Check,
+    Component,
+    Dataset,
+    Finding,
+    Model,
+    Optimizer,
+    Shape,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from sightx.plugin import Experiment
 
 _ALWAYS_COMPUTED = ("train/loss", "train/accuracy", "validation/loss")
+_KIND_SETTINGS = {cls.kind: set(cls.model_fields) for cls in (Dataset, Model, Optimizer)}
 _IMBALANCED = 0.6  # share of the largest class from which accuracy is misleading
 
 
@@ -193,20 +204,26 @@ def needs_order(experiment: Experiment) -> Iterator[Finding]:
 def _components(
     settings: Experiment | Component, prefix: str = ""
 ) -> Iterator[tuple[str, Component]]:
-    """Yield every component that is a field, or in a field, of settings, with its key."""
+    """Yield every component inside of settings, with its key, and those inside of it."""
     for key, value in settings:
         for number, component in enumerate(value if isinstance(value, tuple) else (value,)):
             if isinstance(component, Component):
-                yield f"{prefix}{key}" + f".{number}" * isinstance(value, tuple), component
+                path = f"{prefix}{key}" + f".{number}" * isinstance(value, tuple)
+                yield path, component
+                yield from _components(component, f"{path}.")
 
 
 def nested_settings(experiment: Experiment) -> Iterator[Finding]:
-    """Find settings of a dataset inside of another one that only the outer one has a use for."""
-    for path, inner in _components(experiment.dataset, "dataset."):
-        if isinstance(inner, Dataset):
-            for setting in sorted(inner.model_fields_set & Dataset.model_fields.keys()):
-                message = f"{setting} has no effect in a dataset inside of another"
-                yield Finding(f"{path}.{setting}", message, f"write dataset.{setting}")
+    """Find settings of a component inside of another one that only the outer one has a use for.
+
+    SightX itself reads the settings that all datasets, models or optimizers have, such as
+    `trainable`, and it reads them from the outer component.
+    """
+    for kind, settings in _KIND_SETTINGS.items():
+        for path, inner in _components(getattr(experiment, kind), f"{kind}."):
+            for setting in sorted(inner.model_fields_set & settings) if inner.kind == kind else ():
+                message = f"{setting} has no effect in a {kind} inside of another"
+                yield Finding(f"{path}.{setting}", message, f"write {kind}.{setting}")
 
 
 def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:
@@ -223,22 +240,13 @@ def mixed_targets(experiment: Experiment) -> Iterator[Finding]:
     """Find augmentations that mix classes for a loss that takes single classes only."""
     if experiment.loss.takes_mixed:
         return
-    for path, component in _nested_components(experiment):
+    for path, component in _components(experiment):
         if isinstance(component, Augment) and component.mixes:
             message = (
                 f"{component.name} mixes classes, and the loss {experiment.loss.name} takes "
                 "single classes only"
             )
             yield Finding(path, message, 'leave it out, or loss.use = "cross-entropy"')
-
-
-def _nested_components(
-    settings: Experiment | Component, prefix: str = ""
-) -> Iterator[tuple[str, Component]]:
-    """Yield every component of settings and of components in them, with its key."""
-    for path, component in _components(settings, prefix):
-        yield path, component
-        yield from _nested_components(component, f"{path}.")
 
 
 def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
@@ -331,7 +339,7 @@ CHECKS = [
     ),
     Check(
         "nested-setting",
-        "images are left out, skipped and decoded as the outer dataset says",
+        "SightX reads exclude, weights, trainable, lr and the like from the outer component",
         nested_settings,
     ),
     Check("needs-order", "the component compares classes by their order", needs_order),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,6 +224,24 @@ class Outer(Dataset):
     base: Dataset
     def table(self): ...
 
+class Ema(Model):
+    "Has a model inside."
+    name = "ema"
+    base: Model
+    def build(self): ...
+
+class Sharp(Optimizer):
+    "Has an optimizer inside."
+    name = "sharp"
+    base: Optimizer
+    def build(self): ...
+
+class Twice(Loss):
+    "Has a loss inside."
+    name = "twice"
+    base: Loss
+    def build(self): ...
+
 class Turned(Augment):
     "Mirrors."
     name = "turned"
@@ -266,7 +285,11 @@ class Parted(Model):
 @hookimpl
 def sightx_components():
     return [TakesSplit, BySample, NoValidation, Triangle, Rare, Weighted, TopTwo, Graded,
+<<<<<<< HEAD
             GradedLoss, Outer, Turned, Blend, OneOf,
+=======
+            GradedLoss, Outer, Turned, Ema, Sharp, Twice,
+>>>>>>> 3bd0bb3 (Plugins with checks or commands alone are written and tested like components; slow imports, sys.exit in commands and nested settings without effect are named)
             Whole, BestOfTwo, Parted]
 """
 
@@ -334,13 +357,29 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("sightx_test_traits", None)
 
 
-def test_settings_that_a_nested_dataset_has_no_use_for_are_found(
-    tmp_path: Path, plugin: None
+@pytest.mark.parametrize(
+    ("table", "path"),
+    [
+        ("dataset={use='outer', base={use='synthetic-fundus', decode='exact'}}", "decode"),
+        ("model={use='ema', base={use='simplenet', weights='a.pt'}}", "weights"),
+        ("model={use='ema', base={use='simplenet', trainable=['head']}}", "trainable"),
+        ("optimizer={use='sharp', base={use='sgd', lr=0.1}}", "lr"),
+        ("optimizer={use='sharp', base={use='sharp', base={use='sgd', lr=0.1}}}", "base.lr"),
+    ],
+)
+def test_settings_that_have_no_effect_in_a_nested_component_are_found(
+    tmp_path: Path, plugin: None, table: str, path: str
 ) -> None:
-    base = "dataset={use='outer', base={use='synthetic-fundus', decode='exact'}}"
-    assert ("nested-setting", "dataset.base.decode") in [
-        (code, path) for code, path, _ in found(tmp_path, base)
+    kind, setting = table.partition("=")[0], path.rpartition(".")[2]
+    assert ("nested-setting", f"{kind}.base.{path}") in [
+        (code, path) for code, path, _ in found(tmp_path, table)
     ]
-    assert "nested-setting" not in [
-        code for code, _, _ in found(tmp_path, base.replace(", decode='exact'", ""))
+    without = re.sub(rf", {setting}=[^}}]*", "", table)
+    assert "nested-setting" not in [code for code, _, _ in found(tmp_path, without)]
+
+
+def test_a_nested_component_for_ordered_classes_is_found(tmp_path: Path, plugin: None) -> None:
+    table = "loss={use='twice', base={use='graded-loss'}}"
+    assert ("needs-order", "loss.base.use") in [
+        (code, path) for code, path, _ in found(tmp_path, table, **FOLDER)
     ]
