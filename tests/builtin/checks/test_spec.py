@@ -285,11 +285,7 @@ class Parted(Model):
 @hookimpl
 def sightx_components():
     return [TakesSplit, BySample, NoValidation, Triangle, Rare, Weighted, TopTwo, Graded,
-<<<<<<< HEAD
-            GradedLoss, Outer, Turned, Blend, OneOf,
-=======
-            GradedLoss, Outer, Turned, Ema, Sharp, Twice,
->>>>>>> 3bd0bb3 (Plugins with checks or commands alone are written and tested like components; slow imports, sys.exit in commands and nested settings without effect are named)
+            GradedLoss, Outer, Turned, Blend, OneOf, Ema, Sharp, Twice,
             Whole, BestOfTwo, Parted]
 """
 
