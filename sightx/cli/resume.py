@@ -8,7 +8,7 @@ import click
 
 from sightx.cli.context import find_run
 from sightx.cli.options import launched, overrides, processes, runs_folder
-from sightx.cli.run import report
+from sightx.cli.run import report, until_interrupted
 from sightx.distributed import rendezvous
 
 
@@ -63,7 +63,8 @@ def _resume(
 
     stopped, _ = find_run(run, runs)
     with console.show_progress(quiet or rendezvous.rank() > 0) as progress:
-        resumed = resume(
+        resumed = until_interrupted(
+            resume,
             stopped,
             experiment=stored_experiment(stopped, overrides),
             changes=overrides,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,7 +45,8 @@ def command(
 
     experiment = sightx.load(spec, overrides)
     with console.show_progress(quiet or rendezvous.rank() > 0) as progress:
-        run = sightx.run(
+        run = until_interrupted(
+            sightx.run,
             experiment,
             observers=[] if quiet else ["console"],
             runs=runs,
@@ -55,6 +57,16 @@ def command(
     if profile and not rendezvous.rank():
         console.show_profile(run)
     return report(run, quiet)
+
+
+def until_interrupted(call: Callable[..., Run], *arguments: Any, **options: Any) -> Run:
+    """Call `sightx.run` or `sightx.resume`; return the run also if a SIGINT has ended it."""
+    from sightx.runner.api import RunInterrupted
+
+    try:
+        return call(*arguments, **options)
+    except RunInterrupted as interruption:
+        return interruption.run
 
 
 def report(run: Run, quiet: bool) -> int:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,12 +29,16 @@ class StopRequest:
 
     After the first signal the system's own handler is restored: it needs no Python to be running,
     so that a process that is busy inside a library ends too. Under torchrun this object stays the
-    handler for `RELAY_SECONDS` more, because the launcher repeats the signal.
+    handler for `RELAY_SECONDS` more, because the launcher repeats the signal. `on_interrupt` is the
+    handler of a second SIGINT; None means the system's own.
     """
 
     number = 0
     """The signal that was received first; 0 if there was none."""
     _since = 0.0
+
+    def __init__(self, on_interrupt: Callable[[int, FrameType | None], object] | None = None):
+        self._on_interrupt = on_interrupt
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
@@ -43,6 +47,8 @@ class StopRequest:
             self.number, self._since = number, time.monotonic()
             if not launched:
                 restore_defaults()
+                if self._on_interrupt:
+                    signal.signal(signal.SIGINT, self._on_interrupt)
         elif number != signal.SIGHUP and time.monotonic() - self._since > RELAY_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
@@ -83,9 +89,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """Let SIGINT, SIGTERM and SIGHUP end a run at its next safe point.
 
     A SIGHUP that is ignored, as under nohup, stays ignored. Only the main thread can receive
-    signals; in another thread the request stays empty.
+    signals; in another thread the request stays empty. Where a SIGINT raises KeyboardInterrupt
+    before, as in a program or a notebook, a second one does so at once: it must not end a session.
     """
-    request = StopRequest()
+    is_program = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    request = StopRequest(signal.default_int_handler if is_program else None)
     # A run that ignores the signals at the end of the body is about to exit: it goes on doing so.
     with restore_handlers(unless=signal.SIG_IGN) as in_main_thread:
         for number in STOP_SIGNALS if in_main_thread else ():

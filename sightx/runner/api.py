@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from sightx.data import dataset
 from sightx.data.preprocess import ProgressCallback
+from sightx.distributed import rendezvous
 from sightx.distributed.collectives import (
     Collectives,
     check_idle_ranks,
@@ -23,7 +25,7 @@ from sightx.distributed.collectives import (
 from sightx.distributed.failures import propagate_first_failure
 from sightx.errors import Problem, RunError, SightXError, SpecError, one_line
 from sightx.io.files import user_path
-from sightx.io.signals import restore_handlers
+from sightx.io.signals import Interrupted, restore_handlers
 from sightx.records.table import ImageTable
 from sightx.registry.failures import explained_plugin_failures
 from sightx.runner.execute import Execution
@@ -52,6 +54,15 @@ Json = TypeVar("Json")
 
 _log = logging.getLogger("sightx")
 _one_at_a_time = threading.Lock()  # torch's seed and number of threads belong to the whole process
+
+
+class RunInterrupted(KeyboardInterrupt):  # noqa: N818 - KeyboardInterrupt is not an error either
+    """A SIGINT has ended a run, whose state is saved; `run` is the run."""
+
+    def __init__(self, run: Run) -> None:
+        path = str(run.directory)
+        super().__init__(f"{run.id} is saved; sightx.resume({path!r}) continues it")
+        self.run = run
 
 
 def table(experiment: Experiment | str | Path) -> ImageTable:
@@ -104,13 +115,17 @@ def run(
         unfinished: Resume the newest run of this experiment, if there is one.
         profile: Trace some steps.
 
+    A SIGTERM or SIGHUP ends the run after its step; then its result says so.
+
     Raises:
+        RunInterrupted: A SIGINT (Ctrl-C, or the stop button of a notebook) has ended the run, and
+            its state is saved. It is a KeyboardInterrupt.
         SightXError: The run failed; once its directory exists, the error is recorded there.
     """
     experiment = as_experiment(experiment, overrides)
     context = experiment.context
     root = user_path(runs) if runs is not None else context.project.runs
-    with _join_ranks(experiment, context) as collectives:
+    with _raise_interrupts(), _join_ranks(experiment, context) as collectives:
         launch = _Launch(
             experiment, context, collectives, name_observers(observers, context.registry),
             progress, profile,
@@ -118,8 +133,10 @@ def run(
         if unfinished:
             _check_root(root)
         if unfinished and (path := launch.on_main_process(lambda: _newest(root, experiment))):
-            return launch.resume(Run(Path(path)))
-        return launch.start(root)
+            executed = launch.resume(Run(Path(path)))
+        else:
+            executed = launch.start(root)
+    return _uninterrupted(executed)
 
 
 def resume(
@@ -146,17 +163,37 @@ def resume(
         progress: As for `sightx.run`.
 
     Raises:
+        RunInterrupted: As for `sightx.run`.
         IncompatibleResumeError: The result would not be that of the uninterrupted run.
         RunError: The run is in use, or all of its checkpoints are damaged.
-        Interrupted: A signal came before the run continued.
+        Interrupted: A SIGTERM or SIGHUP came before the run continued.
     """
     run, changes = run if isinstance(run, Run) else open_run(run), as_overrides(changes)
     experiment = experiment or stored_experiment(run, changes)
     context = experiment.context
-    with _join_ranks(experiment, context) as collectives:
+    with _raise_interrupts(), _join_ranks(experiment, context) as collectives:
         named = name_observers(observers, context.registry)
         launch = _Launch(experiment, context, collectives, named, progress)
-        return launch.resume(run, tuple(changes), allow_data_change, allow_plugin_change)
+        run = launch.resume(run, tuple(changes), allow_data_change, allow_plugin_change)
+    return _uninterrupted(run)
+
+
+def _uninterrupted(run: Run) -> Run:
+    """Return a run. Raise RunInterrupted if a SIGINT has ended it."""
+    if run.result.get("signal") == signal.SIGINT:
+        raise RunInterrupted(run)
+    return run
+
+
+@contextmanager
+def _raise_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt for a SIGINT that came before the run had anything to save."""
+    try:
+        yield
+    except Interrupted as error:
+        if error.number != signal.SIGINT or rendezvous.world_size() > 1:
+            raise
+        raise KeyboardInterrupt from error
 
 
 @contextmanager

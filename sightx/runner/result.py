@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -44,6 +45,11 @@ class ResultWriter:
             if not self.enabled:
                 raise
             self.set_interrupted(interrupted.number)
+        except KeyboardInterrupt:  # a second Ctrl-C in a program, before the first one was obeyed
+            self.set_interrupted(signal.SIGINT)
+            if self.enabled:
+                self._write()
+            raise
         except BaseException as error:
             failure = expected_failure(error) or plugin_failure(error, self._registry)
             if self.enabled:
@@ -57,7 +63,7 @@ class ResultWriter:
 
     def set_interrupted(self, number: int) -> None:
         """Record that a signal has ended the run."""
-        self.result |= {"status": "interrupted", "signal": number, "exit": 128 + number}
+        self.result |= {"status": "interrupted", "signal": int(number), "exit": 128 + number}
 
     def _write_failure(self, failure: SightXError) -> None:
         self.result |= {"status": "failed", "error": str(failure), "exit": failure.exit_code}

@@ -57,6 +57,16 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
     assert done.returncode == -signal.SIGTERM
 
 
+def test_a_second_interrupt_of_a_program_raises_keyboard_interrupt_at_once() -> None:
+    """A notebook must not lose its kernel."""
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop_on_signals() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked.number == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_plugins_cannot_catch_an_interruption() -> None:
     assert not issubclass(Interrupted, Exception)
     assert Interrupted(15).number == 15

@@ -14,8 +14,9 @@ import pytest
 import sightx
 import sightx.plugin
 from sightx import Run, RunError, SpecError
-from sightx.plugin import Epoch, RunInfo, hookimpl
+from sightx.plugin import Epoch, RunInfo, Step, hookimpl
 from sightx.runs import directory, lock
+from support.runs import fingerprint, only_run
 
 
 def test_unfinished_starts_a_run_then_resumes_it_then_leaves_it(
@@ -72,6 +73,53 @@ def test_a_signal_during_the_last_hook_is_ignored(exact: Path, tmp_path: Path) -
     experiment = sightx.load(exact, ["training.epochs=1"])
     run = sightx.run(experiment, observers=[Impatient()], runs=tmp_path / "runs")
     assert run.result["status"] == "finished"
+
+
+class Interrupt:
+    """Observer that sends SIGINT after a step, as Ctrl-C does; and a second one at once."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        self.step, self.times = step, times
+
+    @hookimpl
+    def sightx_step_finished(self, step: Step) -> None:
+        if step.step == self.step:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_reaches_the_caller_after_the_state_is_saved(exact: Path, tmp_path: Path) -> None:
+    experiment = sightx.load(exact, ["training.epochs=2"])
+    whole = sightx.run(experiment, runs=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt, match=r"sightx\.resume\("):
+        sightx.run(experiment, observers=[Interrupt(3)], runs=tmp_path / "runs")
+    run = only_run(tmp_path / "runs")
+    assert run.checkpoint().name == "step-00000003-running"
+    with pytest.raises(KeyboardInterrupt):
+        sightx.resume(run, observers=[Interrupt(7)])
+    assert fingerprint(sightx.resume(run)) == fingerprint(whole)
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(exact: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sightx.run(exact, observers=[Interrupt(7, times=2)], runs=tmp_path / "runs")
+    run = only_run(tmp_path / "runs")
+    assert (run.result["status"], run.result["exit"]) == ("interrupted", 130)
+    assert sightx.resume(run).result["status"] == "finished"
+
+
+def test_ctrl_c_while_images_are_prepared_reaches_the_caller(exact: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sightx.run(exact, progress=stop, runs=tmp_path / "runs")
+    run = only_run(tmp_path / "runs")
+    assert run.result["status"] == "interrupted"
+    before = run.result
+    with pytest.raises(KeyboardInterrupt):
+        sightx.resume(run, changes=["execution.cache=off"], progress=stop)
+    assert run.result["status"] == before["status"]
 
 
 def test_unfinished_considers_the_newest_run_only(exact: Path, tmp_path: Path) -> None:

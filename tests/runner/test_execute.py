@@ -376,11 +376,14 @@ def test_an_interrupted_run_predicts_before_postprocessing_is_fitted(
         def sightx_step_finished(self) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    run = sightx.run(
-        sightx.load(spec, ["postprocess=[{use='temperature'}]"]),
-        observers=[Stop()],
-        runs=tmp_path / "runs",
-    )
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sightx.run(
+            sightx.load(spec, ["postprocess=[{use='temperature'}]"]),
+            observers=[Stop()],
+            runs=tmp_path / "runs",
+        )
+    run = only_run(tmp_path / "runs")
+    assert f"sightx.resume({str(run.directory)!r})" in str(caught.value)
     assert run.result["status"] == "interrupted"
     assert run.checkpoint().name == "step-00000001-running"
     predictor = sightx.Predictor.load(run.directory, "cpu")
