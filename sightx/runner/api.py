@@ -56,7 +56,7 @@ _log = logging.getLogger("sightx")
 _one_at_a_time = threading.Lock()  # torch's seed and number of threads belong to the whole process
 
 
-class RunInterrupted(KeyboardInterrupt):  # noqa: N818 - KeyboardInterrupt is not an error either
+class RunInterrupted(KeyboardInterrupt):
     """A SIGINT has ended a run, whose state is saved; `run` is the run."""
 
     def __init__(self, run: Run) -> None:

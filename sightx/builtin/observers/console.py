@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from sightx.plugin import Observer, TolerantStream, hookimpl
 
 if TYPE_CHECKING:
+    from rich.console import Console as Terminal
     from rich.console import RenderableType
 
+    from sightx.builtin.observers.notebook import CellBar
     from sightx.plugin import Epoch, Experiment, RunInfo, Step, ValidationBatch
 
 _PLAIN_WIDTH = 120  # Width of lines if the output is not a terminal.
@@ -24,13 +26,21 @@ class Console(Observer):
     name = "console"
 
     def build(self, run: RunInfo) -> object:
-        """Return a printer for standard output; on a terminal it has a progress bar."""
-        from rich.console import Console as Terminal
+        """Return a printer for standard output; a terminal and a notebook have a progress bar."""
+        from sightx.builtin.observers import notebook
 
         stdout = TolerantStream(sys.stdout)  # a run goes on without its terminal
-        width = None if stdout.isatty() else _PLAIN_WIDTH
-        terminal = Terminal(file=cast("TextIO", stdout), highlight=False, width=width)
+        if notebook.is_notebook():  # its output shows colours, but has no cursor to move
+            return ProgressPrinter(run, _terminal(stdout, _PLAIN_WIDTH), notebook.CellBar())
+        terminal = _terminal(stdout, None if stdout.isatty() else _PLAIN_WIDTH)
         return ProgressPrinter(run, terminal) if terminal.is_terminal else Printer(run, terminal)
+
+
+def _terminal(file: object, width: int | None) -> Terminal:
+    """Return what prints to a file; in a notebook rich would print to a cell instead."""
+    from rich.console import Console as Terminal
+
+    return Terminal(file=cast("TextIO", file), highlight=False, width=width, force_jupyter=False)
 
 
 class Printer:
@@ -98,19 +108,20 @@ class Printer:
 
     def print(self, *lines: RenderableType) -> None:
         """Print lines to the terminal and to the log file."""
-        from rich.console import Console as Terminal
-
         with self._log.open("a", encoding="utf-8") as file:
-            log = Terminal(file=file, highlight=False, width=_PLAIN_WIDTH)
+            log = _terminal(file, _PLAIN_WIDTH)
             for line in lines:
                 self.terminal.print(line, soft_wrap=isinstance(line, str))
                 log.print(line, soft_wrap=isinstance(line, str))
 
 
 class ProgressPrinter(Printer):
-    """Print, and show a progress bar below: steps, images per second or validation, time left."""
+    """Print, and show a progress bar: steps, images per second or validation, time left.
 
-    def __init__(self, run: RunInfo, terminal: Any) -> None:
+    It is below the last line of a terminal, or at the top of the output of a notebook's `cell`.
+    """
+
+    def __init__(self, run: RunInfo, terminal: Any, cell: CellBar | None = None) -> None:
         from rich import progress
 
         super().__init__(run, terminal)
@@ -123,13 +134,16 @@ class ProgressPrinter(Printer):
             progress.TimeRemainingColumn(),
             console=self.terminal,
             transient=True,
+            disable=cell is not None,  # then it only computes
         )
         self._task = self._bar.add_task("", total=None, rate="")
+        self._cell = cell
         self._epochs = 0
 
     @hookimpl
     def sightx_run_started(self, experiment: Experiment, run: RunInfo) -> None:
         """Print, and start the progress bar."""
+        self._show_in_cell()
         super().sightx_run_started(experiment, run)
         self._epochs = experiment.training.epochs
         self._bar.start()
@@ -146,6 +160,7 @@ class ProgressPrinter(Printer):
             description=f"epoch {step.epoch}/{self._epochs}",
             rate=rate,
         )
+        self._show_in_cell()
 
     @hookimpl
     def sightx_validation_batch_finished(self, batch: ValidationBatch) -> None:
@@ -157,7 +172,12 @@ class ProgressPrinter(Printer):
     def sightx_run_finished(self, run: RunInfo, result: dict[str, Any]) -> None:
         """Stop the progress bar, and print."""
         self._bar.stop()
+        self._show_in_cell(is_last=True)
         super().sightx_run_finished(run, result)
+
+    def _show_in_cell(self, *, is_last: bool = False) -> None:
+        if self._cell:
+            self._cell.show(self._bar.tasks[self._task], is_last=is_last)
 
 
 def _as_argument(run: RunInfo) -> str:
