@@ -62,6 +62,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a heavy name on first use."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("sightx")
     if name not in _LAZY:
         raise AttributeError(f"module 'sightx' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
@@ -69,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the names that are imported on first use, too."""
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

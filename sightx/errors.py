@@ -87,6 +87,12 @@ def one_line(text: str) -> str:
     return _join_line("", text, "")
 
 
+def wrong_type(name: str, value: object, expected: str, hint: str = "") -> SpecError:
+    """Return the error for a value of the wrong type in a call; `name` is that of the argument."""
+    given = f"{one_line(repr(value))[:60]} ({type(value).__name__})"
+    return SpecError(Problem("wrong-type", f"{name} is {given}, expected {expected}", hint))
+
+
 def _join_line(head: str, message: str, hint: str) -> str:
     """Join the parts of a line; a line that is too long loses the end of its message first."""
     head, message, hint = (printable(part) for part in (head, message, hint))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 import sightx
 from sightx.cli.main import COMMANDS
 from sightx.cli.plugin_commands import OTHER_NAMES, PLANNED
-from sightx.errors import SightXError
+from sightx.errors import SightXError, SpecError
 from support.commands import sightx_main
 
 PACKAGE = Path(sightx.__file__).parent
@@ -194,6 +197,7 @@ def test_continue_starts_a_new_run_for_other_weights(
     [
         lambda spec: sightx.load(spec, 5),
         lambda spec: sightx.load(None),
+        lambda spec: sightx.load(spec, [3]),
         lambda spec: sightx.run(3),
         lambda spec: sightx.run({"name": "a"}),
         lambda spec: sightx.run(spec, runs=3),
@@ -201,13 +205,55 @@ def test_continue_starts_a_new_run_for_other_weights(
         lambda spec: sightx.run(sightx.load(spec), overrides=["seed=1"]),
         lambda spec: sightx.open_run(3),
         lambda spec: sightx.resume(3),
+        lambda spec: sightx.open_run("a\0b"),
+        lambda spec: sightx.run(spec, runs="a\0b"),
+        lambda spec: sightx.run(spec, progress="console"),
+        lambda spec: sightx.run(spec, unfinished="runs"),
+        lambda spec: sightx.run(spec, profile=1),
+        lambda spec: sightx.resume(spec, allow_data_change="yes"),
+        lambda spec: sightx.resume(spec, progress=3),
+        lambda spec: sightx.resume(spec, experiment=[]),
+        lambda spec: sightx.Run(None),
+        lambda spec: sightx.Run(spec).checkpoint(["best"]),
+        lambda spec: sightx.Run(spec).predictions(None),
+        lambda spec: sightx.Run(spec).predictions_of(3),
+        lambda spec: sightx.table(None),
         lambda spec: sightx.Predictor.load(b"runs"),
+        lambda spec: sightx.Experiment(name=3, dataset=3, model=3),
     ],
 )
 def test_a_wrong_type_is_one_line(spec: Path, call: Callable[[Path], object]) -> None:
     with pytest.raises(SightXError) as caught:
         call(spec)
-    assert str(caught.value).count("\n") == 0
+    assert all("\n" not in str(problem) for problem in caught.value.problems)
+
+
+def test_a_predictor_refuses_what_is_not_an_image_or_a_device(spec: Path, folders: Path) -> None:
+    run = sightx.run(spec, runs=spec.parent / "runs")
+    for device in (None, "nope", "", 3, "cpu:x"):
+        with pytest.raises(SpecError, match="expected auto, cpu, cuda"):
+            sightx.Predictor.load(run.directory, device)
+    predictor = sightx.Predictor.load(run.directory, "cpu")
+    for image in (None, 3, [], True, "a\0b"):
+        with pytest.raises(SpecError):
+            predictor.predict(image)
+    for images in (3, b"x", "image.png", [3]):
+        with pytest.raises(SpecError):
+            predictor.predict_all(images)
+    pictures = folders.glob("test/*/*.png")
+    assert len(predictor.predict_all(pictures)) == 12
+    assert sightx.resume(run, experiment=str(spec)).id == run.id
+
+
+def test_dir_lists_every_public_name() -> None:
+    script = "import sightx; print(*dir(sightx))"
+    listed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert set(listed.stdout.split()) >= {*sightx.__all__, "__version__"}
+    for name in sightx.__all__:
+        assert getattr(sightx, name) is not None
+    assert sightx.__version__ == version("sightx")
 
 
 def test_python_takes_strings_and_mappings(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,7 +15,7 @@ from torch import nn
 from sightx.data import preprocess
 from sightx.data.decode.decoder import BadImage, from_pil
 from sightx.data.loader.loader import BatchLoader
-from sightx.errors import DataError, Problem
+from sightx.errors import DataError, Problem, wrong_type
 from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe
 from sightx.io.files import user_path
@@ -76,7 +76,7 @@ class Predictor:
             _log.warning("%s", warning)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
         load_strict(module, checkpoints.parse_weights(files, folder), file=str(folder))
-        return cls(recipe, module, choose_device(device))
+        return cls(recipe, module, choose_device(device, key=""))
 
     def predict(self, image: Input) -> Prediction:
         """Return the prediction for one image: encoded bytes, a path, an open file or a PIL image.
@@ -85,8 +85,11 @@ class Predictor:
         """
         return self.predict_all([image])[0]
 
-    def predict_all(self, images: Sequence[Input]) -> list[Prediction]:
+    def predict_all(self, images: Iterable[Input]) -> list[Prediction]:
         """Return the prediction for each image; all of them are one batch."""
+        if isinstance(images, str | bytes) or not isinstance(images, Iterable):
+            raise wrong_type("images", images, "a list of images", "predict takes one image")
+        images = list(images)
         if not images:
             return []
         rows = torch.stack([self._preprocess(image) for image in images])
@@ -149,5 +152,6 @@ def _encoded_or_pixels(
     if hasattr(image, "read"):
         return image.read()
     if not hasattr(image, "getbands"):
-        raise TypeError(f"{type(image).__name__} is not an image; predict_all takes a list")
+        expected = "encoded bytes, a path, an open file or a PIL image"
+        raise wrong_type("image", image, expected, "predict_all takes a list of them")
     return from_pil(image)

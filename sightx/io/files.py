@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightx.errors import Problem, SpecError, one_line
+from sightx.errors import wrong_type
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -18,9 +18,8 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
     The `~` of an unknown user stays. Raises SpecError for what is not a path.
     """
-    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
-        message = f"{one_line(repr(path))} is {type(path).__name__}, expected a path"
-        raise SpecError(Problem("wrong-type", message, "give a string or a pathlib.Path"))
+    if not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path):
+        raise wrong_type("the path", path, "a string or a pathlib.Path without NUL")
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
 
 

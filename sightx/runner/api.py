@@ -23,7 +23,7 @@ from sightx.distributed.collectives import (
     local_device,
 )
 from sightx.distributed.failures import propagate_first_failure
-from sightx.errors import Problem, RunError, SightXError, SpecError, one_line
+from sightx.errors import Problem, RunError, SightXError, SpecError, one_line, wrong_type
 from sightx.io.files import user_path
 from sightx.io.signals import Interrupted, restore_handlers
 from sightx.records.table import ImageTable
@@ -84,10 +84,8 @@ def as_experiment(experiment: Experiment | str | Path, overrides: Overrides = ()
             message, hint = "overrides change a spec", "give them to sightx.load"
             raise SpecError(Problem("usage", message, hint))
         return experiment
-    if isinstance(experiment, Mapping | Run):
-        message = f"{type(experiment).__name__} is not an experiment"
-        hint = "give sightx.load(PATH), or the path of a spec"
-        raise SpecError(Problem("wrong-type", message, hint))
+    if not isinstance(experiment, str | Path):
+        raise wrong_type("experiment", experiment, "an Experiment or the path of a spec")
     return load(experiment, overrides)
 
 
@@ -122,6 +120,8 @@ def run(
             its state is saved. It is a KeyboardInterrupt.
         SightXError: The run failed; once its directory exists, the error is recorded there.
     """
+    _check_switches(unfinished=unfinished, profile=profile)
+    _check_progress(progress)
     experiment = as_experiment(experiment, overrides)
     context = experiment.context
     root = user_path(runs) if runs is not None else context.project.runs
@@ -142,7 +142,7 @@ def run(
 def resume(
     run: Run | str | Path,
     *,
-    experiment: Experiment | None = None,
+    experiment: Experiment | str | Path | None = None,
     changes: Overrides = (),
     allow_data_change: bool = False,
     allow_plugin_change: bool = False,
@@ -155,7 +155,8 @@ def resume(
 
     Args:
         run: The run or its directory.
-        experiment: The experiment to continue with; None means the recorded one.
+        experiment: The experiment to continue with, or the path of its spec; None means the
+            recorded one.
         changes: Overrides of the recorded experiment, as for `sightx.load`.
         allow_data_change: Continue although images or labels have changed.
         allow_plugin_change: Continue although the code of a plugin has changed.
@@ -168,14 +169,31 @@ def resume(
         RunError: The run is in use, or all of its checkpoints are damaged.
         Interrupted: A SIGTERM or SIGHUP came before the run continued.
     """
+    _check_switches(allow_data_change=allow_data_change, allow_plugin_change=allow_plugin_change)
+    _check_progress(progress)
     run, changes = run if isinstance(run, Run) else open_run(run), as_overrides(changes)
-    experiment = experiment or stored_experiment(run, changes)
+    if experiment is None:
+        experiment = stored_experiment(run, changes)
+    experiment = as_experiment(experiment)
     context = experiment.context
     with _raise_interrupts(), _join_ranks(experiment, context) as collectives:
         named = name_observers(observers, context.registry)
         launch = _Launch(experiment, context, collectives, named, progress)
         run = launch.resume(run, tuple(changes), allow_data_change, allow_plugin_change)
     return _uninterrupted(run)
+
+
+def _check_switches(**switches: object) -> None:
+    """Raise SpecError for a switch that is not True or False: a path would count as True."""
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise wrong_type(name, value, "True or False")
+
+
+def _check_progress(progress: object) -> None:
+    """Raise SpecError for a progress callback that cannot be called."""
+    if progress is not None and not callable(progress):
+        raise wrong_type("progress", progress, "a function of (done, total)")
 
 
 def _uninterrupted(run: Run) -> Run:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 from pydantic import ValidationError
 
-from sightx.errors import PluginError, Problem, SpecError
+from sightx.errors import PluginError, Problem, SpecError, wrong_type
 from sightx.io.signals import STOP_SIGNALS, Interrupted
 from sightx.registry.components import UnknownComponentError
 from sightx.registry.hooks import hookspec, register
@@ -85,8 +85,7 @@ def name_observers(given: GivenObservers | None, registry: Registry) -> dict[str
     SpecError for a name that no plugin, or more than one, provides, or that needs settings.
     """
     if not isinstance(given, Mapping | Iterable | None):
-        message, hint = f"observers is {type(given).__name__}", 'give a list, as in ["console"]'
-        raise SpecError(Problem("wrong-type", message, hint))
+        raise wrong_type("observers", given, 'a list, as in ["console"]')
     if isinstance(given, Mapping):
         items = list(given.items())
     elif isinstance(given, str):

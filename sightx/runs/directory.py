@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightx.data.csv_labels import read_csv
-from sightx.errors import Problem, RunError
+from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic, toml
 from sightx.io.files import file_sha256, user_path
 from sightx.records.predictions import Predictions
@@ -38,8 +38,8 @@ _ROWS_PER_WRITE = 10_000
 class Run:
     """One execution of an experiment, and the directory that holds it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = user_path(directory)
 
     def __repr__(self) -> str:
         """Return id and status."""
@@ -135,6 +135,8 @@ class Run:
 
         Raises RunError if there is no such checkpoint.
         """
+        if not isinstance(name, str):
+            raise wrong_type("name", name, "the name of a checkpoint")
         name = name or self.preferred_checkpoint
         names = self.checkpoints
         if name not in names:

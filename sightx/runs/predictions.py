@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx.errors import Problem, RunError
+from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic
 from sightx.io.files import file_sha256
 from sightx.records.predictions import Predictions
@@ -51,7 +51,9 @@ def write(directory: Path, name: str, predictions: Predictions, checkpoint: str)
 
 
 def exists(directory: Path, name: str) -> bool:
-    """Return whether there is a table of this name."""
+    """Return whether there is a table of this name. Raises SpecError for what is not a name."""
+    if not isinstance(name, str):
+        raise wrong_type("split", name, "train, validation or test")
     return (directory / FOLDER / f"{name}.csv").is_file()
 
 
@@ -59,13 +61,12 @@ def read_frame(directory: Path, name: str) -> pd.DataFrame:
     """Return path, group, label and prediction per sample, as strings. Raises RunError."""
     import pandas as pd
 
-    path = directory / FOLDER / f"{name}.csv"
-    if not path.is_file():
+    if not exists(directory, name):
         hint = f"sightx evaluate {directory.name} --split {name.partition('@')[0]} writes them"
         message = f"the run has no predictions of {name!r}"
         raise RunError(Problem("no-predictions", message, hint, file=directory.name))
     _verify(directory, name)
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.read_csv(directory / FOLDER / f"{name}.csv", dtype=str, keep_default_na=False)
 
 
 def read(directory: Path, name: str, classes: tuple[str, ...], *, ordered: bool) -> Predictions:

@@ -56,6 +56,8 @@ from sightx.registry.validation_errors import explain_errors, spec_failure
 from sightx.spec.paths import iter_tables, resolve_paths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?|mps)$"
+"""The names of devices."""
 Tables = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 AnyComponent = TypeVar("AnyComponent", bound=Component)
 
@@ -88,7 +90,7 @@ class Evaluation(Settings):
 class Execution(Settings):
     """Settings that do not change results; they are recorded, but not part of the experiment id."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    device: Annotated[str, Field(pattern=DEVICE_PATTERN)] = "auto"
     """Device of the network: cpu, cuda, cuda:1, mps; auto takes cuda, then mps, then cpu."""
     threads: NonNegativeInt = 0
     """Threads that decode images; 0 means one per core."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightx.errors import Problem, SpecError, one_line
+from sightx.errors import Problem, SpecError, wrong_type
 from sightx.io import toml
 from sightx.io.files import user_path
 from sightx.io.toml import Document, Key, Position
@@ -88,9 +88,8 @@ def as_overrides(overrides: Overrides) -> tuple[str, ...]:
         listed = tuple(overrides)
         if all(isinstance(override, str) for override in listed):
             return listed
-    message = f"overrides are {one_line(repr(overrides))[:60]}"
-    hint = 'write {"training.epochs": 3} or ["training.epochs=3"]'
-    raise SpecError(Problem("wrong-type", message, hint))
+    expected = '{"training.epochs": 3} or ["training.epochs=3"]'
+    raise wrong_type("overrides", overrides, f"settings, as in {expected}")
 
 
 def _flat_overrides(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,26 +14,33 @@ from torch import nn
 
 from sightx.data.dataset import PreparedDataset
 from sightx.distributed.collectives import Collectives
-from sightx.errors import DataError, Problem, ResourceError, SpecError
+from sightx.errors import DataError, Problem, ResourceError, SpecError, wrong_type
 from sightx.registry import results
 from sightx.registry.components import call_declared
 from sightx.registry.kinds import Loss, Model, Optimizer
 from sightx.seeds import seed_of
+from sightx.spec.experiment import DEVICE_PATTERN
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, key: str = "execution.device") -> torch.device:
     """Return the device with this name; `auto` takes cuda, then mps, then the CPU.
 
-    Raises ResourceError if the machine does not have it.
+    `key` is the setting that errors name, "" for none.
+
+    Raises SpecError for what is not the name of a device, ResourceError if the machine does not
+    have it.
     """
+    if not isinstance(name, str) or not re.fullmatch(DEVICE_PATTERN, name):
+        raise wrong_type("device", name, "auto, cpu, cuda, cuda:1 or mps")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next((kind for kind in available if available[kind]), "cpu"))
     device = torch.device(name)
     index_exists = (device.index or 0) < max(torch.cuda.device_count(), 1)
     if not available.get(device.type, True) or not index_exists:
-        message = f"this machine has no {name}"
-        raise ResourceError(Problem("no-device", message, 'device = "auto"', "execution.device"))
+        message = f"this machine has no device {name}"
+        hint = "auto takes the best one that it has"
+        raise ResourceError(Problem("no-device", message, hint, key))
     return device
 
 

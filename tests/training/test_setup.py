@@ -30,7 +30,7 @@ def test_a_device_that_the_machine_lacks_is_exit_7(name: str) -> None:
         pytest.skip("this machine has cuda")
     if name == "mps" and torch.backends.mps.is_available():
         pytest.skip("this machine has mps")
-    with pytest.raises(ResourceError, match=f"no {name}") as caught:
+    with pytest.raises(ResourceError, match=f"no device {name}") as caught:
         setup.choose_device(name)
     assert caught.value.exit_code == 7
 
