@@ -115,6 +115,22 @@ def test_values_of_other_keys_and_kinds_are_recognised(
 
 
 @pytest.mark.parametrize(
+    ("change", "line_end"),
+    [
+        ("scheduler={use='one-cycle', anneal='cosine'}", "must be 'cos' or 'linear'"),
+        ("optimizer.lr=adam", "'adam' is a string, expected a number"),
+        ("execution.cache=dsik", "did you mean 'disk'?"),
+        ("augment=['flip']", 'write [[augment]] and use = "flip"'),
+        ("optimizer=sgd", 'write [optimizer] and use = "sgd"'),
+    ],
+)
+def test_a_value_that_is_only_spelt_like_a_component_is_not_taken_for_one(
+    line: Line, change: str, line_end: str
+) -> None:
+    assert line("validate", "spec.toml", "--set", change).endswith(line_end)
+
+
+@pytest.mark.parametrize(
     "settings", ["use = 'torchvision'\narch = 'resnet18'", "use = 'simple-cnn'"]
 )
 def test_what_they_propose_is_valid(line: Line, spec: Path, settings: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sightx.io.files import user_path
+
+if TYPE_CHECKING:
+    from sightx.errors import SpecError
 
 Command = Callable[..., Any]
 
@@ -73,14 +76,30 @@ def check_kind(
     ctx: click.Context,
     parameter: click.Parameter,
     value: str | None,
-    others: Sequence[str] = (),
+    others: Collection[str] = (),
 ) -> str | None:
     """Return the name of a kind, or one of `others`, unchanged. Raises SpecError for another."""
+    from sightx.registry.kinds import KINDS
+
+    if value is not None and value not in [*(cls.kind for cls in KINDS), *others]:
+        raise unknown_kind(value, others)
+    return value
+
+
+def unknown_kind(name: str, others: Collection[str] = ()) -> SpecError:
+    """Return the error for a name that is neither that of a kind nor one of `others`.
+
+    If it is the name of a component, the hint names the kinds that have one.
+    """
+    from sightx.cli.context import load_project_registry
     from sightx.errors import Problem, SpecError, did_you_mean
     from sightx.registry.kinds import KINDS
 
     kinds = [*(cls.kind for cls in KINDS), *others]
-    if value is not None and value not in kinds:
-        hint = did_you_mean(value, kinds) or f"known: {', '.join(kinds)}"
-        raise SpecError(Problem("usage", f"no kind is called {value!r}", hint))
-    return value
+    hint = did_you_mean(name, kinds)
+    if not hint:
+        entries = load_project_registry().entries()
+        named = {entry.component.kind for entry in entries if entry.component.name == name}
+        hint = " or ".join(f"sightx show-plugin {kind} {name}" for kind in sorted(named))
+    hint = hint or f"known: {', '.join(kinds)}"
+    return SpecError(Problem("usage", f"no kind is called {name!r}", hint))

@@ -61,7 +61,7 @@ def command(
 
 def until_interrupted(call: Callable[..., Run], *arguments: Any, **options: Any) -> Run:
     """Call `sightx.run` or `sightx.resume`; return the run also if a SIGINT has ended it."""
-    from sightx.runner.api import RunInterrupted
+    from sightx.runner.interrupts import RunInterrupted
 
     try:
         return call(*arguments, **options)

@@ -18,7 +18,7 @@ from sightx.data.loader.loader import BatchLoader
 from sightx.errors import DataError, Problem, wrong_type
 from sightx.evaluation import metrics
 from sightx.inference.recipe import Recipe
-from sightx.io.files import user_path
+from sightx.io.files import argument_path
 from sightx.records.pixels import PixelRows
 from sightx.records.predictions import Predictions
 from sightx.registry import loading
@@ -63,7 +63,7 @@ class Predictor:
         `device` is cpu, cuda, cuda:1, mps or auto. Raises RunError if there is no checkpoint or it
         is damaged, PluginError if a component is not installed.
         """
-        folder = user_path(path)
+        folder = argument_path(path)
         if (folder / checkpoints.MANIFEST).is_file():
             run = Run(folder.absolute().parents[1])
         else:
@@ -148,7 +148,7 @@ def _encoded_or_pixels(
     if isinstance(image, bytes):
         return image
     if isinstance(image, (str, Path)):
-        return user_path(image).read_bytes()
+        return argument_path(image).read_bytes()
     if hasattr(image, "read"):
         return image.read()
     if not hasattr(image, "getbands"):

@@ -18,9 +18,16 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
     The `~` of an unknown user stays. Raises SpecError for what is not a path.
     """
-    if not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path):
-        raise wrong_type("the path", path, "a string or a pathlib.Path without NUL")
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_type("the path", path, "a string or a pathlib.Path")
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
+
+
+def argument_path(path: str | os.PathLike[str]) -> Path:
+    """Return `user_path` of a path that a program gives. Raises SpecError also for a NUL in it."""
+    if isinstance(path, str | os.PathLike) and "\0" in str(path):
+        raise wrong_type("the path", path, "a path without NUL")
+    return user_path(path)
 
 
 def file_sha256(path: Path) -> str:

@@ -75,7 +75,7 @@ def _describe_field(
         annotation = Annotated[annotation, *field.metadata]
     default = None
     if not field.is_required():
-        default = to_plain(field.get_default(call_default_factory=True))
+        default = to_plain(field.get_default(call_default_factory=True, validated_data={}))
     return FieldDescription(
         key=key,
         type=describe_type(annotation),

@@ -207,7 +207,9 @@ def _explain_value(detail: Any, place: _Place) -> Explanation:
     if detail["type"] == "string_pattern_mismatch" and place.purpose:
         return "invalid-value", f"{value} does not fit", place.purpose
     code = "not-finite" if detail["type"] == "finite_number" else "invalid-value"
-    return code, f"{value}: {_without_subject(detail['msg'])}", ""
+    choices = re.findall(r"'([^']*)'", detail.get("ctx", {}).get("expected", ""))
+    hint = did_you_mean(str(detail["input"]), choices) if len(choices) > 2 else ""
+    return code, f"{value}: {_without_subject(detail['msg'])}", hint
 
 
 def _explain_missing_use(table: Any, message: str, hint: str) -> Explanation:

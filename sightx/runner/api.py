@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,6 @@ import torch
 
 from sightx.data import dataset
 from sightx.data.preprocess import ProgressCallback
-from sightx.distributed import rendezvous
 from sightx.distributed.collectives import (
     Collectives,
     check_idle_ranks,
@@ -24,12 +22,13 @@ from sightx.distributed.collectives import (
 )
 from sightx.distributed.failures import propagate_first_failure
 from sightx.errors import Problem, RunError, SightXError, SpecError, one_line, wrong_type
-from sightx.io.files import user_path
-from sightx.io.signals import Interrupted, restore_handlers
+from sightx.io.files import argument_path
+from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
 from sightx.registry.failures import explained_plugin_failures
 from sightx.runner.execute import Execution
 from sightx.runner.initial_weights import InitialWeights, weights_source
+from sightx.runner.interrupts import raise_interrupts, uninterrupted
 from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import (
     Resumption,
@@ -54,15 +53,6 @@ Json = TypeVar("Json")
 
 _log = logging.getLogger("sightx")
 _one_at_a_time = threading.Lock()  # torch's seed and number of threads belong to the whole process
-
-
-class RunInterrupted(KeyboardInterrupt):
-    """A SIGINT has ended a run, whose state is saved; `run` is the run."""
-
-    def __init__(self, run: Run) -> None:
-        path = str(run.directory)
-        super().__init__(f"{run.id} is saved; sightx.resume({path!r}) continues it")
-        self.run = run
 
 
 def table(experiment: Experiment | str | Path) -> ImageTable:
@@ -124,8 +114,8 @@ def run(
     _check_progress(progress)
     experiment = as_experiment(experiment, overrides)
     context = experiment.context
-    root = user_path(runs) if runs is not None else context.project.runs
-    with _raise_interrupts(), _join_ranks(experiment, context) as collectives:
+    root = argument_path(runs) if runs is not None else context.project.runs
+    with raise_interrupts(), _join_ranks(experiment, context) as collectives:
         launch = _Launch(
             experiment, context, collectives, name_observers(observers, context.registry),
             progress, profile,
@@ -136,7 +126,7 @@ def run(
             executed = launch.resume(Run(Path(path)))
         else:
             executed = launch.start(root)
-    return _uninterrupted(executed)
+    return uninterrupted(executed)
 
 
 def resume(
@@ -176,11 +166,11 @@ def resume(
         experiment = stored_experiment(run, changes)
     experiment = as_experiment(experiment)
     context = experiment.context
-    with _raise_interrupts(), _join_ranks(experiment, context) as collectives:
+    with raise_interrupts(), _join_ranks(experiment, context) as collectives:
         named = name_observers(observers, context.registry)
         launch = _Launch(experiment, context, collectives, named, progress)
         run = launch.resume(run, tuple(changes), allow_data_change, allow_plugin_change)
-    return _uninterrupted(run)
+    return uninterrupted(run)
 
 
 def _check_switches(**switches: object) -> None:
@@ -194,24 +184,6 @@ def _check_progress(progress: object) -> None:
     """Raise SpecError for a progress callback that cannot be called."""
     if progress is not None and not callable(progress):
         raise wrong_type("progress", progress, "a function of (done, total)")
-
-
-def _uninterrupted(run: Run) -> Run:
-    """Return a run. Raise RunInterrupted if a SIGINT has ended it."""
-    if run.result.get("signal") == signal.SIGINT:
-        raise RunInterrupted(run)
-    return run
-
-
-@contextmanager
-def _raise_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt for a SIGINT that came before the run had anything to save."""
-    try:
-        yield
-    except Interrupted as error:
-        if error.number != signal.SIGINT or rendezvous.world_size() > 1:
-            raise
-        raise KeyboardInterrupt from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sightx.data.csv_labels import read_csv
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic, toml
-from sightx.io.files import file_sha256, user_path
+from sightx.io.files import argument_path, file_sha256
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, lock, predictions
 from sightx.spec.experiment import Experiment
@@ -39,7 +39,7 @@ class Run:
     """One execution of an experiment, and the directory that holds it."""
 
     def __init__(self, directory: str | Path) -> None:
-        self.directory = user_path(directory)
+        self.directory = argument_path(directory)
 
     def __repr__(self) -> str:
         """Return id and status."""
@@ -317,7 +317,7 @@ class NullRun(Run):
 
 def open_run(path: str | Path) -> Run:
     """Open a run directory. Raises RunError if the path is not one."""
-    directory = user_path(path)
+    directory = argument_path(path)
     if not (directory / "experiment.toml").is_file():
         hint = "a run directory holds experiment.toml"
         raise RunError(Problem("no-run", "not a run directory", hint, file=str(path)))

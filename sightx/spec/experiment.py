@@ -366,15 +366,24 @@ def _identity_of_path(value: Any, kind: PathKind) -> Any:
     return Path(value).name if str(value).endswith(kind.suffixes or "") else value
 
 
+def own_sections() -> dict[str, type[Settings]]:
+    """Return the sections of a spec that are settings of SightX itself, not of a component."""
+    fields = Experiment.model_fields
+    classes = {name: table_class(field.annotation) for name, field in fields.items()}
+    return {n: cls for n, cls in classes.items() if cls and not issubclass(cls, Component)}
+
+
+def top_level_keys() -> list[str]:
+    """Return the keys of a spec that are above its sections."""
+    fields = Experiment.model_fields
+    return [name for name, field in fields.items() if table_class(field.annotation) is None]
+
+
 def settings_called(name: str) -> list[str]:
     """Return the dotted keys of a spec that end with a name, such as `training.epochs`.
 
     Of components only the learning rate, which every optimizer has, is known.
     """
-    fields = Experiment.model_fields
-    keys = [name] if name in fields and table_class(fields[name].annotation) is None else []
-    for section, info in fields.items():
-        cls = table_class(info.annotation)
-        if cls and not issubclass(cls, Component) and name in cls.model_fields:
-            keys.append(f"{section}.{name}")
+    keys = [name] if name in top_level_keys() else []
+    keys += [f"{key}.{name}" for key, cls in own_sections().items() if name in cls.model_fields]
     return [*keys, *(["optimizer.lr"] if name in ("lr", "learning_rate") else [])]

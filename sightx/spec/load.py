@@ -26,8 +26,14 @@ from sightx.registry.components import (
 from sightx.registry.kinds import Dataset
 from sightx.registry.loading import load_registry
 from sightx.registry.project import Project, find_project
-from sightx.registry.registry import Registry
-from sightx.registry.validation_errors import explain_errors, format_key, parse_key, spec_failure
+from sightx.registry.registry import Registry, value_keys
+from sightx.registry.validation_errors import (
+    ClassAt,
+    explain_errors,
+    format_key,
+    parse_key,
+    spec_failure,
+)
 from sightx.spec import merge
 from sightx.spec.checks import at_position, run_checks
 from sightx.spec.experiment import Context, Experiment
@@ -184,7 +190,7 @@ def _validate(document: Document, registry: Registry, problems: list[Problem]) -
         known = {problem.path for problem in problems} - {""}
         invalid = explain_errors(error, document.position, classes.get)
         problems = problems + [
-            _with_component_hint(problem, document.data, registry)
+            _with_component_hint(problem, document.data, registry, classes.get)
             for problem in invalid
             if problem.path not in known
         ]
@@ -194,23 +200,28 @@ def _validate(document: Document, registry: Registry, problems: list[Problem]) -
     return experiment
 
 
-def _with_component_hint(problem: Problem, data: Any, registry: Registry) -> Problem:
-    """Return a problem whose hint says that a value of another key is the name of a component."""
-    kind, *rest = parse_key(problem.path)
-    value = data
-    for part in (kind, *rest):
+def _with_component_hint(
+    problem: Problem, data: Any, registry: Registry, class_at: ClassAt
+) -> Problem:
+    """Return a problem whose hint says that a value is the name of a component.
+
+    It is proposed for a text in place of a table, and for a name in another library, such as that
+    of a network; other values are only spelt like a component.
+    """
+    key, value = parse_key(problem.path), data
+    for part in key:
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
             return problem
-    if not rest or rest[-1] == "use" or not isinstance(value, str):
-        return problem
-    if value not in registry.names(str(kind)):
+    if not isinstance(value, str) or value not in registry.names(str(key[0])):
         return problem
     use = f'use = "{value}"'
-    is_entry = problem.code == "wrong-type"  # a text in place of a table
-    hint = f"{problem.hint} and {use}" if is_entry else f"did you mean {use}?"
-    return replace(problem, hint=hint)
+    if problem.code == "wrong-type" and problem.hint.startswith("write ["):
+        return replace(problem, hint=f"{problem.hint} and {use}")
+    cls = class_at(key[:-1])
+    is_name = cls is not None and issubclass(cls, Component) and key[-1] in [*value_keys(cls)]
+    return replace(problem, hint=f"did you mean {use}?") if is_name else problem
 
 
 def _check_allow(experiment: Experiment, context: Context) -> Iterator[Problem]:

@@ -10,6 +10,15 @@ from sightx.cli import show_plugin
 from sightx.io import toml
 from sightx.registry import loading, project
 from sightx.registry.components import validate_settings
+from sightx.registry.kinds import KINDS
+from sightx.spec.experiment import (
+    Evaluation,
+    Execution,
+    Experiment,
+    Training,
+    own_sections,
+    top_level_keys,
+)
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = loading.load_registry(project.find_project(ROOT))
@@ -56,6 +65,29 @@ def test_a_component_is_shown_with_its_fields(sightx) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1] == "class Resize(Preprocess):"
 
 
+@pytest.mark.parametrize("section", ["training", "evaluation", "execution", "experiment"])
+def test_a_section_of_sightx_itself_is_shown_with_its_fields(sightx, section: str) -> None:
+    done = sightx("show-plugin", section)
+    assert (done.code, done.err) == (0, "")
+    described = json.loads(sightx("show-plugin", section, "--json").out)
+    fields = {field["key"]: field for field in described["fields"]}
+    classes = {"training": Training, "evaluation": Evaluation, "execution": Execution}
+    if section == "experiment":
+        assert set(fields) == {"name", "seed", "allow", "schema_version", "extends"}
+    else:
+        assert set(fields) == set(classes[section].model_fields)
+        table = tomllib.loads(described["example"].replace("# ", ""))[section]
+        assert classes[section](**table) == classes[section]()
+    for key, field in fields.items():
+        assert field["description"] in done.out
+        assert f"\n{key}" in done.out
+
+
+def test_every_section_of_a_spec_is_a_kind_or_can_be_shown(sightx) -> None:
+    kinds = {cls.kind for cls in KINDS}
+    assert {*own_sections(), *top_level_keys()} == set(Experiment.model_fields) - kinds
+
+
 def test_json_has_the_same_content(sightx) -> None:
     shown = json.loads(sightx("show-plugin", "optimizer", "sightx:sgd", "--json").out)
     assert (shown["kind"], shown["name"], shown["revision"]) == ("optimizer", "sgd", 1)
@@ -70,6 +102,13 @@ def test_json_has_the_same_content(sightx) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (["training", "x"], "error[usage] training is a section of every spec, and 'x' is not a "
+         "part of it; sightx show-plugin training"),
+        (["trainin"], "error[usage] no kind is called 'trainin'; did you mean 'training'?"),
+        (["model"], "error[usage] which model? Give its name; "
+         "sightx list-plugins model lists them"),
+        (["resnet50"], "error[usage] no kind is called 'resnet50'; "
+         "sightx show-plugin model resnet50"),
         (["modle", "resnet50"], "error[usage] no kind is called 'modle'; did you mean 'model'?"),
         (["loss", "cros-entropy"], "error[unknown-name] no loss is called 'cros-entropy'; "
          "did you mean 'cross-entropy'? known: cross-entropy, inverse-frequency-cross-entropy"),
