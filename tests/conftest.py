@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def _separate_session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTX_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _interrupts() -> None:
+    """Let SIGINT raise KeyboardInterrupt: a command leaves the handler of a process that ends."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,7 @@ TESTED_ELSEWHERE = {
     "registry/kinds/data.py": "registry/test_kinds.py",
     "registry/kinds/evaluation.py": "registry/test_kinds.py",
     "registry/kinds/training.py": "registry/test_kinds.py",
+    "runner/arguments.py": "test_hints.py",
     "runner/interrupts.py": "runner/test_api.py",
     "runs/environment.py": "runner/test_api.py",
 }

@@ -21,11 +21,12 @@ from sightx.distributed.collectives import (
     local_device,
 )
 from sightx.distributed.failures import propagate_first_failure
-from sightx.errors import Problem, RunError, SightXError, SpecError, one_line, wrong_type
+from sightx.errors import Problem, RunError, SightXError, one_line
 from sightx.io.files import argument_path
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
 from sightx.registry.failures import explained_plugin_failures
+from sightx.runner.arguments import as_experiment, check_arguments
 from sightx.runner.execute import Execution
 from sightx.runner.initial_weights import InitialWeights, weights_source
 from sightx.runner.interrupts import raise_interrupts, uninterrupted
@@ -45,7 +46,6 @@ from sightx.runs.directory import NullRun, Run, open_run
 from sightx.runs.environment import describe_environment
 from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
-from sightx.spec.load import load
 from sightx.spec.merge import Overrides, as_overrides
 from sightx.training.setup import choose_device
 
@@ -62,21 +62,6 @@ def table(experiment: Experiment | str | Path) -> ImageTable:
     """
     experiment = as_experiment(experiment)
     return dataset.load_split_table(experiment.dataset, experiment.split)
-
-
-def as_experiment(experiment: Experiment | str | Path, overrides: Overrides = ()) -> Experiment:
-    """Return an experiment, or that of a spec with overrides.
-
-    Raises SpecError for what is neither, or for overrides of an experiment.
-    """
-    if isinstance(experiment, Experiment):
-        if overrides:
-            message, hint = "overrides change a spec", "give them to sightx.load"
-            raise SpecError(Problem("usage", message, hint))
-        return experiment
-    if not isinstance(experiment, str | Path):
-        raise wrong_type("experiment", experiment, "an Experiment or the path of a spec")
-    return load(experiment, overrides)
 
 
 def run(
@@ -103,15 +88,12 @@ def run(
         unfinished: Resume the newest run of this experiment, if there is one.
         profile: Trace some steps.
 
-    A SIGTERM or SIGHUP ends the run after its step; then its result says so.
-
     Raises:
-        RunInterrupted: A SIGINT (Ctrl-C, or the stop button of a notebook) has ended the run, and
-            its state is saved. It is a KeyboardInterrupt.
+        RunInterrupted: A SIGINT (Ctrl-C) has ended the run, and its state is saved. It is a
+            KeyboardInterrupt. After a SIGTERM or SIGHUP the run is returned.
         SightXError: The run failed; once its directory exists, the error is recorded there.
     """
-    _check_switches(unfinished=unfinished, profile=profile)
-    _check_progress(progress)
+    check_arguments(progress, unfinished=unfinished, profile=profile)
     experiment = as_experiment(experiment, overrides)
     context = experiment.context
     root = argument_path(runs) if runs is not None else context.project.runs
@@ -120,12 +102,7 @@ def run(
             experiment, context, collectives, name_observers(observers, context.registry),
             progress, profile,
         )  # fmt: skip
-        if unfinished:
-            _check_root(root)
-        if unfinished and (path := launch.on_main_process(lambda: _newest(root, experiment))):
-            executed = launch.resume(Run(Path(path)))
-        else:
-            executed = launch.start(root)
+        executed = launch.resume_newest(root) if unfinished else launch.start(root)
     return uninterrupted(executed)
 
 
@@ -159,8 +136,11 @@ def resume(
         RunError: The run is in use, or all of its checkpoints are damaged.
         Interrupted: A SIGTERM or SIGHUP came before the run continued.
     """
-    _check_switches(allow_data_change=allow_data_change, allow_plugin_change=allow_plugin_change)
-    _check_progress(progress)
+    switches = {
+        "allow_data_change": allow_data_change,
+        "allow_plugin_change": allow_plugin_change,
+    }
+    check_arguments(progress, **switches)
     run, changes = run if isinstance(run, Run) else open_run(run), as_overrides(changes)
     if experiment is None:
         experiment = stored_experiment(run, changes)
@@ -171,19 +151,6 @@ def resume(
         launch = _Launch(experiment, context, collectives, named, progress)
         run = launch.resume(run, tuple(changes), allow_data_change, allow_plugin_change)
     return uninterrupted(run)
-
-
-def _check_switches(**switches: object) -> None:
-    """Raise SpecError for a switch that is not True or False: a path would count as True."""
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise wrong_type(name, value, "True or False")
-
-
-def _check_progress(progress: object) -> None:
-    """Raise SpecError for a progress callback that cannot be called."""
-    if progress is not None and not callable(progress):
-        raise wrong_type("progress", progress, "a function of (done, total)")
 
 
 @contextmanager
@@ -225,6 +192,12 @@ class _Launch:
         value = compute() if self.collectives.is_main_process else None
         self.collectives.barrier()
         return self.collectives.broadcast_object(value)  # type: ignore[return-value]
+
+    def resume_newest(self, root: Path) -> Run:
+        """Resume the newest run of the experiment below `root`; start one if there is none."""
+        _check_root(root)
+        path = self.on_main_process(lambda: _newest(root, self.experiment))
+        return self.resume(Run(path)) if path else self.start(root)
 
     def start(self, root: Path) -> Run:
         """Start a new run below `root`."""

@@ -167,6 +167,7 @@ class ProgressPrinter(Printer):
         """Show how much of the validation split is predicted."""
         done = f"validation {batch.done:,}/{batch.total:,}"
         self._bar.update(self._task, description=f"epoch {batch.epoch}/{self._epochs}", rate=done)
+        self._show_in_cell()
 
     @hookimpl
     def sightx_run_finished(self, run: RunInfo, result: dict[str, Any]) -> None:
