@@ -70,6 +70,17 @@ class PreparedDataset:
         """Return the number of samples of each class in a split."""
         return self.table.counts(self.splits[split])
 
+    def split_id(self, split: str) -> str:
+        """Return the SHA-256 of a split: of the hash and the label of each sample, sorted.
+
+        Names of files and the order of samples do not matter.
+        """
+        rows = self.splits[split]
+        labels = self.table.labels[rows]
+        pairs = zip((self.hashes[row] for row in rows), labels, strict=True)
+        lines = sorted(f"{digest} {label}\n" for digest, label in pairs)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class CacheConfig:

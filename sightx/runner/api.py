@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from sightx.records.table import ImageTable
 from sightx.registry.failures import explained_plugin_failures
 from sightx.runner.arguments import as_experiment, check_arguments
 from sightx.runner.execute import Execution
-from sightx.runner.initial_weights import InitialWeights, weights_source
+from sightx.runner.initial_weights import InitialWeights, parents_of, weights_source
 from sightx.runner.interrupts import raise_interrupts, uninterrupted
 from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import (
@@ -40,7 +40,7 @@ from sightx.runner.resume import (
     select_recorded_samples,
     stored_experiment,
 )
-from sightx.runs import inputs, lock, lookup
+from sightx.runs import inputs, lock, lookup, sessions
 from sightx.runs.creation import create_run
 from sightx.runs.directory import NullRun, Run, open_run
 from sightx.runs.environment import describe_environment
@@ -186,6 +186,7 @@ class _Launch:
     observers: Mapping[str, object]
     progress: ProgressCallback | None = None
     profile: bool = False
+    parents: Sequence[Mapping[str, str]] = ()
 
     def on_main_process(self, compute: Callable[[], Json]) -> Json:
         """Compute a JSON value on rank 0, however long it takes; return it on all ranks."""
@@ -213,10 +214,12 @@ class _Launch:
             def create() -> str:
                 environment = describe_environment(self.experiment, self.context, device)
                 environment["weights"] = weights.source
+                environment["parents"] = [*parents_of(weights.source), *self.parents]
                 environment["large_files"] = inputs.hash_large_files(self.experiment)
                 files = {"weights": weights.source, "labels": table.source}
                 run = create_run(root, self.experiment, environment, self.context.text, files)
                 stack.enter_context(lock.run_lock(run.directory))
+                sessions.start_session(run)
                 return str(run.directory)
 
             path = Path(self.on_main_process(create))

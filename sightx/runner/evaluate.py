@@ -21,8 +21,9 @@ from sightx.evaluation import metrics
 from sightx.inference.predictor import Predictor
 from sightx.records.predictions import Predictions
 from sightx.runner.resume import recorded_samples, stored_experiment
-from sightx.runs import compatibility, lock
+from sightx.runs import compatibility, lock, scorings, sums
 from sightx.runs.directory import Run
+from sightx.runs.scorings import record_test_scoring
 from sightx.spec.experiment import Experiment
 from sightx.spec.merge import Overrides, as_overrides
 from sightx.training.evaluator import Evaluator
@@ -75,6 +76,10 @@ def evaluate(
         name = _name(run, split, path.name, "" if is_same else data.id)
         if writable:
             run.write_predictions(name, predictions, path.name)
+            if split == "test":
+                rows, samples = data.split_id(split), len(predictions)
+                record_test_scoring(run, "evaluate", path.name, rows, samples)
+            sums.update_sums(run.directory, ["predictions", "bad-images.csv", scorings.FILE])
         else:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
     return Evaluation(values, name if writable else "")

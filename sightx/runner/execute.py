@@ -41,6 +41,7 @@ from sightx.runs.async_checkpointer import CheckpointManager, NullCheckpointMana
 from sightx.runs.checkpoints import LAST
 from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
+from sightx.runs.scorings import record_test_scoring
 from sightx.runs.view import RunView
 from sightx.spec import checks
 from sightx.spec.experiment import Context, Experiment
@@ -182,6 +183,7 @@ class Execution:
             "ordered": data.table.ordered,
             "samples": len(data.table),
             "counts": {split: data.counts(split) for split in SPLITS},
+            "splits": {split: data.split_id(split) for split in SPLITS},
             "skipped": data.table.skipped,
             "unused": data.table.survey.lines(),
             "packed": data.packed,
@@ -306,6 +308,8 @@ class Execution:
         if self._is_main and (warnings := self._repeated_warnings(trainer)):
             result["warnings"] = warnings
         result |= {"checkpoint": name, "epoch": len(state.record["history"])}
+        result |= {"weights": checkpoints.weights_hash(folder)}
+        result |= {"directions": dict(trainer.history.directions)}
         splits = ["validation", *(["test"] if self.experiment.evaluation.test == "end" else [])]
         for split in splits:
             if not len(trainer.dataset.splits[split]):
@@ -315,6 +319,9 @@ class Execution:
             if scored:  # on rank 0
                 predictions, loss = scored
                 self.run.write_predictions(split, predictions, folder.name)
+                if split == "test":
+                    rows, samples = trainer.dataset.split_id(split), len(predictions)
+                    record_test_scoring(self.run, "run", folder.name, rows, samples)
                 values = metrics.compute_metrics(predictions, self.experiment.metric, split)
                 result[split] = {f"{split}/loss": loss, **values}
 

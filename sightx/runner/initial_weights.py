@@ -75,6 +75,14 @@ class InitialWeights:
             )
 
 
+def parents_of(source: str) -> list[dict[str, str]]:
+    """Return the run whose checkpoint gives the initial weights, as environment.json lists it."""
+    path = Path(source).absolute()
+    if path.name != checkpoints.WEIGHTS or not lookup.is_run(path.parents[2]):
+        return []
+    return [{"run": path.parents[2].name, "why": "weights", "checkpoint": path.parent.name}]
+
+
 def weights_source(root: Path, weights: str) -> str:
     """Return where weights come from; `run:ID` becomes the file of that run's checkpoint.
 

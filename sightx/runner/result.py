@@ -15,6 +15,7 @@ from sightx.io.signals import Interrupted
 from sightx.registry.failures import expected_failure, plugin_failure
 from sightx.registry.registry import Registry
 from sightx.runner.observers import Observers
+from sightx.runs import sessions, sums
 from sightx.runs.directory import Run
 
 
@@ -74,11 +75,14 @@ class ResultWriter:
     def _write(self) -> None:
         self.result["seconds"] = round(time.perf_counter() - self._started, 3)
         self._write_json()
+        sessions.end_session(self._run, self.result["status"])
         dropped = len(self._observers.dropped)
         self._observers.call("sightx_run_finished", result=copy.deepcopy(self.result))
         if len(self._observers.dropped) > dropped:
             self._write_json()
         self._observers.repeat_dropped()
+        if self._run.directory.is_dir():
+            sums.write_sums(self._run.directory)
 
     def _write_json(self) -> None:
         if dropped := self._observers.dropped:

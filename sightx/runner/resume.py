@@ -20,7 +20,7 @@ from sightx.records.history import History
 from sightx.records.table import ImageTable
 from sightx.registry import provenance, results
 from sightx.registry.project import Project
-from sightx.runs import checkpoints, compatibility, environment, inputs
+from sightx.runs import checkpoints, compatibility, environment, inputs, sessions
 from sightx.runs.compatibility import Difference
 from sightx.runs.directory import Run
 from sightx.runs.lookup import find_run_project
@@ -31,7 +31,7 @@ from sightx.training.state import State, from_json
 if TYPE_CHECKING:
     import pandas as pd
 
-_KEPT = ("started", "overrides", "weights", "copies", "large_files")
+_KEPT = ("started", "parents", "overrides", "weights", "copies", "large_files")
 """The keys of environment.json that say how a run was started."""
 _FINISHED = ("finished", "stopped")
 _ADDED_LATER = "was added after the run began"
@@ -201,7 +201,7 @@ class Resumption:
         kept = {key: before[key] for key in _KEPT if key in before}
         epochs = len(self.state.record["history"]) if self.state else 0
         resumed = {
-            "time": environment.timestamp(),
+            "time": sessions.utc_time(),
             "step": self.state.record["step"] if self.state else 0,
             "epoch": epochs,
             "overrides": list(self.changes),
@@ -214,6 +214,7 @@ class Resumption:
             self.run.truncate_metrics(epochs)
             self.run.write_experiment(self.experiment)
             self.run.write_json("environment.json", {**now, **kept, "resumes": resumes})
+            sessions.start_session(self.run)
 
     def _environment(self) -> dict[str, Any]:
         return environment.describe_environment(self.experiment, self.context, self.device)

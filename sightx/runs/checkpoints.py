@@ -199,6 +199,19 @@ def require_space(folder: Path, state: State, times: int = 2) -> None:
     atomic.require_free_space(folder, times * need)
 
 
+def weights_hash(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights, as its manifest records it; "" if unknown."""
+    return recorded_hashes(path).get(WEIGHTS, "")
+
+
+def recorded_hashes(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a checkpoint, from its manifest; {} if that is damaged."""
+    try:
+        return _read_manifest(path)
+    except RunError:
+        return {}
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     """Return the hash of each file of a checkpoint; all of them lie in its directory."""
     try:

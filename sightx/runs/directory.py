@@ -28,8 +28,9 @@ TEMPORARY = ".making-"
 _SPLIT, _SPLIT_HASH = "split.csv", "split.sha256"
 _METRICS = "metrics.jsonl"
 OWN_FILES = frozenset({
-    "about.json", "data.json", "environment.json", "experiment.toml", "lock.json", _METRICS,
-    "result.json", "spec.toml", _SPLIT, _SPLIT_HASH, "weights.json",
+    "SHA256SUMS", "about.json", "data.json", "environment.json", "experiment.toml", "lock.json",
+    _METRICS, "result.json", "sessions.json", "spec.toml", _SPLIT, _SPLIT_HASH,
+    "test-scorings.jsonl", "weights.json",
 })  # fmt: skip
 """Files of a run directory that only SightX writes."""
 _ROWS_PER_WRITE = 10_000
@@ -58,17 +59,17 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """Return facts about the data: classes, samples per class and split, skipped samples."""
-        return self._read_json("data.json")
+        return self.read_json("data.json")
 
     @property
     def environment(self) -> dict[str, Any]:
         """Return versions, components and the device."""
-        return self._read_json("environment.json")
+        return self.read_json("environment.json")
 
     @property
     def result(self) -> dict[str, Any]:
         """Return the status and the final metrics; empty until the run has ended."""
-        return self._read_json("result.json")
+        return self.read_json("result.json")
 
     @property
     def status(self) -> str:
@@ -91,7 +92,7 @@ class Run:
         """
         import pandas as pd
 
-        rows = [row for _, row in self._epochs()]
+        rows = [row for _, row in self.read_lines(_METRICS)]
         return pd.DataFrame(rows).drop(columns="nonfinite", errors="ignore")
 
     @property
@@ -199,7 +200,7 @@ class Run:
 
     def truncate_metrics(self, epochs: int) -> None:
         """Keep the first `epochs` epochs of metrics.jsonl; drop later and incomplete lines."""
-        kept = [(line, row) for line, row in self._epochs() if row["epoch"] <= epochs]
+        kept = [(line, row) for line, row in self.read_lines(_METRICS) if row["epoch"] <= epochs]
         if [row["epoch"] for _, row in kept] != list(range(1, epochs + 1)):
             message = f"{_METRICS} lacks some of the {epochs} epochs that the run has finished"
             hint = "restore the file, or start a new run"
@@ -242,14 +243,15 @@ class Run:
             else []
         )
 
-    def _epochs(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the complete lines of metrics.jsonl, and what they mean."""
-        path = self.directory / _METRICS
+    def read_lines(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the complete lines of a file of JSON lines, and what they mean. Raises RunError."""
+        path = self.directory / name
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
             yield line, self._parse(line, path, number)
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the object in a JSON file of the run, {} without the file. Raises RunError."""
         path = self.directory / name
         return self._parse(path.read_bytes(), path) if path.is_file() else {}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import socket
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sightx.distributed import rendezvous
 from sightx.registry import provenance
 from sightx.registry.components import Component
 from sightx.runs.checkpoints import LAST
+from sightx.runs.sessions import user_name, utc_time
 from sightx.spec.experiment import Context, Experiment, iter_components
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def describe_environment(
 
     return {
         "id": experiment.id,
-        "started": timestamp(),
+        "started": utc_time(),
+        "host": socket.gethostname(),
+        "user": user_name(),
+        "parents": [],
         "project": str(root),
         "commit": _commit(root),
         "python": platform.python_version(),
@@ -58,11 +62,6 @@ def preferred_checkpoints(experiment: Experiment) -> list[str]:
     First the names of the policies that look for the best state, in the order of the spec.
     """
     return [*(policy.best_name for policy in experiment.checkpoint if policy.best_name), LAST]
-
-
-def timestamp() -> str:
-    """Return the current local time with its offset from UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _device_model(device: torch.device) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from sightx.io.locks import Lock, LocksUnsupported
 FILE = "lock.json"
 PATIENCE = 10.0
 """Seconds to wait for a run whose holder is dead, while the system still keeps its lock."""
+SIGN_OF_LIFE = 30.0
+"""Seconds after which the holder touches the lock file again."""
+_DEAD_AFTER = 5  # signs of life that a holder on another host may miss
 
 
 @contextmanager
@@ -28,22 +32,58 @@ def run_lock(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
     """
     with atomic.disk_errors(directory):
         lock = _acquire(directory, patience)
-        lock.write_holder()
-    with lock:
+        lock.write_holder(sign_of_life=SIGN_OF_LIFE)
+    with lock, _signs_of_life(directory / FILE):
         yield
 
 
 def is_locked(directory: Path) -> bool:
-    """Return whether a process writes a run directory, as far as this host can know."""
+    """Return whether a process writes a run directory, as far as this host can know.
+
+    The system knows it of processes on this host. A process on another host is alive if it has
+    touched the lock file lately: file systems that several hosts share may not share locks, or keep
+    those of a host that has crashed.
+    """
+    file = directory / FILE
     try:
-        lock = locks.shared_lock(directory / FILE)
+        lock = locks.shared_lock(file)
     except FileNotFoundError:
         return False
     except OSError:
-        return True
+        lock = None
     if lock:
         lock.release()
-    return lock is None
+    holder = locks.read_holder(file)
+    interval = holder.get("sign_of_life")
+    if holder.get("host") == socket.gethostname() or not isinstance(interval, float):
+        return lock is None
+    return time.time() - last_sign_of_life(directory) < _DEAD_AFTER * interval
+
+
+def last_sign_of_life(directory: Path) -> float:
+    """Return when the holder of a run's lock has touched it, in seconds since 1970; 0 if never."""
+    with suppress(OSError):
+        return (directory / FILE).stat().st_mtime
+    return 0.0
+
+
+@contextmanager
+def _signs_of_life(file: Path) -> Iterator[None]:
+    """Touch a lock file while the body runs, from another thread."""
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(SIGN_OF_LIFE):
+            with suppress(OSError):  # the folder may be gone; a writer will report it
+                os.utime(file)
+
+    thread = threading.Thread(target=touch, name="sightx-sign-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _acquire(directory: Path, patience: float) -> Lock:

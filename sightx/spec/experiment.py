@@ -87,6 +87,21 @@ class Evaluation(Settings):
     """After training, with the best checkpoint if there is one, or only by `sightx evaluate`."""
 
 
+class About(Settings):
+    """What the model is for: text for reports and model cards, not part of the experiment id."""
+
+    purpose: str = ""
+    """What the model is meant to decide, and for whom."""
+    data_source: str = ""
+    """Where the images come from."""
+    limitations: str = ""
+    """What the model must not be used for."""
+    licence: str = ""
+    """Licence of the data and of the weights."""
+    contact: str = ""
+    """Whom to ask."""
+
+
 class Execution(Settings):
     """Settings that do not change results; they are recorded, but not part of the experiment id."""
 
@@ -184,7 +199,7 @@ def _default_metrics(traits: Traits) -> Tables:
     return tuple({"use": name} for name in (*names, *(["qwk"] if traits.ordered else [])))
 
 
-_NOT_IDENTITY = {"name", "allow", "schema_version", "observer", "execution"}
+_NOT_IDENTITY = {"name", "about", "allow", "schema_version", "observer", "execution"}
 
 
 class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
@@ -201,6 +216,7 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """Codes of warnings that are known and accepted."""
     schema_version: Literal[1] = 1
     """Version of the spec language; there is only one so far."""
+    about: About | None = None
     dataset: Dataset
     split: Split = _default(_default_split)
     """Left out: given if the dataset has a split, grouped if it has groups, else stratified."""

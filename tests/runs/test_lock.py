@@ -227,3 +227,23 @@ def test_fifty_processes_that_start_at_once_have_a_run_each(spec: Path, tmp_path
     os.close(gate[1])
     assert {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children} == {0}
     assert len(list((tmp_path / "runs").glob("*/mine"))) == 50
+
+
+def test_a_holder_on_another_host_is_alive_while_it_touches_the_lock(tmp_path: Path) -> None:
+    holder = {"pid": 1, "host": "elsewhere", "since": "", "sign_of_life": 30.0}
+    file = tmp_path / lock.FILE
+    file.write_text(json.dumps(holder))
+    assert lock.is_locked(tmp_path)
+    an_hour_ago = time.time() - 3600
+    os.utime(file, (an_hour_ago, an_hour_ago))
+    assert not lock.is_locked(tmp_path)
+    file.write_text(json.dumps({**holder, "host": socket.gethostname()}))
+    assert not lock.is_locked(tmp_path)
+
+
+def test_the_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "SIGN_OF_LIFE", 0.01)
+    with lock.run_lock(tmp_path):
+        os.utime(tmp_path / lock.FILE, (0, 0))
+        while not lock.last_sign_of_life(tmp_path):
+            time.sleep(0.01)
