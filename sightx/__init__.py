@@ -22,6 +22,7 @@ from sightx.io.system import configure_openmp
 
 if TYPE_CHECKING:
     from sightx.inference.predictor import Predictor
+    from sightx.run_registry.listing import list_runs
     from sightx.runner import resume, run, table
     from sightx.runs.directory import Run, open_run
     from sightx.spec.experiment import Experiment
@@ -34,6 +35,7 @@ _LAZY = {
     "Experiment": "sightx.spec.experiment",
     "Predictor": "sightx.inference.predictor",
     "Run": "sightx.runs.directory",
+    "list_runs": "sightx.run_registry.listing",
     "load": "sightx.spec.load",
     "open_run": "sightx.runs.directory",
     "resume": "sightx.runner",
@@ -52,6 +54,7 @@ __all__ = [
     "RunError",
     "SightXError",
     "SpecError",
+    "list_runs",
     "load",
     "open_run",
     "resume",

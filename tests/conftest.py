@@ -41,6 +41,7 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """The folder of the pixel cache; each test has its own, and the user's is never used."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SIGHTX_CACHE", str(folder))
+    monkeypatch.setenv("SIGHTX_INDEX", str(folder / "index"))
     return folder
 
 

@@ -35,6 +35,7 @@ DOORS = {
     "tomllib": ("io/toml.py",),
     "tomli_w": ("io/toml.py",),
     "click": ("cli/", "registry/hooks.py"),
+    "sqlite3": ("run_registry/index.py",),
     "tree_sitter": ("io/toml.py",),
 }
 HEAVY = ("torch", "torchvision", "pandas", "sklearn", "matplotlib", "scipy")
@@ -50,6 +51,7 @@ TESTED_ELSEWHERE = {
     "cli/evaluate.py": "cli/test_run.py",
     "cli/options.py": "cli/test_validate.py",
     "cli/predict.py": "cli/test_run.py",
+    "cli/tables.py": "cli/test_list_runs.py",
     "console.py": "cli/test_run.py",
     "distributed/failures.py": "runner/test_processes.py",
     "distributed/launch.py": "runner/test_processes.py",

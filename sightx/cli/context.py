@@ -23,7 +23,13 @@ def find_run(run: str, runs: Path | None) -> tuple[Run, str]:
 
     `runs` is the folder of runs; None means that of the working directory's project.
     """
-    from sightx.registry import project
     from sightx.runs import lookup
 
-    return lookup.find_run(runs or project.find_project(Path.cwd()).runs, run)
+    return lookup.find_run(runs_root(runs), run)
+
+
+def runs_root(runs: Path | None) -> Path:
+    """Return a folder of runs; None means that of the working directory's project."""
+    from sightx.registry import project
+
+    return runs or project.find_project(Path.cwd()).runs

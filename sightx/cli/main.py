@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate": "sightx.cli.evaluate",
     "init": "sightx.cli.init",
     "list-plugins": "sightx.cli.list_plugins",
+    "list-runs": "sightx.cli.list_runs",
     "predict": "sightx.cli.predict",
     "prepare": "sightx.cli.prepare",
     "resume": "sightx.cli.resume",

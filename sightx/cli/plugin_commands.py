@@ -25,7 +25,6 @@ PLANNED = {
     "doctor": "read environment.json of a run",
     "export": "sightx prepare SPEC --pack DIR or --shards DIR exports data",
     "import-run": "copy the directory of the run into the folder of runs",
-    "list-runs": "look into the folder of runs, which is runs/ by default",
     "remove-run": "remove the directory of the run",
     "report": "look at plots/ and result.json of the run",
     "serve": "use sightx.Predictor in a program, or sightx predict",

@@ -62,7 +62,7 @@ def evaluate(
         progress: Called with (done, total) while images are preprocessed.
 
     Raises:
-        SpecError, DataError: The experiment, or the data, are not those of the run.
+        SpecError, DataError: The experiment or the data are not those of the run.
         RunError: The run is in use or has no such checkpoint.
     """
     experiment = _with_changes(run, as_overrides(changes))
@@ -71,18 +71,23 @@ def evaluate(
         folder = run.directory if writable else Path(tempfile.gettempdir())
         path = run.checkpoint(checkpoint)
         data = _load_split(run, experiment, split, progress, folder / "bad-images.csv")
-        is_same = _check_data(run, split, data, allow_data_change)
+        other_data = "" if _check_data(run, split, data, allow_data_change) else data.id
         predictions, values = _score(run, experiment, split, path, data)
-        name = _name(run, split, path.name, "" if is_same else data.id)
-        if writable:
-            run.write_predictions(name, predictions, path.name)
-            if split == "test":
-                rows, samples = data.split_id(split), len(predictions)
-                record_test_scoring(run, "evaluate", path.name, rows, samples)
-            sums.update_sums(run.directory, ["predictions", "bad-images.csv", scorings.FILE])
-        else:
+        if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-    return Evaluation(values, name if writable else "")
+            return Evaluation(values, "")
+        name = _name(run, split, path.name, other_data)
+        run.write_predictions(name, predictions, path.name)
+        _record(run, split, path, data)
+    return Evaluation(values, name)
+
+
+def _record(run: Run, split: str, checkpoint: Path, data: PreparedDataset) -> None:
+    """Record a scoring of the test split, and the hashes of the files that have changed."""
+    if split == "test":
+        rows, samples = data.split_id(split), data.splits[split]
+        record_test_scoring(run, "evaluate", checkpoint.name, rows, len(samples))
+    sums.update_sums(run.directory, ["predictions", "bad-images.csv", scorings.FILE])
 
 
 def _name(run: Run, split: str, checkpoint: str, data_id: str) -> str:

@@ -35,6 +35,7 @@ def describe_environment(
 
     return {
         "id": experiment.id,
+        "name": experiment.name,
         "started": utc_time(),
         "host": socket.gethostname(),
         "user": user_name(),

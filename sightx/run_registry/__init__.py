@@ -1,0 +1,1 @@
+"""List, find, filter, compare, tag, archive and repeat runs; their directories are the truth."""

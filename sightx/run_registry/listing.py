@@ -1,0 +1,262 @@
+"""List runs: filtered, sorted, folded over seeds, and with the columns that tell them apart."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sightx.errors import Problem, SpecError, did_you_mean
+from sightx.io.files import user_path
+from sightx.run_registry.filters import Filter, join_filters, parse_filter, resolve_key
+from sightx.run_registry.index import Index, read_index
+from sightx.run_registry.summary import Value, Values, is_setting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINISHED = ("finished", "stopped", "imported")
+"""Statuses of runs whose metrics are those of the chosen checkpoint."""
+MEAN_OF = ("seconds", "epoch")
+"""Facts of which a group of runs has a mean, as of metrics."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which runs to list, and how.
+
+    Attributes:
+        conditions: Filters that all must match, such as `model.use=resnet50`.
+        where: One more filter.
+        sort: A key; metrics are sorted with the best first, other values upwards, and `-KEY` the
+            other way round. "" means the newest first.
+        fold: Keys over which runs are folded into their mean and deviation, such as `seed`.
+        limit: How many to return; None means all.
+        rebuild: Build the index from nothing.
+    """
+
+    conditions: tuple[str, ...] = ()
+    where: str = ""
+    sort: str = ""
+    fold: tuple[str, ...] = ()
+    limit: int | None = None
+    rebuild: bool = False
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (n - 1) of n runs; None for one run."""
+
+    mean: float
+    deviation: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run, or several that differ only in the folded keys.
+
+    `values` are those of the run, or those that all runs of the group have; `spreads` are the
+    numbers of a group. A metric of the test split has none if the runs have different test rows.
+    """
+
+    values: Values
+    ids: tuple[str, ...]
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+
+    def number(self, key: str) -> Value | None:
+        """Return the value or the mean of a key."""
+        spread = self.spreads.get(key)
+        return spread.mean if spread else self.values.get(key)
+
+    def to_json(self, columns: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the values of some columns, by default all."""
+        chosen = {k: v for k, v in self.values.items() if columns is None or k in columns}
+        spreads = {
+            k: v._asdict() for k, v in self.spreads.items() if columns is None or k in columns
+        }
+        return {**chosen, "runs": list(self.ids), **spreads} if self.spreads else chosen
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows of a query.
+
+    `matching` is how many there are without the limit, `runs` how many runs the folder has, and
+    `keys` are the keys that runs have, with the direction of metrics.
+    """
+
+    rows: Sequence[Row]
+    matching: int
+    runs: int
+    keys: Mapping[str, str]
+
+
+def query_runs(root: Path, query: Query) -> Listing:
+    """Return the runs of a folder that match a query.
+
+    Raises SpecError for a key that no run has, or a filter that is not an expression.
+    """
+
+    def select(index: Index) -> Listing:
+        keys = index.keys()
+        where = _where(query, keys)
+        sort = find_key(query.sort.removeprefix("-"), keys, "--sort") if query.sort else ""
+        descending = is_descending(sort, keys) != query.sort.startswith("-")
+        if not query.fold:
+            values = index.select(where, sort=sort, descending=descending, limit=query.limit)
+            rows: Sequence[Row] = [Row(row, (str(row["id"]),)) for row in values]
+            return Listing(rows, index.count(where), index.count(), keys)
+        folded = [find_key(key, keys, "--fold") for key in query.fold]
+        rows = fold_rows(index.select(where), folded)
+        rows = sort_rows(rows, sort, descending=descending) if sort else rows
+        return Listing(rows[: query.limit], len(rows), index.count(), keys)
+
+    return read_index(root, select, rebuild=query.rebuild)
+
+
+def list_runs(
+    where: str = "",
+    *,
+    sort: str = "",
+    fold: str | Iterable[str] = (),
+    runs: str | Path | None = None,
+) -> pd.DataFrame:
+    """Return one row per run, with its settings, metrics and facts as columns; the newest first.
+
+    Args:
+        where: A filter, such as `model.use = resnet50 and qwk > 0.5`.
+        sort: A key; metrics are sorted with the best first, `-KEY` the other way round.
+        fold: Keys over which runs are folded, such as `seed`: a number has the mean of the runs in
+            its column, and the deviation in another one, `validation/qwk deviation`.
+        runs: The folder of runs; None means that of the project.
+
+    Raises:
+        SpecError: The filter is wrong; the message has the column.
+    """
+    import pandas as pd
+
+    from sightx.registry.project import find_project
+
+    root = user_path(runs) if runs is not None else find_project(Path.cwd()).runs
+    folded = (fold,) if isinstance(fold, str) else tuple(fold)
+    listing = query_runs(root, Query((), where, sort, folded))
+    records = []
+    for row in listing.rows:
+        record: dict[str, Any] = dict(row.values)
+        if folded:
+            record["runs"] = len(row.ids)
+        for key, spread in row.spreads.items():
+            record |= {key: spread.mean, f"{key} deviation": spread.deviation}
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def find_key(text: str, keys: Mapping[str, str], option: str) -> str:
+    """Return the key that an option means. Raises SpecError if no run has it."""
+    key = resolve_key(text, list(keys))
+    if key is None:
+        ends = [key for key in keys if key.endswith((f".{text}", f"/{text}"))]
+        hint = f"one of {', '.join(ends[:5])}" if ends else did_you_mean(text, keys)
+        raise SpecError(Problem("unknown-key", f"no run has {text!r}", hint, file=option))
+    return key
+
+
+def is_descending(key: str, keys: Mapping[str, str]) -> bool:
+    """Return whether more of a key comes first: of a metric of which more is better."""
+    return keys.get(key, "") == "max"
+
+
+def _where(query: Query, keys: Mapping[str, str]) -> Filter | None:
+    filters = [parse_filter(text, keys, file=text) for text in query.conditions]
+    if query.where:
+        filters.append(parse_filter(query.where, keys))
+    return join_filters(filters)
+
+
+def fold_rows(runs: Iterable[Values], keys: Sequence[str]) -> list[Row]:
+    """Fold finished runs that have the same data and differ only in some settings."""
+    groups: dict[str, list[Values]] = {}
+    for values in runs:
+        if values.get("status") in FINISHED:
+            groups.setdefault(_group(values, keys), []).append(values)
+    return [_fold(group) for group in groups.values()]
+
+
+def _group(values: Values, keys: Sequence[str]) -> str:
+    """Return what the runs of a group have in common."""
+    settings = sorted((k, v) for k, v in values.items() if is_setting(k) and k not in keys)
+    # Another split of the same data has another id: only then may the data differ.
+    data = "" if any(key.startswith("split.") for key in keys) else values.get("data")
+    return json.dumps([settings, data])
+
+
+def _fold(group: Sequence[Values]) -> Row:
+    same_test = len({values.get("data.test") for values in group}) == 1
+    numbers = dict.fromkeys(
+        key for values in group for key in values if "/" in key or key in MEAN_OF
+    )
+    spreads = {}
+    for key in numbers:
+        found = [float(values[key]) for values in group if key in values]
+        if same_test or not key.startswith("test/"):
+            spreads[key] = spread_of(found)
+    common = {
+        key: value
+        for key, value in group[0].items()
+        if key not in numbers and all(values.get(key) == value for values in group[1:])
+    }
+    return Row(common, tuple(str(values["id"]) for values in group), spreads)
+
+
+def spread_of(numbers: Sequence[float]) -> Spread:
+    """Return mean and sample standard deviation of at least one number."""
+    deviation = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return Spread(statistics.fmean(numbers), deviation, len(numbers))
+
+
+def sort_rows(rows: Iterable[Row], key: str, *, descending: bool) -> list[Row]:
+    """Return rows sorted by a value or mean; those without one come last."""
+
+    def order(row: Row) -> tuple[bool, bool, float, str]:
+        value = row.number(key)
+        is_text = isinstance(value, str)
+        number = 0.0 if value is None or isinstance(value, str) else float(value)
+        return value is None, is_text, -number if descending else number, str(value) * is_text
+
+    return sorted(rows, key=order)
+
+
+def differing_columns(rows: Sequence[Row]) -> list[str]:
+    """Return the columns that tell rows apart: facts, the followed metrics, and settings.
+
+    Metrics are those that the runs follow, on validation and test.
+    """
+    columns = ["status"] if any("status" in row.values for row in rows) else []
+    if len({row.values.get("name") for row in rows}) > 1:
+        columns.insert(0, "name")
+    monitors = dict.fromkeys(str(row.values.get("training.monitor", "")) for row in rows)
+    metrics = [
+        m for monitor in monitors for m in (monitor, monitor.replace("validation/", "test/"))
+    ]
+    columns += [key for key in ("epoch", *dict.fromkeys(metrics), "seconds", "tags")
+                if any(row.number(key) not in (None, "") for row in rows)]  # fmt: skip
+    settings = dict.fromkeys(key for row in rows for key in row.values if is_setting(key))
+    differing = [
+        key for key in settings if len({json.dumps(row.values.get(key)) for row in rows}) > 1
+    ]
+    return [*columns, *(key for key in differing if not _is_part_of(key, differing))]
+
+
+def _is_part_of(key: str, keys: Sequence[str]) -> bool:
+    """Return whether a key only repeats the choice of a component, as `loss.x` does `loss.use`."""
+    table = key.partition(".")[0]
+    return key != f"{table}.use" and f"{table}.use" in keys
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number, not true or false."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
