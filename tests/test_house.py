@@ -64,6 +64,7 @@ TESTED_ELSEWHERE = {
     "runner/arguments.py": "test_hints.py",
     "runner/interrupts.py": "runner/test_api.py",
     "runs/environment.py": "runner/test_api.py",
+    "spec/about.py": "runs/test_sessions.py",
     "runs/scorings.py": "runs/test_sessions.py",
 }
 # Files that are known to break the import law, with the reason.

@@ -62,8 +62,7 @@ def evaluate(
         progress: Called with (done, total) while images are preprocessed.
 
     Raises:
-        SpecError, DataError: The experiment or the data are not those of the run.
-        RunError: The run is in use or has no such checkpoint.
+        SightXError: The experiment or the data are not those of the run, which may be in use.
     """
     experiment = _with_changes(run, as_overrides(changes))
     writable = os.access(run.directory, os.W_OK)

@@ -53,6 +53,7 @@ from sightx.registry.loading import load_registry
 from sightx.registry.project import Project, find_project
 from sightx.registry.registry import Registry
 from sightx.registry.validation_errors import explain_errors, spec_failure
+from sightx.spec.about import About
 from sightx.spec.paths import iter_tables, resolve_paths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -85,21 +86,6 @@ class Evaluation(Settings):
 
     test: Literal["end", "on-request"] = "end"
     """After training, with the best checkpoint if there is one, or only by `sightx evaluate`."""
-
-
-class About(Settings):
-    """What the model is for: text for reports and model cards, not part of the experiment id."""
-
-    purpose: str = ""
-    """What the model is meant to decide, and for whom."""
-    data_source: str = ""
-    """Where the images come from."""
-    limitations: str = ""
-    """What the model must not be used for."""
-    licence: str = ""
-    """Licence of the data and of the weights."""
-    contact: str = ""
-    """Whom to ask."""
 
 
 class Execution(Settings):
