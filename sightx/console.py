@@ -19,7 +19,9 @@ from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+    from sightx.audit.findings import AuditFinding, AuditReport
     from sightx.data.cache.store import CacheEntry
     from sightx.data.dataset import CacheReport
     from sightx.data.preprocess import ProgressCallback
@@ -34,6 +36,8 @@ _NOT_SETTINGS = ("use", "revision", "class", "code")  # keys of a step that are 
 _PIPED_WIDTH = 160
 _MIN_DESCRIPTION = 20  # columns that a description gets on a narrow terminal
 _BAR_WIDTH = 40
+_SHOWN_EXAMPLES = 3  # of a finding, in the terminal
+_SEVERITY_STYLES = {"refuse": "bold red", "warn": "yellow", "note": "cyan"}
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -46,8 +50,10 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def show_progress(quiet: bool) -> Iterator[ProgressCallback | None]:
-    """Show a progress bar while images are preprocessed, on a terminal only."""
+def show_progress(
+    quiet: bool, what: str = "preprocessing images"
+) -> Iterator[ProgressCallback | None]:
+    """Show a progress bar while images are read, on a terminal only."""
     console = _console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -61,7 +67,7 @@ def show_progress(quiet: bool) -> Iterator[ProgressCallback | None]:
     )
 
     columns = (
-        TextColumn("preprocessing images"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -80,6 +86,66 @@ def show_progress(quiet: bool) -> Iterator[ProgressCallback | None]:
         yield report
     finally:
         bar.stop()
+
+
+def show_audit(report: AuditReport) -> None:
+    """Print what was proved, the samples per class and split, and every finding."""
+    console = _console()
+    for statement in report.statements:
+        console.print(statement, markup=False, soft_wrap=True)
+    if report.classes:
+        console.print()
+        console.print(_class_table(report))
+    for split, values in report.baselines.items():
+        listed = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+        console.print(
+            f"always predicting the largest class: {split} {listed}", markup=False, soft_wrap=True
+        )
+    for finding in report.findings:
+        console.print()
+        _print_finding(console, finding)
+    counts = [f"{report.count(severity)} to {severity}" for severity in ("refuse", "warn")]
+    console.print(f"\n{', '.join(counts)}, {report.count('note')} notes", markup=False)
+
+
+def _class_table(report: AuditReport) -> Table:
+    """Return the samples, groups and expected interval of each class of each split."""
+    from rich import box
+    from rich.table import Table
+
+    from sightx.errors import printable
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("split")
+    table.add_column("class")
+    for name in ("samples", "groups", "recall to within"):
+        table.add_column(name, justify="right")
+    before = ""
+    for row in report.classes:
+        width = "-" if row.half_width is None else f"+-{row.half_width:.2f}"
+        split, name = "" if row.split == before else row.split, printable(row.name)
+        table.add_row(split, name, f"{row.samples:,}", f"{row.groups:,}", width)
+        before = row.split
+    return table
+
+
+def _print_finding(console: Console, finding: AuditFinding) -> None:
+    from rich.text import Text
+
+    from sightx.errors import printable
+
+    style = _SEVERITY_STYLES[finding.severity]
+    head = Text.assemble((finding.severity, style), f"[{finding.code}] {finding.path}: ")
+    console.print(head.append(printable(finding.message)), soft_wrap=True)
+    for label, text in (("threshold", finding.threshold), ("hint", finding.hint)):
+        if text:
+            console.print(f"  {label}: {printable(text)}", markup=False, soft_wrap=True)
+    for example in finding.examples[:_SHOWN_EXAMPLES]:
+        note = f" ({example.note})" if example.note else ""
+        line = f"  - {' and '.join(example.paths)}{note}"
+        console.print(printable(line), markup=False, soft_wrap=True)
+    if (more := len(finding.examples) - _SHOWN_EXAMPLES) > 0:
+        console.print(f"  - {more} more with --json or --html", markup=False)
 
 
 def show_cache_report(report: CacheReport) -> None:
@@ -121,6 +187,8 @@ def show_cache_entries(root: Path, entries: Sequence[CacheEntry], *, removed: bo
 def _describe_contents(entry: CacheEntry) -> str:
     """Return how the rows of an entry were made: resize(size=224), 3 x 224 x 224, scaled."""
     about, folder = entry.about, entry.key.partition("/")[0]
+    if contents := about.get("contents"):
+        return str(contents)
     if folder != entry.key:
         return "hashes of files" if folder == "files" else "left by a killed process"
     if "preprocess" not in about:

@@ -127,7 +127,7 @@ def test_the_guides_plugins_load_and_its_check_has_findings(guided: Path) -> Non
     small = sightx.load(guided / "specs" / "tiny.toml")
     large = sightx.load(guided / "specs" / "tiny.toml", ["preprocess.resize.size=300"])
     assert list(check.find(small)) == []
-    ((path, message, hint),) = check.find(large)
+    ((path, message, hint, _),) = check.find(large)
     assert (path, message) == ("model.use", "is too small for images of 300 pixels")
     assert hint
 

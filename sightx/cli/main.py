@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # The module of each command, which is imported when the command is called.
 COMMANDS = {
+    "audit": "sightx.cli.audit",
     "evaluate": "sightx.cli.evaluate",
     "init": "sightx.cli.init",
     "list-plugins": "sightx.cli.list_plugins",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Commands that are planned, with what does the job today.
 PLANNED = {
     "archive": "copy or move the directory of the run",
-    "audit": "sightx validate --deep SPEC checks the data",
     "compare": "read metrics.jsonl and result.json of the runs",
     "diff": "compare experiment.toml of the runs",
     "doctor": "read environment.json of a run",

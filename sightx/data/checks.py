@@ -53,7 +53,7 @@ def check_bad_images(
     skip = dataset.on_bad_image == "skip"
     is_skipped = skip and len(bad) / len(table) <= limit
     if bad_images_csv and (all_read or not is_skipped):
-        listed = pd.DataFrame([*_excluded_rows(dataset), *rows], columns=["path", "reason", "row"])
+        listed = pd.DataFrame([*excluded_rows(dataset), *rows], columns=["path", "reason", "row"])
         bad_images_csv = _write_list(bad_images_csv, listed)
     if is_skipped:
         return
@@ -108,7 +108,7 @@ def check_copies(
 
     Raises DataError; with `allowed` this is a warning in the log.
     """
-    rows, names = _find_copies(hashes, splits)
+    rows, names = find_copies(hashes, splits)
     if not len(rows):
         return
     paths = table.frame["path"].to_numpy(object)[rows]
@@ -131,7 +131,7 @@ def check_copies(
     _log.warning("%s", replace(problem, severity="warning", hint=f"see {_short(copies_csv)}"))
 
 
-def _find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Array]:
+def find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Array]:
     """Return rows whose content is in more than one split, and their splits.
 
     Copies are next to each other, in the order of the splits and of the table.
@@ -149,7 +149,7 @@ def _find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Ar
     return rows[order], names[split[order]]
 
 
-def _excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:
+def excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:
     """Return path and reason of each row of `dataset.exclude`, and no line."""
     if dataset.exclude is None:
         return []

@@ -154,10 +154,7 @@ class Preprocessor:
             digest = self._hash(index, image)
             if not self.is_needed(digest):
                 return PreprocessedImage(index, digest)
-            tensor = preprocess_image(
-                image, self.chain, self.min_size, channels=self.table.channels
-            )
-            row = np.ascontiguousarray(tensor.numpy())
+            row = np.ascontiguousarray(self.make_row(image))
             return PreprocessedImage(index, digest, row, zlib.crc32(row.data))
         except (BadImage, OSError) as error:
             return PreprocessedImage(index, digest, reason=failure_reason(error))
@@ -170,6 +167,16 @@ class Preprocessor:
                 )
             ) from error
 
+    @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """Return the shape of a row."""
+        return output_shape(self.chain, self.table.shape)
+
+    def make_row(self, image: EncodedOrPixels) -> np.ndarray[Any, Any]:
+        """Return the row of an image, uint8 (C, H, W). Raises BadImage."""
+        channels = self.table.channels
+        return preprocess_image(image, self.chain, self.min_size, channels=channels).numpy()
+
     def process_all(
         self, indices: np.ndarray[Any, Any], threads: int
     ) -> Generator[PreprocessedImage, None, None]:
@@ -177,7 +184,7 @@ class Preprocessor:
 
         Closing the iterator early waits for the images that are in work.
         """
-        _, height, width = output_shape(self.chain, self.table.shape)
+        _, height, width = self.row_shape
         task_size = max(1, min(16, _TASK_BYTES // (3 * height * width)))
         starts = range(0, len(indices), task_size)
         blocks = (indices[start : start + task_size].tolist() for start in starts)

@@ -70,7 +70,8 @@ class ImageTable:
     @property
     def groups(self) -> np.ndarray[Any, Any]:
         """Return the groups, (N,); a sample without a group is the only one of its group."""
-        pairs = zip(self.frame["group"], self.frame["path"], strict=True)
+        columns = (self.frame[name].to_numpy(object) for name in ("group", "path"))
+        pairs = zip(*columns, strict=True)
         # No cell holds a NUL, so that a path never equals a group. (pandas would drop the NUL.)
         return np.array([str(group) or f"\0{path}" for group, path in pairs], dtype=object)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("sightx")
 hookimpl = pluggy.HookimplMarker("sightx")
 
-Stage = Literal["spec", "data", "device"]
-STAGES: tuple[Stage, ...] = ("spec", "data", "device")
+Stage = Literal["spec", "data", "device", "audit"]
+STAGES: tuple[Stage, ...] = ("spec", "data", "device", "audit")
 
 
 class Finding(NamedTuple):
-    """A problem that a check found: the dotted key, the message, and a hint how to fix it."""
+    """A problem that a check found: the dotted key, the message, and a hint how to fix it.
+
+    `rows` are positions in the table of samples that show it, which `sightx audit` lists.
+    """
 
     path: str
     message: str
     hint: str = ""
+    rows: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,11 @@ class Check:
         code: Name of the rule in messages and in `allow`: lower-case words with dashes.
         reason: Why the rule exists, in one line; `sightx validate --explain` shows it.
         find: Returns or yields the findings. It is called with only the arguments that it declares:
-            `experiment` and `registry`, from the stage data on also `table`, an ImageTable, and at
-            the stage device `device`, a torch.device.
-        stage: When the check runs: with the spec alone, with the data open, or with the device.
+            `experiment` and `registry`; at the stages data and audit also `table`, an ImageTable;
+            at the stage device `device`, a torch.device; at the stage audit `images`, a data frame
+            of the properties of each row's image, which docs/audit.md lists.
+        stage: When the check runs: with the spec alone, with the data open, with the device, or
+            in `sightx audit`, after all images were read.
         severity: A warning is shown, and a spec can turn it off with `allow`; an error stops.
     """
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.io.toml import Document
 from sightx.registry.components import call_declared
 from sightx.registry.failures import plugin_failure
-from sightx.registry.hooks import Check, Stage
+from sightx.registry.hooks import Check, Finding, Stage
 from sightx.registry.registry import Plugin
 from sightx.registry.validation_errors import parse_key
 from sightx.spec.experiment import Context, Experiment
@@ -20,8 +21,16 @@ _ERRORS: dict[Stage, type[SightXError]] = {
     "spec": SpecError,
     "data": DataError,
     "device": ResourceError,
+    "audit": DataError,
 }
 _log = logging.getLogger("sightx")
+
+
+class CheckResult(NamedTuple):
+    """A problem that a check found, and the rows of the table that show it."""
+
+    problem: Problem
+    rows: Sequence[int] = ()
 
 
 def run_checks(
@@ -31,13 +40,20 @@ def run_checks(
 
     `facts` are offered to the checks: `table` at the stage data, `device` at the stage device.
     """
+    return [result.problem for result in check_results(experiment, context, stage, **facts)]
+
+
+def check_results(
+    experiment: Experiment, context: Context, stage: Stage, **facts: object
+) -> list[CheckResult]:
+    """Return the same as `run_checks`, each problem with the rows that show it."""
     facts = {"experiment": experiment, "registry": context.registry, **facts}
     return [
-        problem
+        result
         for check, plugin in context.registry.checks
         if check.stage == stage
         and not (check.severity == "warning" and check.code in experiment.allow)
-        for problem in _run_check(check, plugin, context, facts)
+        for result in _run_check(check, plugin, context, facts)
     ]
 
 
@@ -69,28 +85,32 @@ def locate_problems(context: Context) -> Iterator[None]:
 
 def _run_check(
     check: Check, plugin: Plugin, context: Context, facts: dict[str, object]
-) -> list[Problem]:
+) -> list[CheckResult]:
     """Return one check's problems; a check that fails is a problem of its plugin.
 
     It is as severe as the check: a spec does not need a warning.
     """
     try:
-        return [
-            at_position(
-                Problem(check.code, message, hint, path, severity=check.severity), context.spec
-            )
-            for path, message, hint in call_declared(check.find, **facts)
-        ]
+        found = [Finding(*finding) for finding in call_declared(check.find, **facts)]
+        return [CheckResult(_problem(check, finding, context), finding.rows) for finding in found]
     except SightXError as error:
-        return list(error.problems)
+        return [CheckResult(problem) for problem in error.problems]
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         if failure := plugin_failure(error, context.registry):
-            return [replace(problem, severity=check.severity) for problem in failure.problems]
+            problems = [replace(problem, severity=check.severity) for problem in failure.problems]
+            return [CheckResult(problem) for problem in problems]
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
         hint = "sightx list-plugins shows where it is from"
-        return [Problem("broken-plugin", message, hint, severity=check.severity)]
+        problem = Problem("broken-plugin", message, hint, severity=check.severity)
+        return [CheckResult(problem)]
+
+
+def _problem(check: Check, finding: Finding, context: Context) -> Problem:
+    message, hint, path = finding.message, finding.hint, finding.path
+    problem = Problem(check.code, message, hint, path, severity=check.severity)
+    return at_position(problem, context.spec)
 
 
 def at_position(problem: Problem, spec: Document) -> Problem:

@@ -35,6 +35,7 @@ _STAGES = {
     "spec": ("when it reads the spec", SpecError.exit_code),
     "data": ("when it opens the data", errors.DataError.exit_code),
     "device": ("when it knows the device", errors.ResourceError.exit_code),
+    "audit": ("when sightx audit has read the images", errors.DataError.exit_code),
 }
 _HEAD = """\
 # Error codes

@@ -36,7 +36,7 @@ def given(tree: ast.AST) -> Iterator[str]:
     A helper has a parameter `code`, or returns (code, message, hint). A parameter that is given by
     keyword may also end in `_code`.
     """
-    at = {"Problem": 0, "PydanticCustomError": 0}
+    at = {"Problem": 0, "PydanticCustomError": 0, "AuditFinding": 0}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for function in functions:
         names = [argument.arg for argument in function.args.args]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # torch's names of processor features that compute in bf16; the last one is of ARM processors.
 _BF16_FEATURES = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
+# A side of the body as a word of a name; `os` and `od` are the left and the right eye.
+_SIDE = re.compile(r"(?<![^\W_])(left|right|l|r|os|od)(?![^\W_])", re.IGNORECASE)
+_MIN_PAIRS = 5
 
 
 def large_batch(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
@@ -27,12 +31,37 @@ def large_batch(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
 def group_leak(table: ImageTable) -> Iterator[Finding]:
     """Find groups, such as patients, with samples in several splits."""
     frame = table.frame[(table.frame["group"] != "") & (table.frame["split"] != "")]
-    splits = frame.groupby("group")["split"].agg(lambda split: " and ".join(sorted(set(split))))
-    leaking = splits[splits.str.contains(" and ")]
+    counts = frame.groupby("group")["split"].nunique()
+    leaking = counts.index[counts > 1]
     if len(leaking):
-        first = f"first: {leaking.index[0]!r} in {leaking.iloc[0]}"
-        message = f"{len(leaking)} of {len(splits)} groups are in several splits; {first}"
-        yield Finding("split.use", message, 'split.use = "grouped"')
+        splits = sorted(set(frame.loc[frame["group"] == leaking[0], "split"]))
+        first = f"first: {leaking[0]!r} in {' and '.join(splits)}"
+        message = f"{len(leaking)} of {len(counts)} groups are in several splits; {first}"
+        rows = table.frame["group"].isin(leaking).to_numpy().nonzero()[0]
+        yield Finding("split.use", message, 'split.use = "grouped"', rows.tolist())
+
+
+def undeclared_groups(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
+    """Find names that differ in their side only, such as `10_left` and `10_right`, but no group."""
+    if (table.frame["group"] != "").any():
+        return
+    sides: dict[str, dict[str, int]] = {}  # the row of each side, by the rest of the name
+    for row, path in enumerate(map(str, table.frame["path"])):
+        name = path.rpartition("/")[2]
+        name = name.rpartition(".")[0] or name
+        if match := _SIDE.search(name):
+            rest = name[: match.start()] + "\0" + name[match.end() :]
+            sides.setdefault(rest.lower(), {})[match[1].lower()] = row
+    pairs = [rows for rest in sides.values() if len(rows := list(rest.values())) > 1]
+    if len(pairs) < min(_MIN_PAIRS, max(len(table) / 100, 1)):
+        return
+    one, other = (str(table.frame["path"].iat[row]) for row in pairs[0][:2])
+    message = f"no group is declared, but {len(pairs)} names are pairs, such as {one} and {other}"
+    hint = "name the column of the patient in dataset.group"
+    if not hasattr(experiment.dataset, "group"):
+        hint = "list the images in a CSV file with a column of the patient, and use csv"
+    rows = [row for pair in pairs for row in pair]
+    yield Finding("dataset", message, f"{hint}; both belong in one split", rows)
 
 
 def empty_class(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
@@ -81,6 +110,13 @@ CHECKS = [
         "good",
         group_leak,
         "data",
+    ),
+    Check(
+        "undeclared-groups",
+        "without groups, images of one patient may be in the train and in the test split",
+        undeclared_groups,
+        "data",
+        "warning",
     ),
     Check(
         "empty-class",

@@ -150,6 +150,23 @@ def from_pil(
     return _upright(image, b"", background)
 
 
+def open_header(data: bytes) -> tuple[ImageFile, int]:
+    """Return a file opened by its header, without metadata, and its EXIF orientation, 1 to 8.
+
+    No pixel is decoded. The orientation is 0 without an EXIF block. Raises BadImage.
+    """
+    name = sniff(data)
+    try:
+        image = _inspect(name, data)
+        opened = _READERS[name](io.BytesIO(image.without_metadata))
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:
+        raise BadImage(_reason(name, error)) from error
+    exif = image.exif or opened.info.get("exif", b"")
+    return opened, _orientation(exif) if exif else 0
+
+
 def to_tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     """Return pixels (H, W, 3) as a tensor (3, H, W) that shares their memory, channels last.
 

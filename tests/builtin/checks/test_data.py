@@ -73,6 +73,35 @@ def test_a_patient_on_two_sides(listed: Path) -> None:
     assert not (listed.parent / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        ([f"{n}_{side}.png" for n in range(5) for side in ("left", "right")], 5),
+        ([f"{side}-{n}.png" for n in range(5) for side in ("OS", "OD")], 5),
+        ([f"a/{n}_L.png" if n % 2 else f"b/{n - 1}_L.png" for n in range(10)], 0),
+        ([f"upright{n}.png" for n in range(5)] + [f"upleft{n}.png" for n in range(5)], 0),
+    ],
+)
+def test_names_that_pair_without_groups(tmp_path: Path, names: list[str], pairs: int) -> None:
+    rows = [f"{name},{number % 2},train" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label,split", *rows]))
+    path = tmp_path / "a.toml"
+    path.write_text(
+        'name = "a"\n[dataset]\nuse = "csv"\nroot = "."\nsplit = "split"\n'
+        '[model]\nuse = "simplenet"\n'
+    )
+    messages = [message for code, message in found(path) if code == "undeclared-groups"]
+    assert bool(messages) == bool(pairs)
+    if pairs:
+        assert f"but {pairs} names are pairs, such as {names[0]} and {names[1]}" in messages[0]
+        experiment = sightx.load(path)
+        table = experiment.dataset.table()
+        (finding,) = data.undeclared_groups(experiment, table)
+        assert sorted(finding.rows) == list(range(10))
+        grouped = table.with_frame(table.frame.assign(group="p"))
+        assert not list(data.undeclared_groups(experiment, grouped))
+
+
 def test_a_class_that_nothing_teaches(listed: Path) -> None:
     assert found(listed, 'dataset.classes=["a", "b", "c"]') == [
         ("empty-class", "there are no training samples of 'c'")
@@ -86,7 +115,7 @@ def test_precision_that_the_device_lacks(listed: Path, monkeypatch: pytest.Monke
     for name, answer in old.items():  # no such card is here
         monkeypatch.setattr(torch.cuda, name, answer)
     (finding,) = data.bf16_missing(experiment, torch.device("cuda"))
-    assert finding == ("training.precision", "an old card has no bf16", finding.hint)
+    assert finding == ("training.precision", "an old card has no bf16", finding.hint, ())
     assert not list(data.bf16_missing(sightx.load(listed), torch.device("cuda")))
 
 

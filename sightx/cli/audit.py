@@ -1,0 +1,63 @@
+"""`sightx audit`: look at the data of a spec before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sightx.cli.options import UserPath, overrides
+
+
+@click.command("audit", short_help="Look for what would mislead a model in the data of a spec.")
+@click.argument("spec", type=UserPath())
+@overrides
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--html", metavar="FILE", type=UserPath(dir_okay=False), help="Write a page with images."
+)
+@click.option(
+    "--exclude",
+    metavar="FILE",
+    type=UserPath(dir_okay=False),
+    help="List rows to leave out, in the form that dataset.exclude takes.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 2 also if there are only warnings.")
+def command(
+    spec: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    html: Path | None,
+    exclude: Path | None,
+    strict: bool,
+) -> int:
+    """Look for leaks, copies, broken files, rare classes and shortcuts in the data of SPEC.
+
+    Nothing is changed: --exclude suggests, and the spec decides. The exit code is 3 if a finding
+    would make a run wrong.
+    """
+    import sightx
+    from sightx import console
+    from sightx.audit.audit import audit
+    from sightx.audit.page import write_page
+    from sightx.errors import DataError, SpecError
+
+    experiment = sightx.load(spec, overrides)
+    with console.show_progress(as_json, "reading images") as progress:
+        result = audit(experiment, progress)
+    report = result.report
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=1))
+    else:
+        console.show_audit(report)
+    if html:
+        write_page(result, html)
+        click.echo(f"{html}: written", err=True)
+    if exclude:
+        file = result.write_exclusions(exclude.absolute())
+        count = len(report.suggestions)
+        click.echo(f"{file}: {count} rows; use it with --set dataset.exclude={file}", err=True)
+    if report.count("refuse"):
+        return DataError.exit_code
+    return SpecError.exit_code if strict and report.count("warn") else 0
