@@ -178,7 +178,7 @@ def read_index(
     if len(rows) != description.samples:
         raise_damaged(file, f"has {len(rows)} rows, {description.samples} were written")
     rows["line"] = np.arange(len(rows)) + 2
-    known = class_positions(rows["label"].cat.categories, description.classes)
+    known = class_positions(map(str, rows["label"].cat.categories), description.classes)
     rows["label"] = category_positions(rows["label"], known)
     refuse_rows(rows, rows["label"] < 0, file, "has a label that is not a class")
     is_hash = rows["sha256"].str.fullmatch("[0-9a-f]{64}")
@@ -193,8 +193,9 @@ def category_positions(
     column: pd.Series[Any], positions: Mapping[str, int]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the position of each cell of a categorical column, -1 if it has none."""
-    # The code of an empty cell is -1, which selects the last -1.
-    by_code = [*(positions.get(name, -1) for name in column.cat.categories), -1]
+    # pandas reads names that are numbers as numbers. The code of an empty cell is -1, which selects
+    # the last -1.
+    by_code = [*(positions.get(str(name), -1) for name in column.cat.categories), -1]
     return np.array(by_code, dtype=np.int64)[column.cat.codes]
 
 

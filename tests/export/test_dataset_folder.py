@@ -8,6 +8,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -236,6 +237,14 @@ def test_what_is_written_is_read(table, tmp_path):
         assert ("split" in frame) == bool(split)
         assert frame["sha256"].tolist() == HASHES
         assert frame["label"].dtype == np.int64
+
+
+def test_classes_may_be_numbers(table, tmp_path):
+    classes = ("0", "1.5", "10")
+    written = replace(table, frame=table.frame.assign(label=[2, 0, 1]), classes=classes)
+    write_index(written, tmp_path, pd.DataFrame({"sha256": HASHES}))
+    description = Description(classes=classes, ordered=True, samples=3)
+    assert index_of(tmp_path, description)["label"].tolist() == [2, 0, 1]
 
 
 def test_many_rows_are_read_in_order(tmp_path):
