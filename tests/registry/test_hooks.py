@@ -41,8 +41,8 @@ def test_a_check_is_an_error_of_the_stage_spec_by_default() -> None:
 
 
 def test_a_finding_needs_a_key_and_a_message() -> None:
-    assert Finding("training.epochs", "too many") == ("training.epochs", "too many", "")
+    assert Finding("training.epochs", "too many") == ("training.epochs", "too many", "", ())
 
 
 def test_stages_are_in_the_order_in_which_they_run() -> None:
-    assert hooks.STAGES == ("spec", "data", "device")
+    assert hooks.STAGES == ("spec", "data", "device", "audit")
