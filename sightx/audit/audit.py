@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from sightx.audit import copy_findings, image_findings, table_findings
 from sightx.audit.copies import Copies, find_copies
 from sightx.audit.findings import SEVERITIES, AuditFinding, AuditReport
 from sightx.audit.image_properties import ImageProperties, read_properties, read_thumbnails
+from sightx.audit.label_doubts import doubt_findings
 from sightx.audit.shortcuts import shortcut_findings
 from sightx.data.cache.file_hashes import FileStates, stat_files
 from sightx.data.checks import excluded_rows
@@ -21,8 +22,11 @@ from sightx.data.dataset import CacheConfig, load_table
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, SpecError
 from sightx.io import atomic
+from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable
 from sightx.registry import results
+from sightx.runner.resume import stored_experiment
+from sightx.runs.directory import Run
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment
 
@@ -49,10 +53,15 @@ class Audit:
             return atomic.write_new(file, content.encode())
 
 
-def audit(experiment: Experiment, progress: ProgressCallback | None = None) -> Audit:
+def audit(
+    experiment: Experiment,
+    progress: ProgressCallback | None = None,
+    predictions: Sequence[Predictions] = (),
+) -> Audit:
     """Look at the data of an experiment. Raises ResourceError, PluginError.
 
-    What makes the data unusable is a finding, not an error.
+    What makes the data unusable is a finding, not an error. With `predictions` of samples that
+    were not trained on, the labels that they contradict are listed.
     """
     try:
         table = load_table(experiment.dataset)
@@ -68,8 +77,21 @@ def audit(experiment: Experiment, progress: ProgressCallback | None = None) -> A
     copies = find_copies(images, _used_rows(table), _thumbnail_reader(table, files, config))
     findings += table_findings.bad_image_findings(table, experiment.dataset, images.bad)
     findings += _image_findings(experiment, table, images, copies)
+    findings += doubt_findings(table, predictions)
     report = _report(experiment, table, images, copies, findings)
     return Audit(experiment, report, table)
+
+
+def audit_run(
+    run: Run, changes: Sequence[str] = (), progress: ProgressCallback | None = None
+) -> Audit:
+    """Look at the data of a run, and at the labels that its predictions contradict.
+
+    `changes` are overrides, such as of where the data are. Raises RunError, SpecError.
+    """
+    scored = [run.predictions_of(split) for split in ("validation", "test")]
+    experiment = stored_experiment(run, changes)
+    return audit(experiment, progress, [part for part in scored if part is not None])
 
 
 def _split(experiment: Experiment, table: ImageTable) -> tuple[ImageTable, list[AuditFinding]]:

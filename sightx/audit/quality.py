@@ -1,8 +1,8 @@
 """Measures of image quality, computed from a copy of 256 x 256 pixels.
 
 The measures were chosen by how well they rank photographs of the retina that experts of EyeQ
-(H. Fu et al., 2019) have rejected; see docs/audit.md. None has an absolute limit: what is dark or
-blurred for one camera is usual for another.
+(H. Fu et al., 2019) have rejected. None has an absolute limit: what is dark or blurred for one
+camera is usual for another.
 """
 
 from __future__ import annotations

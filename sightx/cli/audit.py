@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sightx.cli.options import UserPath, overrides
+from sightx.cli.context import find_run
+from sightx.cli.options import UserPath, overrides, runs_folder
+
+if TYPE_CHECKING:
+    from sightx.audit.audit import Audit
+    from sightx.data.preprocess import ProgressCallback
 
 
 @click.command("audit", short_help="Look for what would mislead a model in the data of a spec.")
-@click.argument("spec", type=UserPath())
+@click.argument("what", metavar="SPEC|RUN")
 @overrides
+@runs_folder
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--html", metavar="FILE", type=UserPath(dir_okay=False), help="Write a page with images."
@@ -25,8 +32,9 @@ from sightx.cli.options import UserPath, overrides
 )
 @click.option("--strict", is_flag=True, help="Exit with 2 also if there are only warnings.")
 def command(
-    spec: Path,
+    what: str,
     overrides: tuple[str, ...],
+    runs: Path | None,
     as_json: bool,
     html: Path | None,
     exclude: Path | None,
@@ -34,18 +42,15 @@ def command(
 ) -> int:
     """Look for leaks, copies, broken files, rare classes and shortcuts in the data of SPEC.
 
-    Nothing is changed: --exclude suggests, and the spec decides. The exit code is 3 if a finding
-    would make a run wrong.
+    With a RUN, also list labels that its predictions contradict. Nothing is changed: --exclude
+    suggests, and the spec decides. The exit code is 3 if a finding would make a run wrong.
     """
-    import sightx
     from sightx import console
-    from sightx.audit.audit import audit
     from sightx.audit.page import write_page
     from sightx.errors import DataError, SpecError
 
-    experiment = sightx.load(spec, overrides)
     with console.show_progress(as_json, "reading images") as progress:
-        result = audit(experiment, progress)
+        result = _audit(what, overrides, runs, progress)
     report = result.report
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=1))
@@ -61,3 +66,18 @@ def command(
     if report.count("refuse"):
         return DataError.exit_code
     return SpecError.exit_code if strict and report.count("warn") else 0
+
+
+def _audit(
+    what: str, overrides: tuple[str, ...], runs: Path | None, progress: ProgressCallback | None
+) -> Audit:
+    """Audit the data of a spec, which is a file, or of a run."""
+    import sightx
+    from sightx.audit.audit import audit, audit_run
+    from sightx.io.files import user_path
+
+    path = user_path(what)
+    if path.suffix == ".toml" or path.is_file():
+        return audit(sightx.load(path, overrides), progress)
+    run, _ = find_run(what, runs)
+    return audit_run(run, overrides, progress)
