@@ -56,7 +56,16 @@ ELSEWHERE = {
     "run-name": "a run's name",
     "weights-mismatch": "loading weights",
     "wrong-result": "what a component returns",
-}
+    **dict.fromkeys(
+        (
+            "class-drift", "cmyk", "conflicting-copies", "copies", "copies-across-groups",
+            "deep-colour", "exif-rotated", "extreme-size", "label-doubt",
+            "likely-copies-across-splits", "quality", "several-frames", "shortcut-file",
+            "shortcut-split", "uncertain-recall", "unused-data",
+        ),
+        "sightx audit",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
