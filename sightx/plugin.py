@@ -7,7 +7,8 @@
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
 - Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
   Epoch, Step, ValidationBatch, Experiment, Run.
-- Helpers: Surveyor, random generators and seeds, files and tables, hints for misspelt names, plots.
+- Helpers: Surveyor, random generators and seeds, files and tables, parameter groups, hints for
+  misspelt names, plots.
 
 Built-in components import only this module, like those of any other plugin. Importing it loads
 neither torch nor pandas: heavy names are imported on first use.
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from sightx.records.table import ImageTable
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
+    from sightx.training.param_groups import split_param_groups
 
 # The module of each name that is imported on first use.
 _LAZY = {
@@ -120,6 +122,7 @@ _LAZY = {
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
     "seed_of": "sightx.seeds",
+    "split_param_groups": "sightx.training.param_groups",
     "table_from_csv": "sightx.data.csv_table",
     "table_from_pack": "sightx.export.pack",
     "table_from_shards": "sightx.export.shards",
@@ -199,6 +202,7 @@ __all__ = [
     "require_order",
     "seed_of",
     "split_called",
+    "split_param_groups",
     "suggest",
     "table_from_csv",
     "table_from_pack",

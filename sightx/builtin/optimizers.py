@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import unwrap
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -20,16 +20,27 @@ _WRAPPED = ("add_param_group", "state_dict", "load_state_dict")
 
 
 class _TorchOptimizer(Optimizer):
-    """An optimizer whose fields, except `group`, are the arguments of torch's class."""
+    """An optimizer whose other fields are the arguments of torch's class."""
 
     torch_name: ClassVar[str]  # The class in torch.optim.
     has_fused: ClassVar[bool] = True  # Whether torch has kernels that update all weights at once.
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of a layer, as a fraction of that of the next layer; the last has `lr`."""
+    decay_norms_and_biases: bool = True
+    """Whether weight decay applies to normalisation and biases too, not only to matrices."""
+
+    def build(
+        self, groups: list[dict[str, Any]], *, layers: Mapping[str, int]
+    ) -> torch.optim.Optimizer:
         """Return torch's optimizer, with fused kernels if all weights are on such devices."""
         import torch
 
-        arguments = self.model_dump(exclude={"group"})
+        from sightx.plugin import split_param_groups
+
+        rules = {"layer_decay", "decay_norms_and_biases"}
+        groups = split_param_groups(groups, layers, **self.model_dump(include=rules))
+        arguments = self.model_dump(exclude={"group", *rules})
         if self.has_fused:
             weights = [weight for group in groups for weight in group["params"]]
             arguments["fused"] = all(weight.device.type in _FUSED_DEVICES for weight in weights)

@@ -195,12 +195,14 @@ def loss_module(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
     return module
 
 
-def torch_optimizer(optimizer: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Return the optimizer of all weights in `groups`."""
+def torch_optimizer(
+    optimizer: Optimizer, groups: list[dict[str, Any]], layers: Mapping[str, int]
+) -> torch.optim.Optimizer:
+    """Return the optimizer of all weights in `groups`; `layers` has their depths by name."""
     from torch.optim import Optimizer as TorchOptimizer
 
     weights = [weight for group in groups for weight in group["params"]]
-    result = call_declared(optimizer.build, groups)
+    result = call_declared(optimizer.build, groups, layers=layers)
     if not isinstance(result, TorchOptimizer):
         hint = "return a torch optimizer"
         raise wrong_result(optimizer.build, f"returned a {_type(result)}", hint)

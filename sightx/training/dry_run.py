@@ -21,6 +21,7 @@ from sightx.registry.failures import expected_failure
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
+from sightx.training.param_groups import layer_depths, param_groups
 from sightx.training.weights import LoadedWeights, fit_weights
 from sightx.training.weights_file import Tables
 
@@ -189,8 +190,9 @@ def _train_step(
     experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
     """Train one step on the meta device; return the shape of the outputs and the bytes needed."""
-    groups = setup.param_groups(module, experiment.optimizer)
-    optimizer = results.torch_optimizer(experiment.optimizer, groups)
+    groups = param_groups(module, experiment.optimizer)
+    layers = layer_depths(module, experiment.model)
+    optimizer = results.torch_optimizer(experiment.optimizer, groups, layers)
     saved: dict[int, int] = {}  # bytes by storage
 
     def save(tensor: Tensor) -> Tensor:

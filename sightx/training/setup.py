@@ -1,4 +1,4 @@
-"""Build what a trainer needs: the device, the network, frozen parts, parameter groups."""
+"""Build what a trainer needs: the device, the network, frozen parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from sightx.distributed.collectives import Collectives
 from sightx.errors import DataError, Problem, ResourceError, SpecError, wrong_type
 from sightx.registry import results
 from sightx.registry.components import call_declared
-from sightx.registry.kinds import Loss, Model, Optimizer
+from sightx.registry.kinds import Loss, Model
 from sightx.seeds import seed_of
 from sightx.spec.experiment import DEVICE_PATTERN
 
@@ -91,12 +90,12 @@ def head_tensors(
         shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
         return [name for name, tensor in state.items() if shapes.get(name) != tensor.shape]
     for part in parts:
-        if not any(_matches(name, part) for name in state):
+        if not any(matches(name, part) for name in state):
             hint = f"parts: {', '.join(name for name, _ in module.named_children())}"
             raise results.wrong_result(
                 model.head_parts, f"names {part!r}, which is not a part", hint
             )
-    return [name for name in state if any(_matches(name, part) for part in parts)]
+    return [name for name in state if any(matches(name, part) for part in parts)]
 
 
 def to_channels_last(module: nn.Module, model: Model, device: torch.device, precision: str) -> None:
@@ -117,15 +116,15 @@ def freeze(module: nn.Module, trainable: Sequence[str]) -> None:
     Raises SpecError for a name that matches no parameter.
     """
     for pattern in trainable:
-        if not any(_matches(name, pattern) for name, _ in module.named_parameters()):
+        if not any(matches(name, pattern) for name, _ in module.named_parameters()):
             parts = ", ".join(name for name, _ in module.named_children())
             message = f"no part is called {pattern!r}"
             raise SpecError(Problem("unknown-part", message, f"parts: {parts}", "model.trainable"))
     for name, weight in module.named_parameters():
-        weight.requires_grad_(not trainable or any(_matches(name, p) for p in trainable))
+        weight.requires_grad_(not trainable or any(matches(name, p) for p in trainable))
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
     """Return whether a parameter belongs to the part `pattern`, or matches it as a glob pattern."""
     return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)
 
@@ -140,34 +139,6 @@ def train_mode(module: nn.Module) -> None:
         weights = list(part.parameters())
         if weights and not any(weight.requires_grad for weight in weights):
             part.eval()
-
-
-def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return the trainable parameters in the optimizer's groups, each in the first that matches.
-
-    The last group has the parameters that no group matches, and the optimizer's lr. Raises
-    SpecError for a group that matches no trainable parameter.
-    """
-    patterns = [(group.match, group.lr) for group in optimizer.group] + [(("*",), optimizer.lr)]
-    groups: list[dict[str, Any]] = [
-        {"params": [], "lr": lr, "name": " ".join(match)} for match, lr in patterns
-    ]
-    for name, weight in module.named_parameters():
-        if weight.requires_grad:
-            first = next(
-                group
-                for group, (match, _) in zip(groups, patterns, strict=True)
-                if any(_matches(name, pattern) for pattern in match)
-            )
-            first["params"].append(weight)
-    for group in groups[:-1]:
-        if not group["params"]:
-            message = f"no trainable parameter matches {group['name']!r}"
-            raise SpecError(Problem("empty-group", message, "", "optimizer.group"))
-    if not any(group["params"] for group in groups):
-        message = "the network has no parameter that is trained"
-        raise SpecError(Problem("empty-group", message, "build one with weights", "model"))
-    return [group for group in groups if group["params"]]
 
 
 def check_same_data(collectives: Collectives, data: PreparedDataset) -> None:

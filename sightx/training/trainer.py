@@ -30,6 +30,7 @@ from sightx.training.evaluator import Evaluator
 from sightx.training.feature_cache import FeatureCache
 from sightx.training.meters import EpochSums, Throughput
 from sightx.training.nonfinite import NonFiniteGuard
+from sightx.training.param_groups import layer_depths, param_groups
 from sightx.training.state import State, from_json, pack_optimizer, to_json, unpack_optimizer
 from sightx.training.step import Criterion, StepFunction, TrainStep
 from sightx.training.weights import load_strict
@@ -71,7 +72,9 @@ class Trainer:
             experiment.augment, experiment.seed, len(dataset.table.classes),
         )  # fmt: skip
         self._optimizer = results.torch_optimizer(
-            experiment.optimizer, setup.param_groups(module, experiment.optimizer)
+            experiment.optimizer,
+            param_groups(module, experiment.optimizer),
+            layer_depths(module, experiment.model),
         )
         self._base_lrs = [group["lr"] for group in self._optimizer.param_groups]
         self._guard = NonFiniteGuard(self._optimizer, device, self._loss_error)

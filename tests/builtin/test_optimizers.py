@@ -68,7 +68,7 @@ def test_training_is_torchs(
         {"params": list(network[2].parameters()), "lr": 5e-3, "name": "0"},
         {"params": list(network[0].parameters()), "lr": component.lr, "name": "rest"},
     ]
-    built = component.build(groups)
+    built = component.build(groups, layers={})
     assert isinstance(built, cls)
     assert [group["name"] for group in built.param_groups] == ["0", "rest"]
     theirs = cls(
@@ -124,7 +124,7 @@ def test_spec_table_is_read() -> None:
 def test_kernels_are_fused_where_torch_has_them(component: Optimizer) -> None:
     for device, fused in (("cpu", True), ("meta", False)):
         weight = nn.Parameter(torch.zeros(3, device=device))
-        (group,) = component.build([{"params": [weight]}]).param_groups
+        (group,) = component.build([{"params": [weight]}], layers={}).param_groups
         assert group.get("fused", fused) is fused
 
 
@@ -134,7 +134,7 @@ import sys, torch
 from sightx.builtin.optimizers import Adam, AdamW, RmsProp, Sgd
 for component in (Adam(), AdamW(), RmsProp(), Sgd(momentum=0.9)):
     network = torch.nn.Linear(3, 2)
-    optimizer = component.build([{"params": list(network.parameters()), "lr": 0.1}])
+    optimizer = component.build([{"params": list(network.parameters()), "lr": 0.1}], layers={})
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())

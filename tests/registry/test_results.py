@@ -264,9 +264,9 @@ def test_an_optimizer_updates_every_weight() -> None:
     partial = torch.optim.SGD(weights[:1], lr=0.1)
     groups = [{"params": weights, "lr": 0.1, "name": "*"}]
     optimizer = hostile(Optimizer, build=partial)
-    refused(lambda: results.torch_optimizer(optimizer, groups), "leaves out 2 of 3 weights")
+    refused(lambda: results.torch_optimizer(optimizer, groups, {}), "leaves out 2 of 3 weights")
     other = hostile(Optimizer, build=SimpleNamespace())
-    refused(lambda: results.torch_optimizer(other, groups), "a SimpleNamespace")
+    refused(lambda: results.torch_optimizer(other, groups, {}), "a SimpleNamespace")
 
 
 HASHED = """

@@ -21,7 +21,8 @@ from sightx.plugin import Loss, Model, Problem, Step
 from sightx.spec.experiment import Execution
 from sightx.training.cuda_graph import GraphedStep, why_not_graphable
 from sightx.training.nonfinite import NonFiniteGuard
-from sightx.training.setup import build_module, param_groups
+from sightx.training.param_groups import param_groups
+from sightx.training.setup import build_module
 from sightx.training.step import Criterion, TrainStep
 from support.training import (
     CPU,
@@ -262,7 +263,7 @@ def make_step(
     experiment: Experiment, dataset: PreparedDataset, *, deferred: bool = True
 ) -> tuple[TrainStep, nn.Module]:
     module = build_module(experiment.model, experiment.loss, 3, dataset.rows.shape, 0)
-    optimizer = experiment.optimizer.build(param_groups(module, experiment.optimizer))
+    optimizer = experiment.optimizer.build(param_groups(module, experiment.optimizer), layers={})
 
     def to_error(step: int, positions: Any) -> NonFiniteError:
         return NonFiniteError(Problem("non-finite", "not finite"))

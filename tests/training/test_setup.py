@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from sightx import ResourceError, SpecError
-from sightx.builtin import losses, optimizers
+from sightx.builtin import losses
 from sightx.builtin.models.simple_cnn import SimpleCnn
-from sightx.builtin.models.simplenet import SimpleNet
-from sightx.plugin import Model, ParamGroup
+from sightx.plugin import Model
 from sightx.training import setup
 
 
@@ -82,28 +81,6 @@ def test_frozen_parts_stay_in_evaluation_mode() -> None:
     assert modes["block1"] is False
     assert modes["block2"] is True
     assert module.get_submodule("block1.norm").training is False
-
-
-def test_each_parameter_is_in_the_first_group_that_matches() -> None:
-    module = SimpleNet(hidden=(3,)).build(channels=1, outputs=2, size=(2, 2))
-    optimizer = optimizers.Adam(
-        lr=0.1,
-        group=(ParamGroup(match=("head.bias",), lr=0.3), ParamGroup(match=("head.*",), lr=0.2)),
-    )
-    groups = setup.param_groups(module, optimizer)
-    named = {id(weight): name for name, weight in module.named_parameters()}
-    assert [({named[id(w)] for w in g["params"]}, g["lr"]) for g in groups] == [
-        ({"head.bias"}, 0.3), ({"head.weight"}, 0.2), ({"hidden1.weight", "hidden1.bias"}, 0.1),
-    ]  # fmt: skip
-
-
-def test_a_group_without_parameters_is_refused_and_frozen_ones_are_in_none() -> None:
-    module = network()
-    setup.freeze(module, ["head"])
-    weights = [w for g in setup.param_groups(module, optimizers.Adam()) for w in g["params"]]
-    assert len(weights) == 2
-    with pytest.raises(SpecError, match="block1"):
-        setup.param_groups(module, optimizers.Adam(group=(ParamGroup(match=("block1",), lr=0.1),)))
 
 
 @pytest.mark.parametrize(

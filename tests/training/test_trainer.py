@@ -303,6 +303,33 @@ def test_parameter_groups_have_their_own_learning_rates(dataset: PreparedDataset
         assert (change < 1e-6) == name.startswith("head"), name
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_layer_decay_and_weight_decay_of_matrices_train_as_hand_made_groups(
+    dataset: PreparedDataset, scale: float
+) -> None:
+    optimizer = optimizers.AdamW(
+        lr=0.02, weight_decay=0.3, layer_decay=scale, decay_norms_and_biases=False,
+        group=(ParamGroup(match=("5.bias",), lr=0.05),),
+    )  # fmt: skip
+    trainer = make_trainer(make_experiment(model=Cnn(dropout=0.0), optimizer=optimizer), dataset)
+    plain = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(), lr=1.0)
+    conv, norm, *_, linear = plain.model.children()
+    plain.optimizer = torch.optim.AdamW(
+        [
+            {"params": [conv.weight], "lr": 0.02 * scale, "weight_decay": 0.3},
+            {"params": [norm.weight, norm.bias], "lr": 0.02 * scale, "weight_decay": 0.0},
+            {"params": [linear.weight], "lr": 0.02, "weight_decay": 0.3},
+            {"params": [linear.bias], "lr": 0.05, "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+    step_losses, _ = train(trainer)
+    expected = [loss for number in range(3) for loss in plain.epoch(number, 16)[0]]
+    np.testing.assert_allclose(step_losses, expected, atol=1e-6)
+    for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
 def test_a_model_without_hidden_layers_still_trains(dataset: PreparedDataset) -> None:
     trainer = make_trainer(make_experiment(model=SimpleNet(hidden=())), dataset)
     assert len(list(trainer.epochs(1))) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -117,11 +117,20 @@ class Optimizer(Component):
     group: tuple[ParamGroup, ...] = ()
     """Groups of weights with another learning rate."""
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return a torch optimizer for parameter groups with the keys `params`, `lr` and `name`.
+    def build(
+        self, groups: list[dict[str, Any]], *, layers: Mapping[str, int]
+    ) -> torch.optim.Optimizer:
+        """Return a torch optimizer for parameter groups.
 
-        Pass the groups on unchanged: each group's `lr` is set before every step. Its `state_dict`
-        must hold all state, as tensors and plain values.
+        Args:
+            groups: Groups with the keys `params`, `param_names` (the name of each parameter),
+                `lr` and `name`. Pass them on, or split them: a part keeps the other keys, and its
+                `lr` is set to the given one times the scheduler's factor before every step.
+            layers: The depth of each parameter's layer, by its name. 0 is the first layer of the
+                network; in the last layer keep the group's `lr`.
+
+        `sightx.plugin.split_param_groups` splits groups by layer and by weight decay. The
+        optimizer's `state_dict` must hold all state, as tensors and plain values.
         """
         raise NotImplementedError
 

@@ -7,12 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Optimizer
-from sightx.testing.assertions import ContractCheck, require
+from sightx.testing.assertions import ContractCheck, call_declared, require
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_SHAPES = {"head.bias": (3,), "body.weight": (2, 3), "body.bias": (2,)}
 _TARGET = 2.0  # Weights start at 1. Weight decay alone would not move them towards 2.
 
 
@@ -26,11 +27,23 @@ def step_decreases_loss(optimizer: Optimizer) -> None:
 
 
 def param_groups_are_kept(optimizer: Optimizer) -> None:
-    """Require the given groups, with their names, weights and learning rates."""
+    """Require the given group and learning rate of each parameter; groups may be split."""
     weights, built = _build(optimizer)
-    expected = [("head", optimizer.lr / 10, 1), ("*", optimizer.lr, 1)]
-    actual = [(g.get("name"), g["lr"], len(g["params"])) for g in built.param_groups]
-    require(actual == expected, f"groups {expected} became {actual}; pass them on unchanged")
+    expected = {
+        id(weight): group for group in _groups(optimizer, weights) for weight in group["params"]
+    }
+    for group in built.param_groups:
+        names = group.get("param_names", [])
+        require(len(names) == len(group["params"]), "a group has no `param_names`; keep its keys")
+        for name, weight in zip(names, group["params"], strict=True):
+            given = expected.pop(id(weight))
+            for key in ("name", "lr"):
+                message = f"{key} of {name} was {given[key]} and is {group.get(key)}"
+                require(
+                    group.get(key) == given[key], f"{message}; keep it, in parts of a group too"
+                )
+            require(name in given["param_names"], f"{name} is in the group of another parameter")
+    require(not expected, "parameters are missing; pass the groups on")
     for group in built.param_groups:
         group["lr"] = 0.0
     before = [weight.detach().clone() for weight in weights]
@@ -72,22 +85,28 @@ def _build(optimizer: Optimizer) -> tuple[list[Tensor], torch.optim.Optimizer]:
     """Return the weights of two groups with different learning rates, and the optimizer."""
     import torch
 
-    weights: list[Tensor] = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
-    groups: list[dict[str, Any]] = [
-        {"params": weights[:1], "lr": optimizer.lr / 10, "name": "head"},
-        {"params": weights[1:], "lr": optimizer.lr, "name": "*"},
-    ]
-    built = optimizer.build(groups)
+    weights: list[Tensor] = [torch.nn.Parameter(torch.ones(shape)) for shape in _SHAPES.values()]
+    # All of them are in the last layer, which has the learning rates of the groups.
+    layers = dict.fromkeys(_SHAPES, 0)
+    built = call_declared(optimizer.build, _groups(optimizer, weights), layers=layers)
     kind = type(built).__name__
     is_optimizer = isinstance(built, torch.optim.Optimizer)
     require(is_optimizer, f"build() returns a {kind}, not a torch.optim.Optimizer")
     return weights, built
 
 
+def _groups(optimizer: Optimizer, weights: list[Tensor]) -> list[dict[str, Any]]:
+    names = list(_SHAPES)
+    return [
+        {"params": weights[:1], "param_names": names[:1], "lr": optimizer.lr / 10, "name": "head"},
+        {"params": weights[1:], "param_names": names[1:], "lr": optimizer.lr, "name": "*"},
+    ]
+
+
 def _loss(weights: list[Tensor]) -> Tensor:
     import torch
 
-    return (torch.cat(weights) - _TARGET).square().sum()
+    return (torch.cat([weight.flatten() for weight in weights]) - _TARGET).square().sum()
 
 
 def _step(weights: list[Tensor], optimizer: torch.optim.Optimizer) -> None:

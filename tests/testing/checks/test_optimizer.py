@@ -86,10 +86,35 @@ class NoRule(O):
         return groups
 
 
+class Doubled(O):
+    def build(self, groups):
+        return Rule([{**group, "lr": 2 * group["lr"]} for group in groups], {})
+
+
+class Unnamed(O):
+    def build(self, groups):
+        return Rule([{**group, "name": "all"} for group in groups], {})
+
+
+class Split(O):
+    """Give each parameter its own group, and scale the rates of early layers."""
+
+    def build(self, groups, layers):
+        parts = [
+            {**group, "params": [weight], "param_names": [name],
+             "lr": group["lr"] * 0.5 ** (max(layers.values()) - layers[name])}
+            for group in groups
+            for name, weight in zip(group["param_names"], group["params"], strict=True)
+        ]  # fmt: skip
+        return Rule(parts, {})
+
+
 BROKEN = [
-    (checks.step_decreases_loss, Uphill(), "a step on (w - 2)^2 leads from 6 to 6.0"),
+    (checks.step_decreases_loss, Uphill(), "a step on (w - 2)^2 leads from 11 to 11.0"),
     (checks.step_decreases_loss, NoRule(), "build() returns a list"),
-    (checks.param_groups_are_kept, OneRate(), "pass them on unchanged"),
+    (checks.param_groups_are_kept, OneRate(), "a group has no `param_names`; keep its keys"),
+    (checks.param_groups_are_kept, Doubled(), "lr of head.bias was 0.0001 and is 0.0002; keep it"),
+    (checks.param_groups_are_kept, Unnamed(), "name of head.bias was head and is all; keep it"),
     (checks.param_groups_are_kept, Deaf(), "weights change at lr 0"),
     (checks.state_can_be_restored, Forgetful(), "keep everything in `state`"),
     (checks.state_can_be_restored, Opaque(), "its state 'kind' is a complex"),
@@ -103,4 +128,7 @@ def test_a_broken_component_fails_its_check(assert_fails, check, broken, message
 
 def test_every_check_has_a_broken_component() -> None:
     assert {row[0] for row in BROKEN} == set(checks.CHECKS)
-    assert all(run_check(check, O()).ok for check in checks.CHECKS)
+    assert [run_check(check, O()) for check in checks.CHECKS if not run_check(check, O()).ok] == []
+    assert [run_check(check, Split()) for check in checks.CHECKS] == [
+        run_check(check, O()) for check in checks.CHECKS
+    ]
