@@ -1,7 +1,7 @@
 """Everything that a plugin author imports.
 
 - Kinds to subclass: Dataset, Split, Preprocess, Normalize, Augment, Sampler, Model, Loss,
-  Optimizer, Scheduler, Postprocess, Metric, Checkpoint, Stopping, Observer.
+  Optimizer, Scheduler, Average, Postprocess, Metric, Checkpoint, Stopping, Observer.
 - Types of fields, arguments and results: Settings, ParamGroup, File, Place, Location, Weights and
   WEIGHTS_SUFFIXES, Shape, Traits, Statistics, Params, Direction.
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
@@ -50,6 +50,7 @@ from sightx.registry.hooks import Check, Finding, hookimpl
 from sightx.registry.introspection import field_descriptions
 from sightx.registry.kinds import (
     Augment,
+    Average,
     Checkpoint,
     Dataset,
     Loss,
@@ -134,6 +135,7 @@ __all__ = [
     "SPLITS",
     "WEIGHTS_SUFFIXES",
     "Augment",
+    "Average",
     "Check",
     "Checkpoint",
     "Component",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sightx.builtin import (
     augment,
+    averages,
     checkpoints,
     checks,
     losses,
@@ -42,6 +43,7 @@ def sightx_components() -> list[type[Component]]:
         optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sgd,
         schedulers.Constant, schedulers.Cosine, schedulers.OneCycle, schedulers.Plateau,
         schedulers.Step,
+        averages.Ema, averages.Swa,
         postprocess.CutPoints, postprocess.Temperature,
         metrics.Accuracy, metrics.BalancedAccuracy, metrics.ConfusionMatrix, metrics.F1,
         metrics.Precision, metrics.Qwk, metrics.Recall, metrics.Specificity,

@@ -22,6 +22,7 @@ from sightx.records.history import Direction, History
 from sightx.records.predictions import Predictions
 from sightx.registry.components import Component, call_declared
 from sightx.registry.kinds import (
+    Average,
     Checkpoint,
     Dataset,
     Loss,
@@ -225,6 +226,20 @@ def lr_multiplier(
         hint = "return a finite float, 0 or more"
         raise wrong_result(scheduler.factor, f"returned {_short(factor)} at step {step}", hint)
     return float(factor)
+
+
+def average_share(
+    average: Average, step: int, *, steps: int, steps_per_epoch: int, history: History
+) -> float:
+    """Return the share of the new weights in their average after a step."""
+    share = call_declared(
+        average.share, step, steps=steps, steps_per_epoch=steps_per_epoch, history=history
+    )
+    is_number = isinstance(share, Real) and not isinstance(share, bool)
+    if not (is_number and 0 <= share <= 1):
+        message = f"returned {_short(share)} at step {step}"
+        raise wrong_result(average.share, message, "return a float, 0 to 1")
+    return float(share)
 
 
 def metric_directions(metric: Metric, classes: Sequence[str]) -> Mapping[str, Direction]:

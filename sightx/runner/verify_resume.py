@@ -36,6 +36,11 @@ from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 
 EPOCHS = 3
+_TENSORS = {
+    "weights": "weight",
+    "optimizer": "optimizer state",
+    "training_weights": "weight before averaging",
+}
 _TIMES = ("seconds", "images_per_second", "data_wait")
 Stop = tuple[str, int]
 """Where a run is stopped: ("step", number), or ("epoch", number of its last step)."""
@@ -209,10 +214,9 @@ class DigestRecorder:
     def sightx_checkpoint_written(self, run: RunInfo, checkpoint: str) -> None:
         """Record the digest of every tensor, and of the other values of the state."""
         state = checkpoints.load(run.directory / "checkpoints" / checkpoint)
-        tensors = {f"weight {name}": tensor for name, tensor in state.weights.items()}
-        tensors |= {f"optimizer state {name}": tensor for name, tensor in state.optimizer.items()}
         digests = {
-            name: _sha256(tensor.view(-1).numpy(force=True).tobytes())
+            f"{_TENSORS[kind]} {name}": _sha256(tensor.view(-1).numpy(force=True).tobytes())
+            for kind, tensors in state.tensors.items()
             for name, tensor in tensors.items()
         }
         for name, value in state.record.items():

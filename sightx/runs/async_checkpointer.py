@@ -72,7 +72,7 @@ class AsyncCheckpointer:
         The next call after it is safe on disk calls `on_saved` with its directory.
         """
         self.wait()
-        copy = State(_to_cpu(state.weights), _to_cpu(state.optimizer), deepcopy(state.record))
+        copy = replace(state.map_tensors(_to_cpu), record=deepcopy(state.record))
         arguments = (self._folder, copy, deepcopy(recipe), tuple(names))
         self._pending = self._thread.submit(checkpoints.save, *arguments), on_saved
 

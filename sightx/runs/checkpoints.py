@@ -39,7 +39,13 @@ KEEP_LAST = 2
 
 _OPTIMIZER = "optimizer.safetensors"
 _STATE, _RECIPE = "state.json", "recipe.json"
-_FILES = {WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}
+_FILES = {WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}  # in every checkpoint
+# The file of each field of a state that holds tensors.
+_TENSORS = {
+    "weights": WEIGHTS,
+    "optimizer": _OPTIMIZER,
+    "training_weights": "training-weights.safetensors",
+}
 _DIRECTORY_NAME = re.compile(r"step-(\d{8,})(-running)?")
 _PARSE_ERRORS = (KeyError, RuntimeError, TypeError, ValueError, SafetensorError)
 _log = logging.getLogger("sightx")
@@ -61,11 +67,11 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     PluginError if the state holds a value that cannot be stored.
     """
     files = {
-        WEIGHTS: _tensors_to_bytes(state.weights),
-        _OPTIMIZER: _tensors_to_bytes(state.optimizer),
-        _STATE: _record_to_bytes(state.record),
-        _RECIPE: _to_json(recipe),
+        _TENSORS[kind]: _tensors_to_bytes(tensors)
+        for kind, tensors in state.tensors.items()
+        if tensors or _TENSORS[kind] in _FILES
     }
+    files |= {_STATE: _record_to_bytes(state.record), _RECIPE: _to_json(recipe)}
     files[MANIFEST] = _to_json({file: _sha256(content) for file, content in files.items()})
     # Before and after the validation of an epoch there are two states of the same step.
     name = f"step-{state.record['step']:08}" + ("" if state.is_between_epochs else "-running")
@@ -128,7 +134,10 @@ def load(path: Path) -> State:
         message = f"{_STATE} has format {version!r}; this SightX reads format {FORMAT}"
         hint = "use the SightX that wrote it"
         raise FormatError(Problem("bad-checkpoint", message, hint, file=str(path)))
-    return State(parse_weights(files, path), _parse_tensors(files, _OPTIMIZER, path), record)
+    tensors = {
+        kind: _parse_tensors(files, file, path) for kind, file in _TENSORS.items() if file in files
+    }
+    return State(record=record, **tensors)
 
 
 def parse_weights(files: Mapping[str, bytes], path: Path = Path()) -> dict[str, Tensor]:
@@ -194,7 +203,7 @@ def require_space(folder: Path, state: State, times: int = 2) -> None:
     for name, value in state.weights.items():
         if not hasattr(value, "element_size"):
             raise _unstorable(name, value)
-    tensors = [*state.weights.values(), *state.optimizer.values()]
+    tensors = [tensor for named in state.tensors.values() for tensor in named.values()]
     need = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     atomic.require_free_space(folder, times * need)
 

@@ -34,6 +34,7 @@ from sightx.registry.components import (
 )
 from sightx.registry.kinds import (
     Augment,
+    Average,
     Checkpoint,
     Dataset,
     Loss,
@@ -217,6 +218,8 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     loss: Loss = _default({"use": "cross-entropy"})
     optimizer: Optimizer = _default({"use": "adam"})
     scheduler: Scheduler = _default({"use": "constant"})
+    average: Average | None = None
+    """Left out, the weights of the last step are evaluated and saved."""
     training: Training = _default({})
     postprocess: tuple[Postprocess, ...] = ()
     metric: tuple[Metric, ...] = _default(_default_metrics)

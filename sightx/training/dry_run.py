@@ -21,7 +21,7 @@ from sightx.registry.failures import expected_failure
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
-from sightx.training.param_groups import layer_depths, param_groups
+from sightx.training.param_groups import build_optimizer
 from sightx.training.weights import LoadedWeights, fit_weights
 from sightx.training.weights_file import Tables
 
@@ -190,9 +190,7 @@ def _train_step(
     experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
     """Train one step on the meta device; return the shape of the outputs and the bytes needed."""
-    groups = param_groups(module, experiment.optimizer)
-    layers = layer_depths(module, experiment.model)
-    optimizer = results.torch_optimizer(experiment.optimizer, groups, layers)
+    optimizer = build_optimizer(module, experiment.optimizer, experiment.model)
     saved: dict[int, int] = {}  # bytes by storage
 
     def save(tensor: Tensor) -> Tensor:
@@ -217,7 +215,8 @@ def _train_step(
         if isinstance(value, torch.Tensor)
     )
     activations = sum(size for key, size in saved.items() if key not in weights)
-    total = sum(weights.values()) + gradients + state + activations
+    copies = 1 + (experiment.average is not None)
+    total = copies * sum(weights.values()) + gradients + state + activations
     return tuple(outputs.shape), total
 
 

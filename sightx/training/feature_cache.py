@@ -95,11 +95,17 @@ class FeatureCache:
         self._weights: list[Tensor] = []  # of the prefix, when the features were computed
         self._splits: tuple[str, ...] = ()  # whose features are cached
 
-    def route(self, split: str) -> tuple[nn.Module, BatchLoader]:
-        """Return the network and the loader for a split: behind the prefix if it is cached."""
-        if self._features and split in self._splits:
+    def route(self, split: str, module: nn.Module | None = None) -> tuple[nn.Module, BatchLoader]:
+        """Return the network and the loader for a split: behind the prefix if it is cached.
+
+        `module` is a copy of the network with other weights behind the prefix, None the network.
+        """
+        if not self._features or split not in self._splits:
+            return module or self._module, self._loader
+        if module is None:
             return self._suffix, self._features
-        return self._module, self._loader
+        stages = call_declared(self._experiment.model.stages, module)
+        return nn.Sequential(*stages[len(self._prefix) :]), self._features
 
     def compute(self, *splits: str) -> Iterator[FeatureBlock]:
         """Compute the features of splits if that pays, once; yield the progress.

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from sightx.errors import Problem, SpecError
+from sightx.registry import results
 from sightx.registry.components import call_declared
 from sightx.registry.kinds import Model, Optimizer
 from sightx.training.setup import matches
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
+
+
+def build_optimizer(module: nn.Module, optimizer: Optimizer, model: Model) -> torch.optim.Optimizer:
+    """Return the optimizer of the trainable parameters of a network that `model` has built.
+
+    Raises SpecError for a group of `optimizer` that matches no trainable parameter.
+    """
+    groups = param_groups(module, optimizer)
+    return results.torch_optimizer(optimizer, groups, layer_depths(module, model))
 
 
 def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:

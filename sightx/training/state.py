@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from sightx.distributed.collectives import Collectives
 if TYPE_CHECKING:
     from torch import Tensor
 
+_TENSOR_FIELDS = ("weights", "optimizer", "training_weights")
 # Settings of torch's optimizers that choose kernels, and do not change what is computed.
 _KERNEL_SETTINGS = ("fused", "foreach", "capturable")
 
@@ -22,13 +23,27 @@ _KERNEL_SETTINGS = ("fused", "foreach", "capturable")
 class State:
     """The state of a trainer between two events.
 
-    `weights` is the network's state dict. `record` is JSON: stage, step, totals (the sums of the
-    running epoch), history, postprocess (the fitted states) and the optimizer's plain values.
+    `weights` is the state dict of the network to predict with. If that is an average,
+    `training_weights` is the state dict of the network that is trained, otherwise it is empty.
+    `record` is JSON: stage, step, totals (the sums of the running epoch), history, postprocess (the
+    fitted states) and the optimizer's plain values.
     """
 
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     record: Mapping[str, Any]
+    training_weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """Return all named tensors, by the name of the field that holds them."""
+        return {name: getattr(self, name) for name in _TENSOR_FIELDS}
+
+    def map_tensors(
+        self, function: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    ) -> State:
+        """Return a state whose named tensors are what a function returns for them."""
+        return replace(self, **{key: function(value) for key, value in self.tensors.items()})
 
     @property
     def is_between_epochs(self) -> bool:
@@ -40,8 +55,7 @@ def broadcast_state(collectives: Collectives, state: State | None) -> State:
     """Return the state of rank 0 on every rank; the other ranks pass None."""
     own = state or State({}, {}, {})
     record = collectives.broadcast_object(dict(own.record))
-    weights, optimizer = map(collectives.broadcast_tensors, (own.weights, own.optimizer))
-    return State(weights, optimizer, record)
+    return replace(own, record=record).map_tensors(collectives.broadcast_tensors)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

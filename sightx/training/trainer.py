@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +25,14 @@ from sightx.records.predictions import Predictions
 from sightx.registry import results
 from sightx.spec.experiment import Experiment
 from sightx.training import setup
+from sightx.training.average import WeightAverage
 from sightx.training.compile import CompiledNetwork
 from sightx.training.cuda_graph import with_cuda_graph
 from sightx.training.evaluator import Evaluator
 from sightx.training.feature_cache import FeatureCache
 from sightx.training.meters import EpochSums, Throughput
 from sightx.training.nonfinite import NonFiniteGuard
-from sightx.training.param_groups import layer_depths, param_groups
+from sightx.training.param_groups import build_optimizer
 from sightx.training.state import State, from_json, pack_optimizer, to_json, unpack_optimizer
 from sightx.training.step import Criterion, StepFunction, TrainStep
 from sightx.training.weights import load_strict
@@ -71,12 +73,9 @@ class Trainer:
             dataset.rows, dataset.table.labels, self.statistics, device,
             experiment.augment, experiment.seed, len(dataset.table.classes),
         )  # fmt: skip
-        self._optimizer = results.torch_optimizer(
-            experiment.optimizer,
-            param_groups(module, experiment.optimizer),
-            layer_depths(module, experiment.model),
-        )
+        self._optimizer = build_optimizer(module, experiment.optimizer, experiment.model)
         self._base_lrs = [group["lr"] for group in self._optimizer.param_groups]
+        self._average = WeightAverage(module) if experiment.average else None
         self._guard = NonFiniteGuard(self._optimizer, device, self._loss_error)
         self._features = FeatureCache(experiment, module, dataset, self._loader)
         directions = metrics.metric_directions(experiment.metric, dataset.table.classes)
@@ -148,13 +147,18 @@ class Trainer:
         batches = [
             order[start : start + batch_size] for start in range(num_done, len(order), batch_size)
         ]
-        # The learning rates depend only on the step and the history of epochs, so they are computed
-        # at once, and no step waits for Python code of a scheduler.
-        factors = [self._lr_factor(self._step + index) for index in range(len(batches))]
+        # Learning rates and averages depend only on the step and the history of epochs, so they are
+        # computed at once, and no step waits for Python code of a component.
+        steps = range(self._step, self._step + len(batches))
+        factors = [self._lr_factor(step) for step in steps]
+        shares = [self._average_share(step) for step in steps]
         self._throughput = Throughput()
         with closing(self._stream(loader, batches)) as stream:
-            for batch, factor in zip(self._throughput.iterate(stream), factors, strict=True):
+            batches_read = self._throughput.iterate(stream)
+            for batch, factor, share in zip(batches_read, factors, shares, strict=True):
                 loss, num_correct = train_step(batch, self._step, factor)
+                if self._average and share:
+                    self._average.update(share)
                 samples = len(batch.positions)
                 self._sums = self._sums.add(loss, num_correct, samples)
                 self._step += 1
@@ -184,6 +188,8 @@ class Trainer:
         positions = self.dataset.splits["validation"]
         if not len(positions):
             return math.nan
+        if self._average:  # the evaluator broadcasts the buffers of the average only
+            self.collectives.broadcast_(list(self.module.buffers()))
         evaluator = self.evaluator("validation")
         for done in evaluator:
             yield ValidationBatch(len(self.history.epochs) + 1, done, len(positions))
@@ -248,8 +254,9 @@ class Trainer:
         return predictions, evaluator.loss
 
     def evaluator(self, split: str) -> Evaluator:
-        """Return an evaluator of the network on a split."""
-        module, loader = self._features.route(split)
+        """Return an evaluator of the network on a split; of its average if there is one."""
+        average = self._average.module if self._average else None
+        module, loader = self._features.route(split, average)
         return Evaluator(
             module, self.criterion, loader, self.dataset.splits[split], self.experiment.training,
             self.collectives,
@@ -270,11 +277,16 @@ class Trainer:
             "postprocess": self.postprocess_states,
             "optimizer": optimizer,
         }
-        return State(self.module.state_dict(), tensors, record)
+        weights = self.module.state_dict()
+        if self._average:
+            return State(self._average.module.state_dict(), tensors, record, weights)
+        return State(weights, tensors, record)
 
     def restore(self, state: State) -> None:
         """Continue from a state: the next event is the one that would have followed it."""
         self.load_weights(state)
+        if self._average:
+            load_strict(self.module, state.training_weights, file="the checkpoint")
         unpack_optimizer(self._optimizer, state.optimizer, state.record["optimizer"])
         self._step, self._sums = state.record["step"], EpochSums(*state.record["totals"])
         for epoch in state.record["history"]:
@@ -282,7 +294,8 @@ class Trainer:
 
     def load_weights(self, state: State) -> None:
         """Load the weights and the fitted postprocessing of a state, to predict with them."""
-        load_strict(self.module, state.weights, file="the checkpoint")
+        module = self._average.module if self._average else self.module
+        load_strict(module, state.weights, file="the checkpoint")
         self._features.verify()
         self.postprocess_states = list(state.record["postprocess"])
 
@@ -301,13 +314,20 @@ class Trainer:
         return order
 
     def _lr_factor(self, step: int) -> float:
-        return results.lr_multiplier(
-            self.experiment.scheduler,
-            step,
-            steps=self.experiment.training.epochs * self._steps_per_epoch,
-            steps_per_epoch=self._steps_per_epoch,
-            history=self.history,
-        )
+        return results.lr_multiplier(self.experiment.scheduler, step, **self._run_so_far)
+
+    def _average_share(self, step: int) -> float:
+        average = self.experiment.average
+        return results.average_share(average, step, **self._run_so_far) if average else 0.0
+
+    @property
+    def _run_so_far(self) -> dict[str, Any]:
+        """Return what schedules depend on, next to the step."""
+        return {
+            "steps": self.experiment.training.epochs * self._steps_per_epoch,
+            "steps_per_epoch": self._steps_per_epoch,
+            "history": self.history,
+        }
 
     def lrs(self) -> dict[str, float]:
         """Return the learning rates of the last step, by the names of the parameter groups.

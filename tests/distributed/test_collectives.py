@@ -81,6 +81,8 @@ def test_two_processes_train_as_one_does(results: dict[str, Results]) -> None:
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
     for name, weight in one["weights"].items():
         np.testing.assert_allclose(two["weights"][name], weight, rtol=1e-3, atol=1e-5)
+    for name, weight in one["average"].items():
+        np.testing.assert_allclose(two["average"][name], weight, rtol=1e-3, atol=1e-5)
     assert [epoch["train/accuracy"] for epoch in two["history"]] == [
         epoch["train/accuracy"] for epoch in one["history"]
     ]
@@ -92,6 +94,7 @@ def test_all_ranks_have_the_same_weights_and_history(results: dict[str, Results]
         first, second = results["2-0"][kind], results["2-1"][kind]
         assert second["history"] == first["history"]
         assert second["losses"] == first["losses"]
+        assert second["average"] == first["average"] != first["weights"]
         assert second["state"] == first["state"]  # running statistics are those of rank 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightx.builtin import augment, losses
+from sightx.builtin import augment, averages, losses
 from sightx.distributed.collectives import Collectives, join_process_group
 from sightx.training.state import State, broadcast_state
 from support.training import CPU, AlwaysDropout, make_dataset, make_experiment, make_trainer, train
@@ -58,6 +58,7 @@ def train_network(
         training={"batch_size": 14, "micro_batch_size": 3, **training},
         loss=losses.InverseFrequencyCrossEntropy(),
         augment=(augment.Flip(), augment.Rotate(degrees=30.0)),
+        average=averages.Ema(),
     )
     trainer = make_trainer(experiment, dataset, module=module, collectives=collectives)
     step_losses, _ = train(trainer)
@@ -66,6 +67,7 @@ def train_network(
         "losses": step_losses,
         "history": trainer.history.epochs,
         "state": digest(list(module.state_dict().values())),
+        "average": {name: value.tolist() for name, value in trainer.state().weights.items()},
         "progress": list(evaluator),
         "weights": {name: value.tolist() for name, value in module.named_parameters()},
     }

@@ -23,6 +23,7 @@ DESIGN = [
     "loss",
     "optimizer",
     "scheduler",
+    "average",
     "postprocess",
     "metric",
     "checkpoint",

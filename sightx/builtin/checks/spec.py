@@ -93,6 +93,14 @@ def patience_unreached(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(f"{path}.patience", message, f"choose a value below {epochs}")
 
 
+def average_unreached(experiment: Experiment) -> Iterator[Finding]:
+    """Find an average that begins after the end of training."""
+    start, epochs = getattr(experiment.average, "start_epoch", 0), experiment.training.epochs
+    if start >= epochs:
+        message = f"an average that begins after {start} epochs is never taken in {epochs} epochs"
+        yield Finding("average.start_epoch", message, f"choose a value below {epochs}")
+
+
 def long_warmup(experiment: Experiment) -> Iterator[Finding]:
     """Find a warm-up that is longer than training."""
     warmup, epochs = experiment.scheduler.warmup, experiment.training.epochs
@@ -290,6 +298,12 @@ CHECKS = [
         "patience-unreached",
         "a patience as long as training has no effect",
         patience_unreached,
+        severity="warning",
+    ),
+    Check(
+        "average-unreached",
+        "the weights are not averaged if that begins after training",
+        average_unreached,
         severity="warning",
     ),
     Check("long-warmup", "the learning rate must reach its full value", long_warmup),

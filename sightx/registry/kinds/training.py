@@ -158,3 +158,20 @@ class Scheduler(Component):
         factor: float = components.call_declared(self.factor, step, **run)
         warmup_steps = round(self.warmup * steps_per_epoch)
         return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor
+
+
+class Average(Component):
+    """An average of the weights over the steps of training, evaluated and saved in their place."""
+
+    kind = "average"
+
+    def share(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
+        """Return the share of the new weights in the average after a step, 0 to 1. Pure.
+
+        After step number `step`, from 0 to `steps` - 1, the average becomes
+        (1 - share) * average + share * weights: 0 leaves it as it is, 1 makes it equal to the
+        weights. It begins with the initial weights, so some steps of the first epoch must have a
+        share. `history` has the epochs that ended before the step; their metrics are those of the
+        average.
+        """
+        raise NotImplementedError
