@@ -7,8 +7,8 @@
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
 - Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
   Epoch, Step, ValidationBatch, Experiment, Run.
-- Helpers: Surveyor, random generators and seeds, files and tables, parameter groups, hints for
-  misspelt names, plots.
+- Helpers: Surveyor, random generators and seeds, files and tables, parameter groups, other
+  components, hints for misspelt names, plots.
 
 Built-in components import only this module, like those of any other plugin. Importing it loads
 neither torch nor pandas: heavy names are imported on first use.
@@ -44,6 +44,7 @@ from sightx.registry.components import (
     Shape,
     Traits,
     Weights,
+    call_declared,
     to_plain,
 )
 from sightx.registry.hooks import Check, Finding, hookimpl
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from sightx.records.run import RunInfo
     from sightx.records.survey import Survey, Surveyor
     from sightx.records.table import ImageTable
+    from sightx.registry.loading import find_component
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
     from sightx.training.param_groups import split_param_groups
@@ -114,6 +116,7 @@ _LAZY = {
     "file_lock": "sightx.io.locks",
     "file_reader": "sightx.io.files",
     "find_classes": "sightx.data.classes",
+    "find_component": "sightx.registry.loading",
     "generator": "sightx.seeds",
     "is_image_name": "sightx.data.decode.formats",
     "plot_confusion_matrix": "sightx.evaluation.plots",
@@ -186,6 +189,7 @@ __all__ = [
     "ValidationBatch",
     "Weights",
     "as_torch_dataset",
+    "call_declared",
     "class_name",
     "class_positions",
     "did_you_mean",
@@ -193,6 +197,7 @@ __all__ = [
     "file_lock",
     "file_reader",
     "find_classes",
+    "find_component",
     "generator",
     "hookimpl",
     "is_image_name",

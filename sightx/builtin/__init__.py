@@ -40,7 +40,7 @@ def sightx_components() -> list[type[Component]]:
         samplers.Balanced, samplers.Sequential, samplers.Shuffle,
         resnet.ResNet50, simple_cnn.SimpleCnn, simplenet.SimpleNet, torchvision.TorchvisionModel,
         losses.CrossEntropy, losses.InverseFrequencyCrossEntropy,
-        optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sgd,
+        optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sam, optimizers.Sgd,
         schedulers.Constant, schedulers.Cosine, schedulers.OneCycle, schedulers.Plateau,
         schedulers.Step,
         averages.Ema, averages.Swa,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from sightx.plugin import Optimizer
+from sightx.plugin import Optimizer, call_declared
 
 if TYPE_CHECKING:
     import torch
@@ -142,3 +142,37 @@ class RmsProp(_TorchOptimizer):
     """Momentum factor, from 0 to below 1."""
     centered: bool = False
     """Scale steps by the variance of the gradient instead of its mean square."""
+
+
+class Sam(Optimizer):
+    """Sharpness-aware minimisation: another optimizer's step, with the gradient of a nearby point.
+
+    Each step computes the gradient twice: at the weights w, and at w + rho g / |g|, where the loss
+    is about the largest near w; `base` updates w with the second gradient. P. Foret et al., ICLR
+    2021; adaptive: J. Kwon et al., ICML 2021. Running statistics are those of the first pass.
+    """
+
+    name = "sam"
+    passes = 2
+
+    base: Optimizer
+    """Optimizer that makes the steps; its learning rate and groups are those of `sam`."""
+    rho: PositiveFloat = 0.05
+    """Distance of the nearby point; about 0.5 to 2 if adaptive."""
+    adaptive: bool = False
+    """Whether the distance along each weight is in proportion to the weight."""
+
+    @model_validator(mode="after")
+    def _check_base(self) -> Self:
+        if self.base.passes > 1:
+            raise ValueError(f"base must be an optimizer with one pass, {self.base.name} has more")
+        return self
+
+    def build(
+        self, groups: list[dict[str, Any]], *, layers: Mapping[str, int]
+    ) -> torch.optim.Optimizer:
+        """Return an optimizer around that of `base`."""
+        from sightx.builtin.sam import SharpnessAwareOptimizer
+
+        base = call_declared(self.base.build, groups, layers=layers)
+        return SharpnessAwareOptimizer(base, self.rho, self.adaptive)

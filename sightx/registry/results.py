@@ -157,21 +157,28 @@ def network_width(loss: Loss, classes: int) -> int:
 
 def network(model: Model, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
     """Return a new network with its first weights."""
-    from torch import Tensor, nn
-    from torch.nn.parameter import is_lazy
+    from torch import nn
 
     method = model.build
     module = call_declared(method, channels=channels, outputs=outputs, size=size)
     if not isinstance(module, nn.Module):
         raise wrong_result(method, f"returned a {_type(module)}", "return a torch module")
+    _check_state(method, module)
+    return module
+
+
+def _check_state(method: Callable[..., Any], module: nn.Module) -> None:
+    """Raise unless all state of a module is in tensors whose shapes are known."""
+    from torch import Tensor
+    from torch.nn.parameter import is_lazy
+
     if lazy := [name for name, weight in module.named_parameters() if is_lazy(weight)]:
-        hint = "give every layer its size; build() has the channels and the outputs"
+        hint = "give every layer its size; build() has the numbers that it depends on"
         raise wrong_result(method, f"has no size for the weight {lazy[0]!r}", hint)
     state = module.state_dict()
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         hint = "keep all state in parameters and buffers"
         raise wrong_result(method, f"has the state {other[0]!r}, not a tensor", hint)
-    return module
 
 
 def check_network_outputs(model: Model, outputs: object, shape: tuple[int, int]) -> None:
@@ -190,9 +197,7 @@ def loss_module(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
     module = call_declared(loss.build, class_counts=class_counts)
     if not isinstance(module, nn.Module):
         raise wrong_result(loss.build, f"returned a {_type(module)}", "return a torch module")
-    if names := [name for name, weight in module.named_parameters() if weight.requires_grad]:
-        hint = "move it into the network of a model, or make it a buffer"
-        raise wrong_result(loss.build, f"has the weight {names[0]!r}, which is not trained", hint)
+    _check_state(loss.build, module)
     return module
 
 

@@ -21,13 +21,14 @@ from sightx.evaluation import metrics
 from sightx.inference.predictor import Predictor
 from sightx.records.predictions import Predictions
 from sightx.runner.resume import recorded_samples, stored_experiment
-from sightx.runs import compatibility, lock, scorings, sums
+from sightx.runs import checkpoints, compatibility, lock, scorings, sums
 from sightx.runs.directory import Run
 from sightx.runs.scorings import record_test_scoring
 from sightx.spec.experiment import Experiment
 from sightx.spec.merge import Overrides, as_overrides
 from sightx.training.evaluator import Evaluator
 from sightx.training.step import Criterion
+from sightx.training.weights import load_strict
 
 _log = logging.getLogger("sightx")
 
@@ -144,6 +145,9 @@ def _score(
     predictor = Predictor.load(checkpoint, experiment.execution.device)
     recipe, device = predictor.recipe, predictor.device
     criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
+    if criterion.module.state_dict():
+        state = checkpoints.load(checkpoint)
+        load_strict(criterion.module, state.loss, file=str(checkpoint))
     loader = BatchLoader(
         data.rows, data.table.labels, (recipe.mean, recipe.std), device, seed=experiment.seed
     )

@@ -39,6 +39,7 @@ EPOCHS = 3
 _TENSORS = {
     "weights": "weight",
     "optimizer": "optimizer state",
+    "loss": "loss state",
     "training_weights": "weight before averaging",
 }
 _TIMES = ("seconds", "images_per_second", "data_wait")

@@ -44,6 +44,7 @@ _FILES = {WEIGHTS, _OPTIMIZER, _STATE, _RECIPE}  # in every checkpoint
 _TENSORS = {
     "weights": WEIGHTS,
     "optimizer": _OPTIMIZER,
+    "loss": "loss.safetensors",
     "training_weights": "training-weights.safetensors",
 }
 _DIRECTORY_NAME = re.compile(r"step-(\d{8,})(-running)?")

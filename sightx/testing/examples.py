@@ -142,6 +142,7 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("augment", "color-jitter"): _fixed(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
     ("augment", "rotate"): _fixed(degrees=30.0),
     ("average", "swa"): _fixed(start_epoch=2),
+    ("optimizer", "sam"): _fixed(base={"use": "sgd", "momentum": 0.9}),
     ("dataset", "cifar10"): _cifar10,
     ("dataset", "csv"): _csv,
     ("dataset", "eyepacs"): _eyepacs,

@@ -47,6 +47,8 @@ def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
     undeclared = [f"the {item.kind} {item.name}" for item in components if not item.capturable]
     if undeclared:
         return f"{' and '.join(undeclared)} did not declare that one may hold it"
+    if step.has_two_passes:
+        return f"the optimizer {experiment.optimizer.name} needs two passes"
     if not step.guard.deferred:
         return "nothing on the device can stop the optimizer"
     return ""
@@ -74,17 +76,19 @@ class GraphedStep:
         self._lrs = [torch.zeros_like(step.guard.flag) for _ in step.optimizer.param_groups]
         self._loss, self._num_correct = (torch.zeros_like(step.guard.flag) for _ in range(2))
 
-    def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, batch: Batch, step: int, lr_factors: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the number of correct answers, as scalars on the device."""
-        if len(batch.positions) != self._size:
-            return self._step(batch, step, lr_factor)
+        if len(batch.positions) != self._size or 0.0 in lr_factors:  # a graph freezes no group
+            return self._step(batch, step, lr_factors)
         if self._full_batches == _EAGER_STEPS:
-            self._try_graph(batch, step, lr_factor)
+            self._try_graph(batch, step, lr_factors)
         self._full_batches += 1
         if self._replay is None or not self._fill_inputs(batch, step):
-            return self._step(batch, step, lr_factor)
+            return self._step(batch, step, lr_factors)
         with span("graph"):
-            self._launch(self._replay, lr_factor)
+            self._launch(self._replay, lr_factors)
         self._step.guard.read_later(step, batch.positions)
         return self._loss.clone(), self._num_correct.clone()
 
@@ -99,8 +103,8 @@ class GraphedStep:
             buffer.copy_(tensor)
         return True
 
-    def _launch(self, replay: Callable[[], None], lr_factor: float) -> None:
-        self._step.set_lr(lr_factor)
+    def _launch(self, replay: Callable[[], None], lr_factors: Sequence[float]) -> None:
+        self._step.set_lr(lr_factors)
         for group, lr in zip(self._step.optimizer.param_groups, self._lrs, strict=True):
             lr.fill_(group["lr"])
         replay()
@@ -119,7 +123,7 @@ class GraphedStep:
         """Train on the inputs; a graph of this is captured."""
         self._train(zip(self._inputs[::2], self._inputs[1::2], strict=True))
 
-    def _try_graph(self, batch: Batch, step: int, lr_factor: float) -> None:
+    def _try_graph(self, batch: Batch, step: int, lr_factors: Sequence[float]) -> None:
         """Capture a graph and keep it if it gives equal steps; afterwards the state is restored."""
         snapshot = _Snapshot(self._module, self._step)
         batch = batch._replace(pixels=batch.pixels.clone())  # a network may change its input
@@ -127,7 +131,7 @@ class GraphedStep:
             self._fill_inputs(batch, step)
             with self._lrs_on_device():
                 self._replay = self._graphs.capture(self._train_on_inputs)
-            is_equal = self._is_equal(self._replay, snapshot, batch, step, lr_factor or 1.0)
+            is_equal = self._is_equal(self._replay, snapshot, batch, step, lr_factors)
             reason = "" if is_equal else "its steps differ from eager ones"
         except Exception as error:  # from any component of a step
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -161,7 +165,7 @@ class GraphedStep:
         snapshot: _Snapshot,
         batch: Batch,
         step: int,
-        factor: float,
+        lr_factors: Sequence[float],
     ) -> bool:
         """Return whether some eager and replayed steps have equal losses and lead to equal states.
 
@@ -171,12 +175,13 @@ class GraphedStep:
         states = []
         for is_replayed, step_losses in losses.items():
             snapshot.restore()
-            for number, lr_factor in enumerate(_LR_FACTORS, start=step):
+            for number, scale in enumerate(_LR_FACTORS, start=step):
+                factors = [factor * scale for factor in lr_factors]
                 if is_replayed:
                     self._fill_inputs(batch, number)
-                    self._launch(replay, factor * lr_factor)
+                    self._launch(replay, factors)
                 else:
-                    self._step.set_lr(factor * lr_factor)
+                    self._step.set_lr(factors)
                     self._train(self._step.micro_batches(batch, number))
                 step_losses.append(float(self._loss))
             states.append(snapshot.state())

@@ -22,6 +22,7 @@ from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
 from sightx.training.param_groups import build_optimizer
+from sightx.training.step import Criterion
 from sightx.training.weights import LoadedWeights, fit_weights
 from sightx.training.weights_file import Tables
 
@@ -88,7 +89,8 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
     settings = experiment.training
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
     check_batches(experiment, table)
-    outputs, memory = _train_step(experiment, module, (size, *shape))
+    criterion = Criterion(experiment.loss, counts["train"], _META)
+    outputs, memory = _train_step(experiment, module, (size, *shape), criterion)
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return DryRun(
         classes=table.classes,
@@ -187,10 +189,12 @@ def _size_without_single_sample(count: int, settings: Training) -> int:
 
 
 def _train_step(
-    experiment: Experiment, module: nn.Module, shape: tuple[int, ...]
+    experiment: Experiment, module: nn.Module, shape: tuple[int, ...], criterion: Criterion
 ) -> tuple[tuple[int, ...], int]:
     """Train one step on the meta device; return the shape of the outputs and the bytes needed."""
-    optimizer = build_optimizer(module, experiment.optimizer, experiment.model)
+    optimizer = build_optimizer(
+        module, experiment.optimizer, experiment.model, criterion.parameters
+    )
     saved: dict[int, int] = {}  # bytes by storage
 
     def save(tensor: Tensor) -> Tensor:
@@ -205,7 +209,10 @@ def _train_step(
         hint = "preprocess to larger images, or choose another model"
         raise SpecError(Problem("cannot-build", message, hint, path="model")) from error
     outputs.sum().backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    if experiment.optimizer.passes > 1:
+        optimizer.step(lambda: 0.0)  # the gradient stays as it is
+    else:
+        optimizer.step()
     weights = {weight.untyped_storage()._cdata: _bytes(weight) for weight in module.parameters()}
     gradients = sum(_bytes(w.grad) for w in module.parameters() if w.grad is not None)
     state = sum(

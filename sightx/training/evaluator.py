@@ -53,6 +53,7 @@ class Evaluator:
     def __iter__(self) -> Iterator[int]:
         """Predict one batch per rank, then yield how many samples are done, until all are."""
         self._module.eval()
+        self._criterion.module.eval()
         self._collectives.broadcast_(list(self._module.buffers()))
         rank, ranks, done = self._collectives.rank, self._collectives.world_size, 0
         size, device = self._settings.batch_size, self._loader.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -18,30 +19,45 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_LOSS_GROUP = "loss"
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
-def build_optimizer(module: nn.Module, optimizer: Optimizer, model: Model) -> torch.optim.Optimizer:
+def build_optimizer(
+    module: nn.Module,
+    optimizer: Optimizer,
+    model: Model,
+    loss_parameters: Mapping[str, nn.Parameter] = MappingProxyType({}),
+) -> torch.optim.Optimizer:
     """Return the optimizer of the trainable parameters of a network that `model` has built.
 
-    Raises SpecError for a group of `optimizer` that matches no trainable parameter.
+    It trains those of the loss too, which belong to the last layer. Raises SpecError for a group of
+    `optimizer` that matches no trainable parameter.
     """
-    groups = param_groups(module, optimizer)
-    return results.torch_optimizer(optimizer, groups, layer_depths(module, model))
+    layers = layer_depths(module, model)
+    layers |= dict.fromkeys(loss_parameters, max(layers.values(), default=0))
+    groups = param_groups(module, optimizer, loss_parameters)
+    return results.torch_optimizer(optimizer, groups, layers)
 
 
-def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
+def param_groups(
+    module: nn.Module,
+    optimizer: Optimizer,
+    loss_parameters: Mapping[str, nn.Parameter] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
     """Return the trainable parameters in the optimizer's groups, each in the first that matches.
 
-    The last group has the parameters that no group matches, and the optimizer's lr. Raises
-    SpecError for a group that matches no trainable parameter.
+    The last two groups have those of the loss and of the network that no group matches, and the
+    optimizer's lr. Raises SpecError for a group that matches no trainable parameter.
     """
-    patterns = [(group.match, group.lr) for group in optimizer.group] + [(("*",), optimizer.lr)]
+    patterns = [(group.match, group.lr) for group in optimizer.group]
+    patterns += [((_LOSS_GROUP,), optimizer.lr)] if loss_parameters else []
+    patterns += [(("*",), optimizer.lr)]
     groups: list[dict[str, Any]] = [
         {"params": [], "param_names": [], "lr": lr, "name": " ".join(match)}
         for match, lr in patterns
     ]
-    for name, weight in module.named_parameters():
+    for name, weight in [*module.named_parameters(), *loss_parameters.items()]:
         if weight.requires_grad:
             first = next(
                 group
@@ -50,7 +66,7 @@ def param_groups(module: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]
             )
             first["params"].append(weight)
             first["param_names"].append(name)
-    for group in groups[:-1]:
+    for group in groups[: len(optimizer.group)]:
         if not group["params"]:
             message = f"no trainable parameter matches {group['name']!r}"
             raise SpecError(Problem("empty-group", message, "", "optimizer.group"))

@@ -14,7 +14,7 @@ from sightx.distributed.collectives import Collectives
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TENSOR_FIELDS = ("weights", "optimizer", "training_weights")
+_TENSOR_FIELDS = ("weights", "optimizer", "loss", "training_weights")
 # Settings of torch's optimizers that choose kernels, and do not change what is computed.
 _KERNEL_SETTINGS = ("fused", "foreach", "capturable")
 
@@ -23,8 +23,9 @@ _KERNEL_SETTINGS = ("fused", "foreach", "capturable")
 class State:
     """The state of a trainer between two events.
 
-    `weights` is the state dict of the network to predict with. If that is an average,
-    `training_weights` is the state dict of the network that is trained, otherwise it is empty.
+    `weights` is the state dict of the network to predict with, and `loss` that of the loss, which
+    is mostly empty. If the network to predict with is an average, `training_weights` is the state
+    dict of the network that is trained, otherwise it is empty.
     `record` is JSON: stage, step, totals (the sums of the running epoch), history, postprocess (the
     fitted states) and the optimizer's plain values.
     """
@@ -32,6 +33,7 @@ class State:
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     record: Mapping[str, Any]
+    loss: Mapping[str, Tensor] = field(default_factory=dict)
     training_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property

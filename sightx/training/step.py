@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ from sightx.training.profiling import span
 if TYPE_CHECKING:
     from torch import Tensor
 
-StepFunction = Callable[[Batch, int, float], tuple["Tensor", "Tensor"]]
-"""A function like `TrainStep.__call__`: (batch, step, lr_factor) to (loss, num_correct)."""
+StepFunction = Callable[[Batch, int, Sequence[float]], tuple["Tensor", "Tensor"]]
+"""A function like `TrainStep.__call__`: (batch, step, lr_factors) to (loss, num_correct)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class TrainStep:
     A batch has the positions of the whole batch, and the pixels and targets of this rank's
     micro-batches. `base_lrs` are the learning rates of the optimizer's parameter groups. Each step
     writes the norm of its gradient before clipping into `grad_norm`, a scalar on the device; None
-    means that nobody wants it.
+    means that nobody wants it. An optimizer with two passes (SAM) gets a closure that computes the
+    gradient of the same batch again, with the same draws; `buffers` are those of the network.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -50,18 +51,62 @@ class TrainStep:
     guard: NonFiniteGuard
     collectives: Collectives
     grad_norm: Tensor | None = None
+    has_two_passes: bool = False
+    buffers: Sequence[Tensor] = ()
 
-    def __call__(self, batch: Batch, step: int, lr_factor: float) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, batch: Batch, step: int, lr_factors: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the number of correct answers, as scalars on the device.
 
-        `step` counts from 0. Raises NonFiniteError; the parameters are then as they were.
+        `step` counts from 0; `lr_factors` has a factor per parameter group. Raises NonFiniteError;
+        the parameters are then as they were.
+        """
+        if self.has_two_passes:
+            return self.two_passes(batch, step, lr_factors)
+        loss, num_correct = self.compute_gradient(batch, step, lr_factors)
+        self.set_lr(lr_factors)
+        self.update()
+        return loss, num_correct
+
+    def compute_gradient(
+        self, batch: Batch, step: int, lr_factors: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the gradient of a batch, none for frozen groups; return loss and correct answers.
+
+        Raises NonFiniteError.
         """
         self.zero_grad()
         micro_batches = self.micro_batches(batch, step)
         loss, num_correct = self.forward_backward(micro_batches, len(batch.positions))
         self.guard.check(loss, step, batch.positions)
-        self.set_lr(lr_factor)
-        self.update()
+        if 0.0 in lr_factors:  # a group whose factor is 0 is frozen: its optimizer state stays too
+            for group, factor in zip(self.optimizer.param_groups, lr_factors, strict=True):
+                for weight in group["params"] if factor == 0 else ():
+                    weight.grad = None
+        return loss, num_correct
+
+    def two_passes(
+        self, batch: Batch, step: int, lr_factors: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Train with an optimizer that computes the gradient of the batch again, where it likes.
+
+        Return the loss and the correct answers of the first pass. Buffers keep its values: running
+        statistics are those of the weights, and not of the ones that the optimizer tries.
+        """
+        unchanged = batch._replace(pixels=batch.pixels.clone())  # a network may change its input
+        loss, num_correct = self.compute_gradient(batch, step, lr_factors)
+        buffers = [buffer.clone() for buffer in self.buffers]
+
+        def second_pass() -> Any:
+            again, _ = self.compute_gradient(unchanged, step, lr_factors)
+            for buffer, value in zip(self.buffers, buffers, strict=True):
+                buffer.copy_(value)
+            self._clip_gradient()
+            return again
+
+        self.set_lr(lr_factors)
+        self.optimizer.step(second_pass)
         return loss, num_correct
 
     def micro_batches(self, batch: Batch, step: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -103,6 +148,9 @@ class TrainStep:
         if ranks > 1:
             stacked = torch.stack(totals)
             totals = self.collectives.all_reduce_sum(stacked if count else stacked.zero_()).unbind()
+            for parameter in self.criterion.parameters.values():  # DDP knows the network's only
+                if parameter.grad is not None:
+                    self.collectives.all_reduce_sum(parameter.grad).div_(ranks)
         loss, num_correct, *weight = totals
         loss = loss / ranks if ranks > 1 else loss
         if not weight:
@@ -152,12 +200,13 @@ class TrainStep:
         for weight in self.parameters:
             weight.grad = None
 
-    def set_lr(self, factor: float) -> None:
-        """Set the learning rates to `factor` times the base ones; on CUDA, rounded to float32.
+    def set_lr(self, factors: Sequence[float]) -> None:
+        """Set the learning rates to `factors` times the base ones; on CUDA, rounded to float32.
 
         A CUDA graph reads them as float32, and a replayed step must equal an eager one.
         """
-        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        groups = self.optimizer.param_groups
+        for group, base_lr, factor in zip(groups, self.base_lrs, factors, strict=True):
             lr = base_lr * factor
             group["lr"] = float(np.float32(lr)) if self.loader.device.type == "cuda" else lr
 
@@ -173,9 +222,14 @@ class TrainStep:
 
 
 class Criterion:
-    """A loss with its per-sample weights, for the class counts of the training split."""
+    """A loss with its per-sample weights, for the class counts of the training split.
 
-    def __init__(self, loss: Loss, class_counts: Sequence[int], device: torch.device) -> None:
+    `module` computes the losses; its first weights, if it has any, depend on the seed.
+    """
+
+    def __init__(
+        self, loss: Loss, class_counts: Sequence[int], device: torch.device, seed: int = 0
+    ) -> None:
         self.loss = loss
         self._class_counts = tuple(class_counts)
         self._is_checked = False  # what the first batch returns is checked
@@ -186,12 +240,20 @@ class Criterion:
             Loss.probabilities,
             Loss.decision,
         )
-        self._module = results.loss_module(loss, self._class_counts).to(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_of(seed, "loss"))
+            self.module = results.loss_module(loss, self._class_counts).to(device)
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Return the trainable weights of the loss, by their names in parameter groups."""
+        named = self.module.named_parameters(prefix="loss")
+        return {name: weight for name, weight in named if weight.requires_grad}
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses (B,) and per-sample weights (B,), None for equal weights."""
         try:
-            losses = self._module(outputs.float(), targets)
+            losses = self.module(outputs.float(), targets)
         except Exception as error:
             remember_component(error, self.loss)
             raise

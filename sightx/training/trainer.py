@@ -68,12 +68,17 @@ class Trainer:
             training_rows=dataset.rows.take(dataset.splits["train"]),
             channels=dataset.rows.shape[0],
         )
-        self.criterion = Criterion(experiment.loss, dataset.counts("train"), device)
+        self.criterion = Criterion(
+            experiment.loss, dataset.counts("train"), device, experiment.seed
+        )
+        self.collectives.broadcast_(list(self.criterion.module.state_dict().values()))
         self._loader = BatchLoader(
             dataset.rows, dataset.table.labels, self.statistics, device,
             experiment.augment, experiment.seed, len(dataset.table.classes),
         )  # fmt: skip
-        self._optimizer = build_optimizer(module, experiment.optimizer, experiment.model)
+        self._optimizer = build_optimizer(
+            module, experiment.optimizer, experiment.model, self.criterion.parameters
+        )
         self._base_lrs = [group["lr"] for group in self._optimizer.param_groups]
         self._average = WeightAverage(module) if experiment.average else None
         self._guard = NonFiniteGuard(self._optimizer, device, self._loss_error)
@@ -133,6 +138,7 @@ class Trainer:
         step = TrainStep(
             network, self._optimizer, self._base_lrs, self.criterion, loader, settings,
             self._guard, self.collectives, self._grad_norm,
+            self.experiment.optimizer.passes > 1, list(module.buffers()),
         )  # fmt: skip
         if execution.cuda_graph and is_single:
             return with_cuda_graph(step, self.module, self.experiment)
@@ -144,13 +150,14 @@ class Trainer:
         num_done = (self._step - epoch * self._steps_per_epoch) * batch_size  # in a resumed epoch
         module, loader = self._features.route("train")
         setup.train_mode(module)
+        self.criterion.module.train()
         batches = [
             order[start : start + batch_size] for start in range(num_done, len(order), batch_size)
         ]
         # Learning rates and averages depend only on the step and the history of epochs, so they are
         # computed at once, and no step waits for Python code of a component.
         steps = range(self._step, self._step + len(batches))
-        factors = [self._lr_factor(step) for step in steps]
+        factors = [self._lr_factors(step) for step in steps]
         shares = [self._average_share(step) for step in steps]
         self._throughput = Throughput()
         with closing(self._stream(loader, batches)) as stream:
@@ -177,7 +184,7 @@ class Trainer:
     def _check_finite(self) -> None:
         """Raise NonFiniteError if a loss, a weight or a buffer is not finite."""
         self._guard.flush()
-        state = self.module.state_dict()
+        state = self.module.state_dict() | self.criterion.module.state_dict(prefix="loss.")
         finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()
         names = [name for name, is_finite in zip(state, finite, strict=True) if not is_finite]
         if names:
@@ -277,10 +284,11 @@ class Trainer:
             "postprocess": self.postprocess_states,
             "optimizer": optimizer,
         }
-        weights = self.module.state_dict()
+        weights, loss_state = self.module.state_dict(), self.criterion.module.state_dict()
         if self._average:
-            return State(self._average.module.state_dict(), tensors, record, weights)
-        return State(weights, tensors, record)
+            averaged = self._average.module.state_dict()
+            return State(averaged, tensors, record, loss_state, weights)
+        return State(weights, tensors, record, loss_state)
 
     def restore(self, state: State) -> None:
         """Continue from a state: the next event is the one that would have followed it."""
@@ -296,6 +304,7 @@ class Trainer:
         """Load the weights and the fitted postprocessing of a state, to predict with them."""
         module = self._average.module if self._average else self.module
         load_strict(module, state.weights, file="the checkpoint")
+        load_strict(self.criterion.module, state.loss, file="the checkpoint")
         self._features.verify()
         self.postprocess_states = list(state.record["postprocess"])
 
@@ -313,8 +322,9 @@ class Trainer:
             raise PluginError(Problem("broken-plugin", message, hint, "sampler.use"))
         return order
 
-    def _lr_factor(self, step: int) -> float:
-        return results.lr_multiplier(self.experiment.scheduler, step, **self._run_so_far)
+    def _lr_factors(self, step: int) -> tuple[float, ...]:
+        factor = results.lr_multiplier(self.experiment.scheduler, step, **self._run_so_far)
+        return (factor,) * len(self._base_lrs)
 
     def _average_share(self, step: int) -> float:
         average = self.experiment.average

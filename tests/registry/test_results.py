@@ -230,11 +230,13 @@ def test_outputs_of_a_network_have_the_width_of_the_loss(outputs: Any, part: str
     refused(lambda: results.check_network_outputs(model, outputs, (4, 3)), part, "(4, 3)")
 
 
-def test_a_loss_has_no_weights_of_its_own() -> None:
+def test_the_state_of_a_loss_is_in_tensors_of_known_shapes() -> None:
     refused(
-        lambda: results.loss_module(hostile(Loss, build=nn.Linear(2, 1)), (1, 1)),
-        "the weight 'weight', which is not trained",
+        lambda: results.loss_module(hostile(Loss, build=nn.LazyLinear(1)), (1, 1)),
+        "has no size for the weight 'weight'",
     )
+    learned = nn.Linear(2, 1)
+    assert results.loss_module(hostile(Loss, build=learned), (1, 1)) is learned
     buffers = nn.CrossEntropyLoss(weight=torch.ones(2), reduction="none")
     assert results.loss_module(hostile(Loss, build=buffers), (1, 1)) is buffers
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from sightx.builtin import losses
 from sightx.data.dataset import PreparedDataset
 from sightx.distributed.collectives import Collectives
 from sightx.plugin import Epoch, Model, Step
@@ -36,6 +37,25 @@ class Cnn(Model):
             nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
             nn.Dropout(self.dropout), nn.Linear(4 * (size[0] - 2) * (size[1] - 2), outputs),
         )  # fmt: skip
+
+
+class Warm(losses.CrossEntropy):
+    """Cross-entropy with a learned temperature."""
+
+    name = "test-warm"
+
+    def build(self, *, class_counts: Any) -> nn.Module:
+        return WarmLoss()
+
+
+class WarmLoss(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(0.1 * torch.randn(3))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        scaled = outputs * self.scale.exp()
+        return nn.functional.cross_entropy(scaled, targets, reduction="none")
 
 
 class AlwaysDropout(nn.Module):

@@ -52,7 +52,7 @@ class OneBatch:
 
     def step(self, number: int = 0, lr_factor: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         (batch,) = self.loader.iter_batches([np.arange(8)], normalize=True)
-        return self.train_step(batch, number, lr_factor)
+        return self.train_step(batch, number, [lr_factor])
 
 
 @pytest.mark.parametrize("deferred", [False, True])
@@ -112,7 +112,7 @@ def test_the_lr_factor_scales_the_update() -> None:
 def test_a_learning_rate_on_cuda_is_what_a_graph_can_read(device: str, exact: float) -> None:
     one_batch = OneBatch()
     loader = replace(one_batch.loader, device=torch.device(device))
-    replace(one_batch.train_step, loader=loader).set_lr(0.3)
+    replace(one_batch.train_step, loader=loader).set_lr([0.3])
     (group,) = one_batch.optimizer.param_groups
     assert isinstance(group["lr"], float)
     assert group["lr"] == exact

@@ -30,6 +30,7 @@ from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.trainer import Trainer
 from support.training import (
     Cnn,
+    Warm,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -328,6 +329,121 @@ def test_layer_decay_and_weight_decay_of_matrices_train_as_hand_made_groups(
     np.testing.assert_allclose(step_losses, expected, atol=1e-6)
     for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+class PlainSam(torch.optim.SGD):
+    """SAM in plain torch, as a closure-free pair of steps."""
+
+    def __init__(self, weights: list[Tensor], adaptive: bool) -> None:
+        super().__init__(weights, lr=0.1, momentum=0.9)
+        self.weights, self.adaptive = weights, adaptive
+
+    @torch.no_grad()
+    def climb(self, rho: float) -> None:
+        self.before = [weight.clone() for weight in self.weights]
+        scale = [w.abs() if self.adaptive else torch.ones_like(w) for w in self.weights]
+        norms = [(s * w.grad).norm() for s, w in zip(scale, self.weights, strict=True)]
+        for s, w in zip(scale, self.weights, strict=True):
+            w.add_(s**2 * w.grad * rho / (torch.stack(norms).norm() + 1e-12))
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        for weight, before in zip(self.weights, self.before, strict=True):
+            weight.copy_(before)
+        self.step()
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("micro_batch_size", [None, 5])
+def test_sam_is_a_plain_loop_of_two_passes(
+    dataset: PreparedDataset, adaptive: bool, micro_batch_size: int | None
+) -> None:
+    base = optimizers.Sgd(momentum=0.9)
+    optimizer = optimizers.Sam(lr=0.1, base=base, rho=0.3, adaptive=adaptive)
+    training = {"micro_batch_size": micro_batch_size, "clip_grad_norm": 0.4, "epochs": 1}
+    trainer = make_trainer(make_experiment(optimizer=optimizer, training=training), dataset)
+    plain = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(), lr=1.0)
+    sam = PlainSam(list(plain.model.parameters()), adaptive)
+    expected, order = [], plain.order(0)
+    for start in range(0, 60, 16):
+        rows = order[start : start + 16]
+        for is_first in (True, False):
+            sam.zero_grad()
+            loss = plain.loss(plain.model(plain.images[rows]), plain.labels[rows])
+            loss.backward()
+            if is_first:
+                expected.append(loss.item())
+                sam.climb(0.3)
+        nn.utils.clip_grad_norm_(plain.model.parameters(), 0.4)
+        sam.descend()
+    step_losses, _ = train(trainer)
+    np.testing.assert_allclose(step_losses, expected, atol=1e-6)
+    for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_both_passes_of_sam_have_the_same_draws_and_one_set_of_statistics(
+    dataset: PreparedDataset,
+) -> None:
+    """With a distance of almost 0 the second pass is the first, with dropout and flips too."""
+    parts: dict[str, Any] = {"model": Cnn(), "augment": (augment.Flip(),)}
+    base = optimizers.Sgd(lr=0.1)
+    plain, sam = (
+        make_trainer(make_experiment(optimizer=optimizer, **parts), dataset)
+        for optimizer in (base, optimizers.Sam(lr=0.1, base=optimizers.Sgd(), rho=1e-12))
+    )
+    assert train(plain)[0] == pytest.approx(train(sam)[0], abs=1e-5)
+    for name, value in plain.module.state_dict().items():
+        torch.testing.assert_close(sam.module.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [None, 0.5])
+@pytest.mark.parametrize("micro_batch_size", [None, 5])
+def test_the_weights_of_a_loss_are_trained_as_in_a_plain_loop(
+    dataset: PreparedDataset, rate: float | None, micro_batch_size: int | None
+) -> None:
+    groups = () if rate is None else (ParamGroup(match=("loss.*",), lr=rate),)
+    training = {"micro_batch_size": micro_batch_size, "clip_grad_norm": 0.5}
+    trainer = make_trainer(
+        make_experiment(
+            loss=Warm(), training=training, optimizer=optimizers.Sgd(lr=0.1, group=groups)
+        ),
+        dataset,
+    )
+    assert set(trainer.lrs()) == ({"loss", "*"} if rate is None else {"loss.*", "*"})
+    plain = PlainLoop(trainer, dataset, copy.deepcopy(trainer.criterion.module), lr=1.0)
+    start = plain.loss.scale.detach().clone()
+    weights = [*plain.model.parameters(), plain.loss.scale]
+    plain.optimizer = torch.optim.SGD(
+        [{"params": weights[:-1]}, {"params": weights[-1:], "lr": rate or 0.1}], lr=0.1
+    )
+
+    def clip(*_: Any) -> None:
+        nn.utils.clip_grad_norm_(weights, 0.5)
+
+    plain.optimizer.register_step_pre_hook(clip)
+    per_sample = plain.loss
+    plain.loss = lambda outputs, targets: per_sample(outputs, targets).mean()  # type: ignore[assignment]
+    step_losses, epochs = train(trainer)
+    for number, epoch in enumerate(epochs):
+        expected, _, validation, _ = plain.epoch(number, 16)
+        np.testing.assert_allclose(step_losses[4 * number : 4 * number + 4], expected, atol=1e-6)
+        assert epoch.metrics["validation/loss"] == pytest.approx(validation, abs=1e-6)
+    scale = trainer.criterion.module.scale.detach()
+    torch.testing.assert_close(scale, per_sample.scale.detach(), atol=1e-6, rtol=1e-5)
+    assert (scale - start).abs().max() > 1e-3
+
+
+def test_the_first_weights_of_a_loss_depend_on_the_seed_alone(dataset: PreparedDataset) -> None:
+    torch.manual_seed(5)
+    one = make_trainer(make_experiment(loss=Warm()), dataset)
+    torch.manual_seed(6)
+    again, other = (
+        make_trainer(make_experiment(loss=Warm(), seed=seed), dataset) for seed in (0, 1)
+    )
+    scales = [trainer.criterion.module.scale for trainer in (one, again, other)]
+    assert torch.equal(scales[0], scales[1])
+    assert not torch.equal(scales[0], scales[2])
 
 
 def test_a_model_without_hidden_layers_still_trains(dataset: PreparedDataset) -> None:

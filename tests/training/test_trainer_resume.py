@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from sightx import NonFiniteError, PluginError
-from sightx.builtin import augment, losses, optimizers, schedulers, stopping
+from sightx.builtin import augment, averages, losses, optimizers, schedulers, stopping
 from sightx.data.dataset import PreparedDataset
 from sightx.plugin import Augment, History, Metric, Model, Sampler, Step, Stopping
 from sightx.training.trainer import Trainer
 from support.training import (
     AlwaysDropout,
     Cnn,
+    Warm,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -108,7 +109,9 @@ def finish(trainer: Trainer) -> tuple[list[tuple[Any, ...]], dict[str, Tensor], 
         for epoch in trainer.epochs()
     ]
     predictions, loss = trainer.predict("validation")
-    return epochs, trainer.module.state_dict(), (predictions.outputs.tolist(), loss)
+    tensors = trainer.state().tensors.items()
+    state = {f"{kind} {key}": tensor for kind, named in tensors for key, tensor in named.items()}
+    return epochs, state, (predictions.outputs.tolist(), loss)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -154,13 +157,21 @@ def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset
         {"model": Normed(), "augment": (Noise(),)},
         {"model": Normed(), "loss": NoisyLoss()},
         {
+            "model": Cnn(),
+            "loss": Warm(),
+            "optimizer": optimizers.Sam(lr=0.1, base=optimizers.Sgd(momentum=0.9)),
+            "average": averages.Ema(),
+            "augment": (augment.Flip(),),
+            "training": {"micro_batch_size": 7, "clip_grad_norm": 1.0},
+        },
+        {
             "metric": (Rising(),),
             "scheduler": schedulers.Plateau(patience=0),
             "stopping": InfiniteIsEnough(),
             "training": {"monitor": "validation/score"},
         },
     ],
-    ids=["network", "augment", "loss", "infinite"],
+    ids=["network", "augment", "loss", "recipe", "infinite"],
 )
 def test_a_stop_changes_nothing(dataset: PreparedDataset, parts: dict[str, Any], stop: int) -> None:
     Rising.seen = {}  # type: ignore[attr-defined]

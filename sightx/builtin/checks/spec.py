@@ -14,6 +14,7 @@ from sightx.plugin import (
     Finding,
     Model,
     Optimizer,
+    Scheduler,
     Shape,
     did_you_mean,
 )
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sightx.plugin import Experiment
 
 _ALWAYS_COMPUTED = ("train/loss", "train/accuracy", "validation/loss")
-_KIND_SETTINGS = {cls.kind: set(cls.model_fields) for cls in (Dataset, Model, Optimizer)}
+_KIND_SETTINGS = {cls.kind: set(cls.model_fields) for cls in (Dataset, Model, Optimizer, Scheduler)}
 _IMBALANCED = 0.6  # share of the largest class from which accuracy is misleading
 
 
@@ -224,13 +225,14 @@ def _components(
 def nested_settings(experiment: Experiment) -> Iterator[Finding]:
     """Find settings of a component inside of another one that only the outer one has a use for.
 
-    SightX itself reads the settings that all datasets, models or optimizers have, such as
+    SightX itself reads the settings that all datasets, models, optimizers or schedulers have, such as
     `trainable`, and it reads them from the outer component.
     """
     for kind, settings in _KIND_SETTINGS.items():
         for path, inner in _components(getattr(experiment, kind), f"{kind}."):
             for setting in sorted(inner.model_fields_set & settings) if inner.kind == kind else ():
-                message = f"{setting} has no effect in a {kind} inside of another"
+                article = "an" if kind[0] in "aeiou" else "a"
+                message = f"{setting} has no effect in {article} {kind} inside of another"
                 yield Finding(f"{path}.{setting}", message, f"write {kind}.{setting}")
 
 

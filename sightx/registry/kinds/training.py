@@ -111,6 +111,7 @@ class Optimizer(Component):
     """An update rule for the weights."""
 
     kind = "optimizer"
+    passes: ClassVar[int] = 1  # forward and backward passes of a step, 1 or 2
 
     lr: PositiveFloat = 1e-3
     """Learning rate; the scheduler multiplies it by a factor."""
@@ -128,6 +129,11 @@ class Optimizer(Component):
                 `lr` is set to the given one times the scheduler's factor before every step.
             layers: The depth of each parameter's layer, by its name. 0 is the first layer of the
                 network; in the last layer keep the group's `lr`.
+
+        The gradient is computed before `step()`. With `passes = 2` it is called as `step(closure)`,
+        and calls `closure()` once, after it has moved the parameters: that computes, and clips, the
+        gradient of the same batch with the same random draws, and returns the loss. Return an
+        optimizer whose parameters are then as if they had not been moved before the update.
 
         `sightx.plugin.split_param_groups` splits groups by layer and by weight decay. The
         optimizer's `state_dict` must hold all state, as tensors and plain values.

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightx.plugin import Component, Settings, field_descriptions, to_plain
+from sightx.plugin import Component, Settings, field_descriptions, find_component, to_plain
 from sightx.testing.assertions import ContractCheck, require, require_picklable
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")
@@ -146,14 +146,14 @@ def _to_json(settings: Mapping[str, Any]) -> str:
 
 
 class _InnerComponents:
-    """A registry of the classes of the components inside a value."""
+    """A registry of the classes of the components inside a value, and of those of the project."""
 
     def __init__(self, value: Any) -> None:
         self._classes = {(inner.kind, inner.use): type(inner) for inner in _walk(value)}
 
     def find(self, kind: str, use: str) -> type[Component]:
         """Return the class of an inner component."""
-        return self._classes[kind, use]
+        return self._classes.get((kind, use)) or find_component(kind, use)
 
 
 def _walk(value: Any) -> Iterator[Component]:

@@ -25,15 +25,26 @@ def losses_are_per_sample(loss: Loss) -> None:
         require(bool(losses.isfinite().all()), f"losses are not finite for class counts {counts}")
 
 
-def module_keeps_its_state(loss: Loss) -> None:
-    """Require a module without trainable parameters, whose buffers do not change."""
+def weights_of_the_loss_get_gradients(loss: Loss) -> None:
+    """Require finite gradients for the trainable parameters of the module, if it has any."""
     module = _build(loss)
-    names = [name for name, weight in module.named_parameters() if weight.requires_grad]
-    require(not names, f"{', '.join(names)} would not be trained; move it into a model's network")
+    module(*_batch(loss)).sum().backward()
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            gradient = weight.grad
+            require(gradient is not None, f"the weight {name} gets no gradient; make it a buffer")
+            is_finite = gradient is not None and bool(gradient.isfinite().all())
+            require(is_finite, f"the gradient of the weight {name} is not finite")
+
+
+def module_keeps_its_state(loss: Loss) -> None:
+    """Require a module whose buffers do not change, in training mode as well."""
+    module = _build(loss)
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     module(*_batch(loss))
     changed = [name for name, buffer in module.named_buffers() if not buffer.equal(before[name])]
-    require(not changed, f"{', '.join(changed)} changes; a checkpoint does not hold it")
+    hint = "how often depends on the micro-batches; make it a parameter, or compute it anew"
+    require(not changed, f"the buffer {', '.join(changed)} changes; {hint}")
 
 
 def outputs_get_gradients(loss: Loss) -> None:
@@ -148,7 +159,8 @@ def _batch(loss: Loss) -> tuple[Tensor, Tensor]:
 
 
 CHECKS: tuple[ContractCheck, ...] = (
-    losses_are_per_sample, module_keeps_its_state, outputs_get_gradients, weights_are_per_sample,
+    losses_are_per_sample, weights_of_the_loss_get_gradients, module_keeps_its_state,
+    outputs_get_gradients, weights_are_per_sample,
     probabilities_sum_to_one, decisions_are_classes, minimum_predicts_targets,
     mixed_targets_are_taken,
 )  # fmt: skip

@@ -21,9 +21,28 @@ def step_decreases_loss(optimizer: Optimizer) -> None:
     """Require that a step lowers a quadratic loss."""
     weights, built = _build(optimizer)
     before = _loss(weights).item()
-    _step(weights, built)
+    _step(optimizer, weights, built)
     after = _loss(weights).item()
     require(after < before, f"a step on (w - 2)^2 leads from {before:.6g} to {after:.6g}")
+
+
+def passes_are_counted(optimizer: Optimizer) -> None:
+    """Require that a step with two passes calls its closure once, at other weights."""
+    require(optimizer.passes in (1, 2), f"passes is {optimizer.passes!r}; write 1 or 2")
+    if optimizer.passes == 1:
+        return
+    weights, built = _build(optimizer)
+    before = [weight.detach().clone() for weight in weights]
+    seen: list[bool] = []
+
+    def closure() -> Tensor:
+        seen.append(all(map(_equal, weights, before)))
+        return _backward(weights, built)
+
+    _backward(weights, built)
+    built.step(closure)  # type: ignore[arg-type]
+    require(len(seen) == 1, f"step(closure) calls closure() {len(seen)} times; call it once")
+    require(not seen[0], "the weights are as before at closure(); with passes = 1 it is not needed")
 
 
 def param_groups_are_kept(optimizer: Optimizer) -> None:
@@ -47,7 +66,7 @@ def param_groups_are_kept(optimizer: Optimizer) -> None:
     for group in built.param_groups:
         group["lr"] = 0.0
     before = [weight.detach().clone() for weight in weights]
-    _step(weights, built)
+    _step(optimizer, weights, built)
     is_same = all(old.equal(new.detach()) for old, new in zip(before, weights, strict=True))
     require(is_same, "weights change at lr 0; the scheduler sets group['lr'] before each step")
 
@@ -56,15 +75,15 @@ def state_can_be_restored(optimizer: Optimizer) -> None:
     """Require a state of tensors and plain values, with which the next step is the same."""
     weights, built = _build(optimizer)
     for _ in range(3):
-        _step(weights, built)
+        _step(optimizer, weights, built)
     state = copy.deepcopy(built.state_dict())
     _require_plain(state)
     restored_weights, restored = _build(optimizer)
     for old, new in zip(weights, restored_weights, strict=True):
         new.data.copy_(old.data)
     restored.load_state_dict(state)
-    _step(weights, built)
-    _step(restored_weights, restored)
+    _step(optimizer, weights, built)
+    _step(optimizer, restored_weights, restored)
     is_same = all(old.equal(new) for old, new in zip(weights, restored_weights, strict=True))
     require(is_same, "after load_state_dict the next step differs; keep everything in `state`")
 
@@ -109,12 +128,26 @@ def _loss(weights: list[Tensor]) -> Tensor:
     return (torch.cat([weight.flatten() for weight in weights]) - _TARGET).square().sum()
 
 
-def _step(weights: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad()
-    _loss(weights).backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+def _step(optimizer: Optimizer, weights: list[Tensor], built: torch.optim.Optimizer) -> None:
+    """Make a step, with a second pass if the optimizer needs one."""
+    _backward(weights, built)
+    if optimizer.passes > 1:
+        built.step(lambda: _backward(weights, built))  # type: ignore[arg-type, return-value]
+    else:
+        built.step()
+
+
+def _backward(weights: list[Tensor], built: torch.optim.Optimizer) -> Tensor:
+    built.zero_grad()
+    loss = _loss(weights)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.detach().equal(other.detach())
 
 
 CHECKS: tuple[ContractCheck, ...] = (
-    step_decreases_loss, param_groups_are_kept, state_can_be_restored,
+    step_decreases_loss, passes_are_counted, param_groups_are_kept, state_can_be_restored,
 )  # fmt: skip

@@ -121,8 +121,23 @@ class Steps(L):
 
 
 class Learned(L):
+    """Learn a temperature."""
+
+    unused: bool = False
+
     def build(self, *, class_counts):
-        return torch.nn.Linear(4, 1)
+        module = Module(lambda outputs, targets: self.each(outputs * module.scale.exp(), targets))
+        module.scale = nn.Parameter(torch.zeros(()))
+        if self.unused:
+            module.bias = nn.Parameter(torch.zeros(()))
+        return module
+
+
+class LearnedBadly(L):
+    def build(self, *, class_counts):
+        module = Module(lambda outputs, targets: self.each(outputs, targets) + module.scale.sqrt())
+        module.scale = nn.Parameter(torch.zeros(()))
+        return module
 
 
 class Counting(L):
@@ -160,8 +175,9 @@ BROKEN = [
     (checks.mixed_targets_are_taken, HardOnly(), "int64"),
     (checks.mixed_targets_are_taken, Rounding(), "is not that of the class"),
     (checks.mixed_targets_are_taken, Summing(), "weights of mixed targets are not (B,)"),
-    (checks.module_keeps_its_state, Learned(), "weight, bias would not be trained"),
-    (checks.module_keeps_its_state, Counting(), "calls changes; a checkpoint does not hold it"),
+    (checks.weights_of_the_loss_get_gradients, Learned(unused=True), "bias gets no gradient"),
+    (checks.weights_of_the_loss_get_gradients, LearnedBadly(), "weight scale is not finite"),
+    (checks.module_keeps_its_state, Counting(), "the buffer calls changes; how often depends on"),
     (checks.losses_are_per_sample, Scalar(), "losses are () for 12 samples"),
     (checks.losses_are_per_sample, Frequencies(), "not finite for class counts (6, 6, 0, 0)"),
     (checks.outputs_get_gradients, Detached(), "do not detach them"),
@@ -188,7 +204,7 @@ def test_every_check_has_a_broken_component() -> None:
     assert {row[0] for row in BROKEN} == set(checks.CHECKS)
 
 
-@pytest.mark.parametrize("loss", [L(), Steps()])
+@pytest.mark.parametrize("loss", [L(), Steps(), Learned()])
 def test_losses_with_other_heads_pass(loss) -> None:
     results = [run_check(check, loss) for check in checks.CHECKS]
     assert [str(result) for result in results if not result.ok] == []

@@ -109,9 +109,51 @@ class Split(O):
         return Rule(parts, {})
 
 
+class Twice(Rule):
+    """Take the mean of the gradients at the weights and at a nearby point."""
+
+    calls, distance = 1, 0.1
+
+    def step(self, closure):
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for _ in range(self.calls):
+            before = [weight.detach().clone() for weight in weights]
+            gradients = [weight.grad for weight in weights]
+            for weight in weights:
+                weight.data += self.distance
+            closure()
+            for weight, old, gradient in zip(weights, before, gradients, strict=True):
+                weight.data.copy_(old)
+                weight.grad = (weight.grad + gradient) / 2
+        super().step()
+
+
+class TwoPasses(O):
+    passes = 2
+
+    def build(self, groups):
+        return Twice(groups, {})
+
+
+class ThreePasses(TwoPasses):
+    def build(self, groups):
+        built = Twice(groups, {})
+        built.calls = 2
+        return built
+
+
+class Idle(TwoPasses):
+    def build(self, groups):
+        built = Twice(groups, {})
+        built.distance = 0.0
+        return built
+
+
 BROKEN = [
     (checks.step_decreases_loss, Uphill(), "a step on (w - 2)^2 leads from 11 to 11.0"),
     (checks.step_decreases_loss, NoRule(), "build() returns a list"),
+    (checks.passes_are_counted, ThreePasses(), "calls closure() 2 times; call it once"),
+    (checks.passes_are_counted, Idle(), "the weights are as before at closure()"),
     (checks.param_groups_are_kept, OneRate(), "a group has no `param_names`; keep its keys"),
     (checks.param_groups_are_kept, Doubled(), "lr of head.bias was 0.0001 and is 0.0002; keep it"),
     (checks.param_groups_are_kept, Unnamed(), "name of head.bias was head and is all; keep it"),
@@ -129,6 +171,7 @@ def test_a_broken_component_fails_its_check(assert_fails, check, broken, message
 def test_every_check_has_a_broken_component() -> None:
     assert {row[0] for row in BROKEN} == set(checks.CHECKS)
     assert [run_check(check, O()) for check in checks.CHECKS if not run_check(check, O()).ok] == []
+    assert all(run_check(check, TwoPasses()).ok for check in checks.CHECKS)
     assert [run_check(check, Split()) for check in checks.CHECKS] == [
         run_check(check, O()) for check in checks.CHECKS
     ]
