@@ -225,7 +225,7 @@ def _components(
 def nested_settings(experiment: Experiment) -> Iterator[Finding]:
     """Find settings of a component inside of another one that only the outer one has a use for.
 
-    SightX itself reads the settings that all datasets, models, optimizers or schedulers have, such as
+    SightX itself reads the settings that all components of these kinds have, such as
     `trainable`, and it reads them from the outer component.
     """
     for kind, settings in _KIND_SETTINGS.items():
