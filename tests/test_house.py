@@ -46,6 +46,7 @@ TESTED_ELSEWHERE = {
     "__main__.py": "cli/test_main.py",
     "plugin.py": "test_house.py",
     "builtin/datasets/exported.py": "builtin/datasets/test_shards.py",
+    "builtin/sam.py": "training/test_trainer.py",
     "builtin/models/networks.py": "builtin/models/test_models.py",
     "cli/context.py": "cli/test_run.py",
     "cli/evaluate.py": "cli/test_run.py",

@@ -59,7 +59,10 @@ class Trainer:
         self.experiment, self.dataset, self.device = experiment, dataset, device
         self.collectives = collectives or Collectives()
         self.module = module.to(device)
-        self.collectives.broadcast_(list(module.state_dict().values()))
+        counts = dataset.counts("train")
+        self.criterion = Criterion(experiment.loss, counts, device, experiment.seed)
+        for part in (module, self.criterion.module):
+            self.collectives.broadcast_(list(part.state_dict().values()))
         setup.to_channels_last(module, experiment.model, device, experiment.training.precision)
         setup.freeze(module, experiment.model.trainable)
         self.statistics = results.normalization(
@@ -68,17 +71,12 @@ class Trainer:
             training_rows=dataset.rows.take(dataset.splits["train"]),
             channels=dataset.rows.shape[0],
         )
-        self.criterion = Criterion(
-            experiment.loss, dataset.counts("train"), device, experiment.seed
-        )
-        self.collectives.broadcast_(list(self.criterion.module.state_dict().values()))
         self._loader = BatchLoader(
             dataset.rows, dataset.table.labels, self.statistics, device,
             experiment.augment, experiment.seed, len(dataset.table.classes),
         )  # fmt: skip
-        self._optimizer = build_optimizer(
-            module, experiment.optimizer, experiment.model, self.criterion.parameters
-        )
+        learned = self.criterion.parameters
+        self._optimizer = build_optimizer(module, experiment.optimizer, experiment.model, learned)
         self._base_lrs = [group["lr"] for group in self._optimizer.param_groups]
         self._average = WeightAverage(module) if experiment.average else None
         self._guard = NonFiniteGuard(self._optimizer, device, self._loss_error)

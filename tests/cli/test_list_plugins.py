@@ -55,7 +55,9 @@ def test_every_kind_and_the_plugins_are_listed(sightx) -> None:
 def test_one_kind_is_listed_alone_as_json(sightx) -> None:
     done = sightx("list-plugins", "optimizer", "--json")
     listed = json.loads(done.out)
-    assert [item["name"] for item in listed["components"]] == ["adam", "adamw", "rmsprop", "sgd"]
+    assert [item["name"] for item in listed["components"]] == [
+        "adam", "adamw", "rmsprop", "sam", "sgd"
+    ]  # fmt: skip
     assert {item["kind"] for item in listed["components"]} == {"optimizer"}
     file, _, line = listed["components"][0]["place"].rpartition(":")
     assert Path(file).read_text().splitlines()[int(line) - 1].startswith("class Adam(")

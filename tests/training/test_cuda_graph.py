@@ -289,13 +289,13 @@ def test_a_batch_of_another_form_is_trained_eagerly(dataset: PreparedDataset) ->
     pixels, targets = step.loader.load(np.arange(16))
     batch = Batch(np.arange(16), pixels, targets)
     for number in range(4):
-        graphed(batch, number, 1.0)
+        graphed(batch, number, [1.0])
     replays = graphs.replays
     mixed = nn.functional.one_hot(targets, 3).float()
-    loss, _ = graphed(batch._replace(targets=mixed), 4, 1.0)
+    loss, _ = graphed(batch._replace(targets=mixed), 4, [1.0])
     assert graphs.replays == replays
     assert loss.isfinite()
-    graphed(batch, 5, 1.0)
+    graphed(batch, 5, [1.0])
     assert graphs.replays == replays + 1
     assert step.optimizer.param_groups[0]["lr"] == 1e-2
 
@@ -313,7 +313,7 @@ def test_learning_rates_are_on_the_device_during_a_capture_alone(dataset: Prepar
     graphed = GraphedStep(step, module, experiment, Recording())
     batch = Batch(np.arange(16), *step.loader.load(np.arange(16)))
     for number in range(4):
-        graphed(batch, number, 1.0)
+        graphed(batch, number, [1.0])
     ((lr, capturable),) = seen
     assert isinstance(lr, torch.Tensor)
     assert capturable
