@@ -45,6 +45,8 @@ class Trainer:
     last epoch on rank 0.
     """
 
+    validation: Predictions | None = None
+    _step = 0  # steps done in the whole run
     _grad_norm: torch.Tensor | None = None  # of the last step, if it is watched
 
     def __init__(
@@ -84,9 +86,7 @@ class Trainer:
         directions = metrics.metric_directions(experiment.metric, dataset.table.classes)
         self.history = History(experiment.training.monitor, directions)
         self.postprocess_states: metrics.PostprocessStates = []
-        self.validation: Predictions | None = None
         self._sums, self._throughput = EpochSums(), Throughput()  # of the running epoch
-        self._step = 0  # steps done in the whole run
         self._epoch_size = len(self._sampler_order(0))
         self._steps_per_epoch = math.ceil(self._epoch_size / experiment.training.batch_size)
 
