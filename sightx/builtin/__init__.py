@@ -50,7 +50,7 @@ def sightx_components() -> list[type[Component]]:
         probability_metrics.Auc, probability_metrics.Brier, probability_metrics.Ece,
         probability_metrics.LogLoss, probability_metrics.Rps,
         checkpoints.Best, checkpoints.Every, checkpoints.Last,
-        stopping.Early, stopping.Never,
+        stopping.Early, stopping.Never, stopping.TimeLimit,
         console.Console, curves.Curves, logs.EpochPredictions, logs.StepLog,
     ]  # fmt: skip
 

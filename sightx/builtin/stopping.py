@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from sightx.plugin import Stopping
 
@@ -21,6 +21,29 @@ class Never(Stopping):
     def reason(self, history: History) -> str | None:
         """Return None."""
         return None
+
+
+class TimeLimit(Stopping):
+    """Stop before the epochs of a run take longer than a limit, in all processes together.
+
+    Training ends after an epoch if another one, as long as the longest so far, would not fit. The
+    time of the first part of a resumed run counts; preparing images does not.
+    """
+
+    name = "time-limit"
+
+    minutes: PositiveFloat
+    """Largest duration of all epochs, with their validation."""
+
+    def reason(self, history: History) -> str | None:
+        """Return how long the epochs took, and how long another one may take."""
+        spent, longest = sum(history.seconds), max(history.seconds, default=0.0)
+        if spent + longest <= 60 * self.minutes:
+            return None
+        return (
+            f"training has taken {spent / 60:.1f} minutes, and another epoch may take "
+            f"{longest / 60:.1f}: the limit is {self.minutes:g}"
+        )
 
 
 class Early(Stopping):

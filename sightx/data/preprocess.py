@@ -90,7 +90,9 @@ def preprocess_image(
 def _copy(pixels: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
     """Return a copy of a dataset's pixels, so that no component changes them in place."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels:
-        raise BadImage(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (H, W, {channels})")
+        form = f"{pixels.dtype} {pixels.shape}"
+        hint = "scale and select them in the dataset"
+        raise BadImage(f"pixels are {form}, not uint8 (H, W, {channels}): {hint}")
     return np.array(pixels, order="C")
 
 

@@ -47,12 +47,14 @@ class History:
     """The metrics of every finished epoch, and the one that the experiment monitors.
 
     `epochs` has one mapping per epoch, from names such as `validation/loss` to numbers;
-    `directions` says for each name whether higher or lower is better.
+    `directions` says for each name whether higher or lower is better. `seconds` are the durations
+    of the epochs, as they were recorded: a resumed run has those of the run that it continues.
     """
 
     monitor: str
     directions: Mapping[str, Direction]
     epochs: tuple[Mapping[str, float], ...] = field(default=())
+    seconds: tuple[float, ...] = field(default=())
 
     def series(self, name: str | None = None) -> Series:
         """Return one metric over the epochs; None means the monitored one."""
@@ -60,6 +62,12 @@ class History:
         values = tuple(epoch.get(name, math.nan) for epoch in self.epochs)
         return Series(values, self.directions.get(name, "min" if "loss" in name else "max"))
 
-    def add(self, epoch: Mapping[str, float]) -> History:
-        """Return the history with one more epoch."""
-        return History(self.monitor, self.directions, (*self.epochs, dict(epoch)))
+    def add(self, epoch: Mapping[str, float], seconds: float = 0.0) -> History:
+        """Return the history with one more epoch, which took some seconds."""
+        epochs, durations = (*self.epochs, dict(epoch)), (*self.seconds, seconds)
+        return History(self.monitor, self.directions, epochs, durations)
+
+    def first(self, count: int) -> History:
+        """Return the history of the first epochs."""
+        epochs, seconds = self.epochs[:count], self.seconds[:count]
+        return History(self.monitor, self.directions, epochs, seconds)

@@ -284,7 +284,7 @@ class Execution:
             "epoch": epoch.number,
             "step": epoch.step,
             "lr": epoch.lr,
-            "seconds": round(epoch.seconds, 3),
+            "seconds": epoch.seconds,
             "images_per_second": round(epoch.images_per_second, 1),
             "data_wait": round(epoch.data_wait_fraction, 4),
         }

@@ -245,8 +245,8 @@ class Resumption:
         experiment, record = self.experiment, self.state.record
         directions = metrics.metric_directions(experiment.metric, data.table.classes)
         history = History(experiment.training.monitor, directions)
-        for epoch in record["history"]:
-            history = history.add(from_json(epoch))
+        for epoch, seconds in zip(record["history"], record["seconds"], strict=False):
+            history = history.add(from_json(epoch), seconds)
         labels = data.table.labels[data.splits["train"]]
         order = results.sampler_order(experiment.sampler, labels, epoch=0, seed=experiment.seed)
         return compatibility.compare_epochs(

@@ -42,7 +42,7 @@ _TENSORS = {
     "loss": "loss state",
     "training_weights": "weight before averaging",
 }
-_TIMES = ("seconds", "images_per_second", "data_wait")
+_TIMES = {"seconds", "images_per_second", "data_wait"}
 Stop = tuple[str, int]
 """Where a run is stopped: ("step", number), or ("epoch", number of its last step)."""
 
@@ -220,7 +220,8 @@ class DigestRecorder:
             for kind, tensors in state.tensors.items()
             for name, tensor in tensors.items()
         }
-        for name, value in state.record.items():
+        for name in state.record.keys() - _TIMES:
+            value = state.record[name]
             digests[f"{name} of the state"] = _sha256(json.dumps(value).encode())
         with (self._folder / "digests.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({checkpoint: digests}) + "\n")

@@ -145,13 +145,12 @@ def compare_epochs(
         return [Difference(EPOCHS, change, "refused", reason)]
 
     def rate(step: int, epochs: int) -> float:
-        epochs_before = history.epochs[: step // steps_per_epoch]
         return results.lr_multiplier(
             scheduler,
             step,
             steps=epochs * steps_per_epoch,
             steps_per_epoch=steps_per_epoch,
-            history=History(history.monitor, history.directions, epochs_before),
+            history=history.first(step // steps_per_epoch),
         )
 
     stride = max(1, steps // _MAX_STEPS_COMPARED)

@@ -155,4 +155,5 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("preprocess", "center-crop"): _fixed(size=[24, 32]),
     ("preprocess", "resize"): _fixed(size=[24, 32]),
     ("split", "listed"): _listed,
+    ("stopping", "time-limit"): _fixed(minutes=10),
 }

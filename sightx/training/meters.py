@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,6 +37,24 @@ def _to_double(scalar: Tensor) -> Tensor | float:
     if scalar.is_cpu:
         return scalar.item()
     return scalar.to(torch.float32 if scalar.is_mps else torch.float64)
+
+
+class EpochTimer:
+    """How long the running epoch has taken, in all processes that have trained it together."""
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        """Continue an epoch that took `earlier` seconds before this process."""
+        self._earlier, self._start = earlier, math.nan
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Return the duration so far."""
+        now = time.perf_counter()
+        return self._earlier + (0.0 if math.isnan(self._start) else now - self._start)
 
 
 class Throughput:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
@@ -30,7 +29,7 @@ from sightx.training.compile import CompiledNetwork
 from sightx.training.cuda_graph import with_cuda_graph
 from sightx.training.evaluator import Evaluator
 from sightx.training.feature_cache import FeatureCache
-from sightx.training.meters import EpochSums, Throughput
+from sightx.training.meters import EpochSums, EpochTimer, Throughput
 from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.param_groups import build_optimizer
 from sightx.training.state import State, from_json, pack_optimizer, to_json, unpack_optimizer
@@ -46,6 +45,7 @@ class Trainer:
     """
 
     validation: Predictions | None = None
+    _throughput: Throughput  # of the running epoch
     _step = 0  # steps done in the whole run
     _grad_norm: torch.Tensor | None = None  # of the last step, if it is watched
 
@@ -86,7 +86,7 @@ class Trainer:
         directions = metrics.metric_directions(experiment.metric, dataset.table.classes)
         self.history = History(experiment.training.monitor, directions)
         self.postprocess_states: metrics.PostprocessStates = []
-        self._sums, self._throughput = EpochSums(), Throughput()  # of the running epoch
+        self._sums, self._timer = EpochSums(), EpochTimer()  # of the running epoch
         self._epoch_size = len(self._sampler_order(0))
         self._steps_per_epoch = math.ceil(self._epoch_size / experiment.training.batch_size)
 
@@ -107,7 +107,7 @@ class Trainer:
             yield from self._compute_features()
             train_step = self._make_step()
         while len(self.history.epochs) < self.experiment.training.epochs and not self.stop_reason:
-            start = time.perf_counter()
+            self._timer.start()
             # 1. All training samples once, in an order that only the seed and the epoch decide.
             yield from self._train_epoch(train_step)
             self._check_finite()
@@ -115,7 +115,7 @@ class Trainer:
             # 2. The validation split; postprocessing is fitted on it.
             loss = yield from self._validate()
             # 3. The metrics enter the history, and the policies decide.
-            yield self._finish_epoch(loss, time.perf_counter() - start)
+            yield self._finish_epoch(loss)
 
     def _compute_features(self) -> Iterator[FeatureBlock]:
         """Cache the features of the splits that are still needed, if that pays."""
@@ -208,7 +208,7 @@ class Trainer:
         )
         return loss
 
-    def _finish_epoch(self, loss: float, seconds: float) -> Epoch:
+    def _finish_epoch(self, loss: float) -> Epoch:
         sums = self._sums
         values = {
             "train/loss": float(sums.loss) / sums.num_samples,
@@ -217,10 +217,11 @@ class Trainer:
         if self.validation is not None:
             values["validation/loss"] = loss
             values |= metrics.compute_metrics(self.validation, self.experiment.metric, "validation")
-        values = self.collectives.broadcast_object(values)  # all ranks must decide alike
+        # All ranks must decide alike.
+        values, seconds = self.collectives.broadcast_object((values, round(self._timer.seconds, 3)))
         # Non-finite values become NaN, as they do when a resumed run reads a checkpoint.
-        self.history = self.history.add(from_json(to_json(values)))
-        self._sums = EpochSums()
+        self.history = self.history.add(from_json(to_json(values)), seconds)
+        self._sums, self._timer = EpochSums(), EpochTimer()
         number = len(self.history.epochs)
         return Epoch(
             number=number,
@@ -279,6 +280,7 @@ class Trainer:
             "step": self._step,
             "totals": [float(loss), float(num_correct), num_samples],
             "history": [to_json(epoch) for epoch in self.history.epochs],
+            "seconds": [*self.history.seconds, self._timer.seconds],
             "postprocess": self.postprocess_states,
             "optimizer": optimizer,
         }
@@ -295,8 +297,10 @@ class Trainer:
             load_strict(self.module, state.training_weights, file="the checkpoint")
         unpack_optimizer(self._optimizer, state.optimizer, state.record["optimizer"])
         self._step, self._sums = state.record["step"], EpochSums(*state.record["totals"])
-        for epoch in state.record["history"]:
-            self.history = self.history.add(from_json(epoch))
+        *durations, earlier = state.record["seconds"]
+        self._timer = EpochTimer(earlier)
+        for epoch, seconds in zip(state.record["history"], durations, strict=True):
+            self.history = self.history.add(from_json(epoch), seconds)
 
     def load_weights(self, state: State) -> None:
         """Load the weights and the fitted postprocessing of a state, to predict with them."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sightx.builtin.stopping import Early, Never
+from sightx.builtin.stopping import Early, Never, TimeLimit
 from sightx.plugin import History
 
 
@@ -68,3 +68,21 @@ def test_a_figure_that_never_comes_stops_training() -> None:
 
 def test_never_gives_no_reason() -> None:
     assert Never().reason(history([1.0] * 100)) is None
+
+
+def timed(*minutes: float) -> History:
+    past = history([0.5] * 0)
+    for duration in minutes:
+        past = past.add({"validation/loss": 0.5}, 60 * duration)
+    return past
+
+
+def test_a_time_limit_ends_training_when_another_epoch_would_not_fit() -> None:
+    limit = TimeLimit(minutes=10)
+    assert limit.reason(timed()) is None
+    assert limit.reason(timed(2, 3, 2)) is None  # 7 + 3 minutes
+    reason = limit.reason(timed(2, 3.5, 2))
+    assert reason == (
+        "training has taken 7.5 minutes, and another epoch may take 3.5: the limit is 10"
+    )
+    assert limit.reason(timed(6)) is not None  # one epoch longer than half of the limit

@@ -281,7 +281,9 @@ def test_a_bug_in_a_reader_names_the_image():
 def test_a_reader_must_return_uint8_pixels():
     found = build(memory_table(1, lambda _: np.zeros((4, 4), np.float32)), CHAIN)
 
-    assert found.bad == {0: "pixels are float32 (4, 4), not uint8 (H, W, 3)"}
+    assert found.bad == {
+        0: "pixels are float32 (4, 4), not uint8 (H, W, 3): scale and select them in the dataset"
+    }
 
 
 def test_a_lack_of_memory_does_not_make_an_image_bad():

@@ -111,3 +111,66 @@ def test_floats_are_refused_not_cut():
 def test_a_label_that_is_not_a_class_is_refused():
     with pytest.raises(DataError, match="label 2 of item 1 is outside"):
         table_from_torch([(IMAGES[0], 0), (IMAGES[0], 2)], ("a", "b"))
+
+
+class Dictionaries:
+    """Items as Hugging Face's datasets have them; `read` lists which were read."""
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return {"image": Image.fromarray(IMAGES[index]), "label": "cat" if index % 2 else "dog"}
+
+
+def test_items_may_be_dictionaries_with_names_of_classes():
+    dataset = Dictionaries()
+    table = table_from_torch(dataset, ("dog", "cat"), image="image", label="label")
+
+    assert table.labels.tolist() == [0, 1, 0, 1]
+    assert all(np.array_equal(table.read(index), IMAGES[index]) for index in range(4))
+    reread = pickle.loads(pickle.dumps(table)).read(3)
+    assert np.array_equal(reread, IMAGES[3])
+
+
+def test_given_labels_and_groups_are_taken_without_reading_an_item():
+    dataset = Dictionaries()
+    given = [torch.tensor(1), np.int64(0), 0, "cat"]
+    table = table_from_torch(
+        dataset, ("dog", "cat"), image="image", labels=given, groups=["a", "a", 7, ""]
+    )
+
+    assert dataset.read == []
+    assert table.labels.tolist() == [1, 0, 0, 1]
+    assert table.frame["group"].tolist() == ["a", "a", "7", ""]
+    assert len(set(table.groups)) == 3
+
+
+@pytest.mark.parametrize(
+    ("items", "arguments", "message"),
+    [
+        (Dictionaries(), {}, "item 0 has no key 1, but 'image', 'label'; give the key with "
+         "label='label'"),
+        (Dictionaries(), {"label": "lable"}, "give the key with label='label'"),
+        ([IMAGES[0]], {"label": "label"}, "item 0 is a ndarray, which has no 'label'"),
+        ([(IMAGES[0],)], {}, "item 0 is a tuple, which has no 1; give its position"),
+        ([(0, 0.5)], {}, "label 0.5 of item 0 is not a whole number"),
+        ([(0, "cats")], {}, "label 'cats' of item 0 is not a class; did you mean 'cat'?"),
+        ([(0, 1)] * 3, {"labels": [0, 1]}, "2 labels are given for 3 items"),
+        ([(0, 1)] * 3, {"groups": ["a"]}, "1 groups are given for 3 items"),
+    ],
+)  # fmt: skip
+def test_an_item_that_does_not_fit_is_named_with_the_way_out(items, arguments, message):
+    with pytest.raises(DataError) as caught:
+        table_from_torch(items, ("cat", "dog"), **arguments)
+    assert message in str(caught.value)
+
+
+def test_a_wrong_key_of_the_image_is_named_when_it_is_read():
+    table = table_from_torch(Dictionaries(), ("cat", "dog"), label="label", image="picture")
+    with pytest.raises(DataError, match=r"item 2 has no key 'picture'.*image='image'"):
+        table.read(2)

@@ -52,8 +52,12 @@ def fingerprint(run: Run) -> dict[str, str]:
     contents = {
         f"{name} {file}": (run.checkpoint(name) / file).read_bytes()
         for name in run.checkpoints
-        for file in ("model.safetensors", "optimizer.safetensors", "state.json")
+        for file in ("model.safetensors", "optimizer.safetensors")
     }
+    for name in run.checkpoints:
+        state = json.loads((run.checkpoint(name) / "state.json").read_bytes())
+        (state,) = without_times([state])
+        contents[f"{name} state.json"] = json.dumps(state).encode()
     contents["metrics"] = json.dumps(epochs_of(run)).encode()
     contents["names"] = json.dumps(run.checkpoints, sort_keys=True).encode()
     (result,) = without_times([run.result])

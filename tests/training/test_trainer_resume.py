@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sightx import NonFiniteError, PluginError
 from sightx.builtin import augment, averages, losses, optimizers, schedulers, stopping
 from sightx.data.dataset import PreparedDataset
-from sightx.plugin import Augment, History, Metric, Model, Sampler, Step, Stopping
+from sightx.plugin import Augment, Epoch, History, Metric, Model, Sampler, Step, Stopping
+from sightx.training import meters
 from sightx.training.trainer import Trainer
 from support.training import (
     AlwaysDropout,
@@ -136,6 +137,35 @@ def test_a_restored_trainer_ends_with_the_same_bytes(
 
     assert metrics == expected[len(expected) - len(metrics) :]
     assert_same_weights(uninterrupted, second)
+
+
+def test_the_history_has_the_seconds_of_all_processes(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(meters.time, "perf_counter", lambda: now[0])
+    experiment = make_experiment(stopping=stopping.TimeLimit(minutes=1.5))
+
+    def train_for(trainer: Trainer, steps: int) -> list[Epoch]:
+        """Train for at most some steps of ten seconds each; return the epochs that ended."""
+        epochs, done = [], 0
+        for event in trainer.events():
+            done += isinstance(event, Step)
+            now[0] += 10 * isinstance(event, Step)
+            epochs += [event] if isinstance(event, Epoch) else []
+            if done == steps:
+                break
+        return epochs
+
+    stopped = make_trainer(experiment, dataset)
+    (first,) = train_for(stopped, EPOCH + 2)
+    assert (first.seconds, stopped.history.seconds) == (40.0, (40.0,))
+    second = resumed(stopped, make_trainer(experiment, dataset))
+    now[0] += 1000  # between the two processes
+    (last,) = train_for(second, 99)
+    assert second.history.seconds == (40.0, 40.0)
+    assert last.stop_reason is not None
+    assert last.stop_reason.startswith("training has taken 1.3 minutes")
 
 
 def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset) -> None:
