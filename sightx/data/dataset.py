@@ -29,7 +29,7 @@ from sightx.records import SPLITS
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
-from sightx.registry import results
+from sightx.registry import data_results
 from sightx.registry.kinds import Dataset, Preprocess, Split
 from sightx.registry.registry import Registry
 from sightx.spec.experiment import Experiment
@@ -138,7 +138,7 @@ class PreprocessJob:
 
 def load_table(dataset: Dataset) -> ImageTable:
     """Return a dataset's table without excluded rows. Raises DataError."""
-    table = results.image_table(dataset)
+    table = data_results.image_table(dataset)
     if not len(table):
         hint = "it needs rows, or folders with images"
         raise DataError(Problem("no-samples", "there are no samples", hint, file=table.source))
@@ -177,7 +177,7 @@ def _check_names(table: ImageTable) -> None:
 def load_split_table(dataset: Dataset, split: Split) -> ImageTable:
     """Return a dataset's table with its column `split` assigned. Raises DataError."""
     table = load_table(dataset)
-    splits = results.assigned_splits(split, table)
+    splits = data_results.assigned_splits(split, table)
     if not (splits == "train").any():
         hint = "see the split, and what dataset.exclude leaves out"
         message = "no sample is in the training split"

@@ -89,7 +89,8 @@ def preprocess_image(
 
 def _copy(pixels: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
     """Return a copy of a dataset's pixels, so that no component changes them in place."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels:
+    is_image = pixels.ndim == 3 and pixels.shape[2] == channels and pixels.size
+    if pixels.dtype != np.uint8 or not is_image:
         form = f"{pixels.dtype} {pixels.shape}"
         hint = "scale and select them in the dataset"
         raise BadImage(f"pixels are {form}, not uint8 (H, W, {channels}): {hint}")
@@ -111,6 +112,8 @@ def _apply(component: Preprocess, image: Tensor) -> Tensor:
         raise
     except Exception as error:
         raise _failure(component, f"{type(error).__name__}: {error}") from error
+    if not isinstance(result, torch.Tensor):
+        raise _failure(component, f"gave a {type(result).__name__}, not a tensor")
     if not is_declared or result.dtype != torch.uint8:
         raise _failure(component, f"gave {result.dtype} {shape}, not uint8 {tuple(declared)}")
     return result
@@ -259,7 +262,10 @@ def decode_pool(threads: int = 0) -> ThreadPoolExecutor:
 def read_image(table: ImageTable, index: int) -> EncodedOrPixels:
     """Return one image of a table. Raises BadImage, OSError, or PluginError for a bug."""
     try:
-        return table.read(index)
+        image = table.read(index)
+        if not isinstance(image, bytes | np.ndarray):
+            raise TypeError(f"read() returned a {type(image).__name__}, not bytes or an array")
+        return image
     except (BadImage, OSError, SightXError, MemoryError):
         raise
     except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 Direction = Literal["max", "min"]
@@ -64,7 +65,8 @@ class History:
 
     def add(self, epoch: Mapping[str, float], seconds: float = 0.0) -> History:
         """Return the history with one more epoch, which took some seconds."""
-        epochs, durations = (*self.epochs, dict(epoch)), (*self.seconds, seconds)
+        epochs = (*self.epochs, MappingProxyType({**epoch}))  # no component can change it
+        durations = (*self.seconds, seconds)
         return History(self.monitor, self.directions, epochs, durations)
 
     def first(self, count: int) -> History:

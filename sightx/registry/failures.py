@@ -26,7 +26,7 @@ def plugin_failure(error: BaseException, registry: Registry | None) -> PluginErr
     files = _plugin_files(registry) if registry else {}
     cause = f"{type(error).__name__}: {error}"
     hint = "add --debug to see the traceback"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    for frame in _frames(error):
         if plugin := files.get(frame.filename):
             message = f"plugin {plugin} failed in {frame.name}: {cause}"
             problem = Problem("broken-plugin", message, hint)
@@ -38,6 +38,16 @@ def plugin_failure(error: BaseException, registry: Registry | None) -> PluginErr
     if isinstance(error, SystemExit):
         return PluginError(Problem("broken-plugin", f"a plugin failed: {cause}", hint))
     return None
+
+
+def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
+    """Yield the frames of an exception from the innermost one, then those of its cause.
+
+    Python itself replaces a StopIteration inside of a generator by a RuntimeError.
+    """
+    yield from reversed(traceback.extract_tb(error.__traceback__))
+    if isinstance(error.__cause__, StopIteration):
+        yield from _frames(error.__cause__)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ nothing but one number is compared; everything else is looked at once per run, e
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -16,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx.errors import PluginError, Problem, did_you_mean
-from sightx.records import SPLITS
+from sightx.errors import PluginError, Problem, did_you_mean, one_line
 from sightx.records.history import Direction, History
 from sightx.records.predictions import Predictions
 from sightx.registry.components import Component, call_declared
 from sightx.registry.kinds import (
     Average,
     Checkpoint,
-    Dataset,
     Loss,
     Metric,
     Model,
@@ -33,20 +32,17 @@ from sightx.registry.kinds import (
     Postprocess,
     Sampler,
     Scheduler,
-    Split,
     Statistics,
     Stopping,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from torch import Tensor, nn
 
     from sightx.records.pixels import PixelRows, Positions
-    from sightx.records.table import ImageTable
 
-_CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_CHECKPOINT_NAME = re.compile(r"(?!step-\d)[A-Za-z0-9_-][A-Za-z0-9._-]*")  # not a directory's
 SUM_TOLERANCE = 1e-2  # of probabilities; bf16 has 8 bits
 
 
@@ -57,63 +53,31 @@ def wrong_result(method: Callable[..., Any], message: str, hint: str) -> PluginE
     return PluginError(Problem("wrong-result", f"{subject} {message}", hint, component.kind))
 
 
-def image_table(dataset: Dataset) -> ImageTable:
-    """Return the table of a dataset: unique paths, labels that are classes, groups of text."""
-    from pandas.api.types import infer_dtype
-
-    from sightx.records.table import ImageTable
-
-    table = call_declared(dataset.table)
-    if not isinstance(table, ImageTable):
-        raise wrong_result(dataset.table, f"returned a {_type(table)}", "return an ImageTable")
-    frame = table.frame
-    if missing := [key for key in ("path", "label", "group") if key not in frame]:
-        hint = "the columns are path, label and group"
-        raise wrong_result(dataset.table, f"has no column {missing[0]!r}", hint)
-    if not len(frame):
-        return table
-    for key in ("path", "group"):
-        if infer_dtype(frame[key], skipna=False) != "string":
-            raise wrong_result(dataset.table, f"has a {key} that is not text", "write strings")
-    if not frame["path"].is_unique:
-        path = frame["path"][frame["path"].duplicated()].iat[0]
-        raise wrong_result(dataset.table, f"has the path {path!r} twice", "paths are unique")
-    labels, count = frame["label"].to_numpy(), len(table.classes)
-    if fault := _index_fault(labels, count):
-        raise wrong_result(dataset.table, f"has labels {fault}", f"int64, 0 to {count - 1}")
-    return table
-
-
-def assigned_splits(split: Split, table: ImageTable) -> np.ndarray[Any, Any]:
-    """Return the split of each row of a table, as an array of text."""
-    splits: pd.Series[str] = call_declared(split.assign, table)
-    if getattr(splits, "shape", None) != (len(table),):
-        message = f"returned {shape_text(splits)} for {len(table)} rows"
-        raise wrong_result(split.assign, message, "return a Series with one text per row")
-    names: np.ndarray[Any, Any] = np.asarray(splits, dtype=object)
-    known = (*SPLITS, "")
-    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
-        hint = f"return {', '.join(SPLITS)} or an empty text"
-        raise wrong_result(split.assign, f"returned the split {unknown[0]!r}", hint)
-    return names
-
-
 def normalization(
     normalize: Normalize, *, model: Model, training_rows: PixelRows, channels: int
 ) -> Statistics:
     """Return the mean and the standard deviation of each channel."""
+    declared = call_declared(model.normalization)
+    if declared is not None and _statistics(declared) is None:
+        hint = "return (mean, std), finite floats for each channel and every std above 0, or None"
+        raise wrong_result(model.normalization, f"returned {short_repr(declared)}", hint)
     method = normalize.statistics
     result = call_declared(method, model=model, training_rows=training_rows)
-    try:
-        mean, std = (tuple(map(float, values)) for values in result)
-        is_valid = len(mean) == len(std) == channels
-        is_valid &= all(map(math.isfinite, (*mean, *std))) and min(std, default=0) > 0
-    except (TypeError, ValueError):
-        is_valid = False
-    if not is_valid:
+    statistics = _statistics(result)
+    if statistics is None or len(statistics[0]) != channels:
         hint = f"return (mean, std), {channels} finite floats each, every std above 0"
-        raise wrong_result(method, f"returned {_short(result)}", hint)
-    return mean, std
+        raise wrong_result(method, f"returned {short_repr(result)}", hint)
+    return statistics
+
+
+def _statistics(value: Any) -> Statistics | None:
+    """Return mean and standard deviation as floats; None if a value is not such a pair."""
+    try:
+        mean, std = (tuple(map(float, values)) for values in value)
+    except (TypeError, ValueError):
+        return None
+    is_valid = len(mean) == len(std) and all(map(math.isfinite, (*mean, *std)))
+    return (mean, std) if is_valid and min(std, default=0) > 0 else None
 
 
 def sampler_order(
@@ -124,7 +88,7 @@ def sampler_order(
     hint = f"return int64 positions (M,), 0 to {len(labels) - 1}; they may repeat"
     if order.ndim != 1:
         raise wrong_result(sampler.order, f"returned an array {order.shape}", hint)
-    if len(order) and (fault := _index_fault(order, len(labels))):
+    if len(order) and (fault := index_fault(order, len(labels))):
         raise wrong_result(sampler.order, f"returned positions {fault}", hint)
     return order
 
@@ -144,13 +108,26 @@ def check_losses(
     if not ((sample_weights >= 0) & (sample_weights < math.inf)).all():
         hint = "return finite weights, 0 or more"
         raise wrong_result(loss.weights, "returned a negative or infinite weight", hint)
+    if not sample_weights.any():
+        raise wrong_result(loss.weights, "returned only zeros for a batch", "weigh one sample more")
+
+
+def check_answer(method: Callable[..., Any], value: object, outputs: Tensor, ndim: int) -> None:
+    """Raise unless a loss returned a tensor with a row per row of the outputs."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.ndim == ndim and len(value) == len(outputs):
+        return
+    shape = f"({len(outputs)}, classes)" if ndim > 1 else f"({len(outputs)},)"
+    message = f"returned {shape_text(value)} for {len(outputs)} samples"
+    raise wrong_result(method, message, f"return a tensor {shape}")
 
 
 def network_width(loss: Loss, classes: int) -> int:
     """Return the number of outputs that a network must have."""
     outputs = call_declared(loss.outputs, classes)
     if not isinstance(outputs, int) or isinstance(outputs, bool) or outputs < 1:
-        message = f"returned {_short(outputs)} for {classes} classes"
+        message = f"returned {short_repr(outputs)} for {classes} classes"
         raise wrong_result(loss.outputs, message, "return the width of the network, 1 or more")
     return outputs
 
@@ -162,32 +139,58 @@ def network(model: Model, *, channels: int, outputs: int, size: tuple[int, int])
     method = model.build
     module = call_declared(method, channels=channels, outputs=outputs, size=size)
     if not isinstance(module, nn.Module):
-        raise wrong_result(method, f"returned a {_type(module)}", "return a torch module")
+        raise wrong_result(method, f"returned a {type_name(module)}", "return a torch module")
     _check_state(method, module)
     return module
 
 
 def _check_state(method: Callable[..., Any], module: nn.Module) -> None:
     """Raise unless all state of a module is in tensors whose shapes are known."""
+    import torch
     from torch import Tensor
     from torch.nn.parameter import is_lazy
 
     if lazy := [name for name, weight in module.named_parameters() if is_lazy(weight)]:
         hint = "give every layer its size; build() has the numbers that it depends on"
         raise wrong_result(method, f"has no size for the weight {lazy[0]!r}", hint)
+    if torch.empty(0).device.type != "meta" and (
+        empty := [name for name, weight in module.named_parameters() if weight.is_meta]
+    ):
+        hint = "create it on torch's default device"
+        raise wrong_result(method, f"has the weight {empty[0]!r} on the device meta", hint)
     state = module.state_dict()
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         hint = "keep all state in parameters and buffers"
         raise wrong_result(method, f"has the state {other[0]!r}, not a tensor", hint)
 
 
-def check_network_outputs(model: Model, outputs: object, shape: tuple[int, int]) -> None:
-    """Raise unless what a network returned is a tensor of the shape (B, K)."""
+def check_network_outputs(
+    model: Model, outputs: object, shape: tuple[int, int], *, has_gradient: bool = False
+) -> None:
+    """Raise unless a network returned a tensor of the shape (B, K), if asked with a gradient."""
     given = getattr(outputs, "shape", None)
     if given is None or tuple(given) != shape:
         hint = f"return {shape}: build(outputs={shape[1]}) says the width of the last layer"
         message = f"is a network that returns {shape_text(outputs)} for {shape[0]} images"
         raise wrong_result(model.build, message, hint)
+    if has_gradient and not getattr(outputs, "requires_grad", False):
+        hint = "leave out .detach() and torch.no_grad()"
+        raise wrong_result(model.build, "is a network whose outputs have no gradient", hint)
+
+
+def network_stages(model: Model, module: nn.Module) -> Sequence[nn.Module]:
+    """Return the network as a chain of modules; empty if it is not one."""
+    from torch import nn
+
+    stages = call_declared(model.stages, module)
+    if stages is None:
+        return ()
+    if isinstance(stages, str) or not isinstance(stages, Sequence | nn.Sequential):
+        message = f"returned {short_repr(stages)}"
+        raise wrong_result(model.stages, message, "return modules in their order, or None")
+    if other := [stage for stage in stages if not isinstance(stage, nn.Module)]:
+        raise wrong_result(model.stages, f"returned a {type_name(other[0])}", "return modules")
+    return list(stages)
 
 
 def loss_module(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
@@ -196,7 +199,7 @@ def loss_module(loss: Loss, class_counts: Sequence[int]) -> nn.Module:
 
     module = call_declared(loss.build, class_counts=class_counts)
     if not isinstance(module, nn.Module):
-        raise wrong_result(loss.build, f"returned a {_type(module)}", "return a torch module")
+        raise wrong_result(loss.build, f"returned a {type_name(module)}", "return a torch module")
     _check_state(loss.build, module)
     return module
 
@@ -211,12 +214,21 @@ def torch_optimizer(
     result = call_declared(optimizer.build, groups, layers=layers)
     if not isinstance(result, TorchOptimizer):
         hint = "return a torch optimizer"
-        raise wrong_result(optimizer.build, f"returned a {_type(result)}", hint)
+        raise wrong_result(optimizer.build, f"returned a {type_name(result)}", hint)
+    if optimizer.passes == 1 and _needs_closure(result):
+        hint = "use one without a closure, or set passes = 2 on the class"
+        message = f"returned a {type_name(result)}, which needs a closure"
+        raise wrong_result(optimizer.build, message, hint)
     updated = {id(weight) for group in result.param_groups for weight in group["params"]}
     if missing := [weight for weight in weights if id(weight) not in updated]:
         message = f"leaves out {len(missing)} of {len(weights)} weights"
         raise wrong_result(optimizer.build, message, "pass the groups on")
     return result
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
 
 
 def lr_multiplier(
@@ -229,7 +241,7 @@ def lr_multiplier(
     is_number = isinstance(factor, Real) and not isinstance(factor, bool)
     if not (is_number and 0 <= factor < math.inf):
         hint = "return a finite float, 0 or more"
-        raise wrong_result(scheduler.factor, f"returned {_short(factor)} at step {step}", hint)
+        raise wrong_result(scheduler.factor, f"returned {short_repr(factor)} at step {step}", hint)
     return float(factor)
 
 
@@ -242,7 +254,7 @@ def average_share(
     )
     is_number = isinstance(share, Real) and not isinstance(share, bool)
     if not (is_number and 0 <= share <= 1):
-        message = f"returned {_short(share)} at step {step}"
+        message = f"returned {short_repr(share)} at step {step}"
         raise wrong_result(average.share, message, "return a float, 0 to 1")
     return float(share)
 
@@ -251,12 +263,15 @@ def metric_directions(metric: Metric, classes: Sequence[str]) -> Mapping[str, Di
     """Return the names of a metric's numbers, each with the direction that is better."""
     values = call_declared(metric.values, classes)
     is_valid = isinstance(values, Mapping) and all(
-        isinstance(name, str) and name and direction in ("max", "min")
+        isinstance(name, str)
+        and name.isprintable()
+        and name.strip() == name != ""
+        and direction in ("max", "min")
         for name, direction in values.items()
     )
     if not is_valid:
-        hint = 'map each name to "max" or "min"'
-        raise wrong_result(metric.values, f"returned {_short(values)}", hint)
+        hint = 'map each name, printable text, to "max" or "min"'
+        raise wrong_result(metric.values, f"returned {short_repr(values)}", hint)
     return dict(values)
 
 
@@ -265,7 +280,7 @@ def metric_values(metric: Metric, predictions: Predictions) -> dict[str, float]:
     values, method = call_declared(metric.compute, predictions), metric.compute
     names = metric_directions(metric, predictions.classes)
     if not isinstance(values, Mapping):
-        raise wrong_result(method, f"returned {_short(values)}", "return a float per name")
+        raise wrong_result(method, f"returned {short_repr(values)}", "return a float per name")
     for name in [*values, *names]:
         if name not in names:
             hint = did_you_mean(str(name), names) or "values() names every number"
@@ -273,7 +288,7 @@ def metric_values(metric: Metric, predictions: Predictions) -> dict[str, float]:
         if name not in values:
             raise wrong_result(method, f"did not return {name!r}", "return NaN if undefined")
         if isinstance(values[name], bool) or not isinstance(values[name], Real):
-            message = f"returned {_short(values[name])} for {name!r}"
+            message = f"returned {short_repr(values[name])} for {name!r}"
             raise wrong_result(method, message, "return a float, NaN if it is undefined")
     return {name: float(value) for name, value in values.items()}
 
@@ -282,11 +297,13 @@ def checkpoint_names(checkpoint: Checkpoint, history: History) -> set[str]:
     """Return the names that a policy gives to the newest state."""
     names, method = call_declared(checkpoint.keep, history), checkpoint.keep
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise wrong_result(method, f"returned {_short(names)}", "return a set or tuple of names")
+        raise wrong_result(
+            method, f"returned {short_repr(names)}", "return a set or tuple of names"
+        )
     for name in names:
         if not isinstance(name, str) or not _CHECKPOINT_NAME.fullmatch(name):
-            hint = "a name has letters, digits, '.', '_' and '-', and does not begin with '.'"
-            raise wrong_result(method, f"returned the name {_short(name)}", hint)
+            hint = "use letters, digits, '.', '_' and '-'; no '.' at the beginning, and no step-1"
+            raise wrong_result(method, f"returned the name {short_repr(name)}", hint)
     return set(names)
 
 
@@ -294,8 +311,8 @@ def stop_reason(stopping: Stopping, history: History) -> str | None:
     """Return why training ends after the newest epoch; None if it goes on."""
     reason = call_declared(stopping.reason, history)
     if reason is None or (isinstance(reason, str) and reason.strip()):
-        return reason
-    raise wrong_result(stopping.reason, f"returned {_short(reason)}", "return a text, or None")
+        return reason and one_line(reason)
+    raise wrong_result(stopping.reason, f"returned {short_repr(reason)}", "return a text, or None")
 
 
 def fitted_state(postprocess: Postprocess, validation: Predictions) -> Mapping[str, Any]:
@@ -307,7 +324,7 @@ def fitted_state(postprocess: Postprocess, validation: Predictions) -> Mapping[s
         hint = "return plain numbers, text, lists and mappings, such as array.tolist()"
         raise wrong_result(postprocess.fit, f"returned no JSON: {error}", hint) from error
     if not isinstance(plain, dict):
-        raise wrong_result(postprocess.fit, f"returned {_short(state)}", "return a mapping")
+        raise wrong_result(postprocess.fit, f"returned {short_repr(state)}", "return a mapping")
     return plain
 
 
@@ -319,6 +336,10 @@ def postprocessed(
     if not isinstance(result, Predictions) or result.keys != predictions.keys:
         hint = "return predictions.with_decisions(...) or .with_probabilities(...)"
         raise wrong_result(postprocess.apply, "did not return the predictions it got", hint)
+    for name in ("labels", "outputs"):
+        if not np.array_equal(getattr(result, name), getattr(predictions, name), equal_nan=True):
+            hint = "change decisions and probabilities only"
+            raise wrong_result(postprocess.apply, f"changed {name}", hint)
     check_decisions(postprocess.apply, result)
     check_probabilities(postprocess.apply, result)
     return result
@@ -335,7 +356,7 @@ def check_probabilities(method: Callable[..., Any], predictions: Predictions) ->
     # An output that is not finite is reported as a loss that is not finite.
     is_wrong &= np.isfinite(predictions.outputs).all(axis=1)
     if is_wrong.any():
-        row = _short(values[is_wrong][0].tolist())
+        row = short_repr(values[is_wrong][0].tolist())
         hint = "they are 0 or more, and each row has the sum 1"
         raise wrong_result(method, f"returned the probabilities {row}", hint)
 
@@ -346,11 +367,11 @@ def check_decisions(method: Callable[..., Any], predictions: Predictions) -> Non
     hint = f"return integers ({len(predictions)},), 0 to {classes - 1}"
     if np.shape(decisions) != (len(predictions),):
         raise wrong_result(method, f"returned decisions {np.shape(decisions)}", hint)
-    if len(decisions) and (fault := _index_fault(decisions, classes)):
+    if len(decisions) and (fault := index_fault(decisions, classes)):
         raise wrong_result(method, f"returned decisions {fault}", hint)
 
 
-def _index_fault(values: np.ndarray[Any, Any], count: int) -> str:
+def index_fault(values: np.ndarray[Any, Any], count: int) -> str:
     """Return why values are not positions in a sequence of `count` items, "" if they are."""
     if values.dtype.kind not in "iu":
         return f"of type {values.dtype}"
@@ -361,13 +382,15 @@ def _index_fault(values: np.ndarray[Any, Any], count: int) -> str:
 def shape_text(value: Any) -> str:
     """Return the shape of an array or tensor, or the type of anything else."""
     shape = getattr(value, "shape", None)
-    return f"a {_type(value)}" if shape is None else str(tuple(shape))
+    return f"a {type_name(value)}" if shape is None else str(tuple(shape))
 
 
-def _type(value: object) -> str:
+def type_name(value: object) -> str:
+    """Return the name of a value's class."""
     return type(value).__name__
 
 
-def _short(value: object) -> str:
+def short_repr(value: object) -> str:
+    """Return a value as text of at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -112,7 +112,7 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
 def check_batches(experiment: Experiment, table: ImageTable) -> None:
     """Raise SpecError if the network cannot train on a batch that this table's samples make.
 
-    Raises PluginError if its outputs are not (B, K).
+    Raises PluginError if its outputs are not (B, K), or have no gradient.
 
     Each size of a micro-batch is tried on the meta device. An error there counts only if it occurs
     on the CPU too, because some networks need values.
@@ -132,7 +132,10 @@ def check_batches(experiment: Experiment, table: ImageTable) -> None:
         if error and not expected_failure(error):
             raise _batch_error(experiment.training, count, images, error)
         if not error:
-            results.check_network_outputs(experiment.model, outputs, expected)
+            is_trained = any(weight.requires_grad for weight in module.parameters())
+            results.check_network_outputs(
+                experiment.model, outputs, expected, has_gradient=is_trained
+            )
 
 
 def _build(experiment: Experiment, table: ImageTable, device: torch.device) -> nn.Module:
@@ -161,7 +164,7 @@ def _forward(
 ) -> tuple[Any, Exception | None]:
     """Return what a network returns for images (B, C, H, W), and what it raises."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             return module(torch.zeros(shape, device=device)), None
     except Exception as error:
         return None, error

@@ -28,7 +28,7 @@ from sightx.errors import PluginError, Problem
 from sightx.io import system
 from sightx.records.events import FeatureBlock
 from sightx.records.pixels import InMemoryPixels, PixelRows, Positions
-from sightx.registry.components import call_declared
+from sightx.registry import results
 from sightx.spec.experiment import Experiment
 from sightx.training import setup
 from sightx.training.step import autocast
@@ -304,7 +304,7 @@ def _stages(experiment: Experiment, module: nn.Module) -> Sequence[nn.Module]:
     # A run of one epoch caches too: it may be resumed with more, and must then give the same bits.
     if experiment.augment or experiment.execution.cache_features == "off":
         return ()
-    stages: Sequence[nn.Module] = call_declared(experiment.model.stages, module) or ()
+    stages = results.network_stages(experiment.model, module)
     frozen = takewhile(_is_frozen, stages)
     return stages if any(True for stage in frozen for _ in stage.parameters()) else ()
 

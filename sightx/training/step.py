@@ -285,6 +285,7 @@ class Criterion:
     def decisions(self, outputs: Tensor) -> Tensor:
         """Return the decided class (B,) of each row of outputs (B, K)."""
         result: Tensor = call_declared(self.loss.decision, self.probabilities(outputs))
+        results.check_answer(self.loss.decision, result, outputs, 1)
         return result
 
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -278,6 +278,11 @@ def test_a_bug_in_a_reader_names_the_image():
         build(memory_table(5, read), CHAIN)
 
 
+def test_a_reader_returns_bytes_or_an_array():
+    with pytest.raises(PluginError, match=r"dataset: 0\.png: TypeError: read\(\) returned a list"):
+        build(memory_table(2, lambda index: [1]), CHAIN)
+
+
 def test_a_reader_must_return_uint8_pixels():
     found = build(memory_table(1, lambda _: np.zeros((4, 4), np.float32)), CHAIN)
 

@@ -57,3 +57,9 @@ def test_adding_changes_nothing_that_was() -> None:
     epoch["a"] = 2.0
     assert before.epochs == ()
     assert after.epochs == ({"a": 1.0},)
+
+
+def test_a_component_cannot_change_the_metrics_of_an_epoch() -> None:
+    history = History("a", {}).add({"a": 1.0})
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        history.epochs[0]["a"] = 2.0  # type: ignore[index]

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -67,6 +70,30 @@ def test_a_failure_of_a_plugin_names_it_and_exits_with_4(
     assert done.returncode == 4
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_stop_iteration_that_python_replaces_names_the_plugin(tmp_path: Path) -> None:
+    file = tmp_path / "sx_stops.py"
+    file.write_text("def factor():\n    raise StopIteration\n")
+    space: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), space)
+
+    def events() -> Iterator[int]:
+        yield space["factor"]()
+
+    registry = Registry()
+    module = ModuleType("sx_stops")
+    module.__file__ = str(file)
+    sys.modules["sx_stops"] = module
+    try:
+        registry.add(Plugin("stops", str(file)), [type("S", (Bad,), {"__module__": "sx_stops"})])
+        with pytest.raises(RuntimeError) as caught:
+            next(events())
+        assert "plugin stops failed in factor: RuntimeError: generator raised StopIteration" in str(
+            plugin_failure(caught.value, registry)
+        )
+    finally:
+        del sys.modules["sx_stops"]
 
 
 ORDER = """

@@ -5,23 +5,21 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from sightx.errors import PluginError, SpecError
+from sightx.errors import SpecError
 from sightx.evaluation.metrics import metric_directions
 from sightx.plugin import (
     Checkpoint,
-    Dataset,
     History,
-    ImageTable,
     Loss,
     Metric,
     Model,
@@ -31,42 +29,17 @@ from sightx.plugin import (
     Predictions,
     Sampler,
     Scheduler,
-    Split,
     Stopping,
 )
 from sightx.registry import results
+from support.hostile import hostile, refused
 
 HISTORY = History("validation/loss", {"validation/loss": "min"})
 LABELS = np.array([0, 1, 1])
-TABLE = ImageTable(
-    pd.DataFrame({"path": ["a", "b", "c"], "label": LABELS, "group": ""}), ("x", "y"), lambda i: b""
-)
 PREDICTIONS = Predictions(
     keys=("a", "b"), groups=("", ""), labels=np.array([0, 1]), outputs=np.zeros((2, 2)),
     probabilities=np.full((2, 2), 0.5), decisions=np.array([0, 0]), classes=("x", "y"),
 )  # fmt: skip
-
-
-def hostile(kind: type, **methods: Any) -> Any:
-    """Return a component of a kind; the keywords are what its methods return."""
-
-    def method(value: Any) -> Any:
-        return lambda self, *arguments, **named: value
-
-    space = {name: method(value) for name, value in methods.items()}
-    for name, function in space.items():
-        function.__name__ = name
-    return type("X", (kind,), {"__module__": "sx_evil", "name": "x", **space})()
-
-
-def refused(call: Any, *parts: str) -> None:
-    with pytest.raises(PluginError) as caught:
-        call()
-    (problem,) = caught.value.problems
-    assert problem.code == "wrong-result"
-    assert "of x (sx_evil)" in problem.message
-    assert problem.hint
-    assert all(part in str(problem) for part in parts), str(problem)
 
 
 @pytest.mark.parametrize(
@@ -87,40 +60,6 @@ def test_an_order_has_positions_of_samples(order: Any, part: str) -> None:
 def test_an_order_may_repeat_samples() -> None:
     order = results.sampler_order(hostile(Sampler, order=[1, 1]), LABELS, epoch=0, seed=1)
     assert order.tolist() == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("splits", "part"),
-    [
-        (pd.Series(["train", "val", "test"]), "the split 'val'; return train, validation, test or"),
-        (pd.Series(["train", None, "test"]), "the split nan"),
-        (pd.Series(["train"]), "(1,) for 3 rows"),
-        (["train", "test", ""], "a list for 3 rows"),
-    ],
-)
-def test_a_split_has_a_known_name_for_each_row(splits: Any, part: str) -> None:
-    refused(lambda: results.assigned_splits(hostile(Split, assign=splits), TABLE), part)
-
-
-@pytest.mark.parametrize(
-    ("columns", "part"),
-    [
-        ({"label": [0, 1, 2]}, "labels from 0 to 2"),
-        ({"label": [0.0, 1.0, 1.0]}, "labels of type float64"),
-        ({"path": ["a", "a", "c"]}, "the path 'a' twice"),
-        ({"path": [1, 2, 3]}, "a path that is not text"),
-        ({"group": [1, 2, 3]}, "a group that is not text"),
-    ],
-)
-def test_a_table_has_unique_paths_and_labels_that_are_classes(columns: Any, part: str) -> None:
-    table = TABLE.with_frame(TABLE.frame.assign(**columns))
-    refused(lambda: results.image_table(hostile(Dataset, table=table)), part)
-
-
-def test_a_table_is_a_table_with_all_columns() -> None:
-    refused(lambda: results.image_table(hostile(Dataset, table=[])), "returned a list")
-    table = TABLE.with_frame(TABLE.frame[["path", "label"]])
-    refused(lambda: results.image_table(hostile(Dataset, table=table)), "no column 'group'")
 
 
 @pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf"), None, "0.5", True])
@@ -160,6 +99,18 @@ def test_a_metric_returns_what_it_names(values: Any, part: str) -> None:
     refused(lambda: results.metric_values(metric, PREDICTIONS), part)
 
 
+@pytest.mark.parametrize("name", ["", " ", "a ", "a\nb", "\x1b[31m", 3])
+def test_the_name_of_a_metric_is_printable_text(name: Any) -> None:
+    refused(lambda: results.metric_directions(hostile(Metric, values={name: "max"}), ("a",)))
+
+
+def test_a_reason_is_one_line_and_short() -> None:
+    reason = results.stop_reason(hostile(Stopping, reason="a\nb\x1b" + "c" * 999), HISTORY)
+    assert reason is not None
+    assert reason.isprintable()
+    assert len(reason) <= 300
+
+
 def test_the_direction_of_a_metric_is_max_or_min() -> None:
     metric = hostile(Metric, values={"f": "up"})
     refused(lambda: results.metric_directions(metric, ("x", "y")), '"max" or "min"')
@@ -187,6 +138,9 @@ def test_a_fitted_state_is_a_mapping_that_json_holds(state: Any) -> None:
         (PREDICTIONS.with_probabilities(np.ones((2, 2))), "the probabilities [1.0, 1.0]"),
         (PREDICTIONS.with_probabilities(np.ones((2, 1))), "probabilities (2, 1)"),
         (PREDICTIONS.with_probabilities(np.full((2, 2), np.nan)), "the probabilities [nan, nan]"),
+        (replace(PREDICTIONS, labels=np.array([0, 0])), "changed labels"),
+        (replace(PREDICTIONS, labels=np.array([0])), "changed labels"),
+        (replace(PREDICTIONS, outputs=None), "changed outputs"),
     ],
 )
 def test_postprocessed_predictions_are_valid(result: Any, part: str) -> None:
@@ -213,8 +167,9 @@ def test_statistics_are_finite_and_one_per_channel(statistics: Any) -> None:
 
 @pytest.mark.parametrize(
     ("module", "part"),
-    [(None, "a NoneType"), (nn.LazyLinear(3), "no size for the weight 'weight'")],
-)
+    [(None, "a NoneType"), (nn.LazyLinear(3), "no size for the weight 'weight'"),
+     (nn.Linear(3, 2, device="meta"), "the weight 'weight' on the device meta")],
+)  # fmt: skip
 def test_a_network_is_a_module_of_known_size(module: Any, part: str) -> None:
     model = hostile(Model, build=module)
     refused(lambda: results.network(model, channels=3, outputs=2, size=(4, 4)), part)
@@ -228,6 +183,43 @@ def test_a_network_is_a_module_of_known_size(module: Any, part: str) -> None:
 def test_outputs_of_a_network_have_the_width_of_the_loss(outputs: Any, part: str) -> None:
     model = hostile(Model, build=None)
     refused(lambda: results.check_network_outputs(model, outputs, (4, 3)), part, "(4, 3)")
+
+
+def test_outputs_of_a_network_have_a_gradient_if_weights_are_trained() -> None:
+    model, outputs = hostile(Model, build=None), torch.zeros(4, 3)
+    results.check_network_outputs(model, outputs, (4, 3))
+    refused(
+        lambda: results.check_network_outputs(model, outputs, (4, 3), has_gradient=True),
+        "outputs have no gradient; leave out .detach()",
+    )
+
+
+@pytest.mark.parametrize(("stages", "part"), [("abc", "'abc'"), ([1], "a int"), (5, "returned 5")])
+def test_stages_are_modules(stages: Any, part: str) -> None:
+    refused(lambda: results.network_stages(hostile(Model, stages=stages), nn.Linear(1, 1)), part)
+
+
+def test_a_network_may_be_no_chain() -> None:
+    chain = nn.Sequential(nn.ReLU(), nn.ReLU())
+    assert results.network_stages(hostile(Model, stages=None), chain) == ()
+    assert results.network_stages(hostile(Model, stages=chain), chain) == [chain[0], chain[1]]
+
+
+@pytest.mark.parametrize("declared", [5, ((0.5,), (0.0,)), ((0.5, 0.5), (1.0,)), ((), ())])
+def test_the_normalization_of_a_model_is_a_pair(declared: Any) -> None:
+    normalize = hostile(Normalize, statistics=((0.5,), (1.0,)))
+    model, rows = hostile(Model, normalization=declared), None
+    refused(
+        lambda: results.normalization(normalize, model=model, training_rows=rows, channels=1),
+        "normalization() of x",
+    )
+
+
+@pytest.mark.parametrize("answer", [None, np.zeros(3), torch.zeros(2), torch.zeros(3, 1)])
+def test_decisions_of_a_loss_are_a_tensor_with_one_class_per_sample(answer: Any) -> None:
+    loss, outputs = hostile(Loss, decision=answer), torch.zeros(3, 2)
+    refused(lambda: results.check_answer(loss.decision, answer, outputs, 1), "return a tensor (3,)")
+    results.check_answer(loss.decision, torch.zeros(3), outputs, 1)
 
 
 def test_the_state_of_a_loss_is_in_tensors_of_known_shapes() -> None:
@@ -247,6 +239,7 @@ def test_the_state_of_a_loss_is_in_tensors_of_known_shapes() -> None:
         (torch.ones(3), None, "no gradient"),
         (torch.ones(3, requires_grad=True), torch.ones(2), "(2,) for 3 samples"),
         (torch.ones(3, requires_grad=True), torch.tensor([1.0, -1.0, 1.0]), "a negative"),
+        (torch.ones(3, requires_grad=True), torch.zeros(3), "only zeros for a batch"),
     ],
 )
 def test_losses_have_a_gradient_and_weights_are_not_negative(
@@ -267,6 +260,8 @@ def test_an_optimizer_updates_every_weight() -> None:
     groups = [{"params": weights, "lr": 0.1, "name": "*"}]
     optimizer = hostile(Optimizer, build=partial)
     refused(lambda: results.torch_optimizer(optimizer, groups, {}), "leaves out 2 of 3 weights")
+    closure = hostile(Optimizer, build=torch.optim.LBFGS(weights))
+    refused(lambda: results.torch_optimizer(closure, groups, {}), "a LBFGS, which needs a closure")
     other = hostile(Optimizer, build=SimpleNamespace())
     refused(lambda: results.torch_optimizer(other, groups, {}), "a SimpleNamespace")
 

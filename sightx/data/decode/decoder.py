@@ -31,7 +31,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from sightx.data.decode import jpeg, png
 from sightx.data.decode.formats import NOT_SUPPORTED, format_of
 from sightx.data.decode.jpeg import EncodedImage
-from sightx.registry.components import call_declared
+from sightx.registry import data_results
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +136,7 @@ def min_decoded_size(chain: Sequence[Preprocess], decode: DecodeMode) -> tuple[i
     """
     size: tuple[int, int] | None = None
     for component in reversed(chain):
-        size = call_declared(component.required_input_size, size=size)
+        size = data_results.required_input_size(component, size)
     if size is None or decode == "exact":
         return None
     height, width = size

@@ -38,7 +38,10 @@ def augment(
     """
     n, size = len(images), (images.shape[-2], images.shape[-1])
     drawn = [(component, _draw(component, n, rng)) for component in components]
-    matrices = [_matrix(component, params, n=n, size=size) for component, params in drawn]
+    matrices = [
+        _matrix(component, params, n=n, size=size, check_values=check_values)
+        for component, params in drawn
+    ]
     if given := [matrix for matrix in matrices if matrix is not None]:
         images = transform(images, compose(given))
     for component, params in drawn:
@@ -62,12 +65,19 @@ def _draw(augment: Augment, n: int, rng: np.random.Generator) -> Params:
     return params
 
 
-def _matrix(augment: Augment, params: Params, *, n: int, size: tuple[int, int]) -> Tensor | None:
+def _matrix(
+    augment: Augment, params: Params, *, n: int, size: tuple[int, int], check_values: bool
+) -> Tensor | None:
     """Return the affine maps (n, 2, 3) of a geometric transformation, None for another one."""
     matrix: Tensor | None = call_declared(augment.matrix, params=params, size=size)
-    if matrix is not None and getattr(matrix, "shape", None) != (n, 2, 3):
+    is_tensor = not isinstance(matrix, np.ndarray)
+    if matrix is not None and (not is_tensor or getattr(matrix, "shape", None) != (n, 2, 3)):
         hint = f"return a tensor ({n}, 2, 3), or None"
-        raise results.wrong_result(augment.matrix, f"returned {results.shape_text(matrix)}", hint)
+        given = results.shape_text(matrix) if is_tensor else "an array"
+        raise results.wrong_result(augment.matrix, f"returned {given}", hint)
+    if check_values and matrix is not None and not matrix.isfinite().all():
+        hint = "return finite, invertible maps"
+        raise results.wrong_result(augment.matrix, "returned a map that is not finite", hint)
     return matrix
 
 
@@ -105,17 +115,24 @@ def _apply(
         hint = "set mixes = True on the class, so that only a loss for mixed targets gets them"
         raise results.wrong_result(method, "returned mixed targets", hint)
     if check_values:
-        _check_values(augment, changed, mixed if is_mixed else None)
+        _check_values(augment, changed, mixed, classes)
     return changed, mixed
 
 
-def _check_values(augment: Augment, images: Tensor, mixed: Tensor | None) -> None:
-    """Raise PluginError for pixels out of range, or mixed targets that are not probabilities."""
+def _check_values(augment: Augment, images: Tensor, targets: Tensor, classes: int | None) -> None:
+    """Raise PluginError for pixels out of range, and targets that are not (mixed) classes."""
     low, high = images.aminmax()
     if low < -_PIXEL_TOLERANCE or high > 1 + _PIXEL_TOLERANCE:  # NaN becomes a NonFiniteError
         message = f"returned pixels from {float(low):.3g} to {float(high):.3g}"
         raise results.wrong_result(augment.apply, message, "keep them in 0 to 1")
-    if mixed is not None and not ((mixed.sum(dim=1) - 1).abs() <= results.SUM_TOLERANCE).all():
+    if targets.ndim == 1:
+        low, high = targets.aminmax()
+        if low < 0 or (classes is not None and high >= classes):
+            message = f"returned targets from {int(low)} to {int(high)}"
+            raise results.wrong_result(
+                augment.apply, message, f"they are classes, from 0 to {(classes or 1) - 1}"
+            )
+    elif not ((targets.sum(dim=1) - 1).abs() <= results.SUM_TOLERANCE).all():
         message = "returned targets that are not probabilities"
         raise results.wrong_result(augment.apply, message, "each row has the sum 1")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
+from sightx.errors import Problem, SpecError
 from sightx.registry import components
 from sightx.registry.components import Component, ParamGroup, Weights
 
@@ -47,7 +48,8 @@ class Model(Component):
         Called when a run starts; may download. `none`, files and run:ID are handled for you. Raise
         SpecError if the weights do not fit, ResourceError if they cannot be fetched.
         """
-        raise LookupError(f"{self.name} knows no weights called {self.weights!r}")
+        message = f"{self.name} knows no weights called {self.weights!r}"
+        raise SpecError(Problem("invalid-value", message, "name a file or run:ID", "model.weights"))
 
     def head_parts(self, module: nn.Module) -> Sequence[str] | None:
         """Return the parts that `head = "new"` leaves random; None: weights whose shape has K."""

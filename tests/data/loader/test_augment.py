@@ -9,6 +9,7 @@ import sightx.plugin
 from sightx.builtin.augment import ColorJitter, Crop, Flip, Rotate, Shift
 from sightx.data.loader.augment import augment, compose, transform
 from sightx.plugin import Augment
+from support.hostile import hostile, refused
 
 SIZE = (48, 71)
 CHAIN = [
@@ -163,6 +164,42 @@ def test_a_component_may_use_and_change_targets():
     found, mixed = augment(images, targets, [Smooth()], rng())
     assert torch.equal(found, images.roll(1, 0))
     assert mixed.tolist() == [0.75, 0.75, 1.75, 2.75]
+
+
+PIXELS, LABELS = torch.full((4, 3, 5, 6), 0.5), torch.tensor([0, 1, 1, 0])
+MIXED = torch.tensor([[0.5, 0.5]] * 4)
+
+
+@pytest.mark.parametrize(
+    ("result", "part"),
+    [
+        (PIXELS, "a Tensor; return images, targets"),
+        ((PIXELS[::2], LABELS[::2]), "images float32 (2, 3, 5, 6)"),
+        ((PIXELS.double(), LABELS), "images float64"),
+        ((PIXELS * 255, LABELS), "pixels from 128 to 128"),
+        ((PIXELS, LABELS.float()), "targets float32 (4,)"),
+        ((PIXELS, LABELS + 7), "targets from 7 to 8"),
+        ((PIXELS, LABELS - 1), "targets from -1 to 0"),
+        ((PIXELS, MIXED), "mixed targets; set mixes = True"),
+        ((PIXELS, torch.zeros(4, 5)), "targets float32 (4, 5)"),
+    ],
+)
+def test_a_wrong_batch_is_refused_with_the_name_of_the_component(result, part) -> None:
+    broken = hostile(Augment, draw={}, apply=result)
+    refused(lambda: augment(PIXELS, LABELS, [broken], rng(), classes=2, check_values=True), part)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "part"),
+    [
+        (torch.eye(2, 3), "(2, 3); return a tensor (4, 2, 3)"),
+        (np.zeros((4, 2, 3)), "an array; return a tensor (4, 2, 3)"),
+        (torch.full((4, 2, 3), float("nan")), "a map that is not finite"),
+    ],
+)
+def test_a_wrong_map_is_refused_with_the_name_of_the_component(matrix, part) -> None:
+    broken = hostile(Augment, draw={}, matrix=matrix)
+    refused(lambda: augment(PIXELS, LABELS, [broken], rng(), check_values=True), part)
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,85 @@
+"""Check what datasets, splits and preprocessing return where it enters the core.
+
+See `results` for the other kinds. Each function raises PluginError, code wrong-result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightx.records import SPLITS
+from sightx.registry.components import call_declared
+from sightx.registry.kinds import Dataset, Preprocess, Split
+from sightx.registry.results import index_fault, shape_text, short_repr, type_name, wrong_result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sightx.records.table import ImageTable
+
+
+def image_table(dataset: Dataset) -> ImageTable:
+    """Return the table of a dataset: unique paths, labels that are classes, groups of text."""
+    from pandas.api.types import infer_dtype
+
+    from sightx.records.table import ImageTable
+
+    table = call_declared(dataset.table)
+    if not isinstance(table, ImageTable):
+        raise wrong_result(dataset.table, f"returned a {type_name(table)}", "return an ImageTable")
+    frame = table.frame
+    if missing := [key for key in ("path", "label", "group") if key not in frame]:
+        hint = "the columns are path, label and group"
+        raise wrong_result(dataset.table, f"has no column {missing[0]!r}", hint)
+    if not len(frame):
+        return table
+    for key in ("path", "group"):
+        if infer_dtype(frame[key], skipna=False) != "string":
+            raise wrong_result(dataset.table, f"has a {key} that is not text", "write strings")
+    if not frame["path"].is_unique:
+        path = frame["path"][frame["path"].duplicated()].iat[0]
+        raise wrong_result(dataset.table, f"has the path {path!r} twice", "paths are unique")
+    classes = table.classes
+    is_text = isinstance(classes, tuple) and all(isinstance(name, str) for name in classes)
+    if not is_text or len(set(classes)) < len(classes):
+        message = f"has the classes {short_repr(classes)}"
+        raise wrong_result(dataset.table, message, "use a tuple of different names")
+    traits = dataset.traits()
+    if traits.classes not in (None, classes) or (traits.ordered and not table.ordered):
+        message = "differs from traits() in its classes, or in their order"
+        raise wrong_result(dataset.table, message, "let both return the same classes")
+    labels, count = frame["label"].to_numpy(), len(table.classes)
+    if fault := index_fault(labels, count):
+        raise wrong_result(dataset.table, f"has labels {fault}", f"int64, 0 to {count - 1}")
+    return table
+
+
+def assigned_splits(split: Split, table: ImageTable) -> np.ndarray[Any, Any]:
+    """Return the split of each row of a table, as an array of text."""
+    splits: pd.Series[str] = call_declared(split.assign, table)
+    if getattr(splits, "shape", None) != (len(table),):
+        message = f"returned {shape_text(splits)} for {len(table)} rows"
+        raise wrong_result(split.assign, message, "return a Series with one text per row")
+    names: np.ndarray[Any, Any] = np.asarray(splits, dtype=object)
+    known = (*SPLITS, "")
+    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
+        hint = f"return {', '.join(SPLITS)} or an empty text"
+        raise wrong_result(split.assign, f"returned the split {unknown[0]!r}", hint)
+    return names
+
+
+def required_input_size(
+    preprocess: Preprocess, size: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Return the smallest (height, width) of an input; None if it must not be reduced."""
+    result = call_declared(preprocess.required_input_size, size=size)
+    if result is None:
+        return None
+    is_size = isinstance(result, tuple) and len(result) == 2
+    if not is_size or not all(isinstance(edge, int) and edge > 0 for edge in result):
+        message = f"returned {short_repr(result)}"
+        hint = "return (height, width) in pixels, or None"
+        raise wrong_result(preprocess.required_input_size, message, hint)
+    return result[0], result[1]

@@ -1,0 +1,77 @@
+"""What a hostile dataset, split or preprocessing returns is refused with its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sightx.plugin import Dataset, ImageTable, Preprocess, Split, Traits
+from sightx.registry import data_results
+from support.hostile import hostile, refused
+
+LABELS = np.array([0, 1, 1])
+TABLE = ImageTable(
+    pd.DataFrame({"path": ["a", "b", "c"], "label": LABELS, "group": ""}), ("x", "y"), lambda i: b""
+)
+
+
+@pytest.mark.parametrize(
+    ("splits", "part"),
+    [
+        (pd.Series(["train", "val", "test"]), "the split 'val'; return train, validation, test or"),
+        (pd.Series(["train", None, "test"]), "the split nan"),
+        (pd.Series(["train"]), "(1,) for 3 rows"),
+        (["train", "test", ""], "a list for 3 rows"),
+    ],
+)
+def test_a_split_has_a_known_name_for_each_row(splits: Any, part: str) -> None:
+    refused(lambda: data_results.assigned_splits(hostile(Split, assign=splits), TABLE), part)
+
+
+@pytest.mark.parametrize(
+    ("columns", "part"),
+    [
+        ({"label": [0, 1, 2]}, "labels from 0 to 2"),
+        ({"label": [0.0, 1.0, 1.0]}, "labels of type float64"),
+        ({"path": ["a", "a", "c"]}, "the path 'a' twice"),
+        ({"path": [1, 2, 3]}, "a path that is not text"),
+        ({"group": [1, 2, 3]}, "a group that is not text"),
+    ],
+)
+def test_a_table_has_unique_paths_and_labels_that_are_classes(columns: Any, part: str) -> None:
+    table = TABLE.with_frame(TABLE.frame.assign(**columns))
+    refused(lambda: data_results.image_table(hostile(Dataset, table=table)), part)
+
+
+def test_a_table_is_a_table_with_all_columns() -> None:
+    refused(lambda: data_results.image_table(hostile(Dataset, table=[])), "returned a list")
+    table = TABLE.with_frame(TABLE.frame[["path", "label"]])
+    refused(lambda: data_results.image_table(hostile(Dataset, table=table)), "no column 'group'")
+
+
+@pytest.mark.parametrize("classes", [["x", "y"], ("x", "x"), (1, 2), "xy"])
+def test_classes_are_a_tuple_of_different_names(classes: Any) -> None:
+    table = replace(TABLE, classes=classes)
+    refused(lambda: data_results.image_table(hostile(Dataset, table=table)), "has the classes")
+
+
+@pytest.mark.parametrize(
+    "traits", [Traits(classes=("a", "b")), Traits(classes=("y", "x")), Traits(ordered=True)]
+)
+def test_a_table_agrees_with_the_traits(traits: Traits) -> None:
+    dataset = hostile(Dataset, table=TABLE, traits=traits)
+    refused(lambda: data_results.image_table(dataset), "differs from traits()")
+    same = hostile(Dataset, table=TABLE, traits=Traits(classes=("x", "y")))
+    assert data_results.image_table(same) is TABLE
+
+
+@pytest.mark.parametrize("size", ["abc", (1,), (0, 5), (1.0, 2.0), [3, 3]])
+def test_a_required_size_is_a_pair_of_pixels(size: Any) -> None:
+    preprocess = hostile(Preprocess, required_input_size=size)
+    refused(lambda: data_results.required_input_size(preprocess, None), "return (height, width)")
+    whole = hostile(Preprocess, required_input_size=None)
+    assert data_results.required_input_size(whole, (3, 3)) is None
