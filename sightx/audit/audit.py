@@ -24,7 +24,7 @@ from sightx.errors import DataError, SpecError
 from sightx.io import atomic
 from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable
-from sightx.registry import results
+from sightx.registry import data_results
 from sightx.runner.resume import stored_experiment
 from sightx.runs.directory import Run
 from sightx.spec import checks
@@ -97,7 +97,7 @@ def audit_run(
 def _split(experiment: Experiment, table: ImageTable) -> tuple[ImageTable, list[AuditFinding]]:
     """Return the table with its splits, or without them and the reason."""
     try:
-        splits = results.assigned_splits(experiment.split, table)
+        splits = data_results.assigned_splits(experiment.split, table)
     except (DataError, SpecError) as error:
         bare = table.with_frame(table.frame.drop(columns="split", errors="ignore"))
         return bare, table_findings.problem_findings(error.problems)

@@ -104,7 +104,7 @@ class FeatureCache:
             return module or self._module, self._loader
         if module is None:
             return self._suffix, self._features
-        stages = call_declared(self._experiment.model.stages, module)
+        stages = results.network_stages(self._experiment.model, module)
         return nn.Sequential(*stages[len(self._prefix) :]), self._features
 
     def compute(self, *splits: str) -> Iterator[FeatureBlock]:
