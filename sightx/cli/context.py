@@ -23,9 +23,17 @@ def find_run(run: str, runs: Path | None) -> tuple[Run, str]:
 
     `runs` is the folder of runs; None means that of the working directory's project.
     """
-    from sightx.runs import lookup
+    from sightx.runs.directory import open_run
 
-    return lookup.find_run(runs_root(runs), run)
+    directory, checkpoint = find_run_directory(run, runs)
+    return open_run(directory), checkpoint
+
+
+def find_run_directory(run: str, runs: Path | None) -> tuple[Path, str]:
+    """Return the directory of the run that RUN means, and the checkpoint; nothing is imported."""
+    from sightx.run_registry import best
+
+    return best.find_directory(runs_root(runs), run)
 
 
 def runs_root(runs: Path | None) -> Path:

@@ -18,18 +18,11 @@ if TYPE_CHECKING:
 
 # Commands that are planned, with what does the job today.
 PLANNED = {
-    "archive": "copy or move the directory of the run",
-    "compare": "read metrics.jsonl and result.json of the runs",
-    "diff": "compare experiment.toml of the runs",
     "doctor": "read environment.json of a run",
     "export": "sightx prepare SPEC --pack DIR or --shards DIR exports data",
-    "import-run": "copy the directory of the run into the folder of runs",
-    "remove-run": "remove the directory of the run",
     "report": "look at plots/ and result.json of the run",
     "serve": "use sightx.Predictor in a program, or sightx predict",
-    "show-run": "read result.json of the run",
     "sweep": "sightx run SPEC --set KEY=VALUE, once for each value",
-    "tag": "choose a name in the spec, or with --set name=NAME",
 }
 # What other tools call a command.
 OTHER_NAMES = {

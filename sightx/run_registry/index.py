@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import stat
 import sys
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from typing import NamedTuple, TypeVar
 
 from sightx.io.files import user_path
 from sightx.run_registry.filters import Both, Compare, Filter, In, Like, Missing, Not, Tagged
-from sightx.run_registry.summary import Summary, Value, Values, read_summary
+from sightx.run_registry.summary import MARK, Summary, Value, Values, read_summary
 
 Answer = TypeVar("Answer")
 
@@ -133,11 +132,12 @@ class Index:
                 "SELECT id, inode, changed, settled FROM run"
             )
         }
-        rows, present = self._changed_runs({} if from_nothing else known)
-        gone = known.keys() - present
-        if rows or gone:
+        changed, gone = self._scan({} if from_nothing else known)
+        gone |= known.keys() - changed.keys() if from_nothing else set()
+        if changed or gone:
             with _transaction(self._connection):
-                self._write(rows, gone)
+                # Read only now: what another reader has written meanwhile is not older than this.
+                self._write([row for row in map(self._read, changed.items()) if row], gone)
 
     def keys(self) -> dict[str, str]:
         """Return the keys that runs have, with the direction of those that are metrics or ""."""
@@ -175,28 +175,32 @@ class Index:
         rows = self._connection.execute(query, [*parameters, -1 if limit is None else limit])
         return [json.loads(values) for (values,) in rows]
 
-    def _changed_runs(
+    def _scan(
         self, known: Mapping[str, tuple[int, int, int]]
-    ) -> tuple[list[Row], set[str]]:
-        """Return the runs that must be read again, and the names of all runs."""
-        rows, present, now = [], set(), time.time_ns()
+    ) -> tuple[dict[str, os.stat_result], set[str]]:
+        """Return the runs that must be read again, and the names of known runs that are gone."""
+        changed, unchanged = {}, set()
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 with suppress(FileNotFoundError):  # it has just been removed
                     status = entry.stat()
-                    inode, changed = status.st_ino, status.st_mtime_ns
-                    if known.get(entry.name) == (inode, changed, 1):
-                        present.add(entry.name)
-                    elif stat.S_ISDIR(status.st_mode):
-                        # The root's own path, so that the directory of a run is as it was given.
-                        summary = read_summary(self._root / entry.name)
-                        if summary is not None:
-                            settled = summary.has_ended and now - changed > _SETTLED
-                            rows.append(Row(summary, inode, changed, settled))
-                            present.add(entry.name)
-        return rows, present
+                    if known.get(entry.name) == (status.st_ino, status.st_mtime_ns, 1):
+                        unchanged.add(entry.name)
+                    elif os.path.isfile(f"{entry.path}/{MARK}"):  # noqa: PTH113
+                        changed[entry.name] = status
+        return changed, set(known) - unchanged - changed.keys()
+
+    def _read(self, run: tuple[str, os.stat_result]) -> Row | None:
+        """Return the row of a run whose directory had a status; None if it is gone."""
+        name, status = run
+        now = time.time_ns()
+        summary = read_summary(self._root / name)
+        if summary is None:
+            return None
+        settled = summary.has_ended and now - status.st_mtime_ns > _SETTLED
+        return Row(summary, status.st_ino, status.st_mtime_ns, settled)
 
     def _write(self, rows: Sequence[Row], gone: set[str]) -> None:
         """Replace the rows of runs, remove those that are gone, and count keys."""

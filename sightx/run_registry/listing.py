@@ -178,12 +178,17 @@ def _where(query: Query, keys: Mapping[str, str]) -> Filter | None:
 
 
 def fold_rows(runs: Iterable[Values], keys: Sequence[str]) -> list[Row]:
-    """Fold finished runs that have the same data and differ only in some settings."""
-    groups: dict[str, list[Values]] = {}
+    """Fold finished runs that have the same data and differ only in some settings.
+
+    Of several runs of one experiment only the first counts: the others repeat it.
+    """
+    groups: dict[str, dict[tuple[object, object], Values]] = {}
+    splits = any(key.startswith("split.") for key in keys)
     for values in runs:
         if values.get("status") in FINISHED:
-            groups.setdefault(_group(values, keys), []).append(values)
-    return [_fold(group) for group in groups.values()]
+            group = groups.setdefault(_group(values, keys), {})
+            group.setdefault((values.get("experiment"), values.get("data")), values)
+    return [_fold(list(group.values()), splits=splits) for group in groups.values()]
 
 
 def _group(values: Values, keys: Sequence[str]) -> str:
@@ -194,8 +199,11 @@ def _group(values: Values, keys: Sequence[str]) -> str:
     return json.dumps([settings, data])
 
 
-def _fold(group: Sequence[Values]) -> Row:
-    same_test = len({values.get("data.test") for values in group}) == 1
+def _fold(group: Sequence[Values], *, splits: bool) -> Row:
+    """Fold one group; `splits` is whether its runs may have different splits."""
+    test_rows = {values["data.test"] for values in group if "data.test" in values}
+    all_known = all("data.test" in values for values in group)
+    same_test = len(test_rows) <= 1 and (all_known or not splits)
     numbers = dict.fromkeys(
         key for values in group for key in values if "/" in key or key in MEAN_OF
     )

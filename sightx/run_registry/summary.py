@@ -20,10 +20,12 @@ from sightx.runs import lock
 Value = str | int | float | bool
 Values = Mapping[str, Value]
 
+MARK = "experiment.toml"
+"""The file that every run directory has."""
 FACTS = frozenset({
     "commit", "data", "device", "directory", "epoch", "epochs", "error", "experiment", "host", "id",
     "name", "note", "parents", "platform", "processes", "python", "samples", "seconds", "started",
-    "status", "tags", "user",
+    "status", "tags", "test-scorings", "user",
 })  # fmt: skip
 """Keys that are not settings of the spec."""
 _FACT_TABLES = ("data", "execution", "numerics", "package")
@@ -63,7 +65,7 @@ def read_summary(directory: Path) -> Summary | None:
 
     A file that is damaged or missing only leaves out what it holds; damage is named by `error`.
     """
-    if not os.path.isfile(f"{directory}/experiment.toml"):  # noqa: PTH113 - once per run
+    if not os.path.isfile(f"{directory}/{MARK}"):  # noqa: PTH113 - once per run
         return None
     damaged: list[str] = []
 
@@ -84,6 +86,8 @@ def read_summary(directory: Path) -> Summary | None:
     values |= _from_result(result) if has_ended else _from_progress(directory)
     values |= _from_sessions(read("sessions.json"), result)
     values |= _from_about(read("about.json"))
+    if "data.test" in values:
+        values["test-scorings"] = _count_lines(directory / "test-scorings.jsonl")
     if "result.json" in damaged:
         values["status"] = "unknown"
     if damaged:
@@ -218,6 +222,13 @@ def _from_sessions(
     seconds = [session.get("seconds", 0) for session in sessions.get("sessions", ())]
     if total := sum(seconds) or result.get("seconds"):
         yield "seconds", total
+
+
+def _count_lines(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def _from_about(about: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:

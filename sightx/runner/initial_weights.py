@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from sightx.registry.kinds import Model
-from sightx.runs import checkpoints, lookup
+from sightx.runs import checkpoints, lookup, names
 from sightx.spec.experiment import Experiment
 from sightx.training.setup import head_tensors
 from sightx.training.weights import LoadedWeights, initialise, is_file
@@ -78,7 +78,7 @@ class InitialWeights:
 def parents_of(source: str) -> list[dict[str, str]]:
     """Return the run whose checkpoint gives the initial weights, as environment.json lists it."""
     path = Path(source).absolute()
-    if path.name != checkpoints.WEIGHTS or not lookup.is_run(path.parents[2]):
+    if path.name != checkpoints.WEIGHTS or not names.is_run(path.parents[2]):
         return []
     return [{"run": path.parents[2].name, "why": "weights", "checkpoint": path.parent.name}]
 

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
 from sightx.records.history import History
 from sightx.registry import provenance, results
-from sightx.runs import inputs
+from sightx.runs import inputs, verdicts
+from sightx.runs.verdicts import Tables, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sightx.registry.kinds import Scheduler
 
-Verdict = Literal["harmless", "changes results", "refused"]
-Tables = Mapping[str, Any]
-
 EPOCHS = "training.epochs"
-# Settings of [execution] that may change the last digits of results.
-_NUMERIC_SETTINGS = {"device", "deterministic", "compile", "cuda_graph", "cache_features"}
-_ENVIRONMENT: Mapping[str, Verdict] = {
-    "python": "harmless",
-    "platform": "changes results",
-    "packages": "changes results",
-    "packages.pandas": "harmless",
-    "device": "changes results",
-    "processes": "changes results",
-    "numerics": "changes results",
-    "commit": "harmless",
-}
 _PROCESSES_NOTE = "same order and draws, equal to rounding; running statistics are those of rank 0"
 _MISSING = "missing sample"
 _ANOTHER = "it is another experiment: sightx run starts it"
@@ -93,14 +79,8 @@ def compare_experiments(before: Tables, now: Tables) -> list[Difference]:
 
 def compare_settings(before: Tables, now: Tables, skip: Collection[str]) -> list[Difference]:
     """Compare complete experiments, except for the keys in `skip`: those of the identity."""
-
-    def verdict(key: str) -> Verdict:
-        section, _, name = key.partition(".")
-        is_numeric = section == "execution" and name in _NUMERIC_SETTINGS
-        return "changes results" if is_numeric else "harmless"
-
     return [
-        Difference(key, change, verdict(key))
+        Difference(key, change, verdicts.settings_verdict(key))
         for key, change in _changes(before, now)
         if key not in skip
     ]
@@ -111,10 +91,10 @@ def compare_files(before: Tables, now: Tables) -> list[Difference]:
 
     `now` has the path of the copy where the content of a file is that of the copy.
     """
-    new = dict(_flatten(now))
+    new = dict(verdicts.flatten(now))
     return [
         Difference(key, f"the content of {Path(old).name} has changed", "refused", _ANOTHER)
-        for key, old in _flatten(before)
+        for key, old in verdicts.flatten(before)
         if inputs.is_copy(old) and key in new and Path(str(new[key])).name == Path(old).name
         if new[key] != old
     ]
@@ -178,13 +158,13 @@ def compare_components(
 
 def compare_environments(before: Tables, now: Tables) -> list[Difference]:
     """Compare versions, machine and numerics of two environments."""
-    compared = [key for key in _ENVIRONMENT if "." not in key]
+    compared = [key for key in verdicts.ENVIRONMENT if "." not in key]
     changes = _changes(*({key: tables.get(key) for key in compared} for tables in (before, now)))
     return [
         Difference(
             key,
             change,
-            _ENVIRONMENT.get(key) or _ENVIRONMENT[key.partition(".")[0]],
+            verdicts.environment_verdict(key),
             _PROCESSES_NOTE if key == "processes" else "",
         )
         for key, change in changes
@@ -273,22 +253,6 @@ def _shorten(names: Sequence[str]) -> str:
 
 def _changes(before: Tables, now: Tables) -> list[tuple[str, str]]:
     """Return each dotted key whose value differs, and its two values in words."""
-    old, new = dict(_flatten(before)), dict(_flatten(now))
     return [
-        (key, f"{old.get(key, 'nothing')} then, {new.get(key, 'nothing')} now")
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
+        (key, f"{old} then, {new} now") for key, old, new in verdicts.changed_values(before, now)
     ]
-
-
-def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every plain value in tables and arrays of tables, with its dotted key."""
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        items = enumerate(value)
-    else:
-        yield key, list(value) if isinstance(value, tuple) else value
-        return
-    for name, item in items:
-        yield from _flatten(item, f"{key}.{name}" if key else str(name))

@@ -16,7 +16,8 @@ from typing import Any
 from sightx.errors import Problem, ResourceError
 from sightx.io import atomic
 from sightx.runs import inputs
-from sightx.runs.directory import TEMPORARY, Run
+from sightx.runs.directory import Run
+from sightx.runs.names import TEMPORARY
 from sightx.spec.experiment import Experiment
 
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary directory is removed

@@ -22,9 +22,6 @@ from sightx.spec.experiment import Experiment
 if TYPE_CHECKING:
     import pandas as pd
 
-TEMPORARY = ".making-"
-"""Prefix of a directory that is not a run yet."""
-
 _SPLIT, _SPLIT_HASH = "split.csv", "split.sha256"
 _METRICS = "metrics.jsonl"
 OWN_FILES = frozenset({

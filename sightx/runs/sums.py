@@ -47,6 +47,12 @@ def update_sums(directory: Path, folders: Iterable[str]) -> None:
     _replace(directory, sums | {name: _file_hash(directory, name) for name in new})
 
 
+def forget_sums(directory: Path, names: Iterable[str]) -> None:
+    """Leave out the hashes of some files."""
+    left_out = set(names)
+    _replace(directory, {k: v for k, v in read_sums(directory).items() if k not in left_out})
+
+
 def read_sums(directory: Path) -> dict[str, str]:
     """Return the recorded hash of each file; {} without SHA256SUMS. Raises RunError."""
     path = directory / FILE
@@ -86,21 +92,20 @@ def summed_files(directory: Path) -> Iterator[str]:
 
 
 def _file_hash(directory: Path, name: str) -> str:
-    path = directory / name
-    recorded = (
-        checkpoints.recorded_hashes(path.parent) if path.parts[-3:-2] == ("checkpoints",) else {}
-    )
+    path, recorded = directory / name, {}
+    if path.parts[-3:-2] == ("checkpoints",):
+        recorded = checkpoints.recorded_hashes(path.parent)
     return recorded.get(path.name) or file_sha256(path)
 
 
 def _replace(directory: Path, sums: dict[str, str]) -> None:
-    lines = [_line(name, sums[name]) for name in sorted(sums)]
+    lines = [sum_line(name, sums[name]) for name in sorted(sums)]
     with atomic.disk_errors(directory):
         atomic.replace(directory / FILE, "".join(lines).encode(errors="surrogateescape"))
 
 
-def _line(name: str, digest: str) -> str:
-    """Return a line; coreutils marks a name with a backslash or a line break by a backslash."""
+def sum_line(name: str, digest: str) -> str:
+    """Return a line of SHA256SUMS; a backslash marks a name with a backslash or a line break."""
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
     return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
 

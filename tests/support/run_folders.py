@@ -46,7 +46,7 @@ def write_run(
         for file in ("experiment.toml", "environment.json", "data.json", "metrics.jsonl"):
             shutil.copy(RECORDED / file, run)
     environment, result = (read_json(RECORDED / f"{n}.json") for n in ("environment", "result"))
-    environment["name"] = "little"
+    environment |= {"name": "little", "id": f"experiment of {name}"}
     for key, value in (settings or {}).items():
         *tables, last = key.split(".")
         table = environment["experiment"]

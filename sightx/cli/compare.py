@@ -1,0 +1,92 @@
+"""`sightx compare`: metrics of runs on the same samples, with paired intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sightx.cli.context import find_run
+from sightx.cli.options import runs_folder
+from sightx.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from sightx.run_registry.comparison import Candidate, Comparison, Difference
+
+
+@click.command("compare", short_help="Compare metrics of runs on the same samples.")
+@click.argument("wanted", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--split", default="test", type=click.Choice(["validation", "test"]))
+@click.option("--metric", "names", multiple=True, metavar="NAME", help="Show only these.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@runs_folder
+def command(
+    wanted: tuple[str, ...], split: str, names: tuple[str, ...], as_json: bool, runs: Path | None
+) -> None:
+    """Compare the first RUN with the others on the same samples of a split.
+
+    Differences have a 95 % interval over groups, such as patients, that are drawn in pairs. Runs
+    that differ only in the seed are folded into mean and deviation.
+    """
+    from sightx.run_registry.comparison import compare_runs
+    from sightx.runner.resume import stored_experiment
+
+    if len(wanted) == 1:
+        raise click.UsageError("name at least two runs")
+    opened = [find_run(run, runs)[0] for run in wanted]
+    comparison = compare_runs(opened, stored_experiment(opened[0]).metric, split)
+    if as_json:
+        candidates = [candidate.to_json() for candidate in comparison.candidates]
+        value = {"split": split, "samples": comparison.samples, "groups": comparison.groups,
+                 "candidates": candidates}  # fmt: skip
+        click.echo(json.dumps(_finite(value), indent=1, allow_nan=False))
+    else:
+        _print(comparison, names)
+
+
+def _finite(value: object) -> object:
+    """Return JSON without numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print(comparison: Comparison, names: Sequence[str]) -> None:
+    first, *others = comparison.candidates
+    keys = [key for key in first.metrics if (key in names if names else "/" not in key)]
+    groups = f", {comparison.groups} groups" if comparison.groups < comparison.samples else ""
+    click.echo(f"{comparison.split}: {comparison.samples} samples{groups}")
+    rows = []
+    for key in keys:
+        rows.append([key, first.name, _spread(first, key), "", ""])
+        for other in others:
+            difference = other.differences.get(key)
+            rows.append(["", other.name, _spread(other, key), *_texts(difference)])
+    print_table(["metric", "run", "value", "difference and 95 % interval", ""], rows, fit=False)
+    if not others:
+        click.echo("these runs differ only in the seed: name runs of another experiment too")
+    elif any(len(candidate.runs) == 1 for candidate in comparison.candidates):
+        click.echo("one seed is one set of weights: run several seeds to compare settings")
+
+
+def _spread(candidate: Candidate, key: str) -> str:
+    if (spread := candidate.metrics.get(key)) is None:
+        return "-"
+    deviation = f" ± {spread.deviation:.4f}" if spread.deviation is not None else ""
+    return f"{spread.mean:.4f}{deviation}"
+
+
+def _texts(difference: Difference | None) -> tuple[str, str]:
+    if difference is None:
+        return "-", ""
+    verdict = "no detectable difference"
+    if difference.is_better is not None:
+        verdict = "better" if difference.is_better else "worse"
+    limits = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+    return f"{difference.value:+.4f} {limits}", verdict

@@ -1,0 +1,33 @@
+"""`sightx import-run`: a run from an archive, or metrics from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sightx.cli.context import runs_root
+from sightx.cli.options import UserPath, runs_folder
+
+
+@click.command("import-run", short_help="Import an archived run, or metrics from elsewhere.")
+@click.argument("file", type=UserPath(exists=True, dir_okay=False))
+@click.option("--about", type=UserPath(exists=True, dir_okay=False), metavar="RUN.toml",
+              help="Describe the metrics in a CSV file.")  # fmt: skip
+@runs_folder
+def command(file: Path, about: Path | None, runs: Path | None) -> None:
+    """Import FILE.zip that `sightx archive` wrote: the run keeps its id, and every hash is checked.
+
+    With --about, FILE is a CSV with a column `epoch` and columns of metrics, and RUN.toml has the
+    name of the run. Importing the same file again changes nothing.
+    """
+    root = runs_root(runs)
+    if about is not None:
+        from sightx.run_registry.import_metrics import import_metrics
+
+        directory, is_new = import_metrics(file, about, root)
+    else:
+        from sightx.run_registry.archive import import_archive
+
+        directory, is_new = import_archive(file, root)
+    click.echo(directory if is_new else f"{directory}: already here, identical")

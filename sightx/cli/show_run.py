@@ -1,0 +1,84 @@
+"""`sightx show-run`: everything about one run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sightx.cli.context import find_run_directory
+from sightx.cli.diff import print_changes
+from sightx.cli.options import runs_folder
+from sightx.cli.tables import cell_text, duration_text
+
+if TYPE_CHECKING:
+    from sightx.run_registry.description import Description
+
+_SHOWN = ("dataset", "split", "model", "loss", "optimizer", "scheduler")
+
+
+@click.command("show-run", short_help="Show everything about a run.")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@runs_folder
+def command(run: str, as_json: bool, runs: Path | None) -> None:
+    """Show what RUN was, on what data, its result, where it trained, and where it comes from.
+
+    RUN is an id, a unique prefix of one, `last`, a path, or best:KEY such as best:validation/qwk.
+    """
+    from sightx.run_registry.description import describe_run
+
+    directory, _ = find_run_directory(run, runs)
+    description = describe_run(directory)
+    if as_json:
+        click.echo(json.dumps(asdict(description), indent=1))
+    else:
+        _print(description)
+
+
+def _print(run: Description) -> None:
+    values = run.values
+    _line("run", f"{values['id']}  {values.get('status', '')}  {values.get('tags', '')}")
+    if note := values.get("note"):
+        _line("note", str(note))
+    components = (f"{key} {values[f'{key}.use']}" for key in _SHOWN if f"{key}.use" in values)
+    _line("experiment", ", ".join(components))
+    epochs = f"{values.get('epoch', 0)} of {values.get('training.epochs', '?')} epochs"
+    _line("trained", f"{epochs}, seed {values.get('seed', '?')}, {values.get('device', '')}")
+    for session in run.sessions:
+        duration = duration_text(float(session["seconds"]))
+        text = f"{cell_text('started', session['started'])} on {session['host']}, {duration}"
+        _line("session", f"{text}, {session['status'] or 'not ended'}")
+    _print_results(run)
+    for parent in run.parents:
+        _line("parent", f"{parent['run']} ({parent['why']})")
+    for child in run.children:
+        _line("child", child)
+    if run.changes:
+        _line("from parent", "")
+        print_changes(run.changes)
+    from sightx.io.system import format_bytes
+
+    _line("disk", format_bytes(run.size))
+
+
+def _print_results(run: Description) -> None:
+    for split, counts in run.counts.items():
+        if sum(counts):
+            text = f"{sum(counts)} samples ({', '.join(map(str, counts))})"
+            _line("data", f"{split}: {text}; majority class {run.majority[split]:.1%}")
+    for split, metrics in run.metrics.items():
+        # Numbers per class have another slash; --json has them.
+        shown = [f"{k.partition('/')[2]} {v:.4f}" for k, v in metrics.items()
+                 if k.count("/") == 1 and v is not None]  # fmt: skip
+        _line(split, ", ".join(shown))
+    own, all_runs = run.test_scorings
+    if all_runs is not None:
+        _line("test", f"scored {own} times by this run, {all_runs} times by all runs here")
+
+
+def _line(name: str, text: str) -> None:
+    click.echo(f"{name:<12}{text}".rstrip())

@@ -1,0 +1,83 @@
+"""Everything about one run: what `sightx show-run` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightx.run_registry.diff import Change, RecordedRun, diff_runs
+from sightx.run_registry.filters import Compare
+from sightx.run_registry.index import read_index
+from sightx.run_registry.summary import Values, read_summary
+from sightx.run_registry.trash import children_of, disk_usage
+
+
+@dataclass(frozen=True)
+class Description:
+    """One run and its place among the others.
+
+    Attributes:
+        values: Its settings, metrics and facts.
+        counts: The number of samples of each class, by split.
+        sessions: Where and when it trained.
+        metrics: The final metrics, by split.
+        majority: The share of the most frequent class of each split: the accuracy of a model that
+            always says it.
+        parents: The runs that it comes from, as environment.json lists them.
+        children: The ids of runs that come from it.
+        changes: The differences from its first parent that is here.
+        test_scorings: How often its own test split was scored by it, and by all runs here; the
+            second is None if its test rows have no id.
+        size: Bytes on disk.
+    """
+
+    values: Values
+    counts: Mapping[str, list[int]]
+    sessions: tuple[Mapping[str, Any], ...]
+    metrics: Mapping[str, Mapping[str, float]]
+    majority: Mapping[str, float]
+    parents: tuple[Mapping[str, str], ...]
+    children: tuple[str, ...]
+    changes: tuple[Change, ...]
+    test_scorings: tuple[int, int | None]
+    size: int
+
+
+def describe_run(directory: Path) -> Description:
+    """Return the description of a run; its folder is the folder of the others."""
+    run, root = RecordedRun(directory), directory.parent
+    summary = read_summary(directory)
+    values: Values = summary.values if summary else {}
+    parents = tuple(run.environment.get("parents", ()))
+    known = [root / parent["run"] for parent in parents if (root / parent["run"]).is_dir()]
+    counts = run.data.get("counts", {})
+    return Description(
+        values=values,
+        counts=counts,
+        sessions=tuple(_sessions(directory)),
+        metrics={s: run.result[s] for s in ("validation", "test") if run.result.get(s)},
+        majority={s: max(c) / sum(c) for s, c in counts.items() if sum(c)},
+        parents=parents,
+        children=tuple(children_of(root, directory.name)),
+        changes=tuple(diff_runs([known[0], directory])) if known else (),
+        test_scorings=_test_scorings(root, values),
+        size=disk_usage(directory),
+    )
+
+
+def _sessions(directory: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads((directory / "sessions.json").read_bytes())["sessions"])
+    except (OSError, LookupError, TypeError, ValueError):
+        return []
+
+
+def _test_scorings(root: Path, values: Values) -> tuple[int, int | None]:
+    own, rows = int(values.get("test-scorings", 0)), values.get("data.test")
+    if rows is None:
+        return own, None
+    same = read_index(root, lambda index: index.select(Compare("data.test", "=", rows)))
+    return own, sum(int(run.get("test-scorings", 0)) for run in same)

@@ -1,0 +1,141 @@
+"""Results from elsewhere as a run: metrics per epoch in a CSV file, and a TOML file about them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from sightx.errors import DataError, Problem, SpecError
+from sightx.io import atomic, toml
+from sightx.runs import names, sums
+from sightx.runs.sessions import user_name, utc_time
+
+_KEYS = {"name", "started", "epoch", "experiment", "directions", "validation", "test", "about"}
+
+
+def import_metrics(file: Path, about: Path, root: Path) -> tuple[Path, bool]:
+    """Write a run of status `imported`; return its directory, and whether it is new.
+
+    Args:
+        file: CSV with a column `epoch`; other columns are metrics, such as `validation/qwk`.
+        about: TOML with `name`; optionally `started`, `epoch` (whose metrics count, the last by
+            default), and the tables `[experiment]` (settings, as a spec has them), `[directions]`
+            (`"validation/qwk" = "max"`), `[validation]` and `[test]` (final metrics), `[about]`.
+        root: The folder of runs.
+
+    Raises:
+        SpecError: The TOML file is wrong.
+        DataError: The CSV file is wrong.
+    """
+    tables, rows = _read_about(about), _read_rows(file)
+    digest = hashlib.sha256(file.read_bytes() + b"\0" + about.read_bytes()).hexdigest()
+    for directory in names.run_directories(root):
+        if directory.name.endswith(f"-{digest[:6]}") and _id(directory) == digest:
+            return directory, False
+    started = tables.get("started", date.today())
+    moment = (
+        started if isinstance(started, datetime) else datetime.combine(started, datetime.min.time())
+    )
+    name = f"{moment.strftime('%Y%m%d-%H%M%S')}-{tables['name']}-{digest[:6]}"
+    root.mkdir(parents=True, exist_ok=True)
+    with atomic.disk_errors(root), atomic.atomic_directory(root / name) as directory:
+        _write(directory, tables, rows, digest, utc_time(moment.timestamp()), file)
+    return root / name, True
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    tables: dict[str, Any] = toml.read(path).data
+    for key in tables:
+        if key not in _KEYS:
+            hint = f"known: {', '.join(sorted(_KEYS))}"
+            raise SpecError(Problem("unknown-key", "is not known", hint, key, file=str(path)))
+    if not isinstance(tables.get("name"), str) or "/" in tables["name"]:
+        hint = 'such as name = "paper-baseline"'
+        raise SpecError(
+            Problem("missing-key", "the run needs a name", hint, "name", file=str(path))
+        )
+    started = tables.get("started")
+    if started is not None and not isinstance(started, date):
+        hint = "such as started = 2026-01-31"
+        raise SpecError(Problem("wrong-type", "expected a date", hint, "started", file=str(path)))
+    return tables
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of the CSV, with an integer epoch and finite floats. Raises DataError."""
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True)
+    if not reader.fieldnames or "epoch" not in reader.fieldnames:
+        hint = "the first line names the columns: epoch,train/loss,validation/qwk"
+        raise DataError(
+            Problem("missing-column", "there is no column 'epoch'", hint, file=str(path))
+        )
+    rows = []
+    for row in reader:
+        try:
+            metrics = {key: float(row[key]) for key in row if key != "epoch" and row[key]}
+            finite = {
+                key: value if math.isfinite(value) else None for key, value in metrics.items()
+            }
+            rows.append({"epoch": int(row["epoch"]), **finite})
+        except (TypeError, ValueError) as error:
+            problem = Problem("ragged-row", f"the row is not numbers: {error}")
+            raise DataError(problem.at(str(path), reader.line_num)) from error
+    if not rows:
+        raise DataError(Problem("empty-file", "there are no rows", file=str(path)))
+    return rows
+
+
+def _write(
+    directory: Path,
+    tables: Mapping[str, Any],
+    rows: list[dict[str, Any]],
+    digest: str,
+    started: str,
+    file: Path,
+) -> None:
+    wanted = tables.get("epoch", rows[-1]["epoch"])
+    chosen = next((row for row in rows if row["epoch"] == wanted), rows[-1])
+    final = {
+        split: {
+            **{key: value for key, value in chosen.items() if key.startswith(f"{split}/")},
+            **{f"{split}/{key}": value for key, value in tables.get(split, {}).items()},
+        }
+        for split in ("validation", "test")
+    }
+    environment = {
+        "id": digest, "name": tables["name"], "started": started, "user": user_name(),
+        "parents": [], "experiment": tables.get("experiment", {}), "imported": file.name,
+    }  # fmt: skip
+    result = {
+        "status": "imported", "epoch": chosen["epoch"], **final,
+        "directions": tables.get("directions", {}),
+    }  # fmt: skip
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    experiment = {
+        "name": tables["name"],
+        **tables.get("experiment", {}),
+        "about": tables.get("about", {}),
+    }
+    files = {
+        "experiment.toml": toml.dump(experiment),
+        "environment.json": json.dumps(environment, indent=1) + "\n",
+        "metrics.jsonl": lines,
+        "result.json": json.dumps(result, indent=1) + "\n",
+    }
+    for name, text in files.items():
+        atomic.write(directory / name, text.encode())
+    sums.write_sums(directory)
+
+
+def _id(directory: Path) -> str:
+    try:
+        return str(json.loads((directory / "environment.json").read_bytes())["id"])
+    except (OSError, LookupError, TypeError, ValueError):
+        return ""

@@ -1,0 +1,74 @@
+"""The commands over runs, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.commands import sightx_main
+from support.run_folders import write_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    write_run(tmp_path / "runs", "a", {"seed": 0}, whole=True)
+    write_run(tmp_path / "runs", "b", {"seed": 1, "optimizer.lr": 0.5}, whole=True)
+    return ["--runs", str(tmp_path / "runs")]
+
+
+def test_show_run(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert sightx_main("show-run", "best:validation/loss", *runs) == 0
+    out = capsys.readouterr().out
+    assert "model simplenet" in out
+    assert "test: 12 samples (6, 6); majority class 50.0%" in out
+    assert sightx_main("show-run", "20260131-a", "--json", *runs) == 0
+    assert json.loads(capsys.readouterr().out)["values"]["seed"] == 0
+    assert sightx_main("show-run", "best:test/loss", *runs) == 2
+    assert "best:validation/loss" in capsys.readouterr().err
+
+
+def test_diff(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert sightx_main("diff", "20260131-a", "last", "--exit-code", *runs) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["seed", "seed", "0", "1", "changes", "results"]
+    assert lines[2].split() == ["spec", "optimizer.lr", "0.001", "0.5", "changes", "results"]
+    assert sightx_main("diff", "last", "last", "--exit-code", *runs) == 0
+    assert sightx_main("diff", "last", *runs) == 2
+
+
+def test_compare(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert sightx_main("compare", "20260131-a", "20260131-b", "--metric", "accuracy", *runs) == 0
+    out = capsys.readouterr().out
+    assert "test: 12 samples" in out
+    assert "no detectable difference" in out
+    assert "run several seeds" in out
+    assert sightx_main("compare", "20260131-a", "20260131-b", "--json", *runs) == 0
+    _, other = json.loads(capsys.readouterr().out)["candidates"]
+    assert other["differences"]["accuracy"]["value"] == 0
+    assert np.isfinite(other["differences"]["accuracy"]["low"])
+
+
+def test_tag_archive_remove_and_import(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("tag", "20260131-a", "+good", "--note", "why", *runs) == 0
+    assert sightx_main("tag", "20260131-a", "+better", "-good", *runs) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["20260131-a: better", "why"]
+    archive = tmp_path / "a.zip"
+    assert sightx_main("archive", "20260131-a", "-o", str(archive), *runs) == 0
+    assert "verified" in capsys.readouterr().out
+    assert sightx_main("remove-run", "20260131-a", "--yes", *runs) == 0
+    assert sightx_main("show-run", "20260131-a", *runs) == 5
+    assert sightx_main("import-run", str(archive), *runs) == 0
+    assert sightx_main("import-run", str(archive), *runs) == 0
+    assert "already here, identical" in capsys.readouterr().out
+    assert sightx_main("remove-run", "--empty-trash", "--yes", *runs) == 0
+    assert sightx_main("remove-run", "--restore", "20260131-a", *runs) == 5
+    assert sightx_main("remove-run", *runs) == 2
+    (tmp_path / "m.csv").write_text("epoch,validation/accuracy\n1,0.5\n")
+    (tmp_path / "m.toml").write_text('name = "other"\n')
+    about = ["--about", str(tmp_path / "m.toml")]
+    assert sightx_main("import-run", str(tmp_path / "m.csv"), *about, *runs) == 0
