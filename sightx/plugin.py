@@ -72,7 +72,8 @@ from sightx.registry.kinds import (
 
 if TYPE_CHECKING:
     from sightx.data.classes import class_name, class_positions, find_classes, require_order
-    from sightx.data.csv_labels import read_csv, require_folder
+    from sightx.data.csv_labels import require_folder
+    from sightx.data.csv_reader import read_csv
     from sightx.data.csv_table import table_from_csv
     from sightx.data.decode.formats import is_image_name, read_format
     from sightx.data.loader.augment import to_device
@@ -121,7 +122,7 @@ _LAZY = {
     "is_image_name": "sightx.data.decode.formats",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
-    "read_csv": "sightx.data.csv_labels",
+    "read_csv": "sightx.data.csv_reader",
     "read_format": "sightx.data.decode.formats",
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,18 @@ import numpy as np
 import pandas as pd
 
 from sightx.data.cache.file_hashes import stat_files
-from sightx.data.csv_labels import read_csv
+from sightx.data.csv_reader import read_csv
 from sightx.data.decode.formats import NOT_SUPPORTED
-from sightx.data.near_names import nearest_file
+from sightx.data.near_names import (
+    Change,
+    common_change,
+    describe_differences,
+    nearest_files,
+)
 from sightx.errors import DataError, Problem
 from sightx.io import atomic
 from sightx.io.files import LEADS_OUT
+from sightx.io.toml import dump_value
 from sightx.records.hashes import Hashes
 from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset
@@ -48,26 +55,44 @@ def check_bad_images(
     """
     if not bad:
         return
-    paths, limit = table.frame["path"], dataset.bad_images_at_most
-    rows = [(paths.iat[index], reason, table.line(index)) for index, reason in bad.items()]
+    limit, near = dataset.bad_images_at_most, _nearest_files(table, bad)
     skip = dataset.on_bad_image == "skip"
     is_skipped = skip and len(bad) / len(table) <= limit
     if bad_images_csv and (all_read or not is_skipped):
-        listed = pd.DataFrame([*excluded_rows(dataset), *rows], columns=["path", "reason", "row"])
+        rows = [*excluded_rows(dataset), *_bad_rows(table, bad, near)]
+        listed = pd.DataFrame(rows, columns=["path", "reason", "row"])
         bad_images_csv = _write_list(bad_images_csv, listed)
     if is_skipped:
         return
-    path, reason, _ = rows[0]
+    first, reason = next(iter(bad.items()))
+    path = table.frame["path"].iat[first]
     message = f"{len(bad)} of {len(table)} images {_fault(table, bad)}; first: {path} ({reason})"
     if skip:
         message = f"{message}; dataset.bad_images_at_most is {limit:g}"
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
         hint = f"fix them, or leave them out: --set dataset.exclude={_short(bad_images_csv)}"
-    hint = _better_hint(table, dataset, bad, str(path)) or hint
+    hint = _better_hint(table, dataset, bad, near) or hint
     if reason.endswith(NOT_SUPPORTED):
         hint = hint.replace("fix them", "convert them to JPEG or PNG")
-    raise DataError(Problem("bad-images", message, hint).at(*table.place(next(iter(bad)))))
+    raise DataError(Problem("bad-images", message, hint).at(*table.place(first)))
+
+
+def _bad_rows(
+    table: ImageTable, bad: Mapping[int, str], near: Mapping[str, str]
+) -> Iterator[tuple[str, str, int]]:
+    """Yield path, reason and line of each bad image; the reason names the nearest file."""
+    for index, reason in bad.items():
+        path = str(table.frame["path"].iat[index])
+        offer = f"; near name: {near[path]}" if path in near else ""
+        yield path, f"{reason}{offer}", table.line(index)
+
+
+def _nearest_files(table: ImageTable, bad: Mapping[int, str]) -> dict[str, str]:
+    """Return the nearest file of each missing image that has one."""
+    paths = table.frame["path"]
+    missing = [str(paths.iat[index]) for index, reason in bad.items() if reason == "missing"]
+    return nearest_files(table.root, missing) if table.root else {}
 
 
 def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
@@ -78,22 +103,50 @@ def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
     return f"are links out of {table.root}" if reasons == {LEADS_OUT} else "cannot be read"
 
 
-def _better_hint(table: ImageTable, dataset: Dataset, bad: Mapping[int, str], first: str) -> str:
+def _better_hint(
+    table: ImageTable, dataset: Dataset, bad: Mapping[int, str], near: Mapping[str, str]
+) -> str:
     """Return a better way out than to leave images out; "" if there is none."""
     reason = next(iter(bad.values()))
-    settings = type(dataset).model_fields
-    if LEADS_OUT in bad.values() and "follow_links" in settings:
+    if LEADS_OUT in bad.values() and "follow_links" in type(dataset).model_fields:
         return "follow_links = true in [dataset] follows links"
     if table.root is None or reason.endswith(NOT_SUPPORTED):
         return ""
-    is_root_wrong = f"is {table.root} the folder of images?" if len(bad) == len(table) else ""
-    near = nearest_file(table.root, first) if reason == "missing" else ""
+    if len(bad) == len(table) and (images := _folder_of_images(table, dataset)):
+        return f'is {table.root} the folder of images? set images = "{images}" in [dataset]'
     if not near:
-        return is_root_wrong
-    suffix = near.removeprefix(first)
-    if suffix != near and "suffix" in settings:
-        return f'did you mean {near}? suffix = "{suffix}" in [dataset] adds the ending'
-    return f"did you mean {near}? {is_root_wrong}".strip()
+        return f"is {table.root} the folder of images?" if len(bad) == len(table) else ""
+    # Settings apply to every row.
+    change = common_change(near) if len(near) == len(table) else None
+    way_out = _settings_for(change, table.root, dataset) if change else ""
+    if not way_out and len(bad) > 1:
+        way_out = describe_differences(near)
+    return f"did you mean {next(iter(near.values()))}? {way_out}".strip()
+
+
+def _folder_of_images(table: ImageTable, dataset: Dataset) -> str:
+    """Return another value of `images` with which all files exist, "" if there is none."""
+    if table.root is None or not {"root", "images"} <= type(dataset).model_fields.keys():
+        return ""
+    root = Path(dataset.root).absolute()  # type: ignore[attr-defined]
+    folders = [folder for folder in table.root.absolute().parents if folder.is_relative_to(root)]
+    for folder in folders:
+        if all((folder / path).is_file() for path in table.frame["path"]):
+            return folder.relative_to(root).as_posix()
+    return ""
+
+
+def _settings_for(change: Change, root: Path, dataset: Dataset) -> str:
+    """Return the settings of a dataset that make a change of file names, "" if it has none."""
+    values = {"strip_prefix": change.strip_prefix, "suffix": change.suffix, "images": ""}
+    if change.folder and hasattr(dataset, "root"):
+        values["images"] = os.path.relpath(root / change.folder, dataset.root)
+    values = {key: value for key, value in values.items() if value}
+    is_settable = all(getattr(dataset, key, None) in ("", ".") or key == "images" for key in values)
+    if not is_settable or not values.keys() <= type(dataset).model_fields.keys():
+        return ""
+    settings = " and ".join(f"{key} = {dump_value(value)}" for key, value in values.items())
+    return f"set {settings} in [dataset]"
 
 
 def check_copies(

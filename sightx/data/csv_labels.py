@@ -1,125 +1,32 @@
-"""Read CSV files of labels; every wrong cell is named with its file and line."""
+"""Understand the cells of CSV files of labels; a wrong one is named with its file and line."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
 
 from sightx.data.classes import class_name, class_positions, find_classes
-from sightx.data.decode.formats import is_image_name
+from sightx.data.csv_reader import read_csv
+from sightx.data.near_names import common_change, nearest_files
 from sightx.errors import DataError, Problem, did_you_mean
+from sightx.io.files import user_path
+from sightx.io.toml import dump_value
 from sightx.records import split_called
 
 _Value = TypeVar("_Value")
 
 _EMPTY = {"", "nan", "na", "n/a", "null"}
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
-_MAX_COLUMNS = 10_000
-
-
-def read_csv(path: Path, columns: Sequence[str], names: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a CSV file's cells as strings; the index is the line on which each record begins.
-
-    `names` are those of all columns, for a file without a header. Columns without a name are left
-    out; `attrs["nameless"]` has their positions. Blanks around names do not count, nor do empty
-    cells behind the last column.
-
-    Raises DataError for what cannot be read, an unclosed quote, a ragged row or a missing column.
-    """
-    records = _records(_text(path), path)
-    start, header = (1, list(names)) if names else next(records, (0, []))
-    if not header:
-        _fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
-    header = [name.strip() for name in header]
-    _check_header(path, start, header, columns)
-    lines, rows = [], []
-    for line, cells in records:
-        if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
-            message = f"a row of {len(cells)} in a table of {len(header)} columns"
-            _fail(path, line, "ragged-row", message, "put a cell that holds a comma in quotes")
-        lines.append(line)
-        rows.append(cells[: len(header)])
-    index = pd.Index(lines, dtype=int)
-    frame = pd.DataFrame(rows, index=index, columns=header, dtype=str)
-    frame = frame.loc[:, list(filter(None, header))]
-    frame.attrs["nameless"] = [at for at, name in enumerate(header, start=1) if not name]
-    return frame
-
-
-def read_first_line(path: Path) -> list[str]:
-    """Return the cells of a CSV file's first record; none if it is empty. Raises DataError."""
-    return next(_records(_text(path), path), (0, []))[1]
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        others = sorted(file.name for file in path.parent.glob("*.csv"))
-        hint = f"its folder contains {_join(others)}" if others else "check the path"
-        _fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8 (byte 0x{raw[error.start]:02x} at offset {error.start})"
-        _fail(path, line, "encoding", message, "save it as UTF-8")
-
-
-def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line on which it begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        # A quote that is not closed swallows the rest of the file, or as much as a cell may hold.
-        unclosed = "unexpected end" in str(error) or "field limit" in str(error)
-        message = "a quote is never closed" if unclosed else str(error)
-        _fail(path, line, "csv-syntax", message, "close the quote that this record opens")
-
-
-def _check_header(path: Path, line: int, header: list[str], columns: Sequence[str]) -> None:
-    if len(header) > _MAX_COLUMNS:
-        message = f"the header has {len(header)} columns, at most {_MAX_COLUMNS} are read"
-        _fail(path, line, "too-large", message, "is it a table of labels?")
-    counts = Counter(header)
-    repeated = next((name for name in header if name and counts[name] > 1), None)
-    if repeated is not None:
-        _fail(path, line, "duplicate-column", f"there are two columns {repeated!r}", "rename one")
-    missing = [column for column in columns if column not in header]
-    if missing and len(header) == 1 and (separator := next(filter(header[0].count, ";\t"), "")):
-        hint = f"the cells are separated by {separator!r}, a comma is needed"
-        _fail(path, line, "missing-column", f"there is no column {missing[0]!r}", hint)
-    if missing and looks_like_row(header):
-        message = f"the first line looks like a row: {_join(list(map(repr, header)))}"
-        hint = f"put a line with the names of the {len(header)} columns on top"
-        _fail(path, line, "no-header", message, hint)
-    problems = []
-    for column in missing:
-        hint = did_you_mean(column, header) or f"columns: {_join(header)}"
-        problem = Problem("missing-column", f"there is no column {column!r}", hint)
-        problems.append(problem.at(str(path), line))
-    if problems:
-        raise DataError(*problems)
-
-
-def looks_like_row(cells: Sequence[str]) -> bool:
-    """Return whether a first line has a number or the name of an image, as no header has."""
-    return any(re.fullmatch(r"[+-]?[0-9.]+", cell) or is_image_name(cell) for cell in cells)
 
 
 def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np.ndarray[Any, Any]:
@@ -173,6 +80,23 @@ def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "
         _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
 
+def parse_one_hot(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.Series[str]:
+    """Return for each row the column that has 1; the other columns must have 0."""
+    cells = frame[list(columns)].to_numpy(object)
+    values = pd.to_numeric(pd.Series(cells.ravel()).str.strip(), errors="coerce").to_numpy()
+    is_hot = values.reshape(cells.shape) == 1
+    is_wrong = (is_hot.sum(axis=1) != 1) | ~(is_hot | (values.reshape(cells.shape) == 0)).all(
+        axis=1
+    )
+    if is_wrong.any():
+        row = int(is_wrong.argmax())
+        listed = _join([f"{name} {cell}" for name, cell in zip(columns, cells[row], strict=True)])
+        message = f"one column has 1 and the others 0, but this row has {listed}"
+        hint = "fix the row or delete it; an image has one class"
+        _fail(path, frame.index[row], "label-type", message, hint)
+    return pd.Series(np.array(columns, object)[is_hot.argmax(axis=1)], index=frame.index, dtype=str)
+
+
 def parse_splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
     """Return a column of splits, which may have their usual short names."""
 
@@ -197,31 +121,63 @@ def _parse_cells(
     return [values[cell] for cell in frame[column]]
 
 
-def parse_paths(frame: pd.DataFrame, column: str, suffix: str, path: Path, root: Path) -> list[str]:
-    """Return the file names of a column, relative to the root, in which they must be.
+class FileNames(NamedTuple):
+    """How cells name files: `strip_prefix` is not part of their names, `suffix` is missing there.
 
-    Blanks around a name do not count, backslashes separate folders, and a path may be absolute.
+    A prefix of None is an empty one, for a dataset that has no setting for it.
     """
+
+    strip_prefix: str | None = None
+    suffix: str = ""
+
+    def __call__(self, cell: str) -> str:
+        """Return the file that a cell names.
+
+        Blanks around a name do not count, backslashes separate folders, `~/` is the home folder,
+        and a URL that begins with `file://` is a path.
+        """
+        name = cell.strip().replace("\\", "/")
+        prefix = (self.strip_prefix or "").strip().replace("\\", "/")
+        if prefix and name.startswith(prefix):
+            name = name[len(prefix) :].lstrip("/")
+        if name.startswith("file://"):
+            name = unquote(urlsplit(name).path)
+        return (str(user_path(name)) if name.startswith("~/") else name) + self.suffix
+
+
+def parse_paths(
+    frame: pd.DataFrame, column: str, file_names: FileNames, path: Path, root: Path
+) -> list[str]:
+    """Return the file names of a column, relative to the root, in which they must be."""
     names = []
     for line, cell in frame[column].items():
         if not cell.strip():
             _fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
-        name = file_name(cell, suffix)
+        name = file_names(cell)
         parts = name.split("/")
         if "\0" in name or len(name) > _PATH_LIMIT or max(map(_bytes, parts)) > _NAME_LIMIT:
             _fail(path, line, "path-invalid", f"{cell[:40]!r} is not a file name", "fix the cell")
+        if _URL.match(name):
+            hint = "download the images, then write their file names"
+            _fail(path, line, "path-invalid", f"{cell[:40]!r} is a URL", hint)
         if not parts[0]:
             name = _below(root, name)
         if not name or ".." in parts:
-            hint = f"write paths below {root}, without .., or give another folder of images"
+            hint = _hint_outside(frame[column], file_names, root)
             _fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
         names.append(posixpath.normpath(name))
     return names
 
 
-def file_name(cell: str, suffix: str = "") -> str:
-    """Return the file that a cell names."""
-    return cell.strip().replace("\\", "/") + suffix
+def _hint_outside(cells: pd.Series[str], file_names: FileNames, root: Path) -> str:
+    """Return the way out for paths that are not below a folder."""
+    names = [file_names(cell) for cell in cells]
+    near = nearest_files(root, names)
+    change = common_change(near) if len(near) == len(set(names)) else None
+    if change and file_names.strip_prefix is not None and not (change.folder or change.suffix):
+        return f"set strip_prefix = {dump_value(change.strip_prefix)} in [dataset]"
+    offer = f"did you mean {next(iter(near.values()))}? " if near else ""
+    return f"{offer}write paths below {root}, without .., or give another folder of images"
 
 
 def _below(root: Path, name: str) -> str:

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from sightx.data.classes import class_positions, find_classes, require_order
+from sightx.data.classes import class_key, class_positions, find_classes, require_order
 from sightx.data.csv_labels import (
-    file_name,
+    FileNames,
     is_empty,
     parse_class_names,
     parse_grades,
+    parse_one_hot,
     parse_paths,
     parse_splits,
-    read_csv,
 )
+from sightx.data.csv_reader import read_csv
 from sightx.data.decode.formats import is_image_name
 from sightx.errors import DataError, Problem
 from sightx.io.files import file_reader
+from sightx.records import split_called
 from sightx.records.survey import Surveyor
 from sightx.records.table import ImageTable
 
+_ONE_HOT = "(one-hot)"  # the column of the class that columns of all classes are read into
+_MAX_FILES = 200_000  # that are compared with the rows
+_MAX_NUMBERS = 10  # with fractions, that are classes rather than measurements
 _MAX_NOTES = 5  # labels that are not classes, one by one
 
 
@@ -39,74 +46,112 @@ class _File(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The columns of every file, and what is appended to file names."""
+    """The columns of every file, and how cells name images.
+
+    `one_hot` are the columns of the classes, if the files have one for each instead of `label`.
+    """
 
     image: str
     label: str
     group: str | Callable[[str], str]
     split: str
-    suffix: str
+    one_hot: tuple[str, ...]
+    file_names: FileNames
+
+    @property
+    def needed(self) -> list[str]:
+        """Return the columns that a file must have."""
+        labels = self.one_hot or (self.label,)
+        names = [self.image, *labels, self.group, self.split]
+        return [name for name in names if isinstance(name, str) and name]
 
 
 def table_from_csv(
-    path: Path,
-    *,
-    root: Path,
-    image: str,
-    label: str,
-    group: str | Callable[[str], str] = "",
-    split: str = "",
-    suffix: str = "",
-    classes: Sequence[str] | None = None,
-    ordered: bool = False,
-    numbers: bool = False,
-    columns: Sequence[str] = (),
-    drop_others: bool = False,
-    more: Mapping[str, Path] | None = None,
-    follow_links: bool = False,
-) -> ImageTable:
+    path: Path, *, root: Path, image: str, label: str = "", one_hot: Sequence[str] = (),
+    group: str | Callable[[str], str] = "", split: str = "", suffix: str = "",
+    strip_prefix: str | None = None, classes: Sequence[str] | None = None, ordered: bool = False,
+    numbers: bool = False, columns: Sequence[str] = (), drop_others: bool = False,
+    more: Mapping[str, Path] | None = None, follow_links: bool = False,
+    separator: str | None = None, encoding: str | None = None,
+) -> ImageTable:  # fmt: skip
     """Return the table that CSV files of images and labels describe.
 
     `image`, `label`, `group` and `split` name columns; `group` may also compute the group from the
-    file name, to which `suffix` is appended. `columns` names all columns of a file without a
-    header; `more` maps other splits to files, `path` is then the train split. With `numbers` labels
-    are positions in `classes`; `drop_others` leaves out rows of other classes. Raises DataError,
-    naming the line; SpecError if `classes` are needed for the order.
+    file name. `one_hot` names a column for each class, of which one has 1, in place of `label`.
+    `strip_prefix` is left out of file names (None if the dataset has no setting for it), and
+    `suffix` is appended to them. `columns` names all columns of a file without a header; `more`
+    maps other splits to files, `path` is then the train split. With `numbers` labels are positions
+    in `classes`; `drop_others` leaves out rows of other classes. `separator` and `encoding` are as
+    for `read_csv`. Raises DataError, naming the line; SpecError if `classes` are needed for the
+    order.
     """
-    named = _Columns(image, label, group, split, suffix)
+    labels = _ONE_HOT if one_hot else label
+    file_names = FileNames(strip_prefix, suffix)
+    named = _Columns(image, labels, group, split, tuple(one_hot), file_names)
+    read = partial(_read, columns=named, names=columns, separator=separator, encoding=encoding)
     paths = {"train" if more else "": path, **(more or {})}
-    files = [_File(file, name, _read(file, named, columns)) for name, file in paths.items()]
-    surveyor, listed = _note_nameless(files), _listed_files(files, named)
+    files = [_File(file, name, read(file)) for name, file in paths.items()]
+    surveyor, listed = _note_unread(files), _listed_files(files, named)
+    classes = classes or named.one_hot or None
     if drop_others and classes:
-        files = [_drop_others(file, label, image, classes, surveyor) for file in files]
-    names = tuple(classes or _find_classes(files, label))
+        files = [_drop_others(file, named, classes, surveyor) for file in files]
+    names = tuple(classes or _find_classes(files, named.label))
     parsed = (_parse(file, root, named, names, numbers=numbers) for file in files)
     frame = pd.concat(parsed, ignore_index=True)
-    _check_classes(frame, names, label, path, ordered=ordered and classes is None)
+    _check_classes(frame, names, labels, path, ordered=ordered and classes is None)
     _check_unique(frame, names)
+    _note_unassigned(frame, surveyor)
     _note_unlisted(root, frame["path"].tolist(), listed, surveyor)
+    _doubt_numbers(names, surveyor)
     reader = file_reader(root, frame["path"].tolist(), follow_links=follow_links)
     frame = frame if more else frame.drop(columns="file")
     return ImageTable(frame, names, reader, ordered, str(path), root, surveyor.survey())
 
 
-def _read(path: Path, named: _Columns, columns: Sequence[str]) -> pd.DataFrame:
-    return read_csv(path, [name for name in named[:4] if isinstance(name, str) and name], columns)
+def _read(
+    path: Path,
+    *,
+    columns: _Columns,
+    names: Sequence[str],
+    separator: str | None,
+    encoding: str | None,
+) -> pd.DataFrame:
+    """Return the cells of a file; the column `_ONE_HOT` has the classes of columns of classes."""
+    cells = read_csv(path, columns.needed, names, separator=separator, encoding=encoding)
+    if not columns.one_hot:
+        return cells
+    labels = parse_one_hot(cells, columns.one_hot, path)
+    attrs, cells = cells.attrs, cells.assign(**{_ONE_HOT: labels})
+    cells.attrs.update(attrs)
+    return cells
 
 
 def _listed_files(files: Sequence[_File], named: _Columns) -> set[str]:
     """Return all files that rows name, before rows are left out."""
     cells = [cell for file in files for cell in file.cells[named.image]]
-    return {posixpath.normpath(file_name(cell, named.suffix)) for cell in cells}
+    return {posixpath.normpath(named.file_names(cell)) for cell in cells}
 
 
-def _note_nameless(files: Sequence[_File]) -> Surveyor:
-    """Return a new surveyor that has counted columns without a name."""
+def _note_unread(files: Sequence[_File]) -> Surveyor:
+    """Return a new surveyor that has counted the columns and lines that were not read."""
     surveyor = Surveyor()
     for file in files:
-        for at in file.cells.attrs["nameless"]:
-            surveyor.note("columns without a name", f"column {at} of {file.path.name}")
+        attrs, name = file.cells.attrs, file.path.name
+        for at in attrs["nameless"]:
+            what = "column without a name", "columns without a name"
+            surveyor.note(*what, f"column {at} of {name}")
+        for line in attrs["comments"]:
+            surveyor.note("comment", "comments", f"line {line} of {name}")
+        for line in attrs["empty"]:
+            surveyor.note("empty row", "empty rows", f"line {line} of {name}")
     return surveyor
+
+
+def _note_unassigned(frame: pd.DataFrame, surveyor: Surveyor) -> None:
+    """Count rows whose cell of the split is empty."""
+    if "split" in frame and len(paths := frame["path"][frame["split"] == ""]):
+        what = "row without a split", "rows without a split"
+        surveyor.note(*what, str(paths.iat[0]), count=len(paths))
 
 
 def _find_classes(files: Sequence[_File], label: str) -> tuple[str, ...]:
@@ -117,10 +162,11 @@ def _find_classes(files: Sequence[_File], label: str) -> tuple[str, ...]:
 
 
 def _drop_others(
-    file: _File, label: str, image: str, classes: Sequence[str], surveyor: Surveyor
+    file: _File, columns: _Columns, classes: Sequence[str], surveyor: Surveyor
 ) -> _File:
     """Leave out rows of other classes; a label that differs from a class in case stays, to fail."""
-    labels = file.cells[label].unique()
+    cells = file.cells[columns.label]
+    labels = cells.unique()
     known = class_positions(labels, classes)
     folded = {name.strip().casefold() for name in classes}
     others = [
@@ -129,20 +175,20 @@ def _drop_others(
         if name not in known and not is_empty(name) and name.strip().casefold() not in folded
     ]
     for name in others:
-        rows = file.cells[file.cells[label] == name]
-        what = f"rows of {name.strip()!r}, which is not a class"
+        images = file.cells[columns.image][cells == name]
+        of = f"of {name.strip()!r}, which is not a class"
         if len(others) > _MAX_NOTES:
-            what = "rows of labels that are not classes"
-        surveyor.note(what, rows[image].iloc[0], count=len(rows))
-    return file._replace(cells=file.cells[~file.cells[label].isin(others)])
+            of = "of labels that are not classes"
+        surveyor.note(f"row {of}", f"rows {of}", images.iloc[0], count=len(images))
+    return file._replace(cells=file.cells[~cells.isin(others)])
 
 
 def _parse(
     file: _File, root: Path, columns: _Columns, classes: Sequence[str], *, numbers: bool
 ) -> pd.DataFrame:
     """Return path, label, line, group, file and perhaps split of a file's rows."""
-    path, cells, (image, label, group, split, suffix) = file.path, file.cells, columns
-    paths = parse_paths(cells, image, suffix, path, root)
+    path, cells, (image, label, group, split, *_) = file.path, file.cells, columns
+    paths = parse_paths(cells, image, columns.file_names, path, root)
     if numbers:
         labels = parse_grades(cells, label, len(classes), path)
     else:
@@ -199,14 +245,48 @@ def _check_unique(frame: pd.DataFrame, classes: Sequence[str]) -> None:
 def _note_unlisted(
     root: Path, paths: Sequence[str], listed: Collection[str], surveyor: Surveyor
 ) -> None:
-    """Count images that no row names, in the folders of those that rows name."""
-    known = {*listed, *paths}
-    for folder in sorted({posixpath.dirname(path) for path in paths}):
-        try:
-            names = sorted(entry.name for entry in os.scandir(root / folder))
-        except OSError:
-            continue  # its images are missing, which is an error later
-        for name in names:
-            path = posixpath.join(folder, name)
-            if is_image_name(name) and not name.startswith(".") and path not in known:
-                surveyor.note("images that no row names", path)
+    """Count images that no row names, in and below the folders of those that rows name.
+
+    If such a folder is called like a split, folders of other splits next to it count, too.
+    """
+    known, count = {*listed, *paths}, 0
+    folders = {posixpath.dirname(path) for path in paths}
+    remaining, seen = sorted({*folders, *_other_splits(root, folders)}), set[str]()
+    while remaining and count < _MAX_FILES:
+        folder = remaining.pop(0)
+        for entry in _visible_entries(root / folder) if folder not in seen else ():
+            path, count = posixpath.join(folder, entry.name), count + 1
+            if entry.is_dir(follow_symlinks=False):
+                remaining.append(path)
+            elif is_image_name(entry.name) and path not in known:
+                surveyor.note("image that no row names", "images that no row names", path)
+        seen.add(folder)
+
+
+def _other_splits(root: Path, folders: Collection[str]) -> Iterator[str]:
+    """Yield the folders of splits next to folders of splits, relative to the root."""
+    for folder in folders:
+        name = posixpath.basename(folder) or root.absolute().name
+        if split_called(name):
+            parent = posixpath.dirname(folder) if folder else ".."
+            for entry in _visible_entries(root / parent):
+                if entry.is_dir() and entry.name != name and split_called(entry.name):
+                    yield posixpath.join(parent, entry.name)
+
+
+def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what a folder contains, sorted; [] for a run and for what cannot be read."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return []  # its images are missing, which is an error later
+    is_run = "experiment.toml" in {entry.name for entry in entries}
+    return [] if is_run else [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _doubt_numbers(classes: Sequence[str], surveyor: Surveyor) -> None:
+    """Doubt many classes that are numbers with fractions."""
+    fractions = [name for name in classes if re.fullmatch(r"-?[0-9]+\.[0-9]+", class_key(name))]
+    if len(fractions) > _MAX_NUMBERS:
+        message = f"{len(fractions)} classes are numbers with fractions, such as {fractions[0]}"
+        surveyor.doubt(message, "are they measurements? a classifier needs classes")

@@ -6,14 +6,22 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sightx.data.csv_labels import file_name, looks_like_row, read_csv, read_first_line
-from sightx.data.near_names import nearest_file
+from sightx.data.csv_labels import FileNames
+from sightx.data.csv_reader import (
+    CsvFormat,
+    detect_format,
+    looks_like_row,
+    read_csv,
+    read_first_line,
+)
+from sightx.data.decode.formats import is_image_name
+from sightx.data.near_names import common_change, describe_differences, nearest_files
 from sightx.errors import DataError, Problem
 from sightx.records import split_called
 
@@ -32,53 +40,83 @@ _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _MAX_FOLDERS = 200  # that are searched for the images of a CSV file
 _SEARCH_ROWS = 5  # of a CSV file whose images are searched
 
+_MAX_CLASSES = 10  # that are numbers with fractions
+_PLAIN = CsvFormat(",", "utf-8")
+_REMARKS = {  # on keys of [dataset], where they occur
+    "columns": "The file has no header: these are names for its columns.",
+    "encoding": "The file is not UTF-8: look at the names of the classes.",
+    "one_hot": "Each class has a column, with 1 in the rows of its images.",
+    "strip_prefix": "The file names begin with a folder that is not used.",
+}
+
 _Settings = tuple[dict[str, Any], dict[str, str]]  # the table [dataset], and remarks on its keys
+
+
+class Images(NamedTuple):
+    """Where the images of a CSV file are: its column, a folder, and how names are changed."""
+
+    column: str
+    folder: str
+    suffix: str = ""
+    strip_prefix: str = ""
 
 
 class Columns(NamedTuple):
     """The settings of the dataset `csv` for a file; "" for a column that the file does not have.
 
-    `names` are those of all columns, if the file has no header.
+    `one_hot` are the columns of the classes, if each has one; `names` are those of all columns, if
+    the file has no header.
     """
 
-    images: str
-    image: str
-    suffix: str
+    found: Images
     label: str
+    one_hot: tuple[str, ...]
     group: str
     split: str
     is_eyepacs: bool
+    form: CsvFormat
     names: tuple[str, ...] = ()
 
 
-def csv_files_settings(files: Sequence[Path]) -> _Settings:
+def csv_files_settings(files: Sequence[Path], given: Path | None = None) -> _Settings:
     """Return the settings for CSV files of one folder, which may have one split each.
 
-    Raises DataError if there are several, and it is not clear which of them is the train split.
+    `given` is the one that the user has named. Raises DataError if there are several, and it is not
+    clear which of them is the train split.
     """
     splits: dict[str, list[Path]] = {}
     for file in files:
         splits.setdefault(_split_in_name(file), []).append(file)
-    train = files if len(files) == 1 else splits.get("train", [])
+    train = [given] if given else files if len(files) == 1 else splits.get("train", [])
     if len(train) != 1:
         names = ", ".join(file.name for file in files[:8])
         message, hint = f"{files[0].parent} contains {names}", f"give one: {(train or files)[0]}"
         raise DataError(Problem("several-files", message, hint))
     settings, remarks = csv_settings(train[0])
+    is_train = _split_in_name(train[0]) == "train" or not splits.keys() & {"train"}
+    joins = is_train and _split_in_name(train[0]) not in ("validation", "test")
     not_used = []
     for file in files:
-        split = _split_in_name(file)
         if file == train[0]:
             continue
-        if split in ("validation", "test") and (reason := _unlike(file, settings)) is None:
-            settings = _insert(settings, f"{split}_labels", file.name)
-        elif split in ("validation", "test"):
-            not_used.append(f"{file.name} ({reason})")
+        key = f"{_split_in_name(file)}_labels"
+        reason = _why_not(file, settings, key) if joins else ""
+        if reason is None:
+            settings = _insert(settings, key, file.name)
         else:
-            not_used.append(file.name)
+            not_used.append(f"{file.name} ({reason})" if reason else file.name)
     if not_used:
-        remarks["labels"] = f"Not used: {', '.join(not_used)}."
+        remarks["labels"] = f"Not used: {', '.join(not_used[:8])}."
     return settings, remarks
+
+
+def _why_not(file: Path, settings: dict[str, Any], key: str) -> str | None:
+    """Return why a CSV file is not used as the setting `key`, None if it is; "" for no reason."""
+    if key not in ("validation_labels", "test_labels"):
+        return ""
+    if key in settings:
+        return f"like {settings[key]}"
+    return _unlike(file, settings)
 
 
 def _split_in_name(file: Path) -> str:
@@ -95,13 +133,16 @@ def _unlike(file: Path, settings: dict[str, Any]) -> str | None:
     if settings["use"] != "csv":
         return f"{settings['use']} reads one file"
     needed = [settings[key] for key in ("image", "label", "group") if key in settings]
+    form = CsvFormat(settings.get("separator", ","), settings.get("encoding", "utf-8"))
     try:
-        cells = read_csv(file, needed, settings.get("columns", ()))
+        needed += settings.get("one_hot", ())
+        cells = read_csv(file, needed, settings.get("columns", ()), **form._asdict())
     except DataError as error:
         return error.problems[0].message
-    folder, suffix = file.parent / settings["images"], settings.get("suffix", "")
+    folder = file.parent / settings["images"]
+    file_names = FileNames(settings.get("strip_prefix"), settings.get("suffix", ""))
     rows = cells[settings["image"]].head(_SEARCH_ROWS)
-    if not any(_is_file(folder, file_name(cell, suffix)) for cell in rows):
+    if not any(_is_file(folder, file_names(cell)) for cell in rows):
         return f"its images are not in {folder}"
     return None
 
@@ -116,91 +157,117 @@ def csv_settings(path: Path) -> _Settings:
     """Return the [dataset] table for a CSV file, and remarks on some of its keys."""
     columns = infer_columns(path)
     settings = {"use": "eyepacs" if columns.is_eyepacs else "csv", "root": str(path.parent)}
-    settings |= {"labels": path.name, "images": columns.images}
+    settings |= {"labels": path.name, "images": columns.found.folder}
     if columns.is_eyepacs:
         return settings, {"use": "Columns image and level, left and right eyes: as in EyePACS."}
-    keys = ("image", "label", "group", "split", "suffix")
-    values = {key: value for key in keys if (value := getattr(columns, key))}
-    if not columns.names:
-        return {**settings, **values}, {}
-    remark = "The file has no header: these are names for its columns."
-    return {**settings, "columns": list(columns.names), **values}, {"columns": remark}
+    values = {
+        "separator": columns.form.separator if columns.form.separator != "," else "",
+        "encoding": columns.form.encoding if columns.form.encoding != "utf-8" else "",
+        "columns": list(columns.names),
+        "image": columns.found.column,
+        "label": columns.label,
+        "one_hot": list(columns.one_hot),
+        "group": columns.group,
+        "split": columns.split,
+        "strip_prefix": columns.found.strip_prefix,
+        "suffix": columns.found.suffix,
+    }
+    return settings | {key: value for key, value in values.items() if value}, dict(_REMARKS)
 
 
 def infer_columns(path: Path) -> Columns:
     """Guess the meaning of the columns of a CSV file. Raises DataError if that is not clear."""
-    if (without_header := _infer_without_header(path)) is not None:
+    form = detect_format(path)
+    if (without_header := _infer_without_header(path, form)) is not None:
         return without_header
-    cells = read_csv(path, [])
+    cells = read_csv(path, [], **form._asdict())
     if not len(cells):
         problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
         raise DataError(problem)
-    image, images, suffix = _find_images(path, cells) or _fail_without_images(path, cells)
+    found = _find_images(path, cells) or _find_near_images(path, cells)
     group = _column_called(cells, _GROUP_COLUMNS)
     split = _column_called(cells, _SPLIT_COLUMNS)
     if split and not _are_splits(cells[split]):
         split = ""
-    label = _label_column(path, cells.drop(columns=list({image, group, split} - {""})))
-    is_eyepacs = (image, label, suffix) == ("image", "level", ".jpeg") and bool(
-        cells[image].str.endswith(("_left", "_right")).all() and cells[label].isin([*"01234"]).all()
+    others = cells.drop(columns=list({found.column, group, split} - {""}))
+    one_hot = () if _column_called(others, _LABEL_COLUMNS) else _one_hot_columns(others)
+    label = "" if one_hot else _label_column(path, others)
+    is_eyepacs = (found.column, label, found.suffix) == ("image", "level", ".jpeg") and bool(
+        cells["image"].str.endswith(("_left", "_right")).all()
+        and cells["level"].isin([*"01234"]).all()
+        and not found.strip_prefix
+        and form == _PLAIN
     )
-    return Columns(images, image, suffix, label, group, split, is_eyepacs)
+    return Columns(found, label, one_hot, group, split, is_eyepacs, form)
 
 
-def _infer_without_header(path: Path) -> Columns | None:
+def _infer_without_header(path: Path, form: CsvFormat) -> Columns | None:
     """Return the columns of a file whose first line names an image, None if it is a header."""
-    first = read_first_line(path)
+    first = read_first_line(path, form)
     if not looks_like_row(first):
         return None
     names = [f"column{number}" for number in range(1, len(first) + 1)]
-    cells = read_csv(path, [], names)
+    cells = read_csv(path, [], names, **form._asdict())
     if (found := _find_images(path, cells)) is None:
         return None
-    image, images, suffix = found
-    if not _is_file(path.parent / images, file_name(str(cells[image].iat[0]), suffix)):
+    first_name = FileNames(found.strip_prefix, found.suffix)(str(cells[found.column].iat[0]))
+    if not _is_file(path.parent / found.folder, first_name):
         return None
     split = next((name for name in names if _are_splits(cells[name])), "")
-    label = _label_column(path, cells.drop(columns=list({image, split} - {""})))
-    renamed = {image: "image", label: "label", split: "split"}
+    label = _label_column(path, cells.drop(columns=list({found.column, split} - {""})))
+    renamed = {found.column: "image", label: "label", split: "split"}
     columns = tuple(renamed.get(name, name) for name in names)
-    return Columns(images, "image", suffix, "label", "", split and "split", False, columns)
+    found = found._replace(column="image")
+    return Columns(found, "label", (), "", split and "split", False, form, columns)
 
 
 def _are_splits(cells: pd.Series[str]) -> bool:
     return all(not cell.strip() or split_called(cell) for cell in cells) and any(cells)
 
 
-def _find_images(path: Path, cells: pd.DataFrame) -> tuple[str, str, str] | None:
-    """Return the column that names image files, their folder below the CSV file's, and a suffix."""
+def _find_images(path: Path, cells: pd.DataFrame) -> Images | None:
+    """Return the column that names image files, and their folder below the CSV file's."""
     best, most = None, 0
     for folder in _search_folders(path.parent):
         for suffix, column in product(_SUFFIXES, cells.columns):
             head = cells[column].head(_SEARCH_ROWS)
-            names = [file_name(cell, suffix) for cell in head if cell.strip()]
+            names = [FileNames(suffix=suffix)(cell) for cell in head if cell.strip()]
             count = sum(_is_file(folder, name) for name in names)
             if count > most:
                 images = folder.relative_to(path.parent).as_posix()
                 if names[0].startswith("/"):
                     images = _common_folder(path.parent, cells[column])
-                best, most = (column, images, suffix), count
+                best, most = Images(column, images, suffix), count
     return best
 
 
 def _common_folder(root: Path, cells: pd.Series[str]) -> str:
     """Return the folder that contains all images with absolute paths, relative if in the root."""
-    folders = [posixpath.dirname(file_name(cell)) for cell in cells if cell.strip()[:1] == "/"]
+    names = [FileNames()(cell) for cell in cells if cell.strip()]
+    folders = [posixpath.dirname(name) for name in names if name.startswith("/")]
     common = Path(os.path.commonpath(folders))
     root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.absolute keeps `..`
     return common.relative_to(root).as_posix() if common.is_relative_to(root) else str(common)
 
 
-def _fail_without_images(path: Path, cells: pd.DataFrame) -> NoReturn:
+def _find_near_images(path: Path, cells: pd.DataFrame) -> Images:
+    """Return the column whose names are those of files after one change of folder or ending.
+
+    Raises DataError if there is none; the error offers a file whose name differs only in form.
+    """
+    heads = {str(column): cells[column].head(_SEARCH_ROWS) for column in cells.columns}
+    names = {column: [FileNames()(c) for c in head if c.strip()] for column, head in heads.items()}
+    nearest = nearest_files(path.parent, list(dict.fromkeys(chain(*names.values()))))
+    nearest = {name: file for name, file in nearest.items() if is_image_name(file)}
+    for column, head in names.items():
+        near = {name: nearest[name] for name in head if name in nearest}
+        if len(near) == len(set(head)) and (change := common_change(near)):
+            return Images(column, change.folder or ".", change.suffix, change.strip_prefix)
     row = {str(name): str(cells[name].iat[0]) for name in list(cells.columns)[:4]}
     hint = f"its first row has {', '.join(f'{name} {cell!r}' for name, cell in row.items())}"
-    for cell in row.values():
-        if cell.strip() and (near := nearest_file(path.parent, cell)):
-            hint = f"did you mean {near} for {cell!r}?"
-            break
+    if nearest:
+        name, file = next(iter(nearest.items()))
+        hint = f"did you mean {file} for {name!r}? {describe_differences(nearest)}"
     message = f"no column names image files at or below {path.parent}"
     raise DataError(Problem("missing-images", message, hint, file=str(path)))
 
@@ -229,9 +296,18 @@ def _column_called(cells: pd.DataFrame, names: Sequence[str]) -> str:
     return next((str(name) for name in cells if str(name).strip().lower() in names), "")
 
 
+def _one_hot_columns(cells: pd.DataFrame) -> tuple[str, ...]:
+    """Return the columns that have 0 or 1 in every row if exactly one of them has 1, else ()."""
+    numbers = cells.apply(pd.to_numeric, errors="coerce")
+    binary = numbers.loc[:, numbers.isin([0, 1]).all()]
+    is_one_hot = len(binary.columns) > 1 and (binary.sum(axis=1) == 1).all() and binary.any().all()
+    return tuple(map(str, binary.columns)) if is_one_hot else ()
+
+
 def _label_column(path: Path, cells: pd.DataFrame) -> str:
     """Return the column of the class: by its name, or the only possible one."""
     if column := _column_called(cells, _LABEL_COLUMNS):
+        _refuse_measurements(path, cells[column])
         return column
     limit = max(2, len(cells) // 2)
     candidates = [str(name) for name in cells if 1 < cells[name].nunique() <= limit]
@@ -240,3 +316,12 @@ def _label_column(path: Path, cells: pd.DataFrame) -> str:
     others = ", ".join(map(str, cells.columns)) or "none is left"
     problem = Problem("no-label", f"no column is clearly the class: {others}", "call it `label`")
     raise DataError(problem.at(str(path), 1))
+
+
+def _refuse_measurements(path: Path, cells: pd.Series[str]) -> None:
+    """Raise DataError for a column of numbers with fractions, most of which are different."""
+    numbers = pd.to_numeric(cells.drop_duplicates(), errors="coerce")
+    if len(numbers) > max(_MAX_CLASSES, len(cells) // 2) and (numbers % 1 > 0).any():
+        message = f"{cells.name!r} has {len(numbers)} different numbers, as measurements have"
+        hint = "a classifier needs classes: group the numbers in another column"
+        raise DataError(Problem("no-label", message, hint).at(str(path), 1))

@@ -20,7 +20,7 @@ from sightx.data.cache.file_hashes import stat_files
 from sightx.data.classes import class_key, known_scale
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
-from sightx.init.infer_columns import csv_files_settings, csv_settings, visible_folders
+from sightx.init.infer_columns import csv_files_settings, visible_folders
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT
 from sightx.records import SPLITS, split_called
@@ -30,6 +30,13 @@ from sightx.registry.project import Project
 from sightx.registry.registry import Registry
 
 _GRADE_COLUMNS = ("level", "grade", "severity", "stage", "score", "rating")
+_TABLE_ENDINGS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet", ".mat", ".txt")
+# Settings that another reader of a folder would add, by the code of the error without them.
+_WAYS_OUT: dict[str, dict[str, Any]] = {
+    "empty-class": {"others": "drop"},
+    "class-unknown": {"others": "drop"},
+    "linked-folder": {"follow_links": True},
+}
 _SAMPLE_SIZE = 50  # images whose headers are read
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 _PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
@@ -85,7 +92,7 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if not data.exists():
         raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
-        return csv_settings(data)
+        return csv_files_settings(_csv_files(data.parent), data)
     root = _unwrap(data)
     remarks = {"root": f"{data} contains only this folder."} if root != data else {}
     folders = visible_folders(root)
@@ -97,8 +104,17 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return settings, {**remarks, **csv_remarks}
     settings = {"use": "image-folder", "root": str(root)}
     if not any(split_called(folder.name) for folder in folders):
-        settings["layout"] = "flat"
+        settings["layout"] = "class-split" if _are_split_inside(folders) else "flat"
     return settings, remarks
+
+
+def _are_split_inside(folders: Sequence[Path]) -> bool:
+    """Return whether several folders, which may be those of classes, contain a training split."""
+    inside = [
+        any(split_called(inner.name) == "train" for inner in visible_folders(folder))
+        for folder in folders
+    ]
+    return sum(inside) > 1
 
 
 def _unwrap(folder: Path) -> Path:
@@ -113,7 +129,7 @@ def _unwrap(folder: Path) -> Path:
 
 
 def _csv_files(folder: Path) -> list[Path]:
-    files = (file for file in folder.iterdir() if file.suffix.lower() == ".csv")
+    files = (file for file in folder.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
     return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
@@ -158,15 +174,28 @@ def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
     try:
         table: ImageTable = validate_settings(cls, values, registry).table()
     except DataError as error:
-        if error.problems[0].code != "empty-class" or "others" in settings:
-            raise
-        settings["others"] = "drop"
+        way_out = _WAYS_OUT.get(error.problems[0].code, {})
+        if not way_out or settings.items() >= way_out.items():
+            raise _for_init(error, settings) from None
+        settings |= way_out
         with suppress(DataError):
             return _load_table(settings, registry)
-        raise
+        raise _for_init(error, settings) from None
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
     return table
+
+
+def _for_init(error: DataError, settings: Mapping[str, Any]) -> DataError:
+    """Return an error of a dataset with a hint that works for `sightx init`."""
+    problem, *others = error.problems
+    hint = problem.hint.replace("--set dataset.root=", "sightx init ")
+    if settings["use"] == "image-folder" and problem.code in ("no-classes", "no-split"):
+        files = sorted(Path(settings["root"]).iterdir())
+        tables = [file.name for file in files if file.suffix.lower() in _TABLE_ENDINGS]
+        if tables:
+            hint = f"if {tables[0]} has the labels, save it as CSV: file name and class of an image"
+    return DataError(replace(problem, hint=hint), *others)
 
 
 def _facts(
@@ -260,8 +289,9 @@ def _paired_names(table: ImageTable) -> str:
     counts = Counter(match[1] for match in matches)
     paired = [match for match in matches if counts[match[1]] > 1]
     starts = {match[1] for match in paired}
-    if len(paired) < len(table) / 2 or len(starts) < len(paired) / 20:
-        return ""  # img_1 to img_500 are not a group
+    is_few = len(starts) <= max(len(table.classes), len(paired) / 20)
+    if len(paired) < len(table) / 2 or is_few:
+        return ""  # img_1 to img_500 are not a group, nor are cat_1 and dog_1
     examples = [match[0] for match in paired if match[1] == paired[0][1]][:2]
     return (
         f"Warning: {len(paired)} names begin like another, as {' and '.join(examples)} do. If such "

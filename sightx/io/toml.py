@@ -134,7 +134,7 @@ def dump_value(value: Any) -> str:
         return f"{{ {', '.join(pairs)} }}" if value else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(dump_value, value))}]"
-    return dump({"v": value}).removeprefix("v = ").removesuffix("\n")
+    return dump({"v": value}).removeprefix("v = ").removesuffix("\n").replace("\t", "\\t")
 
 
 def dump_key(key: str) -> str:

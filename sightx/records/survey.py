@@ -12,17 +12,21 @@ from sightx.errors import one_line
 class Note:
     """Files, folders, rows or columns of one sort, with an example.
 
-    `is_used` is True for images that are samples although a reader may not expect it.
+    `singular` and `plural` name the sort. `is_used` is True for images that are samples although a
+    reader may not expect it.
     """
 
     count: int
-    what: str
+    singular: str
+    plural: str
     example: str
     is_used: bool = False
 
     def __str__(self) -> str:
         used = "used" if self.is_used else "not used"
-        return one_line(f"{used}: {self.count:,} {self.what}, such as {self.example}")
+        if self.count == 1:
+            return one_line(f"{used}: 1 {self.singular}: {self.example}")
+        return one_line(f"{used}: {self.count:,} {self.plural}, such as {self.example}")
 
 
 class Doubt(NamedTuple):
@@ -51,15 +55,19 @@ class Surveyor:
         self._notes: dict[tuple[str, bool], Note] = {}
         self._doubts: list[Doubt] = []
 
-    def note(self, what: str, example: str, *, count: int = 1, is_used: bool = False) -> None:
+    def note(
+        self, singular: str, plural: str, example: str, *, count: int = 1, is_used: bool = False
+    ) -> None:
         """Count something that is not used, or with `is_used` something unexpected that is.
 
-        Notes with the same `what` are one note with the first example.
+        `singular` and `plural` say what it is, such as "hidden file" and "hidden files". Notes with
+        the same names are one note with the first example.
         """
         if not count:
             return
-        before = self._notes.get((what, is_used), Note(0, what, example, is_used))
-        self._notes[what, is_used] = replace(before, count=before.count + count)
+        key = plural, is_used
+        before = self._notes.get(key, Note(0, singular, plural, example, is_used))
+        self._notes[key] = replace(before, count=before.count + count)
 
     def doubt(self, message: str, hint: str) -> None:
         """Add a doubt."""

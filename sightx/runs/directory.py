@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightx.data.csv_labels import read_csv
+from sightx.data.csv_reader import read_csv
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic, toml
 from sightx.io.files import argument_path, file_sha256

@@ -58,12 +58,12 @@ def test_init_validate_and_run_show_what_is_not_used_and_what_is_doubtful(
     (flat / "dark" / "masks" / "0.png").write_bytes((flat / "dark" / "1.png").read_bytes())
     (flat / "light" / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 20)
     unused = [
-        "not used: 1 files and folders that operating systems write, such as __MACOSX",
-        "not used: 1 files that are not images (.txt), such as dark/notes.txt",
+        "not used: 1 file or folder that operating systems write: __MACOSX",
+        "not used: 1 file that is not an image (.txt): dark/notes.txt",
     ]
     doubts = [
-        "1 images look like masks, previews or copies of other images, such as dark/masks/0.png",
-        "1 files are HEIC images, which are not supported, such as light/a.heic",
+        "1 image looks like masks, previews or copies of other images, such as dark/masks/0.png",
+        "1 image is of the format HEIC, which is not supported, such as light/a.heic",
     ]
     assert sightx("init", "data/train", "--output", "a.toml").code == 0
     spec = (working_folder / "a.toml").read_text().replace("\n# ", " ")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from sightx.builtin.datasets.csv import CsvDataset
 from sightx.builtin.datasets.folder import ImageFolder
+from sightx.data.cache.file_hashes import stat_files
 from sightx.data.checks import check_bad_images, check_copies, check_missing_files
 from sightx.errors import DataError
 from sightx.records.hashes import Hashes
@@ -42,13 +44,15 @@ def test_if_all_are_missing_the_folder_is_doubted(labels, get):
 
     assert "48 of 48 images are missing" in found.message
     assert "train the folder of images?" in found.hint
+    assert found.hint.endswith('set images = "." in [dataset]')
+    assert len(get(images=".").table) == 48
 
 
 @pytest.mark.parametrize(
     ("cell", "hint"),
     [
         ("{stem}.PNG", "did you mean {path}?"),
-        ("{stem}", 'did you mean {path}? suffix = ".png" in [dataset] adds the ending'),
+        ("{stem}", "did you mean {path}?"),
         ("data/{path}", "did you mean {path}?"),
     ],
 )
@@ -67,6 +71,58 @@ def test_a_missing_file_with_a_near_name_is_offered(tmp_path, cell, hint):
         check_missing_files(dataset.table(), dataset)
     assert "1 of 4 images are missing" in str(caught.value)
     assert str(caught.value).endswith(hint.format(path="images/2.png"))
+
+
+def write_labels(folder, cells):
+    rows = [f'"{cell}",{number % 2}' for number, cell in enumerate(cells)]
+    (folder / "labels.csv").write_text("\n".join(["image,label", *rows]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "settings"),
+    [
+        ("images/{}", {"suffix": ".png"}),
+        ("images/images/{}.png", {"strip_prefix": "images/"}),
+        ("{}.png", {"images": "images"}),
+        (
+            "D:\\pictures\\{}",
+            {"strip_prefix": "D:/pictures/", "images": "images", "suffix": ".png"},
+        ),
+    ],
+)
+def test_the_settings_that_the_hint_names_find_all_images(tmp_path, cell, settings):
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        (tmp_path / "images" / f"{number}.png").touch()
+    write_labels(tmp_path, [cell.format(number) for number in range(4)])
+    with pytest.raises(DataError, match="4 of 4 images are missing") as caught:
+        check_missing_files(CsvDataset(root=tmp_path).table(), CsvDataset(root=tmp_path))
+    hint = caught.value.problems[0].hint
+    assert hint.startswith("did you mean images/0.png? set ")
+    assert hint.endswith(" in [dataset]")
+    assert tomllib.loads(hint.partition(" set ")[2][:-13].replace(" and ", "\n")) == settings
+    dataset = CsvDataset(root=tmp_path, **settings)
+    check_missing_files(dataset.table(), dataset)
+
+
+def test_near_names_of_all_missing_images_are_counted_and_listed(tmp_path):
+    (tmp_path / "im").mkdir()
+    for name in ("0.JPG", "1.JPG", "2.jpg", "caf\u00e9.jpg", "a b.jpg"):
+        (tmp_path / "im" / name).touch()
+    cells = ["im/0.jpg", "im/1.jpg", "im/2.png", "im/cafe\u0301.jpg", "im/a%20b.jpg", "im/9.jpg"]
+    write_labels(tmp_path, cells)
+    dataset = CsvDataset(root=tmp_path)
+    with pytest.raises(DataError, match="6 of 6 images are missing") as caught:
+        check_bad_images(
+            dataset.table(), stat_files(dataset.table()).errors, dataset, tmp_path / "bad.csv"
+        )
+    assert caught.value.problems[0].hint == (
+        "did you mean im/0.JPG? 2 names differ in upper and lower case, 1 in the ending, "
+        "1 in the Unicode form, 1 in percent escapes"
+    )
+    reasons = pd.read_csv(tmp_path / "bad.csv")["reason"].tolist()
+    assert reasons[0] == "missing; near name: im/0.JPG"
+    assert reasons[-1] == "missing"
 
 
 def test_images_of_a_format_that_is_not_supported_are_named(tmp_path):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sightx.data.csv_labels import read_csv, read_exclusions, require_folder
+from sightx.data.csv_labels import read_exclusions, require_folder
+from sightx.data.csv_reader import read_csv
 from sightx.data.csv_table import table_from_csv
 from sightx.errors import LINE_LIMIT, DataError, SpecError
 

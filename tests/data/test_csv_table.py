@@ -119,9 +119,97 @@ def test_a_misspelt_class_or_an_empty_cell_is_not_dropped(read, cell, code):
 
 
 def test_images_that_no_row_names_are_counted(read, tmp_path):
-    for name in ("in/a.png", "in/b.png", "in/left.PNG", "in/over.jpg", "in/notes.txt", "no/c.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (
+        "in/a.png",
+        "in/b.png",
+        "in/left.PNG",
+        "in/over.jpg",
+        "in/notes.txt",
+        "no/c.png",
+        "in/masks/a.png",
+        "in/run/plot.png",
+        "in/run/experiment.toml",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     content = "image,label\nin/a.png,x\nin/b.png,y\nin/over.jpg,z\n"
     table = read(content, classes=("x", "y"), drop_others=True)
-    assert "not used: 1 images that no row names, such as in/left.PNG" in table.survey.lines()
+    assert "not used: 2 images that no row names, such as in/left.PNG" in table.survey.lines()
+
+
+def test_images_of_other_splits_that_no_row_names_are_counted(read, tmp_path):
+    for name in ("train/a.png", "train/b.png", "test/c.png", "labels/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (line,) = read("image,label\ntrain/a.png,x\ntrain/b.png,y\n").survey.lines()
+    assert line == "not used: 1 image that no row names: test/c.png"
+    (line,) = read("image,label\na.png,x\nb.png,y\n", root=tmp_path / "train").survey.lines()
+    assert line == "not used: 1 image that no row names: ../test/c.png"
+
+
+def test_rows_that_are_left_out_are_counted(read):
+    content = "#by me\nimage,label,split\na.png,x,train\nb.png,y,\nc.png,y,test\nd.png,x, \n,,\n"
+    table = read(content, split="split", more=None)
+    assert table.survey.lines() == [
+        "not used: 1 comment: line 1 of train.csv",
+        "not used: 1 empty row: line 7 of train.csv",
+        "not used: 2 rows without a split, such as b.png",
+    ]
+    assert table.frame["split"].tolist() == ["train", "", "test", ""]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("c,1,1,0", "this row has cat 1, dog 1, fish 0"),
+        ("c,0,0,0", "this row has cat 0"),
+        ("c,0.5,0.5,0", "this row has cat 0.5"),
+        ("c,1,,0", "dog , fish 0"),
+        ("c,nan,1,0", "cat nan"),
+        ("c,2,0,1", "cat 2"),
+    ],
+)
+def test_a_row_of_one_hot_columns_has_one_class(read, row, message):
+    rows = "image,cat,dog,fish\na,0,1.0,0\nb, 1,0,0\n"
+    columns = {"label": "", "one_hot": ("cat", "dog", "fish")}
+    table = read(f"{rows}c,0.0,0,1\n", **columns)
+    assert (table.classes, table.labels.tolist()) == (("cat", "dog", "fish"), [1, 0, 2])
+    found = problem(read, f"{rows}{row}\n", **columns)
+    assert (found.code, found.line) == ("label-type", 4)
+    assert message in found.message
+
+
+def test_one_hot_columns_can_be_a_choice_of_classes(read):
+    rows = "image,cat,dog,fish\na,0,1,0\nb,1,0,0\nc,0,0,1\n"
+    columns = {"label": "", "one_hot": ("cat", "dog", "fish")}
+    table = read(rows, **columns, classes=("dog", "cat"), drop_others=True)
+    assert table.labels.tolist() == [0, 1]
+    assert table.survey.lines() == ["not used: 1 row of 'fish', which is not a class: c"]
+
+
+def test_many_numbers_with_fractions_are_doubtful(read):
+    rows = "".join(f"{n}.png,{n}.5\n" for n in range(12))
+    (doubt,) = read(f"image,label\n{rows}").survey.doubts
+    assert doubt.message == "12 classes are numbers with fractions, such as 0.5"
+    assert read("image,label\na,0.5\nb,1.5\nc,12.0\n").survey.doubts == ()
+
+
+def test_the_way_out_for_paths_of_another_machine_works(read, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").touch()
+    rows = "image,label\n" + "".join(f"/home/me/data/{n}.png,{n}\n" for n in range(3))
+    found = problem(read, rows, strip_prefix="")
+    assert (found.code, found.line) == ("path-outside", 2)
+    assert found.hint == 'set strip_prefix = "/home/me/data/" in [dataset]'
+    assert len(read(rows, strip_prefix="/home/me/data/")) == 3
+    assert len(read(rows, strip_prefix="/home/me/data")) == 3
+    assert "did you mean 0.png? write paths below" in problem(read, rows).hint
+
+
+def test_urls_of_files_and_home_folders_are_paths(read, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table = read(f"image,label\nfile://{tmp_path}/a%20b.png,x\n~/c/d.png,y\n")
+    assert table.frame["path"].tolist() == ["a b.png", "c/d.png"]
+    found = problem(read, "image,label\na.png,x\nhttps://example.org/a.png,y\n")
+    assert (found.code, found.line) == ("path-invalid", 3)
+    assert "download" in found.hint

@@ -4,7 +4,14 @@ import unicodedata
 
 import pytest
 
-from sightx.data.near_names import nearest_file
+from sightx.data.near_names import (
+    Change,
+    apply_change,
+    common_change,
+    describe_differences,
+    nearest_file,
+    nearest_files,
+)
 
 
 @pytest.fixture
@@ -33,6 +40,7 @@ def root(tmp_path):
         (unicodedata.normalize("NFD", "images/café.png"), "images/café.png"),
         ("scan  1.tif", "scans/a/scan 1.tif"),
         ("left/1.jpg", "left/1.png"),
+        ("scans/a/scan%201.tif", "scans/a/scan 1.tif"),
         ("1.png", ""),  # two files
         ("other/1.png", ""),
         ("i2.jpg", ""),
@@ -44,3 +52,34 @@ def test_a_name_that_differs_only_in_form_means_one_file(root, name, near):
 
 def test_no_folder_has_no_file(tmp_path):
     assert nearest_file(tmp_path / "nothing", "a.png") == ""
+
+
+def test_the_differences_of_several_names_are_counted(root):
+    names = ["i0.JPG", "images/i1.jpg", "Images/i0.jpg", "images/ i1.JPG", "left/1.gif", "left/2"]
+    nearest = nearest_files(root, names)
+    assert list(nearest) == names[:-1]
+    assert describe_differences(nearest) == (
+        "2 names differ in upper and lower case, 1 in the folder, 1 in blanks, 1 in the ending"
+    )
+    assert describe_differences({"a/i.jpg": "b/I.png"}) == (
+        "1 name differs in upper and lower case and the ending and the folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("nearest", "change"),
+    [
+        ({"a/1": "a/1.png", "b/2": "b/2.png"}, Change("", "", ".png")),
+        ({"1.png": "in/1.png", "2.png": "in/2.png"}, Change("", "in", "")),
+        ({"C:\\d\\a\\1.png": "a/1.png", "C:\\d\\b\\2.png": "b/2.png"}, Change("C:/d/", "", "")),
+        ({"x/in/1.png": "in/1.png", "x/2.png": "2.png"}, Change("x/", "", "")),
+        ({"x/1.png": "a/1.png", "x/2.png": "b/2.png"}, None),
+        ({"1.PNG": "1.png"}, None),
+        ({"1": "1.png", "2": "2.jpg"}, None),
+        ({}, None),
+    ],
+)
+def test_one_change_turns_all_names_into_files_or_there_is_none(nearest, change):
+    assert common_change(nearest) == change
+    if change:
+        assert {name: apply_change(change, name) for name in nearest} == nearest

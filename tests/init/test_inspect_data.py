@@ -154,7 +154,7 @@ def test_a_folder_without_images_is_left_out(tmp_path: Path, ran: Write) -> None
     (tmp_path / "data" / "docs" / "readme.txt").write_text("x")
     experiment = ran(tmp_path / "data")
     assert experiment.tables()["dataset"]["others"] == "drop"
-    assert "1 folders without images, such as docs" in (tmp_path / "written.toml").read_text()
+    assert "1 folder without images: docs" in (tmp_path / "written.toml").read_text()
 
 
 def test_pairs_without_a_group_are_a_warning(tmp_path: Path) -> None:

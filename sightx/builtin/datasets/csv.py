@@ -38,6 +38,21 @@ Classes = Annotated[
 ]
 
 
+def _text_encoding(name: str) -> str:
+    import codecs
+
+    try:
+        "".encode(name)
+        return codecs.lookup(name).name
+    except LookupError:  # unknown, or not an encoding of text
+        hint = "utf-8, utf-16, cp1252 and latin-1 are usual"
+        raise ValueError(f"there is no encoding {name!r}; {hint}") from None
+
+
+Encoding = Annotated[str, AfterValidator(_text_encoding)]
+Separator = Literal[",", ";", "\t", "|"]
+
+
 class CsvDataset(Dataset):
     """Read images and labels that a CSV file, or one per split, lists.
 
@@ -62,12 +77,20 @@ class CsvDataset(Dataset):
     """The column of the image's file name."""
     label: str = "label"
     """The column of the class."""
+    one_hot: tuple[str, ...] = ()
+    """The columns of the classes, instead of `label`, if each class has one, of 0 and 1."""
     group: str = ""
     """The column of the group, such as the patient, that belongs in one split; empty for none."""
     split: str = ""
     """The column of the split: train, validation, test; empty for none."""
     suffix: str = ""
     """The end of every file name that the column lacks, such as `.jpeg`."""
+    strip_prefix: str = ""
+    """The start of file names that is left out, such as a folder on another machine."""
+    separator: Separator = ","
+    """What separates the cells: a comma, `;`, `|` or a tab, written `\\t`."""
+    encoding: Encoding = "utf-8"
+    """The encoding of the file, such as `utf-16`, or `cp1252` of Excel on Windows."""
     classes: Classes | None = None
     """The classes in their order; by default all that occur, sorted by name or number."""
     others: Literal["fail", "drop"] = "fail"
@@ -85,10 +108,19 @@ class CsvDataset(Dataset):
             raise ValueError("give a column of splits or a file per split, not both")
         return self
 
+    @model_validator(mode="after")
+    def _has_one_source_of_labels(self) -> CsvDataset:
+        if self.one_hot and "label" in self.model_fields_set:
+            raise ValueError("give the column of the class or those of all classes, not both")
+        if len(self.one_hot) == 1:
+            raise ValueError("one_hot needs a column for each of two classes or more")
+        return self
+
     def traits(self) -> Traits:
         """Return what follows from the settings."""
         has_split = bool(self.split or self.validation_labels or self.test_labels)
-        return Traits(self.classes, self.ordered, bool(self.group), has_split, handed=self.handed)
+        classes = self.classes or self.one_hot or None
+        return Traits(classes, self.ordered, bool(self.group), has_split, handed=self.handed)
 
     def table(self) -> ImageTable:
         """Return one row per row of the files."""
@@ -101,15 +133,19 @@ class CsvDataset(Dataset):
             root=root / self.images,
             image=self.image,
             label=self.label,
+            one_hot=self.one_hot,
             group=self.group,
             split=self.split,
             suffix=self.suffix,
+            strip_prefix=self.strip_prefix,
             classes=self.classes,
             ordered=self.ordered,
             columns=self.columns,
             drop_others=self.others == "drop",
             more={split: root / name for split, name in more.items() if name},
             follow_links=self.follow_links,
+            separator=self.separator,
+            encoding=self.encoding,
         )
 
 

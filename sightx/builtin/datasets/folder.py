@@ -31,17 +31,18 @@ class ImageFolder(Dataset):
     """Read a folder per class, in a folder per split or directly in the root.
 
     With the layout `split` the root contains the folders train, validation and test, or their usual
-    names in upper or lower case, each with one folder per class; with `flat` it contains the
-    folders of the classes. Images in deeper folders count for their class. Files are images by
-    their first bytes.
+    names in upper or lower case, each with one folder per class; with `class-split` it contains the
+    folders of the classes, each with one folder per split; with `flat` it contains the folders of
+    the classes. Images in deeper folders count for their class. Files are images by their first
+    bytes.
     """
 
     name = "image-folder"
 
     root: Place
     """The folder that contains the splits, or the classes."""
-    layout: Literal["split", "flat"] = "split"
-    """Whether the root contains folders of splits or of classes."""
+    layout: Literal["split", "flat", "class-split"] = "split"
+    """ROOT/SPLIT/CLASS, ROOT/CLASS without splits, or ROOT/CLASS/SPLIT."""
     classes: Classes | None = None
     """The classes in their order; by default all folders, sorted by name or number."""
     others: Literal["fail", "drop"] = "fail"
@@ -58,7 +59,7 @@ class ImageFolder(Dataset):
     def traits(self) -> Traits:
         """Return what follows from the settings."""
         return Traits(
-            self.classes, self.ordered, has_split=self.layout == "split", handed=self.handed
+            self.classes, self.ordered, has_split=self.layout != "flat", handed=self.handed
         )
 
     def table(self) -> ImageTable:
@@ -69,11 +70,16 @@ class ImageFolder(Dataset):
 
         root = require_folder(self.root, "dataset.root")
         scan = FolderScan(root, self.ignore, follow_links=self.follow_links)
-        folders = _split_folders(scan) if self.layout == "split" else {"": root}
-        images = {
-            split: {name: scan.images(folder / name) for name in scan.folders(folder)}
-            for split, folder in folders.items()
-        }
+        folders: Mapping[str, Path]
+        if self.layout == "class-split":
+            images = _images_of_splits_in_classes(scan)
+            folders = dict.fromkeys(images, root)
+        else:
+            folders = _folders_with_train(scan) if self.layout == "split" else {"": root}
+            images = {
+                split: {name: scan.images(folder / name) for name in scan.folders(folder)}
+                for split, folder in folders.items()
+            }
         classes = self._classes(scan, folders, images)
         rows = [
             (file, label, split)
@@ -132,11 +138,11 @@ class ImageFolder(Dataset):
             hint = hint or f'{add}, or leave it out with others = "drop"'
             _fail(folder.parent, "class-unknown", message, hint)
         if images:
-            what = f"images of {folder.name!r}, which is not a class"
-            scan.surveyor.note(what, images[0], count=len(images))
+            of = f"of {folder.name!r}, which is not a class"
+            scan.surveyor.note(f"image {of}", f"images {of}", images[0], count=len(images))
         else:
             example = folder.relative_to(scan.root).as_posix()
-            scan.surveyor.note("folders without images", example)
+            scan.surveyor.note("folder without images", "folders without images", example)
 
     def _by_class(
         self, folder: Path, classes: Sequence[str], images: _Images, split: str
@@ -150,10 +156,14 @@ class ImageFolder(Dataset):
         for label, name in enumerate(classes):
             if not files[label] and split in ("train", ""):
                 others = sum(file.is_file() for file in (folder / name).rglob("*"))
-                message = f"a class without images; {others} other files" if others else "no images"
+                message = "a class without images"
+                if others:
+                    message += f"; {others} other file{'' if others == 1 else 's'}"
                 hint = 'add some, or leave it out: others = "drop"'
                 if self.classes:
                     hint = "add some, or remove it from dataset.classes"
+                elif is_unlike_a_class(name):
+                    hint = "is dataset.root the folder of the classes, or of their splits?"
                 _fail(folder / name, "empty-class", message, hint)
         return files
 
@@ -164,8 +174,8 @@ class ImageFolder(Dataset):
         for folder in dict.fromkeys([scan.root, *folders]):
             if loose := scan.loose_images(folder):
                 example = (folder / loose[0]).relative_to(scan.root).as_posix()
-                what = "images outside of the folders of classes"
-                scan.surveyor.note(what, example, count=len(loose))
+                of = "outside of the folders of classes"
+                scan.surveyor.note(f"image {of}", f"images {of}", example, count=len(loose))
         root_hint = "is dataset.root too high, or too low?"
         split_hint = 'layout = "split" in [dataset] if they are splits'
         for is_doubtful, what, hint in (
@@ -183,30 +193,67 @@ def _join(names: Sequence[str]) -> str:
     return " and ".join(map(repr, names[:4]))
 
 
-def _split_folders(scan: FolderScan) -> Mapping[str, Path]:
-    """Return the folder of each split, in their order."""
+def _folders_with_train(scan: FolderScan) -> Mapping[str, Path]:
+    """Return the folder of each split in the root; the training split must be there."""
+    folders = _split_folders(scan, scan.root)
+    if "train" not in folders:
+        names = scan.folders(scan.root)
+        contents = ", ".join(names[:8]) or "no folder"
+        message = f"no folder `train`; the root contains {contents}"
+        _fail(scan.root, "no-split", message, _hint_without_train(scan, names))
+    return folders
+
+
+def _images_of_splits_in_classes(scan: FolderScan) -> dict[str, dict[str, list[str]]]:
+    """Return the images of each class in each split, from the layout ROOT/CLASS/SPLIT."""
+    folders = {name: _split_folders(scan, scan.root / name) for name in scan.folders(scan.root)}
+    splits = [split for split in SPLITS if any(split in inner for inner in folders.values())]
+    if "train" not in splits:
+        hint = 'layout = "flat" or "split" in [dataset]'
+        _fail(scan.root, "no-split", "no class has a folder `train`", hint)
+    for name in folders:
+        if loose := scan.loose_images(scan.root / name):
+            of = "outside of the folders of splits"
+            scan.surveyor.note(
+                f"image {of}", f"images {of}", f"{name}/{loose[0]}", count=len(loose)
+            )
+    return {
+        split: {
+            name: scan.images(inner[split]) if split in inner else []
+            for name, inner in folders.items()
+        }
+        for split in splits
+    }
+
+
+def _split_folders(scan: FolderScan, parent: Path) -> dict[str, Path]:
+    """Return the folder of each split in a folder, in their order; count the other folders."""
     names: dict[str, list[str]] = {}
-    for name in scan.folders(scan.root):
+    for name in scan.folders(parent):
         names.setdefault(split_called(name), []).append(name)
     for split in SPLITS:
         if len(existing := names.get(split, [])) > 1:
             message = f"{' and '.join(existing)} are folders of one split, {split}"
             hint = "move one away; `eval` means validation, not test"
-            _fail(scan.root, "two-folders", message, hint)
-    if "train" not in names:
-        contents = ", ".join(scan.folders(scan.root)[:8]) or "no folder"
-        message = f"no folder `train`; the root contains {contents}"
-        _fail(scan.root, "no-split", message, _hint_without_train(scan, names))
-    for name in names.pop("", []):
-        scan.surveyor.note("folders that are not called like a split", name)
-    return {split: scan.root / names[split][0] for split in SPLITS if split in names}
+            _fail(parent, "two-folders", message, hint)
+    for name in names.pop("", []) if names.keys() & set(SPLITS) else ():
+        example = (parent / name).relative_to(scan.root).as_posix()
+        of = "not called like a split"
+        scan.surveyor.note(f"folder that is {of}", f"folders that are {of}", example)
+    return {split: parent / names[split][0] for split in SPLITS if split in names}
 
 
-def _hint_without_train(scan: FolderScan, names: Mapping[str, Sequence[str]]) -> str:
-    for name in names.get("", []):
-        if any(split_called(inner) == "train" for inner in scan.folders(scan.root / name)):
-            return f"{name} contains one: --set dataset.root={scan.root / name}"
-    if len(names) > 1 or "" not in names:
+def _hint_without_train(scan: FolderScan, names: Sequence[str]) -> str:
+    inside = [
+        name
+        for name in names
+        if any(split_called(inner) == "train" for inner in scan.folders(scan.root / name))
+    ]
+    if len(inside) > 1:
+        return 'layout = "class-split" in [dataset] if the root contains the classes'
+    if inside:
+        return f"{inside[0]} contains one: --set dataset.root={scan.root / inside[0]}"
+    if not names or any(map(split_called, names)):
         return "name the folder of the training split `train`"
     return 'set dataset.layout = "flat" if the root contains the classes'
 

@@ -82,13 +82,15 @@ class FolderScan:
             count, example = len(examples), examples[0]
             kind, _, name = sort.partition(" ")
             if kind == "split":
-                message = f"{count} images are in folders of splits inside a class"
-                hint = "they count for the class; splits need the layout ROOT/SPLIT/CLASS"
+                message = f"{_images_are(count)} in folders of splits inside a class"
+                hint = 'layout = "class-split" in [dataset] reads ROOT/CLASS/SPLIT'
             elif kind == "derived":
-                message = f"{count} images look like masks, previews or copies of other images"
+                verb = "looks" if count == 1 else "look"
+                images = "1 image" if count == 1 else f"{count:,} images"
+                message = f"{images} {verb} like masks, previews or copies of other images"
                 hint = f'ignore = ["{name}"] in [dataset] leaves them out'
             else:
-                message = f"{count} files are {name} images, which are not supported"
+                message = f"{_images_are(count)} of the format {name}, which is not supported"
                 hint = "convert them to JPEG or PNG"
             self.surveyor.doubt(f"{message}, such as {example}", hint)
 
@@ -99,20 +101,33 @@ class FolderScan:
             except OSError as error:
                 _fail(folder, "unreadable", f"cannot be read: {error.strerror}", "check the folder")
             visible = [entry for entry in entries if self._is_visible(entry.path, entry.name)]
-            folders = [entry.name for entry in visible if entry.is_dir()]
-            files = [entry for entry in visible if not entry.is_dir()]
-            images = [entry.name for entry in files if self._is_image(Path(entry.path))]
+            paths = [folder / entry.name for entry in visible if _is_folder(entry)]
+            files = [folder / entry.name for entry in visible if not _is_folder(entry)]
+            folders = [path.name for path in paths if not self._is_circular(path)]
+            images = [file.name for file in files if self._is_image(file)]
             self._listings[folder] = _Listing(folders, images)
         return self._listings[folder]
+
+    def _is_circular(self, folder: Path) -> bool:
+        """Return whether a folder is a link to one that contains it, and count it."""
+        if not folder.is_symlink():
+            return False
+        target, parent = Path(os.path.realpath(folder)), Path(os.path.realpath(folder.parent))
+        if is_circular := parent.is_relative_to(target):
+            what = "link to a folder that contains it", "links to folders that contain them"
+            self.surveyor.note(*what, self._relative(folder))
+        return is_circular
 
     def _is_visible(self, path: str, name: str) -> bool:
         example = self._relative(Path(path))
         if name.startswith("."):
-            self.surveyor.note("hidden files and folders", example)
+            self.surveyor.note("hidden file or folder", "hidden files and folders", example)
         elif name.casefold() in _SYSTEM_NAMES:
-            self.surveyor.note("files and folders that operating systems write", example)
+            of = "that operating systems write"
+            self.surveyor.note(f"file or folder {of}", f"files and folders {of}", example)
         elif any(fnmatch(name, pattern) or fnmatch(example, pattern) for pattern in self._ignore):
-            self.surveyor.note("files and folders that dataset.ignore names", example)
+            of = "that dataset.ignore names"
+            self.surveyor.note(f"file or folder {of}", f"files and folders {of}", example)
         else:
             return True
         return False
@@ -126,7 +141,7 @@ class FolderScan:
 
         if is_image_name(file.name):
             return True
-        image_format = read_format(file)
+        image_format = read_format(file) if file.is_file() else None  # a pipe would wait
         if image_format and image_format.is_supported:
             return True
         if image_format:
@@ -134,7 +149,8 @@ class FolderScan:
             self._doubtful.setdefault(key, []).append(self._relative(file))
         else:
             ending = file.suffix.lower() or "no ending"
-            self.surveyor.note(f"files that are not images ({ending})", self._relative(file))
+            one, more = "file that is not an image", "files that are not images"
+            self.surveyor.note(f"{one} ({ending})", f"{more} ({ending})", self._relative(file))
         return False
 
     def _walk(self, folder: Path) -> Iterator[Path]:
@@ -175,11 +191,23 @@ class FolderScan:
                 pattern = f"*_{match[2]}*" if f"_{match[2]}" in name else f"*-{match[2]}*"
                 self._doubtful.setdefault(f"derived {pattern}", []).append(path)
             elif parts:
-                what = "images in folders below that of a class, for which they count"
-                self.surveyor.note(what, path, is_used=True)
+                one = "image in a folder below that of a class, for which it counts"
+                more = "images in folders below that of a class, for which they count"
+                self.surveyor.note(one, more, path, is_used=True)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _images_are(count: int) -> str:
+    return "1 image is" if count == 1 else f"{count:,} images are"
 
 
 def is_unlike_a_class(name: str) -> bool:

@@ -163,7 +163,7 @@ def test_a_class_without_images_is_named(plant):
     found = problem(root=root)
     assert (found.code, found.file) == ("empty-class", str(root / "train" / "c"))
     (root / "train" / "c" / "1.heic").write_bytes(b"x")
-    assert "1 other files" in problem(root=root).message
+    assert problem(root=root).message.endswith("; 1 other file")
 
 
 def test_a_class_that_the_train_split_lacks_is_named(plant):
@@ -226,13 +226,12 @@ def test_what_is_passed_over_is_counted_with_an_example(plant):
     (root / "train" / "b" / "Thumbs.db").write_text("x")
 
     assert set(survey(root=root).lines()) == {
-        "not used: 1 folders that are not called like a split, such as masks",
-        "not used: 1 files that are not images (.txt), such as readme.txt",
+        "not used: 1 folder that is not called like a split: masks",
+        "not used: 1 file that is not an image (.txt): readme.txt",
         "not used: 2 files and folders that operating systems write, such as train/__MACOSX",
-        "not used: 1 hidden files and folders, such as train/a/.hidden.png",
-        "used: 1 images in folders below that of a class, for which they count, "
-        "such as train/a/p7/2.png",
-        "not used: 1 images outside of the folders of classes, such as train/loose.png",
+        "not used: 1 hidden file or folder: train/a/.hidden.png",
+        "used: 1 image in a folder below that of a class, for which it counts: train/a/p7/2.png",
+        "not used: 1 image outside of the folders of classes: train/loose.png",
     }
     assert survey(root=root).doubts == ()
 
@@ -290,3 +289,70 @@ def test_a_root_that_is_too_high_names_the_right_one(plant):
     assert f"--set dataset.root={root / 'Brain'}" in problem(root=root).hint
     high = plant("deep/in/a/1.png", "deep/in/b/1.png") / "deep"
     assert f"--set dataset.root={high / 'in'}" in problem(root=high, layout="flat").hint
+
+
+def test_splits_inside_of_classes_are_read(plant):
+    root = plant(
+        "cat/train/1.png", "cat/Validation/1.png", "dog/train/1.png", "dog/train/deep/2.png",
+        "dog/val/2.png", "dog/test/3.png", "dog/notes/4.png", "dog/5.png", "6.png",
+    )  # fmt: skip
+    table = ImageFolder(root=root, layout="class-split").table()
+    assert table.classes == ("cat", "dog")
+    assert ImageFolder(root=root, layout="class-split").traits().has_split
+    assert list(table.frame[["path", "label", "split"]].itertuples(index=False, name=None)) == [
+        ("cat/train/1.png", 0, "train"),
+        ("dog/train/1.png", 1, "train"),
+        ("dog/train/deep/2.png", 1, "train"),
+        ("cat/Validation/1.png", 0, "validation"),
+        ("dog/val/2.png", 1, "validation"),
+        ("dog/test/3.png", 1, "test"),
+    ]
+    assert set(table.survey.lines()) == {
+        "not used: 1 folder that is not called like a split: dog/notes",
+        "not used: 1 image outside of the folders of splits: dog/5.png",
+        "not used: 1 image outside of the folders of classes: 6.png",
+        "used: 1 image in a folder below that of a class, for which it counts: "
+        "dog/train/deep/2.png",
+    }
+    assert table.survey.doubts == ()
+
+
+def test_the_layout_with_splits_inside_of_classes_is_proposed_and_checked(plant):
+    root = plant("cat/train/1.png", "dog/train/1.png", "dog/val/1.png")
+    way_out = 'layout = "class-split" in [dataset]'
+    (doubt,) = survey(root=root, layout="flat").doubts
+    assert doubt.hint.startswith(way_out)
+    assert problem(root=root).hint.startswith(way_out)
+    for split in ("test", "Val"):
+        plant(f"cat/{split}/1.png", f"dog/{split}/1.png")
+    found = problem(root=root, layout="class-split")
+    assert (found.code, found.file) == ("two-folders", str(root / "dog"))
+    plant("flat/a/1.png", "flat/b/1.png")
+    assert problem(root=root / "flat", layout="class-split").code == "no-split"
+    plant("late/a/train/1.png", "late/b/val/1.png")
+    assert problem(root=root / "late", layout="class-split").code == "empty-class"
+
+
+def test_links_to_folders_that_contain_them_and_to_themselves_are_passed_over(plant):
+    root = plant("a/1.png", "b/1.png")
+    (root / "a" / "up").symlink_to("..")
+    (root / "self").symlink_to(".")
+    (root / "b" / "loop").symlink_to("loop")
+    os.mkfifo(root / "b" / "pipe")
+    for follow_links in (True, False):
+        table = ImageFolder(root=root, layout="flat", follow_links=follow_links).table()
+        assert table.frame["path"].tolist() == ["a/1.png", "b/1.png"]
+        assert set(table.survey.lines()) == {
+            "not used: 2 links to folders that contain them, such as self",
+            "not used: 2 files that are not images (no ending), such as b/loop",
+        }
+
+
+def test_folders_of_images_and_labels_are_not_classes(plant):
+    root = plant("images/1.png", "images/2.png")
+    (root / "labels").mkdir()
+    found = problem(root=root, layout="flat")
+    assert (found.code, found.hint.startswith("is dataset.root the folder of")) == (
+        "empty-class",
+        True,
+    )

@@ -27,13 +27,13 @@ def test_images_are_known_by_their_first_bytes(plant):
 @pytest.mark.parametrize(
     ("paths", "message", "hint"),
     [
-        (["a/masks/1.png"], "1 images look like masks", 'ignore = ["masks"]'),
-        (["a/thumbnails/1.png"], "1 images look like masks", 'ignore = ["thumbnails"]'),
+        (["a/masks/1.png"], "1 image looks like masks", 'ignore = ["masks"]'),
+        (["a/thumbnails/1.png"], "1 image looks like masks", 'ignore = ["thumbnails"]'),
         (["a/1_mask.png", "a/1_mask_2.png"], "2 images look like masks", 'ignore = ["*_mask*"]'),
         (
             ["a/train/1.png", "a/test/1.png"],
             "2 images are in folders of splits",
-            "ROOT/SPLIT/CLASS",
+            'layout = "class-split"',
         ),
         (["masks/1.png"], "the class 'masks' is called like a folder of all images", "too high"),
     ],
@@ -61,7 +61,7 @@ def test_formats_that_are_not_supported_are_named(plant):
     doubts = survey(root).doubts
 
     assert [doubt.message for doubt in doubts] == [
-        "1 files are DICOM images, which are not supported, such as a/3",
-        "1 files are HEIC images, which are not supported, such as a/2.heic",
-        "1 files are camera raw images, which are not supported, such as b/4.NEF",
+        "1 image is of the format DICOM, which is not supported, such as a/3",
+        "1 image is of the format HEIC, which is not supported, such as a/2.heic",
+        "1 image is of the format camera raw, which is not supported, such as b/4.NEF",
     ]

@@ -1,0 +1,255 @@
+"""Read the cells of CSV files; every fault is named with its file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pandas as pd
+
+from sightx.data.decode.formats import is_image_name
+from sightx.errors import DataError, Problem, did_you_mean
+
+SEPARATORS = ",;\t|"
+_MAX_COLUMNS = 10_000
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n")  # which Excel writes as the first line
+
+_Record = tuple[int, list[str]]
+
+
+class CsvFormat(NamedTuple):
+    """How the cells of a file are written.
+
+    None is a comma or UTF-8, for a reader that has no setting for anything else: hints do not
+    propose a setting then.
+    """
+
+    separator: str | None = None
+    encoding: str | None = None
+
+
+def read_csv(
+    path: Path,
+    columns: Sequence[str],
+    names: Sequence[str] = (),
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+) -> pd.DataFrame:
+    """Return a CSV file's cells as strings; the index is the line on which each record begins.
+
+    `names` are those of all columns, for a file without a header. Blanks around names do not
+    count, nor do empty cells behind the last column. What is left out is in `attrs`: `nameless`,
+    the positions of columns without a name, from 1; `empty`, the lines of rows of empty cells;
+    `comments`, the lines of rows that begin with `#` and have another number of cells.
+
+    `separator` and `encoding` are those of the file if the caller has settings for them, else None
+    for a comma and UTF-8. Raises DataError for what cannot be read, an unclosed quote, a ragged row
+    or a missing column.
+    """
+    form = CsvFormat(separator, encoding)
+    records = _records(_text(path, form), path, separator)
+    comments: list[int] = []
+    start, header = (1, list(names)) if names else (0, [])
+    if not names:
+        (start, header), records = _header(records, comments)
+    if not header:
+        _fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
+    header = [name.strip() for name in header]
+    _check_header(path, start, header, columns, form)
+    frame, empty = _rows(path, records, header, comments)
+    nameless = [at for at, name in enumerate(header, start=1) if not name]
+    frame.attrs.update(nameless=nameless, empty=empty, comments=comments)
+    return frame
+
+
+def read_first_line(path: Path, form: CsvFormat) -> list[str]:
+    """Return the cells of a file's first record; none if it is empty. Raises DataError."""
+    records = _records(_text(path, form), path, form.separator)
+    return _header(records, [])[0][1]
+
+
+def detect_format(path: Path) -> CsvFormat:
+    """Return how a file is most likely written. Raises DataError if it cannot be read."""
+    raw = _bytes(path)
+    encoding = "utf-16" if raw.startswith(_BYTE_ORDER_MARKS) else "utf-8"
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        encoding = "cp1252"  # of Windows in the west; it has a character for nearly every byte
+    form = CsvFormat(",", encoding)
+    text = _text(path, form)
+    counts = {mark: len(_first_record(text, path, mark)) for mark in SEPARATORS}
+    return form._replace(separator=max(SEPARATORS, key=lambda mark: counts[mark]))
+
+
+def _first_record(text: str, path: Path, separator: str) -> list[str]:
+    """Return the header of a text if its cells can have this separator, else []."""
+    try:
+        return _header(_records(text, path, separator), [])[0][1]
+    except DataError:
+        return []
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        others = sorted(file.name for file in path.parent.glob("*.csv"))
+        hint = f"its folder contains {_join(others)}" if others else "check the path"
+        _fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
+
+
+def _text(path: Path, form: CsvFormat) -> str:
+    raw, encoding = _bytes(path), form.encoding or "utf-8"
+    likely = "utf-16" if raw.startswith(_BYTE_ORDER_MARKS) else "cp1252"
+    hint = "save it as UTF-8"
+    if form.encoding is not None:
+        hint = f'{hint}, or set encoding = "{likely}" in [dataset]'
+    try:
+        text = raw.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
+        _fail(path, line, "encoding", f"not {encoding.upper()} ({byte})", hint)
+    if "\0" in text.partition("\n")[0]:
+        hint = hint.replace(likely, "utf-16-le")
+        _fail(path, 1, "encoding", "NUL between the characters, as in UTF-16", hint)
+    return text
+
+
+def _records(text: str, path: Path, separator: str | None) -> Iterator[_Record]:
+    """Yield each record with the line on which it begins. Raises DataError for broken syntax."""
+    separator, lines_before = separator or ",", 0
+    if declared := _SEPARATOR_LINE.match(text):
+        text, separator, lines_before = text[declared.end() :], declared[1], 1
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+    line = 1 + lines_before
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1 + lines_before
+    except csv.Error as error:
+        message, hint = _explain(error, text, line - lines_before)
+        _fail(path, line, "csv-syntax", message, hint)
+
+
+def _explain(error: csv.Error, text: str, line: int) -> tuple[str, str]:
+    """Return what is wrong with the record that begins on a line of a text, and a hint."""
+    if "field limit" in str(error):
+        limit = csv.field_size_limit()
+        record = text.split("\n", line - 1)[-1]
+        if '"' not in record[:limit]:
+            return f"a cell has more than {limit:,} characters", "is it a table of labels?"
+    elif "unexpected end" not in str(error):
+        return str(error), 'write "" for a quote inside of a cell in quotes'
+    # The quote has swallowed the rest of the file, or as much as a cell may hold.
+    return "a quote is never closed", "close the quote that this record opens"
+
+
+def _header(records: Iterator[_Record], comments: list[int]) -> tuple[_Record, Iterator[_Record]]:
+    """Return the header and the records behind it; add the lines of comments before it.
+
+    Records that begin with `#` are comments, except for one that has as many cells as the first
+    record that does not.
+    """
+    marked: list[_Record] = []
+    first = next(records, (0, []))
+    while first[1] and first[1][0].startswith("#"):
+        marked.append(first)
+        first = next(records, (0, []))
+    if marked and len(first[1]) in (0, len(marked[-1][1])):
+        records = chain([first] if first[1] else [], records)
+        first = marked.pop()
+    comments += [line for line, _ in marked]
+    return first, records
+
+
+def _rows(
+    path: Path, records: Iterator[_Record], header: list[str], comments: list[int]
+) -> tuple[pd.DataFrame, list[int]]:
+    """Return the rows as a table, and the lines of empty ones; add the lines of comments.
+
+    Columns without a name are left out. Raises DataError for a row with another number of cells.
+    """
+    width = len(header)
+    lines, rows, empty = [], [], []
+    for line, cells in records:
+        if not any(map(str.strip, cells)):
+            empty.append(line)
+            continue
+        if len(cells) < width or any(map(str.strip, cells[width:])):
+            if cells[0].lstrip().startswith("#"):
+                comments.append(line)
+                continue
+            message = f"a row of {len(cells)} in a table of {width} columns"
+            _fail(
+                path, line, "ragged-row", message, "put a cell that holds the separator in quotes"
+            )
+        lines.append(line)
+        rows.append(cells[:width])
+    index = pd.Index(lines, dtype=int)
+    frame = pd.DataFrame(rows, index=index, columns=header, dtype=str)
+    return frame.loc[:, list(filter(None, header))], empty
+
+
+def _check_header(
+    path: Path, line: int, header: list[str], columns: Sequence[str], form: CsvFormat
+) -> None:
+    if len(header) > _MAX_COLUMNS:
+        message = f"the header has {len(header)} columns, at most {_MAX_COLUMNS} are read"
+        _fail(path, line, "too-large", message, "is it a table of labels?")
+    counts = Counter(header)
+    repeated = next((name for name in header if name and counts[name] > 1), None)
+    if repeated is not None:
+        _fail(path, line, "duplicate-column", f"there are two columns {repeated!r}", "rename one")
+    missing = [column for column in columns if column not in header]
+    if not missing:
+        return
+    if separator := _other_separator(header, columns, form.separator or ","):
+        hint = "save it with commas"
+        if form.separator is not None:
+            hint = f'{hint}, or set separator = "{repr(separator)[1:-1]}" in [dataset]'
+        message = f"the cells are separated by {separator!r}, not by {form.separator or ','!r}"
+        _fail(path, line, "missing-column", message, hint)
+    if looks_like_row(header):
+        message = f"the first line looks like a row: {_join(list(map(repr, header)))}"
+        hint = f"put a line with the names of the {len(header)} columns on top"
+        _fail(path, line, "no-header", message, hint)
+    problems = []
+    for column in missing:
+        hint = did_you_mean(column, header) or f"columns: {_join(header)}"
+        problem = Problem("missing-column", f"there is no column {column!r}", hint)
+        problems.append(problem.at(str(path), line))
+    raise DataError(*problems)
+
+
+def _other_separator(header: Sequence[str], columns: Sequence[str], separator: str) -> str:
+    """Return the separator that splits a header into columns of which some are needed, or ""."""
+    line = separator.join(header)
+    if len(header) == 1 and (mark := next(filter(line.count, SEPARATORS), "")):
+        return mark
+    names = {mark: {name.strip() for name in line.split(mark)} for mark in SEPARATORS}
+    others = [mark for mark in SEPARATORS if mark != separator and set(columns) <= names[mark]]
+    return others[0] if others else ""
+
+
+def looks_like_row(cells: Sequence[str]) -> bool:
+    """Return whether a first line has a number or the name of an image, as no header has."""
+    return any(re.fullmatch(r"[+-]?[0-9.]+", cell) or is_image_name(cell) for cell in cells)
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def _fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoReturn:
+    raise DataError(Problem(code, message, hint, file=str(path), line=int(line)))
