@@ -6,10 +6,20 @@ This module is for users: load a spec, run it, open its run, predict. Plugin aut
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import signal
+import sys
 
-from sightx.errors import (
+# First of all, because the modules below take time to load: until the command handles SIGINT, it
+# ends the process without a traceback. Programs that import sightx keep their handler.
+_IS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv) :][:1] == ["sightx"]
+_IS_COMMAND = _IS_MODULE or "".join(sys.argv[:1]).rpartition("/")[2] == "sightx"
+if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from sightx.errors import (  # noqa: E402
     DataError,
     NonFiniteError,
     PluginError,
@@ -18,7 +28,7 @@ from sightx.errors import (
     SightXError,
     SpecError,
 )
-from sightx.io.system import configure_openmp
+from sightx.io.system import configure_openmp  # noqa: E402
 
 if TYPE_CHECKING:
     from sightx.inference.predictor import Predictor

@@ -13,7 +13,7 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a run after its state is saved; SIGHUP says that the terminal is gone."""
 RELAY_SECONDS = 5.0
-"""For how long a launcher may repeat to its processes a signal that they have received already."""
+"""For how long another signal, or one that a launcher repeats, is the same request."""
 
 
 class Interrupted(BaseException):
@@ -25,12 +25,13 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Remember the signal that asked the run to stop; a second one ends the process at once.
+    """Remember the signal that asked the run to stop; the same one again ends the process at once.
 
-    After the first signal the system's own handler is restored: it needs no Python to be running,
-    so that a process that is busy inside a library ends too. Under torchrun this object stays the
-    handler for `RELAY_SECONDS` more, because the launcher repeats the signal. `on_interrupt` is the
-    handler of a second SIGINT; None means the system's own.
+    After the first signal the system's own handler is restored for it: that needs no Python to be
+    running, so that a process that is busy inside a library ends too. Other signals mean the same
+    request for `RELAY_SECONDS` more, because terminals and schedulers send several, as does the
+    first signal under torchrun, which repeats it. `on_interrupt` is the handler of a second SIGINT;
+    None means the system's own.
     """
 
     number = 0
@@ -45,13 +46,16 @@ class StopRequest:
         launched = "TORCHELASTIC_RUN_ID" in os.environ
         if not self.number:
             self.number, self._since = number, time.monotonic()
-            if not launched:
-                restore_defaults()
-                if self._on_interrupt:
-                    signal.signal(signal.SIGINT, self._on_interrupt)
+            if not launched and number != signal.SIGHUP:
+                self._restore(number)
         elif number != signal.SIGHUP and time.monotonic() - self._since > RELAY_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
+            self._restore(number)
             signal.raise_signal(number)
+
+    def _restore(self, number: int) -> None:
+        """Let a signal end the process, or raise KeyboardInterrupt in a program."""
+        is_interrupt = number == signal.SIGINT and self._on_interrupt is not None
+        signal.signal(number, self._on_interrupt if is_interrupt else signal.SIG_DFL)
 
 
 def restore_defaults() -> None:

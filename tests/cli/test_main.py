@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,27 @@ def test_python_m_sightx_is_the_command(sightx) -> None:
         [sys.executable, "-m", "sightx", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == sightx("--version").out
+
+
+@pytest.mark.parametrize("way", ["module", "script"])
+def test_an_interrupt_while_modules_load_ends_without_a_traceback(way: str, tmp_path: Path) -> None:
+    script = tmp_path / "sightx"
+    script.write_text("from sightx.__main__ import main\nmain()\n")
+    target = ["-m", "sightx"] if way == "module" else [str(script)]
+    # -X importtime writes a line when a module is loaded: the first one of ours is sightx.errors.
+    command = [sys.executable, "-X", "importtime", *target, "list-plugins"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"sightx.errors" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert b"Traceback" not in rest
+    assert process.returncode == -signal.SIGINT  # 130 in a shell
+
+
+def test_a_program_that_imports_sightx_keeps_its_handler() -> None:
+    script = "import signal, sightx; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout == b"True\n"

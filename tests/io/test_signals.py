@@ -68,6 +68,46 @@ def test_a_second_interrupt_of_a_program_raises_keyboard_interrupt_at_once() -> 
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize("numbers", [(2, 15), (15, 2), (1, 15), (1, 2, 15)])
+def test_different_signals_at_the_same_moment_are_one_request(numbers: tuple[int, ...]) -> None:
+    """Both are pending when Python looks: restoring one handler must not lose the other signal."""
+    script = (
+        "import os, signal, sys\n"
+        "from sightx.io.signals import STOP_SIGNALS, stop_on_signals\n"
+        "with stop_on_signals() as asked:\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)\n"
+        "    for number in map(int, sys.argv[1:]):\n"
+        "        os.kill(os.getpid(), number)\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)\n"
+        "    for number in {2, 15} - {asked.number}:\n"
+        "        signal.raise_signal(number)\n"
+        "    print(asked.number > 0)\n"
+    )
+    command = [sys.executable, "-c", script, *map(str, numbers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+def test_another_signal_ends_the_process_later() -> None:
+    script = (
+        "import signal, time\n"
+        "from sightx.io import signals\n"
+        "signals.RELAY_SECONDS = 0.05\n"
+        "with signals.stop_on_signals():\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('first', flush=True)\n"
+        "    time.sleep(0.1)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('second', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("first\n", "")
+    assert done.returncode == -signal.SIGTERM
+
+
 def test_plugins_cannot_catch_an_interruption() -> None:
     assert not issubclass(Interrupted, Exception)
     assert Interrupted(15).number == 15
