@@ -66,6 +66,7 @@ TESTED_ELSEWHERE = {
     "distributed/rendezvous.py": "runner/test_processes.py",
     "records/events.py": "training/test_trainer.py",
     "records/run.py": "runner/test_observers.py",
+    "inference/image_files.py": "cli/test_run.py",
     "registry/kinds/data.py": "registry/test_kinds.py",
     "registry/kinds/evaluation.py": "registry/test_kinds.py",
     "registry/kinds/training.py": "registry/test_kinds.py",

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sightx.cli.context import find_run
 from sightx.cli.options import UserPath, runs_folder
+
+if TYPE_CHECKING:
+    from sightx import DataError
 
 
 @click.command("predict", short_help="Predict images with a run.")
@@ -22,7 +27,11 @@ from sightx.cli.options import UserPath, runs_folder
 def command(
     run: str, files: tuple[Path, ...], runs: Path | None, device: str, as_json: bool
 ) -> int:
-    """Predict the classes of image FILES with a RUN.
+    """Predict the classes of image FILES with a RUN, in the order in which they are given.
+
+    A folder stands for all images in it and in the folders below it, and a quoted pattern such as
+    "scans/**/*.png" for the files that match. A file that cannot be read is reported, the others
+    are predicted, and the exit code is 3.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
     of its checkpoints.
@@ -35,8 +44,10 @@ def command(
     with redirect_stdout(sys.stderr):  # what a component prints is not a prediction
         predictor = Predictor.load(folder, device)
     code = 0
-    for file in files:
+    for file in _listed(files):
         try:
+            if isinstance(file, DataError):
+                raise file
             with redirect_stdout(sys.stderr):
                 prediction = predictor.predict(file)
         except DataError as error:  # the other files are still predicted
@@ -49,3 +60,21 @@ def command(
         else:
             console.show_prediction(str(file), prediction)
     return code
+
+
+def _listed(arguments: tuple[Path, ...]) -> Iterator[Path | DataError]:
+    """Yield the files of all arguments, and the error of an argument that has none."""
+    from sightx import DataError
+    from sightx.errors import one_line
+    from sightx.inference.image_files import find_images
+
+    for argument in arguments:
+        try:
+            images = find_images(argument)
+        except DataError as error:
+            yield error
+            continue
+        if images.unused:
+            example = f"{len(images.unused)} files are not images, such as {images.unused[0]}"
+            click.echo(one_line(f"{argument}: {example}"), err=True)
+        yield from images.paths

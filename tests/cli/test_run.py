@@ -71,6 +71,42 @@ def test_a_profile_shows_how_the_time_of_steps_was_spent(
     assert all(len(line) <= 84 for line in lines[start + 1 :])
 
 
+def test_predict_takes_folders_and_patterns_in_the_order_given(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = sightx.run(spec, runs="runs").id
+    images = sorted((tmp_path / "data/test/dark").iterdir())
+    scans = tmp_path / "scans"
+    (scans / "deep" / ".hidden").mkdir(parents=True)
+    names = ["10.png", "9.png", "deep/no ending", "deep/.hidden/x.png"]
+    for image, name in zip(images, names, strict=False):
+        shutil.copy(image, scans / name)
+    (scans / "7.png").write_bytes(images[0].read_bytes()[:60])  # damaged
+    (scans / "notes.txt").write_text("notes")
+    (tmp_path / "empty").mkdir()
+    arguments = ["data/test/light/3.png", "scans", "nothing/*.png", "scans/1*.png", "empty",
+                 "data/t?st/**/0.png", "absent.png"]  # fmt: skip
+    capsys.readouterr()
+    assert sightx_main("predict", run, "--json", *arguments) == 3
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in out.splitlines()] == [
+        "data/test/light/3.png", "scans/9.png", "scans/10.png", "scans/deep/no ending",
+        "scans/10.png", "data/test/dark/0.png", "data/test/light/0.png",
+    ]  # fmt: skip
+    (first, *_) = map(json.loads, out.splitlines())
+    alone = sightx.Predictor.load(f"runs/{run}").predict("data/test/light/3.png")
+    assert first["probabilities"] == dict(alone.probabilities)
+    lines = err.splitlines()[1:]
+    assert lines[0] == "scans: 1 files are not images, such as scans/notes.txt"
+    assert lines[1].startswith("scans/7.png: error[bad-image] ")
+    assert lines[2].startswith("nothing/*.png: error[no-images] no file matches")
+    assert lines[3].startswith("empty: error[no-images] the folder has no images")
+    assert lines[4].startswith("absent.png: error[bad-image] ")
+    assert sightx_main("predict", run, "data/test") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
 def test_predict_prints_class_and_probabilities(
     spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
