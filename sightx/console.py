@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sightx.io import system
 from sightx.registry.registry import Entry, Plugin, Registry
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sightx.data.dataset import CacheReport
     from sightx.data.preprocess import ProgressCallback
     from sightx.export.dataset_folder import ExportReport
-    from sightx.inference.predictor import Prediction
+    from sightx.export.parity import Parity
+    from sightx.inference.model_folder import Manifest
     from sightx.runs.directory import Run
 
 
@@ -171,6 +172,16 @@ def show_export(report: ExportReport, folder: Path) -> None:
     print(render.render_tables({"dataset": dataset}).strip())
 
 
+def show_model_export(manifest: Manifest, parity: Sequence[Parity], folder: Path) -> None:
+    """Print the files of an exported model, and how far its network is from PyTorch."""
+    for name, entry in manifest.files.items():
+        if "/" not in name:
+            print(f"{folder / name}  {system.format_bytes(entry.size)}")
+    for comparison in parity:
+        print(comparison)
+    print(f"{folder} can be moved; sightx export --check {folder} compares its answers anywhere")
+
+
 def show_cache_entries(root: Path, entries: Sequence[CacheEntry], *, removed: bool = False) -> None:
     """Print the entries of the pixel cache, or those that were removed from it."""
     rows = [("key", "rows", "size", "used", "contents")]
@@ -201,17 +212,22 @@ def _describe_contents(entry: CacheEntry) -> str:
     return f"{' '.join(steps)}, {shape}, {about['decode']}"
 
 
-def show_prediction(name: str, prediction: Prediction) -> None:
-    """Print a file, its predicted class, and the probability of each class in their order."""
+def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
+    """Print the record of an image or a patient: its class, and the probability of each class."""
+    from rich.console import Console
     from rich.markup import escape
 
     from sightx.errors import printable
 
-    shares = "  ".join(f"{key} {value:.4f}" for key, value in prediction.probabilities.items())
-    line = (
-        f"{escape(printable(name))}: [bold]{escape(prediction.decision)}[/bold]  {escape(shares)}"
-    )
-    _console().print(line, soft_wrap=True)
+    name = printable(str(record.get("file", record.get("patient"))))
+    answer = str(record.get("class", record["outcome"]))
+    shares = [f"{one['class']} {one['probability']:.4f}" for one in record.get("probabilities", ())]
+    notes = [*shares, *record.get("quality", {}).get("reasons", ())]
+    if "patient" in record:
+        eyes = {eye: record[eye] for eye in ("left", "right") if eye in record}
+        notes = [f"{eye} {one.get('class', one['outcome'])}" for eye, one in eyes.items()]
+    line = f"{escape(name)}: [bold]{escape(answer)}[/bold]  {escape('  '.join(notes))}"
+    Console(file=output, highlight=False).print(line, soft_wrap=True)
 
 
 def show_metrics(run: Run, predictions: str, values: Mapping[str, float]) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightx import Run
 from support.faults import in_child
+from support.models import train_tiny_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -65,6 +67,18 @@ def folders(tmp_path: Path) -> Path:
                 pixels = rng.normal(base, 30, (8, 8, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of a small network for two grades; tests do not change it."""
+    return train_tiny_model(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def data(trained: Run) -> Path:
+    """The folder of its images: 24 to train, 12 to validate and 12 to test."""
+    return trained.directory.parents[1] / "data"
 
 
 @pytest.fixture

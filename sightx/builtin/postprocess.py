@@ -9,6 +9,7 @@ from sightx.plugin import Postprocess, Problem, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from sightx.plugin import Predictions
 
@@ -68,6 +69,14 @@ class Temperature(Postprocess):
         """Return the predictions with calibrated probabilities."""
         scaled = _softmax(_log_probabilities(predictions) / state["temperature"])
         return predictions.with_probabilities(scaled.astype(predictions.probabilities.dtype))
+
+    def calibrate(self, probabilities: Tensor, state: Mapping[str, Any]) -> Tensor:
+        """Return calibrated probabilities (B, classes)."""
+        import torch
+
+        floor = torch.finfo(torch.float32).tiny
+        logits = probabilities.clamp_min(floor).log()
+        return (logits / float(state["temperature"])).softmax(dim=1)
 
 
 def _expected_grades(predictions: Predictions) -> Array:

@@ -41,3 +41,30 @@ def runs_root(runs: Path | None) -> Path:
     from sightx.registry import project
 
     return runs or project.find_project(Path.cwd()).runs
+
+
+def find_model(text: str, runs: Path | None) -> tuple[Run, str, Path | None]:
+    """Return the run that RUN means, the name of its checkpoint, and the exported model, or None.
+
+    An exported model names its run, which must be in the folder of runs.
+    """
+    from sightx.inference.model_folder import is_model_folder, read_manifest
+    from sightx.io.files import user_path
+
+    folder = user_path(text)
+    if not is_model_folder(folder):
+        return *find_run(text, runs), None
+    run, _, _ = read_manifest(folder).id.partition("@")
+    return *find_run(run, runs), folder
+
+
+def find_weights(text: str, runs: Path | None) -> tuple[Path, str]:
+    """Return the folder of a checkpoint or of an exported model that RUN means, and a title."""
+    from sightx.inference.model_folder import is_model_folder, read_manifest
+    from sightx.io.files import user_path
+
+    if is_model_folder(folder := user_path(text)):
+        return folder, f"{folder}: {read_manifest(folder).id}"
+    run, checkpoint = find_run(text, runs)
+    folder = run.checkpoint(checkpoint)
+    return folder, f"{run.id}, {folder.name} ({run.status})"

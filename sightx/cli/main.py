@@ -40,6 +40,7 @@ COMMANDS = {
     "compare": "sightx.cli.compare",
     "diff": "sightx.cli.diff",
     "evaluate": "sightx.cli.evaluate",
+    "export": "sightx.cli.export",
     "import-run": "sightx.cli.import_run",
     "init": "sightx.cli.init",
     "list-plugins": "sightx.cli.list_plugins",

@@ -38,6 +38,16 @@ def overrides(command: Command) -> Command:
     )(command)
 
 
+def engine(command: Command) -> Command:
+    """Add `--engine torch|onnx`."""
+    return click.option(
+        "--engine",
+        type=click.Choice(["torch", "onnx"]),
+        default="torch",
+        help="What computes an exported model.",
+    )(command)
+
+
 def runs_folder(command: Command) -> Command:
     """Add `--runs FOLDER`."""
     return click.option(

@@ -4,71 +4,127 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import redirect_stdout
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from sightx.cli.context import find_run
-from sightx.cli.options import UserPath, runs_folder
+from sightx.cli.context import find_weights
+from sightx.cli.options import UserPath, engine, runs_folder
 
 if TYPE_CHECKING:
-    from sightx import DataError
+    from torch import Tensor
+
+    from sightx import DataError, Predictor
+    from sightx.inference.pairs import PatientAnswer
+    from sightx.inference.predictor import Engine
+    from sightx.inference.stream import Answer
 
 
 @click.command("predict", short_help="Predict images with a run.")
 @click.argument("run")
-@click.argument("files", nargs=-1, required=True, type=UserPath())
+@click.argument("files", nargs=-1, type=UserPath(allow_dash=True))
 @runs_folder
 @click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
+@engine
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--csv", "csv_file", type=UserPath(), help="Write the answers to a CSV file.")
+@click.option("--pairs", type=UserPath(), help="CSV file: patient, left and right eye.")
+@click.option("--explain", type=UserPath(), help="Folder for pictures of where the network looked.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Images computed at once; with 1, no answer depends on other images.",
+)
 def command(
-    run: str, files: tuple[Path, ...], runs: Path | None, device: str, as_json: bool
+    run: str,
+    files: tuple[Path, ...],
+    runs: Path | None,
+    device: str,
+    engine: Engine,
+    as_json: bool,
+    csv_file: Path | None,
+    pairs: Path | None,
+    explain: Path | None,
+    batch_size: int,
 ) -> int:
     """Predict the classes of image FILES with a RUN, in the order in which they are given.
 
-    A folder stands for all images in it and in the folders below it, and a quoted pattern such as
-    "scans/**/*.png" for the files that match. A file that cannot be read is reported, the others
-    are predicted, and the exit code is 3.
+    A folder stands for all images in it and in the folders below it, a quoted pattern such as
+    "scans/**/*.png" for the files that match, a CSV file for its column path, and - for the paths
+    on standard input. A file that cannot be read is reported, the others are predicted, and the
+    exit code is 3.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
-    of its checkpoints.
+    of its checkpoints. It may be the folder of an exported model.
     """
-    from sightx import DataError, Predictor, console
+    from sightx import Predictor
 
-    trained, checkpoint = find_run(run, runs)
-    folder = trained.checkpoint(checkpoint)
-    click.echo(f"{trained.id}, {folder.name} ({trained.status})", err=True)
-    with redirect_stdout(sys.stderr):  # what a component prints is not a prediction
-        predictor = Predictor.load(folder, device)
-    code = 0
-    for file in _listed(files):
-        try:
-            if isinstance(file, DataError):
-                raise file
-            with redirect_stdout(sys.stderr):
-                prediction = predictor.predict(file)
-        except DataError as error:  # the other files are still predicted
-            click.echo(str(error), err=True)
-            code = error.exit_code
-            continue
-        if as_json:
-            record = {"file": str(file), "run": trained.id, "class": prediction.decision}
-            click.echo(json.dumps({**record, "probabilities": prediction.probabilities}))
-        else:
-            console.show_prediction(str(file), prediction)
-    return code
+    _check_usage(files, pairs)
+    folder, title = find_weights(run, runs)
+    click.echo(title, err=True)
+    output = sys.stdout
+    with ExitStack() as stack, redirect_stdout(sys.stderr):  # what a component prints is no answer
+        predictor = Predictor.load(folder, device, engine=engine)
+        answers, total = _answers(predictor, files, pairs, batch_size)
+        writer = _Writer(predictor, output, as_json, csv_file, explain, bool(pairs), stack)
+        report = stack.enter_context(_progress(output, csv_file, total))
+        stack.enter_context(closing(answers))
+        for done, answer in enumerate(answers, start=1):
+            writer.write(answer)
+            if report:
+                report(done, total)
+    return writer.finish()
 
 
-def _listed(arguments: tuple[Path, ...]) -> Iterator[Path | DataError]:
+def _check_usage(files: Sequence[Path], pairs: Path | None) -> None:
+    """Raise SpecError unless there are images or pairs, but not both."""
+    from sightx.errors import Problem, SpecError
+
+    if bool(files) == bool(pairs):
+        hint = "name images, or one list with --pairs"
+        raise SpecError(Problem("usage", "there are no images to predict, or two lists", hint))
+
+
+def _answers(
+    predictor: Predictor, files: Sequence[Path], pairs: Path | None, batch_size: int
+) -> tuple[Generator[Answer | PatientAnswer, None, None], int]:
+    """Return the answers, and how many there will be; 0 if standard input decides."""
+    from sightx.inference.pairs import predict_pairs, read_pairs
+    from sightx.inference.stream import predict_stream
+
+    if pairs:
+        eyes = read_pairs(pairs)
+        return predict_pairs(predictor, eyes, batch_size=batch_size), len(eyes)
+    images = _listed(files)
+    total = 0
+    if Path("-") not in files:
+        images = iter(known := list(images))
+        total = len(known)
+    return predict_stream(predictor, images, batch_size=batch_size), total
+
+
+def _progress(output: TextIO, csv_file: Path | None, total: int) -> Any:
+    """Return the progress bar; there is none where it would mix with the answers."""
+    from sightx import console
+
+    is_quiet = not total or (output.isatty() and csv_file is None)
+    return console.show_progress(is_quiet, "predicting images")
+
+
+def _listed(arguments: Sequence[Path]) -> Iterator[Path | DataError]:
     """Yield the files of all arguments, and the error of an argument that has none."""
     from sightx import DataError
     from sightx.errors import one_line
     from sightx.inference.image_files import find_images
 
     for argument in arguments:
+        if argument == Path("-"):
+            yield from (Path(line) for text in sys.stdin if (line := text.rstrip("\r\n")))
+            continue
         try:
             images = find_images(argument)
         except DataError as error:
@@ -78,3 +134,75 @@ def _listed(arguments: tuple[Path, ...]) -> Iterator[Path | DataError]:
             example = f"{len(images.unused)} files are not images, such as {images.unused[0]}"
             click.echo(one_line(f"{argument}: {example}"), err=True)
         yield from images.paths
+
+
+class _Writer:
+    """Print answers, write them to a CSV file, and draw explanations."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        output: TextIO,
+        as_json: bool,
+        csv_file: Path | None,
+        explain: Path | None,
+        has_patients: bool,
+        stack: ExitStack,
+    ) -> None:
+        from sightx.inference.answer_rows import CsvAnswers
+        from sightx.io import atomic
+
+        self._predictor, self._output, self._as_json = predictor, output, as_json
+        self._explain, self._csv = explain, None
+        self._counts = {"graded": 0, "ungradable": 0, "failed": 0}
+        self._codes: set[int] = set()
+        self._pictures: set[Path] = set()
+        if explain:
+            explain.mkdir(parents=True, exist_ok=True)
+        if csv_file:
+            stack.enter_context(atomic.disk_errors(csv_file.absolute().parent))
+            file = csv_file.open("w", encoding="utf-8", newline="")
+            stack.enter_context(file)
+            classes = predictor.recipe.classes
+            self._csv = CsvAnswers(file, classes, patients=has_patients)
+
+    def write(self, answer: Answer | PatientAnswer) -> None:
+        """Write one answer; errors also go to standard error."""
+        from sightx import console
+        from sightx.inference.answer_rows import record_of
+
+        record = record_of(answer)
+        for image in answer.answers:
+            if image.error:
+                click.echo(str(image.error), err=True)
+                self._codes.add(image.error.exit_code)
+            elif self._explain and image.pixels is not None:
+                self._draw(image.name, image.pixels, self._explain)
+        outcome = record["outcome"]
+        self._counts["failed" if outcome == "error" else outcome] += 1
+        if self._csv:
+            self._csv.write(record)
+        if self._as_json:
+            click.echo(json.dumps(record), file=self._output)
+        elif self._csv is None and outcome != "error":
+            console.show_prediction(record, self._output)
+
+    def _draw(self, name: str, pixels: Tensor, folder: Path) -> None:
+        """Write the picture of one image; images of one name get numbers."""
+        from PIL import Image
+
+        stem, number = Path(name).stem, 1
+        path = folder / f"{stem}.png"
+        while path in self._pictures:
+            number += 1
+            path = folder / f"{stem}-{number}.png"
+        self._pictures.add(path)
+        (explanation,) = self._predictor.explain_pixels(pixels[None])
+        Image.fromarray(explanation.overlay).save(path)
+
+    def finish(self) -> int:
+        """Print how many images have which outcome, and return the exit code."""
+        if sum(self._counts.values()) > 1:
+            parts = [f"{count:,} {name}" for name, count in self._counts.items() if count]
+            click.echo(", ".join(parts), err=True)
+        return min(self._codes, default=0)

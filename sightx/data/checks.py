@@ -7,10 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from sightx.data.cache.file_hashes import stat_files
 from sightx.data.csv_reader import read_csv
@@ -28,6 +27,9 @@ from sightx.io.toml import dump_value
 from sightx.records.hashes import Hashes
 from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +55,8 @@ def check_bad_images(
     never replaces a file: if there is one, the list gets another name. `bad` maps positions in the
     table to reasons. Without `all_read` more may be found: images to skip are not listed yet.
     """
+    import pandas as pd
+
     if not bad:
         return
     limit, near = dataset.bad_images_at_most, _nearest_files(table, bad)
@@ -161,6 +165,8 @@ def check_copies(
 
     Raises DataError; with `allowed` this is a warning in the log.
     """
+    import pandas as pd
+
     rows, names = find_copies(hashes, splits)
     if not len(rows):
         return

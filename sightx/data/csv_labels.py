@@ -8,11 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import pandas as pd
 
 from sightx.data.classes import class_name, class_positions, find_classes
 from sightx.data.csv_reader import read_csv
@@ -21,6 +20,9 @@ from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.files import user_path
 from sightx.io.toml import dump_value
 from sightx.records import split_called
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _Value = TypeVar("_Value")
 
@@ -82,6 +84,8 @@ def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "
 
 def parse_one_hot(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.Series[str]:
     """Return for each row the column that has 1; the other columns must have 0."""
+    import pandas as pd
+
     cells = frame[list(columns)].to_numpy(object)
     values = pd.to_numeric(pd.Series(cells.ravel()).str.strip(), errors="coerce").to_numpy()
     is_hot = values.reshape(cells.shape) == 1

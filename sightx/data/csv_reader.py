@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sightx.data.decode.formats import is_image_name
 from sightx.errors import DataError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEPARATORS = ",;\t|"
 _MAX_COLUMNS = 10_000
@@ -54,8 +55,42 @@ def read_csv(
     for a comma and UTF-8. Raises DataError for what cannot be read, an unclosed quote, a ragged row
     or a missing column.
     """
-    form = CsvFormat(separator, encoding)
-    records = _records(_text(path, form), path, separator)
+    import pandas as pd
+
+    table = _read(path, columns, names, CsvFormat(separator, encoding))
+    header = table.header
+    frame = pd.DataFrame(
+        table.rows, index=pd.Index(table.lines, dtype=int), columns=header, dtype=str
+    )
+    frame = frame.loc[:, list(filter(None, header))]
+    nameless = [at for at, name in enumerate(header, start=1) if not name]
+    frame.attrs.update(nameless=nameless, empty=table.empty, comments=table.comments)
+    return frame
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Return some columns of a CSV file, one list of cells per row, without pandas.
+
+    Raises DataError as `read_csv`.
+    """
+    table = _read(path, columns, (), CsvFormat())
+    positions = [table.header.index(column) for column in columns]
+    return [[cells[position] for position in positions] for cells in table.rows]
+
+
+class _Cells(NamedTuple):
+    """The cells of a file, and the lines on which its rows and what was left out begin."""
+
+    header: list[str]
+    lines: list[int]
+    rows: list[list[str]]
+    empty: list[int]
+    comments: list[int]
+
+
+def _read(path: Path, columns: Sequence[str], names: Sequence[str], form: CsvFormat) -> _Cells:
+    """Return the cells of a file; see `read_csv`."""
+    records = _records(_text(path, form), path, form.separator)
     comments: list[int] = []
     start, header = (1, list(names)) if names else (0, [])
     if not names:
@@ -64,10 +99,8 @@ def read_csv(
         _fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
     header = [name.strip() for name in header]
     _check_header(path, start, header, columns, form)
-    frame, empty = _rows(path, records, header, comments)
-    nameless = [at for at, name in enumerate(header, start=1) if not name]
-    frame.attrs.update(nameless=nameless, empty=empty, comments=comments)
-    return frame
+    lines, rows, empty = _rows(path, records, header, comments)
+    return _Cells(header, lines, rows, empty, comments)
 
 
 def read_first_line(path: Path, form: CsvFormat) -> list[str]:
@@ -175,10 +208,10 @@ def _header(records: Iterator[_Record], comments: list[int]) -> tuple[_Record, I
 
 def _rows(
     path: Path, records: Iterator[_Record], header: list[str], comments: list[int]
-) -> tuple[pd.DataFrame, list[int]]:
-    """Return the rows as a table, and the lines of empty ones; add the lines of comments.
+) -> tuple[list[int], list[list[str]], list[int]]:
+    """Return the lines of rows, their cells, and the lines of empty ones; add those of comments.
 
-    Columns without a name are left out. Raises DataError for a row with another number of cells.
+    Raises DataError for a row with another number of cells.
     """
     width = len(header)
     lines, rows, empty = [], [], []
@@ -196,9 +229,7 @@ def _rows(
             )
         lines.append(line)
         rows.append(cells[:width])
-    index = pd.Index(lines, dtype=int)
-    frame = pd.DataFrame(rows, index=index, columns=header, dtype=str)
-    return frame.loc[:, list(filter(None, header))], empty
+    return lines, rows, empty
 
 
 def _check_header(

@@ -1,4 +1,4 @@
-"""The image files that a user names: files, folders and patterns."""
+"""The image files that a user names: files, folders, patterns and lists in CSV files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from sightx.data.csv_reader import read_rows
 from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, Problem
 from sightx.io.files import user_path
@@ -29,8 +30,10 @@ class ImageFiles(NamedTuple):
 def find_images(argument: str | Path) -> ImageFiles:
     """Return the images that a path or a pattern stands for.
 
-    A file is taken as it is. Of a folder all images in it and in the folders below it are taken,
-    by the ending of their name or by their first bytes; hidden files and folders are passed over.
+    A file is taken as it is, but a CSV file is a list: its column `path` has one path per row,
+    below the folder of the CSV file. Of a folder all images in it and in the folders below it are
+    taken, by the ending of their name or by their first bytes; hidden files and folders are passed
+    over.
     What does not exist and has `*`, `?` or `[` is a pattern, in which `**` matches any folders.
 
     Raises DataError for a pattern that matches nothing and a folder without images. A path that
@@ -39,6 +42,9 @@ def find_images(argument: str | Path) -> ImageFiles:
     path = user_path(argument)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
         return _in_folder(path)
+    if path.suffix.lower() == ".csv":
+        rows = read_rows(path, ["path"])
+        return ImageFiles([path.parent / user_path(name) for (name,) in rows], [])
     if not glob.has_magic(str(path)) or os.path.lexists(path):
         return ImageFiles([path], [])
     matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)  # noqa: PTH207

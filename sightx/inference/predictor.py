@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,14 +16,19 @@ from torch import nn
 from sightx.data import preprocess
 from sightx.data.decode.decoder import BadImage, from_pil
 from sightx.data.loader.loader import BatchLoader
-from sightx.errors import DataError, Problem, wrong_type
+from sightx.errors import DataError, NonFiniteError, Problem, RunError, wrong_type
 from sightx.evaluation import metrics
+from sightx.inference import model_folder
+from sightx.inference.explain import Explanation, draw, grad_cam, last_spatial_layer
+from sightx.inference.onnx_network import OnnxNetwork
+from sightx.inference.prediction import ClassProbability, Graded, ModelId, Prediction
 from sightx.inference.recipe import Recipe
 from sightx.io.files import argument_path
 from sightx.records.pixels import PixelRows
 from sightx.records.predictions import Predictions
 from sightx.registry import loading
 from sightx.registry.components import call_declared
+from sightx.registry.project import Project, find_project
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run, open_run
 from sightx.runs.lookup import find_run_project
@@ -33,98 +39,157 @@ from sightx.training.weights import load_strict
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Input = bytes | str | Path | BinaryIO | Image
+    Pixels = np.ndarray[Any, Any]
+    Input = bytes | str | Path | BinaryIO | Image | Pixels
 
+Engine = Literal["torch", "onnx"]
 _log = logging.getLogger("sightx")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted class of one image, and the probability of each class, in stored order."""
+class _PixelLoader(BatchLoader):
+    """Load pixels as they are, for a network that normalises them itself."""
 
-    decision: str
-    probabilities: Mapping[str, float]
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the pixels."""
+        return pixels
+
+
+class _Source(NamedTuple):
+    """What a predictor is made of: verified files, the project of its plugins, its name."""
+
+    files: Mapping[str, bytes]
+    project: Project
+    model: ModelId
 
 
 class Predictor:
-    """Predict the classes of images with a checkpoint."""
+    """Predict the classes of images with a checkpoint; several threads may use one predictor.
 
-    def __init__(self, recipe: Recipe, module: nn.Module, device: torch.device) -> None:
+    Images are decoded and preprocessed in the threads that call it; the network computes one batch
+    at a time. A batch of one gives the bits of an evaluation with `training.batch_size = 1`; in
+    larger batches the last digits may differ.
+    """
+
+    def __init__(
+        self, recipe: Recipe, module: nn.Module, device: torch.device, model: ModelId
+    ) -> None:
         self.recipe = recipe
         self.device = device
+        self.model = model
         self.module = module.to(device).eval()
         # As in training, so that the outputs are the same.
         to_channels_last(module, recipe.model, device, recipe.precision)
+        no_rows = PixelRows.of(torch.empty((0, *recipe.shape), dtype=torch.uint8))
+        self._loader = self.loader(no_rows, np.empty(0))
+        self._network_lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Predictor:
-        """Load the preferred checkpoint of a run directory, or a checkpoint's own directory.
+    def load(cls, path: str | Path, device: str = "auto", *, engine: Engine = "torch") -> Predictor:
+        """Load a run directory, by default its preferred checkpoint, or an exported model.
 
-        `device` is cpu, cuda, cuda:1, mps or auto. Raises RunError if there is no checkpoint or it
-        is damaged, PluginError if a component is not installed.
+        Args:
+            path: A run directory, a checkpoint's directory, or the folder of an exported model.
+            device: cpu, cuda, cuda:1, mps or auto.
+            engine: What computes the network: torch, or onnx for a model exported to ONNX, which is
+                computed on the CPU.
+
+        Raises RunError if there is no checkpoint or it is damaged, PluginError if a component is
+        not installed.
         """
         folder = argument_path(path)
-        if (folder / checkpoints.MANIFEST).is_file():
-            run = Run(folder.absolute().parents[1])
-        else:
-            run = open_run(folder)
-            folder = run.checkpoint()
-        files = checkpoints.read_verified(folder)
-        registry = loading.load_registry(find_run_project(run))
-        recipe = Recipe.read(files["recipe.json"], registry, str(folder / "recipe.json"))
+        is_exported = model_folder.is_model_folder(folder)
+        if engine == "onnx" and not is_exported:
+            hint = "sightx export RUN --to FOLDER --format onnx writes one"
+            message = "only an exported model is computed with ONNX"
+            raise RunError(Problem("no-onnx", message, hint, file=str(path)))
+        source = _read_model_folder(folder, engine) if is_exported else _read_checkpoint(folder)
+        registry = loading.load_registry(source.project)
+        recipe = Recipe.read(source.files["recipe.json"], registry, str(folder / "recipe.json"))
         for warning in recipe.changed_components(registry):
             _log.warning("%s", warning)
+        if engine == "onnx":
+            network = OnnxNetwork(source.files[model_folder.ONNX], torch.get_num_threads())
+            return cls(recipe, network, torch.device("cpu"), source.model)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
-        load_strict(module, checkpoints.parse_weights(files, folder), file=str(folder))
-        return cls(recipe, module, choose_device(device, key=""))
+        load_strict(module, checkpoints.parse_weights(source.files, folder), file=str(folder))
+        return cls(recipe, module, choose_device(device, key=""), source.model)
 
     def predict(self, image: Input) -> Prediction:
-        """Return the prediction for one image: encoded bytes, a path, an open file or a PIL image.
+        """Return the prediction for one image.
 
-        Raises DataError if it cannot be read.
+        It is encoded bytes, a path, an open file, a PIL image, or an array of RGB pixels, uint8
+        (H, W, 3). Raises DataError if it cannot be read, NonFiniteError if the network's output for
+        it is not finite.
         """
         return self.predict_all([image])[0]
 
     def predict_all(self, images: Iterable[Input]) -> list[Prediction]:
-        """Return the prediction for each image; all of them are one batch."""
+        """Return the prediction for each image; all of them are one batch. Raises as `predict`."""
         if isinstance(images, str | bytes) or not isinstance(images, Iterable):
             raise wrong_type("images", images, "a list of images", "predict takes one image")
-        images = list(images)
-        if not images:
-            return []
-        rows = torch.stack([self._preprocess(image) for image in images])
-        loader = BatchLoader(
-            PixelRows.of(rows),
-            np.full(len(rows), -1),
-            (self.recipe.mean, self.recipe.std),
-            self.device,
-        )
-        batch, _ = loader.load(np.arange(len(rows)))
-        table = self._postprocess(forward(self.module, batch, self.recipe.precision))
-        classes = self.recipe.classes
-        return [
-            Prediction(classes[decision], dict(zip(classes, map(float, row), strict=True)))
-            for decision, row in zip(table.decisions, table.probabilities, strict=True)
-        ]
+        pixels = [self.preprocess(image) for image in images]
+        return self.predict_pixels(torch.stack(pixels)) if pixels else []
 
-    def _preprocess(self, image: Input) -> torch.Tensor:
-        """Return the preprocessed image, uint8 (C, H, W)."""
+    def preprocess(self, image: Input) -> torch.Tensor:
+        """Return an image as the network sees it before normalisation, uint8 (C, H, W) on the CPU.
+
+        Raises DataError if it cannot be read.
+        """
         name = str(image) if isinstance(image, (str, Path)) else "image"
         try:
-            return preprocess.preprocess_image(
+            pixels = preprocess.preprocess_image(
                 _encoded_or_pixels(image), self.recipe.preprocess, self.recipe.min_decoded_size
             )
+            if (shape := tuple(pixels.shape)) != self.recipe.shape:
+                raise BadImage(f"it is {shape} after preprocessing, not {self.recipe.shape}")
+            return pixels
         except BadImage as error:
             raise DataError(Problem("bad-image", error.reason, file=name)) from error
         except OSError as error:
             message = f"cannot be read: {error.strerror or error}"
             raise DataError(Problem("bad-image", message, file=name)) from error
 
-    def _postprocess(self, outputs: torch.Tensor) -> Predictions:
-        """Return the prediction table of outputs (B, K)."""
-        loss = self.recipe.loss
-        classes = len(self.recipe.classes)
-        probabilities = call_declared(loss.probabilities, outputs, classes=classes)
+    def predict_pixels(self, pixels: torch.Tensor) -> list[Prediction]:
+        """Return the prediction for each preprocessed image, uint8 (B, C, H, W).
+
+        Raises NonFiniteError if an output of the network is not finite.
+        """
+        outputs = self.outputs(pixels)
+        if not torch.isfinite(outputs).all():
+            message = "the network's output for an image is not finite"
+            hint = "RUN@NAME names another checkpoint"
+            raise NonFiniteError(Problem("non-finite", message, hint))
+        return self._answers(self.table(outputs))
+
+    def explain(self, image: Input) -> Explanation:
+        """Return where the network looked in an image, by Grad-CAM; `image` is as for `predict`.
+
+        Raises SpecError if the network has no layer of several pixels.
+        """
+        return self.explain_pixels(self.preprocess(image)[None])[0]
+
+    def explain_pixels(self, pixels: torch.Tensor) -> list[Explanation]:
+        """Return the explanation of each preprocessed image, uint8 (B, C, H, W)."""
+        decisions = torch.from_numpy(self.table(self.outputs(pixels)).decisions).to(self.device)
+        with self._network_lock:
+            images = self.normalize(pixels)
+            layer = last_spatial_layer(self.module, images[:1])
+            maps = grad_cam(self.recipe, self.module, layer, images, decisions)
+        return [draw(image, heat) for image, heat in zip(pixels, maps, strict=True)]
+
+    def outputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the network's outputs, float32 (B, K), for pixels, uint8 (B, C, H, W)."""
+        with self._network_lock:
+            return forward(self.module, self.normalize(pixels), self.recipe.precision)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return pixels, uint8 (B, C, H, W), as normalised floats on the device."""
+        return self._loader.normalize(pixels.to(self.device))
+
+    def table(self, outputs: torch.Tensor) -> Predictions:
+        """Return the postprocessed prediction table of outputs (B, K)."""
+        loss, classes = self.recipe.loss, self.recipe.classes
+        probabilities = call_declared(loss.probabilities, outputs, classes=len(classes))
         names = tuple(str(number) for number in range(len(outputs)))
         table = Predictions(
             keys=names,
@@ -133,25 +198,70 @@ class Predictor:
             outputs=outputs.cpu().numpy(),
             probabilities=probabilities.cpu().numpy(),
             decisions=call_declared(loss.decision, probabilities).cpu().numpy(),
-            classes=self.recipe.classes,
+            classes=classes,
             ordered=self.recipe.ordered,
         )
         return metrics.apply_postprocess(
             self.recipe.postprocess, list(self.recipe.postprocess_states), table
         )
 
+    def loader(self, rows: PixelRows, labels: Pixels, seed: int = 0) -> BatchLoader:
+        """Return a loader of rows whose batches are the network's input."""
+        cls = _PixelLoader if isinstance(self.module, OnnxNetwork) else BatchLoader
+        return cls(rows, labels, (self.recipe.mean, self.recipe.std), self.device, seed=seed)
 
-def _encoded_or_pixels(
-    image: Input,
-) -> bytes | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return the encoded bytes of an image, or the uint8 pixels (H, W, 3) of a PIL image."""
-    if isinstance(image, bytes):
+    def _answers(self, table: Predictions) -> list[Prediction]:
+        return [
+            Graded(
+                grade=int(decision) if table.ordered else None,
+                class_name=table.classes[decision],
+                probabilities=tuple(
+                    ClassProbability(class_name=name, probability=float(value))
+                    for name, value in zip(table.classes, row, strict=True)
+                ),
+                model=self.model,
+            )
+            for decision, row in zip(table.decisions, table.probabilities, strict=True)
+        ]
+
+
+def _read_checkpoint(folder: Path) -> _Source:
+    """Read a checkpoint's directory, or the preferred checkpoint of a run directory."""
+    if (folder / checkpoints.MANIFEST).is_file():
+        run = Run(folder.absolute().parents[1])
+    else:
+        run = open_run(folder)
+        folder = run.checkpoint()
+    files = checkpoints.read_verified(folder)
+    digest = hashlib.sha256(files[checkpoints.WEIGHTS]).hexdigest()
+    model = ModelId(id=f"{run.id}@{folder.name}", weights_sha256=digest)
+    return _Source(files, find_run_project(run), model)
+
+
+def _read_model_folder(folder: Path, engine: Engine) -> _Source:
+    """Read what an engine needs of an exported model; only files with the right hash are used."""
+    manifest = model_folder.read_manifest(folder)
+    network = model_folder.ONNX if engine == "onnx" else model_folder.WEIGHTS
+    if network not in manifest.files:
+        hint = "sightx export RUN --to FOLDER --format onnx writes one"
+        raise RunError(Problem("no-onnx", "the model has no ONNX file", hint, file=str(folder)))
+    names = (model_folder.RECIPE, network)
+    files = {name: model_folder.read_file(folder, manifest, name) for name in names}
+    digest = manifest.files[model_folder.WEIGHTS].sha256
+    around = find_project(folder.absolute())
+    project = around if around.plugins else find_project(Path.cwd())
+    return _Source(files, project, ModelId(id=manifest.id, weights_sha256=digest, engine=engine))
+
+
+def _encoded_or_pixels(image: Input) -> bytes | Pixels:
+    """Return the encoded bytes of an image, or uint8 pixels (H, W, 3)."""
+    if isinstance(image, (bytes, np.ndarray)):
         return image
     if isinstance(image, (str, Path)):
         return argument_path(image).read_bytes()
     if hasattr(image, "read"):
         return image.read()
     if not hasattr(image, "getbands"):
-        expected = "encoded bytes, a path, an open file or a PIL image"
+        expected = "encoded bytes, a path, an open file, a PIL image or an array of pixels"
         raise wrong_type("image", image, expected, "predict_all takes a list of them")
     return from_pil(image)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray[Any, Any]
 _ARRAYS = ("labels", "outputs", "probabilities", "decisions")
@@ -73,6 +75,8 @@ class Predictions:
 
     def frame(self) -> pd.DataFrame:
         """Return path, group, label and prediction, the last two by class name."""
+        import pandas as pd
+
         names = np.array([*self.classes, ""], dtype=object)  # the last one stands for -1
         return pd.DataFrame(
             {

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from sightx.io.files import FileReader
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.records.survey import Survey
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EncodedOrPixels = bytes | np.ndarray[Any, Any]
 """An image as a dataset gives it: the bytes of a file, or uint8 pixels (H, W, C)."""

@@ -14,11 +14,10 @@ import torch
 
 from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
-from sightx.data.loader.loader import BatchLoader
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, Problem, SpecError, one_line
 from sightx.evaluation import metrics
-from sightx.inference.predictor import Predictor
+from sightx.inference.predictor import Engine, Predictor
 from sightx.records.predictions import Predictions
 from sightx.runner.resume import recorded_samples, stored_experiment
 from sightx.runs import checkpoints, compatibility, lock, scorings, sums
@@ -45,6 +44,8 @@ def evaluate(
     split: str,
     *,
     checkpoint: str = "",
+    model: Path | None = None,
+    engine: Engine = "torch",
     changes: Overrides = (),
     allow_data_change: bool = False,
     progress: ProgressCallback | None = None,
@@ -52,41 +53,55 @@ def evaluate(
     """Predict a split of a run's own data, write the predictions, and return the metrics.
 
     The run's own predictions of the split are replaced only by those of the same checkpoint and the
-    same data; others get a name with both. A read-only run keeps none, which is a warning.
+    same data; others get a name with both. A read-only run keeps none, which is a warning. Raises
+    SightXError if the experiment or the data are not those of the run, or if it is in use.
 
     Args:
-        run: The run.
         split: The split: train, validation or test.
         checkpoint: The name of a checkpoint; "" means the run's preferred one.
+        model: The folder of an exported model of the run, which then predicts instead.
+        engine: What computes an exported model.
         changes: Overrides of where the data are and of `[execution]`, as for `sightx.load`.
         allow_data_change: Score samples whose images or labels have changed since the run.
         progress: Called with (done, total) while images are preprocessed.
-
-    Raises:
-        SightXError: The experiment or the data are not those of the run, which may be in use.
     """
-    experiment = _with_changes(run, as_overrides(changes))
-    writable = os.access(run.directory, os.W_OK)
+    experiment, writable = _with_changes(run, changes), os.access(run.directory, os.W_OK)
     with lock.run_lock(run.directory) if writable else nullcontext():
-        folder = run.directory if writable else Path(tempfile.gettempdir())
-        path = run.checkpoint(checkpoint)
-        data = _load_split(run, experiment, split, progress, folder / "bad-images.csv")
+        device = experiment.execution.device
+        predictor = Predictor.load(model or run.checkpoint(checkpoint), device, engine=engine)
+        data = _load_split(run, experiment, split, progress)
         other_data = "" if _check_data(run, split, data, allow_data_change) else data.id
-        predictions, values = _score(run, experiment, split, path, data)
+        predictions, values = _score(run, experiment, split, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
             return Evaluation(values, "")
-        name = _name(run, split, path.name, other_data)
-        run.write_predictions(name, predictions, path.name)
-        _record(run, split, path, data)
-    return Evaluation(values, name)
+        suffix = f"-exported-{engine}" if model else ""
+        name = _write(run, split, predictions, predictor, suffix, other_data)
+        _record(run, split, predictor, data)
+        return Evaluation(values, name)
 
 
-def _record(run: Run, split: str, checkpoint: Path, data: PreparedDataset) -> None:
+def _write(
+    run: Run,
+    split: str,
+    predictions: Predictions,
+    predictor: Predictor,
+    suffix: str,
+    other_data: str,
+) -> str:
+    """Write predictions, and return their name; `suffix` tells an exported model from the run."""
+    scored = predictor.model.checkpoint + suffix
+    name = _name(run, split, scored, other_data)
+    run.write_predictions(name, predictions, scored)
+    return name
+
+
+def _record(run: Run, split: str, predictor: Predictor, data: PreparedDataset) -> None:
     """Record a scoring of the test split, and the hashes of the files that have changed."""
+    checkpoint = predictor.model.checkpoint
     if split == "test":
         rows, samples = data.split_id(split), data.splits[split]
-        record_test_scoring(run, "evaluate", checkpoint.name, rows, len(samples))
+        record_test_scoring(run, "evaluate", checkpoint, rows, len(samples))
     sums.update_sums(run.directory, ["predictions", "bad-images.csv", scorings.FILE])
 
 
@@ -128,8 +143,9 @@ def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> b
     return not differences and not skipped
 
 
-def _with_changes(run: Run, changes: tuple[str, ...]) -> Experiment:
+def _with_changes(run: Run, overrides: Overrides) -> Experiment:
     """Return a run's experiment with changes that leave it the same experiment."""
+    changes = as_overrides(overrides)
     experiment = stored_experiment(run, changes)
     if changes and experiment.id != stored_experiment(run).id:
         message = f"{', '.join(changes)} makes another experiment"
@@ -139,18 +155,16 @@ def _with_changes(run: Run, changes: tuple[str, ...]) -> Experiment:
 
 
 def _score(
-    run: Run, experiment: Experiment, split: str, checkpoint: Path, data: PreparedDataset
+    run: Run, experiment: Experiment, split: str, predictor: Predictor, data: PreparedDataset
 ) -> tuple[Predictions, dict[str, float]]:
     """Return the prediction table of a split, and its metrics."""
-    predictor = Predictor.load(checkpoint, experiment.execution.device)
     recipe, device = predictor.recipe, predictor.device
     criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
     if criterion.module.state_dict():
+        checkpoint = run.directory / "checkpoints" / predictor.model.checkpoint
         state = checkpoints.load(checkpoint)
         load_strict(criterion.module, state.loss, file=str(checkpoint))
-    loader = BatchLoader(
-        data.rows, data.table.labels, (recipe.mean, recipe.std), device, seed=experiment.seed
-    )
+    loader = predictor.loader(data.rows, data.table.labels, experiment.seed)
     evaluator = Evaluator(
         predictor.module, criterion, loader, data.splits[split], experiment.training
     )
@@ -164,14 +178,24 @@ def _score(
     return predictions, {f"{split}/loss": evaluator.loss, **values}
 
 
-def _load_split(
+def load_run_split(
     run: Run,
-    experiment: Experiment,
     split: str,
-    progress: ProgressCallback | None,
-    bad_images: Path,
+    changes: Overrides = (),
+    progress: ProgressCallback | None = None,
 ) -> PreparedDataset:
-    """Return the samples that the run had in a split, preprocessed; no other image is read."""
+    """Return the samples that the run had in a split, preprocessed; no other image is read.
+
+    `changes` are those of `evaluate`. Raises SpecError or DataError.
+    """
+    experiment = _with_changes(run, changes)
+    return _load_split(run, experiment, split, progress)
+
+
+def _load_split(
+    run: Run, experiment: Experiment, split: str, progress: ProgressCallback | None
+) -> PreparedDataset:
+    """Return the samples of a split for `load_run_split`."""
     recorded = recorded_samples(run)
     splits = dict(zip(recorded["path"], recorded["split"], strict=True))
     table = experiment.dataset.table()
@@ -182,9 +206,11 @@ def _load_split(
         message = f"{len(rows)} of the {expected} {split} samples of {run.id} exist"
         raise DataError(Problem("other-data", message, "use the data that it was trained on"))
     samples = table.with_frame(frame).take(rows)
+    writable = os.access(run.directory, os.W_OK)
+    folder = run.directory if writable else Path(tempfile.gettempdir())
     return dataset.prepare_dataset(
         experiment,
         dataset.align_classes(samples, run.data["classes"]),
         progress=progress,
-        bad_images_csv=bad_images,
+        bad_images_csv=folder / "bad-images.csv",
     )

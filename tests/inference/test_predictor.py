@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +18,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 import sightx
-from sightx import DataError, PluginError, Predictor, Run, RunError
+from sightx import DataError, NonFiniteError, PluginError, Predictor, Run, RunError
 
 
 @pytest.fixture
 def run(spec: Path, tmp_path: Path) -> Run:
     return sightx.run(sightx.load(spec), runs=tmp_path / "runs")
+
+
+def shares(prediction: Any) -> list[float]:
+    """Return the probabilities of a prediction."""
+    return [share.probability for share in prediction.probabilities]
 
 
 def by_hand(run: Run, file: Path) -> np.ndarray:
@@ -42,14 +52,16 @@ def test_predictions_are_those_of_plain_pytorch(run: Run, folders: Path) -> None
     for file in sorted(folders.rglob("*.png"))[::7]:
         prediction = predictor.predict(file)
         expected = by_hand(run, file)
-        np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
-        assert prediction.decision == ["dark", "light"][expected.argmax()]
+        np.testing.assert_allclose(shares(prediction), expected, atol=1e-5)
+        assert prediction.class_name == ["dark", "light"][expected.argmax()]
 
 
 def test_bytes_files_paths_and_pil_images_give_the_same_prediction(run: Run, folders: Path) -> None:
     file = folders / "test" / "dark" / "0.png"
     predictor = Predictor.load(run.directory, "cpu")
-    inputs = [file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes()), Image.open(file)]
+    content = file.read_bytes()
+    inputs = [file, str(file), content, io.BytesIO(content), Image.open(file)]
+    inputs.append(np.array(Image.open(file)))
     first, *others = [predictor.predict(image) for image in inputs]
     assert all(prediction == first for prediction in others)
 
@@ -58,9 +70,65 @@ def test_a_batch_gives_the_predictions_of_its_images(run: Run, folders: Path) ->
     files = sorted(folders.rglob("*.png"))[:8]
     predictor = Predictor.load(run.directory, "cpu")
     for one, other in zip(predictor.predict_all(files), map(predictor.predict, files), strict=True):
-        np.testing.assert_allclose(
-            list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-6
-        )
+        np.testing.assert_allclose(shares(one), shares(other), atol=1e-6)
+
+
+def test_the_bits_are_those_of_an_evaluation_with_batches_of_one(
+    spec: Path, folders: Path, tmp_path: Path
+) -> None:
+    run = sightx.run(sightx.load(spec, ["training.batch_size=1", "training.epochs=1"]),
+                     runs=tmp_path / "runs")  # fmt: skip
+    table, predictor = run.predictions_of("test"), Predictor.load(run.directory, "cpu")
+    for path, row in zip(table.keys, table.probabilities, strict=True):
+        assert shares(predictor.predict(folders / path)) == row.tolist()
+
+
+def test_threads_get_the_predictions_of_one_thread(run: Run, folders: Path) -> None:
+    files = sorted(folders.rglob("*.png")) * 4
+    predictor = Predictor.load(run.directory, "cpu")
+    expected = [predictor.predict(file) for file in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(predictor.predict, files)) == expected
+
+
+def test_the_record_names_the_model_and_keeps_the_order_of_the_classes(
+    run: Run, folders: Path
+) -> None:
+    prediction = Predictor.load(run.directory, "cpu").predict(folders / "test" / "dark" / "0.png")
+    weights = (run.checkpoint() / "model.safetensors").read_bytes()
+    record = prediction.to_json()
+    assert record == {
+        "format": 1,
+        "outcome": "graded",
+        "class": "dark",
+        "probabilities": [
+            {"class": name, "probability": value}
+            for name, value in zip(("dark", "light"), shares(prediction), strict=True)
+        ],
+        "model": {
+            "id": f"{run.id}@{run.checkpoint().name}",
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "engine": "torch",
+        },
+    }
+
+
+def test_an_output_that_is_not_finite_is_an_error(run: Run, folders: Path) -> None:
+    predictor = Predictor.load(run.directory, "cpu")
+    next(predictor.module.parameters()).data.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="not finite"):
+        predictor.predict(folders / "test" / "dark" / "0.png")
+
+
+def test_prediction_imports_neither_pandas_nor_matplotlib(run: Run, folders: Path) -> None:
+    code = (
+        "import sys, sightx\n"
+        f"p = sightx.Predictor.load({str(run.directory)!r}, 'cpu')\n"
+        f"assert p.predict({str(folders / 'test' / 'dark' / '0.png')!r}).class_name == 'dark'\n"
+        "print({'pandas', 'matplotlib', 'rich', 'scipy', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -82,11 +150,11 @@ def test_a_rotated_photograph_is_predicted_as_the_upright_one(
 def test_the_run_directory_alone_is_enough(run: Run, folders: Path, tmp_path: Path) -> None:
     file = tmp_path / "kept.png"
     shutil.copy(folders / "test" / "light" / "0.png", file)
-    before = Predictor.load(run.directory, "cpu").predict(file)
+    before = shares(Predictor.load(run.directory, "cpu").predict(file))
     moved = run.directory.rename(tmp_path / "elsewhere")
     shutil.rmtree(folders)
     (moved / "experiment.toml").write_text("")
-    assert Predictor.load(moved, "cpu").predict(file) == before
+    assert shares(Predictor.load(moved, "cpu").predict(file)) == before
     checkpoint = next((moved / "checkpoints").glob("step-*"))
     assert Predictor.load(checkpoint, "cpu").recipe.classes == ("dark", "light")
 
@@ -97,8 +165,8 @@ def test_classes_keep_the_order_of_the_spec(
     sets = ['dataset.classes=["light", "dark"]']
     run = sightx.run(sightx.load(spec, sets), runs=tmp_path / "runs")
     prediction = Predictor.load(run.directory, "cpu").predict(folders / "test" / "dark" / "0.png")
-    assert list(prediction.probabilities) == ["light", "dark"]
-    assert prediction.decision == "dark"
+    assert [share.class_name for share in prediction.probabilities] == ["light", "dark"]
+    assert prediction.class_name == "dark"
 
 
 @pytest.mark.parametrize(

@@ -121,4 +121,4 @@ def test_a_network_of_timm_trains(sightx_timm: Path, tmp_path: Path) -> None:
 
     Image.new("RGB", (80, 60), (120, 60, 30)).save(image)
     predicted = sightx.Predictor.load(run.directory).predict(image)
-    assert predicted.decision in run.data["classes"]
+    assert predicted.class_name in run.data["classes"]

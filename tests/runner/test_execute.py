@@ -259,7 +259,7 @@ def test_a_run_in_a_thread_leaves_signals_alone(spec: Path, tmp_path: Path, fold
 def test_predictions_of_single_files_are_those_of_the_run(finished: Run, folders: Path) -> None:
     predictor = sightx.Predictor.load(finished.directory, "cpu")
     table = finished.predictions("test")
-    decisions = [predictor.predict(folders / path).decision for path in table.path]
+    decisions = [predictor.predict(folders / path).class_name for path in table.path]
     assert decisions == list(table.prediction)
 
 
@@ -271,7 +271,7 @@ def test_sixteen_bit_images_are_decoded_alike_in_training_and_prediction(
     run = sightx.run(sightx.load(spec), runs=tmp_path / "runs")
     assert run.data["counts"]["train"] == [13, 12]
     predictor = sightx.Predictor.load(run.directory, "cpu")
-    assert predictor.predict(folders / "train" / "dark" / "deep.png").decision == "dark"
+    assert predictor.predict(folders / "train" / "dark" / "deep.png").class_name == "dark"
 
 
 def test_the_epoch_of_the_result_is_that_of_the_weights(spec: Path, tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_an_interrupted_run_predicts_before_postprocessing_is_fitted(
     assert run.result["status"] == "interrupted"
     assert run.checkpoint().name == "step-00000001-running"
     predictor = sightx.Predictor.load(run.directory, "cpu")
-    assert predictor.predict(folders / "test" / "dark" / "0.png").decision in ("dark", "light")
+    assert predictor.predict(folders / "test" / "dark" / "0.png").class_name in ("dark", "light")
 
 
 class BestByLoss(Checkpoint):

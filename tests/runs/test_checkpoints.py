@@ -182,7 +182,7 @@ def test_a_checkpoint_of_format_1_can_always_be_read(tmp_path: Path) -> None:  #
     moments = ("step", "exp_avg", "exp_avg_sq")
     assert set(loaded.optimizer) == {f"{n}.{key}" for n in range(4) for key in moments}
     predictor = Predictor.load(path, "cpu")
-    assert predictor.predict(Image.new("RGB", (4, 4))).decision in ("dark", "light")
+    assert predictor.predict(Image.new("RGB", (4, 4))).class_name in ("dark", "light")
 
 
 @pytest.mark.parametrize("version", [2, "1", None])

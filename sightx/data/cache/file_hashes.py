@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from sightx.data.preprocess import failure_reason
 from sightx.io import locks
@@ -47,13 +46,15 @@ class FileStates(NamedTuple):
 
 def stat_files(table: ImageTable) -> FileStates:
     """Stat every file of a table; none is opened."""
+    from pandas.util import hash_array
+
     reader = table.files
     files = FileStates(np.zeros(len(table) if reader else 0, _STATE), {}, time.time_ns())
     if reader is None:
         return files
     find = FileFinder(reader.root, follow_links=reader.follow_links)
     paths = np.asarray(reader.paths, object)
-    files.states["path"] = pd.util.hash_array(paths, categorize=False)
+    files.states["path"] = hash_array(paths, categorize=False)
     columns = [files.states[key] for key in ("size", "time", "changed", "inode")]
     for index, path in enumerate(paths):
         try:

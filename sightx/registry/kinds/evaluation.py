@@ -11,6 +11,7 @@ from sightx.registry.components import Component
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from sightx.records.history import History
     from sightx.records.predictions import Predictions
@@ -35,6 +36,14 @@ class Postprocess(Component):
         (N, classes) with rows of sum 1. It is called for every split, and for unlabelled images.
         """
         raise NotImplementedError
+
+    def calibrate(self, probabilities: Tensor, state: Mapping[str, Any]) -> Tensor:
+        """Return what `apply` makes of probabilities, float32 (B, classes), computed with torch.
+
+        It becomes a part of exported networks. By default they are unchanged, which is right for a
+        component that only changes decisions. Pure.
+        """
+        return probabilities
 
 
 class Metric(Component):

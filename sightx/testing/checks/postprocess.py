@@ -55,6 +55,17 @@ def decisions_are_classes(postprocess: Postprocess) -> None:
         require((abs(sums - 1) < 1e-4).all(), f"rows of probabilities sum to {sums.min():.4g}")
 
 
+def calibrate_equals_apply(postprocess: Postprocess) -> None:
+    """Require that exported networks compute the probabilities of `apply`."""
+    import torch
+
+    given, state = predictions(seed=1), _state(postprocess)
+    expected = postprocess.apply(given, state).probabilities
+    probabilities = torch.from_numpy(given.probabilities.astype("float32"))
+    difference = abs(postprocess.calibrate(probabilities, state).numpy() - expected).max()
+    require(difference <= 1e-5, f"calibrate() differs from apply() by {difference:.2g}")
+
+
 def _state(postprocess: Postprocess) -> Mapping[str, Any]:
     state: Mapping[str, Any] = json.loads(json.dumps(dict(postprocess.fit(predictions()))))
     return state
@@ -62,4 +73,5 @@ def _state(postprocess: Postprocess) -> Mapping[str, Any]:
 
 CHECKS: tuple[ContractCheck, ...] = (
     state_is_json, fit_is_deterministic, apply_is_deterministic, decisions_are_classes,
+    calibrate_equals_apply,
 )  # fmt: skip

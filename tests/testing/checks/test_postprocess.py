@@ -80,6 +80,11 @@ class Labelled(D):
         return predictions
 
 
+class Uncalibrated(D):
+    def apply(self, predictions, state):
+        return predictions.with_probabilities(predictions.probabilities[:, ::-1])
+
+
 BROKEN = [
     (checks.state_is_json, ArrayState(), "which is not JSON"),
     (checks.state_is_json, TupleState(), "which JSON reads as {'cuts': [1, 2]}"),
@@ -92,6 +97,7 @@ BROKEN = [
     (checks.decisions_are_classes, Unnormal(), "rows of probabilities sum to 2"),
     (checks.decisions_are_classes, Shortening(), "changes the samples"),
     (checks.decisions_are_classes, Labelled(), "wants labels"),
+    (checks.calibrate_equals_apply, Uncalibrated(), "calibrate() differs from apply()"),
 ]
 
 

@@ -1,0 +1,225 @@
+"""Export a trained model: one folder that predicts, and that can be checked anywhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sightx.errors import Problem, SpecError
+from sightx.export import golden, graph
+from sightx.export.model_card import model_card
+from sightx.export.parity import Parity, compare
+from sightx.inference import model_folder
+from sightx.inference.model_folder import FileEntry, Manifest
+from sightx.inference.onnx_network import INPUT, OUTPUTS, OnnxNetwork
+from sightx.inference.predictor import Predictor
+from sightx.inference.recipe import Recipe
+from sightx.io import atomic
+from sightx.registry.components import Component, to_plain
+from sightx.runner.evaluate import load_run_split
+from sightx.runs import checkpoints
+from sightx.runs.directory import Run
+from sightx.spec.merge import Overrides
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sightx.data.preprocess import ProgressCallback
+    from sightx.export.parity import Array, Network
+
+Format = Literal["onnx", "torch-export", "safetensors"]
+TORCH_EXPORT, CARD, PARITY = "model.pt2", "README.md", "parity.json"
+_PARITY_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class ModelExport:
+    """What was exported: the folder's manifest, and comparisons with PyTorch."""
+
+    manifest: Manifest
+    parity: tuple[Parity, ...]
+
+
+def export_model(
+    run: Run,
+    folder: Path,
+    *,
+    format: Format = "onnx",  # noqa: A002 - the name of the option
+    checkpoint: str = "",
+    changes: Overrides = (),
+    progress: ProgressCallback | None = None,
+) -> ModelExport:
+    """Write the model of a checkpoint to a new folder; after a failure nothing is left of it.
+
+    Args:
+        run: The run.
+        folder: The folder to write.
+        format: An ONNX file, a `torch.export` program, or the weights alone.
+        checkpoint: The name of a checkpoint; "" means the run's preferred one.
+        changes: Overrides of where the data are, as for `evaluate`.
+        progress: Called with (done, total) while validation images are preprocessed.
+
+    Raises:
+        SpecError: The folder exists.
+        DataError: The run's validation images cannot be read.
+        PluginError: The extra `onnx` is missing.
+        RunError: The network cannot be exported, or its answers differ from those of PyTorch.
+    """
+    _require_new(folder)
+    predictor = exact_predictor(Predictor.load(run.checkpoint(checkpoint), "cpu"))
+    files = _stored_files(run.checkpoint(checkpoint))
+    name, content, network = _export(predictor, format)
+    parity: tuple[Parity, ...] = ()
+    if network:
+        files[name] = content
+        pixels = _validation_pixels(run, changes, progress)
+        parity = (compare(name, predictor, network, pixels),)
+        parity[0].check()
+    files |= _descriptions(predictor, parity)
+    files[CARD] = model_card(run, predictor.model, parity).encode()
+    manifest = _manifest(run, predictor, files)
+    _write(folder, {**files, model_folder.MANIFEST: _json(manifest.model_dump(mode="json"))})
+    return ModelExport(manifest, parity)
+
+
+def _require_new(folder: Path) -> None:
+    if folder.exists():
+        hint = "name a folder that does not exist"
+        raise SpecError(Problem("exists", f"{folder} exists", hint))
+
+
+def _stored_files(checkpoint: Path) -> dict[str, bytes]:
+    """Return the recipe and the weights of a checkpoint."""
+    stored = checkpoints.read_verified(checkpoint)
+    return {name: stored[name] for name in (model_folder.RECIPE, model_folder.WEIGHTS)}
+
+
+def exact_predictor(predictor: Predictor) -> Predictor:
+    """Return a predictor that computes in fp32, as exported networks do."""
+    recipe = predictor.recipe.model_copy(update={"precision": "fp32"})
+    return Predictor(recipe, predictor.module, predictor.device, predictor.model)
+
+
+def _export(predictor: Predictor, format: Format) -> tuple[str, bytes, Network | None]:  # noqa: A002
+    """Return the name and the content of the network's file, and the network that it holds."""
+    if format == "onnx":
+        model = predictor.model.model_dump(exclude={"engine"})
+        properties = {"classes": predictor.recipe.classes, "model": model}
+        content = graph.to_onnx(predictor, properties)
+        return model_folder.ONNX, content, OnnxNetwork(content).run
+    if format == "torch-export":
+        content, module = graph.to_torch_export(predictor)
+        return TORCH_EXPORT, content, _arrays_of(module)
+    return "", b"", None
+
+
+def _arrays_of(module: nn.Module) -> Network:
+    def run(pixels: Tensor) -> tuple[Array, Array]:
+        probabilities, outputs = module(pixels)
+        return probabilities.detach().numpy(), outputs.detach().numpy()
+
+    return run
+
+
+def _validation_pixels(run: Run, changes: Overrides, progress: ProgressCallback | None) -> Tensor:
+    """Return up to 64 preprocessed images of the run's validation split, evenly spaced."""
+    counts = run.data["counts"]
+    split = "validation" if sum(counts["validation"]) else "train"
+    data = load_run_split(run, split, changes, progress)
+    positions = data.splits[split]
+    spaced = np.linspace(0, len(positions) - 1, min(_PARITY_IMAGES, len(positions)))
+    return data.rows.gather(positions[spaced.round().astype(np.int64)])
+
+
+def _descriptions(predictor: Predictor, parity: tuple[Parity, ...]) -> dict[str, bytes]:
+    """Return the files that describe a model to other programs, and the golden images."""
+    recipe = predictor.recipe
+    images = golden.golden_images(*golden.golden_size(recipe.preprocess, recipe.shape))
+    files = {f"{golden.FOLDER}/{name}": content for name, content in images.items()}
+    files[golden.ANSWERS] = _json(golden.golden_answers(predictor, images))
+    files["labels.json"] = _json(_labels(recipe))
+    files["preprocess.json"] = _json(_preprocessing(recipe))
+    if parity:
+        files[PARITY] = _json({"comparisons": [one.to_json() for one in parity]})
+    return files
+
+
+def _labels(recipe: Recipe) -> dict[str, Any]:
+    """Return the classes, and what each postprocessing component has learned."""
+    states = zip(recipe.postprocess, recipe.postprocess_states, strict=False)
+    return {
+        "classes": recipe.classes,
+        "ordered": recipe.ordered,
+        "postprocess": [{**_described(component), "fitted": state} for component, state in states],
+    }
+
+
+def _preprocessing(recipe: Recipe) -> dict[str, Any]:
+    """Return how a file becomes the input of the network, in words and numbers."""
+    channels, height, width = recipe.shape
+    return {
+        "decode": {
+            "orientation": "turned as EXIF says",
+            "colours": "8-bit RGB; grey, palette and CMYK are converted; of 16 bits the upper 8",
+            "transparent": "drawn on black",
+            "frames": "the first",
+            "jpeg": recipe.decode,
+            "jpeg_at_least": recipe.min_decoded_size,
+        },
+        "steps": [_described(component) for component in recipe.preprocess],
+        "input": {
+            "name": INPUT,
+            "type": "uint8",
+            "shape": ["batch", channels, height, width],
+            "order": "image, channel (red, green, blue), row, column",
+        },
+        "inside_the_network": {
+            "normalization": "(pixel / 255 - mean) / std",
+            "mean": recipe.mean,
+            "std": recipe.std,
+        },
+        "outputs": {
+            OUTPUTS[0]: ["batch", len(recipe.classes)],
+            OUTPUTS[1]: "the network's outputs before the loss makes probabilities of them",
+        },
+    }
+
+
+def _described(component: Component) -> dict[str, Any]:
+    """Return a component's settings, with the first line of its docstring."""
+    summary = (type(component).__doc__ or "").strip().splitlines()[:1]
+    return {**to_plain(component), "description": "".join(summary)}
+
+
+def _manifest(run: Run, predictor: Predictor, files: Mapping[str, bytes]) -> Manifest:
+    return Manifest(
+        sightx=importlib.metadata.version("sightx"),
+        id=predictor.model.id,
+        experiment=str(run.environment.get("id", "")),
+        data=str(run.data.get("id", "")),
+        classes=predictor.recipe.classes,
+        shape=predictor.recipe.shape,
+        files={name: FileEntry.of(content) for name, content in sorted(files.items())},
+    )
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files in one step; the manifest is the last."""
+    size = sum(map(len, files.values()))
+    with atomic.disk_errors(folder.absolute().parent, size, full_hint="free space"):
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        atomic.require_free_space(folder.absolute().parent, size)
+        with atomic.atomic_directory(folder.absolute()) as temporary:
+            (temporary / golden.FOLDER).mkdir()
+            for name, content in files.items():
+                atomic.write(temporary / name, content)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,82 @@
+"""Answers as JSON records and as rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from sightx.inference.pairs import PatientAnswer
+from sightx.inference.stream import Answer
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_PATIENT = ("patient", "outcome", "grade", "class", "from", "left", "right", "error")
+
+
+def record_of(answer: Answer | PatientAnswer) -> dict[str, Any]:
+    """Return an answer as JSON values.
+
+    The record of an image begins with `file`. Without a prediction its `outcome` is `error`, and
+    `error` has the code and the message.
+    """
+    if isinstance(answer, PatientAnswer):
+        errors = [one for one in answer.answers if one.error]
+        failed = {"errors": [record_of(one) for one in errors]} if errors else {}
+        return answer.grade.to_json() | failed
+    if answer.error:
+        problem = answer.error.problems[0]
+        error = {"code": problem.code, "message": problem.message}
+        return {"file": answer.name, "outcome": "error", "error": error}
+    assert answer.prediction  # noqa: S101 - one of the two is there
+    return {"file": answer.name, **answer.prediction.to_json()}
+
+
+class CsvAnswers:
+    """Write records as rows of a CSV file, which is complete up to the last answer."""
+
+    def __init__(self, file: TextIO, classes: Sequence[str], *, patients: bool = False) -> None:
+        """Write the header; `file` is opened with `newline=""`."""
+        self._file, self._classes = file, classes
+        shares = [f"p:{name}" for name in classes]
+        images = ["path", "outcome", "grade", "class", *shares, "quality", "reasons", "error"]
+        self._header = list(_PATIENT) if patients else images
+        self._patients = patients
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._write(self._header)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one row."""
+        values = _patient_values(record) if self._patients else _image_values(record)
+        self._write([values.get(name, "") for name in self._header])
+
+    def _write(self, cells: Sequence[Any]) -> None:
+        self._writer.writerow([_harmless(cell) for cell in cells])
+        self._file.flush()
+
+
+def _image_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    quality, error = record.get("quality", {}), record.get("error", {})
+    return {
+        "path": record["file"],
+        **{key: record[key] for key in ("outcome", "grade", "class") if key in record},
+        **{f"p:{one['class']}": one["probability"] for one in record.get("probabilities", ())},
+        "quality": quality.get("verdict", ""),
+        "reasons": " ".join(quality.get("reasons", ())),
+        "error": error.get("message", ""),
+    }
+
+
+def _patient_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    eyes = {eye: record.get(eye, {}) for eye in ("left", "right")}
+    errors = [f"{one['file']}: {one['error']['message']}" for one in record.get("errors", ())]
+    return {
+        **{key: record[key] for key in ("patient", "outcome", "grade", "class", "from")
+           if key in record},
+        **{eye: one.get("class", one.get("outcome", "")) for eye, one in eyes.items()},
+        "error": "; ".join(errors),
+    }  # fmt: skip
+
+
+def _harmless(cell: Any) -> Any:
+    """Return a text so that a spreadsheet does not take it for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -1,0 +1,115 @@
+"""The answer for one image: the same record in Python, on the command line and over HTTP.
+
+An answer is graded or ungradable, and its `outcome` says which. An ungradable one has no grade, no
+class and no probabilities, so none can be read from it by mistake. Probabilities are a list,
+because JavaScript reorders the keys of an object that look like integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Record(BaseModel):
+    """A frozen part of an answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class ClassProbability(_Record):
+    """A class, and its probability."""
+
+    class_name: str = Field(alias="class")
+    """Name of the class."""
+    probability: float
+    """Probability, 0 to 1."""
+
+
+class ImageQuality(_Record):
+    """What the quality component of the run says of an image."""
+
+    verdict: Literal["good", "poor", "ungradable"]
+    """A poor image is graded; an ungradable one is not."""
+    reasons: tuple[str, ...] = ()
+    """What is poor, such as `low-sharpness`; the worst first."""
+    measures: Mapping[str, float] = Field(default_factory=dict)
+    """The figures behind the verdict."""
+
+
+class ModelId(_Record):
+    """The model that gave an answer."""
+
+    id: str
+    """RUN@CHECKPOINT."""
+    weights_sha256: str
+    """SHA-256 of the file of weights, in hexadecimal."""
+    engine: str = "torch"
+    """What computed the network: torch or onnx."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Return the name of the checkpoint's directory."""
+        return self.id.partition("@")[2]
+
+
+class _Answer(_Record):
+    """An answer that JSON can hold."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values; keys without a value are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Graded(_Answer):
+    """The predicted class of an image."""
+
+    format: Literal[1] = 1
+    """Version of this record."""
+    outcome: Literal["graded"] = "graded"
+    grade: int | None = None
+    """Position of the class, counted from 0; None if the classes are not ordered."""
+    class_name: str = Field(alias="class")
+    """Name of the predicted class, which fitted cut points may let differ from the likeliest."""
+    probabilities: tuple[ClassProbability, ...]
+    """Each class with its calibrated probability, in the order of the run."""
+    quality: ImageQuality | None = None
+    """None unless the run judges the quality of images."""
+    model: ModelId
+
+
+class Ungradable(_Answer):
+    """The answer for an image whose quality does not allow a grade."""
+
+    format: Literal[1] = 1
+    """Version of this record."""
+    outcome: Literal["ungradable"] = "ungradable"
+    quality: ImageQuality
+    """Why there is no grade."""
+    model: ModelId
+
+
+Prediction = Annotated[Graded | Ungradable, Field(discriminator="outcome")]
+
+
+class PatientGrade(_Answer):
+    """What the predictions for both eyes say of a patient: the worse grade of the two."""
+
+    format: Literal[1] = 1
+    """Version of this record."""
+    patient: str
+    """The patient, as the list of pairs names it."""
+    outcome: Literal["graded", "ungradable"]
+    """Ungradable if neither eye has a grade; then there is no grade and no class."""
+    grade: int | None = None
+    """The higher grade, counted from 0."""
+    class_name: str | None = Field(default=None, alias="class")
+    """Its class."""
+    eyes: Literal["both", "left", "right"] | None = Field(default=None, alias="from")
+    """The eyes that have a grade."""
+    left: Prediction | None = None
+    """The prediction for the left eye; None without a readable image."""
+    right: Prediction | None = None
+    """The same for the right eye."""

@@ -1,0 +1,152 @@
+"""`sightx predict` on files, folders, lists and pairs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightx import Predictor, Run
+from support.commands import sightx_main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with four photographs and a damaged one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("dark", "light"):
+        for number in (0, 1):
+            shutil.copy(data / "test" / name / f"{number}.png", tmp_path / f"{name}{number}.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "dark0.png").read_bytes()[:60])
+    return tmp_path
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_folders_and_patterns_are_predicted_in_the_order_given(
+    trained: Run, data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = str(trained.directory)
+    images = sorted((data / "test" / "dark").iterdir())
+    scans = tmp_path / "scans"
+    (scans / "deep" / ".hidden").mkdir(parents=True)
+    names = ["10.png", "9.png", "deep/no ending", "deep/.hidden/x.png"]
+    for image, name in zip(images, names, strict=False):
+        shutil.copy(image, scans / name)
+    (scans / "7.png").write_bytes(images[0].read_bytes()[:60])  # damaged
+    (scans / "notes.txt").write_text("notes")
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(data, tmp_path / "data")
+    arguments = ["data/test/light/3.png", "scans", "nothing/*.png", "scans/1*.png", "empty",
+                 "data/t?st/**/0.png", "absent.png"]  # fmt: skip
+    assert sightx_main("predict", run, "--json", *arguments) == 3
+    out, err = capsys.readouterr()
+    assert [record["file"] for record in records(out)] == [
+        "data/test/light/3.png", "scans/7.png", "scans/9.png", "scans/10.png",
+        "scans/deep/no ending", "nothing/*.png", "scans/10.png", "empty", "data/test/dark/0.png",
+        "data/test/light/0.png", "absent.png",
+    ]  # fmt: skip
+    alone = Predictor.load(run, "cpu").predict("data/test/light/3.png")
+    assert records(out)[0] == {"file": "data/test/light/3.png", **alone.to_json()}
+    lines = sorted(err.splitlines()[1:])
+    starts = ["7 graded, 4 failed", "absent.png: error[bad-image] ",
+              "empty: error[no-images] the folder has no images",
+              "nothing/*.png: error[no-images] no file matches",
+              "scans/7.png: error[bad-image] ",
+              "scans: 1 files are not images, such as scans/notes.txt"]  # fmt: skip
+    assert len(lines) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+
+
+def test_the_class_and_the_probabilities_are_printed(
+    trained: Run, folder: Path, capsys: Capture
+) -> None:
+    files = ["dark0.png", "bad.png", "light0.png"]
+    assert sightx_main("predict", str(trained.directory), *files) == 3
+    out, err = capsys.readouterr()
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["dark0.png:", "dark"], ["light0.png:", "light"]
+    ]  # fmt: skip
+    assert err.splitlines()[0].startswith(f"{trained.id}, step-")
+    assert "bad.png" in err.splitlines()[1]
+
+
+def test_a_csv_file_has_a_row_per_image_and_no_formula(
+    trained: Run, folder: Path, capsys: Capture
+) -> None:
+    Path("dark0.png").rename("=1+1.png")
+    run = str(trained.directory)
+    images = ["=1+1.png", "bad.png", "light1.png"]
+    assert sightx_main("predict", run, *images, "--csv", "a.csv", "--json") == 3
+    rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text())))
+    assert [row["path"] for row in rows] == ["'=1+1.png", "bad.png", "light1.png"]
+    assert [row["outcome"] for row in rows] == ["graded", "error", "graded"]
+    assert rows[1]["error"] == "truncated"
+    for row, record in zip(rows, records(capsys.readouterr().out), strict=True):
+        shares = {one["class"]: one["probability"] for one in record.get("probabilities", ())}
+        assert {name: float(row[f"p:{name}"]) for name in shares} == shares
+
+
+def test_lists_come_from_a_csv_file_or_from_standard_input(
+    trained: Run, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "lists").mkdir()
+    (folder / "lists" / "a.csv").write_text("id,path\n1,../light1.png\n2,../dark1.png\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("dark0.png\nlight0.png\n"))
+    assert sightx_main("predict", str(trained.directory), "lists/a.csv", "-", "--json") == 0
+    assert [Path(record["file"]).name for record in records(capsys.readouterr().out)] == [
+        "light1.png", "dark1.png", "dark0.png", "light0.png"
+    ]  # fmt: skip
+
+
+def test_a_patient_has_the_grade_of_the_worse_eye(
+    trained: Run, folder: Path, capsys: Capture
+) -> None:
+    Path("pairs.csv").write_text(
+        "patient,left,right\na,dark0.png,light0.png\nb,bad.png,dark1.png\nc,,bad.png\n"
+    )
+    words = ["predict", str(trained.directory), "--pairs", "pairs.csv"]
+    assert sightx_main(*words, "--json", "--csv", "p.csv") == 3
+    first, second, third = records(capsys.readouterr().out)
+    assert (first["patient"], first["grade"], first["class"], first["from"]) == (
+        "a", 1, "light", "both"
+    )  # fmt: skip
+    assert (first["left"]["class"], first["right"]["class"]) == ("dark", "light")
+    assert (second["grade"], second["from"]) == (0, "right")
+    assert second["errors"][0]["file"] == "bad.png"
+    assert third["outcome"] == "ungradable"
+    assert not third.keys() & {"grade", "class", "from", "left", "right"}
+    rows = list(csv.DictReader(io.StringIO(Path("p.csv").read_text())))
+    assert [row["class"] for row in rows] == ["light", "dark", ""]
+    assert rows[2]["error"] == "bad.png: truncated"
+
+
+def test_explanations_are_pictures_of_the_size_of_the_input(
+    trained: Run, folder: Path, data: Path, capsys: Capture
+) -> None:
+    files = ["dark0.png", str(data / "test/dark/0.png"), str(data / "test/light/0.png"), "bad.png"]
+    assert sightx_main("predict", str(trained.directory), *files, "--explain", "maps") == 3
+    assert sorted(path.name for path in Path("maps").iterdir()) == [
+        "0-2.png", "0.png", "dark0.png"
+    ]  # fmt: skip
+    picture = np.asarray(Image.open("maps/dark0.png"))
+    expected = Predictor.load(trained.directory, "cpu").explain("dark0.png").overlay
+    assert np.array_equal(picture, expected)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.png", "--pairs", "b.csv"]])
+def test_images_or_pairs_are_needed(trained: Run, arguments: list[str], capsys: Capture) -> None:
+    assert sightx_main("predict", str(trained.directory), *arguments) == 2
+    assert "--pairs" in capsys.readouterr().err
