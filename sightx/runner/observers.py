@@ -141,6 +141,8 @@ class Observers:
         Raises PluginError for an object that implements an unknown hook, or none.
         """
         for name, observer in observers.items():
+            if isinstance(observer, Observer) and not observer.enabled:
+                continue
             try:
                 with _process_state_kept():
                     built = (

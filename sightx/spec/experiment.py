@@ -59,7 +59,6 @@ from sightx.spec.paths import iter_tables, resolve_paths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?|mps)$"
-"""The names of devices."""
 Tables = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 AnyComponent = TypeVar("AnyComponent", bound=Component)
 
@@ -125,6 +124,7 @@ class Context:
         text: The spec as written; "" for Python.
         path: The file of the spec; None for Python.
         overrides: The `key=value` overrides.
+        notes: A line for each override that drops settings of the spec.
     """
 
     project: Project
@@ -133,6 +133,7 @@ class Context:
     text: str = ""
     path: Path | None = None
     overrides: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of_working_folder(cls) -> Context:
@@ -186,6 +187,7 @@ def _default_metrics(traits: Traits) -> Tables:
     return tuple({"use": name} for name in (*names, *(["qwk"] if traits.ordered else [])))
 
 
+DEFAULT_OBSERVERS = ({"use": "curves"},)  # in addition to those of the spec
 _NOT_IDENTITY = {"name", "about", "allow", "schema_version", "observer", "execution"}
 
 
@@ -229,7 +231,8 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     stopping: Stopping = _default({"use": "never"})
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
-    observer: tuple[Observer, ...] = _default(({"use": "curves"},))
+    observer: tuple[Observer, ...] = _default(DEFAULT_OBSERVERS)
+    """Curves are plotted unless the array is empty, or disables the observer `curves`."""
 
     _context: Context | None = PrivateAttr(default=None)
 
@@ -290,6 +293,15 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     ) -> tuple[Checkpoint, ...]:
         """Add the policy that keeps the last checkpoint, which resuming needs."""
         return _add_missing(Checkpoint, policies, ["last"], info)
+
+    @field_validator("observer")
+    @classmethod
+    def _add_default_observers(
+        cls, observers: tuple[Observer, ...], info: ValidationInfo
+    ) -> tuple[Observer, ...]:
+        """Add the default observers to those of the spec; an empty array means none."""
+        names = [table["use"] for table in DEFAULT_OBSERVERS]
+        return _add_missing(Observer, observers, names, info) if observers else ()
 
     @property
     def context(self) -> Context:
@@ -373,15 +385,14 @@ def _identity_of_path(value: Any, kind: PathKind) -> Any:
 
 def own_sections() -> dict[str, type[Settings]]:
     """Return the sections of a spec that are settings of SightX itself, not of a component."""
-    fields = Experiment.model_fields
-    classes = {name: table_class(field.annotation) for name, field in fields.items()}
+    classes = {n: table_class(field.annotation) for n, field in Experiment.model_fields.items()}
     return {n: cls for n, cls in classes.items() if cls and not issubclass(cls, Component)}
 
 
 def top_level_keys() -> list[str]:
     """Return the keys of a spec that are above its sections."""
-    fields = Experiment.model_fields
-    return [name for name, field in fields.items() if table_class(field.annotation) is None]
+    fields = Experiment.model_fields.items()
+    return [name for name, field in fields if table_class(field.annotation) is None]
 
 
 def settings_called(name: str) -> list[str]:

@@ -36,7 +36,7 @@ from sightx.registry.validation_errors import (
 )
 from sightx.spec import merge
 from sightx.spec.checks import at_position, run_checks
-from sightx.spec.experiment import Context, Experiment
+from sightx.spec.experiment import DEFAULT_OBSERVERS, Context, Experiment
 from sightx.spec.merge import Table
 from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates
 
@@ -110,6 +110,8 @@ def examine(
         text, document = document.text, merge.merge_documents(project.defaults, document)
         context = Context(project, registry, document, text, path.absolute(), tuple(overrides))
         experiment = _resolve(context).with_context(context)
+        for note in context.notes:
+            _log.info("%s", note)
         problems += _check_allow(experiment, context)
         problems += _in_file(run_checks(experiment, context, "spec"), path)
     except SightXError as error:
@@ -137,8 +139,10 @@ def _resolve(context: Context) -> Experiment:
     default_section = partial(_default_section, document, registry)
     # Overrides of the dataset come first, because defaults of other sections depend on it.
     overrides = sorted(context.overrides, key=lambda o: merge.override_section(o) != "dataset")
-    problems = merge.apply_overrides(document, overrides, default_section)
+    _add_default_observers(document)
     _add_project_observers(document, context.project, default_section)
+    problems = merge.apply_overrides(document, overrides, default_section, context.notes)
+    _add_project_observers(document, context.project, default_section)  # again after observer = []
     for key, date in stringify_dates(document.data):
         message, path = f"{date} is a date", format_key(key)
         problem = Problem("wrong-type", message, "put it in quotes", path)
@@ -161,6 +165,14 @@ def _default_section(document: Document, registry: Registry, section: str) -> An
     return to_plain(field.get_default(call_default_factory=True, validated_data=validated))
 
 
+def _add_default_observers(document: Document) -> None:
+    """Add the default observers to those of a spec, so that overrides can change them."""
+    observers = document.data.get("observer")
+    if isinstance(observers, list) and observers:
+        names = _observer_names(observers)
+        observers += [dict(table) for table in DEFAULT_OBSERVERS if table["use"] not in names]
+
+
 def _add_project_observers(
     document: Document, project: Project, default_section: merge.DefaultSection
 ) -> None:
@@ -170,13 +182,18 @@ def _add_project_observers(
     observers = document.data.setdefault("observer", default_section("observer"))
     if not isinstance(observers, list):
         return  # it is reported when the experiment is validated
-    uses = {str(item.get("use")) for item in observers if isinstance(item, dict)}
-    names = {use.rpartition(":")[2] for use in uses}
+    names = _observer_names(observers)
     for name, position in project.observers.items():
-        if name not in uses | names:
+        if name not in names:
             key = ("observer", len(observers))
             document.positions.update({key: position, (*key, "use"): position})
             observers.append({"use": name})
+
+
+def _observer_names(observers: list[Any]) -> set[str]:
+    """Return what `use` says in tables of observers, with and without the owner."""
+    uses = {str(item.get("use")) for item in observers if isinstance(item, dict)}
+    return uses | {use.rpartition(":")[2] for use in uses}
 
 
 def _validate(document: Document, registry: Registry, problems: list[Problem]) -> Experiment:

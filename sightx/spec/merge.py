@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sightx.errors import Problem, SpecError, wrong_type
+from sightx.errors import Problem, SpecError, one_line, wrong_type
 from sightx.io import toml
 from sightx.io.files import user_path
 from sightx.io.toml import Document, Key, Position
@@ -57,21 +57,44 @@ def apply_overrides(
     document: Document,
     overrides: Iterable[str],
     default_section: DefaultSection = lambda section: None,
+    notes: list[str] | None = None,
 ) -> list[Problem]:
     """Apply `key=value` overrides in place, and return the problems of those that are wrong.
 
     `default_section` returns the default of a section that the spec leaves out, so that an override
-    can change a part of it; None if it has no default.
+    can change a part of it; None if it has no default. A line for each override that drops settings
+    of the spec, because it names another component, is added to `notes`.
     """
     problems: list[Problem] = []
+    replaced: list[_Replaced] = []
     for override in overrides:
         short = override if len(override) <= 80 else override[:77] + "..."
         position = Position(f"{OVERRIDE} {short}")
         try:
-            _apply_override(document, override, position, default_section)
+            replaced += _apply_override(document, override, position, default_section)
         except SpecError as error:
             problems.extend(error.problems)
+    if notes is not None:
+        notes += filter(None, (old.note(document.data) for old in replaced))
     return problems
+
+
+class _Replaced(NamedTuple):
+    """A table of the spec that an override has replaced by one of another component."""
+
+    override: str
+    key: Key
+    settings: Table
+
+    def note(self, data: Any) -> str:
+        """Return which settings are gone; "" if the spec and its overrides have them all."""
+        for part in self.key:
+            data = data[part]
+        gone = {name: value for name, value in self.settings.items() if name not in data}
+        if not gone:
+            return ""
+        values = ", ".join(f"{name} = {toml.dump_value(value)}" for name, value in gone.items())
+        return one_line(f"{self.override} drops {values}")
 
 
 def as_overrides(overrides: Overrides) -> tuple[str, ...]:
@@ -108,7 +131,8 @@ def override_section(override: str) -> str:
 
 def _apply_override(
     document: Document, override: str, position: Position, default_section: DefaultSection
-) -> None:
+) -> list[_Replaced]:
+    """Apply an override; return the table that it replaces, if it does."""
     dotted, equals, text = override.partition("=")
     *parents, last = dotted.split(".")
     if not equals or not last:
@@ -123,14 +147,27 @@ def _apply_override(
     for part in parents:
         data, key = _enter(data, key, part, position)
     final: str | int = _index(data, last, position) if isinstance(data, list) else last
+    replaced: list[_Replaced] = []
     if final == "use" and key and data.get("use") != value:
+        settings = _written_settings(document, key, data)
+        replaced.append(_Replaced(position.file, key, settings))
         _forget_positions(document, key)
         data.clear()
     key = (*key, final)
+    old = data[final] if not isinstance(data, dict) or final in data else None
+    if isinstance(old, dict) and isinstance(value, dict) and not _has_same_use(old, value):
+        settings = _written_settings(document, key, old)
+        replaced.append(_Replaced(position.file, key, settings))
     _forget_positions(document, key)
     data[final] = value
     for length in range(1, len(key) + 1):
         document.positions.setdefault(key[:length], position)
+    return replaced
+
+
+def _written_settings(document: Document, key: Key, table: Table) -> Table:
+    """Return the settings of a component's table that somebody has written."""
+    return {k: v for k, v in table.items() if k != "use" and (*key, k) in document.positions}
 
 
 def _enter(data: Any, key: Key, part: str, position: Position) -> tuple[Any, Key]:

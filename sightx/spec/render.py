@@ -29,6 +29,7 @@ def render_experiment(experiment: Experiment, context: Context) -> str:
     head = [f"# experiment id: {experiment.id}"]
     if context.path is not None:
         head.append(f"# {as_comment(f'spec: {_relative(context.path, context.path)}')}")
+    head += [f"# {as_comment(note)}" for note in context.notes]
     body = [f"{text:<{width}}   # {comment}" if comment else text for text, comment in lines]
     return "\n".join([*head, "", *body, ""])
 
@@ -45,6 +46,7 @@ def describe_experiment(experiment: Experiment, context: Context) -> dict[str, A
         "id": experiment.id,
         "spec": str(context.path) if context.path else None,
         "experiment": experiment.tables(),
+        "notes": context.notes,
         "origins": {format_key(key): text for key, text in origins.items()},
     }
 

@@ -14,6 +14,7 @@ from sightx.builtin.datasets.csv import EyePacs
 from sightx.builtin.datasets.folder import ImageFolder
 from sightx.builtin.splits import Listed
 from sightx.io import toml
+from sightx.spec.render import render_experiment
 
 NAMED = 'name = "a"\n[model]\nuse = "simplenet"\n[dataset]\n'
 FOLDER = NAMED + 'use = "image-folder"\nroot = "data"\n'
@@ -190,6 +191,50 @@ def test_execution_of_this_machine_is_the_base_of_every_spec(
         f"{place}:2:1: error[unknown-key] execution.devise: unknown key; did you mean 'device'?",
         f"{place}:3:1: error[invalid-value] execution.threads: -1: must be greater than or equal to 0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sets", "names"),
+    [
+        ([], ["curves"]),
+        (["observer=[{use='console'}]"], ["console", "curves"]),
+        (["observer=[{use='curves', every=2}]"], ["curves"]),
+        (["observer=[]"], []),
+    ],
+)
+def test_observers_of_a_spec_are_added_to_the_default_ones(resolve, sets, names) -> None:
+    assert uses(resolve(GRADED, *sets).observer) == names
+
+
+def test_an_observer_that_the_spec_does_not_name_can_be_disabled(
+    resolve, working_folder: Path
+) -> None:
+    sets = ["observer=[{use='console'}]", "observer.console.enabled=true"]
+    (working_folder / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["console"]\n')
+    off = resolve(GRADED, "observer.console.enabled=false", "observer.curves.enabled=false")
+    assert [(o.name, o.enabled) for o in off.observer] == [("curves", False), ("console", False)]
+    assert uses(resolve(GRADED, *sets).observer) == ["console", "curves"]
+
+
+def test_an_override_says_which_settings_it_drops(
+    resolve, working_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sightx")
+    text = GRADED + '[optimizer]\nuse = "adamw"\nlr = 0.002\nweight_decay = 0.1\n'
+    for sets, line in [
+        (["optimizer.use=sgd"], "--set optimizer.use=sgd drops lr = 0.002, weight_decay = 0.1"),
+        (["optimizer.use=sgd", "optimizer.lr=0.1"],
+         "--set optimizer.use=sgd drops weight_decay = 0.1"),
+        (["optimizer={use='sgd', lr=1.0}"],
+         "--set optimizer={use='sgd', lr=1.0} drops weight_decay = 0.1"),
+        (["optimizer.use=adamw"], ""),
+        (["optimizer.lr=0.1"], ""),
+        (["scheduler.use=cosine"], ""),
+    ]:  # fmt: skip
+        caplog.clear()
+        experiment = resolve(text, *sets)
+        assert caplog.messages == [line] * bool(line)
+        assert (f"\n# {line}\n" in render_experiment(experiment, experiment.context)) == bool(line)
 
 
 def test_observers_of_the_project_watch_every_run(resolve, failures, working_folder: Path) -> None:

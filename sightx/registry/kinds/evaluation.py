@@ -131,6 +131,9 @@ class Observer(Component):
 
     kind = "observer"
 
+    enabled: bool = True
+    """False switches off an observer that SightX, the project or a base spec adds."""
+
     def build(self, run: RunInfo) -> object:
         """Return an object whose methods, marked `@hookimpl`, have the names of run hooks.
 
