@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sightx.io import system
+from sightx.io.files import shell_path
 from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ def show_export(report: ExportReport, folder: Path) -> None:
 
     dataset = {**report.dataset, "root": str(folder.absolute())}
     print(f"{report.samples} images, {system.format_bytes(report.size)}, in {folder}")
-    print(f"sightx run {folder / 'spec.toml'} trains on them; other specs use them with\n")
+    spec = shell_path(folder / "spec.toml")
+    print(f"sightx run {spec} trains on them; other specs use them with\n")
     print(render.render_tables({"dataset": dataset}).strip())
 
 

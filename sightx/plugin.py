@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
     from sightx.export.pack import table_from_pack
     from sightx.export.shards import table_from_shards
-    from sightx.io.files import file_reader
+    from sightx.io.files import file_reader, shell_path
     from sightx.io.locks import file_lock
     from sightx.io.streams import TolerantStream
     from sightx.records.events import Epoch, Step, ValidationBatch
@@ -127,6 +127,7 @@ _LAZY = {
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
     "seed_of": "sightx.seeds",
+    "shell_path": "sightx.io.files",
     "split_param_groups": "sightx.training.param_groups",
     "table_from_csv": "sightx.data.csv_table",
     "table_from_pack": "sightx.export.pack",
@@ -209,6 +210,7 @@ __all__ = [
     "require_folder",
     "require_order",
     "seed_of",
+    "shell_path",
     "split_called",
     "split_param_groups",
     "suggest",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, get_origin
 import click
 
 from sightx.cli.options import UserPath, check_kind
+from sightx.io.files import shell_path
 
 if TYPE_CHECKING:
     from sightx.registry.project import Project
@@ -72,11 +73,12 @@ def command(name: str, kind: str, local: bool, output: Path | None) -> None:
         click.echo(path)
     spec = list(files)[-1]
     if not local:
-        click.echo(f"next: pip install -e {root}; pytest {root}; sightx run {spec}")
+        folder = shell_path(root)
+        click.echo(f"next: pip install -e {folder}; pytest {folder}; sightx run {shell_path(spec)}")
     elif output and output.absolute() not in [path.absolute() for path in project.plugins]:
         click.echo(f'next: add "{output}" to plugins below [tool.sightx] in pyproject.toml')
     else:
-        click.echo(f"next: sightx test-plugin {module}; sightx run {spec}")
+        click.echo(f"next: sightx test-plugin {module}; sightx run {shell_path(spec)}")
 
 
 def _module_name(name: str, kind: str, project: Project) -> str:

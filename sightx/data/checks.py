@@ -22,7 +22,7 @@ from sightx.data.near_names import (
 )
 from sightx.errors import DataError, Problem
 from sightx.io import atomic
-from sightx.io.files import LEADS_OUT
+from sightx.io.files import LEADS_OUT, shell_path
 from sightx.io.toml import dump_value
 from sightx.records.hashes import Hashes
 from sightx.records.table import ImageTable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 _log = logging.getLogger("sightx")
+_LONG_PATH = 160  # characters that leave room for the rest of a line
 
 
 def check_missing_files(table: ImageTable, dataset: Dataset) -> None:
@@ -75,7 +76,10 @@ def check_bad_images(
         message = f"{message}; dataset.bad_images_at_most is {limit:g}"
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
-        hint = f"fix them, or leave them out: --set dataset.exclude={_short(bad_images_csv)}"
+        listed_in = shell_path(bad_images_csv)
+        hint = f"fix them, or leave them out: --set dataset.exclude={listed_in}"
+        if len(listed_in) > _LONG_PATH:  # a part of a path cannot be pasted
+            hint = f"fix them, or let dataset.exclude name {_short(bad_images_csv)}"
     hint = _better_hint(table, dataset, bad, near) or hint
     if reason.endswith(NOT_SUPPORTED):
         hint = hint.replace("fix them", "convert them to JPEG or PNG")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,20 @@ def argument_path(path: str | os.PathLike[str]) -> Path:
     if isinstance(path, str | os.PathLike) and "\0" in str(path):
         raise wrong_type("the path", path, "a path without NUL")
     return user_path(path)
+
+
+def shell_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as a shell takes it in a command that a hint proposes.
+
+    It is relative to the working directory if it is below it, and quoted if it must be. A single
+    name begins with `./`: it could be taken for an id, a number or an option.
+    """
+    absolute = Path(os.path.abspath(user_path(path)))  # noqa: PTH100 - removes `..`, keeps links
+    with suppress(OSError):  # the working directory may be gone
+        if absolute.is_relative_to(Path.cwd()):
+            relative = str(absolute.relative_to(Path.cwd()))
+            return shlex.quote(relative if "/" in relative else f"./{relative}")
+    return shlex.quote(str(absolute))
 
 
 def file_sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sightx.data.csv_reader import read_csv
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic, toml
-from sightx.io.files import argument_path, file_sha256
+from sightx.io.files import argument_path, file_sha256, shell_path
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, lock, predictions
 from sightx.spec.experiment import Experiment
@@ -125,7 +125,7 @@ class Run:
         for name in wanted:
             if name in names:
                 return str(name)
-        hint = f"sightx resume {self.id} continues it; or name another run"
+        hint = f"sightx resume {shell_path(self.directory)} continues it; or name another run"
         raise RunError(Problem("no-checkpoint", "the run has no checkpoint", hint, file=self.id))
 
     def checkpoint(self, name: str = "") -> Path:
@@ -260,7 +260,8 @@ class Run:
             message = f"is damaged: {error}"
             hint = "restore the file, or use another run"
             if path == self.directory / "result.json":
-                hint = "delete the file; sightx resume RUN writes it again"
+                command = f"sightx resume {shell_path(self.directory)}"
+                hint = f"rm {shell_path(path)}; {command} writes it again"
             raise RunError(Problem("bad-run", message, hint).at(str(path), line)) from error
 
     def _replace(self, name: str, content: Iterable[bytes]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic
-from sightx.io.files import file_sha256
+from sightx.io.files import file_sha256, shell_path
 from sightx.records.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_frame(directory: Path, name: str) -> pd.DataFrame:
     import pandas as pd
 
     if not exists(directory, name):
-        hint = f"sightx evaluate {directory.name} --split {name.partition('@')[0]} writes them"
+        hint = f"{_command(directory, name)} writes them"
         message = f"the run has no predictions of {name!r}"
         raise RunError(Problem("no-predictions", message, hint, file=directory.name))
     _verify(directory, name)
@@ -115,7 +115,12 @@ def _verify(directory: Path, name: str) -> None:
             raise _mixed(directory, name, f"{path.name} is not the file that was written with it")
 
 
+def _command(directory: Path, name: str) -> str:
+    """Return the command that writes a table."""
+    return f"sightx evaluate {shell_path(directory)} --split {name.partition('@')[0]}"
+
+
 def _mixed(directory: Path, name: str, reason: str) -> RunError:
     message = f"the predictions of {name!r} are incomplete: {reason}"
-    hint = f"sightx evaluate {directory.name} --split {name.partition('@')[0]} writes them again"
+    hint = f"{_command(directory, name)} writes them again"
     return RunError(Problem("bad-predictions", message, hint, file=directory.name))

@@ -17,6 +17,7 @@ from sightx.plugin import (
     Problem,
     Traits,
     did_you_mean,
+    shell_path,
     split_called,
 )
 
@@ -252,7 +253,7 @@ def _hint_without_train(scan: FolderScan, names: Sequence[str]) -> str:
     if len(inside) > 1:
         return 'layout = "class-split" in [dataset] if the root contains the classes'
     if inside:
-        return f"{inside[0]} contains one: --set dataset.root={scan.root / inside[0]}"
+        return f"{inside[0]} contains one: --set dataset.root={shell_path(scan.root / inside[0])}"
     if not names or any(map(split_called, names)):
         return "name the folder of the training split `train`"
     return 'set dataset.layout = "flat" if the root contains the classes'
@@ -261,7 +262,7 @@ def _hint_without_train(scan: FolderScan, names: Sequence[str]) -> str:
 def _hint_without_classes(scan: FolderScan, folder: Path) -> str:
     for name in scan.folders(folder):
         if len(scan.folders(folder / name)) > 1:
-            return f"{name} contains several: --set dataset.root={folder / name}"
+            return f"{name} contains several: --set dataset.root={shell_path(folder / name)}"
     if scan.loose_images(folder):
         return 'a CSV file may give the labels of these images: use = "csv"'
     return "a classifier needs a folder for each of two classes or more"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from sightx.plugin import Observer, TolerantStream, hookimpl
+from sightx.plugin import Observer, TolerantStream, hookimpl, shell_path
 
 if TYPE_CHECKING:
     from rich.console import Console as Terminal
@@ -102,9 +100,9 @@ class Printer:
         self.print("", escape(status))
         if result["status"] == "interrupted":
             saved = "saved; " if run.checkpoints else ""
-            self.print(escape(f"{saved}next: sightx resume {_as_argument(run)}"))
+            self.print(escape(f"{saved}next: sightx resume {shell_path(run.directory)}"))
         elif run.checkpoints and result["status"] != "failed":
-            self.print(escape(f"next: sightx predict {_as_argument(run)} IMAGE"))
+            self.print(escape(f"next: sightx predict {shell_path(run.directory)} IMAGE"))
 
     def print(self, *lines: RenderableType) -> None:
         """Print lines to the terminal and to the log file."""
@@ -179,11 +177,3 @@ class ProgressPrinter(Printer):
     def _show_in_cell(self, *, is_last: bool = False) -> None:
         if self._cell:
             self._cell.show(self._bar.tasks[self._task], is_last=is_last)
-
-
-def _as_argument(run: RunInfo) -> str:
-    """Return a run's directory as a shell takes it, relative to the working directory if below."""
-    folder = run.directory.absolute()
-    if folder.is_relative_to(Path.cwd()):
-        folder = folder.relative_to(Path.cwd())
-    return shlex.quote(str(folder))

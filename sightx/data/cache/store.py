@@ -27,7 +27,7 @@ from sightx.data.cache.row_file import ABOUT, FORMAT, INDEX, RECORD, ROWS, RowFi
 from sightx.data.decode.decoder import DECODER, DecodeMode, min_decoded_size
 from sightx.errors import Problem, ResourceError, SpecError
 from sightx.io import locks
-from sightx.io.files import file_sha256, user_path
+from sightx.io.files import file_sha256, shell_path, user_path
 from sightx.io.locks import Lock
 from sightx.registry import provenance
 from sightx.registry.components import Component, to_plain
@@ -260,7 +260,9 @@ class PixelCache:
             return True
         if names - {MARK} or text:
             message = f"{self.root} is not a cache: it holds {min(names)!r}, and no mark of SightX"
-            hint = "let SIGHTX_CACHE name a new or empty folder"
+            names_free = (self.root / f"sightx{n}" for n in ("", *(f"-{k}" for k in range(2, 100))))
+            free = next(path for path in names_free if not path.exists())
+            hint = f"export SIGHTX_CACHE={shell_path(free)} takes a new folder"
             raise ResourceError(Problem("not-a-cache", message, hint))
         return False
 
