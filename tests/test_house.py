@@ -79,6 +79,7 @@ TESTED_ELSEWHERE = {
     "registry/kinds/training.py": "registry/test_kinds.py",
     "runner/arguments.py": "test_hints.py",
     "runner/interrupts.py": "runner/test_api.py",
+    "spec/sections.py": "cli/test_show_plugin.py",
     "runs/environment.py": "runner/test_api.py",
     "runs/names.py": "runs/test_lookup.py",
     "runs/verdicts.py": "runs/test_compatibility.py",

@@ -214,7 +214,7 @@ def _as_usage_error(error: click.ClickException) -> SpecError:
 
 def _hint_for_option(option: str, command: click.Command) -> str:
     """Return the option that is meant, or the setting of a spec; "" if none is close."""
-    from sightx.spec.experiment import settings_called
+    from sightx.spec.sections import settings_called
 
     known = [name for parameter in command.params for name in parameter.opts if name[:2] == "--"]
     keys = settings_called(option.lstrip("-").replace("-", "_"))

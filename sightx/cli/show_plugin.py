@@ -35,7 +35,7 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
     name a component are described without a NAME: training, evaluation, execution, and
     experiment for the keys above all sections.
     """
-    from sightx.spec.experiment import own_sections
+    from sightx.spec.sections import own_sections
 
     sections = [TOP_LEVEL, *own_sections()]
     if kind in sections:
@@ -77,7 +77,8 @@ def _refuse_name(section: str, name: str | None) -> None:
 def describe_section(section: str) -> dict[str, Any]:
     """Return everything that is known about a section of SightX itself, as JSON holds it."""
     from sightx.registry.introspection import FieldDescription, describe_fields, docstring
-    from sightx.spec.experiment import Experiment, own_sections, top_level_keys
+    from sightx.spec.experiment import Experiment
+    from sightx.spec.sections import own_sections, top_level_keys
 
     cls = own_sections().get(section, Experiment)
     fields = describe_fields(cls)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 _log = logging.getLogger("sightx")
-_LONG_PATH = 160  # characters that leave room for the rest of a line
+_LONG_PATH = 100  # characters that leave room for the rest of a line
 
 
 def check_missing_files(table: ImageTable, dataset: Dataset) -> None:

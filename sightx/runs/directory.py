@@ -261,7 +261,7 @@ class Run:
             hint = "restore the file, or use another run"
             if path == self.directory / "result.json":
                 command = f"sightx resume {shell_path(self.directory)}"
-                hint = f"rm {shell_path(path)}; {command} writes it again"
+                hint = f"delete the file; {command} writes it again"
             raise RunError(Problem("bad-run", message, hint).at(str(path), line)) from error
 
     def _replace(self, name: str, content: Iterable[bytes]) -> None:

@@ -28,7 +28,6 @@ from sightx.registry.components import (
     PathKind,
     Settings,
     Traits,
-    table_class,
     to_plain,
     validate_component,
 )
@@ -381,25 +380,3 @@ def _identity_of_path(value: Any, kind: PathKind) -> Any:
     if isinstance(value, (tuple, list)):
         return [_identity_of_path(item, kind) for item in value]
     return Path(value).name if str(value).endswith(kind.suffixes or "") else value
-
-
-def own_sections() -> dict[str, type[Settings]]:
-    """Return the sections of a spec that are settings of SightX itself, not of a component."""
-    classes = {n: table_class(field.annotation) for n, field in Experiment.model_fields.items()}
-    return {n: cls for n, cls in classes.items() if cls and not issubclass(cls, Component)}
-
-
-def top_level_keys() -> list[str]:
-    """Return the keys of a spec that are above its sections."""
-    fields = Experiment.model_fields.items()
-    return [name for name, field in fields if table_class(field.annotation) is None]
-
-
-def settings_called(name: str) -> list[str]:
-    """Return the dotted keys of a spec that end with a name, such as `training.epochs`.
-
-    Of components only the learning rate, which every optimizer has, is known.
-    """
-    keys = [name] if name in top_level_keys() else []
-    keys += [f"{key}.{name}" for key, cls in own_sections().items() if name in cls.model_fields]
-    return [*keys, *(["optimizer.lr"] if name in ("lr", "learning_rate") else [])]

@@ -141,10 +141,7 @@ def test_a_local_plugin_goes_into_the_projects_folder(
     *written, following = done.out.splitlines()
     assert written == [*(str(working_folder / "mine" / file) for file in files),
                        str(working_folder / "specs" / "sx-tiny.toml")]  # fmt: skip
-    assert (
-        following
-        == f"next: sightx test-plugin sx_tiny; sightx run {working_folder}/specs/sx-tiny.toml"
-    )
+    assert following == "next: sightx test-plugin sx_tiny; sightx run specs/sx-tiny.toml"
     assert child("validate", "specs/sx-tiny.toml").code == 0
     tested = child("test-plugin", "sx_tiny")
     assert (tested.code, tested.out.splitlines()[-1][-11:]) == (0, " 0 failures"), tested.out

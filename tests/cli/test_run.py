@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sightx
+from sightx.io.files import shell_path
 from support.commands import sightx_main
 from support.runs import only_run
 
@@ -85,7 +86,7 @@ def test_last_is_the_newest_run_also_if_only_an_older_one_has_a_checkpoint(
     assert sightx_main(*command, *runs) == 5
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{name}: error[no-checkpoint] the run has no checkpoint; ")
-    assert f"sightx resume {name} continues it" in line
+    assert f"sightx resume {shell_path(tmp_path / 'runs' / name)} continues it" in line
 
 
 def test_piped_rows_fit_100_columns(

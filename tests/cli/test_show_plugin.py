@@ -11,14 +11,8 @@ from sightx.io import toml
 from sightx.registry import loading, project
 from sightx.registry.components import validate_settings
 from sightx.registry.kinds import KINDS
-from sightx.spec.experiment import (
-    Evaluation,
-    Execution,
-    Experiment,
-    Training,
-    own_sections,
-    top_level_keys,
-)
+from sightx.spec.experiment import Experiment
+from sightx.spec.sections import own_sections, top_level_keys
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = loading.load_registry(project.find_project(ROOT))
@@ -65,13 +59,13 @@ def test_a_component_is_shown_with_its_fields(sightx) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1] == "class Resize(Preprocess):"
 
 
-@pytest.mark.parametrize("section", ["training", "evaluation", "execution", "experiment"])
+@pytest.mark.parametrize("section", ["training", "evaluation", "execution", "about", "experiment"])
 def test_a_section_of_sightx_itself_is_shown_with_its_fields(sightx, section: str) -> None:
     done = sightx("show-plugin", section)
     assert (done.code, done.err) == (0, "")
     described = json.loads(sightx("show-plugin", section, "--json").out)
     fields = {field["key"]: field for field in described["fields"]}
-    classes = {"training": Training, "evaluation": Evaluation, "execution": Execution}
+    classes = own_sections()
     if section == "experiment":
         assert set(fields) == {"name", "seed", "allow", "schema_version", "extends"}
     else:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from sightx import RunError, load, open_run
+from sightx.io.files import shell_path
 from sightx.plugin import Predictions
 from sightx.runs import directory
 from sightx.runs.creation import create_run
@@ -104,7 +106,8 @@ def test_a_directory_that_is_not_a_run_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_checkpoint_is_an_error_with_the_way_out(run: directory.Run) -> None:
-    with pytest.raises(RunError, match=f"the run has no checkpoint; sightx resume {run.id}"):
+    command = re.escape(f"sightx resume {shell_path(run.directory)}")
+    with pytest.raises(RunError, match=f"the run has no checkpoint; {command}"):
         run.checkpoint()
     with pytest.raises(RunError, match="no checkpoint 'x'; the run has: none"):
         run.checkpoint("x")

@@ -61,8 +61,8 @@ def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
     """Find components that need a validation split that has no samples."""
     if "validation" in experiment.split.empty():
         for path, need in needs_validation(experiment):
-            other = "leave it out" if path.startswith("postprocess") else "monitor train/loss"
-            hint = f"set split.validation, or {other}"
+            other = "leave it out" if path.startswith("postprocess") else f'{path} = "train/loss"'
+            hint = f"set split.validation = 0.1, or {other}"
             yield Finding(path, f"{need}: the validation split is empty", hint)
 
 
