@@ -15,6 +15,15 @@ $(VENV)/ready: pyproject.toml
 
 demo: $(VENV)/ready
 	$(BIN)/sightx run specs/quickstart.toml
+	@$(BIN)/python -c "$(PICTURE)"
+	@echo "a picture of the test split to predict: $(BIN)/sightx predict last runs/eye.png"
+
+# Saves an image that the demo has not learned from.
+define PICTURE
+import sightx, PIL.Image; table = sightx.table('specs/quickstart.toml'); \
+row = list(table.frame['split']).index('test'); \
+PIL.Image.fromarray(table.read(row)).save('runs/eye.png')
+endef
 
 # One process per core, each with one thread: faster than one process with a thread per core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal

@@ -222,13 +222,13 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
     from sightx.errors import printable
 
     name = printable(str(record.get("file", record.get("patient"))))
-    answer = str(record.get("class", record["outcome"]))
+    answer = printable(str(record.get("class", record["outcome"])))
     shares = [f"{one['class']} {one['probability']:.4f}" for one in record.get("probabilities", ())]
     notes = [*shares, *record.get("quality", {}).get("reasons", ())]
     if "patient" in record:
         eyes = {eye: record[eye] for eye in ("left", "right") if eye in record}
         notes = [f"{eye} {one.get('class', one['outcome'])}" for eye, one in eyes.items()]
-    line = f"{escape(name)}: [bold]{escape(answer)}[/bold]  {escape('  '.join(notes))}"
+    line = f"{escape(name)}: [bold]{escape(answer)}[/bold]  {escape(printable('  '.join(notes)))}"
     Console(file=output, highlight=False).print(line, soft_wrap=True)
 
 

@@ -29,6 +29,7 @@ from sightx.errors import (
     SightXError,
     SpecError,
     did_you_mean,
+    printable,
     suggest,
 )
 from sightx.records import SPLITS, split_called
@@ -205,6 +206,7 @@ __all__ = [
     "is_image_name",
     "plot_confusion_matrix",
     "plot_curves",
+    "printable",
     "read_csv",
     "read_format",
     "require_folder",

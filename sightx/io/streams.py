@@ -6,6 +6,7 @@ import codecs
 import io
 import locale
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
@@ -65,6 +66,40 @@ class TolerantStream:
         return getattr(self._stream, name)
 
 
+_STYLES = (
+    r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\x1b\[[0-9]*[AK]|\r"  # colours, and those of a progress bar
+)
+_HARMFUL = r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # also reordered text
+_PIPED, _TERMINAL = re.compile(_HARMFUL), re.compile(f"({_STYLES})|{_HARMFUL}")
+
+
+class EscapingStream:
+    """A text stream that escapes control characters, which names from data may contain.
+
+    A terminal would obey them: they change its title, its clipboard or what it has shown before.
+    Only a terminal gets colours and what a progress bar needs. The escapes are those of JSON and
+    TOML, so that such output stays valid.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Wrap a stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, and return its length."""
+        pattern = _TERMINAL if self._stream.isatty() else _PIPED
+        self._stream.write(pattern.sub(_escaped, text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    is_style = match.re is _TERMINAL and match[1]
+    return match[0] if is_style else f"\\u{ord(match[0]):04x}"
+
+
 def is_lost(stream: TextIO) -> bool:
     """Return whether a `TolerantStream` has had an error with a stream."""
     return stream in _lost
@@ -93,14 +128,17 @@ def _has_no_reader() -> bool:
 def protected_streams() -> Iterator[None]:
     """Let nothing that is printed to standard error raise, and nothing be left at exit.
 
-    What standard output cannot encode is escaped. A stream that cannot be flushed at the end is
-    connected to /dev/null: the interpreter would report it, and change the exit code.
+    Control characters, and what standard output cannot encode, are escaped. A stream that cannot be
+    flushed at the end is connected to /dev/null: the interpreter would report it, and change the
+    exit code.
     """
     stdout, stderr = sys.stdout, sys.stderr
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="backslashreplace")
+    if stdout is not None:
+        sys.stdout = cast("TextIO", EscapingStream(stdout))
     if stderr is not None:
-        sys.stderr = cast("TextIO", TolerantStream(stderr))
+        sys.stderr = cast("TextIO", TolerantStream(cast("TextIO", EscapingStream(stderr))))
     try:
         yield
     finally:

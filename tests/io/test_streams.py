@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 from typing import TextIO
 
 import pytest
 
-from sightx.io.streams import TolerantStream, is_lost
+from sightx.io.streams import EscapingStream, TolerantStream, is_lost
 
 
 class Failing(io.StringIO):
@@ -79,3 +81,31 @@ def test_the_number_of_a_closed_stream_is_not_given_to_the_next_file(descriptor:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, check=False, preexec_fn=lambda: os.close(descriptor))
     assert done.returncode > 2
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+ATTACKS = ("\x1b]0;title\x07", "\x1b]52;c;aGk=\x07", "\x9b2J", "\x1b[2J", "\x1bc", "\b\b", "\x7f",
+           "\u202egnp.exe", "\x1b[6n", "\x1b[?1049h", "\0")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_control_characters_never_reach_a_stream(text: str, kind: type[io.StringIO]) -> None:
+    stream = kind()
+    assert EscapingStream(stream).write(f"a{text}b\n\t") == len(text) + 4
+    written = stream.getvalue()
+    assert not re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", written)
+    assert json.loads(f'"{written[:-2]}"') == f"a{text}b"
+
+
+def test_a_terminal_gets_colours_and_a_pipe_does_not() -> None:
+    for kind, expected in ((Terminal, "\x1b[1mx\x1b[0m"), (io.StringIO, r"\u001b[1mx\u001b[0m")):
+        stream = kind()
+        EscapingStream(stream).write("\x1b[1mx\x1b[0m")
+        assert stream.getvalue() == expected

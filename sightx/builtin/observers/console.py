@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from sightx.plugin import Observer, TolerantStream, hookimpl, shell_path
+from sightx.plugin import Observer, TolerantStream, hookimpl, printable, shell_path
 
 if TYPE_CHECKING:
     from rich.console import Console as Terminal
@@ -109,8 +109,9 @@ class Printer:
         with self._log.open("a", encoding="utf-8") as file:
             log = _terminal(file, _PLAIN_WIDTH)
             for line in lines:
-                self.terminal.print(line, soft_wrap=isinstance(line, str))
-                log.print(line, soft_wrap=isinstance(line, str))
+                shown = printable(line) if isinstance(line, str) else line
+                self.terminal.print(shown, soft_wrap=isinstance(line, str))
+                log.print(shown, soft_wrap=isinstance(line, str))
 
 
 class ProgressPrinter(Printer):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from sightx.plugin import Epoch
+from sightx.plugin import Epoch, printable
 
 if TYPE_CHECKING:
     from sightx.plugin import Predictions
@@ -33,7 +33,9 @@ def histogram(data: Mapping[str, Any], block: str = "█") -> Table:
         total = sum(row)
         share = total / max(samples, 1)
         bar = block * max(round(_BAR_WIDTH * share), 1 if total else 0)
-        table.add_row(escape(name), *(f"{n:,}" for n in row), f"{share:.1%}", f"[cyan]{bar}[/cyan]")
+        table.add_row(
+            escape(printable(name)), *(f"{n:,}" for n in row), f"{share:.1%}", f"[cyan]{bar}[/cyan]"
+        )
     return table
 
 
@@ -100,7 +102,7 @@ def per_class(predictions: Predictions) -> Table:
     for heading in ("samples", "precision", "recall", "F1"):
         table.add_column(heading, justify="right")
     for name, *values, count in zip(predictions.classes, *columns, strict=True):
-        table.add_row(escape(name), f"{count:,}", *map(_percent, values))
+        table.add_row(escape(printable(name)), f"{count:,}", *map(_percent, values))
     return table
 
 
