@@ -76,10 +76,7 @@ def check_bad_images(
         message = f"{message}; dataset.bad_images_at_most is {limit:g}"
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
-        listed_in = shell_path(bad_images_csv)
-        hint = f"fix them, or leave them out: --set dataset.exclude={listed_in}"
-        if len(listed_in) > _LONG_PATH:  # a part of a path cannot be pasted
-            hint = f"fix them, or let dataset.exclude name {_short(bad_images_csv)}"
+        hint = _hint_with_list(bad_images_csv)
     hint = _better_hint(table, dataset, bad, near) or hint
     if reason.endswith(NOT_SUPPORTED):
         hint = hint.replace("fix them", "convert them to JPEG or PNG")
@@ -101,6 +98,14 @@ def _nearest_files(table: ImageTable, bad: Mapping[int, str]) -> dict[str, str]:
     paths = table.frame["path"]
     missing = [str(paths.iat[index]) for index, reason in bad.items() if reason == "missing"]
     return nearest_files(table.root, missing) if table.root else {}
+
+
+def _hint_with_list(bad_images_csv: Path) -> str:
+    """Return how to leave the images of a list out; a part of a path could not be pasted."""
+    path = shell_path(bad_images_csv)
+    if len(path) > _LONG_PATH:
+        return f"fix them, or let dataset.exclude name {_short(bad_images_csv)}"
+    return f"fix them, or leave them out: --set dataset.exclude={path}"
 
 
 def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:

@@ -72,105 +72,6 @@ def test_a_profile_shows_how_the_time_of_steps_was_spent(
     assert all(len(line) <= 84 for line in lines[start + 1 :])
 
 
-def test_control_characters_of_names_are_never_printed(
-    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    attack = "dark\x1b[2J\x1b]0;title\x07\x9b"
-    shutil.copytree(tmp_path / "data", tmp_path / "other")
-    for folder in list((tmp_path / "other").glob("*/dark")):
-        folder.rename(folder.with_name(attack))
-    image = tmp_path / "other" / "test" / attack / "0.png"
-    (image.parent / f"{attack}.txt").write_text("")
-    for words, code in [
-        (["init", "other"], 0),
-        (["validate", "--deep", "spec.toml", "--set", "dataset.root=other"], 3),
-        (["run", "spec.toml"], 0),
-        (["evaluate", "last"], 0),
-        (["predict", "last", str(image.parent)], 0),
-        (["predict", "last", "--json", str(image)], 0),
-        (["predict", "last", f"{attack}.png"], 3),
-        (["show", "spec.toml", "--set", f"dataset.root={attack}"], 2),
-        (["run", "spec.toml", "--set", f"model.use={attack}"], 2),
-        ([attack], 2),
-    ]:
-        assert sightx_main(*words) == code, words
-        captured = capsys.readouterr()
-        for text in captured:
-            assert not re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", text), words
-        if "--json" in words:
-            assert json.loads(captured.out)["file"] == str(image)
-    log = (only_run(tmp_path / "runs").directory / "console.log").read_text()
-    assert "\x1b" not in log
-
-
-def test_predict_takes_folders_and_patterns_in_the_order_given(
-    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = sightx.run(spec, runs="runs").id
-    images = sorted((tmp_path / "data/test/dark").iterdir())
-    scans = tmp_path / "scans"
-    (scans / "deep" / ".hidden").mkdir(parents=True)
-    names = ["10.png", "9.png", "deep/no ending", "deep/.hidden/x.png"]
-    for image, name in zip(images, names, strict=False):
-        shutil.copy(image, scans / name)
-    (scans / "7.png").write_bytes(images[0].read_bytes()[:60])  # damaged
-    (scans / "notes.txt").write_text("notes")
-    (tmp_path / "empty").mkdir()
-    arguments = ["data/test/light/3.png", "scans", "nothing/*.png", "scans/1*.png", "empty",
-                 "data/t?st/**/0.png", "absent.png"]  # fmt: skip
-    capsys.readouterr()
-    assert sightx_main("predict", run, "--json", *arguments) == 3
-    out, err = capsys.readouterr()
-    assert [json.loads(line)["file"] for line in out.splitlines()] == [
-        "data/test/light/3.png", "scans/9.png", "scans/10.png", "scans/deep/no ending",
-        "scans/10.png", "data/test/dark/0.png", "data/test/light/0.png",
-    ]  # fmt: skip
-    (first, *_) = map(json.loads, out.splitlines())
-    alone = sightx.Predictor.load(f"runs/{run}").predict("data/test/light/3.png")
-    assert first["probabilities"] == dict(alone.probabilities)
-    lines = err.splitlines()[1:]
-    assert lines[0] == "scans: 1 files are not images, such as scans/notes.txt"
-    assert lines[1].startswith("scans/7.png: error[bad-image] ")
-    assert lines[2].startswith("nothing/*.png: error[no-images] no file matches")
-    assert lines[3].startswith("empty: error[no-images] the folder has no images")
-    assert lines[4].startswith("absent.png: error[bad-image] ")
-    assert sightx_main("predict", run, "data/test") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 12
-
-
-def test_predict_prints_class_and_probabilities(
-    spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = ["--runs", str(tmp_path / "runs")]
-    sightx_main("run", str(spec), "--quiet", *runs)
-    capsys.readouterr()
-    files = [str(folders / "test" / name / "0.png") for name in ("dark", "light")]
-    assert sightx_main("predict", "last", *files, *runs) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1].split()[0] for line in lines] == ["dark", "light"]
-    assert sightx_main("predict", "last@last", *files, "--json", *runs) == 0
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["class"] for record in records] == ["dark", "light"]
-    assert sum(records[0]["probabilities"].values()) == pytest.approx(1)
-
-
-def test_predict_names_the_run_and_continues_after_a_bad_file(
-    spec: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = ["--runs", str(tmp_path / "runs")]
-    sightx_main("run", str(spec), "--quiet", *runs)
-    (directory,) = (tmp_path / "runs").iterdir()
-    capsys.readouterr()
-    files = [str(tmp_path / "gone.png"), str(folders / "test" / "dark" / "0.png")]
-    assert sightx_main("predict", "last", *files, *runs) == 3
-    out, err = capsys.readouterr()
-    assert err.splitlines()[0].startswith(f"{directory.name}, step-")
-    assert "gone.png" in err.splitlines()[1]
-    assert out.count("\n") == 1
-
-
 @pytest.mark.parametrize("command", [["predict", "last", "a.png"], ["evaluate", "last"]])
 def test_last_is_the_newest_run_also_if_only_an_older_one_has_a_checkpoint(
     command: list[str], spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -282,3 +183,35 @@ def test_predictions_are_json_whatever_components_print_and_the_result_says(
     out = capsys.readouterr().out
     assert "\x1b[31m" not in out
     assert "\\x1b[31m.png: dark" in out
+
+
+def test_control_characters_of_names_are_never_printed(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    attack = "dark\x1b[2J\x1b]0;title\x07\x9b"
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    for folder in list((tmp_path / "other").glob("*/dark")):
+        folder.rename(folder.with_name(attack))
+    image = tmp_path / "other" / "test" / attack / "0.png"
+    (image.parent / f"{attack}.txt").write_text("")
+    for words, code in [
+        (["init", "other"], 0),
+        (["validate", "--deep", "spec.toml", "--set", "dataset.root=other"], 3),
+        (["run", "spec.toml"], 0),
+        (["evaluate", "last"], 0),
+        (["predict", "last", str(image.parent)], 0),
+        (["predict", "last", "--json", str(image)], 0),
+        (["predict", "last", f"{attack}.png"], 3),
+        (["show", "spec.toml", "--set", f"dataset.root={attack}"], 2),
+        (["run", "spec.toml", "--set", f"model.use={attack}"], 2),
+        ([attack], 2),
+    ]:
+        assert sightx_main(*words) == code, words
+        captured = capsys.readouterr()
+        for text in captured:
+            assert not re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", text), words
+        if "--json" in words:
+            assert json.loads(captured.out)["file"] == str(image)
+    log = (only_run(tmp_path / "runs").directory / "console.log").read_text()
+    assert "\x1b" not in log
