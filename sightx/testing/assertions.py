@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 ContractCheck = Callable[[Any], None]
 
@@ -41,11 +46,50 @@ def require(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
-def require_pure(function: Callable[[Any], Any], arguments: Sequence[Any], message: str) -> None:
-    """Require the same results whether the arguments are passed forwards or backwards."""
+def require_pure(
+    function: Callable[[Any], Any], arguments: Sequence[Any], message: str, owner: type
+) -> None:
+    """Require the same results forwards and backwards, and with another clock.
+
+    `owner` is the class of the component, whose module may have imported functions of `time`.
+    """
     forwards = [function(argument) for argument in arguments]
     backwards = [function(argument) for argument in reversed(arguments)]
     require(forwards == backwards[::-1], message)
+    with _a_day_later(owner):
+        later = [function(argument) for argument in arguments]
+    require(forwards == later, f"{message}; it depends on the clock")
+
+
+@contextmanager
+def _a_day_later(owner: type) -> Iterator[None]:
+    """Let the clocks of `time` show the next day, for a module that has imported them too."""
+    module = sys.modules.get(owner.__module__)
+    with ExitStack() as patches:
+        for name in ("time", "monotonic", "perf_counter", "process_time"):
+            clock = getattr(time, name)
+            later = partial(_add, clock, 86400.0)
+            patches.enter_context(patch.object(time, name, later))
+            for key in [key for key, value in vars(module).items() if value is clock]:
+                patches.enter_context(patch.object(module, key, later))
+        yield
+
+
+def _add(clock: Callable[[], float], seconds: float) -> float:
+    return clock() + seconds
+
+
+@contextmanager
+def on_meta(what: str) -> Iterator[None]:
+    """Require that the body, which computes on the meta device, needs no values and no CPU."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        line = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+        hint = "create tensors on the device of the input, and read no value such as .item()"
+        raise AssertionError(f"{what} fails on another device: {line}; {hint}") from error
 
 
 def require_picklable(value: object, hint: str) -> None:

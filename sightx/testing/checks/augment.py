@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sightx.plugin import Augment, Params
-from sightx.testing.assertions import ContractCheck, call_declared, require
+from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
 from sightx.testing.fixtures import images
 
 if TYPE_CHECKING:
@@ -89,6 +89,14 @@ def apply_is_deterministic(augment: Augment) -> None:
     require(one.equal(two), "apply() differs for the same draw; draw in draw(), from rng")
 
 
+def apply_works_on_any_device(augment: Augment) -> None:
+    """Require results on the device of the images, without reading values from it."""
+    pixels, targets = (tensor.to("meta") for tensor in _batch(_SIZE))
+    with on_meta("apply()"):
+        result, mixed = _apply(augment, pixels, targets)
+    require(result.is_meta and mixed.is_meta, "apply() returns tensors on another device")
+
+
 def augmentation_has_an_effect(augment: Augment) -> None:
     """Require that matrix() or apply() changes an image."""
     import torch
@@ -141,5 +149,6 @@ def _apply(augment: Augment, pixels: Tensor, targets: Tensor) -> tuple[Tensor, T
 
 CHECKS: tuple[ContractCheck, ...] = (
     draws_are_per_sample, draws_use_given_rng, samples_get_different_draws, matrices_are_valid,
-    images_stay_valid, apply_is_deterministic, augmentation_has_an_effect,
+    images_stay_valid, apply_is_deterministic, apply_works_on_any_device,
+    augmentation_has_an_effect,
 )  # fmt: skip

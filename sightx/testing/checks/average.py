@@ -28,6 +28,7 @@ def share_is_pure(average: Average) -> None:
         lambda step: _share(average, step),
         _STEPS,
         "share() depends on earlier calls; compute it from step and history alone",
+        type(average),
     )
 
 

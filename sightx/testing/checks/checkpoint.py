@@ -39,6 +39,7 @@ def keep_is_pure(checkpoint: Checkpoint) -> None:
         lambda epoch: _keep(checkpoint, *_ACCURACIES[:epoch]),
         _EPOCHS,
         "keep() depends on earlier calls; use history alone",
+        type(checkpoint),
     )
 
 

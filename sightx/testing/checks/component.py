@@ -6,14 +6,18 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
-from sightx.plugin import Component, Settings, field_descriptions, find_component, to_plain
+from sightx.plugin import Component, Settings, field_descriptions, to_plain
 from sightx.testing.assertions import ContractCheck, require, require_picklable
+from sightx.testing.fixtures import load_experiment
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -66,6 +70,35 @@ def fields_documented(cls: type[Component]) -> None:
         not missing,
         f"{', '.join(missing)} has no description; write a docstring below the field",
     )
+
+
+def defaults_are_constant(cls: type[Component]) -> None:
+    """Require the same default each time: a spec that leaves a setting out is one experiment."""
+    for key, info in cls.model_fields.items():
+        if info.default_factory is None or info.default_factory_takes_validated_data:
+            continue
+        values = []
+        for _ in range(3):
+            values.append(info.get_default(call_default_factory=True))
+            time.sleep(0.001)  # a clock must have time to show another value
+        require(values[0] == values[1] == values[2], f"the default of {key} differs each time")
+
+
+def paths_are_marked(cls: type[Component]) -> None:
+    """Require that fields for paths say what they hold, so that specs can write them as usual."""
+    for key, annotation in get_type_hints(cls, include_extras=True).items():
+        if key in cls.model_fields and _has_plain_path(annotation):
+            message = f"{key} is a plain Path, which is not found relative to the spec"
+            require(False, f"{message}; use File, Place or Location of sightx.plugin")
+
+
+def _has_plain_path(annotation: Any) -> bool:
+    """Return whether an annotation has a `Path` outside of `File`, `Place` and the like."""
+    if get_origin(annotation) is Annotated and any(
+        type(mark).__name__ == "PathKind" for mark in annotation.__metadata__
+    ):
+        return False
+    return annotation is Path or any(map(_has_plain_path, get_args(annotation)))
 
 
 def cheap_import(cls: type[Component]) -> None:
@@ -136,8 +169,12 @@ def strict(component: Component) -> None:
 
 
 def instantiate(cls: type[Component], settings: Mapping[str, Any]) -> Component:
-    """Return a component with settings that are validated as if they were read from a spec."""
-    inner = _InnerComponents(tuple(settings.values()))
+    """Return a component with settings that are validated as if they were read from a spec.
+
+    A component inside may be an instance, or a table with `use` as a spec writes it: a component of
+    the same module, a built-in one or one of an installed plugin.
+    """
+    inner = _InnerComponents(tuple(settings.values()), cls.__module__)
     return cls.model_validate_json(_to_json(settings), context={"registry": inner})
 
 
@@ -146,14 +183,28 @@ def _to_json(settings: Mapping[str, Any]) -> str:
 
 
 class _InnerComponents:
-    """A registry of the classes of the components inside a value, and of those of the project."""
+    """A registry of the components inside a value, of those in a module, and of all installed."""
 
-    def __init__(self, value: Any) -> None:
-        self._classes = {(inner.kind, inner.use): type(inner) for inner in _walk(value)}
+    def __init__(self, value: Any, module: str) -> None:
+        self._classes: dict[tuple[str, str], type[Component]] = {}
+        for cls in vars(sys.modules[module]).values():
+            if isinstance(cls, type) and issubclass(cls, Component) and hasattr(cls, "name"):
+                self._classes[cls.kind, cls.name] = cls
+        self._classes |= {(inner.kind, inner.use): type(inner) for inner in _walk(value)}
 
     def find(self, kind: str, use: str) -> type[Component]:
-        """Return the class of an inner component."""
-        return self._classes.get((kind, use)) or find_component(kind, use)
+        """Return the class of an inner component. Raises LookupError."""
+        if (kind, use) in self._classes:
+            return self._classes[kind, use]
+        cls: type[Component] = _installed().find(kind, use)
+        return cls
+
+
+@cache
+def _installed() -> Any:
+    """Return the registry of the built-in components and of installed plugins."""
+    with tempfile.TemporaryDirectory(prefix="sightx-") as folder:
+        return load_experiment(Path(folder)).context.registry
 
 
 def _walk(value: Any) -> Iterator[Component]:
@@ -167,6 +218,7 @@ def _walk(value: Any) -> Iterator[Component]:
 
 
 CLASS_CHECKS: tuple[ContractCheck, ...] = (
-    name, docstring, revision, fields_documented, cheap_import,
+    name, docstring, revision, fields_documented, defaults_are_constant, paths_are_marked,
+    cheap_import,
 )  # fmt: skip
 SETTINGS_CHECKS: tuple[ContractCheck, ...] = (immutable, hashable, picklable, round_trip, strict)

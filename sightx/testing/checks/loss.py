@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sightx.plugin import Loss
-from sightx.testing.assertions import ContractCheck, call_declared, require
+from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -136,6 +136,18 @@ def mixed_targets_are_taken(loss: Loss) -> None:
     require(is_same, "the loss of a certain class, with probability 1, is not that of the class")
 
 
+def loss_works_on_any_device(loss: Loss) -> None:
+    """Require results on the device of the outputs, without reading values from it."""
+    outputs, targets = (tensor.detach().to("meta") for tensor in _batch(loss))
+    module = _build(loss).to("meta")
+    with on_meta("the loss"):
+        losses = module(outputs, targets)
+        weights = call_declared(loss.weights, targets, class_counts=_COUNTS)
+        decisions = loss.decision(_probabilities(loss, outputs))
+    is_there = losses.is_meta and decisions.is_meta and (weights is None or weights.is_meta)
+    require(is_there, "a result is on another device than the outputs")
+
+
 def _probabilities(loss: Loss, outputs: Tensor) -> Tensor:
     probabilities: Tensor = call_declared(loss.probabilities, outputs, classes=_CLASSES)
     return probabilities
@@ -162,5 +174,5 @@ CHECKS: tuple[ContractCheck, ...] = (
     losses_are_per_sample, weights_of_the_loss_get_gradients, module_keeps_its_state,
     outputs_get_gradients, weights_are_per_sample,
     probabilities_sum_to_one, decisions_are_classes, minimum_predicts_targets,
-    mixed_targets_are_taken,
+    mixed_targets_are_taken, loss_works_on_any_device,
 )  # fmt: skip

@@ -58,6 +58,7 @@ def edge_cases_are_computed(metric: Metric) -> None:
         ("one sample", predictions(1)),
         ("no label", without_labels(given)),
         ("an absent class", _without_last_class(given)),
+        ("groups", replace(given, groups=tuple(str(row // 3) for row in range(len(given))))),
     ):
         try:
             names = set(metric.compute(few))

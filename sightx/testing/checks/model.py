@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sightx.plugin import Model
-from sightx.testing.assertions import ContractCheck, call_declared, require
+from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
 from sightx.testing.fixtures import images
 from sightx.testing.forbid_io import forbid_io
 
@@ -116,6 +116,23 @@ def evaluation_is_deterministic(model: Model) -> None:
     )
 
 
+def forward_works_on_any_device(model: Model) -> None:
+    """Require outputs on the device of the images; a capturable network reads no values there."""
+    import torch
+
+    with torch.device("meta"):
+        module, size = _build(model)
+    images = torch.empty(2, 3, *size, device="meta")
+    try:
+        with torch.no_grad(), on_meta("the network"):
+            outputs = module(images)
+    except AssertionError as error:
+        if model.capturable or "device" in str(error.__cause__):
+            raise
+        return  # it reads values, and does not claim that it can be recorded
+    require(outputs.is_meta, "the network returns a tensor on another device than the images")
+
+
 def weights_can_be_saved(model: Model) -> None:
     """Require the same outputs after weights are saved as safetensors and loaded."""
     import torch
@@ -221,5 +238,6 @@ def _join(names: list[str]) -> str:
 
 CHECKS: tuple[ContractCheck, ...] = (
     build_opens_nothing, build_is_deterministic, all_weights_get_gradients, batch_of_two_works,
-    evaluation_is_deterministic, weights_can_be_saved, stages_match_network, normalization_is_valid,
+    evaluation_is_deterministic, forward_works_on_any_device, weights_can_be_saved,
+    stages_match_network, normalization_is_valid,
 )  # fmt: skip

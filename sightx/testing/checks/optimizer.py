@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Optimizer
-from sightx.testing.assertions import ContractCheck, call_declared, require
+from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,22 @@ def state_can_be_restored(optimizer: Optimizer) -> None:
     require(is_same, "after load_state_dict the next step differs; keep everything in `state`")
 
 
+def capturable_reads_no_values(optimizer: Optimizer) -> None:
+    """Require of a capturable optimizer that it steps on the device, with learning rates there."""
+    import torch
+
+    if not optimizer.capturable:
+        return
+    weights, built = _build(optimizer, "meta")
+    for group in built.param_groups:
+        group["lr"] = torch.empty((), device="meta")
+    for weight in weights:
+        weight.grad = torch.empty_like(weight)
+    with on_meta("a step with capturable = True"):
+        for _ in range(2):
+            built.step()
+
+
 def _require_plain(state: dict[str, Any]) -> None:
     import torch
 
@@ -100,11 +116,12 @@ def _require_plain(state: dict[str, Any]) -> None:
                 require(False, f"its state {key!r} is a {kind}; use tensors and plain values")
 
 
-def _build(optimizer: Optimizer) -> tuple[list[Tensor], torch.optim.Optimizer]:
+def _build(optimizer: Optimizer, device: str = "cpu") -> tuple[list[Tensor], torch.optim.Optimizer]:
     """Return the weights of two groups with different learning rates, and the optimizer."""
     import torch
 
-    weights: list[Tensor] = [torch.nn.Parameter(torch.ones(shape)) for shape in _SHAPES.values()]
+    ones = [torch.ones(shape, device=device) for shape in _SHAPES.values()]
+    weights: list[Tensor] = list(map(torch.nn.Parameter, ones))
     # All of them are in the last layer, which has the learning rates of the groups.
     layers = dict.fromkeys(_SHAPES, 0)
     built = call_declared(optimizer.build, _groups(optimizer, weights), layers=layers)
@@ -150,4 +167,5 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 CHECKS: tuple[ContractCheck, ...] = (
     step_decreases_loss, passes_are_counted, param_groups_are_kept, state_can_be_restored,
+    capturable_reads_no_values,
 )  # fmt: skip

@@ -32,6 +32,7 @@ def order_is_pure(sampler: Sampler) -> None:
         lambda epoch: _order(sampler, epoch, 0),
         range(3),
         "order() depends on earlier calls; draw from generator(seed, ..., epoch)",
+        type(sampler),
     )
 
 

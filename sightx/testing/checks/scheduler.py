@@ -29,6 +29,7 @@ def factor_is_pure(scheduler: Scheduler) -> None:
         lambda step: _call(scheduler, "factor", step),
         _STEPS,
         "factor() depends on earlier calls; compute it from step and history alone",
+        type(scheduler),
     )
 
 

@@ -29,6 +29,7 @@ def reason_is_pure(stopping: Stopping) -> None:
         lambda epoch: _reason(stopping, *_ACCURACIES[:epoch]),
         range(1, len(_ACCURACIES) + 1),
         "reason() depends on earlier calls; use history alone",
+        type(stopping),
     )
 
 

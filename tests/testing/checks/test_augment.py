@@ -19,7 +19,7 @@ class A(Augment):
         return {"level": rng.uniform(0.2, 0.8, n)}
 
     def apply(self, images, targets, params):
-        level = torch.from_numpy(params["level"]).float().view(-1, 1, 1, 1)
+        level = torch.from_numpy(params["level"]).float().view(-1, 1, 1, 1).to(images.device)
         return images * level, targets
 
 
@@ -106,7 +106,26 @@ class Idle(A):
         return images, targets
 
 
+class OnTheCpu(A):
+    def apply(self, images, targets, params):
+        level = torch.from_numpy(params["level"]).float().view(-1, 1, 1, 1)
+        return images * level, targets
+
+
+class Reading(A):
+    def apply(self, images, targets):
+        return images / max(images.max().item(), 1), targets
+
+
+class MovingTargets(A):
+    def apply(self, images, targets):
+        return images * 0.5, torch.zeros_like(targets, device="cpu")
+
+
 BROKEN = [
+    (checks.apply_works_on_any_device, OnTheCpu(), "create tensors on the device of the input"),
+    (checks.apply_works_on_any_device, Reading(), "Tensor.item() cannot be called on meta"),
+    (checks.apply_works_on_any_device, MovingTargets(), "returns tensors on another device"),
     (checks.draws_are_per_sample, OneForAll(), "draw(5) returns 'level' with shape (1,)"),
     (checks.draws_use_given_rng, OwnRandom(), "take all random numbers from rng"),
     (checks.samples_get_different_draws, Alike(), "all 64 samples get the same draw"),

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import ConfigDict, Field, field_validator
 
 from sightx.builtin.augment import Flip
-from sightx.plugin import Augment, Preprocess
+from sightx.plugin import Augment, File, Place, Preprocess, to_plain
+from sightx.testing import contract
 from sightx.testing.assertions import run_check
 from sightx.testing.checks import component as checks
 
@@ -98,7 +100,38 @@ def local() -> Preprocess:
     return Hidden()
 
 
+class Drawing(Shouting):
+    """Draw its default."""
+
+    name = "drawing"
+
+    seed: int = Field(default_factory=time.time_ns)
+    """A number."""
+
+
+class Pathless(Shouting):
+    """Hold paths of the working directory."""
+
+    name = "pathless"
+
+    files: tuple[Path, ...] | None = None
+    """Some files."""
+
+
+class Marked(Shouting):
+    """Hold paths that a spec can write."""
+
+    name = "marked"
+
+    file: File | None = None
+    """A file."""
+    places: tuple[Place, ...] = ()
+    """Some folders."""
+
+
 BROKEN = [
+    (checks.defaults_are_constant, Drawing, "the default of seed differs each time"),
+    (checks.paths_are_marked, Pathless, "files is a plain Path"),
     (checks.name, Shouting, "the name is 'Do_Nothing'"),
     (checks.docstring, Silent, "there is no docstring"),
     (checks.docstring, Mumbling, "must be a sentence of 10 to 100"),
@@ -136,6 +169,32 @@ def test_a_component_may_be_a_setting_of_another() -> None:
         assert run_check(check, Fine()).ok
     component = checks.instantiate(Fine, {"inner": Flip(horizontal=0.2)})
     assert component == Fine(inner=Flip(horizontal=0.2))
+
+
+def test_marked_paths_pass() -> None:
+    checks.paths_are_marked(Marked)
+
+
+class Blank(Augment):
+    """Do nothing, as a component of this module."""
+
+    name = "blank"
+
+
+@pytest.mark.parametrize(
+    ("table", "inner"),
+    [
+        ({"use": "flip", "vertical": 0.25}, Flip(vertical=0.25)),
+        ({"use": "sightx:flip"}, Flip()),
+        ({"use": "blank"}, Blank()),
+    ],
+)
+def test_a_component_inside_may_be_a_table_as_in_a_spec(table, inner) -> None:
+    component = checks.instantiate(Fine, {"inner": table})
+    assert to_plain(component)["inner"] == {**to_plain(inner), "use": table["use"]}
+    assert {result.name for result in contract(Fine, inner=table) if not result.ok} <= {
+        result.name for result in contract(Fine, inner=inner) if not result.ok
+    }
 
 
 def test_a_heavy_import_fails(tmp_path: Path) -> None:

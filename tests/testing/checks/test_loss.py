@@ -111,12 +111,12 @@ class Steps(L):
         return classes - 1
 
     def each(self, outputs, targets):
-        passed = (torch.arange(outputs.shape[1]) < targets[:, None]).float()
+        passed = (torch.arange(outputs.shape[1], device=outputs.device) < targets[:, None]).float()
         return functional.binary_cross_entropy_with_logits(outputs, passed, reduction="none").sum(1)
 
     def probabilities(self, outputs):
         above = outputs.sigmoid().cummin(dim=1).values
-        ends = torch.ones(len(outputs), 1)
+        ends = torch.ones(len(outputs), 1, device=outputs.device)
         return torch.cat([ends, above], 1) - torch.cat([above, ends * 0], 1)
 
 
@@ -171,7 +171,20 @@ class Summing(L):
         return torch.ones_like(targets).float()
 
 
+class OnTheCpu(L):
+    def each(self, outputs, targets):
+        weight = torch.ones(outputs.shape[1], device="cpu")
+        return functional.cross_entropy(outputs, targets, weight=weight, reduction="none")
+
+
+class Reading(L):
+    def each(self, outputs, targets):
+        return super().each(outputs, targets) / max(float(outputs.detach().abs().max()), 1.0)
+
+
 BROKEN = [
+    (checks.loss_works_on_any_device, OnTheCpu(), "the loss fails on another device"),
+    (checks.loss_works_on_any_device, Reading(), "cannot be called on meta"),
     (checks.mixed_targets_are_taken, HardOnly(), "int64"),
     (checks.mixed_targets_are_taken, Rounding(), "is not that of the class"),
     (checks.mixed_targets_are_taken, Summing(), "weights of mixed targets are not (B,)"),

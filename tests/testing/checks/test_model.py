@@ -173,7 +173,26 @@ def rooted(self, x):
     return (Net.forward(self, x) * 0).abs().sqrt()
 
 
+def add_on_the_cpu(self, x):
+    return self.head(torch.tanh(self.hidden(x.flatten(1)))) + torch.ones(3, device="cpu")
+
+
+def read_a_value(self, x):
+    scale = max(float(x.abs().max()), 1.0)
+    return self.head(torch.tanh(self.hidden(x.flatten(1)))) * scale / scale
+
+
+class FalselyCapturable(changed(forward=read_a_value)):  # type: ignore[misc]
+    capturable = True
+
+
+def test_a_network_that_does_not_claim_to_be_capturable_may_read_values() -> None:
+    checks.forward_works_on_any_device(changed(forward=read_a_value)())
+
+
 BROKEN = [
+    (checks.forward_works_on_any_device, changed(forward=add_on_the_cpu)(), "on another device"),
+    (checks.forward_works_on_any_device, FalselyCapturable(), "the network fails on another"),
     (checks.all_weights_get_gradients, changed(forward=rooted)(), "hidden.weight is not finite"),
     (checks.build_opens_nothing, ReadingFile(), "weights.pt; load weights in initialise()"),
     (checks.build_opens_nothing, Connecting(), "build() opened a connection"),

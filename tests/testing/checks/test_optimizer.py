@@ -149,7 +149,23 @@ class Idle(TwoPasses):
         return built
 
 
+class ReadingRule(Rule):
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.sub_(float(group["lr"]) * weight.grad)
+
+
+class FalselyCapturable(O):
+    capturable = True
+
+    def build(self, groups):
+        return ReadingRule(groups, {"lr": self.lr})
+
+
 BROKEN = [
+    (checks.capturable_reads_no_values, FalselyCapturable(), "a step with capturable = True fails"),
     (checks.step_decreases_loss, Uphill(), "a step on (w - 2)^2 leads from 11 to 11.0"),
     (checks.step_decreases_loss, NoRule(), "build() returns a list"),
     (checks.passes_are_counted, ThreePasses(), "calls closure() 2 times; call it once"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from time import monotonic
+
 import pytest
 
 from sightx.plugin import Stopping
@@ -7,6 +9,7 @@ from sightx.testing.assertions import run_check
 from sightx.testing.checks import stopping as checks
 
 SEEN: list[int] = []
+STARTED = monotonic()
 
 
 class T(Stopping):
@@ -48,7 +51,13 @@ class NanIsProgress(T):
         return "no progress" if len(worse) > 3 and all(worse[-3:]) else None
 
 
+class OfTheDay(T):
+    def reason(self, history):
+        return "it is late" if monotonic() - STARTED > 3600 else None
+
+
 BROKEN = [
+    (checks.reason_is_pure, OfTheDay(), "depends on earlier calls; use history alone; it depends"),
     (checks.reason_is_one_line, Yes(), "reason() returns True"),
     (checks.reason_is_one_line, Lines(), "return one line or None"),
     (checks.reason_is_pure, Waiting(), "depends on earlier calls"),
