@@ -125,7 +125,14 @@ def _hook_caller(name: str, module: object) -> Callable[[str], list[Any]]:
     manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
     manager.add_hookspecs(hooks.PluginHooks)
     hooks.register(manager, module, name, hooks.PluginHooks)
-    return lambda hook: [item for items in getattr(manager.hook, hook)() for item in items]
+
+    def call(hook: str) -> list[Any]:
+        results = getattr(manager.hook, hook)()
+        if not results and getattr(manager.hook, hook).get_hookimpls():
+            raise TypeError(f"{hook}() returned None; return a list")
+        return [item for items in results for item in items]
+
+    return call
 
 
 def _installed_plugins() -> Iterator[PluginImporter]:

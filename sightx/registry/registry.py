@@ -53,7 +53,7 @@ class Plugin:
 
     def failed(self, error: BaseException) -> Plugin:
         """Return a copy that is broken by an exception."""
-        line = " ".join(f"{type(error).__name__}: {error}".split())
+        line = _constant_fault(error) or " ".join(f"{type(error).__name__}: {error}".split())
         return replace(self, state="broken", error=printable(line), cause=error)
 
     def shadowed(self, reason: str) -> Plugin:
@@ -75,6 +75,16 @@ class Plugin:
         return (
             f"{self.name} ({self.distribution} {self.version})" if self.distribution else self.name
         )
+
+
+def _constant_fault(error: BaseException) -> str:
+    """Return what to do about a constant without a type in a component, "" for another error."""
+    if getattr(error, "code", "") != "model-field-missing-annotation":
+        return ""
+    constant = str(error).partition("`")[2].partition("`")[0]
+    name, _, value = constant.partition(" = ")
+    advice = f"write it outside of the class, or as {name}: ClassVar = {value}"
+    return f"the constant {constant} in a component has no type; {advice}"
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,16 @@ FAULTS = {
         "@hookimpl\ndef sightx_components(registry):\n    return []",
         "TypeError: sightx_components() has no argument",
     ),
+    "nothing": (
+        "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    pass",
+        "TypeError: sightx_components() returned None; return a list",
+    ),
+    "constant": (
+        "from sightx.plugin import Loss\nclass A(Loss):\n    name = 'a'\n    K = 8\n"
+        "    def build(self): ...",
+        "the constant K = 8 in a component has no type; write it outside of the class, or as "
+        "K: ClassVar = 8",
+    ),
     "unmarked": ("def sightx_components():\n    return []", "TypeError: it has no hook"),
     "thrower": (
         "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
