@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -298,6 +299,24 @@ def test_a_batch_of_another_form_is_trained_eagerly(dataset: PreparedDataset) ->
     graphed(batch, 5, [1.0])
     assert graphs.replays == replays + 1
     assert step.optimizer.param_groups[0]["lr"] == 1e-2
+
+
+def test_replayed_steps_store_the_norm_of_their_gradient(dataset: PreparedDataset) -> None:
+    norms: list[list[float]] = []
+    for graphs in (None, FakeGraphs()):
+        experiment = graphed_experiment(model=SimpleNet())
+        step, module = make_step(experiment, dataset)
+        norm = torch.full((), float("nan"))
+        step = replace(step, grad_norm=norm)
+        train = GraphedStep(step, module, experiment, graphs) if graphs else step
+        pixels, targets = step.loader.load(np.arange(16))
+        norms.append([])
+        for number in range(6):
+            train(Batch(np.arange(16), pixels, targets), number, [1.0])
+            norms[-1].append(float(norm))
+        assert graphs is None or graphs.replays
+    assert norms[0] == pytest.approx(norms[1])
+    assert len(set(norms[0])) == 6
 
 
 def test_learning_rates_are_on_the_device_during_a_capture_alone(dataset: PreparedDataset) -> None:

@@ -89,14 +89,12 @@ def state_can_be_restored(optimizer: Optimizer) -> None:
 
 
 def capturable_reads_no_values(optimizer: Optimizer) -> None:
-    """Require of a capturable optimizer that it steps on the device, with learning rates there."""
+    """Require of a capturable optimizer that a step reads no value from the device."""
     import torch
 
     if not optimizer.capturable:
         return
     weights, built = _build(optimizer, "meta")
-    for group in built.param_groups:
-        group["lr"] = torch.empty((), device="meta")
     for weight in weights:
         weight.grad = torch.empty_like(weight)
     with on_meta("a step with capturable = True"):

@@ -154,7 +154,8 @@ class ReadingRule(Rule):
     def step(self, closure=None):
         for group in self.param_groups:
             for weight in group["params"]:
-                weight.sub_(float(group["lr"]) * weight.grad)
+                scale = max(float(weight.grad.norm()), 1.0)
+                weight.sub_(group["lr"] / scale * weight.grad)
 
 
 class FalselyCapturable(O):
