@@ -32,7 +32,7 @@ from sightx.errors import (
     printable,
     suggest,
 )
-from sightx.records import SPLITS, split_called
+from sightx.records import OWN_COLUMNS, SPLITS, split_called
 from sightx.records.history import Direction
 from sightx.registry.components import (
     WEIGHTS_SUFFIXES,
@@ -138,6 +138,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "OWN_COLUMNS",
     "SPLITS",
     "WEIGHTS_SUFFIXES",
     "Augment",

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import sightx
@@ -88,7 +89,7 @@ def guided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     level = logging.getLogger("sightx").level
     yield tmp_path
     logging.getLogger("sightx").setLevel(level)
-    for name in ("tiny", "rules", "count", "grades"):
+    for name in ("tiny", "rules", "count", "grades", "part"):
         sys.modules.pop(name, None)
 
 
@@ -141,6 +142,18 @@ def test_the_guides_metric_passes_its_contract(
     given = predictions()
     distances = abs(given.labels - given.decisions)
     assert metric().compute(given) == {"mean-error": distances.mean()}
+
+
+def test_the_guides_sampler_uses_another_one(guided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(guided / "plugins")
+    (part,) = importlib.import_module("part").sightx_components()
+    check(part, base={"use": "balanced"})
+    experiment = sightx.load(guided / "specs" / "part.toml")
+    labels = np.array([0] * 30 + [1] * 10)
+    order = experiment.sampler.order(labels, epoch=0, seed=0, groups=labels, columns={})
+    whole = experiment.sampler.base.order(labels, epoch=0, seed=0)
+    assert experiment.sampler.balances
+    assert order.tolist() == whole[:10].tolist()
 
 
 def test_the_guides_tests_pass(guided: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt
@@ -19,7 +20,7 @@ class Shuffle(Sampler):
 
     name = "shuffle"
 
-    def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
+    def order(self, labels: Array, *, epoch: int, seed: int) -> Array:  # type: ignore[override]
         """Return a permutation of the positions."""
         from sightx.plugin import generator
 
@@ -31,7 +32,7 @@ class Sequential(Sampler):
 
     name = "sequential"
 
-    def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
+    def order(self, labels: Array, *, epoch: int, seed: int) -> Array:  # type: ignore[override]
         """Return 0, 1, 2, ..., N - 1."""
         import numpy as np
 
@@ -53,22 +54,50 @@ class Balanced(Sampler):
     samples: PositiveInt | None = None
     """Number of samples per epoch; by default the number of training samples."""
 
-    def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
+    def order(self, labels: Array, *, epoch: int, seed: int) -> Array:  # type: ignore[override]
+        """Return `samples` positions in random order."""
+        return _balanced(labels, self.samples or len(labels), epoch=epoch, seed=seed)
+
+
+class BalancedByColumn(Sampler):
+    """Visit all values of a column equally often, for example all cameras.
+
+    As `balanced` does with classes: samples of rare values repeat, those of common ones take
+    several epochs.
+    """
+
+    name = "balanced-by-column"
+
+    column: str
+    """The extra column of the dataset."""
+    samples: PositiveInt | None = None
+    """Number of samples per epoch; by default the number of training samples."""
+
+    def order(
+        self, labels: Array, *, epoch: int, seed: int, groups: Array, columns: Mapping[str, Array]
+    ) -> Array:
         """Return `samples` positions in random order."""
         import numpy as np
 
-        from sightx.plugin import generator
+        _, values = np.unique(columns[self.column].astype(str), return_inverse=True)
+        return _balanced(values, self.samples or len(labels), epoch=epoch, seed=seed)
 
-        size = self.samples or len(labels)
-        classes = np.unique(labels)
-        parts = []
-        for offset, label in enumerate(classes.tolist()):
-            # Draw i of the run belongs to class i mod K; the class has had ceil((i - offset) / K).
-            start, stop = (
-                -((offset - draws) // len(classes)) for draws in (epoch * size, (epoch + 1) * size)
-            )
-            parts.append(_slice_passes(np.flatnonzero(labels == label), start, stop, label, seed))
-        return generator(seed, "order", epoch).permutation(np.concatenate(parts))
+
+def _balanced(values: Array, size: int, *, epoch: int, seed: int) -> Array:
+    """Return `size` positions in random order; the counts of two values differ by at most 1."""
+    import numpy as np
+
+    from sightx.plugin import generator
+
+    distinct = np.unique(values)
+    parts = []
+    for offset, value in enumerate(distinct.tolist()):
+        # Draw i of the run belongs to value i mod K; the value has had ceil((i - offset) / K).
+        start, stop = (
+            -((offset - draws) // len(distinct)) for draws in (epoch * size, (epoch + 1) * size)
+        )
+        parts.append(_slice_passes(np.flatnonzero(values == value), start, stop, value, seed))
+    return generator(seed, "order", epoch).permutation(np.concatenate(parts))
 
 
 def _slice_passes(members: Array, start: int, stop: int, label: int, seed: int) -> Array:

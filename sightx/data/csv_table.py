@@ -56,13 +56,14 @@ class _Columns(NamedTuple):
     group: str | Callable[[str], str]
     split: str
     one_hot: tuple[str, ...]
+    extra: tuple[str, ...]
     file_names: FileNames
 
     @property
     def needed(self) -> list[str]:
         """Return the columns that a file must have."""
         labels = self.one_hot or (self.label,)
-        names = [self.image, *labels, self.group, self.split]
+        names = [self.image, *labels, self.group, self.split, *self.extra]
         return [name for name in names if isinstance(name, str) and name]
 
 
@@ -72,7 +73,7 @@ def table_from_csv(
     strip_prefix: str | None = None, classes: Sequence[str] | None = None, ordered: bool = False,
     numbers: bool = False, columns: Sequence[str] = (), drop_others: bool = False,
     more: Mapping[str, Path] | None = None, follow_links: bool = False,
-    separator: str | None = None, encoding: str | None = None,
+    separator: str | None = None, encoding: str | None = None, extra: Sequence[str] = (),
 ) -> ImageTable:  # fmt: skip
     """Return the table that CSV files of images and labels describe.
 
@@ -82,12 +83,12 @@ def table_from_csv(
     `suffix` is appended to them. `columns` names all columns of a file without a header; `more`
     maps other splits to files, `path` is then the train split. With `numbers` labels are positions
     in `classes`; `drop_others` leaves out rows of other classes. `separator` and `encoding` are as
-    for `read_csv`. Raises DataError, naming the line; SpecError if `classes` are needed for the
-    order.
+    for `read_csv`. `extra` names columns that the table keeps as text. Raises DataError, naming the
+    line; SpecError if `classes` are needed for the order.
     """
     labels = _ONE_HOT if one_hot else label
     file_names = FileNames(strip_prefix, suffix)
-    named = _Columns(image, labels, group, split, tuple(one_hot), file_names)
+    named = _Columns(image, labels, group, split, tuple(one_hot), tuple(extra), file_names)
     read = partial(_read, columns=named, names=columns, separator=separator, encoding=encoding)
     paths = {"train" if more else "": path, **(more or {})}
     files = [_File(file, name, read(file)) for name, file in paths.items()]
@@ -194,6 +195,8 @@ def _parse(
     else:
         labels, _ = parse_class_names(cells, label, classes, path)
     frame = pd.DataFrame({"path": paths, "label": labels, "line": cells.index, "group": ""})
+    for name in columns.extra:
+        frame[name] = [cell.strip() for cell in cells[name]]
     if callable(group):
         frame["group"] = [group(cell.strip()) for cell in cells[image]]
     elif group:

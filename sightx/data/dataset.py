@@ -158,7 +158,7 @@ def _check_names(table: ImageTable) -> None:
         if not name.isprintable():
             message = f"the class {name!r} has a control character"
             raise DataError(Problem("path-invalid", message, hint, file=table.source))
-    for column in ("path", "group"):
+    for column in ("path", "group", *table.columns):
         for row, name in enumerate(table.frame[column].astype(str)):
             if name.isascii() and "\r" not in name and "\0" not in name:
                 continue
@@ -314,11 +314,12 @@ def _decode_on_the_fly(
 
 
 def _data_id(table: ImageTable, hashes: Hashes) -> str:
-    """Return the hash of contents and labels; the order of the rows does not matter."""
+    """Return the hash of contents, labels and extra columns, whatever the order of the rows."""
     paths, labels = table.frame["path"].to_numpy(object), table.labels
+    extra = table.frame[list(table.columns)].to_numpy(object)
     digest = hashlib.sha256()
     for index in np.argsort(paths):  # no two are equal
-        row = (paths[index], hashes[index], table.classes[labels[index]])
+        row = (paths[index], hashes[index], table.classes[labels[index]], *extra[index])
         digest.update(repr(row).encode())
     return digest.hexdigest()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 SPLITS = ("train", "validation", "test")
+OWN_COLUMNS = ("path", "label", "group", "split", "line", "file", "sha256", "prediction")
+"""Columns of tables and of the files of a run; extra columns have other names."""
 
 _SPLIT_NAMES = {
     "train": ("train", "training", "trn"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ class Predictions:
 
     `outputs` (N, K) are the network's; `probabilities` (N, C) are computed from them by the loss;
     `decisions` (N,) and `labels` (N,) are positions in `classes`. A label of -1 is unknown.
+    `columns` has the texts (N,) of each extra column of the dataset, such as the camera.
     """
 
     keys: tuple[str, ...]
@@ -31,6 +33,7 @@ class Predictions:
     decisions: Array
     classes: tuple[str, ...]
     ordered: bool = False
+    columns: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -47,6 +50,7 @@ class Predictions:
             outputs=self.outputs[rows],
             probabilities=self.probabilities[rows],
             decisions=self.decisions[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
         )
 
     def with_decisions(self, decisions: Array) -> Predictions:
@@ -74,7 +78,7 @@ class Predictions:
         return np.bincount(cells, minlength=size * size).reshape(size, size)
 
     def frame(self) -> pd.DataFrame:
-        """Return path, group, label and prediction, the last two by class name."""
+        """Return path, group, label and prediction (classes by name), and the extra columns."""
         import pandas as pd
 
         names = np.array([*self.classes, ""], dtype=object)  # the last one stands for -1
@@ -84,6 +88,7 @@ class Predictions:
                 "group": self.groups,
                 "label": names[self.labels],
                 "prediction": names[self.decisions],
+                **self.columns,
             }
         )
 

@@ -59,6 +59,8 @@ class ImageTable:
     """The components that preprocessed them, as tables."""
     decoded: DecodeInfo = field(default_factory=DecodeInfo)
     """How the images were decoded for them."""
+    columns: tuple[str, ...] = ()
+    """Names of extra columns of the frame, as text; they are those of the dataset's traits."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -104,6 +106,10 @@ class ImageTable:
     def channels(self) -> int:
         """Return the number of channels of an image that `read` returns."""
         return self.shape[0] if self.shape else 3
+
+    def extra_columns(self, rows: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the cells of each extra column in some rows, (len(rows),) texts."""
+        return {name: self.frame[name].to_numpy(object)[rows] for name in self.columns}
 
     def counts(self, rows: np.ndarray[Any, Any] | None = None) -> list[int]:
         """Return the number of samples per class, in all rows or in some."""

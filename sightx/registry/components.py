@@ -262,6 +262,7 @@ class Traits:
         majority_share: Fraction of the samples in the largest class, 0 to 1; None if unknown.
         handed: Whether classes distinguish left from right, so that mirroring changes a label.
         shape: (channels, height, width) of images that are preprocessed already, else None.
+        columns: Names of extra columns of the table, such as the camera or the site.
     """
 
     classes: tuple[str, ...] | None = None
@@ -271,6 +272,7 @@ class Traits:
     majority_share: float | None = None
     handed: bool = False
     shape: tuple[int, int, int] | None = None
+    columns: tuple[str, ...] = ()
 
 
 class Shape(NamedTuple):
@@ -294,6 +296,11 @@ def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: A
     except BaseException as error:
         remember_component(error, getattr(function, "__self__", None))
         raise
+
+
+def declares(function: Callable[..., Any], name: str) -> bool:
+    """Return whether a method declares an argument."""
+    return name in _parameters(getattr(function, "__func__", function))
 
 
 def remember_component(error: BaseException, component: object) -> None:

@@ -1,22 +1,24 @@
-"""Check what datasets, splits and preprocessing return where it enters the core.
+"""Check what datasets, splits, samplers and preprocessing return where it enters the core.
 
 See `results` for the other kinds. Each function raises PluginError, code wrong-result.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx.records import SPLITS
-from sightx.registry.components import call_declared
-from sightx.registry.kinds import Dataset, Preprocess, Split
+from sightx.records import OWN_COLUMNS, SPLITS
+from sightx.registry.components import call_declared, declares
+from sightx.registry.kinds import Dataset, Preprocess, Sampler, Split
 from sightx.registry.results import index_fault, shape_text, short_repr, type_name, wrong_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sightx.records.pixels import Positions
     from sightx.records.table import ImageTable
 
 
@@ -53,7 +55,20 @@ def image_table(dataset: Dataset) -> ImageTable:
     labels, count = frame["label"].to_numpy(), len(table.classes)
     if fault := index_fault(labels, count):
         raise wrong_result(dataset.table, f"has labels {fault}", f"int64, 0 to {count - 1}")
-    return table
+    return _with_columns(dataset, table) if traits.columns else table
+
+
+def _with_columns(dataset: Dataset, table: ImageTable) -> ImageTable:
+    """Return the table with the extra columns that the traits name, as text."""
+    names = dataset.traits().columns
+    if taken := [name for name in names if name in OWN_COLUMNS]:
+        message = f"names the extra column {taken[0]!r}, which every table has"
+        raise wrong_result(dataset.traits, message, "choose another name")
+    if missing := [name for name in names if name not in table.frame]:
+        message = f"has no column {missing[0]!r}, which traits() names"
+        raise wrong_result(dataset.table, message, "write it into the frame")
+    texts = {name: table.frame[name].astype(str).astype(object) for name in names}
+    return replace(table, frame=table.frame.assign(**texts), columns=tuple(names))
 
 
 def assigned_splits(split: Split, table: ImageTable) -> np.ndarray[Any, Any]:
@@ -68,6 +83,25 @@ def assigned_splits(split: Split, table: ImageTable) -> np.ndarray[Any, Any]:
         hint = f"return {', '.join(SPLITS)} or an empty text"
         raise wrong_result(split.assign, f"returned the split {unknown[0]!r}", hint)
     return names
+
+
+def sampler_order(
+    sampler: Sampler, table: ImageTable, rows: Positions, *, epoch: int, seed: int
+) -> Positions:
+    """Return the order of an epoch, as int64 positions in `rows` of a table."""
+    labels = table.labels[rows]
+    offered: dict[str, Any] = {"epoch": epoch, "seed": seed}
+    if declares(sampler.order, "groups"):
+        offered["groups"] = table.groups[rows]
+    if declares(sampler.order, "columns"):
+        offered["columns"] = table.extra_columns(rows)
+    order = np.asarray(call_declared(sampler.order, labels, **offered))
+    hint = f"return int64 positions (M,), 0 to {len(labels) - 1}; they may repeat"
+    if order.ndim != 1:
+        raise wrong_result(sampler.order, f"returned an array {order.shape}", hint)
+    if len(order) and (fault := index_fault(order, len(labels))):
+        raise wrong_result(sampler.order, f"returned positions {fault}", hint)
+    return order
 
 
 def required_input_size(

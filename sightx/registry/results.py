@@ -30,7 +30,6 @@ from sightx.registry.kinds import (
     Normalize,
     Optimizer,
     Postprocess,
-    Sampler,
     Scheduler,
     Statistics,
     Stopping,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from sightx.records.pixels import PixelRows, Positions
+    from sightx.records.pixels import PixelRows
 
 _CHECKPOINT_NAME = re.compile(r"(?!step-\d)[A-Za-z0-9_-][A-Za-z0-9._-]*")  # not a directory's
 SUM_TOLERANCE = 1e-2  # of probabilities; bf16 has 8 bits
@@ -78,19 +77,6 @@ def _statistics(value: Any) -> Statistics | None:
         return None
     is_valid = len(mean) == len(std) and all(map(math.isfinite, (*mean, *std)))
     return (mean, std) if is_valid and min(std, default=0) > 0 else None
-
-
-def sampler_order(
-    sampler: Sampler, labels: np.ndarray[Any, Any], *, epoch: int, seed: int
-) -> Positions:
-    """Return the order of an epoch, as int64 positions in `labels`."""
-    order = np.asarray(call_declared(sampler.order, labels, epoch=epoch, seed=seed))
-    hint = f"return int64 positions (M,), 0 to {len(labels) - 1}; they may repeat"
-    if order.ndim != 1:
-        raise wrong_result(sampler.order, f"returned an array {order.shape}", hint)
-    if len(order) and (fault := index_fault(order, len(labels))):
-        raise wrong_result(sampler.order, f"returned positions {fault}", hint)
-    return order
 
 
 def check_losses(

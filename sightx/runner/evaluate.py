@@ -19,6 +19,7 @@ from sightx.errors import DataError, Problem, SpecError, one_line
 from sightx.evaluation import metrics
 from sightx.inference.predictor import Engine, Predictor
 from sightx.records.predictions import Predictions
+from sightx.registry import data_results
 from sightx.runner.resume import recorded_samples, stored_experiment
 from sightx.runs import checkpoints, compatibility, lock, scorings, sums
 from sightx.runs.directory import Run
@@ -125,7 +126,8 @@ def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> b
         reason = data.table.skipped[skipped[0]]
         _log.warning("%s (%s): the metrics are those of the others", message, reason)
     known = recorded[(recorded["split"] == split) & ~recorded["path"].isin(skipped)]
-    samples = data.table.frame[["path", "label"]].astype(str).assign(sha256=list(data.hashes))
+    names = ["path", "label", *data.table.columns]
+    samples = data.table.frame[names].astype(str).assign(sha256=list(data.hashes))
     classes = compatibility.compare_classes(facts["classes"], data.table.classes)
     differences = [
         *classes,
@@ -198,7 +200,7 @@ def _load_split(
     """Return the samples of a split for `load_run_split`."""
     recorded = recorded_samples(run)
     splits = dict(zip(recorded["path"], recorded["split"], strict=True))
-    table = experiment.dataset.table()
+    table = data_results.image_table(experiment.dataset)
     frame = table.frame.assign(split=[splits.get(path, "") for path in table.frame["path"]])
     rows = np.flatnonzero((frame["split"] == split).to_numpy())
     expected = int((recorded["split"] == split).sum())

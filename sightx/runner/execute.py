@@ -174,7 +174,7 @@ class Execution:
 
     def _describe_data(self, data: PreparedDataset, module: nn.Module) -> None:
         """Write split.csv and data.json."""
-        self.run.write_split(data.table.frame, data.hashes)
+        self.run.write_split(data.table.frame, data.hashes, data.table.columns)
         weights = list(module.parameters())
         facts = {
             "id": data.id,

@@ -18,7 +18,7 @@ from sightx.errors import DataError, PluginError, Problem, RunError, SpecError, 
 from sightx.evaluation import metrics
 from sightx.records.history import History
 from sightx.records.table import ImageTable
-from sightx.registry import provenance, results
+from sightx.registry import data_results, provenance
 from sightx.registry.project import Project
 from sightx.runs import checkpoints, compatibility, environment, inputs, sessions
 from sightx.runs.compatibility import Difference
@@ -119,10 +119,10 @@ def has_same_content(run: Run, experiment: Experiment) -> bool:
     except DataError:
         return True
     skipped = run.data.get("skipped", {})
-    columns = (table.frame[name].astype(str) for name in ("path", "label", "split"))
+    names = ("path", "label", "split", *(name for name in table.columns if name in recorded))
+    columns = (table.frame[name].astype(str) for name in names)
     samples = {row for row in zip(*columns, hashes, strict=True) if row[0] not in skipped}
-    names = ("path", "label", "split", "sha256")
-    return samples == set(zip(*(recorded[name] for name in names), strict=True))
+    return samples == set(zip(*(recorded[name] for name in (*names, "sha256")), strict=True))
 
 
 def select_recorded_samples(run: Run, table: ImageTable) -> ImageTable:
@@ -227,7 +227,8 @@ class Resumption:
         recorded, table = self.run.samples, data.table
         if recorded is None:
             return []
-        samples = table.frame[["path", "label"]].astype(str).assign(sha256=list(data.hashes))
+        names = ["path", "label", *table.columns]
+        samples = table.frame[names].astype(str).assign(sha256=list(data.hashes))
         facts = self.run.data
         added = [path for path in table.skipped if path not in facts.get("skipped", {})]
         allowed = self.allow_data_change
@@ -247,8 +248,8 @@ class Resumption:
         history = History(experiment.training.monitor, directions)
         for epoch, seconds in zip(record["history"], record["seconds"], strict=False):
             history = history.add(from_json(epoch), seconds)
-        labels = data.table.labels[data.splits["train"]]
-        order = results.sampler_order(experiment.sampler, labels, epoch=0, seed=experiment.seed)
+        train, sampler, seed = data.splits["train"], experiment.sampler, experiment.seed
+        order = data_results.sampler_order(sampler, data.table, train, epoch=0, seed=seed)
         return compatibility.compare_epochs(
             recorded_environment(self.run)["experiment"]["training"]["epochs"],
             experiment.training.epochs,

@@ -174,7 +174,7 @@ def compare_environments(before: Tables, now: Tables) -> list[Difference]:
 def compare_samples(
     before: pd.DataFrame, now: pd.DataFrame, added: Collection[str], *, allowed: bool
 ) -> list[Difference]:
-    """Compare samples: path, label and sha256 of the image's content, as strings.
+    """Compare samples: path, label, sha256 of the image's content and extra columns, as strings.
 
     `added` are paths of samples that were added later; the run continues without them.
     """
@@ -184,6 +184,11 @@ def compare_samples(
     paths = {
         "file": list(old.index[~missing & (old["sha256"] != new["sha256"])]),
         "label": list(old.index[~missing & (old["label"] != new["label"])]),
+        **{
+            f"{name} cell": list(old.index[~missing & (old[name] != new[name])])
+            for name in new
+            if name not in ("label", "sha256") and name in old
+        },
         _MISSING: list(old.index[missing]),
         "new sample": sorted(added),
     }

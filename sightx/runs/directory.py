@@ -172,12 +172,15 @@ class Run:
         self._replace("experiment.toml", [toml.dump(tables).encode()])
         self.__dict__.pop("tables", None)
 
-    def write_split(self, frame: pd.DataFrame, hashes: Sequence[str]) -> None:
+    def write_split(
+        self, frame: pd.DataFrame, hashes: Sequence[str], columns: Sequence[str] = ()
+    ) -> None:
         """Write split.csv, which the split `listed` can read.
 
-        `frame` has path, group, label and split per sample; `hashes` are the SHA-256 of the images'
-        contents in the same order.
+        `frame` has path, group, label, split and extra `columns` per sample; `hashes` are the
+        SHA-256 of the images' contents in the same order.
         """
+        frame = frame[["path", "group", "label", "split", *columns]]
         digest = hashlib.sha256()
         for rows in _split_rows(frame, hashes):
             digest.update(rows)
@@ -326,9 +329,8 @@ def open_run(path: str | Path) -> Run:
 
 def _split_rows(frame: pd.DataFrame, hashes: Sequence[str]) -> Iterator[bytes]:
     """Yield split.csv in parts: there may be a million rows."""
-    columns = frame[["path", "group", "label", "split"]]
     for start in range(0, len(frame), _ROWS_PER_WRITE):
-        rows = columns.iloc[start : start + _ROWS_PER_WRITE]
+        rows = frame.iloc[start : start + _ROWS_PER_WRITE]
         rows = rows.assign(sha256=list(hashes[start : start + _ROWS_PER_WRITE]))
         yield rows.to_csv(index=False, header=not start).encode()
 

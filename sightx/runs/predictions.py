@@ -17,6 +17,7 @@ import numpy as np
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic
 from sightx.io.files import file_sha256, shell_path
+from sightx.records import OWN_COLUMNS
 from sightx.records.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def read_frame(directory: Path, name: str) -> pd.DataFrame:
 def read(directory: Path, name: str, classes: tuple[str, ...], *, ordered: bool) -> Predictions:
     """Return a table with its arrays. Raises RunError if its files do not belong together."""
     frame, stem = read_frame(directory, name), directory / FOLDER / name
+    extra = [column for column in frame.columns if column not in OWN_COLUMNS]
     positions = {name: position for position, name in enumerate(classes)}
     return Predictions(
         keys=tuple(frame["path"]),
@@ -82,6 +84,7 @@ def read(directory: Path, name: str, classes: tuple[str, ...], *, ordered: bool)
         decisions=np.array([positions[name] for name in frame["prediction"]]),
         classes=classes,
         ordered=ordered,
+        columns={name: frame[name].to_numpy(object) for name in extra},
     )
 
 

@@ -150,10 +150,12 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("dataset", "packed"): _packed,
     ("dataset", "shards"): _shards,
     ("dataset", "synthetic-fundus"): _fixed(patients=10, size=32),
+    ("metric", "by-column"): _fixed(base={"use": "accuracy"}, column="site", levels=["site1"]),
     ("model", "torchvision"): _fixed(arch="shufflenet_v2_x0_5"),
     ("normalize", "values"): _fixed(mean=[0.4, 0.5, 0.6], deviation=[0.2, 0.2, 0.3]),
     ("preprocess", "center-crop"): _fixed(size=[24, 32]),
     ("preprocess", "resize"): _fixed(size=[24, 32]),
+    ("sampler", "balanced-by-column"): _fixed(column="site"),
     ("split", "listed"): _listed,
     ("stopping", "time-limit"): _fixed(minutes=10),
 }

@@ -85,7 +85,7 @@ def table(
 def predictions(
     n: int = 60, classes: int = 4, *, accuracy: float = 0.7, ordered: bool = True, seed: int = 0
 ) -> Predictions:
-    """Return n predictions with the given accuracy; their arrays are read-only."""
+    """Return n predictions with the given accuracy, from three sites; arrays are read-only."""
     import numpy as np
 
     from sightx.plugin import Predictions
@@ -107,6 +107,7 @@ def predictions(
         *arrays,
         classes=tuple(f"class{number}" for number in range(classes)),
         ordered=ordered,
+        columns={"site": np.array([f"site{row % 3}" for row in range(n)], dtype=object)},
     )
 
 

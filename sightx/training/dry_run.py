@@ -16,7 +16,7 @@ from sightx.data.checks import check_missing_files
 from sightx.errors import Problem, SpecError
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
-from sightx.registry import results
+from sightx.registry import data_results, results
 from sightx.registry.failures import expected_failure
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
@@ -118,8 +118,8 @@ def check_batches(experiment: Experiment, table: ImageTable) -> None:
     on the CPU too, because some networks need values.
     """
     train = np.flatnonzero((table.frame["split"] == "train").to_numpy())
-    labels = table.labels[train]
-    count = len(results.sampler_order(experiment.sampler, labels, epoch=0, seed=experiment.seed))
+    sampler, seed = experiment.sampler, experiment.seed
+    count = len(data_results.sampler_order(sampler, table, train, epoch=0, seed=seed))
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
     module = _build(experiment, table, _META)
     width = results.network_width(experiment.loss, len(table.classes))

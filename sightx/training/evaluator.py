@@ -106,6 +106,7 @@ class Evaluator:
             decisions=self._criterion.decisions(outputs).cpu().numpy(),
             classes=table.classes,
             ordered=table.ordered,
+            columns=table.extra_columns(self._positions),
         )
         results.check_probabilities(self._criterion.loss.probabilities, predictions)
         results.check_decisions(self._criterion.loss.decision, predictions)

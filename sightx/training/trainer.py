@@ -21,7 +21,7 @@ from sightx.records.events import Epoch, Event, FeatureBlock, Step, ValidationBa
 from sightx.records.history import History
 from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
-from sightx.registry import results
+from sightx.registry import data_results, results
 from sightx.spec.experiment import Experiment
 from sightx.training import setup
 from sightx.training.average import WeightAverage
@@ -311,10 +311,10 @@ class Trainer:
         self.postprocess_states = list(state.record["postprocess"])
 
     def _sampler_order(self, epoch: int) -> Positions:
-        train = self.dataset.splits["train"]
-        labels, sampler = self.dataset.table.labels[train], self.experiment.sampler
-        seed = self.experiment.seed
-        order = np.asarray(train[results.sampler_order(sampler, labels, epoch=epoch, seed=seed)])
+        table, train = self.dataset.table, self.dataset.splits["train"]
+        sampler, seed = self.experiment.sampler, self.experiment.seed
+        positions = data_results.sampler_order(sampler, table, train, epoch=epoch, seed=seed)
+        order = np.asarray(train[positions])
         expected = f"{self._epoch_size}, as in epoch 1" if epoch else "at least 1"
         if not len(order) or (epoch and len(order) != self._epoch_size):
             message = (

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sightx.plugin import Dataset, ImageTable, Preprocess, Split, Traits
+from sightx.plugin import Dataset, ImageTable, Preprocess, Sampler, Split, Traits
 from sightx.registry import data_results
 from support.hostile import hostile, refused
 
@@ -17,6 +17,13 @@ LABELS = np.array([0, 1, 1])
 TABLE = ImageTable(
     pd.DataFrame({"path": ["a", "b", "c"], "label": LABELS, "group": ""}), ("x", "y"), lambda i: b""
 )
+FRAME = pd.DataFrame(
+    {"path": ["a", "b", "c", "d"], "label": [0, *LABELS], "group": ["p"] * 3 + [""]}
+)
+SAMPLES = ImageTable(
+    FRAME.assign(site=list("stuv")), ("x", "y"), lambda row: b"", columns=("site",)
+)
+ROWS = np.array([1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -75,3 +82,43 @@ def test_a_required_size_is_a_pair_of_pixels(size: Any) -> None:
     refused(lambda: data_results.required_input_size(preprocess, None), "return (height, width)")
     whole = hostile(Preprocess, required_input_size=None)
     assert data_results.required_input_size(whole, (3, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("order", "part"),
+    [
+        ([0.0, 1.0], "positions of type float64"),
+        (np.array([True, False, True]), "positions of type bool"),
+        ([0, -1], "positions from -1 to 0"),
+        ([0, 3], "positions from 0 to 3"),
+        ([[0], [1]], "an array (2, 1)"),
+    ],
+)
+def test_an_order_has_positions_of_samples(order: Any, part: str) -> None:
+    sampler = hostile(Sampler, order=order)
+    refused(
+        lambda: data_results.sampler_order(sampler, SAMPLES, ROWS, epoch=0, seed=1), part, "0 to 2"
+    )
+
+
+def test_an_order_may_repeat_samples() -> None:
+    sampler = hostile(Sampler, order=[1, 1])
+    order = data_results.sampler_order(sampler, SAMPLES, ROWS, epoch=0, seed=1)
+    assert order.tolist() == [1, 1]
+
+
+def test_a_sampler_gets_labels_groups_and_columns_of_the_training_samples() -> None:
+    class Asking(Sampler):
+        """Remember what it gets."""
+
+        name = "asking"
+
+        def order(self, labels: Any, *, groups: Any, columns: Any) -> Any:
+            got.update(labels=labels.tolist(), groups=groups, site=columns["site"].tolist())
+            return np.arange(len(labels))
+
+    got: dict[str, Any] = {}
+    data_results.sampler_order(Asking(), SAMPLES, ROWS, epoch=0, seed=1)
+    assert (got["labels"], got["site"]) == ([0, 1, 1], ["t", "u", "v"])
+    assert got["groups"][0] == got["groups"][1] == "p"
+    assert got["groups"][2] not in ("p", "")

@@ -27,7 +27,6 @@ from sightx.plugin import (
     Optimizer,
     Postprocess,
     Predictions,
-    Sampler,
     Scheduler,
     Stopping,
 )
@@ -35,31 +34,10 @@ from sightx.registry import results
 from support.hostile import hostile, refused
 
 HISTORY = History("validation/loss", {"validation/loss": "min"})
-LABELS = np.array([0, 1, 1])
 PREDICTIONS = Predictions(
     keys=("a", "b"), groups=("", ""), labels=np.array([0, 1]), outputs=np.zeros((2, 2)),
     probabilities=np.full((2, 2), 0.5), decisions=np.array([0, 0]), classes=("x", "y"),
 )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("order", "part"),
-    [
-        ([0.0, 1.0], "positions of type float64"),
-        (np.array([True, False, True]), "positions of type bool"),
-        ([0, -1], "positions from -1 to 0"),
-        ([0, 3], "positions from 0 to 3"),
-        ([[0], [1]], "an array (2, 1)"),
-    ],
-)
-def test_an_order_has_positions_of_samples(order: Any, part: str) -> None:
-    sampler = hostile(Sampler, order=order)
-    refused(lambda: results.sampler_order(sampler, LABELS, epoch=0, seed=1), part, "0 to 2")
-
-
-def test_an_order_may_repeat_samples() -> None:
-    order = results.sampler_order(hostile(Sampler, order=[1, 1]), LABELS, epoch=0, seed=1)
-    assert order.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf"), None, "0.5", True])

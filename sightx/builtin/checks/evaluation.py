@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Check, Finding, did_you_mean
@@ -114,15 +115,20 @@ def _predictions(experiment: Experiment, table: ImageTable, split: str) -> list[
     """
     import numpy as np
 
-    in_split = (table.frame["split"] == split).to_numpy()
-    labels = table.labels[in_split]
+    rows = np.flatnonzero((table.frame["split"] == split).to_numpy())
+    labels = table.labels[rows]
     present = [np.flatnonzero(labels == label)[:_SAMPLES_PER_CLASS] for label in np.unique(labels)]
     if not present:
         return []
-    labels = labels[np.concatenate(present)]
+    chosen = np.concatenate(present)
+    rows, labels = rows[chosen], labels[chosen]
     number, size = np.arange(len(labels)), len(table.classes)
     decided = [labels, (labels + 1) % size, (labels + number) % size, labels * 0 + labels[0]]
-    return [_predict(experiment, table, labels, decisions) for decisions in decided]
+    columns = table.extra_columns(rows)
+    return [
+        replace(_predict(experiment, table, labels, decisions), columns=columns)
+        for decisions in decided
+    ]
 
 
 def _predict(

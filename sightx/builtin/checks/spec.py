@@ -246,6 +246,22 @@ def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(f"augment.{number}", message, "leave it out")
 
 
+def unknown_column(experiment: Experiment) -> Iterator[Finding]:
+    """Find components that use a column that the dataset does not have."""
+    known = experiment.dataset.traits().columns
+    for path, component in _components(experiment):
+        column = getattr(component, "column", None)
+        if component.kind not in ("metric", "sampler", "loss") or not isinstance(column, str):
+            continue
+        if column not in known:
+            hint = did_you_mean(column, known) or "leave it out"
+            if not known and "extra_columns" in type(experiment.dataset).model_fields:
+                hint = f'write dataset.extra_columns = ["{column}"]'
+            elif known and hint == "leave it out":
+                hint = f"it has {', '.join(known)}"
+            yield Finding(f"{path}.column", f"the dataset has no extra column {column!r}", hint)
+
+
 def mixed_targets(experiment: Experiment) -> Iterator[Finding]:
     """Find augmentations that mix classes for a loss that takes single classes only."""
     if experiment.loss.takes_mixed:
@@ -360,6 +376,11 @@ CHECKS = [
     ),
     Check("needs-order", "the component compares classes by their order", needs_order),
     Check("mirrored-labels", "the mirror image has another label", mirrored_labels),
+    Check(
+        "unknown-column",
+        "a metric, sampler or loss by column needs the column in the table",
+        unknown_column,
+    ),
     Check(
         "mixed-targets",
         "a mixed sample has several classes, and not every loss takes them",

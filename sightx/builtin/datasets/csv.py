@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sightx.plugin import Dataset, Place, Traits
+from sightx.plugin import OWN_COLUMNS, Dataset, Place, Traits
 
 if TYPE_CHECKING:
     from sightx.plugin import ImageTable
@@ -83,6 +83,8 @@ class CsvDataset(Dataset):
     """The column of the group, such as the patient, that belongs in one split; empty for none."""
     split: str = ""
     """The column of the split: train, validation, test; empty for none."""
+    extra_columns: tuple[str, ...] = ()
+    """Other columns that metrics, samplers and losses may use, such as the camera or the site."""
     suffix: str = ""
     """The end of every file name that the column lacks, such as `.jpeg`."""
     strip_prefix: str = ""
@@ -116,11 +118,22 @@ class CsvDataset(Dataset):
             raise ValueError("one_hot needs a column for each of two classes or more")
         return self
 
+    @model_validator(mode="after")
+    def _extra_columns_have_their_own_names(self) -> CsvDataset:
+        for number, name in enumerate(self.extra_columns):
+            if name in OWN_COLUMNS or name in self.extra_columns[:number]:
+                message = f"extra_columns: {name!r} is the name of another column of a table"
+                raise ValueError(message)
+        return self
+
     def traits(self) -> Traits:
         """Return what follows from the settings."""
         has_split = bool(self.split or self.validation_labels or self.test_labels)
         classes = self.classes or self.one_hot or None
-        return Traits(classes, self.ordered, bool(self.group), has_split, handed=self.handed)
+        return Traits(
+            classes, self.ordered, bool(self.group), has_split, handed=self.handed,
+            columns=self.extra_columns,
+        )  # fmt: skip
 
     def table(self) -> ImageTable:
         """Return one row per row of the files."""
@@ -146,6 +159,7 @@ class CsvDataset(Dataset):
             follow_links=self.follow_links,
             separator=self.separator,
             encoding=self.encoding,
+            extra=self.extra_columns,
         )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sightx.records.table import ImageTable
     from sightx.registry.kinds.training import Model
 
+    Array = np.ndarray[Any, Any]
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 Params = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -168,10 +170,14 @@ class Sampler(Component):
     kind = "sampler"
     balances: ClassVar[bool] = False  # whether rare classes are sampled more often
 
-    def order(self, labels: np.ndarray[Any, Any], *, epoch: int, seed: int) -> np.ndarray[Any, Any]:
+    def order(
+        self, labels: Array, *, epoch: int, seed: int, groups: Array, columns: Mapping[str, Array]
+    ) -> Array:
         """Map the labels, int64 (N,), to the order of one epoch: int64 (M,) positions. Pure.
 
         Positions are 0 to N - 1 and may repeat or be missing; M is the same in every epoch. `epoch`
-        counts from 0. Draw from `sightx.plugin.generator(seed, "order", epoch)`.
+        counts from 0. Draw from `sightx.plugin.generator(seed, "order", epoch)`. `groups` (N,) are
+        texts, unique for samples without a group; `columns` has the texts (N,) of each extra column
+        of the dataset.
         """
         raise NotImplementedError

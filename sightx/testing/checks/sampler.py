@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Sampler
-from sightx.testing.assertions import ContractCheck, require, require_pure
+from sightx.testing.assertions import ContractCheck, call_declared, require, require_pure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def positions_are_valid(sampler: Sampler) -> None:
     """Require positions in the labels, the same number in every epoch."""
     labels = _labels()
-    orders = [sampler.order(labels, epoch=epoch, seed=0) for epoch in range(3)]
+    orders = [_call(sampler, labels, epoch, 0) for epoch in range(3)]
     for order in orders:
         is_integer = getattr(getattr(order, "dtype", None), "kind", "") in "iu"
         require(is_integer and order.ndim == 1, "order() must return an array of integers, (M,)")
@@ -56,7 +56,18 @@ def _labels() -> np.ndarray[Any, Any]:
 
 
 def _order(sampler: Sampler, epoch: int, seed: int) -> list[int]:
-    return [int(position) for position in sampler.order(_labels(), epoch=epoch, seed=seed)]
+    return [int(position) for position in _call(sampler, _labels(), epoch, seed)]
+
+
+def _call(sampler: Sampler, labels: np.ndarray[Any, Any], epoch: int, seed: int) -> Any:
+    """Return the order of samples of eleven groups and two sites."""
+    import numpy as np
+
+    rows = np.arange(len(labels))
+    groups = np.array([f"group{row % 11}" for row in rows], dtype=object)
+    sites = np.array([f"site{row % 5 // 4}" for row in rows], dtype=object)
+    offered = {"epoch": epoch, "seed": seed, "groups": groups, "columns": {"site": sites}}
+    return call_declared(sampler.order, labels, **offered)
 
 
 CHECKS: tuple[ContractCheck, ...] = (positions_are_valid, order_is_pure, seed_and_epoch_are_used)

@@ -69,6 +69,8 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
          "warning"),
         (["split={use='given'}"], "given-without-split", "split.use", "error"),
         (["split={use='stratified'}"], "groups-divided", "split.use", "warning"),
+        (["sampler={use='balanced-by-column', column='site'}"], "unknown-column",
+         "sampler.column", "error"),
         (["checkpoint=[{use='best'}, {use='best', monitor='train/loss'}]"], "one-name-twice",
          "checkpoint.1", "error"),
     ],
