@@ -120,12 +120,11 @@ def _image_findings(
     experiment: Experiment, table: ImageTable, images: ImageProperties, copies: Copies
 ) -> list[AuditFinding]:
     """Return what the images tell, also to the checks of plugins."""
-    allow_leaks = "copies-across-splits" in experiment.allow
     found = checks.check_results(
         experiment, experiment.context, "audit", table=table, images=images.frame
     )
     return [
-        *copy_findings.copy_findings(table, copies, allow_leaks=allow_leaks),
+        *copy_findings.copy_findings(table, copies, experiment.allow),
         *shortcut_findings(table, images),
         *image_findings.file_findings(images),
         *image_findings.quality_findings(table, images),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ from sightx.audit.copies import (
     Copies,
 )
 from sightx.audit.findings import MAX_EXAMPLES, AuditFinding, Example, Severity, share
+from sightx.data.checks import CONFLICT_SHARE
 from sightx.records.table import ImageTable
 
 Array = np.ndarray[Any, Any]
 
-_CONFLICT_SHARE = 0.01  # of rows, above which labels contradict each other too often
 _MIN_GROUP_PAIRS = 5
 _CERTAIN = ("exact", "certain")
 _LIMITS = (
@@ -31,20 +32,20 @@ _KEPT = {"test": 0, "validation": 1, "train": 2, "": 3}
 
 
 def copy_findings(
-    table: ImageTable, copies: Copies, *, allow_leaks: bool = False
+    table: ImageTable, copies: Copies, allow: Collection[str] = ()
 ) -> list[AuditFinding]:
-    """Return what the copies mean, the worst first; `allow_leaks` turns leaks into warnings."""
+    """Return what the copies mean, the worst first; codes in `allow` are warnings at most."""
     split = table.frame["split"].to_numpy() if "split" in table.frame else None
     across = np.zeros(len(copies), bool)
     if split is not None:
         in_splits = (split[copies.pairs] != "").all(axis=1)
         across = copies.differ(split) & in_splits
     certain = np.isin(copies.kind, _CERTAIN)
-    leak: Severity = "warn" if allow_leaks else "refuse"
+    leak: Severity = "warn" if "copies-across-splits" in allow else "refuse"
     sorts = [
         _leaks(table, copies.where(across & certain), "copies-across-splits", leak),
         _leaks(table, copies.where(across & ~certain), "likely-copies-across-splits", "warn"),
-        _conflicts(table, copies.where(copies.differ(table.labels) & certain)),
+        _conflicts(table, copies.where(copies.differ(table.labels) & certain), allow),
         _wrong_groups(table, copies),
         _within(table, copies.where(~across)),
     ]
@@ -75,25 +76,26 @@ def _leaks(table: ImageTable, copies: Copies, code: str, severity: Severity) -> 
         f"{len(copies)} {likely}{noun} in another split than the original: results on images that "
         "were trained on are too good",
         path="split", number=len(copies), count=len(copies), threshold=f"any; {_LIMITS}",
-        hint="keep one of each: sightx audit --exclude FILE lists the others for dataset.exclude"
-        if not likely
-        else "look at them, and list the copies in dataset.exclude",
+        hint="look at them, and list the copies in dataset.exclude"
+        if likely
+        else "keep one of each: sightx audit SPEC --exclude FILE lists the others",
         examples=_examples(copies, values),
     )  # fmt: skip
 
 
-def _conflicts(table: ImageTable, copies: Copies) -> AuditFinding | None:
+def _conflicts(table: ImageTable, copies: Copies, allow: Collection[str]) -> AuditFinding | None:
     if not len(copies):
         return None
     number = len(np.unique(copies.pairs)) / len(table)
+    is_refused = number > CONFLICT_SHARE and "conflicting-copies" not in allow
     names = np.array(table.classes, dtype=object)[table.labels]
     noun = "copy has" if len(copies) == 1 else "copies have"
     return AuditFinding(
-        "conflicting-copies", "refuse" if number > _CONFLICT_SHARE else "warn",
+        "conflicting-copies", "refuse" if is_refused else "warn",
         f"{len(copies)} {noun} another label than the original: one of the two labels is wrong",
         path="dataset", number=round(number, 5), count=len(copies),
-        threshold=f"any; refused above {_CONFLICT_SHARE:g} of the rows",
-        hint="correct the labels, or leave both out: sightx audit --exclude FILE lists them",
+        threshold=f"any; refused above {CONFLICT_SHARE:g} of the rows",
+        hint="correct the labels, or leave both out: sightx audit SPEC --exclude FILE lists them",
         examples=_examples(copies, names),
     )  # fmt: skip
 

@@ -52,8 +52,8 @@ def render_page(audit: Audit) -> str:
     thumbnail = _Thumbnails(table) if table else (lambda row: "")
     parts = [
         f"<h1>Audit of {_text(report.name)}</h1>",
-        f'<p class="soft">{report.samples:,} samples; {report.count("refuse")} findings to refuse, '
-        f"{report.count('warn')} to warn, {report.count('note')} notes</p>",
+        f'<p class="soft">{report.samples:,} samples; findings: {report.count("refuse")} refuse, '
+        f"{report.count('warn')} warn, {report.count('note')} note</p>",
         *(f'<p class="lead">{_text(statement)}</p>' for statement in report.statements),
         "<h2>Findings</h2>",
         *(_finding(finding, thumbnail) for finding in report.findings),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+CONFLICT_SHARE = 0.01
+"""The share of samples, above which copies with different labels are an error."""
 _log = logging.getLogger("sightx")
 _LONG_PATH = 100  # characters that leave room for the rest of a line
 
@@ -215,6 +217,41 @@ def find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Arr
     rows, split, content = rows[is_copy], split[is_copy], content[is_copy]
     order = np.lexsort((rows, split, content))
     return rows[order], names[split[order]]
+
+
+def check_conflicting_copies(
+    table: ImageTable, hashes: Hashes, rows: Array, *, allowed: bool = False
+) -> None:
+    """Look for images with the same content and different labels among some rows of a table.
+
+    Raises DataError if they are more than `CONFLICT_SHARE` of the rows; otherwise, or with
+    `allowed`, this is a warning in the log.
+    """
+    first, second = _find_conflicts(table.labels[rows], hashes.raw[rows])
+    if not len(first):
+        return
+    share = len(np.union1d(first, second)) / len(rows)
+    one, other = (int(rows[places[0]]) for places in (first, second))
+    paths, names = table.frame["path"], [table.classes[table.labels[row]] for row in (one, other)]
+    count = f"{len(first)} {'image is a copy' if len(first) == 1 else 'images are copies'}"
+    message = f"{count} with another label than the original; first: {paths.iat[one]} "
+    message += f"({names[0]}) and {paths.iat[other]} ({names[1]})"
+    hint = "correct the labels: sightx audit SPEC lists them"
+    if is_error := share > CONFLICT_SHARE and not allowed:
+        hint += ', or allow = ["conflicting-copies"]'
+    problem = Problem("conflicting-copies", message, hint).at(*table.place(other))
+    if is_error:
+        raise DataError(problem)
+    _log.warning("%s", replace(problem, severity="warning"))
+
+
+def _find_conflicts(labels: Array, contents: Array) -> tuple[Array, Array]:
+    """Return positions whose content has another label at an earlier position, after those."""
+    known = np.flatnonzero(contents != b"")
+    _, first, inverse = np.unique(contents[known], return_index=True, return_inverse=True)
+    original = known[first[inverse]]
+    differs = labels[original] != labels[known]
+    return original[differs], known[differs]
 
 
 def excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:

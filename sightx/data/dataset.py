@@ -19,7 +19,7 @@ from sightx.data.cache.build import PreprocessedPixels, build_cache
 from sightx.data.cache.file_hashes import FileHashCache, FileStates, stat_files
 from sightx.data.cache.placement import CacheMode, OnTheFlyPixels, Placement, place
 from sightx.data.cache.store import PixelCache
-from sightx.data.checks import check_bad_images, check_copies
+from sightx.data.checks import check_bad_images, check_conflicting_copies, check_copies
 from sightx.data.classes import class_positions
 from sightx.data.csv_labels import read_exclusions
 from sightx.data.decode.decoder import DecodeMode, min_decoded_size
@@ -228,6 +228,7 @@ def prepare_dataset(
         allowed="copies-across-splits" in experiment.allow,
     )  # fmt: skip
     used = np.sort(np.concatenate(list(splits.values())))
+    check_conflicting_copies(table, hashes, used, allowed="conflicting-copies" in experiment.allow)
     rows, placement = place(pixels.rows.take(kept[used]), config.mode, device)
     _log.info("%s", placement)
     index = np.full(len(kept), _NO_PIXELS)

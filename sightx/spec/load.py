@@ -40,8 +40,8 @@ from sightx.spec.experiment import DEFAULT_OBSERVERS, Context, Experiment
 from sightx.spec.merge import Table
 from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates
 
-# `allow` also turns these off, and copies across splits into a warning.
-_OTHER_WARNINGS = {"broken-plugin", "copies-across-splits", "unknown-code"}
+# `allow` also turns these off, and errors of copies into warnings.
+_OTHER_WARNINGS = {"broken-plugin", "conflicting-copies", "copies-across-splits", "unknown-code"}
 # A table with one of these problems cannot be validated without it.
 _NEED_WHOLE_TABLE = {"missing-key", "missing-use", "unknown-name", "name-clash", "broken-plugin"}
 _log = logging.getLogger("sightx")

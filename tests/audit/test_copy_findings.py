@@ -39,6 +39,13 @@ def test_allow_turns_leaks_into_warnings(project, codes):
     assert codes(audit(sightx.load(spec)).report)["copies-across-splits"].severity == "warn"
 
 
+def test_labels_that_contradict_each_other_can_be_allowed(project, codes):
+    project.add("copy.jpg", content(project, "0_left.jpg"), 2, "0")
+    spec = project.spec()
+    spec.write_text('allow = ["conflicting-copies"]\n' + spec.read_text())
+    assert codes(audit(sightx.load(spec)).report)["conflicting-copies"].severity == "warn"
+
+
 def test_copies_that_are_in_no_split_do_not_leak(project, codes):
     project.add("copy.jpg", content(project, "0_left.jpg"), 0, "", "")
     project.rows.insert(0, project.rows.pop())

@@ -284,7 +284,7 @@ def test_copies_across_splits_are_an_error(labels, copied, get, folders, tmp_pat
 
 
 def test_copies_that_are_allowed_are_a_warning(copied, get, caplog, tmp_path):
-    data = get(allow=("copies-across-splits",))
+    data = get(allow=("copies-across-splits", "conflicting-copies"))
 
     (line,) = [message for message in caplog.messages if "copies-across-splits" in message]
     assert "warning[copies-across-splits] 2 images are in more than one split" in line
@@ -303,6 +303,28 @@ def test_copies_in_one_split_or_in_none_are_allowed(labels, get, folders, tmp_pa
 
     assert len(get().table) == 48
     assert not (tmp_path / "copies-across-splits.csv").exists()
+
+
+def test_many_copies_with_other_labels_are_an_error(labels, get, folders):
+    shutil.copy(folders / "train/dark/1.png", folders / "train/light/2.png")
+
+    found = problem_of(get)
+
+    assert found.code == "conflicting-copies"
+    assert found.message == (
+        "1 image is a copy with another label than the original; "
+        "first: train/dark/1.png (dark) and train/light/2.png (light)"
+    )
+    assert found.line == labels.index("train/light/2.png") + 2
+    assert 'allow = ["conflicting-copies"]' in found.hint
+
+
+def test_few_copies_with_other_labels_are_a_warning(labels, get, folders, caplog, monkeypatch):
+    monkeypatch.setattr("sightx.data.checks.CONFLICT_SHARE", 2 / 48)
+    shutil.copy(folders / "train/dark/1.png", folders / "train/light/2.png")
+
+    assert len(get().table) == 48
+    assert [line for line in caplog.messages if "warning[conflicting-copies] 1 image" in line]
 
 
 def test_bad_images_of_the_same_content_are_not_copies(labels, get, folders):
