@@ -72,6 +72,7 @@ from sightx.registry.kinds import (
 )
 
 if TYPE_CHECKING:
+    from sightx.audit.image_properties import image_properties
     from sightx.data.classes import class_name, class_positions, find_classes, require_order
     from sightx.data.csv_labels import require_folder
     from sightx.data.csv_reader import read_csv
@@ -120,6 +121,7 @@ _LAZY = {
     "find_classes": "sightx.data.classes",
     "find_component": "sightx.registry.loading",
     "generator": "sightx.seeds",
+    "image_properties": "sightx.audit.image_properties",
     "is_image_name": "sightx.data.decode.formats",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
@@ -204,6 +206,7 @@ __all__ = [
     "find_component",
     "generator",
     "hookimpl",
+    "image_properties",
     "is_image_name",
     "plot_confusion_matrix",
     "plot_curves",

@@ -126,11 +126,28 @@ def read_properties(
     """Return the properties of a table's images; only those of new contents are computed."""
     reader = _PropertyReader(table, ())
     rows, contents, bad = _cached_rows(reader, files, config, "properties", progress)
-    records = rows.reshape(len(table), -1).view(_RECORD)[:, 0]
+    records = _records(rows)
+    return ImageProperties(_frame(records, bad), records["hash"], contents, bad)
+
+
+def image_properties(table: ImageTable) -> pd.DataFrame:
+    """Return the properties of a table's images, as checks of the stage audit get them.
+
+    There is one row per sample. Every image is read, and nothing is cached.
+    """
+    rows, _, bad = _uncached_rows(_PropertyReader(table, ()), 0, None)
+    return _frame(_records(rows), bad)
+
+
+def _records(rows: Array) -> Array:
+    """Return rows of bytes, uint8 (N, 1, 1, B), as records."""
+    return rows.reshape(len(rows), -1).view(_RECORD)[:, 0]
+
+
+def _frame(records: Array, bad: Mapping[int, str]) -> pd.DataFrame:
+    """Return records as columns, without the perceptual hash."""
     columns = {name: records[name] for name in _RECORD.names or () if name != "hash"}
-    is_known = ~np.isin(np.arange(len(table)), list(bad))
-    frame = pd.DataFrame(columns).assign(is_known=is_known)
-    return ImageProperties(frame, records["hash"], contents, bad)
+    return pd.DataFrame(columns).assign(is_known=~np.isin(np.arange(len(records)), list(bad)))
 
 
 def read_thumbnails(table: ImageTable, files: FileStates, config: CacheConfig) -> Array:

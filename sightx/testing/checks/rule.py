@@ -13,7 +13,9 @@ from sightx.testing.assertions import ContractCheck, require
 from sightx.testing.fixtures import load_experiment, table
 
 if TYPE_CHECKING:
-    from sightx.plugin import Experiment
+    import pandas as pd
+
+    from sightx.plugin import Experiment, ImageTable
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _PATH = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*")
@@ -52,6 +54,15 @@ def findings_are_deterministic(check: Check) -> None:
         require(one == two, "find gives other findings each time; use its arguments alone")
 
 
+@cache
+def _audited() -> tuple[ImageTable, pd.DataFrame]:
+    """Return a small table, and the properties of its images."""
+    from sightx.plugin import image_properties
+
+    few = table(12, classes=2)
+    return few, image_properties(few)
+
+
 def _findings(check: Check, experiment: Experiment) -> list[Any]:
     """Return what the function of a rule finds in an experiment."""
     import inspect
@@ -59,6 +70,8 @@ def _findings(check: Check, experiment: Experiment) -> list[Any]:
     offered: dict[str, Any] = {"experiment": experiment, "registry": experiment.context.registry}
     if check.stage != "spec":
         offered["table"] = table(classes=2)
+    if check.stage == "audit":
+        offered["table"], offered["images"] = _audited()
     if check.stage == "device":
         import torch
 

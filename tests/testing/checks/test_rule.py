@@ -36,6 +36,12 @@ def two_lines(experiment):
     return [Finding("model.use", "is\nwrong")]
 
 
+def wants_images(table, images):
+    assert len(table) == len(images)
+    dark = (images["brightness"] < 0.9).to_numpy().nonzero()[0].tolist()
+    return [Finding("dataset", f"{len(dark)} images are dark", rows=dark)]
+
+
 def wants_data(table):
     assert len(table)
     return []
@@ -71,5 +77,6 @@ def test_a_broken_rule_fails_its_check(assert_fails, failing, broken, message) -
 def test_correct_rules_pass() -> None:
     check(Check("tiny", "why", small_batch))
     check(Check("tiny", "why", wants_data, stage="data"))
+    check(Check("tiny", "why", wants_images, stage="audit"))
     with pytest.raises(AssertionError, match="check 'Tiny' breaks its contract"):
         check(Check("Tiny", "why", small_batch))
