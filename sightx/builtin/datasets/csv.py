@@ -84,7 +84,7 @@ class CsvDataset(Dataset):
     split: str = ""
     """The column of the split: train, validation, test; empty for none."""
     extra_columns: tuple[str, ...] = ()
-    """Other columns that metrics, samplers and losses may use, such as the camera or the site."""
+    """Other columns that metrics and samplers may use, such as the camera or the site."""
     suffix: str = ""
     """The end of every file name that the column lacks, such as `.jpeg`."""
     strip_prefix: str = ""
