@@ -33,6 +33,8 @@ SCALES = tuple(
     )
 )
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
+_RADIX_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+|0[bB][01]+|0[oO][0-7]+")
+_ANY_DIGITS = re.compile(r"[+-]?\d+(\.\d+)?")  # of all scripts
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 _MARKS = "\ufeff\u200b\u2060"  # invisible characters that files begin or cells end with
 _WIDTHS = ("<wide", "<narr")  # how the decomposition of a wide or a narrow character begins
@@ -54,8 +56,10 @@ def class_key(label: str) -> str:
     name = class_name(label)
     if not _NUMBER.fullmatch(name):
         return name
-    value = Decimal(name)
-    return format(value.normalize(), "f") if value else "0"
+    whole, _, fraction = name.lstrip("+-").partition(".")  # not Decimal, which rounds to 28 digits
+    value = f"{whole.lstrip('0') or '0'}.{fraction}".rstrip("0").rstrip(".")
+    value = value if "." in value else whole.lstrip("0") or "0"
+    return f"-{value}" if name.startswith("-") and value != "0" else value
 
 
 def class_positions(labels: Iterable[str], classes: Sequence[str]) -> dict[str, int]:
@@ -169,8 +173,22 @@ def _words(name: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", apart.casefold()))
 
 
+def _other_number(key: str) -> str:
+    """Return the value of a number in another form than digits and a point, "" for other names.
+
+    Such forms are 0x1F, 1_000, 1,000 and digits of other scripts; a comma that does not separate
+    thousands is a decimal one. 1e3 is a name.
+    """
+    if _RADIX_NUMBER.fullmatch(key):
+        return str(int(key, 0))
+    text = re.sub(r"(?<=\d)(,(?=\d{3}(?!\d))|_(?=\d))", "", key).replace(",", ".")
+    return class_key(format(Decimal(text), "f")) if _ANY_DIGITS.fullmatch(text) else ""
+
+
 def _folded(key: str) -> str:
-    """Return a key without case, compatibility forms, and kinds of separators."""
+    """Return a key without case, compatibility forms, kinds of separators and forms of numbers."""
     if _NUMBER.fullmatch(key):
         return key
+    if number := _other_number(key):
+        return number
     return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", key).casefold())

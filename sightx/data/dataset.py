@@ -156,7 +156,9 @@ def _check_names(table: ImageTable) -> None:
     hint = "rename it"
     for name in table.classes:
         if not name.isprintable():
-            message = f"the class {name!r} has a control character"
+            is_utf8 = name == name.encode(errors="replace").decode()
+            fault = "has a control character" if is_utf8 else "is not UTF-8"
+            message = f"the class {name!r} {fault}"
             raise DataError(Problem("path-invalid", message, hint, file=table.source))
     for column in ("path", "group", *table.columns):
         for row, name in enumerate(table.frame[column].astype(str)):

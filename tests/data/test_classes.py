@@ -75,6 +75,30 @@ def test_numbers_and_signs_are_no_spelling() -> None:
     assert class_positions(["Cat", "x"], ["cat"]) == {}
 
 
+@pytest.mark.parametrize(
+    ("form", "number"),
+    [
+        ("0x1F", "31"), ("0b11", "3"), ("1_000", "1000"), ("1,000", "1000.0"),
+        ("1,234,567", "1234567"),
+        ("2,5", "2.5"), ("\u0661", "1"), ("0X1f", "0x1F"),
+    ],
+)  # fmt: skip
+def test_other_forms_of_a_number_are_named(form: str, number: str) -> None:
+    with pytest.raises(DataError, match="class-spelling") as caught:
+        find_classes({form: 2, number: 3, "7": 1})
+    assert repr(form) in str(caught.value)
+    assert find_classes({form: 2, "7": 1, "0b": 1, "1e3": 1}) == tuple(
+        sorted([form, "7", "0b", "1e3"])
+    )
+
+
+def test_the_value_of_a_number_is_exact() -> None:
+    keys = {"+007": "7", "-0.0": "0", "100": "100", "1.50": "1.5", ".5": "0.5", "5.": "5"}
+    keys |= {"-00.10": "-0.1", "000": "0", "-3": "-3"}
+    assert {name: class_key(name) for name in keys} == keys
+    assert len(find_classes({f"{10**40}{digit}": 1 for digit in range(3)})) == 3
+
+
 def test_numbers_are_sorted_by_their_value_and_names_by_spelling() -> None:
     assert find_classes(dict.fromkeys(["10", "2", "0", "1"], 1)) == ("0", "1", "2", "10")
     assert find_classes(dict.fromkeys(["10.0", "9.5", "-3"], 1)) == ("-3", "9.5", "10.0")
