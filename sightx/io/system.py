@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_STATISTICS = Path("/proc/stat")
+_COUNTS = 5
+_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _SET_BY_USER = frozenset(os.environ)
 
 
@@ -24,19 +29,63 @@ def cpu_count() -> int:
     return cores
 
 
+class WaitPolicy(NamedTuple):
+    """How OpenMP's threads wait for work: "passive" sleeps, "" is OpenMP's default, which spins."""
+
+    name: str
+    reason: str
+
+
+openmp: dict[str, str] = {}
+"""The wait policy of OpenMP's threads in this process and its reason, for environment.json."""
+
+
 def configure_openmp(processes: int = 1) -> None:
     """Set OpenMP's variables for one of several processes, except those that the user set.
 
-    OpenMP reads them when torch is imported. Its idle threads spin by default; on a shared machine,
-    or under a CPU quota, they take the cores from the threads that work, which makes training ten
-    times slower (benchmarks/load.py). OpenMP does not know the quota of a container, nor that
+    OpenMP reads them when torch is imported. It does not know the quota of a container, nor that
     several processes share the cores.
     """
-    variables = {"OMP_WAIT_POLICY": "passive"}
     threads = max(1, cpu_count() // processes)
-    if threads < _affinity():
-        variables["OMP_NUM_THREADS"] = str(threads)
+    variables = {"OMP_NUM_THREADS": str(threads)} if threads < _affinity() else {}
+    if _SET_BY_USER.isdisjoint(_WAIT_VARIABLES):
+        policy = choose_wait_policy(threads * processes, cpu_count() < _affinity())
+        variables |= {"OMP_WAIT_POLICY": policy.name} if policy.name else {}
+    else:
+        variable = next(name for name in _WAIT_VARIABLES if name in _SET_BY_USER)
+        policy = WaitPolicy(os.environ.get("OMP_WAIT_POLICY", ""), f"{variable} is set")
     os.environ.update({k: v for k, v in variables.items() if k not in _SET_BY_USER})
+    openmp.update(wait_policy=policy.name or "default", reason=policy.reason)
+
+
+def choose_wait_policy(threads: int, has_quota: bool) -> WaitPolicy:
+    """Return how the threads of OpenMP should wait for work on this machine at this moment.
+
+    Threads that spin answer faster, but where other processes need the cores, or a quota counts
+    their time, they take it from the threads that work: training becomes several times slower
+    (benchmarks/load.py). So they sleep if more processes want to run than cores are free.
+    """
+    if has_quota:
+        return WaitPolicy("passive", "the CPU quota is smaller than the number of cores")
+    free = max(0, (os.cpu_count() or 1) - threads)
+    others = running_processes() - 1
+    if others > free:
+        return WaitPolicy("passive", f"{others} other processes run, {free} cores are free")
+    return WaitPolicy("", f"{max(0, others)} other processes run, {free} cores are free")
+
+
+def running_processes() -> int:
+    """Return how many processes and threads run or want to, this one included; 1 if unknown.
+
+    That is the smallest of a few counts within 10 ms, because most processes run only briefly.
+    """
+    counts = []
+    for number in range(_COUNTS):
+        time.sleep(0.002 if number else 0)
+        with suppress(OSError, ValueError):  # only Linux counts them
+            text = _STATISTICS.read_text(encoding="utf-8").partition("procs_running ")[2]
+            counts.append(int(text.split()[0]) if text else 1)
+    return min(counts, default=1)
 
 
 def _affinity() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightx.distributed import rendezvous
+from sightx.io.system import openmp
 from sightx.registry import provenance
 from sightx.registry.components import Component
 from sightx.runs.checkpoints import LAST
@@ -48,6 +48,7 @@ def describe_environment(
         "device": {"name": str(device), "model": _device_model(device)},
         "processes": rendezvous.world_size(),
         "numerics": _numerics(experiment),
+        "openmp": dict(openmp),
         "execution": experiment.execution.model_dump(),
         "overrides": list(context.overrides),
         "experiment": experiment.identity,
@@ -79,7 +80,6 @@ def _numerics(experiment: Experiment) -> dict[str, Any]:
 
     return {
         "threads": torch.get_num_threads(),
-        "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
         "deterministic": experiment.execution.deterministic,
         "matmul": torch.get_float32_matmul_precision(),
         "cuda": torch.version.cuda or "",

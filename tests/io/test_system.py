@@ -45,26 +45,64 @@ def test_cores_are_those_of_the_container(monkeypatch, tmp_path, files, cores):
     assert system.cpu_count() == cores
 
 
-def openmp(quota: Path, **variables: str) -> list[str]:
-    """Return what a new process with a CPU quota and some variables sets for OpenMP, and torch."""
+def openmp(quota: Path, running: int, **variables: str) -> list[str]:
+    """Return what a new process sets for OpenMP, and torch: policy, threads, the recorded policy.
+
+    The process has a CPU quota, `running` processes run, and some variables are set.
+    """
+    (quota / "stat").write_text(f"cpu 1 2\nprocs_running {running}\nprocs_blocked 0\n")
     script = (
-        "import pathlib; from sightx.io import system\n"
-        f"system._CGROUPS = pathlib.Path({str(quota)!r}); system.configure_openmp()\n"
-        "import os, torch\n"
-        "print(os.environ['OMP_WAIT_POLICY'], torch.get_num_threads())"
+        "import os, pathlib; from sightx.io import system\n"
+        f"system._CGROUPS = pathlib.Path({str(quota)!r})\n"
+        f"system._STATISTICS = pathlib.Path({str(quota / 'stat')!r})\n"
+        "for name in ('OMP_WAIT_POLICY', 'OMP_NUM_THREADS'):\n"
+        "    if name not in system._SET_BY_USER: os.environ.pop(name, None)\n"
+        "system.configure_openmp()\n"
+        "import torch\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'), torch.get_num_threads())\n"
+        "print(system.openmp['wait_policy'], system.openmp['reason'], sep='\\n')"
     )
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    names = ("OMP_", "GOMP_", "KMP_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(names)}
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**inherited, **variables}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return done.stdout.split()
+    first, *recorded = done.stdout.splitlines()
+    return [*first.split(), *recorded]
 
 
-def test_openmp_sleeps_and_uses_the_cores_of_the_quota(tmp_path):
+def test_openmp_sleeps_and_uses_the_cores_of_a_quota(tmp_path):
     (tmp_path / "cpu.max").write_text("100000 100000\n")
-    assert openmp(tmp_path) == ["passive", "1"]
-    assert openmp(tmp_path, OMP_WAIT_POLICY="active", OMP_NUM_THREADS="2") == ["active", "2"]
+    if system._affinity() > 1:
+        reason = "the CPU quota is smaller than the number of cores"
+        assert openmp(tmp_path, 1) == ["passive", "1", "passive", reason]
+    chosen = openmp(tmp_path, 9, OMP_WAIT_POLICY="active", OMP_NUM_THREADS="2")
+    assert chosen == ["active", "2", "active", "OMP_WAIT_POLICY is set"]
+
+
+def test_openmp_sleeps_only_where_other_processes_need_the_cores(tmp_path):
+    cores = os.cpu_count()
+    policy, _, recorded, reason = openmp(tmp_path, cores + 1)
+    assert (policy, recorded) == ("passive", "passive")
+    assert reason.startswith(f"{cores} other processes run")
+    policy, _, recorded, reason = openmp(tmp_path, 1)
+    assert (policy, recorded) == ("None", "default")
+    assert reason.startswith("0 other processes run")
+    assert openmp(tmp_path, 99, GOMP_SPINCOUNT="5")[2:] == ["default", "GOMP_SPINCOUNT is set"]
+
+
+def test_processes_that_run_are_the_fewest_of_some_counts(tmp_path, monkeypatch):
+    file = tmp_path / "stat"
+    monkeypatch.setattr(system, "_STATISTICS", file)
+    assert system.running_processes() == 1
+    file.write_text("cpu 1 2\nprocs_running 5\n")
+    assert system.running_processes() == 5
+    counts = iter([4, 2, 7, 3, 3])
+    monkeypatch.setattr(
+        system.time, "sleep", lambda _: file.write_text(f"procs_running {next(counts)}\n")
+    )
+    assert system.running_processes() == 2
 
 
 def test_processes_of_one_host_share_its_memory(monkeypatch):
