@@ -39,6 +39,7 @@ COMMANDS = {
     "cache": "sightx.cli.cache",
     "compare": "sightx.cli.compare",
     "diff": "sightx.cli.diff",
+    "doctor": "sightx.cli.doctor",
     "evaluate": "sightx.cli.evaluate",
     "export": "sightx.cli.export",
     "import-run": "sightx.cli.import_run",

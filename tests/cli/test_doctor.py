@@ -1,0 +1,41 @@
+"""`sightx doctor`: one screen about this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+
+from support.commands import sightx_main
+
+
+def test_a_working_installation_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sightx_main("doctor", "--json", "--runs", str(tmp_path / "runs")) == 0
+    rows = json.loads(capsys.readouterr().out)
+    texts = {row["name"]: row["text"] for row in rows}
+    assert importlib.metadata.version("torch") in texts["torch"]
+    assert "GFLOP/s" in texts["device"]
+    assert f"{tmp_path / 'runs'}, not made yet: can be written and locked" in texts["runs"]
+    assert not (tmp_path / "runs").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_work_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    original = importlib.metadata.requires
+
+    def requires(name: str) -> list[str] | None:
+        return ["torch (==1.0)"] if name == "torchvision" else original(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    assert sightx_main("doctor", "--runs", "/proc/nowhere") == 7
+    out = capsys.readouterr().out
+    assert "torchvision needs torch 1.0" in out.replace(")", "")
+    assert "BAD runs          /proc/nowhere" in out
