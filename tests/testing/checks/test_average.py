@@ -56,7 +56,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("check", "broken", "message"), BROKEN, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("check", "broken", "message"), BROKEN)
 def test_a_broken_component_fails_its_check(assert_fails, check, broken, message) -> None:
     assert_fails(check, broken, message)
 
