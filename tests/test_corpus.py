@@ -33,6 +33,9 @@ GOOD = sorted(path.stem for path in (CORPUS / "good").glob("*.toml"))
 
 # Codes with exit code 2 or 4 that a spec alone cannot cause, and what causes them.
 ELSEWHERE = {
+    "bad-filter": "listing runs",
+    "cannot-explain": "explaining a prediction",
+    "missing-extra": "exporting",
     "broken-observer": "a run",
     "cannot-build": "building the model",
     "cannot-train": "building the model",

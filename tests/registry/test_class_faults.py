@@ -153,7 +153,7 @@ def _weights(self: object, t: object, class_counts: object) -> None: ...
          " is step, not steps"),
         (Optimizer, {"build": lambda self, parameters: None}, ""),
         (Optimizer, {"build": lambda self, parameters, lr: None},
-         "needs 'lr'; its arguments are: groups"),
+         "needs 'lr'; its arguments are: groups, layers"),
     ],
 )  # fmt: skip
 def test_an_argument_that_is_never_passed_is_named(kind: type, methods: Any, fault: str) -> None:
