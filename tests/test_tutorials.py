@@ -129,7 +129,7 @@ def test_a_tutorial_does_what_it_shows(page: Path, tmp_path: Path) -> None:
                     print(f"\n--- {page.name}:{block.line}\n$ {command}\n{printed}")
                 elif not pattern(shown).fullmatch(printed):
                     wrong.append(f"{page.name}:{block.line}: $ {command}\n{printed}")
-    assert wrong == []
+    assert not wrong, "\n\n".join(wrong)
 
 
 def test_the_first_tutorial_has_twelve_steps() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 import sightx
 import sightx.plugin
+from sightx.errors import SpecError
 from sightx.registry.introspection import field_descriptions
 from sightx.registry.kinds import KINDS, ParamGroup
 from sightx.registry.loading import load_registry
@@ -78,5 +79,5 @@ def test_a_model_without_published_weights_raises() -> None:
 
         name = "bare"
 
-    with pytest.raises(LookupError, match="bare knows no weights called 'x'"):
+    with pytest.raises(SpecError, match="bare knows no weights called 'x'"):
         Bare(weights="x").initialise(None)  # type: ignore[arg-type]
