@@ -93,7 +93,7 @@ def test_a_list_that_a_spec_uses_is_not_replaced(sightx, spec, working_folder, f
     assert [line.partition(",")[0] for line in second[1:]] == [
         "train/dark/3.png", "train/dark/4.png"
     ]  # fmt: skip
-    assert "--set dataset.exclude=bad-images-2.csv" in done.err
+    assert "--set dataset.exclude=./bad-images-2.csv" in done.err
     assert sightx("prepare", str(spec), "--set", "dataset.exclude=bad-images-2.csv").code == 0
 
 
@@ -108,7 +108,7 @@ def test_a_file_of_the_user_is_not_replaced(sightx, spec, working_folder, folder
     (folders / "train" / "dark" / "3.png").write_bytes(b"")
 
     for _ in range(2):  # an equal list is not written again
-        assert "exclude=bad-images-2.csv" in sightx("prepare", str(spec)).err
+        assert "exclude=./bad-images-2.csv" in sightx("prepare", str(spec)).err
 
     assert (working_folder / "bad-images.csv").read_text() == mine.read_text() == "mine"
     assert not (working_folder / "bad-images-3.csv").exists()

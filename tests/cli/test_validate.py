@@ -147,7 +147,7 @@ degree = 3
         "a.toml:16:1: error[unknown-key] augment.1.degree: unknown key",
         "b.toml:2:1: error[unknown-key] sed: unknown key",
     ]  # fmt: skip
-    assert "did you mean 'adam'? known: adam, adamw, rmsprop, sgd" in done.err
+    assert "did you mean 'adam'? known: adam, adamw, rmsprop, sam, sgd" in done.err
 
 
 @pytest.mark.parametrize(

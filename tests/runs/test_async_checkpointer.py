@@ -200,15 +200,17 @@ def test_a_second_signal_ends_the_process_at_once_and_damages_nothing(
     slow.clear()  # the next save never ends
     child = os.fork()
     if not child:
-        signal.signal(number, signal.default_int_handler)  # a background job of a shell ignores it
-        with stop_on_signals() as asked, AsyncCheckpointer(tmp_path) as writer:
-            writer.save(state(2), {}, ["last"])
-            (tmp_path / "ready").touch()
-            while not asked.number:
-                time.sleep(0.01)
-            (tmp_path / "heard").touch()
-            writer.wait()  # as a run does before it ends
-        os._exit(1)
+        signal.signal(number, signal.SIG_DFL)  # a background job of a shell ignores it
+        try:
+            with stop_on_signals() as asked, AsyncCheckpointer(tmp_path) as writer:
+                writer.save(state(2), {}, ["last"])
+                (tmp_path / "ready").touch()
+                while not asked.number:
+                    time.sleep(0.01)
+                (tmp_path / "heard").touch()
+                writer.wait()  # as a run does before it ends
+        finally:
+            os._exit(1)
     for file in ("ready", "heard"):
         while not (tmp_path / file).exists():
             time.sleep(0.01)

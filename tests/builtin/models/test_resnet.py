@@ -77,7 +77,7 @@ def test_imagenet_weights_fill_all_but_the_head(
 
 
 def test_other_names_are_not_initialised_here() -> None:
-    with pytest.raises(LookupError, match="resnet50 knows no weights called 'none'"):
+    with pytest.raises(SpecError, match="resnet50 knows no weights called 'none'"):
         ResNet50().initialise(torch.nn.Linear(1, 1))
 
 

@@ -54,9 +54,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("failing", "broken", "message"), BROKEN
-)
+@pytest.mark.parametrize(("failing", "broken", "message"), BROKEN)
 def test_a_broken_command_fails_its_check(assert_fails, failing, broken, message) -> None:
     assert_fails(failing, broken, message)
 

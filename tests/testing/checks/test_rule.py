@@ -67,9 +67,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("failing", "broken", "message"), BROKEN
-)
+@pytest.mark.parametrize(("failing", "broken", "message"), BROKEN)
 def test_a_broken_rule_fails_its_check(assert_fails, failing, broken, message) -> None:
     assert_fails(failing, broken, message)
 
