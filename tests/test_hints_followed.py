@@ -32,7 +32,7 @@ FOLLOWED = {
         HERE, "split.validation = 0.1", '{} = "train/loss"', 'a [[metric]] with use = "',
         "head = {} has no effect", "dataset.ordered = true",
         'sampler.use = "shuffle"', "model.trainable = []", 'split.use = "{}"',
-        'split.use = "grouped"', 'loss.use = "cross-entropy"',
+        'split.use = "grouped"', 'loss.use = "cross-entropy"', 'dataset.extra_columns = ["{}"]',
     ),
     "builtin/datasets/cifar10.py": ("builtin/datasets/test_cifar10.py", "dataset.download = true"),
     "builtin/datasets/csv.py": (HERE, "--set dataset.use=synthetic-fundus"),
@@ -212,6 +212,30 @@ def test_a_setting_that_a_check_proposes_is_valid(
     assert hint in line
     if right is not None:
         assert deep(*wrong, *right) == 0
+
+
+def test_a_column_that_a_sampler_needs_can_be_declared(
+    here: Path, failing: Callable[..., str]
+) -> None:
+    draw(here / "F", "a b", 12)
+    rows = [f"{name}/{k}.png,{name},{'xy'[k % 2]}\n" for name in "ab" for k in range(12)]
+    (here / "F" / "labels.csv").write_text("image,label,site\n" + "".join(rows))
+    folders(here, 'use = "csv"\nroot = "F"\n')
+    sampler = "sampler={use='balanced-by-column', column='site'}"
+    line = failing("validate", "--deep", "spec.toml", "--set", sampler)
+    assert 'dataset.extra_columns = ["site"]' in line
+    assert (
+        sightx_main(
+            "validate",
+            "--deep",
+            "spec.toml",
+            "--set",
+            sampler,
+            "--set",
+            'dataset.extra_columns=["site"]',
+        )
+        == 0
+    )
 
 
 def test_folders_that_contain_the_splits_or_classes_are_named(

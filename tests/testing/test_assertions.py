@@ -44,7 +44,7 @@ def test_methods_get_the_arguments_that_they_declare() -> None:
 
 
 def test_a_function_that_counts_its_calls_is_not_pure() -> None:
-    require_pure(abs, [-1, 2], "unseen")
+    require_pure(abs, [-1, 2], "unseen", object)
     calls: list[int] = []
     with pytest.raises(AssertionError, match="depends on calls"):
-        require_pure(lambda _: calls.append(0) or len(calls), [1, 2], "depends on calls")
+        require_pure(lambda _: calls.append(0) or len(calls), [1, 2], "depends on calls", object)
