@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from sightx.data.decode.formats import is_image_name, read_format
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
+    from sightx.evaluation.metrics import roc_auc
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
     from sightx.export.pack import table_from_pack
     from sightx.export.shards import table_from_shards
@@ -129,6 +130,7 @@ _LAZY = {
     "read_format": "sightx.data.decode.formats",
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
+    "roc_auc": "sightx.evaluation.metrics",
     "seed_of": "sightx.seeds",
     "shell_path": "sightx.io.files",
     "split_param_groups": "sightx.training.param_groups",
@@ -215,6 +217,7 @@ __all__ = [
     "read_format",
     "require_folder",
     "require_order",
+    "roc_auc",
     "seed_of",
     "shell_path",
     "split_called",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from sightx.data.cache.build import build_cache
 from sightx.data.cache.file_hashes import FileHashCache, FileStates
 from sightx.data.dataset import CacheConfig
 from sightx.data.decode.decoder import decode
-from sightx.data.preprocess import Preprocessor, ProgressCallback, preprocess_image
+from sightx.data.preprocess import Preprocessor, ProgressCallback, content_hash, preprocess_image
 from sightx.errors import ResourceError
 from sightx.records.hashes import Hashes
 from sightx.records.table import EncodedOrPixels, ImageTable
@@ -80,8 +79,7 @@ class _PropertyReader(Preprocessor):
         grey = (copy @ _LUMA).reshape(HASHED_SIZE, SIZE // HASHED_SIZE, HASHED_SIZE, -1)
         record = np.zeros(1, _RECORD)
         record["hash"] = perceptual_hash(grey.mean(axis=(1, 3)))
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-        record["pixels"] = int.from_bytes(digest[:8], "little")
+        record["pixels"] = int.from_bytes(content_hash(pixels)[:8], "little")
         for name, value in (*facts._asdict().items(), *measure_quality(copy)._asdict().items()):
             record[name] = value
         return record.view(np.uint8).reshape(self.row_shape)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from sightx.audit.findings import AuditFinding, Severity
 from sightx.audit.image_properties import ImageProperties
-from sightx.audit.statistics import auc, auc_error
+from sightx.audit.statistics import auc_error
+from sightx.evaluation.metrics import roc_auc
 from sightx.records.table import ImageTable
 
 Array = np.ndarray[Any, Any]
@@ -106,7 +107,7 @@ def _out_of_fold_auc(features: Array, labels: Array, folds: Array) -> float:
             weighted @ design[is_train] + penalty, weighted @ targets[is_train]
         )
         scores[~is_train] = design[~is_train] @ solution
-    values = [auc(labels == label, scores[:, label]) for label in np.flatnonzero(counts)]
+    values = [roc_auc(labels == label, scores[:, label]) for label in np.flatnonzero(counts)]
     return float(np.nanmean(values))
 
 

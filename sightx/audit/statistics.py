@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from sightx.evaluation.intervals import wilson_centre
 
-_NORMAL = NormalDist()
+Array = np.ndarray[Any, Any]
 
 
 def expected_half_width(groups: int, level: float = 0.95) -> float:
     """Return half the width of Wilson's interval for a proportion of one half, of `groups` groups.
 
-    That is the widest interval of a recall whose samples agree within a group (E. B. Wilson, 1927).
+    That is the widest interval of a recall whose samples agree within a group.
     """
-    z2 = _NORMAL.inv_cdf((1 + level) / 2) ** 2
-    return math.sqrt(z2 / (4 * groups) + z2**2 / (4 * groups**2)) / (1 + z2 / groups)
+    _, half_width = wilson_centre(0.5, groups, level)
+    return half_width
 
 
 def chi_square_p(table: Array) -> float:
@@ -36,7 +36,7 @@ def chi_square_p(table: Array) -> float:
     statistic = float(((table - expected) ** 2 / expected).sum())
     variance = 2 / (9 * freedom)
     z = ((statistic / freedom) ** (1 / 3) - (1 - variance)) / math.sqrt(variance)
-    return 1 - _NORMAL.cdf(z)
+    return 1 - NormalDist().cdf(z)
 
 
 def total_variation(left: Array, right: Array) -> float:
@@ -53,21 +53,6 @@ def robust_z(values: Array) -> Array:
     spread = 1.4826 * np.median(np.abs(distances))
     scores: Array = distances / spread if spread > 0 else np.zeros(len(values))
     return scores
-
-
-def auc(is_positive: Array, scores: Array) -> float:
-    """Return the area under the ROC curve: how often a positive has the higher score, ties half.
-
-    It is NaN if all samples are of one sort.
-    """
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positives = int(is_positive.sum())
-    negatives = len(is_positive) - positives
-    if not positives or not negatives:
-        return math.nan
-    wins = ranks[is_positive].sum() - positives * (positives + 1) / 2
-    return float(wins / (positives * negatives))
 
 
 def auc_error(positives: int, negatives: int) -> float:

@@ -163,26 +163,14 @@ class Auc(Metric):
 
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the area of each class, from the ranks of its probabilities."""
+        from sightx.plugin import roc_auc
+
         labels = predictions.labels[predictions.labels >= 0]
         probabilities = predictions.probabilities[predictions.labels >= 0]
         areas = [
-            _area(probabilities[:, number], labels == number)
+            roc_auc(labels == number, probabilities[:, number])
             for number in range(len(predictions.classes))
         ]
         defined = [area for area in areas if not math.isnan(area)]
         mean = sum(defined) / len(defined) if defined else math.nan
         return dict(zip(self.values(predictions.classes), [mean, *areas], strict=True))
-
-
-def _area(scores: Array, is_positive: Array) -> float:
-    """Return the area under the ROC curve; NaN if all samples are positive, or none is."""
-    import numpy as np
-
-    positives = int(is_positive.sum())
-    pairs = positives * (len(scores) - positives)
-    if not pairs:
-        return math.nan
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of equal scores, from 1
-    rank_sum = ranks[inverse][is_positive].sum()
-    return float((rank_sum - positives * (positives + 1) / 2) / pairs)

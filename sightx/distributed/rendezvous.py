@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sightx.io import system
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -81,22 +82,17 @@ def report_failure(record: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def heartbeat() -> Iterator[None]:
     """Count up this rank's heartbeat in a thread, also while its main thread waits."""
-    stop, store, key = threading.Event(), connect_store("run"), _heartbeat_key(rank())
+    store, key = connect_store("run"), _heartbeat_key(rank())
 
-    def beat() -> None:
-        while not stop.wait(_HEARTBEAT_SECONDS):
-            try:
-                store.add(key, 1)
-            except RuntimeError:
-                return  # the launcher has ended
+    def beat() -> bool:
+        try:
+            store.add(key, 1)
+        except RuntimeError:
+            return False  # the launcher has ended
+        return True
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
+    with system.repeated(beat, _HEARTBEAT_SECONDS, "heartbeat"):
         yield
-    finally:
-        stop.set()
-        thread.join(_HEARTBEAT_SECONDS)
 
 
 def dead_ranks() -> list[int]:

@@ -245,12 +245,20 @@ def wilson(parts: Array, totals: Array, *, level: float = 0.95) -> tuple[float, 
     if 0 < share < 1 and groups > 1:
         variance = groups / (groups - 1) * float(((parts - share * totals) ** 2).sum()) / samples**2
         effect = variance * samples / (share * (1 - share))
-    number = samples / max(effect, 1.0)
+    centre, half = wilson_centre(share, samples / max(effect, 1.0), level)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def wilson_centre(share: float, number: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the centre of Wilson's interval, and half its width.
+
+    `share` is a proportion of `number` independent samples (E. B. Wilson, 1927).
+    """
     z = NormalDist().inv_cdf((1 + level) / 2)
     scale = 1 + z**2 / number
     centre = (share + z**2 / (2 * number)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return centre, half
 
 
 def _percentiles(values: Array, level: float) -> tuple[float, float]:

@@ -76,7 +76,8 @@ _PIPED, _TERMINAL = re.compile(_HARMFUL), re.compile(f"({_STYLES})|{_HARMFUL}")
 class EscapingStream:
     """A text stream that escapes control characters, which names from data may contain.
 
-    A terminal would obey them: they change its title, its clipboard or what it has shown before.
+    On a terminal, such characters can change the title of the window, the clipboard, or lines that
+    were printed before.
     Only a terminal gets colours and what a progress bar needs. The escapes are those of JSON and
     TOML, so that such output stays valid.
     """

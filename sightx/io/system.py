@@ -1,12 +1,14 @@
-"""The resources that this process may use: cores, memory, disk."""
+"""The resources that this process may use: cores, memory, disk, and a thread next to its own."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,15 +79,39 @@ def choose_wait_policy(threads: int, has_quota: bool) -> WaitPolicy:
 def running_processes() -> int:
     """Return how many processes and threads run or want to, this one included; 1 if unknown.
 
-    That is the smallest of a few counts within 10 ms, because most processes run only briefly.
+    That is the smallest of a few counts within 10 ms, because most processes run only briefly; a
+    machine where nothing else runs is counted once.
     """
-    counts = []
+    counts: list[int] = []
     for number in range(_COUNTS):
+        if counts and min(counts) <= 1:
+            break
         time.sleep(0.002 if number else 0)
         with suppress(OSError, ValueError):  # only Linux counts them
             text = _STATISTICS.read_text(encoding="utf-8").partition("procs_running ")[2]
             counts.append(int(text.split()[0]) if text else 1)
     return min(counts, default=1)
+
+
+@contextmanager
+def repeated(action: Callable[[], bool], seconds: float, name: str) -> Iterator[None]:
+    """Call `action` every so many seconds while the body runs, until it returns False.
+
+    A thread called `name` calls it, also while the main thread waits.
+    """
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds) and action():
+            pass
+
+    thread = threading.Thread(target=repeat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(seconds)
 
 
 def _affinity() -> int:

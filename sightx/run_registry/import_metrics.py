@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -12,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from sightx.data.csv_reader import read_csv
 from sightx.errors import DataError, Problem, SpecError
 from sightx.io import atomic, toml
 from sightx.runs import names, sums
@@ -70,23 +69,20 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of the CSV, with an integer epoch and finite floats. Raises DataError."""
-    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True)
-    if not reader.fieldnames or "epoch" not in reader.fieldnames:
-        hint = "the first line names the columns: epoch,train/loss,validation/qwk"
-        raise DataError(
-            Problem("missing-column", "there is no column 'epoch'", hint, file=str(path))
-        )
-    rows = []
-    for row in reader:
+    cells = read_csv(path, ["epoch"])
+    for line in (*cells.attrs["empty"], *cells.attrs["comments"]):
+        raise DataError(Problem("ragged-row", "the row is not numbers").at(str(path), line))
+    rows: list[dict[str, Any]] = []
+    for line, row in zip(cells.index, cells.to_dict("records"), strict=True):
         try:
-            metrics = {key: float(row[key]) for key in row if key != "epoch" and row[key]}
+            metrics = {str(key): float(row[key]) for key in row if key != "epoch" and row[key]}
             finite = {
                 key: value if math.isfinite(value) else None for key, value in metrics.items()
             }
             rows.append({"epoch": int(row["epoch"]), **finite})
         except (TypeError, ValueError) as error:
             problem = Problem("ragged-row", f"the row is not numbers: {error}")
-            raise DataError(problem.at(str(path), reader.line_num)) from error
+            raise DataError(problem.at(str(path), line)) from error
     if not rows:
         raise DataError(Problem("empty-file", "there are no rows", file=str(path)))
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sightx.errors import Problem, RunError
-from sightx.io import atomic, locks
+from sightx.io import atomic, locks, system
 from sightx.io.locks import Lock, LocksUnsupported
 
 FILE = "lock.json"
@@ -70,20 +69,14 @@ def last_sign_of_life(directory: Path) -> float:
 @contextmanager
 def _signs_of_life(file: Path) -> Iterator[None]:
     """Touch a lock file while the body runs, from another thread."""
-    ended = threading.Event()
 
-    def touch() -> None:
-        while not ended.wait(SIGN_OF_LIFE):
-            with suppress(OSError):  # the folder may be gone; a writer will report it
-                os.utime(file)
+    def touch() -> bool:
+        with suppress(OSError):  # the folder may be gone; a writer will report it
+            os.utime(file)
+        return True
 
-    thread = threading.Thread(target=touch, name="sightx-sign-of-life", daemon=True)
-    thread.start()
-    try:
+    with system.repeated(touch, SIGN_OF_LIFE, "sightx-sign-of-life"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _acquire(directory: Path, patience: float) -> Lock:

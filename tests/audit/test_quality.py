@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from sightx.audit.quality import SIZE, Quality, _box_mean, measure_quality
-from sightx.audit.statistics import auc
 from sightx.builtin.datasets.synthetic_fundus.render import render
+from sightx.evaluation.metrics import roc_auc
 
 
 @pytest.fixture(scope="module")
@@ -71,4 +71,4 @@ def test_photographs_that_an_expert_would_reject_rank_as_less_sharp(shared):
     sharp = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     blurred = [np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(3))) for p in sharp]
     scores = [measure_quality(pixels).sharpness for pixels in (*sharp, *blurred)]
-    assert auc(np.arange(40) < 20, np.array(scores)) > 0.95
+    assert roc_auc(np.arange(40) < 20, np.array(scores)) > 0.95

@@ -10,6 +10,11 @@ import pytest
 from sightx.io.signals import Interrupted, restore_handlers, stop_on_signals
 
 
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_remembered_and_handlers_are_given_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -50,9 +55,7 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    print('second', flush=True)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = run_script(script)
     assert done.stdout == "first\n"
     assert done.returncode == -signal.SIGTERM
 
@@ -83,8 +86,7 @@ def test_different_signals_at_the_same_moment_are_one_request(numbers: tuple[int
         "        signal.raise_signal(number)\n"
         "    print(asked.number > 0)\n"
     )
-    command = [sys.executable, "-c", script, *map(str, numbers)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script(script, *map(str, numbers))
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
 
 
@@ -101,9 +103,7 @@ def test_another_signal_ends_the_process_later() -> None:
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    print('second', flush=True)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = run_script(script)
     assert (done.stdout, done.stderr) == ("first\n", "")
     assert done.returncode == -signal.SIGTERM
 
@@ -186,8 +186,6 @@ def test_the_second_interrupt_of_a_command_ends_it_without_a_traceback() -> None
         "    signal.raise_signal(signal.SIGINT)\n"
         "    print('second', flush=True)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = run_script(script)
     assert (done.stdout, done.stderr) == ("first\n", "")
     assert done.returncode == -signal.SIGINT
