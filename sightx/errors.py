@@ -103,6 +103,11 @@ def _join_line(head: str, message: str, hint: str) -> str:
     return (head + message + hint)[:LINE_LIMIT]
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text, or the name of its class if it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def printable(text: str) -> str:
     """Return a text with control characters escaped, so that a terminal does not interpret them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -94,7 +94,6 @@ if TYPE_CHECKING:
     from sightx.records.run import RunInfo
     from sightx.records.survey import Survey, Surveyor
     from sightx.records.table import ImageTable
-    from sightx.registry.loading import find_component
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
     from sightx.training.param_groups import split_param_groups
@@ -120,7 +119,6 @@ _LAZY = {
     "file_lock": "sightx.io.locks",
     "file_reader": "sightx.io.files",
     "find_classes": "sightx.data.classes",
-    "find_component": "sightx.registry.loading",
     "generator": "sightx.seeds",
     "image_properties": "sightx.audit.image_properties",
     "is_image_name": "sightx.data.decode.formats",
@@ -205,7 +203,6 @@ __all__ = [
     "file_lock",
     "file_reader",
     "find_classes",
-    "find_component",
     "generator",
     "hookimpl",
     "image_properties",

@@ -127,7 +127,7 @@ def _image_findings(
         *copy_findings.copy_findings(table, copies, experiment.allow),
         *shortcut_findings(table, images),
         *image_findings.file_findings(images),
-        *image_findings.quality_findings(table, images),
+        *image_findings.quality_findings(images),
         *(table_findings.finding_of(result) for result in found),
     ]
 

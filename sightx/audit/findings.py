@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from sightx.runs.directory import finite_or_null
 
 Severity = Literal["refuse", "warn", "note"]
 SEVERITIES: tuple[Severity, ...] = ("refuse", "warn", "note")
@@ -104,17 +105,8 @@ class AuditReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; undefined numbers are None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
+        plain: dict[str, Any] = finite_or_null(asdict(self))
         return {"schema_version": 1, **plain}
-
-
-def _without_nan(value: Any) -> Any:
-    """Return a value with None for every NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def share(count: int, total: int) -> str:

@@ -116,7 +116,7 @@ def _is_extreme(values: Array) -> Array:
     return extreme
 
 
-def quality_findings(table: ImageTable, images: ImageProperties) -> list[AuditFinding]:
+def quality_findings(images: ImageProperties) -> list[AuditFinding]:
     """Return the images of the worst quality, compared with the others of the same dataset."""
     rows = np.flatnonzero(images.is_known)
     if not len(rows):

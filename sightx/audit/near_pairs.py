@@ -17,7 +17,6 @@ from sightx.audit.perceptual_hash import unpack
 Array = np.ndarray[Any, Any]
 
 _BLOCK = 1 << 20  # candidates that are compared at once
-_KEY_BITS = 64
 
 
 def near_pairs(hashes: Array, limit: int, others: Array | None = None) -> Array:
@@ -29,15 +28,16 @@ def near_pairs(hashes: Array, limit: int, others: Array | None = None) -> Array:
         others: uint64 (M, W); a pair is then a position in `hashes` and one in `others`. Without
             it, a pair is two positions i < j in `hashes`.
     """
-    chunks = max(limit + 1, 64 * hashes.shape[1] // _KEY_BITS)
+    chunks = max(limit + 1, hashes.shape[1])  # keys of 64 bits at most
     left = unpack(hashes)
     right = left if others is None else unpack(others)
     pairs = [np.empty((0, 2), np.int64)]
     for chunk in range(chunks):
         # Neighbouring coefficients of a transform are correlated: every n-th bit makes a better
         # key than a run of bits.
-        keys, other_keys = _keys(left[:, chunk::chunks]), _keys(right[:, chunk::chunks])
-        for first, second in _equal_keys(keys, None if others is None else other_keys):
+        keys = _keys(left[:, chunk::chunks])
+        other_keys = None if others is None else _keys(right[:, chunk::chunks])
+        for first, second in _equal_keys(keys, other_keys):
             is_near = _is_near(hashes, hashes if others is None else others, first, second, limit)
             found = np.stack([first[is_near], second[is_near]], axis=1)
             pairs.append(np.sort(found, axis=1) if others is None else found)

@@ -129,9 +129,7 @@ def _class_section(report: AuditReport) -> Iterable[str]:
     yield _table(["split", "class", "samples", "groups", "recall to within", ""], rows, bar=True)
     for split, values in report.baselines.items():
         yield f"<h3>Always predicting the largest class: {_text(split)}</h3>"
-        numbers = [
-            "undefined" if math.isnan(value) else f"{value:.3f}" for value in values.values()
-        ]
+        numbers = [_number(value) for value in values.values()]
         yield _table([_text(name) for name in values], [numbers])
 
 

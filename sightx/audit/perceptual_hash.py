@@ -9,7 +9,6 @@ image upside down that of every second row, and transposing exchanges rows and c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -80,15 +79,6 @@ _ORIENTATIONS: dict[str, tuple[bool, dict[str, bool]]] = {
 A rotation by 270 degrees is the one by 90 degrees of the other image of a pair.
 """
 ORIENTATIONS = tuple(_ORIENTATIONS)
-_PIXELS: dict[str, Callable[[Array], Array]] = {
-    "": lambda image: image,
-    "mirrored": lambda image: image[:, ::-1],
-    "upside down and mirrored": lambda image: image[::-1],
-    "rotated by 180 degrees": lambda image: image[::-1, ::-1],
-    "transposed": lambda image: image.swapaxes(0, 1),
-    "rotated by 90 degrees": np.rot90,
-    "transposed along the other diagonal": lambda image: image[::-1, ::-1].swapaxes(0, 1),
-}
 
 
 def oriented_hashes(hashes: Array, orientation: str) -> Array:
@@ -103,4 +93,6 @@ def oriented_hashes(hashes: Array, orientation: str) -> Array:
 
 def oriented(image: Array, orientation: str) -> Array:
     """Return an image (H, W, ...) in another orientation, "" for its own."""
-    return _PIXELS[orientation](image)
+    is_transposed, signs = _ORIENTATIONS[orientation] if orientation else (False, {})
+    image = image.swapaxes(0, 1) if is_transposed else image
+    return image[:: -1 if signs.get("rows") else 1, :: -1 if signs.get("columns") else 1]

@@ -68,10 +68,10 @@ def probe(facts: pd.DataFrame, labels: Array, groups: Array, seed: int = 0) -> P
         return Probe(0.5, 0.0, "", 0.5)
     folds = _folds(groups, seed)
     columns = {str(name): _features(facts[name].to_numpy()) for name in facts}
-    best = max(columns, key=lambda name: _out_of_fold_auc(columns[name], labels, folds))
-    fact_auc = _out_of_fold_auc(columns[best], labels, folds)
+    aucs = {name: _out_of_fold_auc(column, labels, folds) for name, column in columns.items()}
+    best = max(aucs, key=aucs.__getitem__)
     together = _out_of_fold_auc(np.concatenate(list(columns.values()), axis=1), labels, folds)
-    return Probe(max(together, fact_auc), _chance_error(labels, groups), best, fact_auc)
+    return Probe(max(together, aucs[best]), _chance_error(labels, groups), best, aucs[best])
 
 
 def _folds(groups: Array, seed: int) -> Array:

@@ -56,5 +56,8 @@ def robust_z(values: Array) -> Array:
 
 
 def auc_error(positives: int, negatives: int) -> float:
-    """Return the standard error of the AUC of scores that know nothing (Mann and Whitney, 1947)."""
+    """Return the standard error of the AUC of scores that are independent of the labels.
+
+    (H. B. Mann and D. R. Whitney, 1947.)
+    """
     return math.sqrt((positives + negatives + 1) / (12 * positives * negatives))

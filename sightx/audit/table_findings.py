@@ -34,13 +34,13 @@ def check_findings(experiment: Experiment, table: ImageTable) -> list[AuditFindi
     return [finding_of(result) for result in results]
 
 
-def finding_of(result: CheckResult, severity: Severity | None = None) -> AuditFinding:
+def finding_of(result: CheckResult) -> AuditFinding:
     """Return the result of a check, or of reading the table, as a finding."""
     problem = result.problem
     place = f"{problem.place}: " if problem.line and not problem.path else ""
     return AuditFinding(
         problem.code,
-        severity or _SEVERITIES[problem.severity],
+        _SEVERITIES[problem.severity],
         f"{place}{problem.message}",
         path=problem.path or "dataset",
         hint=problem.hint,

@@ -45,7 +45,7 @@ class SharpnessAwareOptimizer(torch.optim.Optimizer):
         self.base.zero_grad(set_to_none)
 
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Climb, compute the gradient there with `closure`, come back, and let the base step.
+        """Move uphill, compute the gradient with `closure`, restore the weights, step the base.
 
         The gradient at the weights must have been computed. Return the loss of `closure`.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,18 +42,9 @@ def command(
         candidates = [candidate.to_json() for candidate in comparison.candidates]
         value = {"split": split, "samples": comparison.samples, "groups": comparison.groups,
                  "candidates": candidates}  # fmt: skip
-        click.echo(json.dumps(_finite(value), indent=1, allow_nan=False))
+        click.echo(json.dumps(value, indent=1, allow_nan=False))
     else:
         _print(comparison, names)
-
-
-def _finite(value: object) -> object:
-    """Return JSON without numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(comparison: Comparison, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import click
 
 from sightx.cli.context import load_project_registry, runs_root
 from sightx.cli.options import runs_folder
+from sightx.errors import ResourceError, first_line
 
 _SIZE = 1024  # rows and columns of the matrices of the measurement
 _REPEATS = 5
@@ -36,7 +37,7 @@ def command(as_json: bool, runs: Path | None) -> int:
     else:
         for row in rows:
             click.echo(f"{'ok' if row['ok'] else 'BAD':<4}{row['name']:<14}{row['text']}")
-    return 0 if all(row["ok"] for row in rows) else 7
+    return 0 if all(row["ok"] for row in rows) else ResourceError.exit_code
 
 
 def _row(name: str, text: str, *, ok: bool = True) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def _devices() -> Iterator[dict[str, Any]]:
         try:
             speed = _matrix_product(name)
         except RuntimeError as error:
-            yield _row("device", f"{name}: {str(error).splitlines()[0]}", ok=False)
+            yield _row("device", f"{name}: {first_line(error)}", ok=False)
         else:
             yield _row("device", f"{name}: {speed / 1e9:.0f} GFLOP/s, {_SIZE} x {_SIZE} fp32")
 

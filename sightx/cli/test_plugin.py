@@ -10,6 +10,7 @@ import click
 
 from sightx.cli.context import load_project_registry
 from sightx.cli.options import check_kind
+from sightx.errors import PluginError
 
 if TYPE_CHECKING:
     from sightx.registry.registry import Plugin, Registry
@@ -37,7 +38,7 @@ def command(name: str, kind: str | None) -> int:
         click.echo(f"plugin {plugin}: fails: {plugin.error}")
     failures += len(broken)
     click.echo(f"{_count(subjects)}, {checks} checks, {failures} failures")
-    return 4 if failures else 0
+    return PluginError.exit_code if failures else 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _subjects(registry: Registry, kind: str | None) -> Iterator[_Subject]:
 
 def _select(registry: Registry, name: str, kind: str | None) -> list[_Subject]:
     """Return what has a name. Raise PluginError for a broken plugin, SpecError for nothing."""
-    from sightx.errors import PluginError, Problem, SpecError, did_you_mean
+    from sightx.errors import Problem, SpecError, did_you_mean
 
     for plugin in registry.plugins:
         if name in (plugin.name, plugin.distribution) and plugin.state != "loaded":

@@ -62,10 +62,12 @@ def check_bad_images(
 
     if not bad:
         return
-    limit, near = dataset.bad_images_at_most, _nearest_files(table, bad)
-    skip = dataset.on_bad_image == "skip"
+    limit, skip = dataset.bad_images_at_most, dataset.on_bad_image == "skip"
     is_skipped = skip and len(bad) / len(table) <= limit
-    if bad_images_csv and (all_read or not is_skipped):
+    if is_skipped and not (bad_images_csv and all_read):
+        return
+    near = _nearest_files(table, bad)
+    if bad_images_csv:
         rows = [*excluded_rows(dataset), *_bad_rows(table, bad, near)]
         listed = pd.DataFrame(rows, columns=["path", "reason", "row"])
         bad_images_csv = _write_list(bad_images_csv, listed)
@@ -74,8 +76,7 @@ def check_bad_images(
     first, reason = next(iter(bad.items()))
     path = table.frame["path"].iat[first]
     message = f"{len(bad)} of {len(table)} images {_fault(table, bad)}; first: {path} ({reason})"
-    if skip:
-        message = f"{message}; dataset.bad_images_at_most is {limit:g}"
+    message += f"; dataset.bad_images_at_most is {limit:g}" if skip else ""
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
         hint = _hint_with_list(bad_images_csv)
@@ -178,7 +179,7 @@ def check_copies(
     """
     import pandas as pd
 
-    rows, names = find_copies(hashes, splits)
+    rows, names = _find_copies(hashes, splits)
     if not len(rows):
         return
     paths = table.frame["path"].to_numpy(object)[rows]
@@ -201,7 +202,7 @@ def check_copies(
     _log.warning("%s", replace(problem, severity="warning", hint=f"see {_short(copies_csv)}"))
 
 
-def find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Array]:
+def _find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Array]:
     """Return rows whose content is in more than one split, and their splits.
 
     Copies are next to each other, in the order of the splits and of the table.

@@ -8,13 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from sightx.data.classes import class_name, class_positions, find_classes
-from sightx.data.csv_reader import read_csv
+from sightx.data.csv_reader import fail, join_names, read_csv
 from sightx.data.near_names import common_change, nearest_files
 from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.files import user_path
@@ -41,10 +41,10 @@ def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np
         except ValueError:
             value = float("nan")
         if not value.is_integer():
-            _fail(path, line, "label-type", f"{column} {cell!r} is not a whole number")
+            fail(path, line, "label-type", f"{column} {cell!r} is not a whole number")
         if not 0 <= value < count:
             message = f"{column} {cell} is outside 0..{count - 1}"
-            _fail(path, line, "label-range", message, "fix the row or declare more classes")
+            fail(path, line, "label-range", message, "fix the row or declare more classes")
         return int(value)
 
     return np.array(_parse_cells(frame, column, grade), dtype=np.int64)
@@ -63,9 +63,9 @@ def parse_class_names(
             _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
         if cell not in positions:
             name, rows = class_name(cell), counts[cell]
-            hint = did_you_mean(name, known) or f"known: {_join(known)}"
+            hint = did_you_mean(name, known) or f"known: {join_names(known)}"
             message = f"there is no class {name!r} ({rows} row{'s' if rows > 1 else ''})"
-            _fail(path, line, "label-unknown", message, hint)
+            fail(path, line, "label-unknown", message, hint)
         return positions[cell]
 
     return np.array(_parse_cells(frame, column, position), dtype=np.int64), known
@@ -79,7 +79,7 @@ def is_empty(cell: str) -> bool:
 def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "") -> None:
     if is_empty(cell):
         hint = f"fill it or delete the row{option if cell.strip() else ''}"
-        _fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
+        fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
 
 def parse_one_hot(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.Series[str]:
@@ -94,10 +94,11 @@ def parse_one_hot(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd
     )
     if is_wrong.any():
         row = int(is_wrong.argmax())
-        listed = _join([f"{name} {cell}" for name, cell in zip(columns, cells[row], strict=True)])
+        pairs = zip(columns, cells[row], strict=True)
+        listed = join_names([f"{name} {cell}" for name, cell in pairs])
         message = f"one column has 1 and the others 0, but this row has {listed}"
         hint = "fix the row or delete it; an image has one class"
-        _fail(path, frame.index[row], "label-type", message, hint)
+        fail(path, frame.index[row], "label-type", message, hint)
     return pd.Series(np.array(columns, object)[is_hot.argmax(axis=1)], index=frame.index, dtype=str)
 
 
@@ -108,7 +109,7 @@ def parse_splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
         split_name = split_called(cell)
         if cell.strip() and not split_name:
             hint = "write train, validation or test, or nothing to leave the row out"
-            _fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
+            fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
         return split_name
 
     return _parse_cells(frame, column, split)
@@ -156,19 +157,19 @@ def parse_paths(
     names = []
     for line, cell in frame[column].items():
         if not cell.strip():
-            _fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
+            fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
         name = file_names(cell)
         parts = name.split("/")
         if "\0" in name or len(name) > _PATH_LIMIT or max(map(_bytes, parts)) > _NAME_LIMIT:
-            _fail(path, line, "path-invalid", f"{cell[:40]!r} is not a file name", "fix the cell")
+            fail(path, line, "path-invalid", f"{cell[:40]!r} is not a file name", "fix the cell")
         if _URL.match(name):
             hint = "download the images, then write their file names"
-            _fail(path, line, "path-invalid", f"{cell[:40]!r} is a URL", hint)
+            fail(path, line, "path-invalid", f"{cell[:40]!r} is a URL", hint)
         if not parts[0]:
             name = _below(root, name)
         if not name or ".." in parts:
             hint = _hint_outside(frame[column], file_names, root)
-            _fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
+            fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
         names.append(posixpath.normpath(name))
     return names
 
@@ -197,14 +198,6 @@ def _bytes(name: str) -> int:
     return len(name.encode())
 
 
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
-def _fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoReturn:
-    raise DataError(Problem(code, message, hint, file=str(path), line=int(line)))
-
-
 def read_exclusions(path: Path, paths: Sequence[str]) -> dict[str, str]:
     """Return the reason for each path that a CSV file with the columns path and reason excludes.
 
@@ -215,7 +208,7 @@ def read_exclusions(path: Path, paths: Sequence[str]) -> dict[str, str]:
     for line, name in listed["path"].items():
         if name not in known:
             hint = did_you_mean(name, paths) or "write paths as the dataset does, or delete the row"
-            _fail(path, line, "exclude-unknown", f"there is no sample {name!r}", hint)
+            fail(path, line, "exclude-unknown", f"there is no sample {name!r}", hint)
     return dict(zip(listed["path"], listed["reason"], strict=True))
 
 

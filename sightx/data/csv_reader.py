@@ -96,7 +96,7 @@ def _read(path: Path, columns: Sequence[str], names: Sequence[str], form: CsvFor
     if not names:
         (start, header), records = _header(records, comments)
     if not header:
-        _fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
+        fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
     header = [name.strip() for name in header]
     _check_header(path, start, header, columns, form)
     lines, rows, empty = _rows(path, records, header, comments)
@@ -136,8 +136,8 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         others = sorted(file.name for file in path.parent.glob("*.csv"))
-        hint = f"its folder contains {_join(others)}" if others else "check the path"
-        _fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
+        hint = f"its folder contains {join_names(others)}" if others else "check the path"
+        fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
 
 
 def _text(path: Path, form: CsvFormat) -> str:
@@ -151,10 +151,10 @@ def _text(path: Path, form: CsvFormat) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
-        _fail(path, line, "encoding", f"not {encoding.upper()} ({byte})", hint)
+        fail(path, line, "encoding", f"not {encoding.upper()} ({byte})", hint)
     if "\0" in text.partition("\n")[0]:
         hint = hint.replace(likely, "utf-16-le")
-        _fail(path, 1, "encoding", "NUL between the characters, as in UTF-16", hint)
+        fail(path, 1, "encoding", "NUL between the characters, as in UTF-16", hint)
     return text
 
 
@@ -172,7 +172,7 @@ def _records(text: str, path: Path, separator: str | None) -> Iterator[_Record]:
             line = reader.line_num + 1 + lines_before
     except csv.Error as error:
         message, hint = _explain(error, text, line - lines_before)
-        _fail(path, line, "csv-syntax", message, hint)
+        fail(path, line, "csv-syntax", message, hint)
 
 
 def _explain(error: csv.Error, text: str, line: int) -> tuple[str, str]:
@@ -224,9 +224,7 @@ def _rows(
                 comments.append(line)
                 continue
             message = f"a row of {len(cells)} in a table of {width} columns"
-            _fail(
-                path, line, "ragged-row", message, "put a cell that holds the separator in quotes"
-            )
+            fail(path, line, "ragged-row", message, "put a cell that holds the separator in quotes")
         lines.append(line)
         rows.append(cells[:width])
     return lines, rows, empty
@@ -237,11 +235,11 @@ def _check_header(
 ) -> None:
     if len(header) > _MAX_COLUMNS:
         message = f"the header has {len(header)} columns, at most {_MAX_COLUMNS} are read"
-        _fail(path, line, "too-large", message, "is it a table of labels?")
+        fail(path, line, "too-large", message, "is it a table of labels?")
     counts = Counter(header)
     repeated = next((name for name in header if name and counts[name] > 1), None)
     if repeated is not None:
-        _fail(path, line, "duplicate-column", f"there are two columns {repeated!r}", "rename one")
+        fail(path, line, "duplicate-column", f"there are two columns {repeated!r}", "rename one")
     missing = [column for column in columns if column not in header]
     if not missing:
         return
@@ -250,14 +248,14 @@ def _check_header(
         if form.separator is not None:
             hint = f'{hint}, or set separator = "{repr(separator)[1:-1]}" in [dataset]'
         message = f"the cells are separated by {separator!r}, not by {form.separator or ','!r}"
-        _fail(path, line, "missing-column", message, hint)
+        fail(path, line, "missing-column", message, hint)
     if looks_like_row(header):
-        message = f"the first line looks like a row: {_join(list(map(repr, header)))}"
+        message = f"the first line looks like a row: {join_names(list(map(repr, header)))}"
         hint = f"put a line with the names of the {len(header)} columns on top"
-        _fail(path, line, "no-header", message, hint)
+        fail(path, line, "no-header", message, hint)
     problems = []
     for column in missing:
-        hint = did_you_mean(column, header) or f"columns: {_join(header)}"
+        hint = did_you_mean(column, header) or f"columns: {join_names(header)}"
         problem = Problem("missing-column", f"there is no column {column!r}", hint)
         problems.append(problem.at(str(path), line))
     raise DataError(*problems)
@@ -278,9 +276,11 @@ def looks_like_row(cells: Sequence[str]) -> bool:
     return any(re.fullmatch(r"[+-]?[0-9.]+", cell) or is_image_name(cell) for cell in cells)
 
 
-def _join(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
+    """Return up to eight names as a list."""
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoReturn:
+def fail(path: Path, line: Any, code: str, message: str, hint: str = "") -> NoReturn:
+    """Raise DataError for a line of a CSV file."""
     raise DataError(Problem(code, message, hint, file=str(path), line=int(line)))

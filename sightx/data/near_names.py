@@ -52,11 +52,6 @@ def nearest_files(root: Path, names: Collection[str]) -> dict[str, str]:
     return {name: path for name, path in nearest.items() if path}
 
 
-def nearest_file(root: Path, name: str) -> str:
-    """Return the nearest file of one name, "" for none."""
-    return nearest_files(root, [name]).get(name, "")
-
-
 def _nearest(parts: list[str], files: Mapping[str, list[tuple[str, list[str]]]]) -> str:
     scores: dict[str, tuple[int, bool]] = {}
     for key in {parts[-1], _stem(parts[-1])}:

@@ -66,7 +66,7 @@ def confidence_intervals(
             if name in proportions:
                 intervals[name] = Interval(value, *proportions[name], "wilson")
             else:
-                intervals[name] = Interval(value, *_percentiles(drawn[name], level), item.method)
+                intervals[name] = Interval(value, *percentiles(drawn[name], level), item.method)
     return intervals
 
 
@@ -92,7 +92,7 @@ def paired_differences(
     for item, first, second in zip(resampled[:count], drawn[:count], drawn[count:], strict=True):
         values, others = (results.metric_values(item.metric, table) for table in tables)
         for name, value in values.items():
-            limits = _percentiles(first[name] - second[name], level)
+            limits = percentiles(first[name] - second[name], level)
             differences[name] = Interval(value - others[name], *limits, item.method)
     return differences
 
@@ -106,7 +106,7 @@ class Resampled:
 
     def __init__(self, metric: Metric, predictions: Predictions) -> None:
         self.metric, self.predictions = metric, predictions
-        self.groups = group_positions(predictions)
+        self.groups = predictions.group_positions
         self.count = int(self.groups.max(initial=-1)) + 1
         self.group_sums = sums_by_group(metric, predictions, self.groups, self.count)
 
@@ -159,16 +159,6 @@ def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, A
         }
         for item, item_parts in zip(resampled, parts, strict=True)
     ]
-
-
-def group_positions(predictions: Predictions) -> Array:
-    """Return the position of each sample's group, int (N,); a sample without one is alone."""
-    names = [
-        (group, "") if group else ("", key)
-        for group, key in zip(predictions.groups, predictions.keys, strict=True)
-    ]
-    positions = {name: position for position, name in enumerate(dict.fromkeys(names))}
-    return np.array([positions[name] for name in names], dtype=np.int64)
 
 
 def sums_by_group(
@@ -261,7 +251,7 @@ def wilson_centre(share: float, number: float, level: float = 0.95) -> tuple[flo
     return centre, half
 
 
-def _percentiles(values: Array, level: float) -> tuple[float, float]:
+def percentiles(values: Array, level: float) -> tuple[float, float]:
     """Return the limits between which a fraction `level` of the finite values lies."""
     finite = values[np.isfinite(values)]
     if not len(finite):

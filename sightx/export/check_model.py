@@ -13,7 +13,7 @@ import torch
 from sightx.errors import Problem, RunError
 from sightx.export import golden
 from sightx.export.model import exact_predictor
-from sightx.export.parity import BOUND, compare
+from sightx.export.parity import BOUND, compare, largest_difference, predict_one_by_one
 from sightx.inference import model_folder
 from sightx.inference.model_folder import Manifest
 from sightx.inference.onnx_network import OnnxNetwork
@@ -40,15 +40,14 @@ def check_model(folder: Path) -> Iterator[str]:
     expected = np.array(
         [[share["probability"] for share in answers[name]["probabilities"]] for name in answers]
     )
-    table = predictor.table(torch.cat([predictor.outputs(image[None]) for image in pixels]))
+    table = predict_one_by_one(predictor, pixels)
     yield _compare("torch", table.probabilities, expected)
     if model_folder.ONNX in manifest.files:
         content = model_folder.read_file(folder, manifest, model_folder.ONNX)
         network = OnnxNetwork(content)
         yield _compare("onnx", network.run(pixels)[0], expected)
-        parity = compare(model_folder.ONNX, predictor, network.run, pixels)
-        parity.check()
-        yield str(parity)
+        parity = compare(model_folder.ONNX, predictor, network.run, pixels, table)
+        yield str(parity.checked())
 
 
 def _check_pixels(
@@ -67,7 +66,7 @@ def _check_pixels(
 
 
 def _compare(engine: str, actual: Any, expected: Any) -> str:
-    difference = float(np.nan_to_num(np.abs(actual - expected).max(), nan=np.inf))
+    difference = largest_difference(actual, expected)
     line = f"{engine}: largest difference of a golden probability {difference:.1e}"
     if difference > BOUND:
         hint = "compare the versions of torch and onnxruntime with those of the export"

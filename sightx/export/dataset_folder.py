@@ -18,7 +18,7 @@ from pydantic import NonNegativeInt, ValidationError
 from sightx.data.cache.row_file import ABOUT, ROWS
 from sightx.data.cache.row_file import INDEX as ROW_INDEX
 from sightx.data.classes import class_positions
-from sightx.errors import DataError, Problem, SpecError
+from sightx.errors import DataError, Problem, SpecError, first_line
 from sightx.export.storage import Storage
 from sightx.io import atomic, locks, toml
 from sightx.io.locks import Lock
@@ -171,7 +171,7 @@ def read_index(
     try:
         rows = pd.read_csv(io.BytesIO(content), dtype=dtypes, keep_default_na=False)
     except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
-        raise_damaged(file, f"is not a valid index: {str(error).splitlines()[0]}")
+        raise_damaged(file, f"is not a valid index: {first_line(error)}")
     missing = [name for name in (*_SAMPLE_COLUMNS, *columns, "sha256") if name not in rows]
     if missing:
         raise_damaged(file, f"has no column {', '.join(missing)}")

@@ -26,7 +26,7 @@ _QUALITY = 90
 
 
 def golden_images(height: int, width: int) -> dict[str, bytes]:
-    """Return the content of eight image files by name, each of another sort; no randomness.
+    """Return the content of eight image files by name, each in another format; no randomness.
 
     They are `height` x `width` pixels, upright.
     """
@@ -64,7 +64,7 @@ def golden_size(chain: Sequence[Preprocess], shape: tuple[int, int, int]) -> tup
 
 
 def golden_answers(predictor: Predictor, images: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return what a predictor makes of images: the hash of the pixels, and the answer."""
+    """Return a predictor's results for images: the hash of the pixels, and the answer."""
     answers = {}
     for name, content in images.items():
         pixels = predictor.preprocess(content)
@@ -84,7 +84,7 @@ def pixels_sha256(pixels: Tensor) -> str:
 
 
 def _pattern(height: int, width: int) -> np.ndarray[Any, Any]:
-    """Return a bright disc with structures on a dark ground, uint8 (height, width, 3)."""
+    """Return a bright disc with structures on a dark background, uint8 (height, width, 3)."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = np.hypot(x, y)
     waves = 0.5 + 0.25 * np.sin(9 * x + 4 * y) + 0.25 * np.cos(13 * y)

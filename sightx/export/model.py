@@ -14,7 +14,7 @@ import numpy as np
 from sightx.errors import Problem, SpecError
 from sightx.export import golden, graph
 from sightx.export.model_card import model_card
-from sightx.export.parity import Parity, compare
+from sightx.export.parity import Parity, compare, predict_one_by_one
 from sightx.inference import model_folder
 from sightx.inference.model_folder import FileEntry, Manifest
 from sightx.inference.onnx_network import INPUT, OUTPUTS, OnnxNetwork
@@ -79,8 +79,8 @@ def export_model(
     if network:
         files[name] = content
         pixels = _validation_pixels(run, changes, progress)
-        parity = (compare(name, predictor, network, pixels),)
-        parity[0].check()
+        table = predict_one_by_one(predictor, pixels)
+        parity = (compare(name, predictor, network, pixels, table).checked(),)
     files |= _descriptions(predictor, parity)
     files[CARD] = model_card(run, predictor.model, parity).encode()
     manifest = _manifest(run, predictor, files)

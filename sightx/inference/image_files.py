@@ -50,7 +50,7 @@ def find_images(argument: str | Path) -> ImageFiles:
     matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)  # noqa: PTH207
     files = [match for match in matches if not os.path.isdir(match)]  # noqa: PTH112
     if not matches:
-        hint = "check the pattern, which quotes keep from the shell"
+        hint = "check the pattern, and quote it, so that the shell does not expand it"
         raise DataError(Problem("no-images", "no file matches", hint, file=str(path)))
     if files:  # folders are there because `**` matches them too
         return ImageFiles([Path(file) for file in files], [])

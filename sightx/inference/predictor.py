@@ -82,6 +82,7 @@ class Predictor:
         no_rows = PixelRows.of(torch.empty((0, *recipe.shape), dtype=torch.uint8))
         self._loader = self.loader(no_rows, np.empty(0))
         self._network_lock = threading.Lock()
+        self._explained_layer: nn.Module | None = None  # the same for all images
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", *, engine: Engine = "torch") -> Predictor:
@@ -173,7 +174,9 @@ class Predictor:
         decisions = torch.from_numpy(self.table(self.outputs(pixels)).decisions).to(self.device)
         with self._network_lock:
             images = self.normalize(pixels)
-            layer = last_spatial_layer(self.module, images[:1])
+            if self._explained_layer is None:
+                self._explained_layer = last_spatial_layer(self.module, images[:1])
+            layer = self._explained_layer
             maps = grad_cam(self.recipe, self.module, layer, images, decisions)
         return [draw(image, heat) for image, heat in zip(pixels, maps, strict=True)]
 

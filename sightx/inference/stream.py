@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What became of one image of a stream.
+    """The result for one image of a stream.
 
     Attributes:
         name: The path of the image, or its number in the stream.

@@ -70,7 +70,7 @@ def interrupt_once() -> Iterator[None]:
     """Let the first SIGINT raise KeyboardInterrupt; later signals end the process at once.
 
     So no traceback appears when several come. From the end of the body on, SIGINT ends the process
-    without a word, too. Does nothing in another thread than the main one.
+    without output, too. Does nothing in another thread than the main one.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -118,5 +118,5 @@ def restore_handlers(unless: object = None) -> Iterator[bool]:
         yield in_main_thread
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) != unless:
+            if signal.getsignal(number) not in (handler, unless):
                 signal.signal(number, handler)

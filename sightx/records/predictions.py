@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,24 @@ class Predictions:
         """Return the number of samples."""
         return len(self.keys)
 
+    @cached_property
+    def group_positions(self) -> Array:
+        """Return the position of each sample's group, int (N,); a sample without one is alone."""
+        names = [
+            (group, "") if group else ("", key)
+            for group, key in zip(self.groups, self.keys, strict=True)
+        ]
+        positions = {name: position for position, name in enumerate(dict.fromkeys(names))}
+        return np.array([positions[name] for name in names], dtype=np.int64)
+
     def take(self, rows: Array) -> Predictions:
         """Return the predictions of some samples, in the order of `rows`, which may repeat."""
         rows = np.asarray(rows)
+        positions = rows.tolist()  # Python's integers index tuples faster than numpy's
         return replace(
             self,
-            keys=tuple(self.keys[row] for row in rows),
-            groups=tuple(self.groups[row] for row in rows),
+            keys=tuple(self.keys[row] for row in positions),
+            groups=tuple(self.groups[row] for row in positions),
             labels=self.labels[rows],
             outputs=self.outputs[rows],
             probabilities=self.probabilities[rows],

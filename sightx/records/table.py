@@ -71,7 +71,7 @@ class ImageTable:
         """Return the labels, int64 (N,)."""
         return self.frame["label"].to_numpy(np.int64)
 
-    @property
+    @cached_property
     def groups(self) -> np.ndarray[Any, Any]:
         """Return the groups, (N,); a sample without a group is the only one of its group."""
         columns = (self.frame[name].to_numpy(object) for name in ("group", "path"))

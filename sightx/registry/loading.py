@@ -25,9 +25,8 @@ import pluggy
 from sightx.errors import Problem, SpecError
 from sightx.registry import hooks, provenance
 from sightx.registry.class_faults import component_fault
-from sightx.registry.components import Component
 from sightx.registry.hooks import STAGES, Check
-from sightx.registry.project import Project, find_project
+from sightx.registry.project import Project
 from sightx.registry.registry import BUILTIN, Plugin, Registry
 
 ENTRY_POINT_GROUP = "sightx"
@@ -65,14 +64,6 @@ def load_registry(project: Project) -> Registry:
         else:
             _load_plugin(registry, plugin, import_module)
     return registry
-
-
-def find_component(kind: str, use: str) -> type[Component]:
-    """Return the class of a component that a spec in the working folder can name.
-
-    Raises UnknownComponentError.
-    """
-    return load_registry(find_project(Path.cwd())).find(kind, use)
 
 
 def _load_plugin(registry: Registry, plugin: Plugin, import_module: Importer) -> None:

@@ -95,18 +95,21 @@ def check_losses(
         hint = "return finite weights, 0 or more"
         raise wrong_result(loss.weights, "returned a negative or infinite weight", hint)
     if not sample_weights.any():
-        raise wrong_result(loss.weights, "returned only zeros for a batch", "weigh one sample more")
+        raise wrong_result(
+            loss.weights,
+            "returned only zeros for a batch",
+            "give at least one sample a weight above 0",
+        )
 
 
-def check_answer(method: Callable[..., Any], value: object, outputs: Tensor, ndim: int) -> None:
-    """Raise unless a loss returned a tensor with a row per row of the outputs."""
+def check_answer(method: Callable[..., Any], value: object, outputs: Tensor) -> None:
+    """Raise unless a loss returned a tensor with one number per row of the outputs."""
     import torch
 
-    if isinstance(value, torch.Tensor) and value.ndim == ndim and len(value) == len(outputs):
+    if isinstance(value, torch.Tensor) and value.shape == (len(outputs),):
         return
-    shape = f"({len(outputs)}, classes)" if ndim > 1 else f"({len(outputs)},)"
     message = f"returned {shape_text(value)} for {len(outputs)} samples"
-    raise wrong_result(method, message, f"return a tensor {shape}")
+    raise wrong_result(method, message, f"return a tensor ({len(outputs)},)")
 
 
 def network_width(loss: Loss, classes: int) -> int:

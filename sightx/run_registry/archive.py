@@ -8,6 +8,7 @@ import secrets
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -34,9 +35,7 @@ def archive_run(directory: Path, file: Path) -> int:
     part of it, its lock is not. Raises RunError if the run is being written or a file of it is not
     the one that SHA256SUMS names; ResourceError if the archive cannot be written.
     """
-    if lock.is_locked(directory):
-        hint = "wait until it has finished, or end it"
-        raise RunError(Problem("run-in-use", "run is in use", hint, file=directory.name))
+    lock.require_unlocked(directory)
     members = [*sums.summed_files(directory)]
     if (directory / "about.json").is_file():
         members = sorted([*members, "about.json"])
@@ -98,10 +97,10 @@ def read_archive(file: Path, target: Path | None) -> str:
                     raise _bad(file, f"{member} differs from its hash in {sums.FILE}")
             if missing := hashes.keys() - members.keys():
                 raise _bad(file, f"{min(missing)} is missing")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeError, ValueError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, ValueError,
+    ) as error:  # fmt: skip
         raise _bad(file, str(error) or type(error).__name__) from error
-    except zipfile.zlib.error as error:  # type: ignore[attr-defined]
-        raise _bad(file, str(error)) from error
     return name
 
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sightx.errors import Problem, RunError
-from sightx.evaluation.intervals import DRAWS, Resampled, draw_numbers, group_positions
+from sightx.evaluation.intervals import DRAWS, Resampled, draw_numbers, percentiles
 from sightx.records.predictions import Predictions
 from sightx.registry import results
 from sightx.registry.kinds import Metric
 from sightx.run_registry.listing import Spread, spread_of
-from sightx.runs.directory import Run
+from sightx.runs.directory import Run, finite_or_null
 from sightx.seeds import generator
 
 _LEVEL = 0.95
@@ -28,19 +28,14 @@ Array = np.ndarray[Any, Any]
 class Difference(NamedTuple):
     """A metric of a candidate minus that of the first one, and its 95 % interval.
 
-    `is_detectable` is whether the interval excludes 0; `is_better` whether the candidate is better,
-    None if no difference is detectable.
+    `is_better` is whether the candidate is better, None if the interval contains 0: no difference
+    is detectable.
     """
 
     value: float
     low: float
     high: float
     is_better: bool | None
-
-    @property
-    def is_detectable(self) -> bool:
-        """Return whether the interval excludes 0."""
-        return self.is_better is not None
 
 
 @dataclass(frozen=True)
@@ -58,12 +53,12 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as JSON; numbers that are not finite are null."""
-        return {
-            "name": self.name,
-            "runs": list(self.runs),
-            "metrics": {key: spread._asdict() for key, spread in self.metrics.items()},
-            "differences": {key: value._asdict() for key, value in self.differences.items()},
-        }
+        metrics = {key: spread._asdict() for key, spread in self.metrics.items()}
+        differences = {key: value._asdict() for key, value in self.differences.items()}
+        plain: dict[str, Any] = finite_or_null(
+            {"name": self.name, "runs": self.runs, "metrics": metrics, "differences": differences}
+        )
+        return plain
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def compare_runs(
         )
         for one in scored
     )
-    return Comparison(split, len(tables[0]), int(group_positions(tables[0]).max()) + 1, candidates)
+    return Comparison(split, len(tables[0]), int(tables[0].group_positions.max()) + 1, candidates)
 
 
 def _score_candidates(
@@ -203,7 +198,7 @@ def _differences(
         drawn = np.mean(one.drawn[key], axis=0) - np.mean(first.drawn[key], axis=0)
         for scored in (one, first):
             drawn = drawn + _seed_error(scored, key, len(drawn))
-        low, high = _limits(drawn)
+        low, high = percentiles(drawn, _LEVEL)
         is_better = None
         if low > 0 or high < 0:
             is_better = (value > 0) == (directions[key] == "max")
@@ -219,11 +214,3 @@ def _seed_error(scored: _Scored, key: str, draws: int) -> Array:
     name = hashlib.sha256("\0".join((key, *scored.runs)).encode()).hexdigest()
     t = generator(0, "seeds", name).standard_t(spread.runs - 1, draws)
     return t * spread.deviation / math.sqrt(spread.runs)
-
-
-def _limits(drawn: Array) -> tuple[float, float]:
-    finite = drawn[np.isfinite(drawn)]
-    if not len(finite):
-        return math.nan, math.nan
-    low, high = np.quantile(finite, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(low), float(high)

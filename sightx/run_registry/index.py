@@ -143,10 +143,6 @@ class Index:
         """Return the keys that runs have, with the direction of those that are metrics or ""."""
         return dict(self._connection.execute("SELECT name, direction FROM key ORDER BY name"))
 
-    def ids(self) -> list[str]:
-        """Return the ids of all runs, the newest first."""
-        return [id_ for (id_,) in self._connection.execute("SELECT id FROM run ORDER BY id DESC")]
-
     def count(self, where: Filter | None = None) -> int:
         """Return the number of runs that match a filter."""
         sql, parameters = to_sql(where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -263,8 +262,3 @@ def _is_part_of(key: str, keys: Sequence[str]) -> bool:
     """Return whether a key only repeats the choice of a component, as `loss.x` does `loss.use`."""
     table = key.partition(".")[0]
     return key != f"{table}.use" and f"{table}.use" in keys
-
-
-def is_number(value: object) -> bool:
-    """Return whether a value is a finite number, not true or false."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

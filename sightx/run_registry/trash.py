@@ -21,9 +21,7 @@ def remove_run(root: Path, directory: Path) -> Path:
 
     Raises RunError if a process writes it, or if other runs start from it.
     """
-    if lock.is_locked(directory):
-        hint = "wait until it has finished, or end it"
-        raise RunError(Problem("run-in-use", "run is in use", hint, file=directory.name))
+    lock.require_unlocked(directory)
     if children := children_of(root, directory.name):
         message = f"{len(children)} runs start from it: {', '.join(children[:3])}"
         hint = "remove them first"
@@ -54,7 +52,7 @@ def removed_runs(root: Path) -> list[Path]:
 
 
 def purge(directories: Sequence[Path]) -> int:
-    """Delete runs of the trash for good, and return the bytes that they had."""
+    """Delete runs of the trash permanently, and return the bytes that they had."""
     size = 0
     for directory in directories:
         size += disk_usage(directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +186,6 @@ class _Launch:
     observers: Mapping[str, object]
     progress: ProgressCallback | None = None
     profile: bool = False
-    parents: Sequence[Mapping[str, str]] = ()
 
     def on_main_process(self, compute: Callable[[], Json]) -> Json:
         """Compute a JSON value on rank 0, however long it takes; return it on all ranks."""
@@ -214,7 +213,7 @@ class _Launch:
             def create() -> str:
                 environment = describe_environment(self.experiment, self.context, device)
                 environment["weights"] = weights.source
-                environment["parents"] = [*parents_of(weights.source), *self.parents]
+                environment["parents"] = parents_of(weights.source)
                 environment["large_files"] = inputs.hash_large_files(self.experiment)
                 files = {"weights": weights.source, "labels": table.source}
                 run = create_run(root, self.experiment, environment, self.context.text, files)

@@ -92,7 +92,7 @@ class Execution:
     profile: bool = False
 
     def __post_init__(self) -> None:
-        """Prepare to record the result, and to obey signals."""
+        """Prepare to record the result, and to handle signals."""
         self._is_main = self.collectives.is_main_process
         self._hooks = Observers(RunView(self.run), self._warn)
         is_recorded = self._is_main and self.resumption is None
@@ -270,8 +270,9 @@ class Execution:
             self._epoch = step.epoch
             self._hooks.call("sightx_epoch_started", epoch=step.epoch)
         if self._hooks.has_listener("sightx_step_finished"):
-            figures = {"lrs": trainer.lrs(), "grad_norm": trainer.grad_norm}
-            self._hooks.call("sightx_step_finished", step=step, **figures)
+            lrs = trainer.lrs() if self._hooks.has_listener("sightx_step_finished", "lrs") else {}
+            norm = trainer.grad_norm
+            self._hooks.call("sightx_step_finished", step=step, lrs=lrs, grad_norm=norm)
         manager.step_finished(step.step)
 
     def _finish_epoch(self, trainer: Trainer, manager: CheckpointManager, epoch: Epoch) -> None:

@@ -13,7 +13,7 @@ import pluggy
 from pydantic import ValidationError
 
 from sightx.errors import PluginError, Problem, SpecError, wrong_type
-from sightx.io.signals import STOP_SIGNALS, Interrupted
+from sightx.io.signals import Interrupted, restore_handlers
 from sightx.registry.components import UnknownComponentError
 from sightx.registry.hooks import hookspec, register
 from sightx.registry.kinds import Observer
@@ -49,7 +49,8 @@ class RunHooks:
         """When the optimizer has updated the weights.
 
         `lrs` are the learning rates of the parameter groups by name. `grad_norm` is the norm of the
-        gradient before clipping, a scalar on the device; it is computed only for who declares it.
+        gradient before clipping, a scalar on the device. Both are computed only if an observer
+        declares them.
         """
 
     @hookspec
@@ -211,7 +212,7 @@ def _without(observers: Iterable[tuple[str, object]], name: str) -> list[object]
 
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
-    """Put back what an observer changes for the whole process, and with it for the run."""
+    """Restore the state of the process that an observer changed: the run depends on it."""
     import torch
 
     state: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
@@ -223,17 +224,14 @@ def _process_state_kept() -> Iterator[None]:
         (_working_folder, os.chdir),
     ]
     before = [read() for read, _ in state]
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
-        yield
+        # A first signal sets the default handler itself, which must stay.
+        with restore_handlers(unless=signal.SIG_DFL):
+            yield
     finally:
         for (read, restore), value in zip(state, before, strict=True):
             if value != read():
                 restore(value)
-        for number, handler in handlers.items():
-            # A first signal sets the default handler itself, which must stay.
-            if signal.getsignal(number) not in (handler, signal.SIG_DFL):
-                signal.signal(number, handler)
 
 
 def _working_folder() -> Path:

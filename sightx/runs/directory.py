@@ -162,7 +162,7 @@ class Run:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replace a JSON file of the run; numbers that are not finite become null."""
-        text = json.dumps(_finite_or_null(value), indent=1, allow_nan=False)
+        text = json.dumps(finite_or_null(value), indent=1, allow_nan=False)
         self._replace(name, [f"{text}\n".encode()])
 
     def write_experiment(self, experiment: Experiment) -> None:
@@ -193,8 +193,8 @@ class Run:
 
     def write_epoch(self, metrics: Mapping[str, Any]) -> None:
         """Append an epoch to metrics.jsonl, with the names of metrics that are not finite."""
-        nonfinite = [key for key, value in metrics.items() if _finite_or_null(value) is None]
-        record = {**_finite_or_null(metrics), **({"nonfinite": nonfinite} if nonfinite else {})}
+        nonfinite = [key for key, value in metrics.items() if finite_or_null(value) is None]
+        record = {**finite_or_null(metrics), **({"nonfinite": nonfinite} if nonfinite else {})}
         # Synced, so that no checkpoint is newer than its metrics.
         self._append(_METRICS, json.dumps(record, allow_nan=False) + "\n", sync=True)
 
@@ -335,10 +335,10 @@ def _split_rows(frame: pd.DataFrame, hashes: Sequence[str]) -> Iterator[bytes]:
         yield rows.to_csv(index=False, header=not start).encode()
 
 
-def _finite_or_null(value: Any) -> Any:
+def finite_or_null(value: Any) -> Any:
     """Replace floats that are not finite by None, in nested mappings and lists."""
     if isinstance(value, Mapping):
-        return {key: _finite_or_null(item) for key, item in value.items()}
+        return {key: finite_or_null(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite_or_null(item) for item in value]
+        return [finite_or_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

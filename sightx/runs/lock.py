@@ -19,6 +19,7 @@ PATIENCE = 10.0
 """Seconds to wait for a run whose holder is dead, while the system still keeps its lock."""
 SIGN_OF_LIFE = 30.0
 """Seconds after which the holder touches the lock file again."""
+_IN_USE_HINT = "wait until it has finished, or end it"
 _DEAD_AFTER = 5  # signs of life that a holder on another host may miss
 
 
@@ -57,6 +58,12 @@ def is_locked(directory: Path) -> bool:
     if holder.get("host") == socket.gethostname() or not isinstance(interval, float):
         return lock is None
     return time.time() - last_sign_of_life(directory) < _DEAD_AFTER * interval
+
+
+def require_unlocked(directory: Path) -> None:
+    """Raise RunError if a process writes a run directory."""
+    if is_locked(directory):
+        raise RunError(Problem("run-in-use", "run is in use", _IN_USE_HINT, file=directory.name))
 
 
 def last_sign_of_life(directory: Path) -> float:
@@ -112,5 +119,4 @@ def _in_use(directory: Path, holder: Mapping[str, Any]) -> RunError:
     message = f"run is in use by {locks.describe_holder(holder)}"
     if holder and not _is_alive(holder):
         message += "; it is dead, but a child of it still holds the run"
-    hint = "wait until it has finished, or end it"
-    return RunError(Problem("run-in-use", message, hint, file=str(directory)))
+    return RunError(Problem("run-in-use", message, _IN_USE_HINT, file=str(directory)))

@@ -12,7 +12,6 @@ from pathlib import Path
 from sightx.errors import Problem, RunError
 from sightx.io import atomic
 from sightx.io.files import file_sha256
-from sightx.runs import checkpoints
 
 FILE = "SHA256SUMS"
 NOT_SUMMED = frozenset({FILE, "about.json", "lock.json"})
@@ -61,7 +60,7 @@ def read_sums(directory: Path) -> dict[str, str]:
     return parse_sums(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
 
 
-def parse_sums(text: str, file: str = FILE) -> dict[str, str]:
+def parse_sums(text: str, file: str) -> dict[str, str]:
     """Return the hash of each file that the text of a SHA256SUMS names. Raises RunError."""
     sums = {}
     for number, line in enumerate(text.split("\n")[:-1], start=1):
@@ -94,6 +93,8 @@ def summed_files(directory: Path) -> Iterator[str]:
 def _file_hash(directory: Path, name: str) -> str:
     path, recorded = directory / name, {}
     if path.parts[-3:-2] == ("checkpoints",):
+        from sightx.runs import checkpoints
+
         recorded = checkpoints.recorded_hashes(path.parent)
     return recorded.get(path.name) or file_sha256(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,12 +99,6 @@ def require_picklable(value: object, hint: str) -> None:
         ForkingPickler.dumps(value)
     except Exception as error:
         raise AssertionError(f"it cannot be pickled ({error}); {hint}") from error
-
-
-def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: Any) -> Any:
-    """Call a method as the runner does, with only the arguments that it declares."""
-    declared = inspect.signature(function).parameters
-    return function(*arguments, **{key: offered[key] for key in declared if key in offered})
 
 
 def _one_line(text: str) -> str:

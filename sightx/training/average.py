@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from sightx.errors import PluginError, Problem
+from sightx.errors import PluginError, Problem, first_line
 
 
 class WeightAverage:
@@ -22,7 +22,7 @@ class WeightAverage:
         try:
             self.module = copy.deepcopy(module)
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             hint = "keep all state in parameters and buffers, or leave [average] out"
             message = f"the network cannot be copied: {reason}"
             raise PluginError(Problem("broken-plugin", message, hint, "model")) from error

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from sightx.errors import first_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -47,7 +49,7 @@ class CompiledNetwork:
                 weights = [weight for weight in self._module.parameters() if weight.requires_grad]
                 torch.autograd.grad(compiled(images).sum(), weights, allow_unused=True)
         except Exception as error:  # of the compiler, of what it calls, or of the network
-            reason = (str(error) or type(error).__name__).splitlines()[0][:_REASON_LENGTH]
+            reason = first_line(error)[:_REASON_LENGTH]
             _log.warning("execution.compile: runs uncompiled, because compiling failed: %s", reason)
             return self._module
         finally:

@@ -13,7 +13,7 @@ from torch import nn
 
 from sightx.data import dataset, preprocess
 from sightx.data.checks import check_missing_files
-from sightx.errors import Problem, SpecError
+from sightx.errors import Problem, SpecError, first_line
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
 from sightx.registry import data_results, results
@@ -208,7 +208,7 @@ def _train_step(
         with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             outputs: Tensor = module(torch.empty(shape, device=_META))
     except (RuntimeError, ValueError) as error:
-        message = f"cannot take images of {shape[1:]}: {str(error).splitlines()[0]}"
+        message = f"cannot take images of {shape[1:]}: {first_line(error)}"
         hint = "preprocess to larger images, or choose another model"
         raise SpecError(Problem("cannot-build", message, hint, path="model")) from error
     outputs.sum().backward()  # type: ignore[no-untyped-call]

@@ -11,7 +11,6 @@ from torch import nn
 
 from sightx.errors import Problem, SpecError
 from sightx.registry import results
-from sightx.registry.components import call_declared
 from sightx.registry.kinds import Model, Optimizer
 from sightx.training.setup import matches
 
@@ -119,8 +118,8 @@ def layer_depths(module: nn.Module, model: Model) -> dict[str, int]:
     modules before, between and after them. Parts that only have vectors, such as normalisation,
     and parameters of their own, such as position embeddings, belong to the layer before.
     """
-    stages = call_declared(model.stages, module)
-    parts = _parts(module) if stages is None else ((stage, True) for stage in stages)
+    stages = results.network_stages(model, module)
+    parts = ((stage, True) for stage in stages) if stages else _parts(module)
     names = {id(weight): name for name, weight in module.named_parameters()}
     depths: dict[str, int] = {}
     depth, is_complete = 0, False

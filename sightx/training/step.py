@@ -38,8 +38,8 @@ class TrainStep:
     A batch has the positions of the whole batch, and the pixels and targets of this rank's
     micro-batches. `base_lrs` are the learning rates of the optimizer's parameter groups. Each step
     writes the norm of its gradient before clipping into `grad_norm`, a scalar on the device; None
-    means that nobody wants it. An optimizer with two passes (SAM) gets a closure that computes the
-    gradient of the same batch again, with the same draws; `buffers` are those of the network.
+    means that it is not computed. An optimizer with two passes (SAM) gets a closure that computes
+    the gradient of the same batch again, with the same draws; `buffers` are those of the network.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -285,7 +285,7 @@ class Criterion:
     def decisions(self, outputs: Tensor) -> Tensor:
         """Return the decided class (B,) of each row of outputs (B, K)."""
         result: Tensor = call_declared(self.loss.decision, self.probabilities(outputs))
-        results.check_answer(self.loss.decision, result, outputs, 1)
+        results.check_answer(self.loss.decision, result, outputs)
         return result
 
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from sightx.data.near_names import (
     apply_change,
     common_change,
     describe_differences,
-    nearest_file,
     nearest_files,
 )
 
@@ -47,11 +46,11 @@ def root(tmp_path):
     ],
 )
 def test_a_name_that_differs_only_in_form_means_one_file(root, name, near):
-    assert nearest_file(root, name) == near
+    assert nearest_files(root, [name]).get(name, "") == near
 
 
 def test_no_folder_has_no_file(tmp_path):
-    assert nearest_file(tmp_path / "nothing", "a.png") == ""
+    assert nearest_files(tmp_path / "nothing", ["a.png"]).get("a.png", "") == ""
 
 
 def test_the_differences_of_several_names_are_counted(root):

@@ -30,7 +30,6 @@ from sightx.evaluation.intervals import (
     confidence_intervals,
     draw_counts,
     draw_numbers,
-    group_positions,
     numbers_of,
     paired_differences,
     sums_by_group,
@@ -58,7 +57,7 @@ def eyes(patients: int = 60, *, seed: int = 0, skill: float = 1.0) -> Prediction
 
 def draws_of(predictions: Predictions) -> list[np.ndarray]:
     """Return the rows of each draw of groups, by the counts that intervals use."""
-    positions = group_positions(predictions)
+    positions = predictions.group_positions
     seed = hashlib.sha256("\0".join(predictions.keys).encode()).hexdigest()
     counts = np.concatenate(list(draw_counts(positions.max() + 1, DRAWS, seed)))
     assert (counts.sum(axis=1) == positions.max() + 1).all()

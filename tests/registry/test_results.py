@@ -196,8 +196,8 @@ def test_the_normalization_of_a_model_is_a_pair(declared: Any) -> None:
 @pytest.mark.parametrize("answer", [None, np.zeros(3), torch.zeros(2), torch.zeros(3, 1)])
 def test_decisions_of_a_loss_are_a_tensor_with_one_class_per_sample(answer: Any) -> None:
     loss, outputs = hostile(Loss, decision=answer), torch.zeros(3, 2)
-    refused(lambda: results.check_answer(loss.decision, answer, outputs, 1), "return a tensor (3,)")
-    results.check_answer(loss.decision, torch.zeros(3), outputs, 1)
+    refused(lambda: results.check_answer(loss.decision, answer, outputs), "return a tensor (3,)")
+    results.check_answer(loss.decision, torch.zeros(3), outputs)
 
 
 def test_the_state_of_a_loss_is_in_tensors_of_known_shapes() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from sightx.plugin import call_declared
 from sightx.testing.assertions import (
     CheckResult,
-    call_declared,
     require,
     require_picklable,
     require_pure,

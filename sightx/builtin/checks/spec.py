@@ -254,11 +254,11 @@ def unknown_column(experiment: Experiment) -> Iterator[Finding]:
         if component.kind not in ("metric", "sampler", "loss") or not isinstance(column, str):
             continue
         if column not in known:
-            hint = did_you_mean(column, known) or "leave it out"
-            if not known and "extra_columns" in type(experiment.dataset).model_fields:
-                hint = f'write dataset.extra_columns = ["{column}"]'
-            elif known and hint == "leave it out":
-                hint = f"it has {', '.join(known)}"
+            hint = did_you_mean(column, known) or f"it has {', '.join(known)}"
+            if not known:
+                has_setting = "extra_columns" in type(experiment.dataset).model_fields
+                setting = f'write dataset.extra_columns = ["{column}"]'
+                hint = setting if has_setting else "leave it out"
             yield Finding(f"{path}.column", f"the dataset has no extra column {column!r}", hint)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sightx.plugin import Loss
-from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
+from sightx.plugin import Loss, call_declared
+from sightx.testing.assertions import ContractCheck, on_meta, require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sightx.plugin import Metric
-from sightx.testing.assertions import ContractCheck, call_declared, require
+from sightx.plugin import Metric, call_declared
+from sightx.testing.assertions import ContractCheck, require
 from sightx.testing.fixtures import predictions
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sightx.plugin import Model
-from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
+from sightx.plugin import Model, call_declared
+from sightx.testing.assertions import ContractCheck, on_meta, require
 from sightx.testing.fixtures import images
 from sightx.testing.forbid_io import forbid_io
 

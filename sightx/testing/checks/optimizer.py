@@ -6,8 +6,8 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any
 
-from sightx.plugin import Optimizer
-from sightx.testing.assertions import ContractCheck, call_declared, on_meta, require
+from sightx.plugin import Optimizer, call_declared
+from sightx.testing.assertions import ContractCheck, on_meta, require
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sightx.plugin import Preprocess, Shape
-from sightx.testing.assertions import ContractCheck, call_declared, require
+from sightx.plugin import Preprocess, Shape, call_declared
+from sightx.testing.assertions import ContractCheck, require
 from sightx.testing.fixtures import images
 
 if TYPE_CHECKING:

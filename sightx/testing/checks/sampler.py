@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sightx.plugin import Sampler
-from sightx.testing.assertions import ContractCheck, call_declared, require, require_pure
+from sightx.plugin import Sampler, call_declared
+from sightx.testing.assertions import ContractCheck, require, require_pure
 
 if TYPE_CHECKING:
     import numpy as np

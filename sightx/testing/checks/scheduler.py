@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from sightx.plugin import Scheduler
-from sightx.testing.assertions import ContractCheck, call_declared, require, require_pure
+from sightx.plugin import Scheduler, call_declared
+from sightx.testing.assertions import ContractCheck, require, require_pure
 from sightx.testing.fixtures import history
 
 _ACCURACIES = (0.5, 0.6)
