@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +43,7 @@ class RunsChange(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = self.folder / str(id(self))
-        self.root.mkdir()
+        self.root = Path(tempfile.mkdtemp(dir=self.folder))
         self.number = 0
 
     def pick(self, data: st.DataObject) -> Path | None:

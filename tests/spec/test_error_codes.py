@@ -30,6 +30,28 @@ def literals(node: ast.expr | None) -> Iterator[str]:
         yield from (*literals(node.body), *literals(node.orelse))
 
 
+def helpers(tree: ast.AST) -> dict[str, int]:
+    """Return the functions of a module with a parameter `code`, and its position."""
+    functions = {
+        node.name: [argument.arg for argument in node.args.args]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    return {name: names.index("code") for name, names in functions.items() if "code" in names}
+
+
+def imported_helpers(tree: ast.AST) -> dict[str, int]:
+    """Return what `from sightx.x.y import name` takes from a module that has such functions."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.asname or alias.name: position
+        for node in imports
+        if (file := ROOT / f"{(node.module or '').replace('.', '/')}.py").is_file()
+        for alias in node.names
+        if (position := helpers(ast.parse(file.read_text())).get(alias.name)) is not None
+    }
+
+
 def given(tree: ast.AST) -> Iterator[str]:
     """Yield every code that a module gives a problem, directly or through a helper function.
 
@@ -37,10 +59,9 @@ def given(tree: ast.AST) -> Iterator[str]:
     keyword may also end in `_code`.
     """
     at = {"Problem": 0, "PydanticCustomError": 0, "AuditFinding": 0}
+    at |= imported_helpers(tree) | helpers(tree)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for function in functions:
-        names = [argument.arg for argument in function.args.args]
-        at |= {function.name: names.index("code")} if "code" in names else {}
         for argument, default in zip(
             function.args.kwonlyargs, function.args.kw_defaults, strict=True
         ):
@@ -94,8 +115,9 @@ def test_all_ways_to_give_a_code_are_recognised() -> None:
         'def f() -> tuple[str, str, str]:\n    return "f", "m", ""\n'
         'code = "g" if x else "h"\nraise SpecError(Problem("i" if x else "j", "m"))\n'
         'Problem(code, "m")\nother("k")\ndef h(x, *, code="l"): pass\nx.h(1, full_code="m")\n'
+        'from sightx.data.csv_reader import fail\nfail(path, 1, "n", "m")\n'
     )
-    assert set(given(tree)) == set("abcdefghijlm")
+    assert set(given(tree)) == set("abcdefghijlmn")
     assert list(raised(tree)) == [("i", 2), ("j", 2)]
 
 
