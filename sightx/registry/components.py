@@ -296,6 +296,11 @@ def call_declared(function: Callable[..., Any], /, *arguments: Any, **offered: A
         raise
 
 
+def declares(function: Callable[..., Any], argument: str) -> bool:
+    """Return whether a method has a parameter with this name."""
+    return argument in _parameters(getattr(function, "__func__", function))
+
+
 def remember_component(error: BaseException, component: object) -> None:
     """Note on an exception which component raised it, unless another one inside of it did."""
     if isinstance(component, Component) and failed_component(error) is None:

@@ -81,10 +81,11 @@ def _statistics(value: Any) -> Statistics | None:
 
 
 def sampler_order(
-    sampler: Sampler, labels: np.ndarray[Any, Any], *, epoch: int, seed: int
+    sampler: Sampler, labels: np.ndarray[Any, Any], *, epoch: int, epochs: int, seed: int
 ) -> Positions:
     """Return the order of an epoch, as int64 positions in `labels`."""
-    order = np.asarray(call_declared(sampler.order, labels, epoch=epoch, seed=seed))
+    arguments = {"epoch": epoch, "epochs": epochs, "seed": seed}
+    order = np.asarray(call_declared(sampler.order, labels, **arguments))
     hint = f"return int64 positions (M,), 0 to {len(labels) - 1}; they may repeat"
     if order.ndim != 1:
         raise wrong_result(sampler.order, f"returned an array {order.shape}", hint)
@@ -231,13 +232,9 @@ def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     return closure is not None and closure.default is closure.empty
 
 
-def lr_multiplier(
-    scheduler: Scheduler, step: int, *, steps: int, steps_per_epoch: int, history: History
-) -> float:
-    """Return the factor of the learning rate at a step."""
-    factor = call_declared(
-        scheduler.multiplier, step, steps=steps, steps_per_epoch=steps_per_epoch, history=history
-    )
+def lr_multiplier(scheduler: Scheduler, step: int, **run: Any) -> float:
+    """Return the factor of a learning rate at a step; `run` has the arguments of `multiplier`."""
+    factor = call_declared(scheduler.multiplier, step, **run)
     is_number = isinstance(factor, Real) and not isinstance(factor, bool)
     if not (is_number and 0 <= factor < math.inf):
         hint = "return a finite float, 0 or more"
@@ -245,13 +242,9 @@ def lr_multiplier(
     return float(factor)
 
 
-def average_share(
-    average: Average, step: int, *, steps: int, steps_per_epoch: int, history: History
-) -> float:
-    """Return the share of the new weights in their average after a step."""
-    share = call_declared(
-        average.share, step, steps=steps, steps_per_epoch=steps_per_epoch, history=history
-    )
+def average_share(average: Average, step: int, **run: Any) -> float:
+    """Return the share of the new weights in their average; `run` has the arguments of `share`."""
+    share = call_declared(average.share, step, **run)
     is_number = isinstance(share, Real) and not isinstance(share, bool)
     if not (is_number and 0 <= share <= 1):
         message = f"returned {short_repr(share)} at step {step}"

@@ -119,7 +119,9 @@ def check_batches(experiment: Experiment, table: ImageTable) -> None:
     """
     train = np.flatnonzero((table.frame["split"] == "train").to_numpy())
     labels = table.labels[train]
-    count = len(results.sampler_order(experiment.sampler, labels, epoch=0, seed=experiment.seed))
+    epochs, seed = experiment.training.epochs, experiment.seed
+    order = results.sampler_order(experiment.sampler, labels, epoch=0, epochs=epochs, seed=seed)
+    count = len(order)
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
     module = _build(experiment, table, _META)
     width = results.network_width(experiment.loss, len(table.classes))

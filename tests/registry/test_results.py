@@ -54,11 +54,13 @@ PREDICTIONS = Predictions(
 )
 def test_an_order_has_positions_of_samples(order: Any, part: str) -> None:
     sampler = hostile(Sampler, order=order)
-    refused(lambda: results.sampler_order(sampler, LABELS, epoch=0, seed=1), part, "0 to 2")
+    refused(
+        lambda: results.sampler_order(sampler, LABELS, epoch=0, epochs=1, seed=1), part, "0 to 2"
+    )
 
 
 def test_an_order_may_repeat_samples() -> None:
-    order = results.sampler_order(hostile(Sampler, order=[1, 1]), LABELS, epoch=0, seed=1)
+    order = results.sampler_order(hostile(Sampler, order=[1, 1]), LABELS, epoch=0, epochs=1, seed=1)
     assert order.tolist() == [1, 1]
 
 

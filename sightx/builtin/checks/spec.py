@@ -102,6 +102,14 @@ def average_unreached(experiment: Experiment) -> Iterator[Finding]:
         yield Finding("average.start_epoch", message, f"choose a value below {epochs}")
 
 
+def one_group(experiment: Experiment) -> Iterator[Finding]:
+    """Find a scheduler of parameter groups of which there is only one."""
+    scheduler = experiment.scheduler
+    if scheduler.needs_groups and not experiment.optimizer.group:
+        message = f"{scheduler.name} has no effect on a single parameter group"
+        yield Finding("scheduler.use", message, "add [[optimizer.group]], the head first")
+
+
 def long_warmup(experiment: Experiment) -> Iterator[Finding]:
     """Find a warm-up that is longer than training."""
     warmup, epochs = experiment.scheduler.warmup, experiment.training.epochs
@@ -306,6 +314,12 @@ CHECKS = [
         "average-unreached",
         "the weights are not averaged if that begins after training",
         average_unreached,
+        severity="warning",
+    ),
+    Check(
+        "one-group",
+        "the scheduler treats parameter groups differently, and there is only one",
+        one_group,
         severity="warning",
     ),
     Check("long-warmup", "the learning rate must reach its full value", long_warmup),

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Sampler
-from sightx.testing.assertions import ContractCheck, require, require_pure
+from sightx.testing.assertions import ContractCheck, call_declared, require, require_pure
 
 if TYPE_CHECKING:
     import numpy as np
+
+_EPOCHS = 3
 
 
 def positions_are_valid(sampler: Sampler) -> None:
     """Require positions in the labels, the same number in every epoch."""
     labels = _labels()
-    orders = [sampler.order(labels, epoch=epoch, seed=0) for epoch in range(3)]
+    orders = [_call(sampler, epoch, 0) for epoch in range(_EPOCHS)]
     for order in orders:
         is_integer = getattr(getattr(order, "dtype", None), "kind", "") in "iu"
         require(is_integer and order.ndim == 1, "order() must return an array of integers, (M,)")
@@ -56,7 +58,14 @@ def _labels() -> np.ndarray[Any, Any]:
 
 
 def _order(sampler: Sampler, epoch: int, seed: int) -> list[int]:
-    return [int(position) for position in sampler.order(_labels(), epoch=epoch, seed=seed)]
+    return [int(position) for position in _call(sampler, epoch, seed)]
+
+
+def _call(sampler: Sampler, epoch: int, seed: int) -> np.ndarray[Any, Any]:
+    order: np.ndarray[Any, Any] = call_declared(
+        sampler.order, _labels(), epoch=epoch, epochs=_EPOCHS, seed=seed
+    )
+    return order
 
 
 CHECKS: tuple[ContractCheck, ...] = (positions_are_valid, order_is_pure, seed_and_epoch_are_used)
