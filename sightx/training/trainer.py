@@ -75,8 +75,7 @@ class Trainer:
         learned = self.criterion.parameters
         self._optimizer = build_optimizer(module, experiment.optimizer, experiment.model, learned)
         groups, labels = self._optimizer.param_groups, dataset.table.labels
-        self._base_lrs = [group["lr"] for group in groups]
-        names = [group.get("name", "*") for group in groups]
+        self._base_lrs, names = zip(*[(g["lr"], g.get("name", "*")) for g in groups], strict=True)
         self.schedule = Schedule(experiment, labels[dataset.splits["train"]], names)
         self._loader = BatchLoader(
             dataset.rows, labels, self.statistics, device, experiment.augment, experiment.seed,

@@ -85,7 +85,7 @@ def train_network(
     evaluator = trainer.evaluator("validation")
     results: dict[str, Any] = {
         "losses": step_losses,
-        "history": trainer.history.epochs,
+        "history": [dict(epoch) for epoch in trainer.history.epochs],
         "state": digest(list(module.state_dict().values())),
         "average": {name: value.tolist() for name, value in trainer.state().weights.items()},
         "progress": list(evaluator),
