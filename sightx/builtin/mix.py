@@ -27,13 +27,15 @@ class _Mix(Augment):
     """Weights have the distribution Beta(alpha, alpha): 1 is uniform, less is nearer to 0 and 1."""
     probability: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Probability that a sample is mixed, 0 to 1."""
+    off_after: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Part of all steps after which no sample is mixed: 0.9 leaves the last tenth unmixed."""
 
-    def draw(self, n: int, rng: np.random.Generator) -> Params:
+    def draw(self, n: int, rng: np.random.Generator, *, progress: float = 0.0) -> Params:
         """Draw a weight and the position of another sample for each sample."""
         import numpy as np
 
         weight = rng.beta(self.alpha, self.alpha, n)
-        is_mixed = rng.random(n) < self.probability
+        is_mixed = rng.random(n) < self.probability * (progress < self.off_after)
         return {"weight": np.where(is_mixed, weight, 1.0), "partner": rng.permutation(n)}
 
 
@@ -64,12 +66,12 @@ class CutMix(_Mix):
 
     name = "cutmix"
 
-    def draw(self, n: int, rng: np.random.Generator) -> Params:
+    def draw(self, n: int, rng: np.random.Generator, *, progress: float = 0.0) -> Params:
         """Draw weights, other samples, and centres of rectangles as fractions of width and height.
 
         A fraction is below 1.
         """
-        return {**super().draw(n, rng), "x": rng.random(n), "y": rng.random(n)}
+        return {**super().draw(n, rng, progress=progress), "x": rng.random(n), "y": rng.random(n)}
 
     def apply(
         self, images: Tensor, targets: Tensor, params: Params, *, classes: int

@@ -23,12 +23,12 @@ class SharpnessAwareOptimizer(torch.optim.Optimizer):
         self.base, self.rho, self.adaptive = base, rho, adaptive
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """Return the groups of the base optimizer."""
         return self.base.param_groups
 
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """Return the state of the base optimizer."""
         return self.base.state
 
@@ -44,7 +44,7 @@ class SharpnessAwareOptimizer(torch.optim.Optimizer):
         """Remove the gradients."""
         self.base.zero_grad(set_to_none)
 
-    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any]) -> Any:
         """Move uphill, compute the gradient with `closure`, restore the weights, step the base.
 
         The gradient at the weights must have been computed. Return the loss of `closure`.

@@ -6,11 +6,12 @@ All schedules have the field `warmup`; their factors are multiplied by a linear 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from sightx.plugin import Scheduler
+from sightx.plugin import Scheduler, call_declared
 
 if TYPE_CHECKING:
     from sightx.plugin import History
@@ -132,6 +133,43 @@ class OneCycle(Scheduler):
             return _anneal(self.anneal, self.start_factor, 1.0, step / peak if peak else 1.0)
         progress = (min(step, last) - peak) / (last - peak)
         return _anneal(self.anneal, 1.0, self.end_factor, progress)
+
+
+class GradualUnfreezing(Scheduler):
+    """Train one parameter group after the other, in the order in which the optimizer lists them.
+
+    The first `[[optimizer.group]]`, usually the head, is trained from the first step on, each next
+    one `epochs` later, and the weights that no group matches at last; before that a group is
+    frozen. Weights of the loss are trained from the beginning. Otherwise the learning rates are
+    those of `base`. J. Howard and S. Ruder, ULMFiT, ACL 2018.
+    """
+
+    name = "gradual-unfreezing"
+    needs_groups = True
+
+    epochs: PositiveFloat = 1.0
+    """Number of epochs between the starts of two groups."""
+    base: Scheduler = Constant()
+    """Schedule of the learning rates of the groups that are trained."""
+
+    def factor(
+        self,
+        step: int,
+        *,
+        steps: int,
+        steps_per_epoch: int,
+        history: History,
+        group: str = "*",
+        groups: Sequence[str] = ("*",),
+    ) -> float:
+        """Return 0 for a group that is still frozen, otherwise the factor of `base`."""
+        order = [name for name in groups if name != "loss"]
+        position = order.index(group) if group in order else 0
+        if step < round(position * self.epochs * steps_per_epoch):
+            return 0.0
+        run = {"steps": steps, "steps_per_epoch": steps_per_epoch, "history": history}
+        factor: float = call_declared(self.base.factor, step, **run, group=group, groups=groups)
+        return factor
 
 
 def _anneal(shape: Literal["cos", "linear"], start: float, end: float, progress: float) -> float:

@@ -86,11 +86,11 @@ def assigned_splits(split: Split, table: ImageTable) -> np.ndarray[Any, Any]:
 
 
 def sampler_order(
-    sampler: Sampler, table: ImageTable, rows: Positions, *, epoch: int, seed: int
+    sampler: Sampler, table: ImageTable, rows: Positions, *, epoch: int, epochs: int, seed: int
 ) -> Positions:
     """Return the order of an epoch, as int64 positions in `rows` of a table."""
     labels = table.labels[rows]
-    offered: dict[str, Any] = {"epoch": epoch, "seed": seed}
+    offered: dict[str, Any] = {"epoch": epoch, "epochs": epochs, "seed": seed}
     if declares(sampler.order, "groups"):
         offered["groups"] = table.groups[rows]
     if declares(sampler.order, "columns"):

@@ -220,13 +220,9 @@ def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     return closure is not None and closure.default is closure.empty
 
 
-def lr_multiplier(
-    scheduler: Scheduler, step: int, *, steps: int, steps_per_epoch: int, history: History
-) -> float:
-    """Return the factor of the learning rate at a step."""
-    factor = call_declared(
-        scheduler.multiplier, step, steps=steps, steps_per_epoch=steps_per_epoch, history=history
-    )
+def lr_multiplier(scheduler: Scheduler, step: int, **run: Any) -> float:
+    """Return the factor of a learning rate at a step; `run` has the arguments of `multiplier`."""
+    factor = call_declared(scheduler.multiplier, step, **run)
     is_number = isinstance(factor, Real) and not isinstance(factor, bool)
     if not (is_number and 0 <= factor < math.inf):
         hint = "return a finite float, 0 or more"
@@ -234,13 +230,9 @@ def lr_multiplier(
     return float(factor)
 
 
-def average_share(
-    average: Average, step: int, *, steps: int, steps_per_epoch: int, history: History
-) -> float:
-    """Return the share of the new weights in their average after a step."""
-    share = call_declared(
-        average.share, step, steps=steps, steps_per_epoch=steps_per_epoch, history=history
-    )
+def average_share(average: Average, step: int, **run: Any) -> float:
+    """Return the share of the new weights in their average; `run` has the arguments of `share`."""
+    share = call_declared(average.share, step, **run)
     is_number = isinstance(share, Real) and not isinstance(share, bool)
     if not (is_number and 0 <= share <= 1):
         message = f"returned {short_repr(share)} at step {step}"

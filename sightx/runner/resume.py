@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from sightx.errors import DataError, PluginError, Problem, RunError, SpecError, 
 from sightx.evaluation import metrics
 from sightx.records.history import History
 from sightx.records.table import ImageTable
-from sightx.registry import data_results, provenance
+from sightx.registry import provenance
 from sightx.registry.project import Project
 from sightx.runs import checkpoints, compatibility, environment, inputs, sessions
 from sightx.runs.compatibility import Difference
@@ -26,6 +25,7 @@ from sightx.runs.directory import Run
 from sightx.runs.lookup import find_run_project
 from sightx.spec.experiment import Context, Experiment
 from sightx.spec.load import examine
+from sightx.training.schedule import Schedule
 from sightx.training.state import State, from_json
 
 if TYPE_CHECKING:
@@ -248,13 +248,10 @@ class Resumption:
         history = History(experiment.training.monitor, directions)
         for epoch, seconds in zip(record["history"], record["seconds"], strict=False):
             history = history.add(from_json(epoch), seconds)
-        train, sampler, seed = data.splits["train"], experiment.sampler, experiment.seed
-        order = data_results.sampler_order(sampler, data.table, train, epoch=0, seed=seed)
-        return compatibility.compare_epochs(
-            recorded_environment(self.run)["experiment"]["training"]["epochs"],
-            experiment.training.epochs,
-            experiment.scheduler,
-            history,
-            record["step"],
-            math.ceil(len(order) / experiment.training.batch_size),
-        )
+        epochs = recorded_environment(self.run)["experiment"]["training"]["epochs"]
+        if epochs == experiment.training.epochs:
+            return []
+        samples = (data.table, data.splits["train"])
+        before = Schedule(experiment, *samples, epochs=epochs)
+        now = Schedule(experiment, *samples)
+        return compatibility.compare_epochs(before, now, history, record["step"])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
 from sightx.records.history import History
-from sightx.registry import provenance, results
+from sightx.registry import provenance
 from sightx.runs import inputs, verdicts
 from sightx.runs.verdicts import Tables, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightx.registry.kinds import Scheduler
+    from sightx.training.schedule import Schedule
 
 EPOCHS = "training.epochs"
 _PROCESSES_NOTE = "same order and draws, equal to rounding; running statistics are those of rank 0"
@@ -110,35 +111,35 @@ def compare_large_files(before: Mapping[str, str], now: Mapping[str, str]) -> li
 
 
 def compare_epochs(
-    before: int, now: int, scheduler: Scheduler, history: History, steps: int, steps_per_epoch: int
+    before: Schedule, now: Schedule, history: History, steps: int
 ) -> list[Difference]:
     """Compare the numbers of epochs of a run that has done `steps` steps.
 
-    Another number gives the same run, only longer or shorter, if the learning rates so far are
-    those that the new number would have given.
+    Another number gives the same run, only longer or shorter, if all that the steps used is what
+    the new number would have given: learning rates, averages, augmentation, weights and orders.
     """
-    if before == now:
+    if before.epochs == now.epochs:
         return []
-    change = f"{before} then, {now} now"
-    if now * steps_per_epoch < steps:
-        reason = f"{steps} steps of {steps_per_epoch} per epoch are done"
+    change = f"{before.epochs} then, {now.epochs} now"
+    if now.steps < steps:
+        reason = f"{steps} steps of {now.steps_per_epoch} per epoch are done"
         return [Difference(EPOCHS, change, "refused", reason)]
+    if name := next(_dependent_values(before, now, history, steps), ""):
+        return [Difference(EPOCHS, change, "refused", f"{name} so far depend on it")]
+    return [Difference(EPOCHS, change, "harmless", "nothing so far depends on it")]
 
-    def rate(step: int, epochs: int) -> float:
-        return results.lr_multiplier(
-            scheduler,
-            step,
-            steps=epochs * steps_per_epoch,
-            steps_per_epoch=steps_per_epoch,
-            history=history.first(step // steps_per_epoch),
-        )
 
-    stride = max(1, steps // _MAX_STEPS_COMPARED)
-    if all(rate(step, before) == rate(step, now) for step in range(0, steps, stride)):
-        note = "the learning rates so far do not depend on it"
-        return [Difference(EPOCHS, change, "harmless", note)]
-    reason = f"the learning rates of {scheduler.name} so far depend on it"
-    return [Difference(EPOCHS, change, "refused", reason)]
+def _dependent_values(
+    before: Schedule, now: Schedule, history: History, steps: int
+) -> Iterator[str]:
+    """Yield the names of what differs between two schedules in the steps that are done."""
+    for epoch in range(math.ceil(steps / now.steps_per_epoch)):
+        pairs = zip(before.epoch_values(epoch), now.epoch_values(epoch), strict=True)
+        yield from (name for (name, old), (_, new) in pairs if old != new)
+    for step in range(0, steps, max(1, steps // _MAX_STEPS_COMPARED)):
+        so_far = history.first(step // now.steps_per_epoch)
+        pairs = zip(before.step_values(step, so_far), now.step_values(step, so_far), strict=True)
+        yield from (name for (name, old), (_, new) in pairs if old != new)
 
 
 def compare_components(

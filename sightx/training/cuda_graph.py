@@ -20,6 +20,7 @@ from torch import nn
 from sightx.data.loader.loader import Batch
 from sightx.spec.experiment import Experiment
 from sightx.training.profiling import span
+from sightx.training.schedule import weights_follow_progress
 from sightx.training.step import StepFunction, TrainStep
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
     undeclared = [f"the {item.kind} {item.name}" for item in components if not item.capturable]
     if undeclared:
         return f"{' and '.join(undeclared)} did not declare that one may hold it"
+    if weights_follow_progress(experiment.loss):
+        return f"the sample weights of {experiment.loss.name} change during training"
     if step.has_two_passes:
         return f"the optimizer {experiment.optimizer.name} needs two passes"
     if not step.guard.deferred:

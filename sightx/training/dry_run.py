@@ -16,12 +16,13 @@ from sightx.data.checks import check_missing_files
 from sightx.errors import Problem, SpecError, first_line
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
-from sightx.registry import data_results, results
+from sightx.registry import results
 from sightx.registry.failures import expected_failure
 from sightx.spec import checks
 from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
 from sightx.training.param_groups import build_optimizer
+from sightx.training.schedule import Schedule
 from sightx.training.step import Criterion
 from sightx.training.weights import LoadedWeights, fit_weights
 from sightx.training.weights_file import Tables
@@ -118,8 +119,7 @@ def check_batches(experiment: Experiment, table: ImageTable) -> None:
     on the CPU too, because some networks need values.
     """
     train = np.flatnonzero((table.frame["split"] == "train").to_numpy())
-    sampler, seed = experiment.sampler, experiment.seed
-    count = len(data_results.sampler_order(sampler, table, train, epoch=0, seed=seed))
+    count = len(Schedule(experiment, table, train).order(0))
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
     module = _build(experiment, table, _META)
     width = results.network_width(experiment.loss, len(table.classes))

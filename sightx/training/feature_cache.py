@@ -137,7 +137,7 @@ class FeatureCache:
         self._splits = splits
         self._features = FeatureLoader(
             PixelRows(rows, index), self._loader.labels, self._loader.statistics,
-            self._loader.device, seed=self._loader.seed,
+            self._loader.device, seed=self._loader.seed, steps=self._loader.steps,
             shape=tuple(_contiguous(example, channels_last).shape[1:]),
             dtype=example.dtype, channels_last=channels_last,
         )  # fmt: skip

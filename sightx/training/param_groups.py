@@ -39,6 +39,11 @@ def build_optimizer(
     return results.torch_optimizer(optimizer, groups, layers)
 
 
+def spec_groups(optimizer: Optimizer) -> list[str]:
+    """Return the names of the parameter groups that a spec names, and of that of all others."""
+    return [*(" ".join(group.match) for group in optimizer.group), "*"]
+
+
 def param_groups(
     module: nn.Module,
     optimizer: Optimizer,

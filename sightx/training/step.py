@@ -78,7 +78,8 @@ class TrainStep:
         """
         self.zero_grad()
         micro_batches = self.micro_batches(batch, step)
-        loss, num_correct = self.forward_backward(micro_batches, len(batch.positions))
+        progress = step / self.loader.steps
+        loss, num_correct = self.forward_backward(micro_batches, len(batch.positions), progress)
         self.guard.check(loss, step, batch.positions)
         if 0.0 in lr_factors:  # a group whose factor is 0 is frozen: its optimizer state stays too
             for group, factor in zip(self.optimizer.param_groups, lr_factors, strict=True):
@@ -130,7 +131,10 @@ class TrainStep:
                 yield pixels, targets
 
     def forward_backward(
-        self, micro_batches: Iterable[tuple[Tensor, Tensor]], batch_size: int
+        self,
+        micro_batches: Iterable[tuple[Tensor, Tensor]],
+        batch_size: int,
+        progress: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Compute the gradient of a batch of all ranks; return its loss and correct answers."""
         ranks = self.collectives.world_size
@@ -143,7 +147,7 @@ class TrainStep:
         sums = []
         for number, (images, targets) in enumerate(micro_batches, start=1):
             with self.collectives.no_sync(self.network, last=number >= count):
-                sums.append(self._forward_backward(images, targets, divisor))
+                sums.append(self._forward_backward(images, targets, divisor, progress))
         totals = tuple(_sum(scalars) for scalars in zip(*sums, strict=True))
         if ranks > 1:
             stacked = torch.stack(totals)
@@ -162,13 +166,13 @@ class TrainStep:
         return loss * factor, num_correct
 
     def _forward_backward(
-        self, images: Tensor, targets: Tensor, divisor: float
+        self, images: Tensor, targets: Tensor, divisor: float, progress: float
     ) -> tuple[Tensor, ...]:
         """Add the gradient of a micro-batch; return its loss, correct answers, and any weights."""
         with span("forward"):
             with self.precision:
                 outputs = self.network(images)
-            losses, weights = self.criterion(outputs, targets)
+            losses, weights = self.criterion(outputs, targets, progress)
         with span("backward"):
             if weights is None:
                 shares = losses.new_full(losses.shape, 1 / divisor)
@@ -250,8 +254,14 @@ class Criterion:
         named = self.module.named_parameters(prefix="loss")
         return {name: weight for name, weight in named if weight.requires_grad}
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return per-sample losses (B,) and per-sample weights (B,), None for equal weights."""
+    def __call__(
+        self, outputs: Tensor, targets: Tensor, progress: float = 1.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return per-sample losses (B,) and per-sample weights (B,), None for equal weights.
+
+        `progress` is the part of all steps that is done. In evaluation it is 1, so that the losses
+        of all epochs can be compared.
+        """
         try:
             losses = self.module(outputs.float(), targets)
         except Exception as error:
@@ -261,7 +271,9 @@ class Criterion:
             raise self._shape_error(losses, targets)
         weights = None
         if self._has_weights:
-            weights = call_declared(self.loss.weights, targets, class_counts=self._class_counts)
+            weights = call_declared(
+                self.loss.weights, targets, class_counts=self._class_counts, progress=progress
+            )
         if not self._is_checked:
             has_gradient = torch.is_grad_enabled() and outputs.requires_grad
             results.check_losses(self.loss, losses, weights, has_gradient=has_gradient)

@@ -6,22 +6,20 @@ import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from sightx.data.dataset import PreparedDataset
 from sightx.data.loader.loader import Batch, BatchLoader
 from sightx.distributed.collectives import Collectives
-from sightx.errors import NonFiniteError, PluginError, Problem
+from sightx.errors import NonFiniteError, Problem
 from sightx.evaluation import metrics
 from sightx.records.events import Epoch, Event, FeatureBlock, Step, ValidationBatch
 from sightx.records.history import History
 from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
-from sightx.registry import data_results, results
+from sightx.registry import results
 from sightx.spec.experiment import Experiment
 from sightx.training import setup
 from sightx.training.average import WeightAverage
@@ -32,6 +30,7 @@ from sightx.training.feature_cache import FeatureCache
 from sightx.training.meters import EpochSums, EpochTimer, Throughput
 from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.param_groups import build_optimizer
+from sightx.training.schedule import Schedule
 from sightx.training.state import State, from_json, pack_optimizer, to_json, unpack_optimizer
 from sightx.training.step import Criterion, StepFunction, TrainStep
 from sightx.training.weights import load_strict
@@ -73,13 +72,15 @@ class Trainer:
             training_rows=dataset.rows.take(dataset.splits["train"]),
             channels=dataset.rows.shape[0],
         )
-        self._loader = BatchLoader(
-            dataset.rows, dataset.table.labels, self.statistics, device,
-            experiment.augment, experiment.seed, len(dataset.table.classes),
-        )  # fmt: skip
         learned = self.criterion.parameters
         self._optimizer = build_optimizer(module, experiment.optimizer, experiment.model, learned)
-        self._base_lrs = [group["lr"] for group in self._optimizer.param_groups]
+        groups, labels = self._optimizer.param_groups, dataset.table.labels
+        self._base_lrs, names = zip(*[(g["lr"], g.get("name", "*")) for g in groups], strict=True)
+        self.schedule = Schedule(experiment, dataset.table, dataset.splits["train"], names)
+        self._loader = BatchLoader(
+            dataset.rows, labels, self.statistics, device, experiment.augment, experiment.seed,
+            len(dataset.table.classes), self.schedule.steps,
+        )  # fmt: skip
         self._average = WeightAverage(module) if experiment.average else None
         self._guard = NonFiniteGuard(self._optimizer, device, self._loss_error)
         self._features = FeatureCache(experiment, module, dataset, self._loader)
@@ -87,8 +88,6 @@ class Trainer:
         self.history = History(experiment.training.monitor, directions)
         self.postprocess_states: metrics.PostprocessStates = []
         self._sums, self._timer = EpochSums(), EpochTimer()  # of the running epoch
-        self._epoch_size = len(self._sampler_order(0))
-        self._steps_per_epoch = math.ceil(self._epoch_size / experiment.training.batch_size)
 
     def epochs(self, count: int | None = None) -> Iterator[Epoch]:
         """Train for `count` more epochs, or until the end; yield one event per epoch."""
@@ -120,8 +119,8 @@ class Trainer:
     def _compute_features(self) -> Iterator[FeatureBlock]:
         """Cache the features of the splits that are still needed, if that pays."""
         if self.collectives.world_size == 1:
-            steps = self.experiment.training.epochs * self._steps_per_epoch
-            splits = ("train", "validation") if self._step < steps else ("validation",)
+            is_trained = self._step >= self.schedule.steps
+            splits = ("validation",) if is_trained else ("train", "validation")
             yield from self._features.compute(*splits)
 
     def _make_step(self) -> StepFunction:
@@ -144,8 +143,9 @@ class Trainer:
 
     def _train_epoch(self, train_step: StepFunction) -> Iterator[Step]:
         epoch, batch_size = len(self.history.epochs), self.experiment.training.batch_size
-        order = self._sampler_order(epoch)
-        num_done = (self._step - epoch * self._steps_per_epoch) * batch_size  # in a resumed epoch
+        order = self.schedule.order(epoch)
+        steps_per_epoch = self.schedule.steps_per_epoch
+        num_done = (self._step - epoch * steps_per_epoch) * batch_size  # in a resumed epoch
         module, loader = self._features.route("train")
         setup.train_mode(module)
         self.criterion.module.train()
@@ -155,8 +155,8 @@ class Trainer:
         # Learning rates and averages depend only on the step and the history of epochs, so they are
         # computed at once, and no step waits for Python code of a component.
         steps = range(self._step, self._step + len(batches))
-        factors = [self._lr_factors(step) for step in steps]
-        shares = [self._average_share(step) for step in steps]
+        factors = [self.schedule.lr_factors(step, self.history) for step in steps]
+        shares = [self.schedule.average_share(step, self.history) for step in steps]
         self._throughput = Throughput()
         with closing(self._stream(loader, batches)) as stream:
             batches_read = self._throughput.iterate(stream)
@@ -167,7 +167,7 @@ class Trainer:
                 samples = len(batch.positions)
                 self._sums = self._sums.add(loss, num_correct, samples)
                 self._step += 1
-                yield Step(epoch + 1, self._step, self._steps_per_epoch, samples, loss, self._lr())
+                yield Step(epoch + 1, self._step, steps_per_epoch, samples, loss, self._lr())
 
     def _stream(
         self, loader: BatchLoader, batches: list[Positions]
@@ -310,37 +310,6 @@ class Trainer:
         self._features.verify()
         self.postprocess_states = list(state.record["postprocess"])
 
-    def _sampler_order(self, epoch: int) -> Positions:
-        table, train = self.dataset.table, self.dataset.splits["train"]
-        sampler, seed = self.experiment.sampler, self.experiment.seed
-        positions = data_results.sampler_order(sampler, table, train, epoch=epoch, seed=seed)
-        order = np.asarray(train[positions])
-        expected = f"{self._epoch_size}, as in epoch 1" if epoch else "at least 1"
-        if not len(order) or (epoch and len(order) != self._epoch_size):
-            message = (
-                f"{sampler.name} gives {len(order)} samples in epoch {epoch + 1}, not {expected}"
-            )
-            hint = "order() must return the same number of samples in every epoch"
-            raise PluginError(Problem("broken-plugin", message, hint, "sampler.use"))
-        return order
-
-    def _lr_factors(self, step: int) -> tuple[float, ...]:
-        factor = results.lr_multiplier(self.experiment.scheduler, step, **self._run_so_far)
-        return (factor,) * len(self._base_lrs)
-
-    def _average_share(self, step: int) -> float:
-        average = self.experiment.average
-        return results.average_share(average, step, **self._run_so_far) if average else 0.0
-
-    @property
-    def _run_so_far(self) -> dict[str, Any]:
-        """Return what schedules depend on, next to the step."""
-        return {
-            "steps": self.experiment.training.epochs * self._steps_per_epoch,
-            "steps_per_epoch": self._steps_per_epoch,
-            "history": self.history,
-        }
-
     def lrs(self) -> dict[str, float]:
         """Return the learning rates of the last step, by the names of the parameter groups.
 
@@ -373,7 +342,7 @@ class Trainer:
         first = self.dataset.table.frame["path"].iat[positions[0]]
         rows = ", ".join(str(row) for row in positions[:3])
         more = ", ..." if len(positions) > 3 else ""
-        epoch = step // self._steps_per_epoch + 1
+        epoch = step // self.schedule.steps_per_epoch + 1
         return _nonfinite_error(
             f"loss at epoch {epoch} step {step + 1} (rows {rows}{more}; first: {first})"
         )

@@ -107,3 +107,14 @@ def test_mixed_targets_must_be_declared() -> None:
     images, targets = batch()
     with pytest.raises(PluginError, match="returned mixed targets; set mixes = True"):
         augment(images, targets, [Undeclared()], generator(0, "x"), classes=CLASSES)
+
+
+@pytest.mark.parametrize("component", [MixUp(off_after=0.5), CutMix(off_after=0.5)])
+def test_nothing_is_mixed_after_a_part_of_training(component: Augment) -> None:
+    images, targets = batch()
+    for progress in (0.0, 0.49, 0.5, 0.99):
+        mixed, probabilities = augment(
+            images, targets, [component], generator(0, "x"), classes=CLASSES, progress=progress
+        )
+        assert torch.equal(mixed, images) == (progress >= 0.5)
+        assert torch.equal(probabilities, one_hot(targets, CLASSES).float()) == (progress >= 0.5)

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightx.builtin.samplers import Balanced, Sequential, Shuffle
+from sightx.builtin.samplers import Balanced, DecayingBalance, Sequential, Shuffle
 from sightx.plugin import Sampler, generator
 
 SKEWED = np.repeat([0, 1, 2, 4], [700, 200, 90, 10])
 
 
-@pytest.mark.parametrize("sampler", [Shuffle(), Balanced(), Balanced(samples=77)])
+@pytest.mark.parametrize(
+    "sampler", [Shuffle(), Balanced(), Balanced(samples=77), DecayingBalance()]
+)
 def test_an_order_is_a_function_of_seed_and_epoch(sampler: Sampler) -> None:
     first = sampler.order(SKEWED, epoch=3, seed=1)
     generator(0, "anything").random(10)
@@ -82,3 +84,29 @@ def test_balanced_goes_through_a_class_in_a_new_order_each_time() -> None:
     halves = [{int(position) for position in order if position < 500} for order in orders]
     # The first half of each pass: 125 meet on average, with a deviation of 5.6.
     assert abs(len(halves[0] & halves[1]) - 125) < 5 * 5.6
+
+
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.0, 1.0), (0.8, 0.5)])
+def test_decaying_balance_goes_from_one_distribution_to_the_other(start: float, end: float) -> None:
+    sampler, epochs = DecayingBalance(start=start, end=end), 5
+    shares = np.array([0.7, 0.2, 0.09, 0.01])
+    for epoch in range(epochs):
+        order = sampler.order(SKEWED, epoch=epoch, epochs=epochs, seed=3)
+        balance = start + (end - start) * epoch / (epochs - 1)
+        counts = np.unique(SKEWED[order], return_counts=True)[1]
+        expected = 1000 * (balance / 4 + (1 - balance) * shares)
+        assert len(order) == 1000
+        assert np.abs(counts - expected).max() < 1
+
+
+def test_decaying_balance_sees_all_of_a_class_before_it_repeats_one() -> None:
+    orders = [DecayingBalance().order(SKEWED, epoch=e, epochs=4, seed=0) for e in range(4)]
+    visits = np.bincount(np.concatenate(orders), minlength=1000)
+    for label in np.unique(SKEWED):
+        of_class = visits[label == SKEWED]
+        assert of_class.max() - of_class.min() <= 1
+
+
+def test_a_single_epoch_has_the_first_balance() -> None:
+    order = DecayingBalance().order(SKEWED, epoch=0, epochs=1, seed=0)
+    assert np.unique(SKEWED[order], return_counts=True)[1].tolist() == [250] * 4

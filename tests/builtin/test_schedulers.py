@@ -9,7 +9,14 @@ import torch
 from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
-from sightx.builtin.schedulers import Constant, Cosine, OneCycle, Plateau, Step
+from sightx.builtin.schedulers import (
+    Constant,
+    Cosine,
+    GradualUnfreezing,
+    OneCycle,
+    Plateau,
+    Step,
+)
 from sightx.plugin import History, Scheduler
 
 NONE = History("validation/loss", {})
@@ -228,3 +235,15 @@ def test_a_setting_out_of_bounds_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=next(iter(settings))):
         kind(**settings)
+
+
+def test_groups_are_unfrozen_one_after_the_other() -> None:
+    scheduler = GradualUnfreezing(epochs=1.5, base=Cosine())
+    groups = ("head", "layer4", "loss", "*")
+    starts = {"head": 0, "layer4": 10, "loss": 0, "*": 21}  # round(1.5 * 7), round(3 * 7)
+    for group, start in starts.items():
+        for step in range(STEPS):
+            run = {"steps": STEPS, "steps_per_epoch": PER_EPOCH, "history": NONE}
+            factor = scheduler.factor(step, **run, group=group, groups=groups)
+            expected = Cosine().factor(step, **run) if step >= start else 0.0
+            assert factor == expected, (group, step)

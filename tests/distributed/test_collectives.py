@@ -89,6 +89,19 @@ def test_two_processes_train_as_one_does(results: dict[str, Results]) -> None:
     assert one["losses"][0] != one["losses"][1]
 
 
+def test_two_passes_and_the_weights_of_a_loss_train_as_in_one_process(
+    results: dict[str, Results],
+) -> None:
+    """SAM, a learned loss, a frozen group, dropout, augmentation, a ragged batch."""
+    one, two, other = (results[name]["recipe"] for name in ("1-0", "2-0", "2-1"))
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
+    np.testing.assert_allclose(two["loss weights"], one["loss weights"], rtol=1e-4)
+    for name, weight in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][name], weight, rtol=1e-3, atol=1e-5)
+    for key in ("loss weights", "state", "average", "history"):
+        assert other[key] == two[key]
+
+
 def test_all_ranks_have_the_same_weights_and_history(results: dict[str, Results]) -> None:
     for kind in ("dropout", "batch norm"):
         first, second = results["2-0"][kind], results["2-1"][kind]

@@ -16,10 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightx.builtin import augment, averages, losses
+from sightx.builtin import augment, averages, losses, optimizers, schedulers
 from sightx.distributed.collectives import Collectives, join_process_group
+from sightx.plugin import ParamGroup
 from sightx.training.state import State, broadcast_state
-from support.training import CPU, AlwaysDropout, make_dataset, make_experiment, make_trainer, train
+from support.training import (
+    CPU,
+    AlwaysDropout,
+    Warm,
+    make_dataset,
+    make_experiment,
+    make_trainer,
+    train,
+)
 
 
 class Net(nn.Module):
@@ -35,6 +44,15 @@ class Net(nn.Module):
         return self.head(self.drop(torch.relu(self.body(images.flatten(1)))))
 
 
+RECIPE: dict[str, Any] = {
+    "optimizer": optimizers.Sam(
+        lr=0.1, base=optimizers.Sgd(momentum=0.9), group=(ParamGroup(match=("head",), lr=0.2),)
+    ),
+    "scheduler": schedulers.GradualUnfreezing(),
+    "loss": Warm(),
+}
+
+
 def normed() -> nn.Module:
     """Return a network with batch statistics."""
     return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(108), nn.Linear(108, 3))
@@ -48,18 +66,20 @@ def train_network(
     collectives: Collectives,
     build: Callable[[], nn.Module],
     samples: int = 60,
+    parts: dict[str, Any] | None = None,
     **training: Any,
 ) -> dict[str, Any]:
-    """Train on `samples` images, and evaluate."""
+    """Train on `samples` images, and evaluate; `parts` replace those of the experiment."""
     torch.manual_seed(collectives.rank)  # each rank has other weights: those of rank 0 count
     module, dataset = build(), make_dataset()
     dataset.splits["train"] = np.arange(samples)
-    experiment = make_experiment(
-        training={"batch_size": 14, "micro_batch_size": 3, **training},
-        loss=losses.InverseFrequencyCrossEntropy(),
-        augment=(augment.Flip(), augment.Rotate(degrees=30.0)),
-        average=averages.Ema(),
-    )
+    defaults: dict[str, Any] = {
+        "loss": losses.InverseFrequencyCrossEntropy(),
+        "augment": (augment.Flip(), augment.Rotate(degrees=30.0)),
+        "average": averages.Ema(),
+    }
+    training = {"batch_size": 14, "micro_batch_size": 3, **training}
+    experiment = make_experiment(training=training, **(defaults | (parts or {})))
     trainer = make_trainer(experiment, dataset, module=module, collectives=collectives)
     step_losses, _ = train(trainer)
     evaluator = trainer.evaluator("validation")
@@ -69,6 +89,7 @@ def train_network(
         "state": digest(list(module.state_dict().values())),
         "average": {name: value.tolist() for name, value in trainer.state().weights.items()},
         "progress": list(evaluator),
+        "loss weights": [value.tolist() for value in trainer.state().loss.values()],
         "weights": {name: value.tolist() for name, value in module.named_parameters()},
     }
     if collectives.is_main_process:
@@ -128,6 +149,7 @@ def main(folder: Path) -> None:
         results = {
             "collectives": call_collectives(collectives),
             "dropout": train_network(collectives, Net, clip_grad_norm=0.5),
+            "recipe": train_network(collectives, Net, parts=RECIPE),
             "batch norm": train_network(collectives, normed, batch_size=20, micro_batch_size=5),
             "idle": train_network(collectives, Net, 21, batch_size=20, micro_batch_size=10),
             "evaluation": evaluate_network(collectives),

@@ -1,12 +1,32 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from sightx.builtin.schedulers import Constant, Cosine, OneCycle, Plateau, Step
+from sightx.builtin.augment import Flip
+from sightx.builtin.averages import Ema, Swa
+from sightx.builtin.losses import CrossEntropy
+from sightx.builtin.mix import CutMix, MixUp
+from sightx.builtin.optimizers import Adam
+from sightx.builtin.samplers import DecayingBalance
+from sightx.builtin.schedulers import (
+    Constant,
+    Cosine,
+    GradualUnfreezing,
+    OneCycle,
+    Plateau,
+    Step,
+)
 from sightx.records.history import History
-from sightx.registry.kinds import Scheduler
+from sightx.registry.kinds import ParamGroup, Scheduler
 from sightx.runs import compatibility
+from sightx.spec.experiment import Training
+from sightx.training.schedule import Schedule
+from support.experiments import labelled, make_experiment
 
 HISTORY = History("train/loss", {}, ({"train/loss": 1.0}, {"train/loss": 2.0}))
 BUILTIN = {"kind": "model", "name": "net", "module": "sightx.builtin.net", "plugin": "builtin",
@@ -51,40 +71,75 @@ def test_cached_features_may_change_the_last_digits() -> None:
     assert (difference.key, difference.verdict) == ("execution.cache_features", "changes results")
 
 
+def compare_epochs(
+    before: int, now: int, steps: int, **parts: Any
+) -> list[compatibility.Difference]:
+    """Compare epochs of 10 steps of one sample."""
+    experiment = make_experiment(training=Training(epochs=now, batch_size=1), **parts)
+    table, rows = labelled([0, 0, 0, 0, 0, 0, 1, 1, 1, 2]), np.arange(10)
+    schedules = [Schedule(experiment, table, rows, epochs=epochs) for epochs in (before, now)]
+    return compatibility.compare_epochs(*schedules, HISTORY, steps)
+
+
+class Late(Scheduler):
+    """Change the learning rate in the middle."""
+
+    name = "test-late"
+
+    def factor(self, step: int, *, steps: int) -> float:
+        return 1.0 if step < steps / 2 else 0.1
+
+
+class LateWeights(CrossEntropy):
+    """A loss whose sample weights depend on the progress."""
+
+    name = "test-late-weights"
+
+    def weights(self, targets: Any, *, progress: float) -> Any:
+        return torch.ones(len(targets)) * (1 + progress)
+
+
+HEAD = Adam(group=(ParamGroup(match=("head",), lr=0.1),))
+
+
 @pytest.mark.parametrize(
-    ("scheduler", "verdict"),
+    ("parts", "reason"),
     [
-        (Constant(), "harmless"),
-        (Constant(warmup=1.5), "harmless"),
-        (Step(step_size=1), "harmless"),
-        (Plateau(patience=0), "harmless"),
-        (Cosine(), "refused"),
-        (OneCycle(), "refused"),
+        ({"scheduler": Constant()}, ""),
+        ({"scheduler": Constant(warmup=1.5)}, ""),
+        ({"scheduler": Step(step_size=1)}, ""),
+        ({"scheduler": Plateau(patience=0)}, ""),
+        ({"scheduler": Cosine()}, "the learning rates of cosine so far depend on it"),
+        ({"scheduler": OneCycle()}, "the learning rates of one-cycle so far depend on it"),
+        ({"scheduler": GradualUnfreezing(epochs=2.0), "optimizer": HEAD}, ""),
+        ({"scheduler": GradualUnfreezing(base=Cosine()), "optimizer": HEAD}, "gradual-unfreezing"),
+        ({"average": Ema()}, ""),
+        ({"average": Swa(start_epoch=1)}, ""),
+        ({"augment": (Flip(), MixUp())}, ""),
+        ({"augment": (Flip(), CutMix(off_after=0.8))}, ""),
+        ({"augment": (Flip(), CutMix(off_after=0.3))}, "the draws of cutmix so far depend on it"),
+        ({"loss": LateWeights()}, "the sample weights of test-late-weights so far depend on it"),
+        ({"sampler": DecayingBalance()}, "the order of decaying-balance so far depend on it"),
+        ({"sampler": DecayingBalance(end=1.0)}, ""),
     ],
-)
-def test_more_epochs_depend_on_the_scheduler(scheduler: Scheduler, verdict: str) -> None:
-    (difference,) = compatibility.compare_epochs(4, 8, scheduler, HISTORY, 25, 10)
-    assert difference.verdict == verdict
-    assert compatibility.compare_epochs(4, 4, scheduler, HISTORY, 25, 10) == []
+)  # fmt: skip
+def test_more_epochs_depend_on_what_follows_the_progress(
+    parts: dict[str, Any], reason: str
+) -> None:
+    (difference,) = compare_epochs(4, 8, 25, **parts)
+    assert difference.verdict == ("refused" if reason else "harmless")
+    assert reason in difference.how_to_allow
+    assert compare_epochs(4, 4, 25, **parts) == []
 
 
 def test_epochs_may_grow_until_the_learning_rate_depends_on_their_number() -> None:
-    class Late(Scheduler):
-        name = "test-late"
-
-        def factor(self, step: int, *, steps: int) -> float:  # type: ignore[override]
-            return 1.0 if step < steps / 2 else 0.1
-
-        def multiplier(self, step: int, *, steps: int, **_: object) -> float:  # type: ignore[override]
-            return self.factor(step, steps=steps)
-
-    assert compatibility.compare_epochs(4, 8, Late(), HISTORY, 20, 10)[0].verdict == "harmless"
-    assert compatibility.compare_epochs(4, 8, Late(), HISTORY, 21, 10)[0].verdict == "refused"
+    assert compare_epochs(4, 8, 20, scheduler=Late())[0].verdict == "harmless"
+    assert compare_epochs(4, 8, 21, scheduler=Late())[0].verdict == "refused"
 
 
 def test_fewer_epochs_than_are_done_are_refused() -> None:
-    assert compatibility.compare_epochs(4, 2, Constant(), HISTORY, 20, 10)[0].verdict == "harmless"
-    (difference,) = compatibility.compare_epochs(4, 2, Constant(), HISTORY, 21, 10)
+    assert compare_epochs(4, 2, 20)[0].verdict == "harmless"
+    (difference,) = compare_epochs(4, 2, 21)
     assert difference.verdict == "refused"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from sightx.builtin import (
     checkpoints,
@@ -20,6 +23,7 @@ from sightx.builtin.datasets.synthetic_fundus import SyntheticFundus
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.splits import Given, Stratified
 from sightx.data.dataset import PreparedDataset, load_split_table, prepare_dataset
+from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset, Split
 from sightx.spec.experiment import Experiment
 
@@ -42,6 +46,13 @@ def make_experiment(**parts: Any) -> Experiment:
         "stopping": stopping.Never(),
     }
     return Experiment(**(defaults | parts))
+
+
+def labelled(labels: Sequence[int]) -> ImageTable:
+    """Return a table of samples with these labels and without images."""
+    columns = {"path": [f"{row}.png" for row in range(len(labels))], "label": labels, "group": ""}
+    classes = tuple(f"class {label}" for label in range(max(labels) + 1))
+    return ImageTable(pd.DataFrame(columns), classes, lambda row: b"")
 
 
 def prepared(

@@ -347,6 +347,12 @@ def test_components_that_did_not_declare_it_are_not_captured(dataset: PreparedDa
         def build(self, *, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
             return SimpleNet().build(channels=channels, outputs=outputs, size=size)
 
+    class Growing(losses.CrossEntropy):
+        name = "test-growing"
+
+        def weights(self, targets: Any, *, progress: float) -> Any:
+            return torch.ones(len(targets), device=targets.device) * progress
+
     def reason(*, deferred: bool = True, **parts: Any) -> str:
         experiment = graphed_experiment(**parts)
         return why_not_graphable(experiment, make_step(experiment, dataset, deferred=deferred)[0])
@@ -354,6 +360,10 @@ def test_components_that_did_not_declare_it_are_not_captured(dataset: PreparedDa
     assert reason() == ""
     assert reason(model=Plain()) == "the model plain-net did not declare that one may hold it"
     assert "optimizer rmsprop did not" in reason(optimizer=optimizers.RmsProp())
+    assert reason(loss=Growing()) == "the sample weights of test-growing change during training"
+    experiment = graphed_experiment()
+    step = replace(make_step(experiment, dataset)[0], has_two_passes=True)
+    assert why_not_graphable(experiment, step) == "the optimizer adam needs two passes"
     assert reason(deferred=False) == "nothing on the device can stop the optimizer"
 
 

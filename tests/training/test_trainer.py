@@ -331,6 +331,77 @@ def test_layer_decay_and_weight_decay_of_matrices_train_as_hand_made_groups(
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", [optimizers.AdamW, optimizers.Sgd])
+def test_frozen_groups_train_as_in_a_plain_loop_that_freezes(
+    dataset: PreparedDataset, optimizer: Any
+) -> None:
+    settings = {"weight_decay": 0.1} | ({"momentum": 0.9} if optimizer is optimizers.Sgd else {})
+    group = (ParamGroup(match=("5",), lr=0.05),)
+    trainer = make_trainer(
+        make_experiment(
+            model=Cnn(dropout=0.0),
+            optimizer=optimizer(lr=0.02, group=group, **settings),
+            scheduler=schedulers.GradualUnfreezing(),
+            training={"clip_grad_norm": 0.5},
+        ),
+        dataset,
+    )
+    plain = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(), lr=1.0)
+    head = list(plain.model[5].parameters())
+    body = [weight for part in plain.model[:5] for weight in part.parameters()]
+    cls = torch.optim.SGD if optimizer is optimizers.Sgd else torch.optim.AdamW
+    plain.optimizer = cls([{"params": head, "lr": 0.05}, {"params": body}], lr=0.02, **settings)
+
+    def clip(*_: Any) -> None:
+        nn.utils.clip_grad_norm_(plain.model.parameters(), 0.5)
+
+    plain.optimizer.register_step_pre_hook(clip)
+    before = copy.deepcopy(trainer.module.state_dict())
+    for number, epoch in enumerate(trainer.epochs()):
+        for weight in body:
+            weight.requires_grad_(number > 0)
+        _, loss, _, _ = plain.epoch(number, 16)
+        assert epoch.metrics["train/loss"] == pytest.approx(loss, abs=1e-5)
+        after = trainer.module.state_dict()
+        assert torch.equal(before["0.weight"], after["0.weight"]) == (number == 0)
+    for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+class Ramp(losses.CrossEntropy):
+    """Cross-entropy that counts the last class more and more."""
+
+    name = "test-ramp"
+
+    def weights(self, targets: Tensor, *, progress: float) -> Tensor:
+        return 1 + 3 * progress * (targets == 2).float()
+
+
+def test_sample_weights_follow_the_progress_and_are_those_of_the_end_in_evaluation(
+    dataset: PreparedDataset,
+) -> None:
+    trainer = make_trainer(make_experiment(loss=Ramp(), training={"epochs": 2}), dataset)
+    plain = PlainLoop(trainer, dataset, nn.CrossEntropyLoss(), lr=1e-2)
+    step = 0
+
+    def weighted(outputs: Tensor, targets: Tensor) -> Tensor:
+        progress = step / 8 if plain.model.training else 1.0
+        weights = 1 + 3 * progress * (targets == 2).float()
+        each = nn.functional.cross_entropy(outputs, targets, reduction="none")
+        return (each * weights).sum() / weights.sum()
+
+    def count(*_: Any) -> None:
+        nonlocal step
+        step += 1
+
+    plain.loss = weighted  # type: ignore[assignment]
+    plain.optimizer.register_step_post_hook(count)
+    step_losses, epochs = train(trainer)
+    expected = [plain.epoch(number, 16) for number in range(2)]
+    np.testing.assert_allclose(step_losses, expected[0][0] + expected[1][0], atol=1e-6)
+    assert epochs[1].metrics["validation/loss"] == pytest.approx(expected[1][2], abs=1e-6)
+
+
 class PlainSam(torch.optim.SGD):
     """SAM in plain torch, as a closure-free pair of steps."""
 

@@ -11,9 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from sightx import NonFiniteError, PluginError
-from sightx.builtin import augment, averages, losses, optimizers, schedulers, stopping
+from sightx.builtin import (
+    augment,
+    averages,
+    losses,
+    mix,
+    optimizers,
+    samplers,
+    schedulers,
+    stopping,
+)
 from sightx.data.dataset import PreparedDataset
-from sightx.plugin import Augment, Epoch, History, Metric, Model, Sampler, Step, Stopping
+from sightx.plugin import (
+    Augment,
+    Epoch,
+    History,
+    Metric,
+    Model,
+    ParamGroup,
+    Sampler,
+    Step,
+    Stopping,
+)
 from sightx.training import meters
 from sightx.training.trainer import Trainer
 from support.training import (
@@ -189,9 +208,15 @@ def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset
         {
             "model": Cnn(),
             "loss": Warm(),
-            "optimizer": optimizers.Sam(lr=0.1, base=optimizers.Sgd(momentum=0.9)),
+            "optimizer": optimizers.Sam(
+                lr=0.1,
+                base=optimizers.Sgd(momentum=0.9, layer_decay=0.5),
+                group=(ParamGroup(match=("5",), lr=0.2),),
+            ),
+            "scheduler": schedulers.GradualUnfreezing(epochs=1.5),
+            "sampler": samplers.DecayingBalance(),
             "average": averages.Ema(),
-            "augment": (augment.Flip(),),
+            "augment": (augment.Flip(), mix.MixUp(off_after=0.5)),
             "training": {"micro_batch_size": 7, "clip_grad_norm": 1.0},
         },
         {

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import data, evaluation, spec
+from . import data, evaluation, schedule, spec
 
-CHECKS = [*spec.CHECKS, *data.CHECKS, *evaluation.CHECKS]
+CHECKS = [*spec.CHECKS, *schedule.CHECKS, *data.CHECKS, *evaluation.CHECKS]

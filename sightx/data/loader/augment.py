@@ -27,6 +27,7 @@ def augment(
     rng: np.random.Generator,
     *,
     classes: int | None = None,
+    progress: float = 0.0,
     check_values: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return augmented images, float (n, C, H, W) in [0, 1], and targets.
@@ -34,10 +35,11 @@ def augment(
     Every component draws from `rng` in the order of the chain. All geometry comes first: the
     matrices are composed and the pixels sampled once. Then each component's `apply` runs, in order.
     Raises PluginError for a result of the wrong shape or type, with `check_values` also for values
-    out of range, which waits for the device. Mixed targets have `classes` columns.
+    out of range, which waits for the device. Mixed targets have `classes` columns. `progress` is
+    the part of all steps that is done.
     """
     n, size = len(images), (images.shape[-2], images.shape[-1])
-    drawn = [(component, _draw(component, n, rng)) for component in components]
+    drawn = [(component, _draw(component, n, rng, progress)) for component in components]
     matrices = [
         _matrix(component, params, n=n, size=size, check_values=check_values)
         for component, params in drawn
@@ -51,9 +53,9 @@ def augment(
     return images, targets
 
 
-def _draw(augment: Augment, n: int, rng: np.random.Generator) -> Params:
+def _draw(augment: Augment, n: int, rng: np.random.Generator, progress: float) -> Params:
     """Return the parameters of n samples: named arrays (n, ...)."""
-    params = call_declared(augment.draw, n=n, rng=rng)
+    params = call_declared(augment.draw, n=n, rng=rng, progress=progress)
     if not isinstance(params, Mapping):
         raise results.wrong_result(augment.draw, f"returned {params!r}", "return named arrays")
     for name, values in params.items():

@@ -41,7 +41,7 @@ class BatchLoader:
     """Load batches of a table's rows onto a device.
 
     `statistics` are mean and standard deviation per channel, for pixels in [0, 1]. `classes` is
-    their number, which mixed targets must have.
+    their number, which mixed targets must have; `steps` is the number of steps of the run.
     """
 
     rows: PixelRows
@@ -51,6 +51,7 @@ class BatchLoader:
     augments: tuple[Augment, ...] = ()
     seed: int = 0
     classes: int | None = None
+    steps: int = 1
 
     def iter_batches(
         self, batches: Sequence[Positions], *, normalize: bool = False
@@ -81,16 +82,19 @@ class BatchLoader:
         scale, shift = self._affine
         return pixels.float().mul_(scale).add_(shift)
 
-    def augment(self, pixels: Tensor, targets: Tensor, *purpose: int) -> tuple[Tensor, Tensor]:
+    def augment(
+        self, pixels: Tensor, targets: Tensor, step: int = 0, micro_batch: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """Return augmented, normalised images, and targets.
 
-        The random draws depend on the seed and the purpose, a step and a micro-batch. The values
-        are checked in the first micro-batch of a run.
+        The random draws depend on the seed, the step and the micro-batch. The values are checked in
+        the first micro-batch of a run.
         """
-        rng = generator(self.seed, "augment", *purpose)
+        rng = generator(self.seed, "augment", step, micro_batch)
         images, targets = augment(
             pixels.float().div_(255), targets, self.augments, rng,
-            classes=self.classes, check_values=not any(purpose),
+            classes=self.classes, progress=step / self.steps,
+            check_values=not (step or micro_batch),
         )  # fmt: skip
         scale, shift = self._affine
         return images.mul(scale * 255).add_(shift), targets

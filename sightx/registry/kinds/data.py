@@ -131,10 +131,11 @@ class Augment(Component):
         """Return whether the transformation may mirror an image, left to right."""
         return False
 
-    def draw(self, n: int, rng: np.random.Generator) -> Params:
+    def draw(self, n: int, rng: np.random.Generator, *, progress: float = 0.0) -> Params:
         """Draw the parameters of n samples, on the CPU: named arrays of shape (n, ...).
 
-        Take all random numbers from `rng`, and draw independently for each sample.
+        Take all random numbers from `rng`, and draw independently for each sample. `progress` is
+        the part of all steps of the run that is done, from 0 to below 1.
         """
         raise NotImplementedError
 
@@ -171,13 +172,20 @@ class Sampler(Component):
     balances: ClassVar[bool] = False  # whether rare classes are sampled more often
 
     def order(
-        self, labels: Array, *, epoch: int, seed: int, groups: Array, columns: Mapping[str, Array]
+        self,
+        labels: Array,
+        *,
+        epoch: int,
+        epochs: int,
+        seed: int,
+        groups: Array,
+        columns: Mapping[str, Array],
     ) -> Array:
         """Map the labels, int64 (N,), to the order of one epoch: int64 (M,) positions. Pure.
 
         Positions are 0 to N - 1 and may repeat or be missing; M is the same in every epoch. `epoch`
-        counts from 0. Draw from `sightx.plugin.generator(seed, "order", epoch)`. `groups` (N,) are
-        texts, unique for samples without a group; `columns` has the texts (N,) of each extra column
-        of the dataset.
+        counts from 0 to `epochs` - 1. Draw from `sightx.plugin.generator(seed, "order", epoch)`.
+        `groups` (N,) are texts, unique for samples without a group; `columns` has the texts (N,) of
+        each extra column of the dataset.
         """
         raise NotImplementedError

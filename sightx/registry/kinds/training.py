@@ -93,8 +93,14 @@ class Loss(Component):
         """
         raise NotImplementedError
 
-    def weights(self, targets: Tensor, class_counts: Sequence[int]) -> Tensor | None:
-        """Return sample weights, float (B,), at least 0, or None; a step divides by their sum."""
+    def weights(
+        self, targets: Tensor, class_counts: Sequence[int], *, progress: float = 1.0
+    ) -> Tensor | None:
+        """Return sample weights, float (B,), at least 0, or None; a step divides by their sum.
+
+        `progress` is the part of all steps that is done, from 0 to below 1; it is 1 in evaluation,
+        so that the losses of all epochs can be compared.
+        """
         return None
 
     def probabilities(self, outputs: Tensor, *, classes: int) -> Tensor:
@@ -148,21 +154,45 @@ class Scheduler(Component):
 
     kind = "scheduler"
     includes_warmup: ClassVar[bool] = False  # whether `factor` itself begins with a warm-up
+    needs_groups: ClassVar[bool] = False  # whether it has an effect with several groups only
 
     warmup: NonNegativeFloat = 0.0
     """Epochs of linear warm-up of the learning rate."""
 
-    def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
+    def factor(
+        self,
+        step: int,
+        *,
+        steps: int,
+        steps_per_epoch: int,
+        history: History,
+        group: str = "*",
+        groups: Sequence[str] = ("*",),
+    ) -> float:
         """Return the factor, finite and at least 0, that multiplies each group's `lr`. Pure.
 
         `step` counts from 0 to `steps` - 1, over all epochs of the run. `history` has the epochs
-        that ended before the step. Leave out the warm-up; `multiplier` applies it.
+        that ended before the step. A scheduler that declares `group` is asked for each parameter
+        group: its name is `match` of `[[optimizer.group]]`, joined by blanks, `loss` for weights of
+        the loss, or `*` for all others; `groups` has all names in this order. A group whose factor
+        is 0 is frozen: its weights and their state in the optimizer stay. Leave out the warm-up;
+        `multiplier` applies it.
         """
         raise NotImplementedError
 
-    def multiplier(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
+    def multiplier(
+        self,
+        step: int,
+        *,
+        steps: int,
+        steps_per_epoch: int,
+        history: History,
+        group: str = "*",
+        groups: Sequence[str] = ("*",),
+    ) -> float:
         """Return `factor` with the warm-up applied; not to be overridden."""
         run = {"steps": steps, "steps_per_epoch": steps_per_epoch, "history": history}
+        run |= {"group": group, "groups": groups}
         factor: float = components.call_declared(self.factor, step, **run)
         warmup_steps = round(self.warmup * steps_per_epoch)
         return factor * min(1.0, (step + 1) / warmup_steps) if warmup_steps else factor

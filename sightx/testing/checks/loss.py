@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 from sightx.plugin import Loss, call_declared
@@ -62,8 +63,8 @@ def outputs_get_gradients(loss: Loss) -> None:
 def weights_are_per_sample(loss: Loss) -> None:
     """Require weights (B,), finite, not negative and not all 0, or None."""
     _, targets = _batch(loss)
-    for counts in (_COUNTS, _COUNTS_WITH_ZEROS):
-        weights = call_declared(loss.weights, targets, class_counts=counts)
+    for counts, progress in product((_COUNTS, _COUNTS_WITH_ZEROS), (0.0, 0.99, 1.0)):
+        weights = call_declared(loss.weights, targets, class_counts=counts, progress=progress)
         if weights is None:
             continue
         shape = tuple(weights.shape)

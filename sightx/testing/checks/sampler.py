@@ -10,11 +10,13 @@ from sightx.testing.assertions import ContractCheck, require, require_pure
 if TYPE_CHECKING:
     import numpy as np
 
+_EPOCHS = 3
+
 
 def positions_are_valid(sampler: Sampler) -> None:
     """Require positions in the labels, the same number in every epoch."""
     labels = _labels()
-    orders = [_call(sampler, labels, epoch, 0) for epoch in range(3)]
+    orders = [_call(sampler, labels, epoch, 0) for epoch in range(_EPOCHS)]
     for order in orders:
         is_integer = getattr(getattr(order, "dtype", None), "kind", "") in "iu"
         require(is_integer and order.ndim == 1, "order() must return an array of integers, (M,)")
@@ -30,7 +32,7 @@ def order_is_pure(sampler: Sampler) -> None:
     """Require the same order for the same arguments."""
     require_pure(
         lambda epoch: _order(sampler, epoch, 0),
-        range(3),
+        range(_EPOCHS),
         "order() depends on earlier calls; draw from generator(seed, ..., epoch)",
         type(sampler),
     )
@@ -66,8 +68,8 @@ def _call(sampler: Sampler, labels: np.ndarray[Any, Any], epoch: int, seed: int)
     rows = np.arange(len(labels))
     groups = np.array([f"group{row % 11}" for row in rows], dtype=object)
     sites = np.array([f"site{row % 5 // 4}" for row in rows], dtype=object)
-    offered = {"epoch": epoch, "seed": seed, "groups": groups, "columns": {"site": sites}}
-    return call_declared(sampler.order, labels, **offered)
+    offered = {"epoch": epoch, "epochs": _EPOCHS, "seed": seed, "groups": groups}
+    return call_declared(sampler.order, labels, columns={"site": sites}, **offered)
 
 
 CHECKS: tuple[ContractCheck, ...] = (positions_are_valid, order_is_pure, seed_and_epoch_are_used)

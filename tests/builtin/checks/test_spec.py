@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx.builtin.checks import CHECKS, spec
+from sightx.builtin.checks import CHECKS, schedule, spec
 
 BASE = """
 name = "a"
@@ -50,6 +50,7 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
         (["split.validation=0.0"], "empty-monitor", "training.monitor", "error"),
         (["scheduler={use='step', step_size=20}"], "step-unreached", "scheduler.step_size",
          "warning"),
+        (["scheduler={use='gradual-unfreezing'}"], "one-group", "scheduler.use", "warning"),
         (["average={use='swa', start_epoch=20}"], "average-unreached", "average.start_epoch",
          "warning"),
         (["scheduler={use='plateau', patience=20}"], "patience-unreached", "scheduler.patience",
@@ -102,6 +103,8 @@ def test_rules_about_the_classes(tmp_path: Path, sets: list[str], code: str, pat
         (["training.monitor=validation/recall/severe"], "unknown-monitor"),
         (["training.monitor=train/loss", "split.validation=0.0"], "empty-monitor"),
         (["scheduler={use='step', step_size=19}"], "step-unreached"),
+        (["scheduler={use='gradual-unfreezing'}", "optimizer.group=[{match=['head'], lr=0.1}]"],
+         "one-group"),
         (["average={use='swa', start_epoch=19}"], "average-unreached"),
         (["average.use=ema"], "average-unreached"),
         (["scheduler.warmup=20.0"], "long-warmup"),
@@ -155,7 +158,7 @@ def test_a_finding_allowed_is_left_out(tmp_path: Path) -> None:
 
 def test_every_rule_has_a_test_here_or_beside() -> None:
     text = Path(__file__).read_text()
-    assert all(f'"{check.code}"' in text for check in spec.CHECKS)
+    assert all(f'"{check.code}"' in text for check in (*spec.CHECKS, *schedule.CHECKS))
 
 
 PLUGIN = """
