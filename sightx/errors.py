@@ -88,6 +88,11 @@ def one_line(text: str) -> str:
     return _join_line("", text, "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: 1 run, 2 runs, 10,000 runs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def wrong_type(name: str, value: object, expected: str, hint: str = "") -> SpecError:
     """Return the error for a value of the wrong type in a call; `name` is that of the argument."""
     given = f"{one_line(repr(value))[:60]} ({type(value).__name__})"

@@ -74,8 +74,11 @@ FOLLOWED = {
     "registry/validation_errors.py": (HERE, "sightx show-plugin {} {} shows every key"),
     "runner/evaluate.py": ("runner/test_evaluate.py", "--allow-data-change", "sightx run"),
     "runner/initial_weights.py": ("runner/test_initial_weights.py", 'head = "new"'),
+    "runner/repetition.py": (
+        "runner/test_repetition.py", "sightx run --again {}", "execution.deterministic = true",
+    ),
+    "cli/run.py": ("runner/test_repetition.py", "--again"),
     "runner/resume.py": ("runner/test_resume.py", "sightx run"),
-    "runner/verify_resume.py": ("runner/test_verify_resume.py", "execution.deterministic"),
     "runs/compatibility.py": ("runner/test_resume.py", "sightx run", "--allow-"),
     "runs/creation.py": (HERE, "--runs FOLDER"),
     "runs/directory.py": (HERE, "sightx resume", 'split.use = "listed"'),

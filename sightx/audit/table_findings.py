@@ -11,7 +11,7 @@ import numpy as np
 from sightx.audit.findings import AuditFinding, ClassRow, Example, Severity, share
 from sightx.audit.statistics import chi_square_p, expected_half_width, total_variation
 from sightx.data.checks import check_bad_images
-from sightx.errors import DataError, Problem
+from sightx.errors import DataError, Problem, counted
 from sightx.evaluation.metrics import compute_metrics
 from sightx.records import SPLITS
 from sightx.records.predictions import Predictions
@@ -121,7 +121,7 @@ def class_findings(table: ImageTable, rows: Sequence[ClassRow]) -> list[AuditFin
             continue
         noun = "group" if is_grouped else "sample"
         listed = ", ".join(
-            f"{row.name} ({_counted(row.groups, noun)}: about +-{row.half_width:.2f})"
+            f"{row.name} ({counted(row.groups, noun)}: about +-{row.half_width:.2f})"
             for row in rare
         )
         findings.append(
@@ -135,10 +135,6 @@ def class_findings(table: ImageTable, rows: Sequence[ClassRow]) -> list[AuditFin
             )
         )  # fmt: skip
     return findings
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def drift_findings(table: ImageTable) -> list[AuditFinding]:

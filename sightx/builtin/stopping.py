@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from sightx.plugin import Stopping
+from sightx.plugin import Stopping, counted
 
 if TYPE_CHECKING:
     from sightx.plugin import History, Series
@@ -70,7 +70,7 @@ class Early(Stopping):
         if waited < self.patience:
             return None
         name = self.monitor or history.monitor
-        span = f"{waited} epoch{'s' if waited > 1 else ''}"
+        span = counted(waited, "epoch")
         if best is None:
             return f"{name} has had no value for {span}"
         return (

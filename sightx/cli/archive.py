@@ -8,6 +8,7 @@ import click
 
 from sightx.cli.context import find_run_directory
 from sightx.cli.options import UserPath, runs_folder
+from sightx.errors import counted
 
 
 @click.command("archive", short_help="Write a run into one ZIP file.")
@@ -24,4 +25,6 @@ def command(run: str, output: Path, runs: Path | None) -> None:
 
     directory, _ = find_run_directory(run, runs)
     files = archive_run(directory, output)
-    click.echo(f"{output}: {files} files, {format_bytes(output.stat().st_size)}, verified")
+    click.echo(
+        f"{output}: {counted(files, 'file')}, {format_bytes(output.stat().st_size)}, verified"
+    )

@@ -12,6 +12,7 @@ import click
 from sightx.cli.context import find_run
 from sightx.cli.options import runs_folder
 from sightx.cli.tables import print_table
+from sightx.errors import counted
 
 if TYPE_CHECKING:
     from sightx.run_registry.comparison import Candidate, Comparison, Difference
@@ -51,7 +52,7 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
     first, *others = comparison.candidates
     keys = [key for key in first.metrics if (key in names if names else "/" not in key)]
     groups = f", {comparison.groups} groups" if comparison.groups < comparison.samples else ""
-    click.echo(f"{comparison.split}: {comparison.samples} samples{groups}")
+    click.echo(f"{comparison.split}: {counted(comparison.samples, 'sample')}{groups}")
     rows = []
     for key in keys:
         rows.append([key, first.name, _spread(first, key), "", ""])

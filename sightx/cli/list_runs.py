@@ -12,6 +12,7 @@ import click
 from sightx.cli.context import runs_root
 from sightx.cli.options import runs_folder
 from sightx.cli.tables import cell_text, print_table
+from sightx.errors import counted
 
 if TYPE_CHECKING:
     from sightx.run_registry.listing import Listing, Row
@@ -74,7 +75,11 @@ def _print(listing: Listing, chosen: Sequence[str], *, all_columns: bool) -> Non
 
     rows = listing.rows
     if not rows:
-        text = f"none of {listing.runs} runs matches" if listing.runs else "there are no runs"
+        text = (
+            f"none of {counted(listing.runs, 'run')} matches"
+            if listing.runs
+            else "there are no runs"
+        )
         click.echo(text)
         return
     columns = list(chosen) or differing_columns(rows)
@@ -84,7 +89,9 @@ def _print(listing: Listing, chosen: Sequence[str], *, all_columns: bool) -> Non
     table = [[_name(row), *(_cell(row, key) for key in columns)] for row in rows]
     hidden = print_table(["run", *columns], table, fit=not (chosen or all_columns))
     left_out = f"; {hidden} more columns differ (--columns, --json)" if hidden else ""
-    click.echo(f"{len(rows)} of {listing.matching} matching, {listing.runs} runs{left_out}")
+    click.echo(
+        f"{len(rows)} of {listing.matching:,} matching, {counted(listing.runs, 'run')}{left_out}"
+    )
 
 
 def _name(row: Row) -> str:

@@ -8,6 +8,7 @@ import click
 
 from sightx.cli.context import find_run_directory, runs_root
 from sightx.cli.options import runs_folder
+from sightx.errors import counted
 
 
 @click.command("remove-run", short_help="Move runs to the trash, or restore them.")
@@ -42,7 +43,7 @@ def command(
     what = "delete for good" if empty_trash else "move to the trash"
     for directory in removed:
         click.echo(f"{what}: {directory}")
-    question = f"{len(removed)} runs, {format_bytes(size)}: go on?"
+    question = f"{counted(len(removed), 'run')}, {format_bytes(size)}: go on?"
     if not removed or not (yes or click.confirm(question)):
         return
     if empty_trash:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sightx.cli.context import find_run
 from sightx.cli.options import UserPath, launched, overrides, processes, runs_folder
 from sightx.distributed import rendezvous
+from sightx.errors import counted
 
 if TYPE_CHECKING:
     from sightx import Run
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
-@click.argument("spec", type=UserPath())
+@click.argument("spec", type=UserPath(), required=False)
 @overrides
 @runs_folder
 @click.option(
@@ -25,38 +27,74 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Resume the newest run of this experiment, if there is one.",
 )
+@click.option("--again", metavar="RUN", help="Repeat RUN in place of a spec, and compare.")
 @click.option("--profile", is_flag=True, help="Trace some steps, and print where the time went.")
 @processes
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")
 def command(
-    spec: Path,
+    spec: Path | None,
     overrides: tuple[str, ...],
     runs: Path | None,
     unfinished: bool,
+    again: str | None,
     profile: bool,
     processes: int,
     quiet: bool,
 ) -> int:
-    """Train and evaluate SPEC."""
+    """Train and evaluate SPEC.
+
+    With --again RUN, the experiment of RUN is repeated from its directory alone, with the same
+    samples, splits and initial weights; the exit code is 5 unless the two are equal to the bit.
+    """
+    if (spec is None) == (again is None):
+        raise click.UsageError("name a spec, or --again RUN without a spec")
+    if again and (overrides or unfinished):
+        raise click.UsageError("--again repeats a run as it was: leave --set and --continue out")
     if (code := launched(processes)) is not None:
         return code
-    import sightx
     from sightx import console
 
-    experiment = sightx.load(spec, overrides)
+    original = find_run(again, runs)[0] if again else None
     with console.show_progress(quiet or rendezvous.rank() > 0) as progress:
-        run = until_interrupted(
-            sightx.run,
-            experiment,
-            observers=[] if quiet else ["console"],
-            runs=runs,
-            progress=progress,
-            unfinished=unfinished,
-            profile=profile,
-        )
+        options = {"observers": [] if quiet else ["console"], "runs": runs,
+                   "progress": progress, "profile": profile}  # fmt: skip
+        run = _execute(spec, overrides, original, unfinished, options)
     if profile and not rendezvous.rank():
         console.show_profile(run)
-    return report(run, quiet)
+    code = report(run, quiet)
+    if original and not code and not rendezvous.rank():
+        _compare(original, run)
+    return code
+
+
+def _execute(
+    spec: Path | None,
+    overrides: tuple[str, ...],
+    original: Run | None,
+    unfinished: bool,
+    options: dict[str, Any],
+) -> Run:
+    """Run a spec, or repeat a run."""
+    import sightx
+    from sightx import runner
+
+    if original or not spec:
+        return until_interrupted(runner.repeat, original, **options)
+    experiment = sightx.load(spec, overrides)
+    return until_interrupted(runner.run, experiment, unfinished=unfinished, **options)
+
+
+def _compare(original: Run, repeat: Run) -> None:
+    """Say that a repeat is equal to the bit. Raises RunError for the first difference."""
+    from sightx.runner.repetition import compare_repeat
+
+    same = compare_repeat(original, repeat)
+    parts = (
+        counted(same.epochs, "epoch"),
+        f"the tensors of {counted(same.checkpoints, 'checkpoint')}",
+        counted(same.predictions, "prediction"),
+    )
+    click.echo(f"reproduced {original.id} to the bit: {', '.join(parts)}", err=True)
 
 
 def until_interrupted(call: Callable[..., Run], *arguments: Any, **options: Any) -> Run:

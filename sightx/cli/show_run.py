@@ -13,6 +13,7 @@ from sightx.cli.context import find_run_directory
 from sightx.cli.diff import print_changes
 from sightx.cli.options import runs_folder
 from sightx.cli.tables import cell_text, duration_text
+from sightx.errors import counted
 
 if TYPE_CHECKING:
     from sightx.run_registry.description import Description
@@ -68,7 +69,7 @@ def _print(run: Description) -> None:
 def _print_results(run: Description) -> None:
     for split, counts in run.counts.items():
         if sum(counts):
-            text = f"{sum(counts)} samples ({', '.join(map(str, counts))})"
+            text = f"{counted(sum(counts), 'sample')} ({', '.join(map(str, counts))})"
             _line("data", f"{split}: {text}; majority class {run.majority[split]:.1%}")
     for split, metrics in run.metrics.items():
         # Numbers per class have another slash; --json has them.
@@ -77,7 +78,11 @@ def _print_results(run: Description) -> None:
         _line(split, ", ".join(shown))
     own, all_runs = run.test_scorings
     if all_runs is not None:
-        _line("test", f"scored {own} times by this run, {all_runs} times by all runs here")
+        _line("test", f"scored {_times(own)} by this run, {_times(all_runs)} by all runs here")
+
+
+def _times(number: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(number, counted(number, "time"))
 
 
 def _line(name: str, text: str) -> None:

@@ -10,7 +10,7 @@ import click
 
 from sightx.cli.context import load_project_registry
 from sightx.cli.options import check_kind
-from sightx.errors import PluginError
+from sightx.errors import PluginError, counted
 
 if TYPE_CHECKING:
     from sightx.registry.registry import Plugin, Registry
@@ -37,7 +37,7 @@ def command(name: str, kind: str | None) -> int:
     for plugin in broken:
         click.echo(f"plugin {plugin}: fails: {plugin.error}")
     failures += len(broken)
-    click.echo(f"{_count(subjects)}, {checks} checks, {failures} failures")
+    click.echo(f"{_count(subjects)}, {counted(checks, 'check')}, {counted(failures, 'failure')}")
     return PluginError.exit_code if failures else 0
 
 
@@ -58,9 +58,9 @@ class _Subject:
 def _count(subjects: list[_Subject]) -> str:
     """Return `2 components`, and rules and commands if there are any."""
     rules, commands = ([s for s in subjects if s.kind == kind] for kind in ("check", "command"))
-    counts = {"components": len(subjects) - len(rules) - len(commands)}
-    counts |= {"rules": len(rules), "commands": len(commands)}
-    return ", ".join(f"{n} {title}" for title, n in counts.items() if n or title == "components")
+    counts = {"component": len(subjects) - len(rules) - len(commands)}
+    counts |= {"rule": len(rules), "command": len(commands)}
+    return ", ".join(counted(n, noun) for noun, n in counts.items() if n or noun == "component")
 
 
 def _subjects(registry: Registry, kind: str | None) -> Iterator[_Subject]:

@@ -16,7 +16,7 @@ import numpy as np
 from sightx.data.classes import class_name, class_positions, find_classes
 from sightx.data.csv_reader import fail, join_names, read_csv
 from sightx.data.near_names import common_change, nearest_files
-from sightx.errors import DataError, Problem, did_you_mean
+from sightx.errors import DataError, Problem, counted, did_you_mean
 from sightx.io.files import user_path
 from sightx.io.toml import dump_value
 from sightx.records import split_called
@@ -64,7 +64,7 @@ def parse_class_names(
         if cell not in positions:
             name, rows = class_name(cell), counts[cell]
             hint = did_you_mean(name, known) or f"known: {join_names(known)}"
-            message = f"there is no class {name!r} ({rows} row{'s' if rows > 1 else ''})"
+            message = f"there is no class {name!r} ({counted(rows, 'row')})"
             fail(path, line, "label-unknown", message, hint)
         return positions[cell]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from sightx.errors import Problem, RunError
+from sightx.errors import Problem, RunError, counted
 from sightx.io import atomic
 from sightx.io.files import file_sha256
 from sightx.io.system import format_bytes
@@ -109,7 +109,9 @@ def _members(file: Path, archive: zipfile.ZipFile) -> tuple[str, dict[str, zipfi
     infos = archive.infolist()
     size = sum(info.file_size for info in infos)
     if len(infos) > _MAX_FILES or size > _MAX_RATIO * file.stat().st_size + _FREE_SIZE:
-        raise _bad(file, f"it would unpack to {len(infos)} files and {format_bytes(size)}")
+        raise _bad(
+            file, f"it would unpack to {counted(len(infos), 'file')} and {format_bytes(size)}"
+        )
     folders, members = set(), {}
     for info in infos:
         path = PurePosixPath(info.filename)

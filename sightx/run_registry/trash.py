@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sightx.errors import Problem, RunError
+from sightx.errors import Problem, RunError, counted
 from sightx.io import atomic
 from sightx.run_registry.filters import Like
 from sightx.run_registry.index import read_index
@@ -19,11 +19,13 @@ FOLDER = ".trash"
 def remove_run(root: Path, directory: Path) -> Path:
     """Move a run of the folder `root` to the trash, and return where it is now.
 
-    Raises RunError if a process writes it, or if other runs start from it.
+    Raises RunError if a process writes it, or if the weights of other runs come from it.
     """
     lock.require_unlocked(directory)
-    if children := children_of(root, directory.name):
-        message = f"{len(children)} runs start from it: {', '.join(children[:3])}"
+    if children := children_of(root, directory.name, "weights"):
+        message = (
+            f"{counted(len(children), 'run')} began with its weights: {', '.join(children[:3])}"
+        )
         hint = "remove them first"
         raise RunError(Problem("run-in-use", message, hint, file=directory.name))
     target = _free(root / FOLDER / directory.name)
@@ -61,9 +63,9 @@ def purge(directories: Sequence[Path]) -> int:
     return size
 
 
-def children_of(root: Path, name: str) -> list[str]:
-    """Return the ids of the runs whose `parents` name a run."""
-    pattern = Like("parents", f"*:{name}*")
+def children_of(root: Path, name: str, why: str = "*") -> list[str]:
+    """Return the ids of the runs whose `parents` name a run; `why` is a reason, `*` is any."""
+    pattern = Like("parents", f"*{why}:{name}*")
     rows = read_index(root, lambda index: index.select(pattern))
     return [
         str(row["id"])

@@ -1,5 +1,5 @@
-"""Run, resume and evaluate an experiment."""
+"""Run, resume, repeat and evaluate an experiment."""
 
-from sightx.runner.api import resume, run, table
+from sightx.runner.api import repeat, resume, run, table
 
-__all__ = ["resume", "run", "table"]
+__all__ = ["repeat", "resume", "run", "table"]

@@ -31,6 +31,7 @@ from sightx.runner.execute import Execution
 from sightx.runner.initial_weights import InitialWeights, parents_of, weights_source
 from sightx.runner.interrupts import raise_interrupts, uninterrupted
 from sightx.runner.observers import GivenObservers, name_observers
+from sightx.runner.repetition import describe_twin, find_twin, parents_of_repeat
 from sightx.runner.resume import (
     Resumption,
     changed_files,
@@ -153,6 +154,44 @@ def resume(
     return uninterrupted(run)
 
 
+def repeat(
+    run: Run | str | Path,
+    *,
+    observers: GivenObservers | None = None,
+    runs: str | Path | None = None,
+    progress: ProgressCallback | None = None,
+    profile: bool = False,
+) -> Run:
+    """Execute the experiment of a run again, in a new run that names it as its parent.
+
+    Everything comes from the run directory: the experiment, the files that it names, the samples
+    with their splits, the initial weights. `sightx.runner.repetition.compare_repeat` compares the
+    two.
+
+    Args:
+        run: The run or its directory.
+        observers: As for `sightx.run`.
+        runs: The folder of the new run; None means that of the run's project.
+        progress: As for `sightx.run`.
+        profile: Trace some steps.
+
+    Raises:
+        RunInterrupted: As for `sightx.run`.
+        IncompatibleResumeError: Samples of the run are missing.
+        SightXError: The run failed.
+    """
+    check_arguments(progress, profile=profile)
+    original = run if isinstance(run, Run) else open_run(run)
+    experiment = stored_experiment(original)
+    context = experiment.context
+    root = argument_path(runs) if runs is not None else context.project.runs
+    with raise_interrupts(), _join_ranks(experiment, context) as collectives:
+        named = name_observers(observers, context.registry)
+        launch = _Launch(experiment, context, collectives, named, progress, profile)
+        repeated = launch.start(root, original)
+    return uninterrupted(repeated)
+
+
 @contextmanager
 def _join_ranks(experiment: Experiment, context: Context) -> Iterator[Collectives]:
     """Wait for other runs of this process, then join the other processes of this run.
@@ -199,21 +238,32 @@ class _Launch:
         path = self.on_main_process(lambda: _newest(root, self.experiment))
         return self.resume(Run(path)) if path else self.start(root)
 
-    def start(self, root: Path) -> Run:
-        """Start a new run below `root`."""
+    def start(self, root: Path, original: Run | None = None) -> Run:
+        """Start a new run below `root`; with the samples and weights of `original` if given."""
         with ExitStack() as stack:
             stack.enter_context(_restore_torch_globals(self.experiment))
             device = _choose_device(self.experiment)
             weights = InitialWeights()
             if self.collectives.is_main_process:
-                weights = InitialWeights.read(weights_source(root, self.experiment.model.weights))
+                source = (
+                    recorded_weights(original)
+                    if original
+                    else weights_source(root, self.experiment.model.weights)
+                )
+                weights = InitialWeights.read(source)
             table = self._load_table(device)
+            if original:
+                table = select_recorded_samples(original, table)
             self.collectives.barrier()  # if the data of any rank are wrong, there is no directory
 
             def create() -> str:
+                if original is None and (twin := find_twin(root, self.experiment, table)):
+                    _log.info("%s", describe_twin(twin, self.experiment.training.monitor))
                 environment = describe_environment(self.experiment, self.context, device)
                 environment["weights"] = weights.source
-                environment["parents"] = parents_of(weights.source)
+                environment["parents"] = (
+                    parents_of_repeat(original) if original else parents_of(weights.source)
+                )
                 environment["large_files"] = inputs.hash_large_files(self.experiment)
                 files = {"weights": weights.source, "labels": table.source}
                 run = create_run(root, self.experiment, environment, self.context.text, files)

@@ -105,16 +105,17 @@ def is_finished(run: Run, experiment: Experiment) -> bool:
     return run.result.get("status") in _FINISHED and is_same
 
 
-def has_same_content(run: Run, experiment: Experiment) -> bool:
+def has_same_content(run: Run, experiment: Experiment, table: ImageTable | None = None) -> bool:
     """Return whether a run had the data and the splits of an experiment.
 
     The experiment id leaves out where the data are. Data that cannot be read now count as equal.
+    `table` are the samples of the experiment if they are loaded already.
     """
     recorded = run.samples
     if recorded is None:
         return True
     try:
-        table = dataset.load_split_table(experiment.dataset, experiment.split)
+        table = table or dataset.load_split_table(experiment.dataset, experiment.split)
         hashes = dataset.content_hashes(experiment, table)
     except DataError:
         return True

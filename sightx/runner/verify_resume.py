@@ -30,9 +30,10 @@ from sightx.registry.hooks import hookimpl
 from sightx.registry.project import Project, find_project
 from sightx.runner.api import resume, run
 from sightx.runner.initial_weights import weights_source
+from sightx.runner.repetition import likely_cause
 from sightx.runner.resume import stored_experiment
 from sightx.runs import checkpoints
-from sightx.runs.directory import Run
+from sightx.runs.directory import CLOCK_KEYS, Run
 from sightx.spec.experiment import Experiment
 
 EPOCHS = 3
@@ -42,7 +43,6 @@ _TENSORS = {
     "loss": "loss state",
     "training_weights": "weight before averaging",
 }
-_TIMES = {"seconds", "images_per_second", "data_wait"}
 Stop = tuple[str, int]
 """Where a run is stopped: ("step", number), or ("epoch", number of its last step)."""
 
@@ -165,17 +165,14 @@ def compare_runs(straight: Run, stopped: Run, stops: list[Stop]) -> None:
 def _difference(run: Run, what: str, step: int, stops: list[Stop]) -> RunError:
     """Return the error for a difference, with its likely cause."""
     earlier = [stop for stop in stops if stop[1] < step]
-    is_cuda = run.environment["device"]["name"].startswith("cuda")
     if earlier:
         kind, number = earlier[-1]
         cause = (
             f"stopped after {kind} {number}: the checkpoint lacks what that step needs; a model"
             " keeps it as a buffer, a component draws from the generator it is given"
         )
-    elif is_cuda and not run.environment["execution"]["deterministic"]:
-        cause = "before any stop: set execution.deterministic = true"
     else:
-        cause = "before any stop: a component uses its own random generator, or the clock"
+        cause = f"before any stop: {likely_cause(run)}"
     return RunError(Problem("not-exact", what, cause))
 
 
@@ -188,7 +185,7 @@ def _read_digests(run: Run) -> dict[str, dict[str, str]]:
 def _other_files(run: Run) -> Iterator[tuple[str, bytes]]:
     """Yield the results of a run other than checkpoints, without times."""
     for number, row in enumerate(run.metrics.to_dict("records"), 1):
-        values = {key: value for key, value in row.items() if key not in _TIMES}
+        values = {key: value for key, value in row.items() if key not in CLOCK_KEYS}
         yield f"metrics.jsonl of epoch {number}", json.dumps(values).encode()
     for path in sorted((run.directory / "predictions").iterdir()):
         yield path.name, path.read_bytes()
@@ -220,7 +217,7 @@ class DigestRecorder:
             for kind, tensors in state.tensors.items()
             for name, tensor in tensors.items()
         }
-        for name in state.record.keys() - _TIMES:
+        for name in state.record.keys() - CLOCK_KEYS:
             value = state.record[name]
             digests[f"{name} of the state"] = _sha256(json.dumps(value).encode())
         with (self._folder / "digests.jsonl").open("a", encoding="utf-8") as file:

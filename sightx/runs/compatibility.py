@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightx.errors import LINE_LIMIT, Problem, RunError, one_line
+from sightx.errors import LINE_LIMIT, Problem, RunError, counted, one_line
 from sightx.records.history import History
 from sightx.registry import provenance
 from sightx.runs import inputs, verdicts
@@ -205,9 +205,7 @@ def _fingerprint_difference(
     paths: Mapping[str, Sequence[str]], *, allowed: bool
 ) -> list[Difference]:
     counts = [
-        f"{len(names)} {what}{'s' if len(names) > 1 else ''}: {_shorten(names)}"
-        for what, names in paths.items()
-        if names
+        f"{counted(len(names), what)}: {_shorten(names)}" for what, names in paths.items() if names
     ]
     if not counts:
         return []

@@ -18,11 +18,12 @@ MAX_NAME_LENGTH = 255
 """Characters that file systems allow in a name."""
 
 
-def run_directories(root: Path) -> list[Path]:
-    """Return the run directories in a folder, the oldest first."""
+def run_directories(root: Path, part: str = "") -> list[Path]:
+    """Return the run directories in a folder whose names contain `part`, the oldest first."""
     if not root.is_dir():
         return []
-    paths = sorted(root.iterdir(), key=lambda path: natural_key(path.name))
+    candidates = (path for path in root.iterdir() if part in path.name)
+    paths = sorted(candidates, key=lambda path: natural_key(path.name))
     return [path for path in paths if is_run(path)]
 
 

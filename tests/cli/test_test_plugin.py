@@ -54,7 +54,7 @@ def test_each_check_of_a_component_is_a_line(sightx, plugin: Path) -> None:
     *lines, last = done.out.splitlines()
     assert lines[0] == "preprocess same-as-before: name: ok"
     assert "preprocess same-as-before: shape-matches-output: ok" in lines
-    assert last == f"1 components, {len(lines)} checks, 0 failures"
+    assert last == f"1 component, {len(lines)} checks, 0 failures"
 
 
 def test_a_failure_has_its_reason_and_exits_with_4(sightx, plugin: Path) -> None:
@@ -136,7 +136,7 @@ def test_checks_and_commands_of_a_plugin_are_tested(sightx, plugin: Path) -> Non
     assert done.code == 4
     assert "check no-luck: every-experiment-is-examined: fails: find yields a int" in done.out
     assert "command greet: help-is-shown: ok" in done.out
-    assert done.out.splitlines()[-1] == "0 components, 1 rules, 1 commands, 7 checks, 1 failures"
+    assert done.out.splitlines()[-1] == "0 components, 1 rule, 1 command, 7 checks, 1 failure"
     assert sightx("test-plugin", "greet").code == 0
     assert sightx("test-plugin", "no-luck").code == 4
 

@@ -36,7 +36,7 @@ def test_runs_that_are_needed_stay(tmp_path: Path) -> None:
     environment = read_json(child / "environment.json")
     environment["parents"] = [{"run": parent.name, "why": "weights"}]
     replace_json(child / "environment.json", environment)
-    with pytest.raises(RunError, match="1 runs start from it: 20260131-b"):
+    with pytest.raises(RunError, match="1 run began with its weights: 20260131-b"):
         trash.remove_run(tmp_path, parent)
     with lock.run_lock(child), pytest.raises(RunError, match="in use"):
         trash.remove_run(tmp_path, child)

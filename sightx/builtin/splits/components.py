@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from sightx.plugin import SPLITS, DataError, File, Problem, Split
+from sightx.plugin import SPLITS, DataError, File, Problem, Split, counted
 
 from .stratify import Counts, assign_groups
 
@@ -183,15 +183,11 @@ def _assign_all(
     for label, name in enumerate(table.classes):
         if any((label, split) not in present for split in shares):
             members = [group for group, other in zip(groups, labels, strict=True) if other == label]
-            counts = f"{_count(len(members), 'sample')} in {_count(len(set(members)), 'group')}"
+            counts = f"{counted(len(members), 'sample')} in {counted(len(set(members)), 'group')}"
             message = f"class {name!r} has {counts}: too few for {', '.join(shares)}"
             hint = "add some, remove the class, or set the share of a split to 0"
             raise DataError(Problem("rare-class", message, hint).at(table.source))
     return splits
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _series(table: ImageTable, splits: list[str]) -> pd.Series[str]:
