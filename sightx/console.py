@@ -91,7 +91,7 @@ def show_progress(
 
 
 def show_audit(report: AuditReport) -> None:
-    """Print what was proved, the samples per class and split, and every finding."""
+    """Print what was checked and holds, the samples per class and split, and every finding."""
     console = _console()
     for statement in report.statements:
         console.print(statement, markup=False, soft_wrap=True)

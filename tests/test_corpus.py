@@ -51,7 +51,7 @@ ELSEWHERE = {
     "normalize-channels": "opening the data",
     "not-ordered": "fitting a decision",
     "order-unknown": "opening the data",
-    "not-proved": "sightx resume --prove",
+    "not-verified": "sightx resume --verify",
     "plugin-changed": "a prediction",
     "preprocess-failed": "preparing an image",
     "python-warning": "a warning of Python",

@@ -146,7 +146,7 @@ def test_evaluate_takes_the_place_of_moved_data(line: Line, spec: Path) -> None:
     change = re.findall(r"--set \S+", hint)[0].replace("FOLDER", "moved")
     line("evaluate", run.id, *change.split(), code=0)
     text = line("evaluate", run.id, *change.split(), "--set", "optimizer.lr=0.3")
-    assert "makes another experiment" in text
+    assert "would define another experiment" in text
 
 
 @pytest.mark.parametrize("folder", ["runs", "other runs"])

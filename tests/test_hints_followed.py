@@ -52,7 +52,7 @@ FOLLOWED = {
     "cli/options.py": ("cli/test_show_plugin.py", ""),
     "cli/plugin_commands.py": (HINTS, ""),
     "cli/prepare.py": ("cli/test_prepare.py", "not both"),
-    "cli/resume.py": ("cli/test_resume.py", "--prove"),
+    "cli/resume.py": ("cli/test_resume.py", "--verify"),
     "cli/show_plugin.py": ("cli/test_show_plugin.py", ""),
     "cli/test_plugin.py": ("cli/test_test_plugin.py", ""),
     "console.py": (HERE, 'use = "{}" names it', "sightx run {} trains on them"),
@@ -85,7 +85,7 @@ FOLLOWED = {
     "runs/lock.py": ("runs/test_lock.py", "--runs FOLDER"),
     "runs/lookup.py": (HERE, "sightx run SPEC"),
     "runs/predictions.py": (HERE, "sightx evaluate {} --split {}"),
-    "spec/checks.py": (HERE, "sightx list-plugins"),
+    "spec/check_runner.py": (HERE, "sightx list-plugins"),
     "spec/experiment.py": (HINTS, "--debug"),
     "spec/load.py": (HERE, "--explain list", 'use = "{}"'),
     "training/dry_run.py": (HERE, "training.batch_size = {}"),
@@ -383,7 +383,7 @@ def test_a_cache_in_a_folder_of_the_user_is_moved(
     (here / "my things" / "book.txt").write_text("mine")
     monkeypatch.setenv("SIGHTX_CACHE", str(here / "my things"))
     line = failing("prepare", "spec.toml", code=7)
-    (_, assignment, *_) = shlex.split(line.rpartition("; ")[2])
+    (_, assignment) = shlex.split(line.rpartition(": ")[2])
     name, _, value = assignment.partition("=")
     monkeypatch.setenv(name, value)
     assert sightx_main("prepare", "spec.toml", "--quiet") == 0

@@ -27,7 +27,7 @@ from sightx.records.table import ImageTable
 from sightx.registry import data_results
 from sightx.runner.resume import stored_experiment
 from sightx.runs.directory import Run
-from sightx.spec import checks
+from sightx.spec import check_runner
 from sightx.spec.experiment import Experiment
 
 Array = np.ndarray[Any, Any]
@@ -120,7 +120,7 @@ def _image_findings(
     experiment: Experiment, table: ImageTable, images: ImageProperties, copies: Copies
 ) -> list[AuditFinding]:
     """Return what the images tell, also to the checks of plugins."""
-    found = checks.check_results(
+    found = check_runner.check_results(
         experiment, experiment.context, "audit", table=table, images=images.frame
     )
     return [
@@ -173,7 +173,7 @@ def _report(
 
 
 def _statements(table: ImageTable, images: ImageProperties, copies: Copies) -> list[str]:
-    """Return what was proved, in sentences."""
+    """Return what was checked and holds, in sentences."""
     return [_group_statement(table), _copy_statement(table, images, copies)]
 
 

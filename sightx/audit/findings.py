@@ -82,7 +82,7 @@ class AuditReport:
     Attributes:
         name: The name of the experiment.
         samples: The number of samples; 0 if the table cannot be read.
-        statements: What was proved, in sentences.
+        statements: What was checked and holds, in sentences.
         findings: All findings, the severest first.
         classes: The samples of each class of each split.
         baselines: The metrics of always predicting the most frequent class, by split.

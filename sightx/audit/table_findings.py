@@ -17,8 +17,8 @@ from sightx.records import SPLITS
 from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable
 from sightx.registry.kinds import Dataset
-from sightx.spec import checks
-from sightx.spec.checks import CheckResult
+from sightx.spec import check_runner
+from sightx.spec.check_runner import CheckResult
 from sightx.spec.experiment import Experiment
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +30,7 @@ _SEVERITIES: Mapping[str, Severity] = {"error": "refuse", "warning": "warn"}
 
 def check_findings(experiment: Experiment, table: ImageTable) -> list[AuditFinding]:
     """Return what the checks of the stage data find: the same that a run and validate report."""
-    results = checks.check_results(experiment, experiment.context, "data", table=table)
+    results = check_runner.check_results(experiment, experiment.context, "data", table=table)
     return [finding_of(result) for result in results]
 
 

@@ -19,8 +19,8 @@ from sightx.distributed import rendezvous
 @click.option("--allow-data-change", is_flag=True, help="Continue with changed images or labels.")
 @click.option("--allow-plugin-change", is_flag=True, help="Continue with changed code of plugins.")
 @processes
-@click.option("--prove", is_flag=True, help="Train a little, with and without stops, and compare.")
-@click.option("--steps", type=click.IntRange(min=6), help="How many steps --prove trains; 50.")
+@click.option("--verify", is_flag=True, help="Train a little, with and without stops, and compare.")
+@click.option("--steps", type=click.IntRange(min=6), help="How many steps --verify trains; 50.")
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")
 def command(
     run: str,
@@ -29,7 +29,7 @@ def command(
     allow_data_change: bool,
     allow_plugin_change: bool,
     processes: int,
-    prove: bool,
+    verify: bool,
     steps: int | None,
     quiet: bool,
 ) -> int:
@@ -39,12 +39,12 @@ def command(
     original run are listed; those that would change its results are refused. Of the training only
     training.epochs may change, if the learning rates so far do not depend on it.
 
-    With --prove RUN may also be a spec: its experiment is trained twice in a temporary folder, on
+    With --verify RUN may also be a spec: its experiment is trained twice in a temporary folder, on
     few samples, without and with stops, and compared to the bit.
     """
-    _check_usage(prove, steps, processes)
-    if prove:
-        return _prove(run, overrides, runs, steps or 50, quiet)
+    _check_usage(verify, steps, processes)
+    if verify:
+        return _verify(run, overrides, runs, steps or 50, quiet)
     if (code := launched(processes)) is not None:
         return code
     return _resume(run, overrides, runs, quiet, allow_data_change, allow_plugin_change)
@@ -76,15 +76,17 @@ def _resume(
     return report(resumed, quiet)
 
 
-def _check_usage(prove: bool, steps: int | None, processes: int) -> None:
+def _check_usage(verify: bool, steps: int | None, processes: int) -> None:
     """Raise UsageError for an option that would have no effect."""
-    if steps and not prove:
-        raise click.UsageError("--steps says how many steps --prove trains, and needs it")
-    if prove and processes > 1:
-        raise click.UsageError("--prove trains in one process: leave --processes out")
+    if steps and not verify:
+        raise click.UsageError("--steps says how many steps --verify trains, and needs it")
+    if verify and processes > 1:
+        raise click.UsageError("--verify trains in one process: leave --processes out")
 
 
-def _prove(run: str, overrides: tuple[str, ...], runs: Path | None, steps: int, quiet: bool) -> int:
+def _verify(
+    run: str, overrides: tuple[str, ...], runs: Path | None, steps: int, quiet: bool
+) -> int:
     import sightx
     from sightx.runner.resume import stored_experiment
     from sightx.runner.verify_resume import verify_resume
@@ -102,5 +104,5 @@ def _prove(run: str, overrides: tuple[str, ...], runs: Path | None, steps: int, 
     check = verify_resume(experiment, experiment.context.project, steps, show, runs)
     if not quiet:
         what = "weights, optimizer, metrics and predictions are equal to the bit"
-        click.echo(f"proved: {check.states} checkpoints, {len(check.stops)} stops: {what}")
+        click.echo(f"verified: {check.states} checkpoints, {len(check.stops)} stops: {what}")
     return 0

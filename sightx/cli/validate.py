@@ -87,7 +87,7 @@ def _examine_deeply(
     from sightx.errors import SightXError
     from sightx.registry.failures import plugin_failure
     from sightx.runner.initial_weights import InitialWeights, weights_source
-    from sightx.spec.checks import at_position
+    from sightx.spec.check_runner import at_position
     from sightx.training.dry_run import dry_run
 
     context = experiment.context

@@ -1,1 +1,1 @@
-"""Write and read exported datasets: packs of preprocessed pixels, and tar shards of images."""
+"""Write and read exports: datasets (packs of pixels, tar shards) and models (ONNX and others)."""

@@ -45,7 +45,7 @@ from sightx.runs import inputs, lock, lookup, sessions
 from sightx.runs.creation import create_run
 from sightx.runs.directory import NullRun, Run, open_run
 from sightx.runs.environment import describe_environment
-from sightx.spec import checks
+from sightx.spec import check_runner
 from sightx.spec.experiment import Context, Experiment
 from sightx.spec.merge import Overrides, as_overrides
 from sightx.training.setup import choose_device
@@ -312,11 +312,11 @@ class _Launch:
     def _load_table(self, device: torch.device) -> ImageTable:
         """Return the samples, after the checks of device and data have passed."""
         if self.context.path is None:  # an experiment built in Python: no `load` has checked it
-            checks.enforce_checks(self.experiment, self.context, "spec")
-        checks.enforce_checks(self.experiment, self.context, "device", device=device)
-        with checks.locate_problems(self.context):
+            check_runner.enforce_checks(self.experiment, self.context, "spec")
+        check_runner.enforce_checks(self.experiment, self.context, "device", device=device)
+        with check_runner.locate_problems(self.context):
             samples = table(self.experiment)
-        checks.enforce_checks(self.experiment, self.context, "data", table=samples)
+        check_runner.enforce_checks(self.experiment, self.context, "data", table=samples)
         return samples
 
     def _execute(

@@ -17,7 +17,7 @@ def as_experiment(experiment: Experiment | str | Path, overrides: Overrides = ()
     """
     if isinstance(experiment, Experiment):
         if overrides:
-            message, hint = "overrides change a spec", "give them to sightx.load"
+            message, hint = "overrides apply to a spec file only", "give them to sightx.load"
             raise SpecError(Problem("usage", message, hint))
         return experiment
     if not isinstance(experiment, str | Path):

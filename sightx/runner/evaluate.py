@@ -150,7 +150,7 @@ def _with_changes(run: Run, overrides: Overrides) -> Experiment:
     changes = as_overrides(overrides)
     experiment = stored_experiment(run, changes)
     if changes and experiment.id != stored_experiment(run).id:
-        message = f"{', '.join(changes)} makes another experiment"
+        message = f"{', '.join(changes)} would define another experiment"
         hint = "only where the data are and [execution] may change; sightx run starts another one"
         raise SpecError(Problem("usage", message, hint))
     return experiment

@@ -43,7 +43,7 @@ from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
 from sightx.runs.scorings import record_test_scoring
 from sightx.runs.view import RunView
-from sightx.spec import checks
+from sightx.spec import check_runner
 from sightx.spec.experiment import Context, Experiment
 from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
@@ -329,7 +329,7 @@ class Execution:
     def _repeated_warnings(self, trainer: Trainer) -> list[str]:
         """Return the warnings of the data checks, and the metrics that no epoch has a value of."""
         table, epochs = trainer.dataset.table, trainer.history.epochs
-        problems = checks.run_checks(self.experiment, self.context, "data", table=table)
+        problems = check_runner.run_checks(self.experiment, self.context, "data", table=table)
         warnings = [problem.message for problem in problems if problem.severity == "warning"]
         counts = zip(table.classes, trainer.dataset.counts("validation"), strict=True)
         absent = {name for name, count in counts if not count}

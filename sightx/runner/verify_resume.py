@@ -142,7 +142,7 @@ def failure_of_part(exit_code: int, stderr: str) -> SightXError:
     """Return the error of a process, of the class that its exit code stands for."""
     kinds = {kind.exit_code: kind for kind in SightXError.__subclasses__()}
     line = (stderr.strip().splitlines() or ["it printed nothing"])[-1]
-    return kinds.get(exit_code, SightXError)(Problem("not-proved", f"a run failed: {line}"))
+    return kinds.get(exit_code, SightXError)(Problem("not-verified", f"a run failed: {line}"))
 
 
 def compare_runs(straight: Run, stopped: Run, stops: list[Stop]) -> None:

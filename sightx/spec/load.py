@@ -35,7 +35,7 @@ from sightx.registry.validation_errors import (
     spec_failure,
 )
 from sightx.spec import merge
-from sightx.spec.checks import at_position, run_checks
+from sightx.spec.check_runner import at_position, run_checks
 from sightx.spec.experiment import DEFAULT_OBSERVERS, Context, Experiment
 from sightx.spec.merge import Table
 from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates

@@ -18,7 +18,7 @@ from sightx.records import SPLITS
 from sightx.records.table import ImageTable
 from sightx.registry import results
 from sightx.registry.failures import expected_failure
-from sightx.spec import checks
+from sightx.spec import check_runner
 from sightx.spec.experiment import Experiment, Training
 from sightx.training import setup
 from sightx.training.param_groups import build_optimizer
@@ -104,8 +104,8 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
         loaded=loaded,
         unused=table.survey.lines(),
         problems=(
-            *checks.run_checks(experiment, experiment.context, "data", table=table),
-            *checks.run_checks(experiment, experiment.context, "device", device=device),
+            *check_runner.run_checks(experiment, experiment.context, "data", table=table),
+            *check_runner.run_checks(experiment, experiment.context, "device", device=device),
         ),
     )
 

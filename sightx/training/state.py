@@ -26,7 +26,7 @@ class State:
     `weights` is the state dict of the network to predict with, and `loss` that of the loss, which
     is mostly empty. If the network to predict with is an average, `training_weights` is the state
     dict of the network that is trained, otherwise it is empty.
-    `record` is JSON: stage, step, totals (the sums of the running epoch), history, seconds (of each
+    `record` is JSON: step, totals (the sums of the running epoch), history, seconds (of each
     epoch, and of the running one so far), postprocess (the fitted states) and the optimizer's plain
     values.
     """

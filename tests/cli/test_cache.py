@@ -78,7 +78,7 @@ def test_a_folder_with_other_things_is_refused(sightx, spec, cache_root):
         assert done.code == 7
         assert done.lines == [
             f"error[not-a-cache] {cache_root} is not a cache: it holds 'files', and no mark of "
-            f"SightX; export SIGHTX_CACHE={cache_root}/sightx takes a new folder"
+            f"SightX; to use a new folder: export SIGHTX_CACHE={cache_root}/sightx"
         ]
     assert [path.name for path in cache_root.rglob("*")] == ["files", "volume.bin"]
 

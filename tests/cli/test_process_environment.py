@@ -247,7 +247,7 @@ def test_a_missing_temporary_folder_does_not_matter_to_predictions(
 
 
 def test_no_usable_temporary_folder_is_one_line(spec: Path, child_without_tmp: Callable) -> None:
-    done = child_without_tmp("resume", "--prove", str(spec))
+    done = child_without_tmp("resume", "--verify", str(spec))
     assert done.returncode == 7
     assert done.stderr == (
         "error[resource] there is no usable temporary folder; "

@@ -103,9 +103,9 @@ def test_continue_can_be_called_again_and_again(
     [
         (["resume", "last"], 5, "no run 'last'"),
         (["resume", "x", "--steps", "2"], 2, "--steps"),
-        (["resume", "x", "--steps", "20"], 2, "--steps says how many steps --prove trains"),
-        (["resume", "x", "--prove", "--processes", "2"], 2, "leave --processes out"),
-        (["resume", "nowhere.toml", "--prove"], 5, "no run 'nowhere.toml'"),
+        (["resume", "x", "--steps", "20"], 2, "--steps says how many steps --verify trains"),
+        (["resume", "x", "--verify", "--processes", "2"], 2, "leave --processes out"),
+        (["resume", "nowhere.toml", "--verify"], 5, "no run 'nowhere.toml'"),
     ],
 )
 def test_a_run_that_cannot_be_resumed_is_one_line(

@@ -262,7 +262,7 @@ class PixelCache:
             message = f"{self.root} is not a cache: it holds {min(names)!r}, and no mark of SightX"
             names_free = (self.root / f"sightx{n}" for n in ("", *(f"-{k}" for k in range(2, 100))))
             free = next(path for path in names_free if not path.exists())
-            hint = f"export SIGHTX_CACHE={shell_path(free)} takes a new folder"
+            hint = f"to use a new folder: export SIGHTX_CACHE={shell_path(free)}"
             raise ResourceError(Problem("not-a-cache", message, hint))
         return False
 

@@ -44,7 +44,7 @@ def module_keeps_its_state(loss: Loss) -> None:
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     module(*_batch(loss))
     changed = [name for name, buffer in module.named_buffers() if not buffer.equal(before[name])]
-    hint = "how often depends on the micro-batches; make it a parameter, or compute it anew"
+    hint = "the number of its updates depends on micro-batching: use a parameter"
     require(not changed, f"the buffer {', '.join(changed)} changes; {hint}")
 
 

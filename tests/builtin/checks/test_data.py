@@ -10,7 +10,7 @@ import sightx
 from sightx import DataError
 from sightx.builtin.checks import data
 from sightx.runner import table
-from sightx.spec import checks
+from sightx.spec import check_runner
 
 
 @pytest.fixture
@@ -32,7 +32,9 @@ def listed(tmp_path: Path) -> Path:
 
 def found(path: Path, *sets: str) -> list[tuple[str, str]]:
     experiment = sightx.load(path, sets)
-    problems = checks.run_checks(experiment, experiment.context, "data", table=table(experiment))
+    problems = check_runner.run_checks(
+        experiment, experiment.context, "data", table=table(experiment)
+    )
     return [(problem.code, problem.message) for problem in problems]
 
 

@@ -13,7 +13,7 @@ import sightx
 from sightx import DataError, SpecError
 from sightx.builtin.checks import evaluation
 from sightx.runner import table
-from sightx.spec import checks
+from sightx.spec import check_runner
 
 Write = Callable[..., None]
 
@@ -123,7 +123,9 @@ def write(tmp_path: Path, plugins: Path, monkeypatch: pytest.MonkeyPatch) -> Wri
 def found(*sets: str) -> list[tuple[str, str, str]]:
     """Return the code, key and message of each finding."""
     experiment = sightx.load("a.toml", sets)
-    problems = checks.run_checks(experiment, experiment.context, "data", table=table(experiment))
+    problems = check_runner.run_checks(
+        experiment, experiment.context, "data", table=table(experiment)
+    )
     return [(problem.code, problem.path, problem.message) for problem in problems]
 
 

@@ -190,7 +190,11 @@ BROKEN = [
     (checks.mixed_targets_are_taken, Summing(), "weights of mixed targets are not (B,)"),
     (checks.weights_of_the_loss_get_gradients, Learned(unused=True), "bias gets no gradient"),
     (checks.weights_of_the_loss_get_gradients, LearnedBadly(), "weight scale is not finite"),
-    (checks.module_keeps_its_state, Counting(), "the buffer calls changes; how often depends on"),
+    (
+        checks.module_keeps_its_state,
+        Counting(),
+        "the buffer calls changes; the number of its updates",
+    ),
     (checks.losses_are_per_sample, Scalar(), "losses are () for 12 samples"),
     (checks.losses_are_per_sample, Frequencies(), "not finite for class counts (6, 6, 0, 0)"),
     (checks.outputs_get_gradients, Detached(), "do not detach them"),

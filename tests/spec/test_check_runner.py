@@ -9,7 +9,7 @@ import pytest
 
 from sightx import DataError, Experiment, PluginError, ResourceError, SpecError, load
 from sightx.plugin import Problem
-from sightx.spec import checks
+from sightx.spec import check_runner
 
 PLUGIN = "sightx_test_rules"
 SPEC = """\
@@ -108,16 +108,17 @@ def test_warnings_are_logged_with_the_nearest_position(experiment, caplog) -> No
         "a.toml:5:2: warning[careful] model: beware",
     ]
     assert caplog.messages == expected
-    assert sorted(lines(checks.run_checks(loaded, loaded.context, "spec"))) == sorted(expected)
+    problems = check_runner.run_checks(loaded, loaded.context, "spec")
+    assert sorted(lines(problems)) == sorted(expected)
 
 
 def test_each_stage_runs_its_checks_with_the_arguments_they_declare(experiment) -> None:
     loaded = experiment("careful", "many", "which")
-    assert lines(checks.run_checks(loaded, loaded.context, "data", table="a table")) == [
+    assert lines(check_runner.run_checks(loaded, loaded.context, "data", table="a table")) == [
         "a.toml:3:2: error[many] dataset: a has a table"
     ]
     assert lines(
-        checks.run_checks(loaded, loaded.context, "device", table="a table", device="cpu")
+        check_runner.run_checks(loaded, loaded.context, "device", table="a table", device="cpu")
     ) == ["a.toml:1:1: error[which] execution.device: it is cpu"]
 
 
@@ -127,41 +128,41 @@ def test_each_stage_runs_its_checks_with_the_arguments_they_declare(experiment) 
 def test_the_errors_of_a_stage_have_its_exit_code(experiment, code, stage, error) -> None:
     loaded = experiment(code)
     with pytest.raises(error) as caught:
-        checks.enforce_checks(loaded, loaded.context, stage, table="t", device="cpu")
+        check_runner.enforce_checks(loaded, loaded.context, stage, table="t", device="cpu")
     assert [problem.code for problem in caught.value.problems] == [code]
 
 
 def test_an_allowed_warning_is_not_reported(experiment, caplog) -> None:
     loaded = experiment("careful", "many", allow='"careful", "many"')
-    assert lines(checks.run_checks(loaded, loaded.context, "spec")) == []
+    assert lines(check_runner.run_checks(loaded, loaded.context, "spec")) == []
     assert [m for m in caplog.messages if "unknown-code" not in m] == []
     assert "is the code of an error, which cannot be allowed" in caplog.text
     # An error cannot be allowed.
-    assert [p.code for p in checks.run_checks(loaded, loaded.context, "data", table="t")] == [
+    assert [p.code for p in check_runner.run_checks(loaded, loaded.context, "data", table="t")] == [
         "many"
     ]
 
 
 def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
     loaded = experiment("fails")
-    problems = checks.run_checks(loaded, loaded.context, "data", table="a table")
+    problems = check_runner.run_checks(loaded, loaded.context, "data", table="a table")
     assert str(next(problem for problem in problems if problem.code == "broken-plugin")) == (
         "error[broken-plugin] the check 'fails' of sightx_test_rules failed: KeyError: 'k'; "
         "sightx list-plugins shows where it is from"
     )
     with pytest.raises(PluginError) as caught:
-        checks.enforce_checks(loaded, loaded.context, "data", table="a table")
+        check_runner.enforce_checks(loaded, loaded.context, "data", table="a table")
     assert caught.value.exit_code == 4
 
 
 def test_a_check_for_warnings_that_fails_is_a_warning_and_the_spec_goes_on(experiment) -> None:
     loaded = experiment("shaky")
-    problems = checks.run_checks(loaded, loaded.context, "data", table="a table")
+    problems = check_runner.run_checks(loaded, loaded.context, "data", table="a table")
     assert [(p.code, p.severity) for p in problems] == [("broken-plugin", "warning")]
-    checks.enforce_checks(loaded, loaded.context, "data", table="a table")
+    check_runner.enforce_checks(loaded, loaded.context, "data", table="a table")
 
 
 def test_a_check_may_raise_an_expected_error(experiment) -> None:
     loaded = experiment("raises")
     with pytest.raises(DataError, match="raised by itself"):
-        checks.enforce_checks(loaded, loaded.context, "data", table="a table")
+        check_runner.enforce_checks(loaded, loaded.context, "data", table="a table")
