@@ -81,8 +81,8 @@ if TYPE_CHECKING:
     from sightx.data.decode.formats import is_image_name, read_format
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
-    from sightx.evaluation.metrics import roc_auc
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
+    from sightx.evaluation.roc import roc_auc, weighted_roc_auc
     from sightx.export.pack import table_from_pack
     from sightx.export.shards import table_from_shards
     from sightx.io.files import file_reader, shell_path
@@ -129,7 +129,7 @@ _LAZY = {
     "read_format": "sightx.data.decode.formats",
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
-    "roc_auc": "sightx.evaluation.metrics",
+    "roc_auc": "sightx.evaluation.roc",
     "seed_of": "sightx.seeds",
     "shell_path": "sightx.io.files",
     "split_param_groups": "sightx.training.param_groups",
@@ -138,6 +138,7 @@ _LAZY = {
     "table_from_shards": "sightx.export.shards",
     "table_from_torch": "sightx.data.torch_adapter",
     "to_device": "sightx.data.loader.augment",
+    "weighted_roc_auc": "sightx.evaluation.roc",
 }
 
 __all__ = [
@@ -228,6 +229,7 @@ __all__ = [
     "table_from_torch",
     "to_device",
     "to_plain",
+    "weighted_roc_auc",
 ]
 
 

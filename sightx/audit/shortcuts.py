@@ -14,7 +14,7 @@ import pandas as pd
 from sightx.audit.findings import AuditFinding, Severity
 from sightx.audit.image_properties import ImageProperties
 from sightx.audit.statistics import auc_error
-from sightx.evaluation.metrics import roc_auc
+from sightx.evaluation.roc import roc_auc
 from sightx.records.table import ImageTable
 
 Array = np.ndarray[Any, Any]

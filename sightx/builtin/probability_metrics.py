@@ -174,3 +174,19 @@ class Auc(Metric):
         defined = [area for area in areas if not math.isnan(area)]
         mean = sum(defined) / len(defined) if defined else math.nan
         return dict(zip(self.values(predictions.classes), [mean, *areas], strict=True))
+
+    def weighted(self, predictions: Predictions, weights: Array) -> Mapping[str, Array]:
+        """Return the areas for each row of weights."""
+        import numpy as np
+
+        from sightx.plugin import weighted_roc_auc
+
+        known = predictions.labels >= 0
+        labels, probabilities = predictions.labels[known], predictions.probabilities[known]
+        areas = [
+            weighted_roc_auc(labels == number, probabilities[:, number], weights[:, known])
+            for number in range(len(predictions.classes))
+        ]
+        is_defined = ~np.isnan(areas)
+        means = divide(np.nansum(areas, axis=0), is_defined.sum(axis=0))
+        return dict(zip(self.values(predictions.classes), [means, *areas], strict=True))

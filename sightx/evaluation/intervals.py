@@ -2,15 +2,16 @@
 
 Samples of one group are not independent, so whole groups are drawn. A metric that is a function of
 sums (`Metric.sums`) is computed for all draws at once: how often each draw has each group, times
-what each group adds. Proportions get Wilson's interval, because a bootstrap covers the recall of a
-class that few groups have much too rarely.
+what each group adds. Other metrics may take weights of samples (`Metric.weighted`). Proportions get
+Wilson's interval, because a bootstrap covers the recall of a class that few groups have much too
+rarely.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
@@ -128,12 +129,26 @@ class Resampled:
         """Return the numbers for some draws; counts (draws, G) say how often each has a group."""
         if self.group_sums is not None:
             return numbers_of(self.metric, counts @ self.group_sums, self.predictions.classes)
+        if (weighted := self._weighted(counts)) is not None:
+            return weighted
         order = np.argsort(self.groups, kind="stable")
         samples = (np.repeat(order, row[self.groups[order]].astype(int)) for row in counts)
         values = [
             results.metric_values(self.metric, self.predictions.take(rows)) for rows in samples
         ]
         return {name: np.array([value[name] for value in values]) for name in values[0]}
+
+    def _weighted(self, counts: Array) -> dict[str, Array] | None:
+        """Return the numbers for some draws, from weights of samples; None: it has no such way."""
+        method, names = self.metric.weighted, set(self.metric.values(self.predictions.classes))
+        parts, block = [], max(_CHUNK_SIZE // max(len(self.predictions), 1), 1)
+        for start in range(0, len(counts), block):
+            weights = counts[start : start + block][:, self.groups]
+            numbers = call_declared(method, self.predictions, weights)
+            if numbers is None:
+                return None
+            parts.append(_checked(method, numbers, names, (len(weights),)))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, Array]]:
@@ -194,12 +209,18 @@ def _sums(metric: Metric, predictions: Predictions) -> Array | None:
 
 def numbers_of(metric: Metric, sums: Array, classes: Sequence[str]) -> dict[str, Array]:
     """Return the numbers of a metric, (...) each, from sums (..., S). Raises PluginError."""
-    numbers, names = call_declared(metric.of, sums, classes=classes), set(metric.values(classes))
-    shape = sums.shape[:-1]
+    numbers = call_declared(metric.of, sums, classes=classes)
+    return _checked(metric.of, numbers, set(metric.values(classes)), sums.shape[:-1])
+
+
+def _checked(
+    method: Callable[..., Any], numbers: Any, names: set[str], shape: tuple[int, ...]
+) -> dict[str, Array]:
+    """Return what a method returned as arrays. Raises PluginError for other names or shapes."""
     is_valid = isinstance(numbers, Mapping) and numbers.keys() == names
     if not is_valid or any(np.shape(number) != shape for number in numbers.values()):
         hint = f"return an array {shape} for each name of values()"
-        raise results.wrong_result(metric.of, f"returned no numbers of sums {sums.shape}", hint)
+        raise results.wrong_result(method, "returned no such numbers", hint)
     return {name: np.asarray(number) for name, number in numbers.items()}
 
 

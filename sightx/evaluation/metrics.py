@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from sightx.errors import Problem, SpecError
 from sightx.records.history import Direction
@@ -14,7 +11,6 @@ from sightx.records.predictions import Predictions
 from sightx.registry import results
 from sightx.registry.kinds import Metric, Postprocess
 
-Array = np.ndarray[Any, Any]
 PostprocessStates = list[Mapping[str, Any]]
 """What each component of a postprocessing chain has learned; empty before it is fitted."""
 
@@ -68,19 +64,3 @@ def apply_postprocess(
     for component, state in zip(chain, states, strict=True):
         predictions = results.postprocessed(component, predictions, state)
     return predictions
-
-
-def roc_auc(is_positive: Array, scores: Array) -> float:
-    """Return the area under the ROC curve, from 0 to 1; NaN without both sorts of samples.
-
-    It is how often a positive sample has a higher score than a negative one, ties counting half (J.
-    A. Hanley and B. J. McNeil, 1982). `is_positive` is bool (N,), `scores` (N,).
-    """
-    positives = int(is_positive.sum())
-    pairs = positives * (len(scores) - positives)
-    if not pairs:
-        return math.nan
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of equal scores, from 1
-    rank_sum = ranks[inverse][is_positive].sum()
-    return float((rank_sum - positives * (positives + 1) / 2) / pairs)

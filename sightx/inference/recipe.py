@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt, ValidationError
 
 from sightx.data.decode.decoder import min_decoded_size
 from sightx.errors import PluginError, Problem, SightXError
+from sightx.evaluation.binary import BinaryDecision
 from sightx.io.toml import Position
 from sightx.records.table import DecodeInfo, ImageTable
 from sightx.registry import provenance
@@ -57,6 +58,8 @@ class Recipe(Settings):
     """The postprocessing chain."""
     postprocess_states: tuple[Mapping[str, Any], ...] = ()
     """What each postprocessing component has learned; empty if they were not fitted yet."""
+    binary: BinaryDecision | None = None
+    """The binary decision with its fitted thresholds; None if none is declared."""
     origins: tuple[Mapping[str, Any], ...] = ()
     """Plugin, version and revision of each component when the checkpoint was saved."""
 
@@ -82,6 +85,7 @@ class Recipe(Settings):
         shape: tuple[int, int, int],
         statistics: Statistics,
         postprocess_states: Sequence[Mapping[str, Any]],
+        binary: BinaryDecision | None = None,
     ) -> Recipe:
         """Return the recipe of an experiment that was trained on `table`.
 
@@ -106,6 +110,7 @@ class Recipe(Settings):
             precision=experiment.training.precision,
             postprocess=experiment.postprocess,
             postprocess_states=tuple(postprocess_states),
+            binary=binary,
             origins=(*(step["origin"] for step in table.chain), *origins),
         )
 

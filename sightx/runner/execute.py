@@ -244,6 +244,7 @@ class Execution:
                 shape=trainer.dataset.rows.shape,
                 statistics=trainer.statistics,
                 postprocess_states=trainer.postprocess_states,
+                binary=trainer.binary,
             ).tables()
 
         def on_saved(checkpoint: str) -> None:

@@ -57,6 +57,7 @@ from sightx.spec.about import About
 from sightx.spec.paths import iter_tables, resolve_paths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Share = Annotated[float, Field(gt=0, lt=1)]
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 Tables = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 AnyComponent = TypeVar("AnyComponent", bound=Component)
@@ -81,10 +82,16 @@ class Training(Settings):
 
 
 class Evaluation(Settings):
-    """When the test split is scored."""
+    """When the test split is scored, and the binary decision that is judged."""
 
     test: Literal["end", "on-request"] = "end"
     """After training, with the best checkpoint if there is one, or only by `sightx evaluate`."""
+    positive: tuple[str, ...] | None = None
+    """Classes that are positive in a binary decision, such as those to refer; None: no decision."""
+    target_sensitivity: Share = 0.95
+    """Sensitivity on validation of the operating point `high-sensitivity` of the decision."""
+    target_specificity: Share = 0.95
+    """Specificity on validation of the operating point `high-specificity` of the decision."""
 
 
 class Execution(Settings):

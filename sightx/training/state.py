@@ -27,8 +27,8 @@ class State:
     is mostly empty. If the network to predict with is an average, `training_weights` is the state
     dict of the network that is trained, otherwise it is empty.
     `record` is JSON: step, totals (the sums of the running epoch), history, seconds (of each
-    epoch, and of the running one so far), postprocess (the fitted states) and the optimizer's plain
-    values.
+    epoch, and of the running one so far), postprocess (the fitted states), the optimizer's plain
+    values, and the binary decision if the spec declares one.
     """
 
     weights: Mapping[str, Tensor]

@@ -15,11 +15,13 @@ from sightx.data.loader.loader import Batch, BatchLoader
 from sightx.distributed.collectives import Collectives
 from sightx.errors import NonFiniteError, Problem
 from sightx.evaluation import metrics
+from sightx.evaluation.binary import BinaryDecision, fit_binary_decision
 from sightx.records.events import Epoch, Event, FeatureBlock, Step, ValidationBatch
 from sightx.records.history import History
 from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
 from sightx.registry import results
+from sightx.registry.components import to_plain
 from sightx.spec.experiment import Experiment
 from sightx.training import setup
 from sightx.training.average import WeightAverage
@@ -44,6 +46,7 @@ class Trainer:
     """
 
     validation: Predictions | None = None
+    binary: BinaryDecision | None = None  # as fitted on the validation split
     _throughput: Throughput  # of the running epoch
     _step = 0  # steps done in the whole run
     _grad_norm: torch.Tensor | None = None  # of the last step, if it is watched
@@ -206,6 +209,7 @@ class Trainer:
         self.postprocess_states, self.validation = metrics.fit_postprocess(
             self.experiment.postprocess, predictions
         )
+        self.binary = fit_binary_decision(self.experiment.evaluation, self.validation)
         return loss
 
     def _finish_epoch(self, loss: float) -> Epoch:
@@ -283,6 +287,7 @@ class Trainer:
             "seconds": [*self.history.seconds, self._timer.seconds],
             "postprocess": self.postprocess_states,
             "optimizer": optimizer,
+            **({"binary": to_plain(self.binary)} if self.binary else {}),
         }
         weights, loss_state = self.module.state_dict(), self.criterion.module.state_dict()
         if self._average:
@@ -309,6 +314,7 @@ class Trainer:
         load_strict(self.criterion.module, state.loss, file="the checkpoint")
         self._features.verify()
         self.postprocess_states = list(state.record["postprocess"])
+        self.binary = BinaryDecision.from_record(state.record.get("binary"))
 
     def lrs(self) -> dict[str, float]:
         """Return the learning rates of the last step, by the names of the parameter groups.

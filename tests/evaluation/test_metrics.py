@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from sightx.builtin import metrics, postprocess
 from sightx.evaluation import metrics as evaluation
@@ -41,10 +40,3 @@ def test_a_fitted_chain_gives_the_same_decisions_again(graded: Predictions) -> N
     np.testing.assert_array_equal(decided.probabilities, again.probabilities)
     before = evaluation.compute_metrics(graded, [metrics.Qwk()], "x")["x/qwk"]
     assert evaluation.compute_metrics(decided, [metrics.Qwk()], "x")["x/qwk"] > before
-
-
-def test_the_auc_is_that_of_scikit_learn_with_ties() -> None:
-    rng = np.random.default_rng(0)
-    labels, scores = rng.random(200) < 0.3, rng.integers(0, 9, 200)
-    assert evaluation.roc_auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
-    assert np.isnan(evaluation.roc_auc(np.ones(3, bool), np.arange(3)))

@@ -42,6 +42,11 @@ lr = 0.01
 
 def train_tiny_model(folder: Path) -> Run:
     """Train on images of two grades, which are below `folder / "data"`, and return the run."""
+    return sightx.run(sightx.load(write_tiny_spec(folder)), runs=folder / "runs")
+
+
+def write_tiny_spec(folder: Path) -> Path:
+    """Draw images of two grades below `folder / "data"`, and return a spec that trains on them."""
     rng = np.random.default_rng(0)
     for split, count in {"train": 12, "val": 6, "test": 6}.items():
         for name, base in {"dark": 60, "light": 190}.items():
@@ -49,5 +54,6 @@ def train_tiny_model(folder: Path) -> Run:
             for number in range(count):
                 pixels = rng.normal(base, 30, (20, 24, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / "data" / split / name / f"{number}.png")
-    (folder / "spec.toml").write_text(SPEC)
-    return sightx.run(sightx.load(folder / "spec.toml"), runs=folder / "runs")
+    spec = folder / "spec.toml"
+    spec.write_text(SPEC)
+    return spec

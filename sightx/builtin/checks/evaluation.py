@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Check, Finding, did_you_mean
 
-from .spec import computed_metrics, monitors, needs_validation
+from .spec import computed_metrics, monitors, needs_validation, without_validation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +29,8 @@ def no_validation(experiment: Experiment, table: ImageTable) -> Iterator[Finding
         return
     setting = "split.validation = 0.1" if hasattr(experiment.split, "validation") else "a split"
     for path, need in needs_validation(experiment):
-        other = "leave it out" if path.startswith("postprocess") else f'{path} = "train/loss"'
-        yield Finding(path, f"{need}: the validation split is empty", f"set {setting}, or {other}")
+        hint = f"set {setting}, or {without_validation(path)}"
+        yield Finding(path, f"{need}: the validation split is empty", hint)
 
 
 def unknown_class_monitor(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
@@ -42,6 +42,33 @@ def unknown_class_monitor(experiment: Experiment, table: ImageTable) -> Iterator
         if monitor not in known:
             hint = did_you_mean(monitor, known) or f"classes: {_join(table.classes)}"
             yield Finding(path, f"{monitor!r} is not a metric of this experiment", hint)
+
+
+def unknown_positive(experiment: Experiment) -> Iterator[Finding]:
+    """Find positive classes that the dataset does not have."""
+    if (classes := experiment.dataset.traits().classes) is not None:
+        yield from _positive_findings(experiment, classes)
+
+
+def unknown_positive_class(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
+    """Find positive classes that the data do not have."""
+    if experiment.dataset.traits().classes is None:
+        yield from _positive_findings(experiment, table.classes)
+
+
+def _positive_findings(experiment: Experiment, classes: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the declaration of a binary decision."""
+    positive, path = experiment.evaluation.positive, "evaluation.positive"
+    if positive is None:
+        return
+    unknown = [name for name in positive if name not in classes]
+    for name in unknown:
+        hint = did_you_mean(name, classes) or f"classes: {_join(classes)}"
+        yield Finding(path, f"there is no class {name!r}", hint)
+    if not unknown and len(set(positive)) in (0, len(classes)):
+        amount = "all" if positive else "none"
+        message = f"{amount} of the classes are positive: there is nothing to decide"
+        yield Finding(path, message, f"name some of {_join(classes)}, or leave it out")
 
 
 def class_without_samples(table: ImageTable) -> Iterator[Finding]:
@@ -169,6 +196,17 @@ CHECKS = [
         "unknown-class-monitor",
         "a metric of a class that the data do not have is never computed",
         unknown_class_monitor,
+        "data",
+    ),
+    Check(
+        "unknown-positive",
+        "the positive classes of a binary decision are some of the classes of the dataset",
+        unknown_positive,
+    ),
+    Check(
+        "unknown-positive-class",
+        "the positive classes of a binary decision are some of the classes in the data",
+        unknown_positive_class,
         "data",
     ),
     Check(

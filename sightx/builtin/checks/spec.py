@@ -61,8 +61,7 @@ def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
     """Find components that need a validation split that has no samples."""
     if "validation" in experiment.split.empty():
         for path, need in needs_validation(experiment):
-            other = "leave it out" if path.startswith("postprocess") else f'{path} = "train/loss"'
-            hint = f"set split.validation = 0.1, or {other}"
+            hint = f"set split.validation = 0.1, or {without_validation(path)}"
             yield Finding(path, f"{need}: the validation split is empty", hint)
 
 
@@ -73,6 +72,13 @@ def needs_validation(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield path, f"{monitor!r} is never computed"
     for number, component in enumerate(experiment.postprocess):
         yield f"postprocess.{number}.use", f"{component.name} cannot be fitted"
+    if experiment.evaluation.positive is not None:
+        yield "evaluation.positive", "thresholds cannot be chosen"
+
+
+def without_validation(path: str) -> str:
+    """Return what to do with a key of `needs_validation` without a validation split."""
+    return f'{path} = "train/loss"' if path.endswith("monitor") else "leave it out"
 
 
 def double_balance(experiment: Experiment) -> Iterator[Finding]:

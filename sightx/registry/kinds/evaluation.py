@@ -80,6 +80,15 @@ class Metric(Component):
         """
         return None
 
+    def weighted(self, predictions: Predictions, weights: Array) -> Mapping[str, Array] | None:
+        """Return the numbers, (draws,) each, if samples count as often as `weights` say. Pure.
+
+        Implement it for numbers that are not functions of sums, such as an area under a curve:
+        intervals then need no loop over resampled predictions. `weights` are float (draws, N), 0 or
+        more. None, the default: predictions are resampled.
+        """
+        return None
+
     def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
         """Map sums over samples, float (..., S), to one array (...) per name of `values`. Pure.
 

@@ -97,6 +97,26 @@ def sums_give_the_numbers(metric: Metric) -> None:
         require(is_same, f"{name} is {numbers[name].tolist()} of sums, but {values} computed")
 
 
+def weights_count_samples(metric: Metric) -> None:
+    """Require that a sample of weight 2 counts like two, and one of weight 0 not at all."""
+    import numpy as np
+
+    given = predictions()
+    weights = np.stack([np.ones(len(given)), np.arange(len(given)) % 3])
+    numbers = call_declared(metric.weighted, given, weights.astype(float))
+    if numbers is None:
+        return
+    rows = [np.repeat(np.arange(len(given)), row.astype(int)) for row in weights]
+    computed = [metric.compute(given.take(some)) for some in rows]
+    for name in metric.values(given.classes):
+        require(name in numbers, f"weighted() lacks {name!r}")
+        shape = np.shape(numbers[name])
+        require(shape == (2,), f"weighted() returns {shape} for weights of the shape (2, N)")
+        values = [float(part.get(name, np.nan)) for part in computed]
+        is_same = np.allclose(numbers[name], values, equal_nan=True)
+        require(is_same, f"{name} is {numbers[name].tolist()} of weights, but {values} computed")
+
+
 def proportions_are_the_numbers(metric: Metric) -> None:
     """Require that each proportion is the number of its name, and that its parts add up."""
     import numpy as np
@@ -135,5 +155,5 @@ def _without_last_class(given: Predictions) -> Predictions:
 
 CHECKS: tuple[ContractCheck, ...] = (
     values_match_compute, compute_is_deterministic, perfect_beats_wrong, edge_cases_are_computed,
-    sums_give_the_numbers, proportions_are_the_numbers,
+    sums_give_the_numbers, weights_count_samples, proportions_are_the_numbers,
 )  # fmt: skip

@@ -224,6 +224,29 @@ def test_unknown_class_monitor(write: Write) -> None:
     assert finding[:2] == ("unknown-class-monitor", "training.monitor")
 
 
+def test_unknown_positive_class(write: Write) -> None:
+    write(train=BOTH, validation=BOTH)
+    assert found("evaluation.positive=['b']") == []
+    (finding,) = found("evaluation.positive=['c']")
+    assert finding[:2] == ("unknown-positive-class", "evaluation.positive")
+    for positive in ("[]", "['b', 'a']"):
+        assert [code for code, *_ in found(f"evaluation.positive={positive}")] == [
+            "unknown-positive-class"
+        ]
+
+
+def test_unknown_positive(write: Write) -> None:
+    write(train=BOTH, validation=BOTH)
+    with pytest.raises(SpecError, match=r"there is no class 'bb'.*did you mean 'b'"):
+        sightx.load("a.toml", ["dataset.classes=['a', 'b']", "evaluation.positive=['bb']"])
+
+
+def test_a_binary_decision_needs_a_validation_split(write: Write) -> None:
+    write(train=BOTH)
+    codes = found("evaluation.positive=['b']", "training.monitor=train/loss", "checkpoint=[]")
+    assert [code for code, *_ in codes] == ["no-validation"]
+
+
 def test_warnings_are_said_again_at_the_end(
     write: Write, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -126,6 +126,17 @@ class Unnamed(Share):
         return {}
 
 
+class Weighed(Share):
+    def weighted(self, predictions, weights):
+        right = predictions.decisions == predictions.labels
+        return {"share": (weights > 0) @ right / (weights > 0).sum(axis=1)}
+
+
+class Summed(Share):
+    def weighted(self, predictions, weights):
+        return {"share": np.array(1.0)}
+
+
 class Quotient(Share):
     def proportions(self, sums):
         return {"share": (sums[..., 0] / sums[..., 1], sums[..., 1] / sums[..., 1])}
@@ -142,6 +153,8 @@ BROKEN = [
     (checks.sums_give_the_numbers, Scalar(), "of() returns () for sums of the shape (2, S)"),
     (checks.sums_give_the_numbers, Disagreeing(), "but [0.25, 0.25] computed"),
     (checks.sums_give_the_numbers, Unnamed(), "of() lacks 'share'"),
+    (checks.weights_count_samples, Weighed(), "of weights, but"),
+    (checks.weights_count_samples, Summed(), "of the shape (2, N)"),
     (checks.proportions_are_the_numbers, Quotient(), "do not add up"),
     (checks.proportions_are_the_numbers, Opposite(), "by proportions()"),
     (checks.values_match_compute, Undeclared(), "compute() returns ['w']"),

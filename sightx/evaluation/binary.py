@@ -1,0 +1,197 @@
+"""A binary decision that a spec declares: some classes are positive, such as those to refer.
+
+The score of a sample is the sum of the probabilities of the positive classes. Two thresholds are
+chosen on the validation split and stored in the checkpoint: one with a high sensitivity, and one
+with a high specificity (V. Gulshan et al., 2016).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from sightx.evaluation.roc import (
+    threshold_counts,
+    weighted_average_precision,
+    weighted_roc_auc,
+)
+from sightx.records.history import Direction
+from sightx.records.predictions import Predictions
+from sightx.registry.components import Settings
+from sightx.registry.kinds import Metric
+from sightx.spec.experiment import Evaluation
+
+Array = np.ndarray[Any, Any]
+AUC, AVERAGE_PRECISION = "binary-auc", "binary-average-precision"
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+"""The rates at an operating point; ppv and npv are the predictive values."""
+
+
+class OperatingPoint(Settings):
+    """A threshold of the score that was chosen on the validation split."""
+
+    name: Literal["high-sensitivity", "high-specificity"]
+    """Which rate was to reach the target."""
+    target: float
+    """The least sensitivity or specificity on the validation split."""
+    threshold: float | None = None
+    """A sample whose score is at least this is positive; None if no threshold can be chosen."""
+    reason: str = ""
+    """Why there is no threshold."""
+
+
+class BinaryDecision(Settings):
+    """The positive classes, and the operating points that were fitted."""
+
+    positive: tuple[str, ...]
+    """Names of the positive classes."""
+    operating_points: tuple[OperatingPoint, ...]
+    """The point with a high sensitivity, and the one with a high specificity."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any] | None) -> BinaryDecision | None:
+        """Return the decision that `to_plain` has made a record of; None for None."""
+        return None if record is None else cls.model_validate_json(json.dumps(record))
+
+    def metrics(self) -> list[Metric]:
+        """Return the metrics of the decision: the areas, and the rates at each threshold."""
+        points = [
+            _Rates(positive=self.positive, point=point.name, threshold=point.threshold)
+            for point in self.operating_points
+            if point.threshold is not None
+        ]
+        return [_Areas(positive=self.positive), *points]
+
+    def scores(self, probabilities: Array, classes: Sequence[str]) -> Array:
+        """Return the score of each sample, float64 (N,), from probabilities (N, classes)."""
+        return binary_scores(probabilities, classes, self.positive)
+
+    def is_positive(self, predictions: Predictions) -> Array:
+        """Return whether the label of each sample is positive, bool (N,)."""
+        return binary_labels(predictions, self.positive)
+
+
+def binary_scores(probabilities: Array, classes: Sequence[str], positive: Sequence[str]) -> Array:
+    """Return the sum of the probabilities of the positive classes, float64 (N,)."""
+    columns = [classes.index(name) for name in positive]
+    scores: Array = probabilities[:, columns].astype(np.float64).sum(axis=1)
+    return scores
+
+
+def binary_labels(predictions: Predictions, positive: Sequence[str]) -> Array:
+    """Return whether the label of each sample is a positive class, bool (N,)."""
+    return np.isin(predictions.labels, [predictions.classes.index(name) for name in positive])
+
+
+def fit_binary_decision(settings: Evaluation, validation: Predictions) -> BinaryDecision | None:
+    """Choose the operating points on the validation split; None if no decision is declared."""
+    if settings.positive is None:
+        return None
+    known = validation.take(np.flatnonzero(validation.labels >= 0))
+    is_positive = binary_labels(known, settings.positive)
+    scores = binary_scores(known.probabilities, known.classes, settings.positive)
+    missing = [name for name, mask in (("positive", is_positive), ("negative", ~is_positive))
+               if not mask.any()]  # fmt: skip
+    reason = f"no validation sample is {' or '.join(missing)}" if missing else ""
+    sensitive, specific = settings.target_sensitivity, settings.target_specificity
+    least, most = (None, None) if missing else _thresholds(is_positive, scores, sensitive, specific)
+    points = (
+        OperatingPoint(name="high-sensitivity", target=sensitive, threshold=least, reason=reason),
+        OperatingPoint(name="high-specificity", target=specific, threshold=most, reason=reason),
+    )
+    return BinaryDecision(positive=settings.positive, operating_points=points)
+
+
+def _thresholds(
+    is_positive: Array, scores: Array, sensitivity: float, specificity: float
+) -> tuple[float, float]:
+    """Return the highest threshold with a sensitivity, and the lowest with a specificity.
+
+    A threshold lies in the middle between two scores, so that a difference in the last digits, as
+    between two machines, changes no decision.
+    """
+    values, hits, alarms = threshold_counts(is_positive, scores)
+    positives, negatives = int(is_positive.sum()), int((~is_positive).sum())
+    highest = 1.0 if values[-1] < 1 else 2.0  # above all scores: nothing is positive
+    edges = np.concatenate([[0.0], values, [highest]])
+    middles = (edges[:-1] + edges[1:]) / 2
+    middles[0] = 0.0  # at or above the lowest score, everything is positive
+    rejected = np.append(negatives - alarms, negatives) / negatives
+    last = np.flatnonzero(hits / positives >= sensitivity)[-1]
+    first = np.flatnonzero(rejected >= specificity)[0]
+    return float(middles[last]), float(middles[first])
+
+
+class _Areas(Metric):
+    """Areas under the ROC curve, and under precision over recall, of a binary decision."""
+
+    name = "binary"
+
+    positive: tuple[str, ...]
+    """Names of the positive classes."""
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return the names of the two areas."""
+        return {AUC: "max", AVERAGE_PRECISION: "max"}
+
+    def compute(self, predictions: Predictions) -> Mapping[str, float]:
+        """Return the areas; NaN unless both sorts of samples are there."""
+        areas = self.weighted(predictions, np.ones((1, len(predictions))))
+        return {name: float(area[0]) for name, area in areas.items()}
+
+    def weighted(self, predictions: Predictions, weights: Array) -> Mapping[str, Array]:
+        """Return the areas for each row of weights."""
+        known = predictions.labels >= 0
+        is_positive = binary_labels(predictions, self.positive)[known]
+        scores = binary_scores(predictions.probabilities, predictions.classes, self.positive)[known]
+        return {
+            AUC: weighted_roc_auc(is_positive, scores, weights[:, known]),
+            AVERAGE_PRECISION: weighted_average_precision(is_positive, scores, weights[:, known]),
+        }
+
+
+class _Rates(Metric):
+    """Sensitivity, specificity and predictive values at a threshold of a binary decision."""
+
+    name = "operating-point"
+
+    positive: tuple[str, ...]
+    """Names of the positive classes."""
+    point: str
+    """Name of the operating point."""
+    threshold: float
+    """A sample whose score is at least this is predicted as positive."""
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return the names of the rates."""
+        return {f"{self.point}/{rate}": "max" for rate in RATES}
+
+    def sums(self, predictions: Predictions) -> Array:
+        """Return a 1 for each sample in one of (tp, fp, fn, tn), float (N, 4)."""
+        scores = binary_scores(predictions.probabilities, predictions.classes, self.positive)
+        is_called, is_positive = scores >= self.threshold, binary_labels(predictions, self.positive)
+        cells = np.stack(
+            [is_called & is_positive, is_called & ~is_positive, ~is_called & is_positive,
+             ~is_called & ~is_positive], axis=1,
+        )  # fmt: skip
+        return (cells & (predictions.labels >= 0)[:, None]).astype(float)
+
+    def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
+        """Return the rates; NaN without samples that they are a share of."""
+        pairs = self.proportions(sums, classes=classes)
+        return {
+            name: np.divide(part, total, out=np.full(np.shape(total), math.nan), where=total > 0)
+            for name, (part, total) in pairs.items()
+        }
+
+    def proportions(
+        self, sums: Array, *, classes: Sequence[str]
+    ) -> Mapping[str, tuple[Array, Array]]:
+        """Return part and total of each rate."""
+        tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
+        pairs = ((tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
+        return dict(zip(self.values(classes), pairs, strict=True))
