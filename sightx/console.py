@@ -181,7 +181,8 @@ def show_model_export(manifest: Manifest, parity: Sequence[Parity], folder: Path
             print(f"{folder / name}  {system.format_bytes(entry.size)}")
     for comparison in parity:
         print(comparison)
-    print(f"{folder} can be moved; sightx export --check {folder} compares its answers anywhere")
+    check = f"sightx export --check {shell_path(folder)}"
+    print(f"{folder} can be moved; {check} compares its answers anywhere")
 
 
 def show_cache_entries(root: Path, entries: Sequence[CacheEntry], *, removed: bool = False) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sightx import Run
+from support.commands import sightx_main
 from support.faults import in_child
 from support.models import train_tiny_model
 
@@ -43,7 +44,7 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """The folder of the pixel cache; each test has its own, and the user's is never used."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SIGHTX_CACHE", str(folder))
-    monkeypatch.setenv("SIGHTX_INDEX", str(folder / "index"))
+    monkeypatch.setenv("SIGHTX_INDEX", str(tmp_path_factory.mktemp("index")))
     return folder
 
 
@@ -150,3 +151,24 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def faulty() -> Callable[[Callable[[], object], int, str], int]:
     """Run an action in a forked process whose n-th system call dies or is refused."""
     return in_child
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def error_line(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Call a command that fails or warns, and return the line about it."""
+
+    def call(*words: str, code: int | None = None) -> str:
+        capsys.readouterr()
+        actual = sightx_main(*words)
+        assert actual == code if code is not None else actual != 0
+        out, err = capsys.readouterr()
+        return next(line for line in (err + out).splitlines() if "[" in line)
+
+    return call

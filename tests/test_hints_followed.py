@@ -9,12 +9,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import sightx
 from support.commands import sightx_main
+from support.hints import HEAD, REST, deep, draw, follow, write_dataset
 
 ROOT = Path(__file__).parents[1]
 _COMMAND = re.compile(
@@ -24,8 +23,16 @@ _COMMAND = re.compile(
 _NO_HINTS = ("cli/options.py", "init/write_spec.py", "init/inspect_data.py", "cli/formats.py",
              "spec/error_codes.py", "io/toml.py")  # fmt: skip
 HERE, HINTS = "test_hints_followed.py", "test_hints.py"
+DATA, RUNS = "test_hints_of_data.py", "test_hints_of_runs.py"
+DEEP = ("validate", "spec.toml", "--deep")
+FLAT = 'use = "image-folder"\nroot = "F"\nlayout = "flat"\n'
+Line = Callable[..., str]
 # The test file that follows the hints of a file, by a part of each hint.
 FOLLOWED = {
+    "audit/copy_findings.py": (DATA, "sightx audit SPEC --exclude FILE lists"),
+    "audit/image_properties.py": ("audit/test_image_properties.py", ""),
+    "audit/page.py": (DATA, "give another --html"),
+    "audit/table_findings.py": (DATA, 'split.use = "stratified" or "grouped"'),
     "builtin/checks/data.py": (HERE, 'split.use = "grouped"', 'training.precision = "fp32"'),
     "builtin/checks/evaluation.py": (HERE, "split.validation = 0.1"),
     "builtin/checks/spec.py": (
@@ -39,39 +46,68 @@ FOLLOWED = {
     "builtin/datasets/folder.py": (
         HERE, 'set dataset.layout = "flat"', 'layout = "split"', 'use = "csv"',
         "{} contains one: ", "{} contains several: ", 'others = "drop"',
+        'layout = "flat" or "split" in', 'layout = "class-split" in',
     ),
-    "builtin/datasets/folder_scan.py": (HERE, 'ignore = ["', "follow_links = true"),
+    "builtin/datasets/folder_scan.py": (
+        HERE, 'ignore = ["', "follow_links = true", 'layout = "class-split" in',
+    ),
     "builtin/observers/console.py": (HINTS, "next: sightx resume", "next: sightx predict"),
     "builtin/postprocess.py": (HERE, "`ordered = true`"),
     "builtin/splits/components.py": (HERE, 'split.use = "grouped"'),
+    "cli/audit.py": ("cli/test_audit.py", "use it with --set dataset.exclude={}"),
     "cli/cache.py": ("cli/test_cache.py", "go with --prune"),
+    "cli/export.py": (RUNS, "sightx export RUN --to FOLDER, or sightx export --check FOLDER"),
     "cli/init.py": (HERE, "next: sightx run {}", "give another --output"),
     "cli/list_runs.py": ("cli/test_list_runs.py", ""),
     "cli/main.py": (HINTS, ""),
     "cli/new_plugin.py": ("cli/test_new_plugin.py", ""),
     "cli/options.py": ("cli/test_show_plugin.py", ""),
     "cli/plugin_commands.py": (HINTS, ""),
+    "cli/predict.py": (RUNS, "name images, or one list with --pairs"),
     "cli/prepare.py": ("cli/test_prepare.py", "not both"),
+    "cli/remove_run.py": (
+        RUNS, "sightx remove-run --restore {} --runs {} undoes it", "or --empty-trash without runs",
+    ),
     "cli/resume.py": ("cli/test_resume.py", "--verify"),
     "cli/show_plugin.py": ("cli/test_show_plugin.py", ""),
     "cli/test_plugin.py": ("cli/test_test_plugin.py", ""),
-    "console.py": (HERE, 'use = "{}" names it', "sightx run {} trains on them"),
+    "console.py": (
+        HERE, 'use = "{}" names it', "sightx run {} trains on them", "{} more with --json",
+        "sightx export --check {}",
+    ),
     "data/cache/placement.py": ("data/cache/test_placement.py", "execution.cache"),
     "data/cache/row_file.py": (HERE, "sightx prepare SPEC"),
     "data/cache/store.py": (HERE, "sightx cache lists the keys"),
-    "data/checks.py": (HERE, "allow = [", "--set dataset.exclude=", "follow_links", 'suffix = "'),
+    "data/checks.py": (
+        HERE, "allow = [", "--set dataset.exclude=", "follow_links", 'suffix = "',
+        "sightx audit SPEC lists them", 'set images = "{}" in [dataset]',
+    ),
     "data/classes.py": (HERE, "write classes = {}"),
-    "data/csv_labels.py": (HERE, "below [places]", "--set {}=FOLDER"),
+    "data/csv_labels.py": (HERE, "below [places]", "--set {}=FOLDER", "set strip_prefix = {}"),
+    "data/csv_reader.py": (DATA, 'set encoding = "{}" in', 'set separator = "{}" in'),
     "data/preprocess.py": ("data/test_preprocess.py", "--debug shows it"),
     "distributed/collectives.py": ("distributed/test_collectives.py", 'device = "cpu"'),
     "distributed/failures.py": ("runner/test_processes.py", "sightx resume RUN"),
+    "export/graph.py": ("export/test_graph.py", "--format safetensors needs no graph"),
+    "export/model_card.py": ("export/test_model_card.py", "sightx export --check ."),
     "export/pack.py": ("export/test_pack.py", "sightx prepare SPEC --pack DIR"),
     "export/shards.py": ("export/test_shards.py", "sightx prepare SPEC --shards DIR"),
+    "inference/explain.py": (RUNS, "leave out --explain"),
+    "inference/model_folder.py": ("export/test_model.py", "writes another one"),
+    "inference/onnx_network.py": ("export/test_model.py", "use --engine torch"),
+    "inference/predictor.py": ("export/test_model.py", "--format onnx writes one"),
     "io/atomic.py": ("runs/test_disk_faults.py", "sightx resume RUN"),
     "registry/components.py": (HERE, "sightx list-plugins", "--debug"),
     "registry/failures.py": (HINTS, "--debug"),
     "registry/registry.py": (HERE, "sightx list-plugins", "write use = ", "--debug", 'use = "{}"'),
     "registry/validation_errors.py": (HERE, "sightx show-plugin {} {} shows every key"),
+    "registry/results.py": ("testing/checks/test_optimizer.py", "set passes = 2 on the class"),
+    "run_registry/archive.py": (
+        RUNS, "sightx archive RUN -o FILE.zip", "sightx remove-run {} moves that run",
+    ),
+    "run_registry/best.py": (RUNS, "sightx list-runs --sort {} --runs {}", "list-runs --runs {}"),
+    "run_registry/comparison.py": (RUNS, "sightx evaluate {} --split {} writes them"),
+    "run_registry/import_metrics.py": (RUNS, 'name = "paper-baseline"', "started = 2026-01-31"),
     "runner/evaluate.py": ("runner/test_evaluate.py", "--allow-data-change", "sightx run"),
     "runner/initial_weights.py": ("runner/test_initial_weights.py", 'head = "new"'),
     "runner/repetition.py": (
@@ -84,6 +120,7 @@ FOLLOWED = {
     "runs/directory.py": (HERE, "sightx resume", 'split.use = "listed"'),
     "runs/lock.py": ("runs/test_lock.py", "--runs FOLDER"),
     "runs/lookup.py": (HERE, "sightx run SPEC"),
+    "runs/names.py": (RUNS, "sightx run SPEC creates", "--runs FOLDER looks in another folder"),
     "runs/predictions.py": (HERE, "sightx evaluate {} --split {}"),
     "spec/check_runner.py": (HERE, "sightx list-plugins"),
     "spec/experiment.py": (HINTS, "--debug"),
@@ -92,15 +129,6 @@ FOLLOWED = {
     "training/feature_cache.py": ("training/test_feature_cache.py", "execution.cache_features"),
     "training/weights.py": ("runner/test_initial_weights.py", "--set model.head=new"),
 }  # fmt: skip
-
-
-# Open: no test follows the hints of these files yet, or only some of them.
-OPEN = (
-    "audit/", "builtin/datasets/folder.py", "builtin/datasets/folder_scan.py", "cli/audit.py",
-    "cli/export.py", "cli/predict.py", "cli/remove_run.py", "console.py", "data/checks.py",
-    "data/csv_labels.py", "data/csv_reader.py", "export/", "inference/", "registry/results.py",
-    "run_registry/", "runs/names.py",
-)  # fmt: skip
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -131,7 +159,7 @@ def test_every_hint_with_a_command_or_a_setting_is_followed_by_a_test() -> None:
     unknown = []
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
-        if name.startswith(("testing/", *OPEN)) or name in _NO_HINTS:
+        if name.startswith("testing/") or name in _NO_HINTS:
             continue
         file, *parts = FOLLOWED.get(name, ("",))
         assert (ROOT / "tests" / file).exists()
@@ -140,52 +168,6 @@ def test_every_hint_with_a_command_or_a_setting_is_followed_by_a_test() -> None:
             if not is_word and not any(part in text for part in parts):
                 unknown.append(f"{name}: {text}")
     assert unknown == []
-
-
-def draw(folder: Path, names: str, count: int = 6) -> None:
-    """Draw small images, each class in its own brightness."""
-    rng = np.random.default_rng(len(names))
-    for number, name in enumerate(names.split()):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for k in range(count):
-            pixels = rng.normal(60 + 120 * number % 200, 20, (8, 8, 3)).clip(0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{k}.png")
-
-
-HEAD = 'name = "a"\n[dataset]\n'
-REST = (
-    '\n[[preprocess]]\nuse = "resize"\nsize = 8\n[model]\nuse = "simplenet"\nhidden = [4]\n'
-    "[training]\nepochs = 1\nbatch_size = 4\n"
-)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def failing(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Call a command that fails or warns, and return the line about it."""
-
-    def call(*words: str, code: int | None = None) -> str:
-        capsys.readouterr()
-        actual = sightx_main(*words)
-        assert actual == code if code is not None else actual != 0
-        out, err = capsys.readouterr()
-        return next(line for line in (err + out).splitlines() if "[" in line)
-
-    return call
-
-
-def deep(*sets: str) -> int:
-    words = [word for change in sets for word in ("--set", change)]
-    return sightx_main("validate", "--deep", "--strict", "spec.toml", *words)
-
-
-def folders(here: Path, dataset: str = 'use = "image-folder"\nroot = "F"\n', **more: str) -> None:
-    (here / "spec.toml").write_text(HEAD + dataset + REST)
 
 
 @pytest.mark.parametrize(
@@ -205,27 +187,31 @@ def folders(here: Path, dataset: str = 'use = "image-folder"\nroot = "F"\n', **m
     ],
 )  # fmt: skip
 def test_a_setting_that_a_check_proposes_is_valid(
-    here: Path, failing: Callable[..., str], wrong: list[str], hint: str, right: list[str] | None
+    working_folder: Path,
+    error_line: Line,
+    wrong: list[str],
+    hint: str,
+    right: list[str] | None,
 ) -> None:
-    draw(here / "F" / "train", "a b")
-    draw(here / "F" / "val", "a b", 3)
-    folders(here)
+    draw(working_folder / "F" / "train", "a b")
+    draw(working_folder / "F" / "val", "a b", 3)
+    write_dataset(working_folder)
     words = [word for change in wrong for word in ("--set", change)]
-    line = failing("validate", "--deep", "--strict", "spec.toml", *words)
+    line = error_line(*DEEP, "--strict", *words)
     assert hint in line
     if right is not None:
         assert deep(*wrong, *right) == 0
 
 
 def test_a_column_that_a_sampler_needs_can_be_declared(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    draw(here / "F", "a b", 12)
+    draw(working_folder / "F", "a b", 12)
     rows = [f"{name}/{k}.png,{name},{'xy'[k % 2]}\n" for name in "ab" for k in range(12)]
-    (here / "F" / "labels.csv").write_text("image,label,site\n" + "".join(rows))
-    folders(here, 'use = "csv"\nroot = "F"\n')
+    (working_folder / "F" / "labels.csv").write_text("image,label,site\n" + "".join(rows))
+    write_dataset(working_folder, 'use = "csv"\nroot = "F"\n')
     sampler = "sampler={use='balanced-by-column', column='site'}"
-    line = failing("validate", "--deep", "spec.toml", "--set", sampler)
+    line = error_line(*DEEP, "--set", sampler)
     assert 'dataset.extra_columns = ["site"]' in line
     assert (
         sightx_main(
@@ -242,156 +228,162 @@ def test_a_column_that_a_sampler_needs_can_be_declared(
 
 
 def test_folders_that_contain_the_splits_or_classes_are_named(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    draw(here / "my data" / "2024" / "train", "a b")
-    draw(here / "my data" / "2024" / "val", "a b", 3)
+    draw(working_folder / "my data" / "2024" / "train", "a b")
+    draw(working_folder / "my data" / "2024" / "val", "a b", 3)
     for layout in ("", 'layout = "split"\n'):
-        folders(here, f'use = "image-folder"\nroot = "my data"\n{layout}')
-        line = failing("validate", "--deep", "spec.toml")
+        write_dataset(working_folder, f'use = "image-folder"\nroot = "my data"\n{layout}')
+        line = error_line(*DEEP)
         assert "--set dataset.root='my data/2024'" in line
         (_, change) = shlex.split(re.findall(r"--set \S+'[^']*'", line)[0])
         assert deep(change) == 0
 
 
 def test_a_single_class_folder_that_is_called_like_a_number_is_named(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
     """Without ./ the folder 2024 would be a number."""
-    draw(here / "2024", "a b", 12)
-    folders(here, 'use = "image-folder"\nroot = "."\nlayout = "flat"\n')
-    line = failing("validate", "--deep", "spec.toml")
+    draw(working_folder / "2024", "a b", 12)
+    write_dataset(working_folder, 'use = "image-folder"\nroot = "."\nlayout = "flat"\n')
+    line = error_line(*DEEP)
     (change,) = re.findall(r"--set (\S+)", line)
     assert change == "dataset.root=./2024"
     assert deep(change) == 0
 
 
 def test_a_flat_folder_without_train_leads_to_its_layout(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    draw(here / "F", "a b", 12)
-    folders(here, 'use = "image-folder"\nroot = "F"\nlayout = "split"\n')
-    assert 'set dataset.layout = "flat"' in failing("validate", "--deep", "spec.toml")
+    draw(working_folder / "F", "a b", 12)
+    write_dataset(working_folder, 'use = "image-folder"\nroot = "F"\nlayout = "split"\n')
+    assert 'set dataset.layout = "flat"' in error_line(*DEEP)
     assert deep('dataset.layout="flat"') == 0
 
 
 def test_dropping_other_classes_and_ignoring_masks_works(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    draw(here / "F", "a b c", 12)
-    (here / "F" / "a" / "masks").mkdir()
-    shutil.copy(here / "F" / "a" / "0.png", here / "F" / "a" / "masks" / "0.png")
-    folders(here, 'use = "image-folder"\nroot = "F"\nlayout = "flat"\nclasses = ["a", "b"]\n')
-    assert 'others = "drop"' in failing("validate", "--deep", "spec.toml")
-    line = failing("validate", "--deep", "--strict", "spec.toml", "--set", 'dataset.others="drop"')
+    draw(working_folder / "F", "a b c", 12)
+    (working_folder / "F" / "a" / "masks").mkdir()
+    shutil.copy(
+        working_folder / "F" / "a" / "0.png", working_folder / "F" / "a" / "masks" / "0.png"
+    )
+    write_dataset(
+        working_folder, 'use = "image-folder"\nroot = "F"\nlayout = "flat"\nclasses = ["a", "b"]\n'
+    )
+    assert 'others = "drop"' in error_line(*DEEP)
+    line = error_line(*DEEP, "--strict", "--set", 'dataset.others="drop"')
     assert 'ignore = ["masks"] in [dataset]' in line
     assert deep('dataset.others="drop"', 'dataset.ignore=["masks"]') == 0
 
 
-def test_the_order_that_is_proposed_is_valid(here: Path, failing: Callable[..., str]) -> None:
-    draw(here / "F", "none mild severe", 12)
-    folders(here, 'use = "image-folder"\nroot = "F"\nlayout = "flat"\nordered = true\n')
-    line = failing("validate", "--deep", "spec.toml")
+def test_the_order_that_is_proposed_is_valid(working_folder: Path, error_line: Line) -> None:
+    draw(working_folder / "F", "none mild severe", 12)
+    write_dataset(working_folder, f"{FLAT}ordered = true\n")
+    line = error_line(*DEEP)
     (classes,) = re.findall(r"classes = (\[.*?\])", line)
     assert deep(f"dataset.classes={classes}") == 0
 
 
 def test_a_place_can_be_set_in_each_way_that_its_error_names(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    draw(here / "F", "a b", 12)
-    folders(here, 'use = "image-folder"\nroot = "@eyes"\nlayout = "flat"\n')
-    line = failing("validate", "--deep", "spec.toml")
+    draw(working_folder / "F", "a b", 12)
+    write_dataset(working_folder, 'use = "image-folder"\nroot = "@eyes"\nlayout = "flat"\n')
+    line = error_line(*DEEP)
     assert 'write eyes = "FOLDER" below [places] in sightx.local.toml' in line
     assert "--set dataset.root=FOLDER" in line
     assert deep("dataset.root=F") == 0
-    (here / "sightx.local.toml").write_text('[places]\neyes = "F"\n')
+    (working_folder / "sightx.local.toml").write_text('[places]\neyes = "F"\n')
     assert deep() == 0
 
 
 def test_the_substitute_for_a_large_download_is_valid(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    (here / "spec.toml").write_text(HEAD + 'use = "eyepacs"\nroot = "absent"\n' + REST)
-    line = failing("validate", "--deep", "spec.toml")
+    (working_folder / "spec.toml").write_text(HEAD + 'use = "eyepacs"\nroot = "absent"\n' + REST)
+    line = error_line(*DEEP)
     (change,) = re.findall(r"--set (dataset.use=\S+)", line)
     assert sightx_main("validate", "spec.toml", "--set", change) == 0
 
 
-def test_what_lists_the_names_works(here: Path, failing: Callable[..., str]) -> None:
-    draw(here / "F" / "train", "a b")
-    folders(here)
+def test_what_lists_the_names_works(working_folder: Path, error_line: Line) -> None:
+    draw(working_folder / "F" / "train", "a b")
+    write_dataset(working_folder)
     assert sightx_main("validate", "--explain", "list") == 0
     for change, command in {
         "model={hidden=[4]}": "sightx list-plugins model",
         "model.use=qqqqqq": None,
         "model={use='torchvision', arch='resnet18', qqq=1}": None,
     }.items():
-        line = failing("validate", "spec.toml", "--set", change)
+        line = error_line("validate", "spec.toml", "--set", change)
         for found in re.findall(r"sightx ((?:list|show)-plugins?(?: [a-z-]+)*?)(?: shows|$)", line):
             assert sightx_main(*found.split()) == 0
         assert command is None or command in line
 
 
-def test_the_next_command_of_init_works(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    draw(here / "my eyes", "a b", 12)
+def test_the_next_command_of_init_works(
+    working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(working_folder / "my eyes", "a b", 12)
     assert sightx_main("init", "my eyes", "--output", "my spec.toml") == 0
     command = capsys.readouterr().err.rpartition("next: sightx ")[2]
     assert sightx_main(*shlex.split(command), "--quiet", "--set", "training.epochs=1") == 0
 
 
 def test_images_that_cannot_be_read_are_left_out_as_their_error_says(
-    here: Path, failing: Callable[..., str]
+    working_folder: Path, error_line: Line
 ) -> None:
-    draw(here / "F", "a b", 12)
-    (here / "F" / "a" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    folders(here, 'use = "image-folder"\nroot = "F"\nlayout = "flat"\n')
-    line = failing("run", "spec.toml", "--quiet", "--runs", "my runs", code=3)
+    draw(working_folder / "F", "a b", 12)
+    (working_folder / "F" / "a" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    write_dataset(working_folder, FLAT)
+    line = error_line("run", "spec.toml", "--quiet", "--runs", "my runs", code=3)
     (_, change) = shlex.split(line[line.index("--set") :])
     assert sightx_main("run", "spec.toml", "--quiet", "--runs", "my runs", "--set", change) == 0
 
 
-def test_links_can_be_followed(here: Path, failing: Callable[..., str]) -> None:
-    draw(here / "real", "a b", 12)
+def test_links_can_be_followed(working_folder: Path, error_line: Line) -> None:
+    draw(working_folder / "real", "a b", 12)
     for name in "ab":
-        (here / "F" / name).mkdir(parents=True)
-        for path in (here / "real" / name).iterdir():
-            (here / "F" / name / path.name).symlink_to(path)
-    folders(here, 'use = "image-folder"\nroot = "F"\nlayout = "flat"\n')
-    assert "follow_links = true" in failing("run", "spec.toml", "--quiet", code=3)
+        (working_folder / "F" / name).mkdir(parents=True)
+        for path in (working_folder / "real" / name).iterdir():
+            (working_folder / "F" / name / path.name).symlink_to(path)
+    write_dataset(working_folder, FLAT)
+    assert "follow_links = true" in error_line("run", "spec.toml", "--quiet", code=3)
     assert sightx_main("run", "spec.toml", "--quiet", "--set", "dataset.follow_links=true") == 0
 
 
-def test_a_suffix_that_is_proposed_works(here: Path, failing: Callable[..., str]) -> None:
-    draw(here / "images", ".", 8)
+def test_a_suffix_that_is_proposed_works(working_folder: Path, error_line: Line) -> None:
+    draw(working_folder / "images", ".", 8)
     rows = [f"{k},{k % 2}" for k in range(8)]
-    (here / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    (working_folder / "labels.csv").write_text("\n".join(["image,label", *rows]))
     spec = 'use = "csv"\nroot = "."\nimages = "images"\n'
-    (here / "spec.toml").write_text(HEAD + spec + REST)
-    line = failing("run", "spec.toml", "--quiet", code=3)
+    (working_folder / "spec.toml").write_text(HEAD + spec + REST)
+    line = error_line("run", "spec.toml", "--quiet", code=3)
     (suffix,) = re.findall(r'suffix = "(\S+)"', line)
     words = ["--set", f"dataset.suffix={suffix}", "--set", "split.validation=0.3"]
-    assert sightx_main("validate", "--deep", "spec.toml", *words) == 0
+    assert sightx_main(*DEEP, *words) == 0
 
 
 def test_a_cache_in_a_folder_of_the_user_is_moved(
-    here: Path, failing: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    working_folder: Path, error_line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw(here / "F", "a b", 12)
-    folders(here, 'use = "image-folder"\nroot = "F"\nlayout = "flat"\n')
-    (here / "my things").mkdir()
-    (here / "my things" / "book.txt").write_text("mine")
-    monkeypatch.setenv("SIGHTX_CACHE", str(here / "my things"))
-    line = failing("prepare", "spec.toml", code=7)
+    draw(working_folder / "F", "a b", 12)
+    write_dataset(working_folder, FLAT)
+    (working_folder / "my things").mkdir()
+    (working_folder / "my things" / "book.txt").write_text("mine")
+    monkeypatch.setenv("SIGHTX_CACHE", str(working_folder / "my things"))
+    line = error_line("prepare", "spec.toml", code=7)
     (_, assignment) = shlex.split(line.rpartition(": ")[2])
     name, _, value = assignment.partition("=")
     monkeypatch.setenv(name, value)
     assert sightx_main("prepare", "spec.toml", "--quiet") == 0
-    assert (here / "my things" / "book.txt").read_text() == "mine"
+    assert (working_folder / "my things" / "book.txt").read_text() == "mine"
 
 
 def test_hints_of_a_run_name_its_directory_wherever_it_is(
-    spec: Path, failing: Callable[..., str], capsys: pytest.CaptureFixture[str]
+    spec: Path, error_line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = sightx.run(spec, runs="other runs")
     (run.directory / "predictions" / "test.csv").unlink()
@@ -399,14 +391,8 @@ def test_hints_of_a_run_name_its_directory_wherever_it_is(
         run.predictions("test")
     follow(str(no_predictions.value), "writes them")
     (run.directory / "result.json").write_text("{")
-    line = failing("resume", f"./other runs/{run.id}", code=5)
+    line = error_line("resume", f"./other runs/{run.id}", code=5)
     assert line.startswith(f"other runs/{run.id}/result.json: ")
     (run.directory / "result.json").unlink()
     follow(line, "writes it again")
     assert run.result["status"] == "finished"
-
-
-def follow(line: str, end: str) -> None:
-    """Run the command in the last hint of a line."""
-    command = line.rpartition("; ")[2].removesuffix(end).removeprefix("sightx ")
-    assert sightx_main(*shlex.split(command)) == 0

@@ -48,6 +48,7 @@ def command(
     from sightx import console
     from sightx.audit.page import write_page
     from sightx.errors import DataError, SpecError
+    from sightx.io.files import shell_path
 
     with console.show_progress(as_json, "reading images") as progress:
         result = _audit(what, overrides, runs, progress)
@@ -61,8 +62,9 @@ def command(
         click.echo(f"{html}: written", err=True)
     if exclude:
         file = result.write_exclusions(exclude.absolute())
-        count = len(report.suggestions)
-        click.echo(f"{file}: {count} rows; use it with --set dataset.exclude={file}", err=True)
+        rows = f"{(count := len(report.suggestions))} {'row' if count == 1 else 'rows'}"
+        use = f"use it with --set dataset.exclude={shell_path(file)}"
+        click.echo(f"{file}: {rows}; {use}", err=True)
     if report.count("refuse"):
         return DataError.exit_code
     return SpecError.exit_code if strict and report.count("warn") else 0

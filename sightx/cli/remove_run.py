@@ -24,6 +24,7 @@ def command(
 
     A run that is being written, or that other runs start from, stays.
     """
+    from sightx.io.files import shell_path
     from sightx.io.system import format_bytes
     from sightx.run_registry import trash
 
@@ -50,6 +51,6 @@ def command(
         click.echo(f"{format_bytes(trash.purge(removed))} deleted")
     else:
         for directory in removed:
-            trash.remove_run(directory.parent, directory)
-        names = " ".join(directory.name for directory in removed)
-        click.echo(f"sightx remove-run --restore {names} undoes it")
+            trashed = trash.remove_run(directory.parent, directory)
+            runs_of = shell_path(directory.parent)
+            click.echo(f"sightx remove-run --restore {trashed.name} --runs {runs_of} undoes it")

@@ -205,7 +205,7 @@ def torch_optimizer(
         hint = "return a torch optimizer"
         raise wrong_result(optimizer.build, f"returned a {type_name(result)}", hint)
     if optimizer.passes == 1 and _needs_closure(result):
-        hint = "use one without a closure, or set passes = 2 on the class"
+        hint = "use one without a closure; if step() calls it once, set passes = 2 on the class"
         message = f"returned a {type_name(result)}, which needs a closure"
         raise wrong_result(optimizer.build, message, hint)
     updated = {id(weight) for group in result.param_groups for weight in group["params"]}

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from sightx.errors import Problem, RunError, counted
 from sightx.io import atomic
-from sightx.io.files import file_sha256
+from sightx.io.files import file_sha256, shell_path
 from sightx.io.system import format_bytes
 from sightx.runs import lock, names, sums
 from sightx.runs.names import TEMPORARY
@@ -210,7 +210,7 @@ def _require_same(file: Path, new: Path, existing: Path) -> None:
     if before != now:
         name = min(key for key in before | now if before.get(key) != now.get(key))
         message = f"{existing.name} is there already, and its {name} differs"
-        hint = "sightx remove-run moves the run that is there to the trash"
+        hint = f"sightx remove-run {shell_path(existing)} moves that run to the trash"
         raise RunError(Problem("bad-archive", message, hint, file=str(file)))
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
+from sightx.io.files import shell_path
 from sightx.run_registry.filters import In, join_filters, parse_filter
 from sightx.run_registry.index import Index, read_index
 from sightx.run_registry.listing import find_key
@@ -29,12 +30,12 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
     key, where, checkpoint = match.groups(default="")
 
     def select(index: Index) -> str:
-        return _best(index, key, where, text)
+        return _best(index, key, where, text, shell_path(root))
 
     return root / read_index(root, select), checkpoint
 
 
-def _best(index: Index, text: str, where: str, name: str) -> str:
+def _best(index: Index, text: str, where: str, name: str, root: str) -> str:
     """Return the id of the best run. Raises SpecError or RunError."""
     keys = index.keys()
     key = find_key(text, keys, name)
@@ -43,7 +44,7 @@ def _best(index: Index, text: str, where: str, name: str) -> str:
         hint = f"choose by validation: best:{key.replace('test/', 'validation/')}"
         raise SpecError(Problem("run-name", message, hint, file=name))
     if "/" not in key:
-        hint = "list-runs --sort sorts by any key"
+        hint = f"sightx list-runs --sort {key} --runs {root} sorts by any key"
         raise SpecError(Problem("run-name", f"{key} is not a metric", hint, file=name))
     filters = [In("status", ("finished", "stopped"))]
     parsed = join_filters([*filters, *([parse_filter(where, keys, file=name)] if where else [])])
@@ -51,6 +52,6 @@ def _best(index: Index, text: str, where: str, name: str) -> str:
     descending = (keys[key] or ("min" if key.endswith("/loss") else "max")) == "max"
     rows = index.select(parsed, sort=key, descending=descending, limit=1)
     if not rows or key not in rows[0]:
-        hint = "sightx list-runs shows the runs that there are"
+        hint = f"sightx list-runs --runs {root} shows the runs that there are"
         raise RunError(Problem("no-run", f"no finished run has {key}", hint, file=name))
     return str(rows[0]["id"])

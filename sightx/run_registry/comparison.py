@@ -13,6 +13,7 @@ import numpy as np
 
 from sightx.errors import Problem, RunError
 from sightx.evaluation.intervals import DRAWS, Resampled, draw_numbers, percentiles
+from sightx.io.files import shell_path
 from sightx.records.predictions import Predictions
 from sightx.registry import results
 from sightx.registry.kinds import Metric
@@ -142,7 +143,7 @@ def _aligned(runs: Sequence[Run], split: str) -> list[Predictions]:
     for run in runs:
         if (table := run.predictions_of(split)) is None:
             message = f"it has no predictions of {split}"
-            hint = f"sightx evaluate {run.id} --split {split} writes them"
+            hint = f"sightx evaluate {shell_path(run.directory)} --split {split} writes them"
             raise RunError(Problem("no-predictions", message, hint, file=run.id))
         tables.append(table)
     return [

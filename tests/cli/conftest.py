@@ -28,13 +28,6 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def sightx(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Call `sightx` in this process."""
 

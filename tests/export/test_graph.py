@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import sightx
 from sightx import RunError
 from sightx.builtin.losses import CrossEntropy
 from sightx.builtin.models.simplenet import SimpleNet
@@ -15,6 +18,7 @@ from sightx.export.graph import to_onnx, to_torch_export
 from sightx.inference.prediction import ModelId
 from sightx.inference.predictor import Predictor
 from sightx.inference.recipe import Recipe
+from support.commands import sightx_main
 
 
 def predictor(module: nn.Module) -> Predictor:
@@ -49,3 +53,47 @@ def test_a_network_without_a_graph_is_named_in_one_line() -> None:
     with pytest.raises(RunError, match="cannot-export") as caught:
         to_torch_export(predictor(Branching()))
     assert "\n" not in str(caught.value)
+
+
+BRANCHING = """
+import torch
+from torch import nn
+from sightx.plugin import Model, hookimpl
+
+
+class Network(nn.Module):
+    def __init__(self, width, outputs):
+        super().__init__()
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, images):
+        sign = 1 if float(images.mean()) > 0 else -1
+        return self.head(sign * images.flatten(1))
+
+
+class Branching(Model):
+    \"\"\"A network whose path depends on its input.\"\"\"
+
+    name = "branching"
+
+    def build(self, channels, outputs, size):
+        return Network(channels * size[0] * size[1], outputs)
+
+
+@hookimpl
+def sightx_components():
+    return [Branching]
+"""
+
+
+def test_weights_need_no_graph(
+    install: Callable[..., Path], spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("branching", BRANCHING)
+    folder = spec.parent
+    run = sightx.run(spec, runs=folder / "runs", overrides={"model": {"use": "branching"}})
+    words = ["export", str(run.directory), "--to", str(folder / "model")]
+    assert sightx_main(*words, "--format", "torch-export") == 5
+    assert "--format safetensors needs no graph" in capsys.readouterr().err
+    assert sightx_main(*words, "--format", "safetensors") == 0
+    assert sightx_main("predict", str(folder / "model"), str(folder / "data" / "test")) == 0

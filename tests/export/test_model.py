@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,10 +124,12 @@ def test_a_network_that_differs_from_pytorch_is_not_written(
 def test_the_command_writes_a_folder_and_checks_it(
     trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, run = str(tmp_path / "model"), str(trained.directory)
+    folder, run = str(tmp_path / "my model"), str(trained.directory)
     assert sightx_main("export", run, "--to", folder, "--format", "torch-export") == 0
-    assert "model.pt2: 12 images in batches of 1, 3, 8" in capsys.readouterr().out
-    assert sightx_main("export", "--check", folder) == 0
+    out = capsys.readouterr().out
+    assert "model.pt2: 12 images in batches of 1, 3, 8" in out
+    (check,) = re.findall(r"can be moved; sightx (.*) compares its answers anywhere", out)
+    assert sightx_main(*shlex.split(check)) == 0
     assert "torch: largest difference of a golden probability" in capsys.readouterr().out
     assert sightx_main("export", run) == 2
     assert "--to FOLDER" in capsys.readouterr().err
@@ -151,6 +155,28 @@ def test_a_file_with_another_hash_is_refused(exported: Path, data: Path, tmp_pat
     with pytest.raises(RunError, match=r"model\.onnx differs from its hash"):
         Predictor.load(copied, engine="onnx")
     assert Predictor.load(copied, "cpu").predict(images(data)[0])
+
+
+def test_errors_of_exported_models_lead_to_answers(
+    trained: Run, exported: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, image, folder = str(trained.directory), str(images(data)[0]), str(tmp_path / "new")
+    damaged = copy_of(exported, tmp_path / "a", {"recipe.json": b"{}"})
+    assert sightx_main("predict", run, image, "--engine", "onnx") == 5
+    assert sightx_main("predict", str(damaged), image) == 5
+    no_onnx, other = re.findall(r"sightx (export .*?) writes", capsys.readouterr().err)
+    assert other == no_onnx.removesuffix(" --format onnx")
+    words = shlex.split(no_onnx.replace("RUN", shlex.quote(run)).replace("FOLDER", folder))
+    assert sightx_main(*words) == 0
+    assert sightx_main("predict", folder, image, "--engine", "onnx") == 0
+    manifest = json.loads((exported / "manifest.json").read_bytes())
+    digest = hashlib.sha256(b"other").hexdigest()
+    manifest["files"]["model.onnx"] = {"size": 5, "sha256": digest}
+    files = {"model.onnx": b"other", "manifest.json": json.dumps(manifest).encode()}
+    newer = str(copy_of(exported, tmp_path / "b", files))
+    assert sightx_main("predict", newer, image, "--engine", "onnx") == 7
+    assert "use --engine torch" in capsys.readouterr().err
+    assert sightx_main("predict", newer, image, "--engine", "torch") == 0
 
 
 def copy_of(folder: Path, tmp_path: Path, changes: Mapping[str, bytes]) -> Path:
