@@ -5,6 +5,7 @@ rich is imported only where it is needed, so that a listing does not wait for it
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sightx.export.dataset_folder import ExportReport
     from sightx.export.parity import Parity
     from sightx.inference.model_folder import Manifest
+    from sightx.runner.evaluate import Evaluation
     from sightx.runs.directory import Run
 
 
@@ -233,14 +235,26 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
     Console(file=output, highlight=False).print(line, soft_wrap=True)
 
 
-def show_metrics(run: Run, predictions: str, values: Mapping[str, float]) -> None:
-    """Print the metrics of a split, and the file of its predictions; "" if there is none."""
+def show_metrics(run: Run, evaluation: Evaluation) -> None:
+    """Print the metrics of a split with intervals and baselines, and the file of predictions."""
     console = _console()
-    for name, value in values.items():
-        console.print(f"{name:<32} {value:.4f}", soft_wrap=True, markup=False)
-    if predictions:
-        path = run.directory / "predictions" / f"{predictions}.csv"
+    if evaluation.estimates:
+        console.print(
+            f"{'':<32} {'value':>7}  {'95 % interval':<16}  largest class", soft_wrap=True
+        )
+    for name, value in evaluation.metrics.items():
+        line, estimate = f"{name:<32} {_number(value):>7}", None
+        if estimate := evaluation.estimates.get(name.partition("/")[2]):
+            limits = f"{_number(estimate.low)} to {_number(estimate.high)}"
+            line += f"  {estimate.reason or limits:<16}  {_number(estimate.baseline)}"
+        console.print(line, soft_wrap=True, markup=False)
+    if evaluation.predictions:
+        path = run.directory / "predictions" / f"{evaluation.predictions}.csv"
         console.print(f"predictions: {path}", soft_wrap=True, markup=False)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def show_profile(run: Run) -> None:

@@ -53,4 +53,4 @@ def command(
             allow_data_change=allow_data_change,
             progress=progress,
         )
-    console.show_metrics(scored, evaluation.predictions, evaluation.metrics)
+    console.show_metrics(scored, evaluation)

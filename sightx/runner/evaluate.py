@@ -17,10 +17,12 @@ from sightx.data.dataset import PreparedDataset
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, Problem, SpecError, one_line
 from sightx.evaluation import metrics
+from sightx.evaluation.estimates import Estimate
 from sightx.inference.predictor import Engine, Predictor
 from sightx.records.predictions import Predictions
 from sightx.registry import data_results
 from sightx.runner.resume import recorded_samples, stored_experiment
+from sightx.runner.scores import Scores, score
 from sightx.runs import checkpoints, compatibility, lock, scorings, sums
 from sightx.runs.directory import Run
 from sightx.runs.scorings import record_test_scoring
@@ -34,10 +36,15 @@ _log = logging.getLogger("sightx")
 
 
 class Evaluation(NamedTuple):
-    """The metrics of a split, and the name of its predictions; "" if they could not be kept."""
+    """The scores of a split.
+
+    `metrics` are the loss and the metrics, `estimates` the metrics with intervals and baselines,
+    and `predictions` is the name of the predictions, "" if they could not be kept.
+    """
 
     metrics: dict[str, float]
     predictions: str
+    estimates: dict[str, Estimate]
 
 
 def evaluate(
@@ -72,14 +79,14 @@ def evaluate(
         predictor = Predictor.load(model or run.checkpoint(checkpoint), device, engine=engine)
         data = _load_split(run, experiment, split, progress)
         other_data = "" if _check_data(run, split, data, allow_data_change) else data.id
-        predictions, values = _score(run, experiment, split, predictor, data)
+        predictions, scores = _score(run, experiment, split, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-            return Evaluation(values, "")
+            return Evaluation(scores.values, "", scores.estimates)
         suffix = f"-exported-{engine}" if model else ""
         name = _write(run, split, predictions, predictor, suffix, other_data)
         _record(run, split, predictor, data)
-        return Evaluation(values, name)
+        return Evaluation(scores.values, name, scores.estimates)
 
 
 def _write(
@@ -158,8 +165,8 @@ def _with_changes(run: Run, overrides: Overrides) -> Experiment:
 
 def _score(
     run: Run, experiment: Experiment, split: str, predictor: Predictor, data: PreparedDataset
-) -> tuple[Predictions, dict[str, float]]:
-    """Return the prediction table of a split, and its metrics."""
+) -> tuple[Predictions, Scores]:
+    """Return the prediction table of a split, and its scores."""
     recipe, device = predictor.recipe, predictor.device
     criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
     if criterion.module.state_dict():
@@ -176,8 +183,8 @@ def _score(
     predictions = metrics.apply_postprocess(
         recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
     )
-    values = metrics.compute_metrics(predictions, experiment.metric, split)
-    return predictions, {f"{split}/loss": evaluator.loss, **values}
+    loss, binary = evaluator.loss, recipe.binary
+    return predictions, score(predictions, loss, split, experiment, binary, run)
 
 
 def load_run_split(

@@ -36,6 +36,7 @@ from sightx.runner.initial_weights import InitialWeights
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
 from sightx.runner.resume import Resumption
+from sightx.runner.scores import score
 from sightx.runs import checkpoints
 from sightx.runs.async_checkpointer import CheckpointManager, NullCheckpointManager
 from sightx.runs.checkpoints import LAST
@@ -324,8 +325,8 @@ class Execution:
                 if split == "test":
                     rows, samples = trainer.dataset.split_id(split), len(predictions)
                     record_test_scoring(self.run, "run", folder.name, rows, samples)
-                values = metrics.compute_metrics(predictions, self.experiment.metric, split)
-                result[split] = {f"{split}/loss": loss, **values}
+                scores = score(predictions, loss, split, self.experiment, trainer.binary, self.run)
+                scores.add_to(result, split)
 
     def _repeated_warnings(self, trainer: Trainer) -> list[str]:
         """Return the warnings of the data checks, and the metrics that no epoch has a value of."""

@@ -107,7 +107,7 @@ def test_evaluate_prints_the_metrics_of_a_split(
     capsys.readouterr()
     assert sightx_main("evaluate", "last", "--split", "train", *runs) == 0
     out = capsys.readouterr().out
-    assert re.search(r"train/accuracy\s+[01]\.\d{4}", out)
+    assert re.search(r"train/accuracy\s+[01]\.\d{4}  [01]\.\d{4} to [01]\.\d{4}  0\.5000", out)
     assert "predictions/train.csv" in out
 
 
