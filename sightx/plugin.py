@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from sightx.records.run import RunInfo
     from sightx.records.survey import Survey, Surveyor
     from sightx.records.table import ImageTable
+    from sightx.run_registry.summary import flatten_settings
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
     from sightx.training.param_groups import split_param_groups
@@ -118,6 +119,7 @@ _LAZY = {
     "class_name": "sightx.data.classes",
     "class_positions": "sightx.data.classes",
     "file_lock": "sightx.io.locks",
+    "flatten_settings": "sightx.run_registry.summary",
     "file_reader": "sightx.io.files",
     "find_classes": "sightx.data.classes",
     "generator": "sightx.seeds",
@@ -206,6 +208,7 @@ __all__ = [
     "file_lock",
     "file_reader",
     "find_classes",
+    "flatten_settings",
     "generator",
     "hookimpl",
     "image_properties",

@@ -24,8 +24,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only from its own room and from rooms to its left, type-checking imports too.
 ROOMS = (
     "errors", "seeds", "io", "records", "registry", "spec", "data", "evaluation", "distributed",
-    "training", "runs", "run_registry", "inference", "runner", "audit", "reporting", "export",
-    "serving", "init", "console", "cli", "__main__",
+    "training", "runs", "run_registry", "trackers", "inference", "runner", "audit", "reporting",
+    "export", "serving", "init", "console", "cli", "__main__",
 )  # fmt: skip
 GUESTS = ("builtin", "testing")  # like other plugins, they import only sightx.plugin
 DOORS = {
@@ -38,7 +38,9 @@ DOORS = {
     "tomllib": ("io/toml.py",),
     "tomli_w": ("io/toml.py",),
     "click": ("cli/", "registry/hooks.py"),
+    "mlflow": ("trackers/mlflow.py",),
     "sqlite3": ("run_registry/index.py",),
+    "tensorboard": ("builtin/observers/tensorboard.py",),
     "tree_sitter": ("io/toml.py",),
 }
 HEAVY = ("torch", "torchvision", "pandas", "sklearn", "matplotlib", "scipy")

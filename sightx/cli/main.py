@@ -53,6 +53,7 @@ COMMANDS = {
     "resume": "sightx.cli.resume",
     "run": "sightx.cli.run",
     "schema": "sightx.cli.schema",
+    "ship": "sightx.cli.ship",
     "show": "sightx.cli.show",
     "show-plugin": "sightx.cli.show_plugin",
     "show-run": "sightx.cli.show_run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shlex
 import stat
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sightx.errors import wrong_type
 
@@ -50,6 +52,25 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if it is missing, damaged, or not an object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects in the complete lines of a file, up to the first damaged one."""
+    rows = []
+    with suppress(OSError, TypeError, ValueError):
+        content = path.read_bytes()
+        for line in content[: content.rfind(b"\n") + 1].splitlines():
+            rows.append(dict(json.loads(line)))
+    return rows
 
 
 # os.path instead of pathlib: these functions run once per image, and a Path costs as much again.

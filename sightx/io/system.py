@@ -1,7 +1,8 @@
-"""The resources that this process may use: cores, memory, disk, and a thread next to its own."""
+"""What this process may use: cores, memory, disk, a thread next to its own; user and time."""
 
 from __future__ import annotations
 
+import getpass
 import math
 import os
 import shutil
@@ -112,6 +113,18 @@ def repeated(action: Callable[[], bool], seconds: float, name: str) -> Iterator[
     finally:
         ended.set()
         thread.join(seconds)
+
+
+def utc_time(moment: float | None = None) -> str:
+    """Return a time, by default now, as in 2026-01-31T14:22:33Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def user_name() -> str:
+    """Return the name of the user, "" for one without a name."""
+    with suppress(OSError, KeyError):  # a container may run as a number
+        return getpass.getuser()
+    return ""
 
 
 def _affinity() -> int:

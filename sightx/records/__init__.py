@@ -26,3 +26,7 @@ def split_called(name: str) -> str:
     """
     key = name.strip().casefold()
     return _SPLIT_OF.get(key) or _SPLIT_OF.get(_ADDITIONS.sub("", key), "")
+
+
+CLOCK_KEYS = frozenset({"seconds", "images_per_second", "data_wait"})
+"""Keys of metrics.jsonl and of checkpoints that depend on the clock."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sightx.errors import Problem, SpecError
 from sightx.io import atomic
+from sightx.io.files import read_json
 from sightx.io.locks import file_lock
 
 FILE = "about.json"
@@ -27,11 +28,10 @@ class About:
 
 def read_about(directory: Path) -> About:
     """Return the tags and the note of a run; a damaged file counts as empty."""
-    try:
-        about = json.loads((directory / FILE).read_bytes())
-        return About(tuple(map(str, about.get("tags", ()))), str(about.get("note", "")))
-    except (AttributeError, OSError, TypeError, ValueError):
-        return About()
+    about = read_json(directory / FILE)
+    tags = about.get("tags")
+    tags = tags if isinstance(tags, list) else []
+    return About(tuple(map(str, tags)), str(about.get("note", "")))
 
 
 def change_about(directory: Path, changes: Sequence[str], note: str | None = None) -> About:

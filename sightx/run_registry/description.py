@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightx.io.files import read_json
 from sightx.run_registry.diff import Change, RecordedRun, diff_runs
 from sightx.run_registry.filters import Compare
 from sightx.run_registry.index import read_index
@@ -57,7 +57,7 @@ def describe_run(directory: Path) -> Description:
     return Description(
         values=values,
         counts=counts,
-        sessions=tuple(_sessions(directory)),
+        sessions=tuple(read_json(directory / "sessions.json").get("sessions", ())),
         metrics={s: run.result[s] for s in ("validation", "test") if run.result.get(s)},
         majority={s: max(c) / sum(c) for s, c in counts.items() if sum(c)},
         parents=parents,
@@ -66,13 +66,6 @@ def describe_run(directory: Path) -> Description:
         test_scorings=_test_scorings(root, values),
         size=disk_usage(directory),
     )
-
-
-def _sessions(directory: Path) -> list[dict[str, Any]]:
-    try:
-        return list(json.loads((directory / "sessions.json").read_bytes())["sessions"])
-    except (OSError, LookupError, TypeError, ValueError):
-        return []
 
 
 def _test_scorings(root: Path, values: Values) -> tuple[int, int | None]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sightx.io.files import file_sha256
+from sightx.io.files import file_sha256, read_json, read_json_lines
 from sightx.registry import provenance
-from sightx.run_registry.summary import flatten
+from sightx.run_registry.summary import flatten_settings
 from sightx.runs import verdicts
 
 Effect = Literal["changes results", "last digits", "harmless", ""]
@@ -45,22 +44,22 @@ class RecordedRun:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Return environment.json."""
-        return self._read("environment.json")
+        return read_json(self.directory / "environment.json")
 
     @cached_property
     def data(self) -> dict[str, Any]:
         """Return data.json."""
-        return self._read("data.json")
+        return read_json(self.directory / "data.json")
 
     @cached_property
     def result(self) -> dict[str, Any]:
         """Return result.json."""
-        return self._read("result.json")
+        return read_json(self.directory / "result.json")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Return the settings of the experiment id, with components by name."""
-        return dict(flatten(self.environment.get("experiment", {})))
+        return dict(flatten_settings(self.environment.get("experiment", {})))
 
     @cached_property
     def splits(self) -> dict[str, str]:
@@ -91,20 +90,7 @@ class RecordedRun:
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
         """Return metrics.jsonl."""
-        path, rows = self.directory / "metrics.jsonl", []
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        for line in text[: text.rfind("\n") + 1].splitlines():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (TypeError, ValueError):
-                break
-        return rows
-
-    def _read(self, name: str) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.directory / name).read_bytes()))
-        except (OSError, TypeError, ValueError):
-            return {}
+        return read_json_lines(self.directory / "metrics.jsonl")
 
 
 def diff_runs(directories: Sequence[Path]) -> list[Change]:
@@ -195,7 +181,7 @@ def _first_different_epoch(runs: Sequence[RecordedRun]) -> int:
 
 
 def _changes(topic: str, effect: Effect, tables: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
-    flat = [dict(flatten(table)) for table in tables]
+    flat = [dict(flatten_settings(table)) for table in tables]
     for key in dict.fromkeys(key for table in flat for key in table):
         values = tuple(table.get(key, _MISSING) for table in flat)
         if any(value != values[0] for value in values[1:]):

@@ -13,8 +13,9 @@ from typing import Any
 from sightx.data.csv_reader import read_csv
 from sightx.errors import DataError, Problem, SpecError
 from sightx.io import atomic, toml
+from sightx.io.files import read_json
+from sightx.io.system import user_name, utc_time
 from sightx.runs import names, sums
-from sightx.runs.sessions import user_name, utc_time
 
 _KEYS = {"name", "started", "epoch", "experiment", "directions", "validation", "test", "about"}
 
@@ -35,8 +36,8 @@ def import_metrics(file: Path, about: Path, root: Path) -> tuple[Path, bool]:
     """
     tables, rows = _read_about(about), _read_rows(file)
     digest = hashlib.sha256(file.read_bytes() + b"\0" + about.read_bytes()).hexdigest()
-    for directory in names.run_directories(root):
-        if directory.name.endswith(f"-{digest[:6]}") and _id(directory) == digest:
+    for directory in names.run_directories(root, f"-{digest[:6]}"):
+        if read_json(directory / "environment.json").get("id") == digest:
             return directory, False
     started = tables.get("started", date.today())
     moment = (
@@ -128,10 +129,3 @@ def _write(
     for name, text in files.items():
         atomic.write(directory / name, text.encode())
     sums.write_sums(directory)
-
-
-def _id(directory: Path) -> str:
-    try:
-        return str(json.loads((directory / "environment.json").read_bytes())["id"])
-    except (OSError, LookupError, TypeError, ValueError):
-        return ""

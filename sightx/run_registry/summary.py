@@ -112,7 +112,7 @@ def run_candidates(root: Path) -> Iterator[Path]:
         yield from (path for path in root.iterdir() if not path.name.startswith("."))
 
 
-def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
+def flatten_settings(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
     """Yield the plain values in tables, with dotted keys.
 
     An array of tables gives the names of its components, and their settings below their names:
@@ -120,12 +120,12 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
     """
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from flatten(item, f"{key}.{name}" if key else str(name))
+            yield from flatten_settings(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         names = _unique(str(item.get("use", item.get("name", ""))) for item in value)
         yield key, ", ".join(names)
         for name, item in zip(names, value, strict=True):
-            yield from flatten(
+            yield from flatten_settings(
                 {k: v for k, v in item.items() if k not in {"use", "name"}}, f"{key}.{name}"
             )
     elif isinstance(value, list):
@@ -161,13 +161,13 @@ def _read_json(path: str) -> dict[str, Any]:
 def _from_environment(environment: Mapping[str, Any], id_: str) -> Iterator[tuple[str, Value]]:
     name = _ID.fullmatch(id_)
     yield "name", str(environment.get("name") or (name[1] if name else id_))
-    yield from flatten(environment.get("experiment", {}))
+    yield from flatten_settings(environment.get("experiment", {}))
     for table, key in (
         ("packages", "package"),
         ("numerics", "numerics"),
         ("execution", "execution"),
     ):
-        yield from flatten(environment.get(table, {}), key)
+        yield from flatten_settings(environment.get(table, {}), key)
     for key in ("host", "user", "python", "platform", "commit", "processes"):
         if environment.get(key):
             yield key, environment[key]
@@ -185,14 +185,14 @@ def _from_data(data: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     if data:
         yield "data", data.get("id", "")
         yield "samples", data.get("samples", 0)
-        yield from flatten(data.get("splits", {}), "data")
+        yield from flatten_settings(data.get("splits", {}), "data")
 
 
 def _from_result(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     yield "status", str(result.get("status", "unknown"))
     for split in ("validation", "test"):
-        yield from flatten(result.get(split, {}))
-    yield from flatten({key: result.get(key) for key in ("epochs", "error")})
+        yield from flatten_settings(result.get(split, {}))
+    yield from flatten_settings({key: result.get(key) for key in ("epochs", "error")})
 
 
 def _from_progress(directory: Path) -> dict[str, Value]:
@@ -209,8 +209,8 @@ def _last_epoch(directory: Path, *, metrics: bool) -> dict[str, Value]:
             file.seek(max(size - _LAST_LINE, 0))
             lines = file.read().rpartition(b"\n")[0].splitlines()
         row = json.loads(lines[-1])
-        values = dict(flatten({k: v for k, v in row.items() if "/" in k})) if metrics else {}
-        return {"epoch": row["epoch"], **values}
+        values = {k: v for k, v in row.items() if metrics and "/" in k}
+        return {"epoch": row["epoch"], **dict(flatten_settings(values))}
     except (OSError, LookupError, TypeError, ValueError):
         return {}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sightx.errors import Problem, RunError, SightXError, counted
-from sightx.records import SPLITS
+from sightx.records import CLOCK_KEYS, SPLITS
 from sightx.records.table import ImageTable
 from sightx.run_registry.diff import diff_runs
 from sightx.runner.resume import has_same_content, is_finished
 from sightx.runs import checkpoints, names
-from sightx.runs.directory import CLOCK_KEYS, Run
+from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 
 _PREDICTION_FILES = (".csv", ".outputs.npy", ".probabilities.npy")

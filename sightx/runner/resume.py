@@ -15,6 +15,7 @@ from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
 from sightx.errors import DataError, PluginError, Problem, RunError, SpecError, one_line
 from sightx.evaluation import metrics
+from sightx.io.system import utc_time
 from sightx.records.history import History
 from sightx.records.table import ImageTable
 from sightx.registry import provenance
@@ -202,7 +203,7 @@ class Resumption:
         kept = {key: before[key] for key in _KEPT if key in before}
         epochs = len(self.state.record["history"]) if self.state else 0
         resumed = {
-            "time": sessions.utc_time(),
+            "time": utc_time(),
             "step": self.state.record["step"] if self.state else 0,
             "epoch": epochs,
             "overrides": list(self.changes),

@@ -23,6 +23,7 @@ import pandas as pd
 from sightx.data.dataset import load_split_table
 from sightx.errors import Problem, RunError, SightXError
 from sightx.io import toml
+from sightx.records import CLOCK_KEYS
 from sightx.records.events import Epoch, Step
 from sightx.records.run import RunInfo
 from sightx.records.table import ImageTable
@@ -33,7 +34,7 @@ from sightx.runner.initial_weights import weights_source
 from sightx.runner.repetition import likely_cause
 from sightx.runner.resume import stored_experiment
 from sightx.runs import checkpoints
-from sightx.runs.directory import CLOCK_KEYS, Run
+from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 
 EPOCHS = 3

@@ -30,8 +30,6 @@ OWN_FILES = frozenset({
     "test-scorings.jsonl", "weights.json",
 })  # fmt: skip
 """Files of a run directory that only SightX writes."""
-CLOCK_KEYS = frozenset({"seconds", "images_per_second", "data_wait"})
-"""Keys of metrics.jsonl and of checkpoints that depend on the clock."""
 _ROWS_PER_WRITE = 10_000
 
 

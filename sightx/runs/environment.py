@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightx.distributed import rendezvous
-from sightx.io.system import openmp
+from sightx.io.system import openmp, user_name, utc_time
 from sightx.registry import provenance
 from sightx.registry.components import Component
 from sightx.runs.checkpoints import LAST
-from sightx.runs.sessions import user_name, utc_time
 from sightx.spec.experiment import Context, Experiment, iter_components
 
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ Only names and small files are read; nothing heavy is imported.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
-from sightx.io.files import user_path
+from sightx.io.files import read_json, user_path
 from sightx.registry.registry import natural_key
 
 TEMPORARY = ".making-"
@@ -80,10 +79,7 @@ def _failed_without_state(run: Path) -> bool:
     """Return whether a run has failed before its first checkpoint, so that it has no weights."""
     if any((run / "checkpoints").glob("step-*")):
         return False
-    try:
-        return bool(json.loads((run / "result.json").read_bytes())["status"] == "failed")
-    except (OSError, LookupError, TypeError, ValueError):  # a damaged file hides no other run
-        return False
+    return read_json(run / "result.json").get("status") == "failed"
 
 
 def _not_a_name(name: str, hint: str) -> SpecError:

@@ -9,9 +9,9 @@ import json
 from typing import Any
 
 from sightx.io import atomic
+from sightx.io.system import user_name, utc_time
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run
-from sightx.runs.sessions import user_name, utc_time
 
 FILE = "test-scorings.jsonl"
 

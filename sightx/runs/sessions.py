@@ -6,29 +6,15 @@ starts and when it ends; the end of a session that was killed is the last sign o
 
 from __future__ import annotations
 
-import getpass
 import socket
-import time
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from sightx.io.system import user_name, utc_time
 from sightx.runs import lock
 from sightx.runs.directory import Run
 
 FILE = "sessions.json"
-
-
-def utc_time(moment: float | None = None) -> str:
-    """Return a time, by default now, as in 2026-01-31T14:22:33Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-
-
-def user_name() -> str:
-    """Return the name of the user, "" for one without a name."""
-    with suppress(OSError, KeyError):  # a container may run as a number
-        return getpass.getuser()
-    return ""
 
 
 def read_sessions(run: Run) -> list[dict[str, Any]]:

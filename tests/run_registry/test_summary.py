@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sightx.run_registry.summary import flatten, is_setting, read_summaries, read_summary
+from sightx.run_registry.summary import (
+    flatten_settings,
+    is_setting,
+    read_summaries,
+    read_summary,
+)
 from support.run_folders import RECORDED, replace_json, write_run
 
 
@@ -40,7 +45,7 @@ def test_components_of_one_name_keep_their_settings() -> None:
         "empty": [],
         "no": None,
     }
-    assert dict(flatten(tables)) == {
+    assert dict(flatten_settings(tables)) == {
         "augment": "flip, flip-2", "augment.flip.p": 1, "augment.flip-2.p": 2, "empty": "[]"
     }  # fmt: skip
 

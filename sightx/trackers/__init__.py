@@ -1,0 +1,1 @@
+"""Send runs to trackers; a run directory holds everything that is sent."""
