@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check bench generated format clean
+.PHONY: demo test test-slow test-trackers check bench generated format clean
 
 # The environment is made again when the dependencies change.
 $(VENV)/ready: pyproject.toml
@@ -33,6 +33,12 @@ test: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	$(PYTEST) -m slow
+
+# A server of MLflow is large: it has its own environment.
+test-trackers:
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --editable '.[dev,tensorboard]' 'mlflow>=3.10'
+	.venv-trackers/bin/python -m pytest -m 'slow or not slow' tests/trackers tests/builtin/observers
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -69,6 +69,7 @@ FOLLOWED = {
         RUNS, "sightx remove-run --restore {} --runs {} undoes it", "or --empty-trash without runs",
     ),
     "cli/resume.py": ("cli/test_resume.py", "--verify"),
+    "cli/ship.py": ("cli/test_registry_commands.py", "sightx ship {}"),
     "cli/show_plugin.py": ("cli/test_show_plugin.py", ""),
     "cli/test_plugin.py": ("cli/test_test_plugin.py", ""),
     "console.py": (

@@ -61,6 +61,7 @@ TESTED_ELSEWHERE = {
     "cli/import_run.py": "cli/test_registry_commands.py",
     "cli/remove_run.py": "cli/test_registry_commands.py",
     "cli/show_run.py": "cli/test_registry_commands.py",
+    "cli/ship.py": "cli/test_registry_commands.py",
     "cli/tag.py": "cli/test_registry_commands.py",
     "cli/evaluate.py": "cli/test_run.py",
     "cli/export.py": "export/test_model.py",

@@ -139,9 +139,10 @@ class Observers:
     def register(self, observers: Mapping[str, object]) -> None:
         """Add observers: components, which are built for the run, and objects with hooks.
 
-        Raises PluginError for an object that implements an unknown hook, or none.
+        They are called in this order, those that read files last. PluginError for an object that
+        implements an unknown hook, or none.
         """
-        for name, observer in observers.items():
+        for name, observer in sorted(observers.items(), key=_reads_files):
             if isinstance(observer, Observer) and not observer.enabled:
                 continue
             try:
@@ -204,6 +205,11 @@ class Observers:
                 for name, _ in observers
                 if name in names
             ]
+
+
+def _reads_files(item: tuple[str, object]) -> bool:
+    """Return whether an observer is called after those that do not: sorting keeps their order."""
+    return isinstance(item[1], Observer) and item[1].reads_files
 
 
 def _without(observers: Iterable[tuple[str, object]], name: str) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,18 @@ def test_compare(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     _, other = json.loads(capsys.readouterr().out)["candidates"]
     assert other["differences"]["accuracy"]["value"] == 0
     assert np.isfinite(other["differences"]["accuracy"]["low"])
+
+
+def test_a_run_without_a_tracker_is_sent_to_a_named_one(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("ship", "last", *runs) == 2
+    hint = capsys.readouterr().err.rpartition(": ")[2].split("; ")[0]
+    assert hint.startswith("sightx ship 20260131-b --to mlflow --server URI")
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
+    words = hint.strip().replace("URI", "http://127.0.0.1:9").split()[1:]
+    assert sightx_main(*words, *runs) == 7
+    assert "pip install 'sightx[mlflow]'" in capsys.readouterr().err
 
 
 def test_tag_archive_remove_and_import(

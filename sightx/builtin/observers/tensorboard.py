@@ -18,6 +18,7 @@ class TensorBoard(Observer):
     """
 
     name = "tensorboard"
+    reads_files = True
 
     def build(self, run: RunInfo) -> object:
         """Return an object that writes. Raises ResourceError if TensorBoard is not installed."""

@@ -139,6 +139,7 @@ class Observer(Component):
     """A watcher of a run, on the main process; it changes nothing."""
 
     kind = "observer"
+    reads_files: ClassVar[bool] = False  # whether it is called last, to read what others write
 
     enabled: bool = True
     """False switches off an observer that SightX, the project or a base spec adds."""
