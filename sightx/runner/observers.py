@@ -139,8 +139,8 @@ class Observers:
     def register(self, observers: Mapping[str, object]) -> None:
         """Add observers: components, which are built for the run, and objects with hooks.
 
-        They are called in this order, those that read files last. PluginError for an object that
-        implements an unknown hook, or none.
+        They are called in this order, those that read files last. Raises PluginError for an object
+        that implements an unknown hook, or none.
         """
         for name, observer in sorted(observers.items(), key=_reads_files):
             if isinstance(observer, Observer) and not observer.enabled:
