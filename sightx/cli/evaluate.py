@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightx.cli.context import find_model
-from sightx.cli.options import engine, overrides, runs_folder
+from sightx.cli.context import find_model, load_project_registry
+from sightx.cli.options import UserPath, engine, overrides, runs_folder
 
 if TYPE_CHECKING:
     from sightx.inference.predictor import Engine
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 @click.command("evaluate", short_help="Score a run on a split of its data.")
 @click.argument("run")
 @click.option("--split", default="test", type=click.Choice(["train", "validation", "test"]))
+@click.option(
+    "--data",
+    type=UserPath(exists=True),
+    metavar="CSV|FOLDER",
+    help="Score all images of other data instead.",
+)
 @click.option("--allow-data-change", is_flag=True, help="Score changed images or labels.")
 @engine
 @overrides
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 def command(
     run: str,
     split: str,
+    data: Path | None,
     allow_data_change: bool,
     engine: Engine,
     overrides: tuple[str, ...],
@@ -34,23 +41,26 @@ def command(
     Those of another checkpoint, of an exported model, or of data that have changed since, get their
     own name. RUN may be the folder of an exported model of one of the runs.
 
+    --data scores all images of a CSV file of labels, or of a folder, which are read as `sightx
+    init` reads them. Labels are names of the run's classes, or their positions, counted from 0.
+
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
     of its checkpoints. --set may change where the data are, as in --set dataset.root=FOLDER, and
     [execution].
     """
     from sightx import console
+    from sightx.init.inspect_data import inspect_data
     from sightx.runner.evaluate import evaluate
+    from sightx.runner.evaluate_data import evaluate_data
 
     scored, checkpoint, model = find_model(run, runs)
+    settings = inspect_data(data, load_project_registry()).dataset if data else None
     with console.show_progress(False) as progress:
-        evaluation = evaluate(
-            scored,
-            split,
-            checkpoint=checkpoint,
-            model=model,
-            engine=engine,
-            changes=overrides,
-            allow_data_change=allow_data_change,
-            progress=progress,
+        options: Any = {"checkpoint": checkpoint, "model": model, "engine": engine,
+                        "changes": overrides, "progress": progress}  # fmt: skip
+        evaluation = (
+            evaluate(scored, split, allow_data_change=allow_data_change, **options)
+            if settings is None
+            else evaluate_data(scored, settings, **options)
         )
     console.show_metrics(scored, evaluation)

@@ -79,7 +79,7 @@ def evaluate(
         predictor = Predictor.load(model or run.checkpoint(checkpoint), device, engine=engine)
         data = _load_split(run, experiment, split, progress)
         other_data = "" if _check_data(run, split, data, allow_data_change) else data.id
-        predictions, scores = _score(run, experiment, split, predictor, data)
+        predictions, scores = score_split(run, experiment, split, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
             return Evaluation(scores.values, "", scores.estimates)
@@ -163,10 +163,10 @@ def _with_changes(run: Run, overrides: Overrides) -> Experiment:
     return experiment
 
 
-def _score(
+def score_split(
     run: Run, experiment: Experiment, split: str, predictor: Predictor, data: PreparedDataset
 ) -> tuple[Predictions, Scores]:
-    """Return the prediction table of a split, and its scores."""
+    """Return the predictions of a split of some data by a checkpoint of a run, and their scores."""
     recipe, device = predictor.recipe, predictor.device
     criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
     if criterion.module.state_dict():
