@@ -60,6 +60,34 @@ def threshold_counts(is_positive: Array, scores: Array) -> tuple[Array, Array, A
     return thresholds, hits, alarms
 
 
+def roc_curve(is_positive: Array, scores: Array) -> tuple[Array, Array]:
+    """Return the false and true positive rates of all thresholds, ascending from (0, 0) to (1, 1).
+
+    Both sorts of samples must be there.
+    """
+    _, hits, alarms = threshold_counts(is_positive, scores)
+    false, true = (np.append(0.0, part[::-1] / part[0]) for part in (alarms, hits))
+    return false, true
+
+
+def precision_recall_curve(is_positive: Array, scores: Array) -> tuple[Array, Array]:
+    """Return recall and precision of all thresholds, from the highest; a sample is positive."""
+    _, hits, alarms = threshold_counts(is_positive, scores)
+    return (hits / hits[0])[::-1], (hits / (hits + alarms))[::-1]
+
+
+def net_benefit(is_positive: Array, scores: Array, thresholds: Array) -> Array:
+    """Return the net benefit at each threshold of a probability, in true positives per sample.
+
+    It is TP / N - FP / N * t / (1 - t): a threshold t says that one more true positive is worth
+    (1 - t) / t false ones (A. J. Vickers and E. B. Elkin, 2006).
+    """
+    is_called = (scores[None, :] >= thresholds[:, None]).astype(float)
+    hits, alarms = is_called @ is_positive, is_called @ ~is_positive
+    benefit: Array = (hits - alarms * thresholds / (1 - thresholds)) / len(scores)
+    return benefit
+
+
 def _by_score(is_positive: Array, scores: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Return the distinct scores (T,), and the weights of both sorts of samples at each of them.
 

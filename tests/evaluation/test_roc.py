@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sightx.evaluation.roc import (
+    net_benefit,
+    precision_recall_curve,
     roc_auc,
+    roc_curve,
     threshold_counts,
     weighted_average_precision,
     weighted_roc_auc,
@@ -43,3 +47,24 @@ def test_thresholds_count_the_samples_at_or_above_them() -> None:
         assert (hit, alarm) == (
             (SCORES[IS_POSITIVE] >= value).sum(), (SCORES[~IS_POSITIVE] >= value).sum()
         )  # fmt: skip
+
+
+def test_curves_are_those_of_scikit_learn() -> None:
+    scores = RNG.random(200)  # without ties no point is left out
+    expected = sklearn.metrics.roc_curve(IS_POSITIVE, scores, drop_intermediate=False)
+    for part, other in zip(roc_curve(IS_POSITIVE, scores), expected, strict=False):
+        assert part == pytest.approx(other)
+    precision, recall, _ = sklearn.metrics.precision_recall_curve(IS_POSITIVE, scores)
+    found = precision_recall_curve(IS_POSITIVE, scores)
+    assert found[0] == pytest.approx(recall[-2::-1])
+    assert found[1] == pytest.approx(precision[-2::-1])
+
+
+def test_net_benefit_is_that_of_its_definition() -> None:
+    scores, thresholds = RNG.random(200), np.array([0.1, 0.5])
+    for value, t in zip(net_benefit(IS_POSITIVE, scores, thresholds), thresholds, strict=True):
+        (_, fp), (_, tp) = sklearn.metrics.confusion_matrix(IS_POSITIVE, scores >= t)
+        assert value == pytest.approx(tp / 200 - fp / 200 * t / (1 - t))
+    everybody = net_benefit(IS_POSITIVE, np.ones(200), thresholds)
+    share = IS_POSITIVE.mean()
+    assert everybody == pytest.approx(share - (1 - share) * thresholds / (1 - thresholds))
