@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from sightx.plugin import Loss
+from sightx.plugin import Loss, call_declared
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
@@ -61,6 +63,98 @@ class InverseFrequencyCrossEntropy(Loss):
         """Return the weight of each sample, float32 (B,)."""
         weights = _class_weights(tuple(class_counts), targets.device)
         return targets.to(weights) @ weights if targets.ndim == 2 else weights[targets]
+
+
+class NoiseAdaptation(Loss):
+    """Cross-entropy with labels that may be wrong: how often is learned for each pair of classes.
+
+    The loss of a sample with the given label k is -log sum_c p_c T_ck, in nats, where p is the
+    softmax of the outputs (B, classes) and T_ck the probability that a sample of class c was
+    labelled as k. Each row of the noise layer T is the softmax of trainable weights, which belong
+    to the parameter group `loss`. Predictions are p: the noise layer is used in training only
+    (S. Sukhbaatar et al., ICLR workshop 2015; J. Goldberger and E. Ben-Reuven, ICLR 2017). Weight
+    decay makes T more diffuse, as in the former paper. Mixed targets t (B, classes) have the loss
+    -sum_k t_k log sum_c p_c T_ck.
+    """
+
+    name = "noise-adaptation"
+    capturable = True
+    takes_mixed = True
+
+    noise: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """First fraction of wrong labels in each class, spread evenly over the other classes."""
+
+    def build(self, *, class_counts: Sequence[int]) -> nn.Module:
+        """Return the cross-entropy behind a noise layer."""
+        from sightx.builtin.noise_layer import NoiseAdaptationLoss
+
+        return NoiseAdaptationLoss(len(class_counts), self.noise)
+
+
+class SampleWeighted(Loss):
+    """Another loss, whose samples have the weights that a column of the dataset says.
+
+    A step divides by the sum of the weights of its batch, so their mean does not matter. Weights of
+    `base` multiply.
+    """
+
+    name = "sample-weighted"
+
+    base: Loss
+    """The loss."""
+    column: str
+    """The extra column of the dataset that has the weight of each sample, a number above 0."""
+
+    @property
+    def balances(self) -> bool:
+        """Return whether rare classes get larger weights."""
+        return self.base.balances
+
+    def outputs(self, classes: int) -> int:
+        """Return the number of outputs of `base`."""
+        return self.base.outputs(classes)
+
+    def build(self, *, class_counts: Sequence[int]) -> nn.Module:
+        """Return the module of `base`."""
+        module: nn.Module = call_declared(self.base.build, class_counts=class_counts)
+        return module
+
+    def weights(
+        self,
+        targets: Tensor,
+        class_counts: Sequence[int],
+        *,
+        columns: Mapping[str, np.ndarray[Any, Any]],
+        progress: float = 1.0,
+    ) -> Tensor:
+        """Return the numbers of the column, times the weights of `base`, float32 (B,)."""
+        import torch
+
+        from sightx.plugin import to_device
+
+        numbers = torch.tensor([_positive(cell) for cell in columns[self.column]])
+        weights = to_device(numbers, targets.device)
+        offered = {"class_counts": class_counts, "columns": columns, "progress": progress}
+        others: Tensor | None = call_declared(self.base.weights, targets, **offered)
+        return weights if others is None else weights * others
+
+    def probabilities(self, outputs: Tensor, *, classes: int) -> Tensor:
+        """Return the probabilities of `base`."""
+        result: Tensor = call_declared(self.base.probabilities, outputs, classes=classes)
+        return result
+
+    def decision(self, probabilities: Tensor) -> Tensor:
+        """Return the decisions of `base`."""
+        return self.base.decision(probabilities)
+
+
+def _positive(cell: str) -> float:
+    """Return a cell as a number above 0; NaN for any other cell, which a check finds."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return math.nan
+    return number if number > 0 else math.nan
 
 
 @lru_cache(maxsize=16)  # A step must not wait for a copy to the device.

@@ -35,6 +35,7 @@ INDEX, SPEC = "index.csv", "spec.toml"
 
 _WRITING, _LOCK = ".writing", ".writing.lock"
 _SAMPLE_COLUMNS = ("path", "label", "group")
+_EXTRA = "column:"  # before the names of extra columns, which could be those of an index
 _DTYPES = {"label": "category", "shard": "category", "offset": np.int64, "size": np.int64}
 
 
@@ -139,7 +140,8 @@ def write_metadata(folder: Path, table: ImageTable, columns: pd.DataFrame, spec:
     labels = np.array(table.classes, dtype=object)[table.labels]
     names = [*_SAMPLE_COLUMNS, *(["split"] if "split" in table.frame else [])]
     rows = table.frame.assign(label=labels)[names].reset_index(drop=True)
-    pd.concat([rows, columns], axis=1).to_csv(folder / INDEX, index=False)
+    extra = table.frame[list(table.columns)].add_prefix(_EXTRA).reset_index(drop=True)
+    pd.concat([rows, extra, columns], axis=1).to_csv(folder / INDEX, index=False)
 
 
 def write_description(path: Path, description: Description) -> None:
@@ -200,8 +202,16 @@ def category_positions(
 
 
 def index_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of an index that a table's frame has."""
-    return rows[[name for name in (*_SAMPLE_COLUMNS, "split", "line", "sha256") if name in rows]]
+    """Return the columns of an index that a table's frame has, with the extra ones."""
+    own = [name for name in (*_SAMPLE_COLUMNS, "split", "line", "sha256") if name in rows]
+    extra = {_EXTRA + name: name for name in extra_columns(rows)}
+    return rows[[*own, *extra]].rename(columns=extra)
+
+
+def extra_columns(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the names of the extra columns of an index."""
+    names = map(str, rows.columns)
+    return tuple(name.removeprefix(_EXTRA) for name in names if name.startswith(_EXTRA))
 
 
 def check_traits(table: ImageTable, traits: Traits) -> ImageTable:
@@ -212,6 +222,7 @@ def check_traits(table: ImageTable, traits: Traits) -> ImageTable:
         "groups": (traits.has_groups, _has_groups(table)),
         "split": (traits.has_split, "split" in table.frame),
         "shape": (traits.shape, table.shape),
+        "extra_columns": (traits.columns, table.columns),
     }
     for key, (stated, actual) in pairs.items():
         if stated != actual:
@@ -252,6 +263,8 @@ def dataset_table(experiment: Experiment, table: ImageTable, use: str) -> dict[s
         "split": "split" in table.frame,
     }
     settings: dict[str, Any] = {key: True for key, value in flags.items() if value}
+    if table.columns:
+        settings["extra_columns"] = list(table.columns)
     kept = ["on_bad_image", "bad_images_at_most", *(["decode"] if use != "packed" else [])]
     for key in kept:
         if (value := getattr(dataset, key)) != Dataset.model_fields[key].default:

@@ -70,6 +70,7 @@ def table_from_pack(root: Path, traits: Traits) -> ImageTable:
         prepared=pixels,
         chain=description.chain,
         decoded=DecodeInfo(description.decode, description.decoded_for),
+        columns=dataset_folder.extra_columns(index),
     )
     return dataset_folder.check_traits(table, traits)
 

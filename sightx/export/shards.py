@@ -80,8 +80,14 @@ def table_from_shards(root: str, traits: Traits) -> ImageTable:
         storage, description.shards, shard, index["offset"].to_numpy(), index["size"].to_numpy(),
         index["key"].to_numpy(str), index["sha256"].to_numpy(object),
     )  # fmt: skip
-    frame = dataset_folder.index_frame(index)
-    table = ImageTable(frame, description.classes, reader, description.ordered, source)
+    table = ImageTable(
+        dataset_folder.index_frame(index),
+        description.classes,
+        reader,
+        description.ordered,
+        source,
+        columns=dataset_folder.extra_columns(index),
+    )
     return dataset_folder.check_traits(table, traits)
 
 

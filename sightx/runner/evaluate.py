@@ -168,7 +168,8 @@ def score_split(
 ) -> tuple[Predictions, Scores]:
     """Return the predictions of a split of some data by a checkpoint of a run, and their scores."""
     recipe, device = predictor.recipe, predictor.device
-    criterion = Criterion(experiment.loss, run.data["counts"]["train"], device)
+    counts = run.data["counts"]["train"]
+    criterion = Criterion(experiment.loss, counts, device, table=data.table)
     if criterion.module.state_dict():
         checkpoint = run.directory / "checkpoints" / predictor.model.checkpoint
         state = checkpoints.load(checkpoint)

@@ -150,6 +150,7 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("dataset", "packed"): _packed,
     ("dataset", "shards"): _shards,
     ("dataset", "synthetic-fundus"): _fixed(patients=10, size=32),
+    ("loss", "sample-weighted"): _fixed(base={"use": "cross-entropy"}, column="weight"),
     ("metric", "by-column"): _fixed(base={"use": "accuracy"}, column="site", levels=["site1"]),
     ("model", "torchvision"): _fixed(arch="shufflenet_v2_x0_5"),
     ("normalize", "values"): _fixed(mean=[0.4, 0.5, 0.6], deviation=[0.2, 0.2, 0.3]),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sightx import Run
-    from sightx.plugin import Experiment, History, ImageTable, Observer, Predictions
+    from sightx.plugin import Component, Experiment, History, ImageTable, Observer, Predictions
 
     Array = np.ndarray[Any, Any]
 
@@ -109,6 +109,20 @@ def predictions(
         ordered=ordered,
         columns={"site": np.array([f"site{row % 3}" for row in range(n)], dtype=object)},
     )
+
+
+def columns(component: Component, n: int) -> dict[str, Array]:
+    """Return texts (n,) of extra columns: `site`, and the one that the field `column` names.
+
+    The latter has the texts 1, 2 and 3, which may be read as names or as numbers.
+    """
+    import numpy as np
+
+    rows = np.arange(n)
+    cells = {"site": np.array([f"site{row % 5 // 4}" for row in rows], dtype=object)}
+    if isinstance(name := getattr(component, "column", None), str):
+        cells.setdefault(name, np.array([str(row % 3 + 1) for row in rows], dtype=object))
+    return cells
 
 
 def history(*values: float, monitor: str = "validation/accuracy") -> History:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from sightx.data.loader.loader import Batch
 from sightx.spec.experiment import Experiment
 from sightx.training.profiling import span
-from sightx.training.schedule import weights_follow_progress
+from sightx.training.schedule import weights_declare
 from sightx.training.step import StepFunction, TrainStep
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def why_not_graphable(experiment: Experiment, step: TrainStep) -> str:
     undeclared = [f"the {item.kind} {item.name}" for item in components if not item.capturable]
     if undeclared:
         return f"{' and '.join(undeclared)} did not declare that one may hold it"
-    if weights_follow_progress(experiment.loss):
-        return f"the sample weights of {experiment.loss.name} change during training"
+    for argument in ("columns", "progress"):
+        if weights_declare(experiment.loss, argument):
+            return f"the sample weights of {experiment.loss.name} depend on {argument}"
     if step.has_two_passes:
         return f"the optimizer {experiment.optimizer.name} needs two passes"
     if not step.guard.deferred:
@@ -116,7 +118,8 @@ class GraphedStep:
         """Train on a batch eagerly, on the device alone."""
         step = self._step
         step.zero_grad()  # so a graph has its own gradients, which each replay writes anew
-        loss, num_correct = step.forward_backward(micro_batches, self._size)
+        # The positions matter for sample weights by columns only, which no graph holds.
+        loss, num_correct = step.forward_backward(micro_batches, np.arange(self._size))
         step.guard.set_flag(loss)
         step.update()
         self._loss.copy_(loss)

@@ -61,16 +61,17 @@ class Evaluator:
         parts = [self._positions[start : start + size] for start in starts]
         with closing(self._loader.iter_batches(parts[rank::ranks], normalize=True)) as batches:
             for first in range(0, len(parts), ranks):
-                for _, images, targets in islice(batches, 1):
+                for rows, images, targets in islice(batches, 1):
                     seed = seed_of(self._loader.seed, "evaluation", first + rank)
                     seed_generators(device, seed)
-                    self._add(forward(self._module, images, self._settings.precision), targets)
+                    outputs = forward(self._module, images, self._settings.precision)
+                    self._add(outputs, targets, rows)
                 done += sum(map(len, parts[first : first + ranks]))
                 yield done
         self._gather(parts)
 
-    def _add(self, outputs: Tensor, targets: Tensor) -> None:
-        loss, weight = self._criterion.weighted_sum(outputs, targets)
+    def _add(self, outputs: Tensor, targets: Tensor, rows: Positions) -> None:
+        loss, weight = self._criterion.weighted_sum(outputs, targets, rows)
         self._outputs.append(outputs)
         self._losses.append(loss)
         self._weights.append(loss.new_tensor(len(targets)) if weight is None else weight)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from sightx.errors import PluginError, Problem
 from sightx.records.history import History
@@ -18,6 +19,8 @@ from sightx.registry.kinds import Loss
 from sightx.seeds import generator
 from sightx.spec.experiment import Experiment
 from sightx.training.param_groups import spec_groups
+
+_MAX_SAMPLES_COMPARED = 256  # of which sample weights are computed, spread over the split
 
 
 class Schedule:
@@ -98,8 +101,8 @@ class Schedule:
                 drawn = call_declared(augment.draw, n=2, rng=rng, progress=progress)
                 values = {key: np.asarray(value).tolist() for key, value in drawn.items()}
                 yield f"the draws of {augment.name}", values
-        if weights_follow_progress(experiment.loss):
-            yield f"the sample weights of {experiment.loss.name}", progress
+        if weights_declare(experiment.loss, "progress"):
+            yield f"the sample weights of {experiment.loss.name}", self._sample_weights(progress)
 
     def epoch_values(self, epoch: int) -> Iterator[tuple[str, Any]]:
         """Yield what an epoch uses that may depend on the number of epochs, each with its name."""
@@ -107,12 +110,23 @@ class Schedule:
         if declares(sampler.order, "epochs"):
             yield f"the order of {sampler.name}", self.order(epoch).tolist()
 
+    def _sample_weights(self, progress: float) -> list[float] | None:
+        """Return the weights of some training samples."""
+        rows = self._rows[:: max(1, len(self._rows) // _MAX_SAMPLES_COMPARED)]
+        weights = call_declared(
+            self._experiment.loss.weights,
+            torch.from_numpy(self._table.labels[rows]),
+            class_counts=self._table.counts(self._rows),
+            columns=self._table.extra_columns(rows),
+            progress=progress,
+        )
+        return None if weights is None else list(weights.tolist())
+
     def _run(self, history: History) -> dict[str, Any]:
         run = {"steps": self.steps, "steps_per_epoch": self.steps_per_epoch}
         return {**run, "history": history}
 
 
-def weights_follow_progress(loss: Loss) -> bool:
-    """Return whether the sample weights of a loss change during training."""
-    is_overridden = type(loss).weights is not Loss.weights
-    return is_overridden and declares(loss.weights, "progress")
+def weights_declare(loss: Loss, argument: str) -> bool:
+    """Return whether the sample weights of a loss may depend on `columns` or `progress`."""
+    return type(loss).weights is not Loss.weights and declares(loss.weights, argument)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,8 @@ from torch import nn
 from sightx.data.loader.loader import Batch, BatchLoader
 from sightx.distributed.collectives import Collectives
 from sightx.errors import PluginError, Problem
+from sightx.records.pixels import Positions
+from sightx.records.table import ImageTable
 from sightx.registry import results
 from sightx.registry.components import call_declared, remember_component
 from sightx.registry.kinds import Loss
@@ -23,6 +25,7 @@ from sightx.seeds import seed_of
 from sightx.spec.experiment import Training
 from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.profiling import span
+from sightx.training.schedule import weights_declare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +82,7 @@ class TrainStep:
         self.zero_grad()
         micro_batches = self.micro_batches(batch, step)
         progress = step / self.loader.steps
-        loss, num_correct = self.forward_backward(micro_batches, len(batch.positions), progress)
+        loss, num_correct = self.forward_backward(micro_batches, batch.positions, progress)
         self.guard.check(loss, step, batch.positions)
         if 0.0 in lr_factors:  # a group whose factor is 0 is frozen: its optimizer state stays too
             for group, factor in zip(self.optimizer.param_groups, lr_factors, strict=True):
@@ -133,21 +136,26 @@ class TrainStep:
     def forward_backward(
         self,
         micro_batches: Iterable[tuple[Tensor, Tensor]],
-        batch_size: int,
+        positions: Positions,
         progress: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """Compute the gradient of a batch of all ranks; return its loss and correct answers."""
-        ranks = self.collectives.world_size
+        """Compute the gradient of a batch of all ranks; return its loss and correct answers.
+
+        `positions` are the rows of the whole batch.
+        """
+        ranks, batch_size = self.collectives.world_size, len(positions)
         size = self.settings.micro_batch_size
         count = len(self.collectives.local_micro_batches(batch_size, size))
+        local = self.collectives.local_positions(positions, size)
         # DistributedDataParallel divides the sum of gradients by the number of ranks. A rank that
         # has no micro-batch in a ragged last batch computes a copy of another one, which must not
         # count: its gradient is divided by infinity.
         divisor = batch_size / ranks if count else math.inf
         sums = []
         for number, (images, targets) in enumerate(micro_batches, start=1):
+            rows, local = local[: len(images)], local[len(images) :]
             with self.collectives.no_sync(self.network, last=number >= count):
-                sums.append(self._forward_backward(images, targets, divisor, progress))
+                sums.append(self._forward_backward(images, targets, rows, divisor, progress))
         totals = tuple(_sum(scalars) for scalars in zip(*sums, strict=True))
         if ranks > 1:
             stacked = torch.stack(totals)
@@ -166,13 +174,13 @@ class TrainStep:
         return loss * factor, num_correct
 
     def _forward_backward(
-        self, images: Tensor, targets: Tensor, divisor: float, progress: float
+        self, images: Tensor, targets: Tensor, rows: Positions, divisor: float, progress: float
     ) -> tuple[Tensor, ...]:
         """Add the gradient of a micro-batch; return its loss, correct answers, and any weights."""
         with span("forward"):
             with self.precision:
                 outputs = self.network(images)
-            losses, weights = self.criterion(outputs, targets, progress)
+            losses, weights = self.criterion(outputs, targets, rows, progress)
         with span("backward"):
             if weights is None:
                 shares = losses.new_full(losses.shape, 1 / divisor)
@@ -228,17 +236,26 @@ class TrainStep:
 class Criterion:
     """A loss with its per-sample weights, for the class counts of the training split.
 
-    `module` computes the losses; its first weights, if it has any, depend on the seed.
+    `module` computes the losses; its first weights, if it has any, depend on the seed. `table` has
+    the extra columns of the samples.
     """
 
     def __init__(
-        self, loss: Loss, class_counts: Sequence[int], device: torch.device, seed: int = 0
+        self,
+        loss: Loss,
+        class_counts: Sequence[int],
+        device: torch.device,
+        seed: int = 0,
+        table: ImageTable | None = None,
     ) -> None:
         self.loss = loss
         self._class_counts = tuple(class_counts)
         self._is_checked = False  # what the first batch returns is checked
         cls = type(loss)
         self._has_weights = cls.weights is not Loss.weights
+        self._columns: Mapping[str, np.ndarray[Any, Any]] = {}
+        if table is not None and weights_declare(loss, "columns"):
+            self._columns = table.extra_columns(np.arange(len(table)))
         # The largest output has the largest softmax: then training need not compute it.
         self._decides_largest = (cls.probabilities, cls.decision) == (
             Loss.probabilities,
@@ -255,12 +272,12 @@ class Criterion:
         return {name: weight for name, weight in named if weight.requires_grad}
 
     def __call__(
-        self, outputs: Tensor, targets: Tensor, progress: float = 1.0
+        self, outputs: Tensor, targets: Tensor, rows: Positions, progress: float = 1.0
     ) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses (B,) and per-sample weights (B,), None for equal weights.
 
-        `progress` is the part of all steps that is done. In evaluation it is 1, so that the losses
-        of all epochs can be compared.
+        `rows` (B,) are those of the table. `progress` is the part of all steps that is done. In
+        evaluation it is 1, so that the losses of all epochs can be compared.
         """
         try:
             losses = self.module(outputs.float(), targets)
@@ -272,7 +289,11 @@ class Criterion:
         weights = None
         if self._has_weights:
             weights = call_declared(
-                self.loss.weights, targets, class_counts=self._class_counts, progress=progress
+                self.loss.weights,
+                targets,
+                class_counts=self._class_counts,
+                columns={name: cells[rows] for name, cells in self._columns.items()},
+                progress=progress,
             )
         if not self._is_checked:
             has_gradient = torch.is_grad_enabled() and outputs.requires_grad
@@ -280,9 +301,11 @@ class Criterion:
             self._is_checked = True
         return losses, weights
 
-    def weighted_sum(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+    def weighted_sum(
+        self, outputs: Tensor, targets: Tensor, rows: Positions
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the sum of the weighted losses and that of the weights; None for equal weights."""
-        losses, weights = self(outputs, targets)
+        losses, weights = self(outputs, targets, rows)
         if weights is None:
             return losses.sum(), None
         return (losses * weights).sum(), weights.sum()

@@ -64,7 +64,7 @@ class Trainer:
         self.collectives = collectives or Collectives()
         self.module = module.to(device)
         counts = dataset.counts("train")
-        self.criterion = Criterion(experiment.loss, counts, device, experiment.seed)
+        self.criterion = Criterion(experiment.loss, counts, device, experiment.seed, dataset.table)
         for part in (module, self.criterion.module):
             self.collectives.broadcast_(list(part.state_dict().values()))
         setup.to_channels_last(module, experiment.model, device, experiment.training.precision)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, log_loss, recall_score
 
 import sightx
 from sightx.builtin.by_column import ByColumn
@@ -19,6 +19,7 @@ from sightx.builtin.samplers import BalancedByColumn
 from sightx.errors import SightXError
 from sightx.plugin import Dataset, ImageTable, Traits
 from sightx.registry import data_results
+from sightx.runner.evaluate import evaluate
 from sightx.testing import predictions, table
 
 SPEC = """
@@ -33,7 +34,12 @@ execution = { device = "cpu", threads = 1 }
 use = "csv"
 root = "data"
 split = "part"
-extra_columns = ["site"]
+extra_columns = ["site", "certainty"]
+
+[loss]
+use = "sample-weighted"
+base = { use = "cross-entropy" }
+column = "certainty"
 
 [sampler]
 use = "balanced-by-column"
@@ -57,8 +63,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "data" / f"{number}.png")
         site, part = " a" if number % 4 else "b", "train" if number < 32 else "val"
-        rows.append([f"{number}.png", "xy"[number // 2 % 2], site, part])
-    frame = pd.DataFrame(rows, columns=["image", "label", "site", "part"])
+        rows.append([f"{number}.png", "xy"[number // 2 % 2], site, part, 1 + number % 5])
+    frame = pd.DataFrame(rows, columns=["image", "label", "site", "part", "certainty"])
     frame.to_csv(tmp_path / "data" / "labels.csv", index=False)
     (tmp_path / "spec.toml").write_text(SPEC)
     monkeypatch.chdir(tmp_path)
@@ -79,9 +85,15 @@ def test_a_column_reaches_metrics_samplers_and_files_and_is_compared(project: Pa
     assert {s: result[f"validation/accuracy/site={s}"] for s in "ab"} == pytest.approx(expected)
     assert result["validation/accuracy/site/worst"] == pytest.approx(min(expected.values()))
     assert result["validation/accuracy/site=c"] is None  # it has no sample
+    certainty = [1.0 + int(key[:-4]) % 5 for key in scored.keys]
+    weighted = log_loss(scored.labels, scored.probabilities, sample_weight=certainty)
+    assert result["validation/loss"] == pytest.approx(weighted)
     assert run.samples is not None
     assert run.samples["site"].tolist() == ["a" if n % 4 else "b" for n in range(48)]
     assert run.predictions("validation")["site"].tolist() == sites.tolist()
+
+    evaluated = evaluate(run, "validation").metrics
+    assert evaluated["validation/loss"] == pytest.approx(weighted)
 
     again = sightx.load("spec.toml", ["training.epochs=2"])
     labels = (project / "data" / "labels.csv").read_text()

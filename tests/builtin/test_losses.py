@@ -7,7 +7,12 @@ from pydantic import ValidationError
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from sightx.builtin.losses import CrossEntropy, InverseFrequencyCrossEntropy
+from sightx.builtin.losses import (
+    CrossEntropy,
+    InverseFrequencyCrossEntropy,
+    NoiseAdaptation,
+    SampleWeighted,
+)
 
 COUNTS = (50, 30, 15, 5)
 
@@ -90,3 +95,45 @@ def test_weights_first_made_without_gradients_can_be_trained_with() -> None:
         loss.weights(targets, counts)
     (loss.weights(targets, counts) * outputs.sum(1)).sum().backward()
     assert outputs.grad is not None
+
+
+def test_the_noise_layer_maps_classes_to_labels() -> None:
+    outputs, targets = batch()
+    module = NoiseAdaptation(noise=0.3).build(class_counts=COUNTS)
+    transition = 0.6 * torch.eye(4) + 0.1  # 0.7 for the class itself, 0.1 for each other one
+    labels = outputs.softmax(1) @ transition
+    torch.testing.assert_close(module(outputs, targets), -labels[range(16), targets].log())
+    mixed = 0.7 * nn.functional.one_hot(targets, 4) + 0.3 * nn.functional.one_hot(3 - targets, 4)
+    torch.testing.assert_close(module(outputs, mixed), -(mixed * labels.log()).sum(1))
+    probabilities = NoiseAdaptation().probabilities(outputs, classes=4)
+    torch.testing.assert_close(probabilities, outputs.softmax(1))
+
+
+def test_the_noise_layer_learns_how_often_labels_are_wrong() -> None:
+    rng = np.random.default_rng(0)
+    noise = np.array([[0.9, 0.1, 0.0], [0.2, 0.6, 0.2], [0.0, 0.4, 0.6]])
+    classes = np.repeat(np.arange(3), 200)
+    labels = np.array([rng.choice(3, p=noise[label]) for label in classes])
+    counted = np.array([[(labels[classes == c] == k).mean() for k in range(3)] for c in range(3)])
+    certain = 100.0 * nn.functional.one_hot(torch.from_numpy(classes), 3)
+    module = NoiseAdaptation().build(class_counts=(200, 200, 200))
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        module(certain, torch.from_numpy(labels)).mean().backward()
+        optimizer.step()
+    (logits,) = module.parameters()
+    np.testing.assert_allclose(logits.detach().softmax(1).numpy(), counted, atol=0.01)
+
+
+def test_sample_weights_are_the_numbers_of_a_column_times_those_of_the_loss() -> None:
+    targets, cells = torch.tensor([3, 0, 1]), np.array(["0.5", "2", "1e1"], dtype=object)
+    numbers = torch.tensor([0.5, 2.0, 10.0])
+    columns = {"certainty": cells}
+    plain = SampleWeighted(base=CrossEntropy(), column="certainty")
+    assert torch.equal(plain.weights(targets, COUNTS, columns=columns), numbers)
+    base = InverseFrequencyCrossEntropy()
+    balanced = SampleWeighted(base=base, column="certainty")
+    expected = numbers * base.weights(targets, COUNTS)
+    assert torch.equal(balanced.weights(targets, COUNTS, columns=columns), expected)
+    assert (plain.balances, balanced.balances) == (False, True)

@@ -92,7 +92,7 @@ def test_two_processes_train_as_one_does(results: dict[str, Results]) -> None:
 def test_two_passes_and_the_weights_of_a_loss_train_as_in_one_process(
     results: dict[str, Results],
 ) -> None:
-    """SAM, a learned loss, a frozen group, dropout, augmentation, a ragged batch."""
+    """SAM, a learned loss, weights by a column, a frozen group, dropout, a ragged batch."""
     one, two, other = (results[name]["recipe"] for name in ("1-0", "2-0", "2-1"))
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5)
     np.testing.assert_allclose(two["loss weights"], one["loss weights"], rtol=1e-4)

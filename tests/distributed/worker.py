@@ -23,7 +23,6 @@ from sightx.training.state import State, broadcast_state
 from support.training import (
     CPU,
     AlwaysDropout,
-    Warm,
     make_dataset,
     make_experiment,
     make_trainer,
@@ -49,7 +48,7 @@ RECIPE: dict[str, Any] = {
         lr=0.1, base=optimizers.Sgd(momentum=0.9), group=(ParamGroup(match=("head",), lr=0.2),)
     ),
     "scheduler": schedulers.GradualUnfreezing(),
-    "loss": Warm(),
+    "loss": losses.SampleWeighted(base=losses.NoiseAdaptation(), column="weight"),
 }
 
 

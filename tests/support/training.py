@@ -66,14 +66,18 @@ class AlwaysDropout(nn.Module):
 
 
 def make_dataset() -> PreparedDataset:
-    """Return 90 learnable images of three uneven classes: 60 to train, 30 to validate."""
+    """Return 90 learnable images of three uneven classes: 60 to train, 30 to validate.
+
+    The column `weight` has the texts 1.0, 1.5 and 2.0.
+    """
     rng = np.random.default_rng(7)
     labels = np.repeat([0, 1, 2], [50, 28, 12])[rng.permutation(90)]
     level = labels.reshape(-1, 1, 1, 1) * 55 + 60
     noise = rng.normal(0, 45, (90, 3, SIZE, SIZE))
     pixels = torch.from_numpy((level + noise).clip(0, 255).astype(np.uint8))
     frame = pd.DataFrame({"path": [f"{i}.png" for i in range(90)], "label": labels, "group": ""})
-    table = ImageTable(frame, ("a", "b", "c"), lambda index: b"")
+    frame["weight"] = [str(1 + row % 3 / 2) for row in range(90)]
+    table = ImageTable(frame, ("a", "b", "c"), lambda index: b"", columns=("weight",))
     splits = {"train": np.arange(60), "validation": np.arange(60, 90), "test": np.arange(0)}
     return PreparedDataset(table, PixelRows.of(pixels), splits, "0")
 

@@ -360,7 +360,7 @@ def test_components_that_did_not_declare_it_are_not_captured(dataset: PreparedDa
     assert reason() == ""
     assert reason(model=Plain()) == "the model plain-net did not declare that one may hold it"
     assert "optimizer rmsprop did not" in reason(optimizer=optimizers.RmsProp())
-    assert reason(loss=Growing()) == "the sample weights of test-growing change during training"
+    assert reason(loss=Growing()) == "the sample weights of test-growing depend on progress"
     experiment = graphed_experiment()
     step = replace(make_step(experiment, dataset)[0], has_two_passes=True)
     assert why_not_graphable(experiment, step) == "the optimizer adam needs two passes"

@@ -24,6 +24,7 @@ CPU = torch.device("cpu")
 LABELS = np.array([0, 1, 2, 0, 0, 1, 2, 0])
 OUTPUTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([0, 0, 0, 1, 1, 2, 0])
+ROWS = np.arange(7)
 
 
 class OneBatch:
@@ -168,7 +169,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32() -> None:
 
 def test_a_weighted_sum_divided_by_the_weights_is_torchs_weighted_mean() -> None:
     criterion = Criterion(InverseFrequencyCrossEntropy(), (4, 2, 1), CPU)
-    total, weight = criterion.weighted_sum(OUTPUTS, TARGETS)
+    total, weight = criterion.weighted_sum(OUTPUTS, TARGETS, ROWS)
     classes = torch.tensor([7 / (3 * n) for n in (4, 2, 1)])
     assert weight is not None
     torch.testing.assert_close(
@@ -177,7 +178,7 @@ def test_a_weighted_sum_divided_by_the_weights_is_torchs_weighted_mean() -> None
 
 
 def test_samples_of_equal_weight_have_no_sum_of_weights() -> None:
-    total, weight = Criterion(CrossEntropy(), (4, 2, 1), CPU).weighted_sum(OUTPUTS, TARGETS)
+    total, weight = Criterion(CrossEntropy(), (4, 2, 1), CPU).weighted_sum(OUTPUTS, TARGETS, ROWS)
     assert weight is None
     torch.testing.assert_close(total / 7, nn.CrossEntropyLoss()(OUTPUTS, TARGETS))
 
@@ -193,7 +194,9 @@ def test_probabilities_and_decisions_are_those_of_the_loss() -> None:
 
 
 def test_half_precision_outputs_are_summed_in_full_precision() -> None:
-    total, _ = Criterion(CrossEntropy(), (1, 1, 1), CPU).weighted_sum(OUTPUTS.bfloat16(), TARGETS)
+    total, _ = Criterion(CrossEntropy(), (1, 1, 1), CPU).weighted_sum(
+        OUTPUTS.bfloat16(), TARGETS, ROWS
+    )
     assert total.dtype == torch.float32
 
 
@@ -208,5 +211,5 @@ class Reduced(Loss):
 
 def test_a_loss_that_reduces_is_refused_at_the_first_batch() -> None:
     with pytest.raises(PluginError, match=r"test-reduced returns \(\) for 7 samples") as caught:
-        Criterion(Reduced(), (4, 2, 1), CPU)(OUTPUTS, TARGETS)
+        Criterion(Reduced(), (4, 2, 1), CPU)(OUTPUTS, TARGETS, ROWS)
     assert "leave out .mean()" in str(caught.value)

@@ -38,7 +38,6 @@ from sightx.training.trainer import Trainer
 from support.training import (
     AlwaysDropout,
     Cnn,
-    Warm,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -207,7 +206,7 @@ def test_a_network_that_draws_has_a_seed_for_every_step(dataset: PreparedDataset
         {"model": Normed(), "loss": NoisyLoss()},
         {
             "model": Cnn(),
-            "loss": Warm(),
+            "loss": losses.SampleWeighted(base=losses.NoiseAdaptation(), column="weight"),
             "optimizer": optimizers.Sam(
                 lr=0.1,
                 base=optimizers.Sgd(momentum=0.9, layer_decay=0.5),

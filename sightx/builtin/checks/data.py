@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sightx.plugin import Check, Finding
+from sightx.plugin import Check, Finding, call_declared
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +74,32 @@ def empty_class(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
         yield Finding("dataset", message, "add some, or leave the class out")
 
 
+def sample_weights(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
+    """Find samples whose weight in the loss is not a finite number from 0."""
+    import torch
+
+    splits, loss = table.frame["split"].to_numpy(), experiment.loss
+    rows = (splits != "").nonzero()[0]
+    weights = call_declared(
+        loss.weights,
+        torch.from_numpy(table.labels[rows]),
+        class_counts=table.counts((splits == "train").nonzero()[0]),
+        columns=table.extra_columns(rows),
+        progress=1.0,
+    )
+    if not isinstance(weights, torch.Tensor) or weights.shape != rows.shape:
+        return  # a step refuses weights of another shape
+    bad = rows[(~weights.isfinite() | (weights < 0)).numpy()]
+    if len(bad):
+        column, first = getattr(loss, "column", None), bad[:1]
+        message = f"the weights of {len(bad)} samples are not numbers from 0"
+        example = f"first {table.frame['path'].iat[first[0]]}"
+        if column in table.columns:
+            example += f", whose {column} is {table.extra_columns(first)[column][0]!r}"
+        hint = "fix the column, or name the samples in dataset.exclude"
+        yield Finding("loss", f"{message}; {example}", hint, bad.tolist())
+
+
 def doubtful_data(table: ImageTable) -> Iterator[Finding]:
     """Find what the dataset is not sure of."""
     for message, hint in table.survey.doubts:
@@ -131,6 +157,12 @@ CHECKS = [
         doubtful_data,
         "data",
         "warning",
+    ),
+    Check(
+        "sample-weights",
+        "the step divides by the sum of the weights of a batch",
+        sample_weights,
+        "data",
     ),
     Check("bf16-missing", "the device would emulate bf16 slowly, or fail", bf16_missing, "device"),
     Check("slow-bf16", "the processor emulates bf16", slow_bf16, "device", "warning"),

@@ -19,7 +19,12 @@ class ExportedDataset(Dataset):
     """Whether samples belong to groups, such as patients."""
     split: bool = False
     """Whether the data are split already."""
+    extra_columns: tuple[str, ...] = ()
+    """The extra columns, such as the camera or the site."""
 
     def traits(self) -> Traits:
         """Return what follows from the settings."""
-        return Traits(self.classes, self.ordered, self.groups, self.split, handed=self.handed)
+        return Traits(
+            self.classes, self.ordered, self.groups, self.split, handed=self.handed,
+            columns=self.extra_columns,
+        )  # fmt: skip

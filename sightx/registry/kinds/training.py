@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -12,11 +13,16 @@ from sightx.registry import components
 from sightx.registry.components import Component, ParamGroup, Weights
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
     from sightx.records.history import History
     from sightx.registry.kinds.data import Statistics
+
+    Array = np.ndarray[Any, Any]
+
+_NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Model(Component):
@@ -94,12 +100,19 @@ class Loss(Component):
         raise NotImplementedError
 
     def weights(
-        self, targets: Tensor, class_counts: Sequence[int], *, progress: float = 1.0
+        self,
+        targets: Tensor,
+        class_counts: Sequence[int],
+        *,
+        columns: Mapping[str, Array] = _NO_COLUMNS,
+        progress: float = 1.0,
     ) -> Tensor | None:
         """Return sample weights, float (B,), at least 0, or None; a step divides by their sum.
 
-        `progress` is the part of all steps that is done, from 0 to below 1; it is 1 in evaluation,
-        so that the losses of all epochs can be compared.
+        `columns` has the texts (B,) of each extra column of the dataset, on the CPU; a loss that
+        declares it is not recorded in a CUDA graph. `progress` is the part of all steps that is
+        done, from 0 to below 1; it is 1 in evaluation, so that the losses of all epochs can be
+        compared.
         """
         return None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sightx.plugin import Loss, call_declared
 from sightx.testing.assertions import ContractCheck, on_meta, require
+from sightx.testing.fixtures import columns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,7 +65,7 @@ def weights_are_per_sample(loss: Loss) -> None:
     """Require weights (B,), finite, not negative and not all 0, or None."""
     _, targets = _batch(loss)
     for counts, progress in product((_COUNTS, _COUNTS_WITH_ZEROS), (0.0, 0.99, 1.0)):
-        weights = call_declared(loss.weights, targets, class_counts=counts, progress=progress)
+        weights = _weights(loss, targets, counts, progress)
         if weights is None:
             continue
         shape = tuple(weights.shape)
@@ -130,7 +131,7 @@ def mixed_targets_are_taken(loss: Loss) -> None:
         losses = module(outputs, mixed)
         is_valid = tuple(losses.shape) == (_BATCH,) and bool(losses.isfinite().all())
         require(is_valid, f"losses of mixed targets are {losses.tolist()}; return finite (B,)")
-        weights = call_declared(loss.weights, mixed, class_counts=_COUNTS)
+        weights = _weights(loss, mixed)
         is_valid = weights is None or tuple(weights.shape) == (_BATCH,)
         require(is_valid, "weights of mixed targets are not (B,)")
     is_same = torch.allclose(module(outputs, certain), module(outputs, targets), atol=1e-5)
@@ -143,10 +144,18 @@ def loss_works_on_any_device(loss: Loss) -> None:
     module = _build(loss).to("meta")
     with on_meta("the loss"):
         losses = module(outputs, targets)
-        weights = call_declared(loss.weights, targets, class_counts=_COUNTS)
+        weights = _weights(loss, targets)
         decisions = loss.decision(_probabilities(loss, outputs))
     is_there = losses.is_meta and decisions.is_meta and (weights is None or weights.is_meta)
     require(is_there, "a result is on another device than the outputs")
+
+
+def _weights(
+    loss: Loss, targets: Tensor, counts: tuple[int, ...] = _COUNTS, progress: float = 1.0
+) -> Tensor | None:
+    offered = {"columns": columns(loss, _BATCH), "progress": progress}
+    weights: Tensor | None = call_declared(loss.weights, targets, class_counts=counts, **offered)
+    return weights
 
 
 def _probabilities(loss: Loss, outputs: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sightx.plugin import Metric, call_declared
 from sightx.testing.assertions import ContractCheck, require
-from sightx.testing.fixtures import predictions
+from sightx.testing.fixtures import columns, predictions
 
 if TYPE_CHECKING:
     from sightx.plugin import Predictions
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def values_match_compute(metric: Metric) -> None:
     """Require exactly the names that values() declares, with floats."""
-    given = predictions()
+    given = _given(metric)
     declared = metric.values(given.classes)
     require(declared, "values() returns no name")
     invalid = set(declared.values()) - {"max", "min"}
@@ -31,13 +31,13 @@ def values_match_compute(metric: Metric) -> None:
 
 def compute_is_deterministic(metric: Metric) -> None:
     """Require the same numbers each time."""
-    one, two = (dict(metric.compute(predictions())) for _ in range(2))
+    one, two = (dict(metric.compute(_given(metric))) for _ in range(2))
     require(str(one) == str(two), "compute() differs from call to call")
 
 
 def perfect_beats_wrong(metric: Metric) -> None:
     """Require that perfect predictions are not worse than wrong ones, in the declared direction."""
-    perfect, wrong = predictions(accuracy=1.0), predictions(accuracy=0.0)
+    perfect, wrong = _given(metric, accuracy=1.0), _given(metric, accuracy=0.0)
     best, worst = metric.compute(perfect), metric.compute(wrong)
     is_defined = not all(map(math.isnan, best.values()))
     require(is_defined, "for perfect predictions all values are NaN")
@@ -52,10 +52,10 @@ def perfect_beats_wrong(metric: Metric) -> None:
 
 def edge_cases_are_computed(metric: Metric) -> None:
     """Require numbers, or NaN, if classes, labels or all samples are missing."""
-    given = predictions()
+    given = _given(metric)
     for title, few in (
-        ("no sample", predictions(0)),
-        ("one sample", predictions(1)),
+        ("no sample", _given(metric, 0)),
+        ("one sample", _given(metric, 1)),
         ("no label", without_labels(given)),
         ("an absent class", _without_last_class(given)),
         ("groups", replace(given, groups=tuple(str(row // 3) for row in range(len(given))))),
@@ -72,7 +72,7 @@ def sums_give_the_numbers(metric: Metric) -> None:
     """Require that the numbers of all samples, and of parts of them, follow from their sums."""
     import numpy as np
 
-    given = predictions()
+    given = _given(metric)
     sums = call_declared(metric.sums, given)
     if sums is None:
         return
@@ -121,7 +121,7 @@ def proportions_are_the_numbers(metric: Metric) -> None:
     """Require that each proportion is the number of its name, and that its parts add up."""
     import numpy as np
 
-    given = predictions()
+    given = _given(metric)
     sums = call_declared(metric.sums, given)
     if sums is None:
         return
@@ -136,6 +136,11 @@ def proportions_are_the_numbers(metric: Metric) -> None:
         require(is_same, f"{name} is {part / total} by proportions(), and {values[name]} computed")
         added = [np.sum(value) for value in singly[name]]
         require(np.allclose(added, [part, total]), f"the parts of {name} do not add up")
+
+
+def _given(metric: Metric, n: int = 60, accuracy: float = 0.7) -> Predictions:
+    """Return predictions with the column that a metric names."""
+    return replace(predictions(n, accuracy=accuracy), columns=columns(metric, n))
 
 
 def without_labels(given: Predictions) -> Predictions:

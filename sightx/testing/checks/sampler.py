@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Sampler, call_declared
 from sightx.testing.assertions import ContractCheck, require, require_pure
+from sightx.testing.fixtures import columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +68,8 @@ def _call(sampler: Sampler, labels: np.ndarray[Any, Any], epoch: int, seed: int)
 
     rows = np.arange(len(labels))
     groups = np.array([f"group{row % 11}" for row in rows], dtype=object)
-    sites = np.array([f"site{row % 5 // 4}" for row in rows], dtype=object)
     offered = {"epoch": epoch, "epochs": _EPOCHS, "seed": seed, "groups": groups}
-    return call_declared(sampler.order, labels, columns={"site": sites}, **offered)
+    return call_declared(sampler.order, labels, columns=columns(sampler, len(labels)), **offered)
 
 
 CHECKS: tuple[ContractCheck, ...] = (positions_are_valid, order_is_pure, seed_and_epoch_are_used)

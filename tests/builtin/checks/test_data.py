@@ -110,6 +110,17 @@ def test_a_class_that_nothing_teaches(listed: Path) -> None:
     ]
 
 
+def test_weights_that_are_not_numbers(listed: Path) -> None:
+    labels = pd.read_csv(listed.parent / "labels.csv")
+    labels["weight"] = ["1", "0.5", "2", "high", "inf", "1", "-1", "3"]
+    labels.to_csv(listed.parent / "labels.csv", index=False)
+    loss = "loss={use='sample-weighted', column='weight', base={use='cross-entropy'}}"
+    ((code, message),) = found(listed, "dataset.extra_columns=['weight']", loss)
+    assert code == "sample-weights"
+    assert "weights of 3 samples" in message
+    assert "first 3.png, whose weight is 'high'" in message
+
+
 def test_precision_that_the_device_lacks(listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = sightx.load(listed, ["training.precision=bf16"])
     assert list(data.bf16_missing(experiment, torch.device("cpu"))) == []

@@ -24,6 +24,7 @@ name = "photographs"
 use = "csv"
 root = "photographs"
 group = "patient"
+extra_columns = ["camera"]
 [split]
 use = "grouped"
 test = 0.25
@@ -52,14 +53,15 @@ def photographs(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "photographs"
     folder.mkdir()
-    lines = ["image,label,patient"]
+    lines = ["image,label,patient,camera"]
     for number in range(32):
         size = (200 + number, 180)
         level = 60 + 120 * (number // 2 % 2)
         pixels = rng.normal(level, 40, (size[1] // 4, size[0] // 4, 3)).clip(0, 255)
         image = Image.fromarray(pixels.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
         image.save(folder / f"{number}.jpg", quality=95)
-        lines.append(f"{number}.jpg,{'dark' if level < 100 else 'light'},p{number // 2}")
+        label, camera = "dark" if level < 100 else "light", f"c{number % 3}"
+        lines.append(f"{number}.jpg,{label},p{number // 2},{camera}")
     (folder / "labels.csv").write_text("\n".join([*lines, ""]))
     return folder
 
@@ -97,6 +99,7 @@ def test_a_pack_trains_and_predicts_as_the_originals_do(original, pack, photogra
     assert experiment.id != original.id
     after = sightx.run(experiment, runs=tmp_path / "runs")
     assert outcome(after) == outcome(before)
+    assert after.predictions("test")["camera"].isin(["c0", "c1", "c2"]).all()
 
     (tmp_path / "elsewhere").rename(photographs)
     scored = evaluate(after, "test").metrics
@@ -192,14 +195,16 @@ def test_its_default_chain_is_empty(write_spec):
 
 def test_a_spec_must_agree_with_the_pack(pack):
     classes = ("dark", "light")
-    assert len(Packed(root=pack, groups=True, shape=(3, 24, 24)).table()) == 32
+    right = {"groups": True, "shape": (3, 24, 24), "extra_columns": ("camera",)}
+    assert len(Packed(root=pack, **right).table()) == 32
     for settings, path in (
         ({"shape": (3, 24, 25)}, "dataset.shape"),
-        ({"shape": (3, 24, 24), "ordered": True}, "dataset.ordered"),
-        ({"shape": (3, 24, 24), "classes": classes[::-1]}, "dataset.classes"),
+        ({"ordered": True}, "dataset.ordered"),
+        ({"classes": classes[::-1]}, "dataset.classes"),
+        ({"extra_columns": ()}, "dataset.extra_columns"),
     ):
         with pytest.raises(DataError) as caught:
-            Packed(root=pack, groups=True, **settings).table()
+            Packed(root=pack, **(right | settings)).table()
         assert caught.value.problems[0].path == path
 
 

@@ -200,16 +200,20 @@ def test_an_object_store_is_read_in_parts(spec, written):
     store.rm("/bucket", recursive=True)
 
 
-def test_groups_stay_in_one_split(folders, write_spec, tmp_path):
+def test_groups_stay_in_one_split_and_extra_columns_are_kept(folders, write_spec, tmp_path):
     paths = sorted(path.relative_to(folders).as_posix() for path in folders.rglob("*.png"))
-    lines = [f"{path},{path.split('/')[1]},p{n // 3}" for n, path in enumerate(paths)]
-    (folders / "labels.csv").write_text("\n".join(["image,label,group", *lines, ""]))
-    settings = 'use = "csv"\nroot = "data"\ngroup = "group"\n[model]\nuse = "simplenet"\n'
+    lines = [f"{path},{path.split('/')[1]},p{n // 3},0{n % 2}" for n, path in enumerate(paths)]
+    (folders / "labels.csv").write_text("\n".join(["image,label,group,size", *lines, ""]))
+    settings = 'use = "csv"\nroot = "data"\ngroup = "group"\nextra_columns = ["size"]\n'
+    settings += '[model]\nuse = "simplenet"\n'
     before = sightx.load(write_spec(f'name = "grouped"\n[dataset]\n{settings}'))
     write_shards(before, tmp_path / "out", tmp_path / "bad")
     after = sightx.load(tmp_path / "out" / "spec.toml")
     assert after.split.name == "grouped"
-    frame = sightx.table(after).frame
+    table = sightx.table(after)
+    frame = table.frame
+    assert table.columns == ("size",)  # which is also the name of a column of the index
+    assert frame["size"].tolist() == [f"0{n % 2}" for n in range(48)]
     assert frame["group"].nunique() == 16
     assert (frame.groupby("group")["split"].nunique() == 1).all()
     assert frame["split"].tolist() == sightx.table(before).frame["split"].tolist()
