@@ -165,3 +165,9 @@ class ResourceError(SightXError):
     """Disk, memory, permission or a device is missing."""
 
     exit_code = 7
+
+
+def missing_extra(module: str, extra: str) -> PluginError:
+    """Return the error for a library of an extra of SightX that is not installed."""
+    hint = f'pip install "sightx[{extra}]"'
+    return PluginError(Problem("missing-extra", f"{module} is not installed", hint))

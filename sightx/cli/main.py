@@ -53,6 +53,7 @@ COMMANDS = {
     "resume": "sightx.cli.resume",
     "run": "sightx.cli.run",
     "schema": "sightx.cli.schema",
+    "serve": "sightx.cli.serve",
     "ship": "sightx.cli.ship",
     "show": "sightx.cli.show",
     "show-plugin": "sightx.cli.show_plugin",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from sightx.errors import Problem, RunError
-from sightx.inference.onnx_network import INPUT, OUTPUTS, missing_extra
+from sightx.errors import Problem, RunError, missing_extra
+from sightx.inference.onnx_network import INPUT, OUTPUTS
 from sightx.registry.components import call_declared
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def to_onnx(predictor: Predictor, properties: Mapping[str, Any]) -> bytes:
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
-        raise missing_extra(error.name or "onnx") from error
+        raise missing_extra(error.name or "onnx", "onnx") from error
 
     def export(module: nn.Module, example: Tensor, batch: Any) -> bytes:
         with tempfile.TemporaryDirectory() as folder:

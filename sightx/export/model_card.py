@@ -14,7 +14,7 @@ from sightx.runs.directory import Run
 _TEMPLATE = """\
 # {name}
 
-{kind}: {classes}. Trained with [SightX](manifest.json) as run `{run}`, checkpoint `{checkpoint}`.
+{kind}: {classes}. Trained with SightX as run `{run}`, checkpoint `{checkpoint}`.
 
 **Not a diagnosis, and not a medical device.** The authors of the run have stated no intended use.
 
@@ -27,6 +27,15 @@ _TEMPLATE = """\
 {figures}
 
 {parity}
+{use}## Identity
+
+- model: `{model}`
+- weights: SHA-256 `{weights}`
+- experiment: `{experiment}`
+- data: `{data_id}`
+"""
+
+_USE = """\
 ## Use
 
 ```console
@@ -43,21 +52,18 @@ print(sightx.Predictor.load(".").predict("image.jpeg"))
 `preprocess.json` says how an image becomes the input, `labels.json` what the outputs mean, and
 `golden/golden.json` has the answers for eight images, to test a program of your own.
 
-## Identity
-
-- model: `{model}`
-- weights: SHA-256 `{weights}`
-- experiment: `{experiment}`
-- data: `{data_id}`
 """
 
 
-def model_card(run: Run, model: ModelId, parity: Sequence[Parity]) -> str:
-    """Return the card of a run's checkpoint: every figure is one that the run has written."""
+def model_card(run: Run, model: ModelId, parity: Sequence[Parity] | None) -> str:
+    """Return the card of a run's checkpoint: every figure is one that the run has written.
+
+    `parity` compares exported networks with PyTorch; None means that the run is not exported.
+    """
     data, name = run.data, str(run.tables.get("name", run.id))
     classes = ", ".join(f"`{cls}`" for cls in data["classes"])
     figures = list(_figures(run, model.checkpoint))
-    comparisons = "".join(f"{comparison}\n\n" for comparison in parity)
+    comparisons = "".join(f"{comparison}\n\n" for comparison in parity or ())
     text = _TEMPLATE.format(
         name=name,
         kind="Ordered classes" if data["ordered"] else "Classes",
@@ -66,6 +72,7 @@ def model_card(run: Run, model: ModelId, parity: Sequence[Parity]) -> str:
         checkpoint=model.checkpoint,
         data=_data(data),
         figures=_table(figures) if figures else "The run has not scored this checkpoint.",
+        use="" if parity is None else _USE,
         parity=f"The exported network and PyTorch: {comparisons}" if parity else "",
         model=model.id,
         weights=model.weights_sha256,

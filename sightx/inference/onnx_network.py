@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sightx.errors import PluginError, Problem, ResourceError
+from sightx.errors import Problem, ResourceError, missing_extra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def _session(content: bytes, threads: int) -> Any:
     try:
         import onnxruntime as ort
     except ImportError as error:
-        raise missing_extra("onnxruntime") from error
+        raise missing_extra("onnxruntime", "onnx") from error
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
@@ -55,9 +55,3 @@ def _session(content: bytes, threads: int) -> Any:
         message = f"ONNX Runtime {ort.__version__} cannot load it: {error}"
         hint = "use --engine torch, or another version of onnxruntime"
         raise ResourceError(Problem("onnx-runtime", message, hint)) from error
-
-
-def missing_extra(module: str) -> PluginError:
-    """Return the error for a library of the extra `onnx` that is not installed."""
-    hint = 'pip install "sightx[onnx]"'
-    return PluginError(Problem("missing-extra", f"{module} is not installed", hint))

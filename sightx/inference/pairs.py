@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sightx.data.csv_reader import read_rows
 from sightx.errors import Problem, SpecError
-from sightx.inference.prediction import Graded, PatientGrade, Prediction
+from sightx.inference.prediction import (
+    Graded,
+    GradedPatient,
+    PatientGrade,
+    Prediction,
+    UngradablePatient,
+)
 from sightx.inference.stream import Answer, predict_stream
 from sightx.io.files import user_path
 
@@ -66,27 +72,26 @@ def predict_pairs(
             yield PatientAnswer(grade, [answer for answer in (left, right) if answer])
 
 
-def combine_eyes(patient: str, left: Prediction | None, right: Prediction | None) -> PatientGrade:
+def combine_eyes(
+    patient: str | None, left: Prediction | None, right: Prediction | None
+) -> PatientGrade:
     """Return the grade of a patient: that of the worse eye, of the eyes that have a grade."""
-    graded = dict(_graded(left, right))
-    if not graded:
-        return PatientGrade(patient=patient, outcome="ungradable", left=left, right=right)
-    worse = max(graded.values(), key=lambda eye: eye.grade or 0)
-    return PatientGrade(
+    grades = {
+        name: (eye.grade, eye.class_name)
+        for name, eye in (("left", left), ("right", right))
+        if isinstance(eye, Graded) and eye.grade is not None
+    }
+    if not grades:
+        return UngradablePatient(patient=patient, left=left, right=right)
+    grade, class_name = max(grades.values())
+    return GradedPatient(
         patient=patient,
-        outcome="graded",
-        grade=worse.grade,
-        class_name=worse.class_name,
-        eyes="both" if len(graded) == 2 else "left" if "left" in graded else "right",
+        grade=grade,
+        class_name=class_name,
+        eyes="both" if len(grades) == 2 else "left" if "left" in grades else "right",
         left=left,
         right=right,
     )
-
-
-def _graded(left: Prediction | None, right: Prediction | None) -> Iterator[tuple[str, Graded]]:
-    for name, eye in (("left", left), ("right", right)):
-        if isinstance(eye, Graded):
-            yield name, eye
 
 
 def _prediction(answer: Answer | None) -> Prediction | None:

@@ -46,6 +46,8 @@ class ModelId(_Record):
     """RUN@CHECKPOINT."""
     weights_sha256: str
     """SHA-256 of the file of weights, in hexadecimal."""
+    experiment_sha256: str = ""
+    """SHA-256 of the settings that define the experiment; "" if it is unknown."""
     engine: str = "torch"
     """What computed the network: torch or onnx."""
 
@@ -94,22 +96,38 @@ class Ungradable(_Answer):
 Prediction = Annotated[Graded | Ungradable, Field(discriminator="outcome")]
 
 
-class PatientGrade(_Answer):
+class GradedPatient(_Answer):
     """What the predictions for both eyes say of a patient: the worse grade of the two."""
 
     format: Literal[1] = 1
     """Version of this record."""
-    patient: str
-    """The patient, as the list of pairs names it."""
-    outcome: Literal["graded", "ungradable"]
-    """Ungradable if neither eye has a grade; then there is no grade and no class."""
-    grade: int | None = None
+    patient: str | None = None
+    """The patient, as the list of pairs names it; None over HTTP."""
+    outcome: Literal["graded"] = "graded"
+    grade: int
     """The higher grade, counted from 0."""
-    class_name: str | None = Field(default=None, alias="class")
+    class_name: str = Field(alias="class")
     """Its class."""
-    eyes: Literal["both", "left", "right"] | None = Field(default=None, alias="from")
+    eyes: Literal["both", "left", "right"] = Field(alias="from")
     """The eyes that have a grade."""
     left: Prediction | None = None
     """The prediction for the left eye; None without a readable image."""
     right: Prediction | None = None
     """The same for the right eye."""
+
+
+class UngradablePatient(_Answer):
+    """The answer for a patient of whom neither eye has a grade: it has no grade and no class."""
+
+    format: Literal[1] = 1
+    """Version of this record."""
+    patient: str | None = None
+    """The patient, as the list of pairs names it; None over HTTP."""
+    outcome: Literal["ungradable"] = "ungradable"
+    left: Prediction | None = None
+    """The prediction for the left eye; None without a readable image."""
+    right: Prediction | None = None
+    """The same for the right eye."""
+
+
+PatientGrade = Annotated[GradedPatient | UngradablePatient, Field(discriminator="outcome")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sightx.data import preprocess
-from sightx.data.decode.decoder import BadImage, from_pil
+from sightx.data.decode.decoder import FORMATS, PIXEL_LIMIT, BadImage, from_pil
 from sightx.data.loader.loader import BatchLoader
 from sightx.errors import DataError, NonFiniteError, Problem, RunError, wrong_type
 from sightx.evaluation import metrics
@@ -131,15 +131,26 @@ class Predictor:
         pixels = [self.preprocess(image) for image in images]
         return self.predict_pixels(torch.stack(pixels)) if pixels else []
 
-    def preprocess(self, image: Input) -> torch.Tensor:
+    def preprocess(
+        self,
+        image: Input,
+        *,
+        formats: Sequence[str] = FORMATS,
+        pixel_limit: int = PIXEL_LIMIT,
+    ) -> torch.Tensor:
         """Return an image as the network sees it before normalisation, uint8 (C, H, W) on the CPU.
 
-        Raises DataError if it cannot be read.
+        Encoded images must have one of `formats`, and at most `pixel_limit` pixels. Raises
+        DataError if it cannot be read.
         """
         name = str(image) if isinstance(image, (str, Path)) else "image"
         try:
             pixels = preprocess.preprocess_image(
-                _encoded_or_pixels(image), self.recipe.preprocess, self.recipe.min_decoded_size
+                _encoded_or_pixels(image),
+                self.recipe.preprocess,
+                self.recipe.min_decoded_size,
+                formats=formats,
+                pixel_limit=pixel_limit,
             )
             if (shape := tuple(pixels.shape)) != self.recipe.shape:
                 raise BadImage(f"it is {shape} after preprocessing, not {self.recipe.shape}")
@@ -237,7 +248,11 @@ def _read_checkpoint(folder: Path) -> _Source:
         folder = run.checkpoint()
     files = checkpoints.read_verified(folder)
     digest = hashlib.sha256(files[checkpoints.WEIGHTS]).hexdigest()
-    model = ModelId(id=f"{run.id}@{folder.name}", weights_sha256=digest)
+    model = ModelId(
+        id=f"{run.id}@{folder.name}",
+        weights_sha256=digest,
+        experiment_sha256=str(run.environment.get("id", "")),
+    )
     return _Source(files, find_run_project(run), model)
 
 
@@ -253,7 +268,13 @@ def _read_model_folder(folder: Path, engine: Engine) -> _Source:
     digest = manifest.files[model_folder.WEIGHTS].sha256
     around = find_project(folder.absolute())
     project = around if around.plugins else find_project(Path.cwd())
-    return _Source(files, project, ModelId(id=manifest.id, weights_sha256=digest, engine=engine))
+    model = ModelId(
+        id=manifest.id,
+        weights_sha256=digest,
+        experiment_sha256=manifest.experiment,
+        engine=engine,
+    )
+    return _Source(files, project, model)
 
 
 def _encoded_or_pixels(image: Input) -> bytes | Pixels:

@@ -93,6 +93,20 @@ class BadImage(Exception):  # noqa: N818  translated before a user sees it
         self.reason = reason
 
 
+class TruncatedImage(BadImage):
+    """The end of the file is missing."""
+
+    def __init__(self) -> None:
+        super().__init__("truncated")
+
+
+class TooManyPixels(BadImage):
+    """An image has more pixels than the limit."""
+
+    def __init__(self, pixels: int, limit: int) -> None:
+        super().__init__(f"{math.ceil(pixels / 1e6)} Mpx > limit {limit / 1e6:g} Mpx")
+
+
 def decode(
     data: bytes,
     *,
@@ -124,9 +138,9 @@ def decode(
         raise
     except Image.DecompressionBombError as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
-        raise BadImage(_too_large(pixels, pixel_limit)) from error
+        raise TooManyPixels(pixels, pixel_limit) from error
     except Exception as error:
-        raise BadImage(_reason(name, error) if is_complete else "truncated") from error
+        raise (_bad_image(name, error) if is_complete else TruncatedImage()) from error
 
 
 def min_decoded_size(chain: Sequence[Preprocess], decode: DecodeMode) -> tuple[int, int] | None:
@@ -162,7 +176,7 @@ def open_header(data: bytes) -> tuple[ImageFile, int]:
     except (BadImage, MemoryError):
         raise
     except Exception as error:
-        raise BadImage(_reason(name, error)) from error
+        raise _bad_image(name, error) from error
     exif = image.exif or opened.info.get("exif", b"")
     return opened, _orientation(exif) if exif else 0
 
@@ -213,7 +227,7 @@ def _inspect_tiff(data: bytes) -> EncodedImage:
     """
     tags = list(_tiff_tags(data))
     if any(end > len(data) for tag, _, end in tags if tag not in _TIFF_METADATA):
-        raise BadImage("truncated")
+        raise TruncatedImage
     values = {tag: value for tag, value, _ in tags}
     if _DNG_VERSION in values or (values.get(_SUBFILE_TYPE) == 1 and _SUB_IFDS in values):
         raise BadImage(f"camera raw {NOT_SUPPORTED}")  # its first directory is a thumbnail
@@ -260,7 +274,7 @@ def _pixels(
     opened = reader(io.BytesIO(image.without_metadata))
     _check_size(opened.size, pixel_limit)
     if not image.is_complete:
-        raise BadImage("truncated")
+        raise TruncatedImage
     _check_transparency(opened, image.data)
     opened.load()
     return _upright(opened, image.exif, background)
@@ -288,11 +302,7 @@ def _upright(
 
 def _check_size(size: tuple[int, int], pixel_limit: int) -> None:
     if size[0] * size[1] > pixel_limit:
-        raise BadImage(_too_large(size[0] * size[1], pixel_limit))
-
-
-def _too_large(pixels: int, pixel_limit: int) -> str:
-    return f"{math.ceil(pixels / 1e6)} Mpx > limit {pixel_limit / 1e6:g} Mpx"
+        raise TooManyPixels(size[0] * size[1], pixel_limit)
 
 
 def _check_transparency(image: ImageFile, data: bytes) -> None:
@@ -350,9 +360,9 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
 
 
-def _reason(name: str, error: Exception) -> str:
-    """Return a phrase without addresses, which would differ from run to run."""
+def _bad_image(name: str, error: Exception) -> BadImage:
+    """Return the error with a phrase without addresses, which would differ from run to run."""
     text = " ".join(re.sub(r"<.*?>|\b0x[0-9a-fA-F]+", "", str(error)).split())
     if re.search(r"truncat|not enough|unpack|out of range|not large enough|EOF", text, re.I):
-        return "truncated"
-    return f"unreadable {name}: {text}"[:80].rstrip(" :")
+        return TruncatedImage()
+    return BadImage(f"unreadable {name}: {text}"[:80].rstrip(" :"))

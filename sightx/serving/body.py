@@ -1,0 +1,132 @@
+"""Receive the body of a request within limits of bytes and time, and find the images in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from sightx.serving.errors import RequestError
+from sightx.serving.service import Service
+
+_MAX_PARTS = 4
+
+
+@asynccontextmanager
+async def received_images(
+    request: Request, names: Sequence[str], service: Service
+) -> AsyncIterator[dict[str, bytes]]:
+    """Yield the encoded images of a request by name: its body, or the parts `names` of a form.
+
+    The body alone is an image if one is wanted. Raises RequestError.
+    """
+    service.check_open(len(names))
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
+    is_form = content_type == b"multipart/form-data"
+    if not is_form and not (len(names) == 1 and content_type.startswith(b"image/")):
+        raise RequestError("unsupported_media_type")
+    if is_form and b"boundary" not in options:
+        raise RequestError("bad_multipart")
+    async with _body(request, service) as body:
+        if is_form:
+            yield _parse_form(body, options[b"boundary"], names)
+        else:
+            yield {names[0]: body}
+
+
+@asynccontextmanager
+async def _body(request: Request, service: Service) -> AsyncIterator[bytes]:
+    """Yield the body; its bytes count as held as long as it is in use."""
+    settings = service.settings
+    limit = settings.max_bytes
+    too_large = RequestError("too_large", f"the body has more than {limit:,} bytes")
+    length = request.headers.get("content-length", "0")
+    if int(length) > limit:
+        raise too_large
+    received = bytearray()
+    shortest, longest = settings.body_seconds
+    try:
+        async with service.time_limit(shortest, "slow_body") as timeout:
+            start = asyncio.get_running_loop().time()
+            async for chunk in request.stream():
+                received += chunk
+                service.held_bytes += len(chunk)
+                if len(received) > limit:
+                    raise too_large
+                if service.held_bytes > settings.held_bytes:
+                    raise RequestError("busy", retry_after=service.retry_after())
+                seconds = max(shortest, min(longest, len(received) / settings.min_rate))
+                timeout.reschedule(start + seconds)
+        yield bytes(received)
+    finally:
+        service.held_bytes -= len(received)
+
+
+class _Form:
+    """Keep the content of some parts of a form."""
+
+    def __init__(self, boundary: bytes, names: Sequence[str]) -> None:
+        self.parts: dict[str, bytearray] = {}
+        self.is_complete = False
+        self._names, self._count = names, 0
+        self._field = self._value = b""
+        self._part: bytearray | None = None
+        self.parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._add_field,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_part_data": self._add_data,
+                "on_end": self._end,
+            },
+        )
+
+    def _begin(self) -> None:
+        self._count += 1
+        self._part = None
+        if self._count > _MAX_PARTS:
+            raise RequestError("bad_multipart", f"the form has more than {_MAX_PARTS} parts")
+
+    def _add_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            name = parse_options_header(self._value)[1].get(b"name", b"").decode("latin-1")
+            if name in self.parts:
+                raise RequestError("two_images")
+            if name in self._names:
+                self._part = self.parts[name] = bytearray()
+        self._field = self._value = b""
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._part is not None:
+            self._part += memoryview(data)[start:end]
+
+    def _end(self) -> None:
+        self.is_complete = True
+
+
+def _parse_form(body: bytes, boundary: bytes, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the parts with these names; others are ignored. Raises RequestError."""
+    try:
+        form = _Form(boundary, names)
+        form.parser.write(body)
+        form.parser.finalize()
+    except FormParserError as error:
+        raise RequestError("bad_multipart") from error
+    if not form.is_complete:
+        raise RequestError("bad_multipart", "the end of the form is missing")
+    for name in names:
+        if name not in form.parts:
+            raise RequestError("missing_part", f"the form has no part {name}")
+    return {name: bytes(form.parts[name]) for name in names}

@@ -1,0 +1,90 @@
+"""What `GET /v1/model` says: the model, its classes, its card, and the limits of the server."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from sightx.export.model import CARD
+from sightx.export.model_card import model_card
+from sightx.inference import model_folder
+from sightx.inference.prediction import ModelId
+from sightx.runs.directory import Run
+from sightx.serving.service import Service
+
+NOTICE = "Not a diagnosis, and not a medical device."
+
+
+class ServerLimits(BaseModel):
+    """What a request may be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_bytes: int
+    """Largest body."""
+    max_pixels: int
+    """Most pixels of an image."""
+    formats: tuple[str, ...]
+    """Media types of images."""
+    max_queue: int
+    """Most images that wait or are computed; more get 503."""
+    timeout: float
+    """Seconds until a request gets 503."""
+
+
+class ModelInfo(BaseModel):
+    """The model, and what its server can do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: ModelId
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the probabilities."""
+    ordered: bool
+    """Whether the classes are grades; pairs of eyes need grades."""
+    can_explain: bool
+    """Whether /v1/explain works for this model."""
+    batch_sizes: tuple[int, ...]
+    """Images that may be computed at once; with 1 alone, no answer depends on other images."""
+    limits: ServerLimits
+    sightx: str
+    """Version of SightX."""
+    card: str
+    """The model card, as Markdown."""
+    notice: str = NOTICE
+
+
+def model_info(service: Service, card: str) -> ModelInfo:
+    """Return what the server says of a model whose network is warm."""
+    recipe, settings = service.predictor.recipe, service.settings
+    return ModelInfo(
+        model=service.predictor.model,
+        classes=recipe.classes,
+        ordered=recipe.ordered,
+        can_explain=service.batcher.can_explain,
+        batch_sizes=service.batcher.sizes,
+        limits=ServerLimits(
+            max_bytes=settings.max_bytes,
+            max_pixels=settings.max_pixels,
+            formats=("image/jpeg", "image/png"),
+            max_queue=settings.max_queue,
+            timeout=settings.timeout,
+        ),
+        sightx=importlib.metadata.version("sightx"),
+        card=card,
+    )
+
+
+def read_card(folder: Path, model: ModelId) -> str:
+    """Return the card of an exported model, or of a checkpoint's directory.
+
+    Raises RunError for an exported model that is damaged.
+    """
+    if model_folder.is_model_folder(folder):
+        manifest = model_folder.read_manifest(folder)
+        text = model_folder.read_file(folder, manifest, CARD).decode()
+    else:
+        text = model_card(Run(folder.absolute().parents[1]), model, None)
+    return text.partition("\n---\n")[2].strip()  # without the front matter

@@ -1,0 +1,187 @@
+"""From the bytes of an image to its answer: admission, decoding, the network, time limits."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from PIL import Image
+
+from sightx.data.decode.decoder import TooManyPixels, TruncatedImage
+from sightx.data.decode.formats import format_of
+from sightx.data.preprocess import decode_pool
+from sightx.errors import DataError, NonFiniteError
+from sightx.inference.predictor import Predictor
+from sightx.io import system
+from sightx.serving.batcher import Batcher, Computed
+from sightx.serving.errors import RequestError
+from sightx.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = ("JPEG", "PNG")
+_SMOOTHING = 0.2  # weight of the newest image in the mean time of decoding
+
+
+class Times(NamedTuple):
+    """Seconds that an image has spent being decoded, and waiting for and in the network."""
+
+    decode: float
+    model: float
+
+
+class Service:
+    """Answer for images; all methods are called in one event loop.
+
+    Images are decoded by one thread per core, and computed by one thread. At most
+    `settings.max_queue` of them wait or are computed; more are refused at once.
+    """
+
+    def __init__(self, predictor: Predictor, settings: Settings) -> None:
+        self.predictor, self.settings = predictor, settings
+        self.state: Literal["starting", "ready", "draining"] = "starting"
+        self.batcher = Batcher(predictor, settings.max_batch)
+        self.waiting = 0
+        """Images that wait or are computed."""
+        self.held_bytes = 0
+        """Bytes of all bodies."""
+        self._explaining = 0
+        self._decode_seconds = 0.0
+        self._pool = decode_pool()
+        self._timeouts = set[asyncio.Timeout]()
+
+    async def start(self) -> None:
+        """Warm the network up. Raises what it raises."""
+        await self.batcher.start()
+        if self.state == "starting":
+            self.state = "ready"
+
+    def stop(self) -> None:
+        """End the threads; no request may be in work."""
+        self.batcher.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def abort(self) -> None:
+        """Answer all requests that are in work with an error."""
+        now = asyncio.get_running_loop().time()
+        for timeout in self._timeouts:
+            timeout.reschedule(now)
+
+    def check_open(self, images: int = 1) -> None:
+        """Raise RequestError unless more images would be admitted now."""
+        if self.state == "starting":
+            raise RequestError("not_ready", retry_after=1)
+        if self.state == "draining":
+            raise RequestError("draining", retry_after=5)
+        if self.waiting + images > self.settings.max_queue:
+            raise RequestError("busy", retry_after=self.retry_after())
+        if self._wait_seconds() > self.settings.timeout:
+            raise RequestError("too_late", retry_after=self.retry_after())
+
+    def retry_after(self) -> int:
+        """Return after how many seconds the queue will be empty, more or less, at least 1."""
+        return math.ceil(self._wait_seconds() * random.uniform(0.8, 1.2)) or 1  # noqa: S311
+
+    @asynccontextmanager
+    async def time_limit(self, seconds: float, code: str) -> AsyncIterator[asyncio.Timeout]:
+        """Raise RequestError if the body takes longer, or if the server stops."""
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                self._timeouts.add(timeout)
+                try:
+                    yield timeout
+                finally:
+                    self._timeouts.discard(timeout)
+        except TimeoutError:
+            is_stopping = self.state == "draining"
+            raise RequestError(
+                "draining" if is_stopping else code, retry_after=self.retry_after()
+            ) from None
+
+    async def predict(self, images: Mapping[str, bytes]) -> tuple[list[Computed], Times]:
+        """Return the predictions for encoded images, by the names of their parts, in their order.
+
+        Raises RequestError, which names the part if there are several.
+        """
+        with self._admitted(len(images)):
+            start = time.monotonic()
+            pixels = await self._decode_all(images)
+            decoded = time.monotonic()
+            try:
+                computed = await asyncio.gather(*map(self.batcher.predict, pixels))
+            except NonFiniteError as error:
+                raise RequestError("non_finite_output") from error
+            return computed, Times(decoded - start, time.monotonic() - decoded)
+
+    async def explain(self, encoded: bytes) -> bytes:
+        """Return the picture of where the network looked, as PNG. Raises RequestError."""
+        if not self.batcher.can_explain:
+            raise RequestError("cannot_explain")
+        if self._explaining >= self.settings.max_explanations:
+            raise RequestError("busy", retry_after=self.retry_after())
+        self._explaining += 1
+        try:
+            with self._admitted():
+                pixels = await self._decode(encoded)
+                explanation = await self.batcher.explain(pixels)
+        finally:
+            self._explaining -= 1
+        picture = io.BytesIO()
+        Image.fromarray(explanation.overlay).save(picture, "PNG")
+        return picture.getvalue()
+
+    @contextmanager
+    def _admitted(self, images: int = 1) -> Iterator[None]:
+        self.check_open(images)
+        self.waiting += images
+        try:
+            yield
+        finally:
+            self.waiting -= images
+
+    def _wait_seconds(self) -> float:
+        decoding = self._decode_seconds / system.cpu_count()
+        return self.waiting * max(self.batcher.seconds_per_image, decoding)
+
+    async def _decode_all(self, images: Mapping[str, bytes]) -> list[Tensor]:
+        async def decode(name: str, encoded: bytes) -> Tensor:
+            try:
+                return await self._decode(encoded)
+            except RequestError as error:
+                message = f"{name}: {error.message}" if len(images) > 1 else ""
+                raise RequestError(error.code, message or error.message) from error
+
+        return await asyncio.gather(*(decode(*part) for part in images.items()))
+
+    async def _decode(self, encoded: bytes) -> Tensor:
+        loop = asyncio.get_running_loop()
+        pixels, seconds = await loop.run_in_executor(self._pool, self._preprocess, encoded)
+        self._decode_seconds += _SMOOTHING * (seconds - self._decode_seconds)
+        return pixels
+
+    def _preprocess(self, encoded: bytes) -> tuple[Tensor, float]:
+        start = time.monotonic()
+        image_format = format_of(encoded)
+        if image_format is None or image_format.name not in FORMATS:
+            raise RequestError("not_jpeg_or_png")
+        limit = self.settings.max_pixels
+        try:
+            pixels = self.predictor.preprocess(encoded, formats=FORMATS, pixel_limit=limit)
+        except DataError as error:
+            raise _image_error(error, limit) from error
+        return pixels, time.monotonic() - start
+
+
+def _image_error(error: DataError, limit: int) -> RequestError:
+    if isinstance(error.__cause__, TruncatedImage):
+        return RequestError("truncated")
+    if isinstance(error.__cause__, TooManyPixels):
+        return RequestError("too_many_pixels", f"the image has more than {limit:,} pixels")
+    return RequestError("unreadable")

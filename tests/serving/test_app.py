@@ -1,0 +1,150 @@
+"""The routes: the answers of `predict`, one form of errors, and what they say of the model."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightx import Predictor, Run
+from sightx.export.golden import golden_images
+from sightx.inference.pairs import combine_eyes
+from support.images import encode, photo
+from support.serving import TestServer
+
+
+def equal_images() -> dict[str, bytes]:
+    """Images in eight forms of JPEG and PNG, and turned by EXIF in all eight ways."""
+    images = golden_images(40, 56)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        images[f"turned-{orientation}"] = encode(photo(), "JPEG", exif=exif)
+    return images
+
+
+@pytest.mark.parametrize("name", equal_images())
+def test_raw_bodies_and_forms_get_the_bytes_of_predict(
+    server: TestServer, predictor: Predictor, name: str
+) -> None:
+    image = equal_images()[name]
+    expected = json.dumps(predictor.predict(image).to_json(), separators=(",", ":")).encode()
+    kind = "image/png" if name.endswith("png") else "image/jpeg"
+    raw = server.ask("POST", "/v1/predict", image, content_type=kind)
+    form = server.post_form("/v1/predict", ("image", image))
+    assert (raw.status, raw.content, form.content) == (200, expected, expected)
+
+
+def test_an_answer_names_class_model_and_request(
+    server: TestServer, predictor: Predictor, trained: Run, image: bytes
+) -> None:
+    answer = server.predict(image)
+    weights = (trained.checkpoint() / "model.safetensors").read_bytes()
+    assert answer.json["outcome"] == "graded"
+    assert (answer.json["grade"], answer.json["class"]) == (1, "light")
+    assert [share["class"] for share in answer.json["probabilities"]] == ["dark", "light"]
+    assert answer.json["model"] == {
+        "id": f"{trained.id}@{trained.checkpoint().name}",
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "experiment_sha256": trained.environment["id"],
+        "engine": "torch",
+    }
+    assert len(answer.headers["x-request-id"]) == 16
+    assert answer.headers["server-timing"].endswith('desc="batch 1"')
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_pair_has_the_worse_grade(server: TestServer, predictor: Predictor, image: bytes) -> None:
+    dark = encode(np.full((20, 24, 3), 60, np.uint8), "PNG")
+    answer = server.post_form("/v1/predict/pair", ("left", image), ("right", dark))
+    eyes = predictor.predict(image), predictor.predict(dark)
+    assert answer.json == combine_eyes(None, *eyes).to_json()
+    assert (answer.json["class"], answer.json["from"]) == ("light", "both")
+    broken = server.post_form("/v1/predict/pair", ("left", image), ("right", dark[:-20]))
+    assert broken.code == "truncated"
+    assert broken.json["error"]["message"].startswith("right: ")
+    assert server.predict(image, "/v1/predict/pair").code == "unsupported_media_type"
+
+
+def test_an_explanation_is_the_picture_of_explain(
+    server: TestServer, predictor: Predictor, image: bytes
+) -> None:
+    answer = server.predict(image, "/v1/explain")
+    assert answer.headers["content-type"] == "image/png"
+    picture = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert np.array_equal(picture, predictor.explain(image).overlay)
+
+
+def test_the_model_says_what_a_client_may_send(server: TestServer, predictor: Predictor) -> None:
+    model = server.ask("GET", "/v1/model").json
+    assert model["classes"] == ["dark", "light"]
+    assert model["model"] == predictor.model.model_dump()
+    assert model["limits"]["max_bytes"] == server.service.settings.max_bytes
+    assert (model["ordered"], model["can_explain"], model["batch_sizes"]) == (True, True, [1])
+    assert "Not a diagnosis" in model["notice"]
+
+
+HTML = b"<html><body>" + b"x" * 500
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "not_jpeg_or_png"),
+        (HTML, "not_jpeg_or_png"),
+        (SVG, "not_jpeg_or_png"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not_jpeg_or_png"),
+        (b"%PDF-1.7\n", "not_jpeg_or_png"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "not_jpeg_or_png"),
+        (encode(photo(), "TIFF"), "not_jpeg_or_png"),
+        (encode(photo(), "GIF"), "not_jpeg_or_png"),
+        (encode(photo(), "WEBP"), "not_jpeg_or_png"),
+        (encode(photo(), "JPEG")[:-100], "truncated"),
+        (encode(photo(), "PNG")[:-100], "truncated"),
+        (encode(photo(), "PNG").replace(b"IDAT", b"IDAX"), "unreadable"),
+    ],
+)
+def test_what_is_not_an_image_is_refused_by_its_kind(
+    server: TestServer, content: bytes, code: str
+) -> None:
+    answer = server.predict(content)
+    assert (answer.status, answer.code) == (422, code)
+    assert "0x" not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/predict", 405, "method_not_allowed"),
+        ("GET", "/../etc/passwd", 404, "not_found"),
+        ("GET", "/page/../../app.py", 404, "not_found"),
+        ("GET", "/docs", 404, "not_found"),
+        ("POST", "/v1/predict/", 404, "not_found"),
+        ("PUT", "/v1/model", 405, "method_not_allowed"),
+    ],
+)
+def test_other_addresses_and_methods_get_the_same_form_of_error(
+    server: TestServer, method: str, path: str, status: int, code: str
+) -> None:
+    answer = server.ask(method, path)
+    assert (answer.status, answer.code) == (status, code)
+
+
+def test_a_broken_component_is_an_internal_error_without_its_text(
+    server: TestServer, predictor: Predictor, image: bytes, monkeypatch, caplog
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("Jane Doe")
+
+    monkeypatch.setattr(predictor, "preprocess", fail)
+    answer = server.predict(image)
+    assert (answer.status, answer.code) == (500, "internal")
+    monkeypatch.undo()
+    assert server.predict(image).status == 200
+    assert "Jane" not in answer.content.decode() + caplog.text
+    assert "ValueError at " in caplog.text
