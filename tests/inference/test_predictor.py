@@ -108,6 +108,7 @@ def test_the_record_names_the_model_and_keeps_the_order_of_the_classes(
         "model": {
             "id": f"{run.id}@{run.checkpoint().name}",
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "experiment_sha256": run.environment["id"],
             "engine": "torch",
         },
     }

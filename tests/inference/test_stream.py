@@ -49,12 +49,13 @@ def test_only_a_few_images_are_taken_ahead(predictor: Predictor, folders: Path) 
             taken.append(number)
             yield folders / "test" / "dark" / "0.png"
 
+    before = set(threading.enumerate())
     answers = predict_stream(predictor, images(), batch_size=4, threads=2)
     for _ in range(9):
         next(answers)
     assert len(taken) < 40
     answers.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("sightx_")]
+    assert set(threading.enumerate()) <= before
 
 
 def test_an_output_that_is_not_finite_is_the_answer_of_its_image_only(
