@@ -57,6 +57,7 @@ TESTED_ELSEWHERE = {
     "plugin.py": "test_house.py",
     "builtin/checks/schedule.py": "builtin/checks/test_spec.py",
     "builtin/datasets/exported.py": "builtin/datasets/test_shards.py",
+    "builtin/loss_modules.py": "builtin/test_ordinal_losses.py",
     "builtin/sam.py": "training/test_trainer.py",
     "builtin/noise_layer.py": "builtin/test_losses.py",
     "builtin/models/networks.py": "builtin/models/test_models.py",

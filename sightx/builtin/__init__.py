@@ -8,22 +8,25 @@ from sightx.builtin import (
     by_column,
     checkpoints,
     checks,
+    fellow_eye,
     losses,
     metrics,
     mix,
     normalize,
     optimizers,
+    ordinal_losses,
     postprocess,
     preprocess,
     probability_metrics,
+    proportional_odds,
     samplers,
     schedulers,
     splits,
     stopping,
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic_fundus
-from sightx.builtin.models import resnet, simple_cnn, simplenet, torchvision
 from sightx.builtin.observers import console, curves, logs, mlflow, tensorboard
+from sightx.builtin.models import coral_head, resnet, simple_cnn, simplenet, torchvision
 from sightx.plugin import Check, Component, hookimpl
 
 
@@ -40,14 +43,17 @@ def sightx_components() -> list[type[Component]]:
         mix.CutMix, mix.MixUp,
         samplers.Balanced, samplers.BalancedByColumn, samplers.DecayingBalance,
         samplers.Sequential, samplers.Shuffle,
-        resnet.ResNet50, simple_cnn.SimpleCnn, simplenet.SimpleNet, torchvision.TorchvisionModel,
-        losses.CrossEntropy, losses.InverseFrequencyCrossEntropy, losses.NoiseAdaptation,
-        losses.SampleWeighted,
+        coral_head.CoralHead, resnet.ResNet50, simple_cnn.SimpleCnn, simplenet.SimpleNet,
+        torchvision.TorchvisionModel,
+        losses.CrossEntropy, losses.Focal, losses.InverseFrequencyCrossEntropy,
+        losses.NoiseAdaptation, losses.SampleWeighted,
+        ordinal_losses.Coral, ordinal_losses.Corn, ordinal_losses.OrdinalRegression,
         optimizers.Adam, optimizers.AdamW, optimizers.RmsProp, optimizers.Sam, optimizers.Sgd,
         schedulers.Constant, schedulers.Cosine, schedulers.GradualUnfreezing, schedulers.OneCycle,
         schedulers.Plateau, schedulers.Step,
         averages.Ema, averages.Swa,
-        postprocess.CutPoints, postprocess.Temperature,
+        fellow_eye.FellowEye, postprocess.CutPoints, postprocess.Temperature,
+        proportional_odds.ProportionalOdds,
         by_column.ByColumn,
         metrics.Accuracy, metrics.BalancedAccuracy, metrics.ConfusionMatrix, metrics.F1,
         metrics.Precision, metrics.Qwk, metrics.Recall, metrics.Specificity,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from sightx.plugin import Loss, call_declared
 
@@ -36,6 +36,28 @@ class CrossEntropy(Loss):
         from torch import nn
 
         return nn.CrossEntropyLoss(reduction="none", label_smoothing=self.label_smoothing)
+
+
+class Focal(Loss):
+    """Focal loss: cross-entropy that counts less for samples that are classified well.
+
+    The loss of a sample is -(1 - p)^gamma log p, where p is the softmax probability of its class
+    (T.-Y. Lin et al., ICCV 2017, for several classes); of a mixed target it is the mean of its
+    classes' losses.
+    """
+
+    name = "focal"
+    capturable = True
+    takes_mixed = True
+
+    gamma: NonNegativeFloat = 2.0
+    """How much less samples count that are classified well; 0 is cross-entropy."""
+
+    def build(self, *, class_counts: Sequence[int]) -> nn.Module:
+        """Return the focal loss."""
+        from .loss_modules import FocalLoss
+
+        return FocalLoss(self.gamma)
 
 
 class InverseFrequencyCrossEntropy(Loss):
@@ -109,6 +131,11 @@ class SampleWeighted(Loss):
     def balances(self) -> bool:
         """Return whether rare classes get larger weights."""
         return self.base.balances
+
+    @property
+    def needs_one_score(self) -> bool:
+        """Return whether `base` is for a model with one score."""
+        return self.base.needs_one_score
 
     def outputs(self, classes: int) -> int:
         """Return the number of outputs of `base`."""

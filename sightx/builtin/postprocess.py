@@ -35,7 +35,7 @@ class CutPoints(Postprocess):
         """Return the cut points. Raise SpecError if the classes are not ordered."""
         import numpy as np
 
-        expected = _expected_grades(validation)
+        expected = expected_grades(validation, self.name)
         known = validation.labels >= 0
         defaults = np.arange(len(validation.classes) - 1) + 0.5
         cuts = _best_cuts(expected[known], validation.labels[known], defaults)
@@ -45,7 +45,9 @@ class CutPoints(Postprocess):
         """Decide for the number of cut points that the expected grade reaches."""
         import numpy as np
 
-        return predictions.with_decisions(np.digitize(_expected_grades(predictions), state["cuts"]))
+        return predictions.with_decisions(
+            np.digitize(expected_grades(predictions, self.name), state["cuts"])
+        )
 
 
 class Temperature(Postprocess):
@@ -79,16 +81,17 @@ class Temperature(Postprocess):
         return (logits / float(state["temperature"])).softmax(dim=1)
 
 
-def _expected_grades(predictions: Predictions) -> Array:
-    """Return sum_c p_c c of each sample, float64 (N,); SpecError if classes are not ordered."""
+def expected_grades(predictions: Predictions, name: str) -> Array:
+    """Return sum_c p_c c of each sample, float64 (N,).
+
+    Raises SpecError if the classes are not ordered; `name` is the component that asks.
+    """
     import numpy as np
 
     if not predictions.ordered:
-        message = (
-            "cut-points needs ordered classes, and the classes of this dataset are not ordered"
-        )
+        message = f"{name} needs ordered classes, and the classes of this dataset are not ordered"
         hint = "remove it, or set `ordered = true` in the dataset if the classes are grades"
-        raise SpecError(Problem("not-ordered", message, hint, path="postprocess.cut-points"))
+        raise SpecError(Problem("not-ordered", message, hint, path=f"postprocess.{name}"))
     grades: Array = np.arange(len(predictions.classes), dtype=np.float64)
     return predictions.probabilities.astype(np.float64) @ grades
 

@@ -152,6 +152,7 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Settings]] = {
     ("dataset", "synthetic-fundus"): _fixed(patients=10, size=32),
     ("loss", "sample-weighted"): _fixed(base={"use": "cross-entropy"}, column="weight"),
     ("metric", "by-column"): _fixed(base={"use": "accuracy"}, column="site", levels=["site1"]),
+    ("model", "coral-head"): _fixed(base={"use": "simple-cnn", "widths": [4]}),
     ("model", "torchvision"): _fixed(arch="shufflenet_v2_x0_5"),
     ("normalize", "values"): _fixed(mean=[0.4, 0.5, 0.6], deviation=[0.2, 0.2, 0.3]),
     ("preprocess", "center-crop"): _fixed(size=[24, 32]),

@@ -238,6 +238,28 @@ def mixed_targets(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(path, message, 'leave it out, or loss.use = "cross-entropy"')
 
 
+def nothing_to_combine(experiment: Experiment) -> Iterator[Finding]:
+    """Find postprocessing that combines images of one group if the dataset has no groups."""
+    dataset = experiment.dataset
+    if dataset.traits().has_groups:
+        return
+    keys = [key for key in ("group", "groups") if key in type(dataset).model_fields]
+    hint = f"set dataset.{keys[0]}, the patient of each image" if keys else "leave it out"
+    for number, component in enumerate(experiment.postprocess):
+        if component.combines_groups:
+            message = f"{component.name} combines images of one group, and there are no groups"
+            yield Finding(f"postprocess.{number}.use", message, hint)
+
+
+def several_scores(experiment: Experiment) -> Iterator[Finding]:
+    """Find a loss for a network with one score and a network that computes several."""
+    loss, model = experiment.loss, experiment.model
+    if loss.needs_one_score and not model.one_score:
+        message = f"the loss {loss.name} is for one score with a bias per output; {model.name} has"
+        hint = f'model = {{ use = "coral-head", base = {{ use = "{model.name}" }} }}'
+        yield Finding("model.use", f"{message} independent outputs", hint)
+
+
 def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
     """Find policies that give the same name to different checkpoints."""
     names = [policy.best_name or policy.name for policy in experiment.checkpoint]
@@ -323,6 +345,18 @@ CHECKS = [
         "mixed-targets",
         "a mixed sample has several classes, and not every loss takes them",
         mixed_targets,
+    ),
+    Check(
+        "no-groups",
+        "postprocessing can combine images of one patient only if the patients are known",
+        nothing_to_combine,
+        severity="warning",
+    ),
+    Check(
+        "several-scores",
+        "outputs that do not share one score may contradict each other",
+        several_scores,
+        severity="warning",
     ),
     Check("one-name-twice", "a checkpoint name can point to only one checkpoint", one_name_twice),
 ]

@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 RESNET50_FEATURES = 2048  # Channels after the last stage.
 
@@ -60,6 +61,23 @@ def resnet50(
     head = _linear_layers(RESNET50_FEATURES, hidden, outputs, dropout, name="output")
     layers["head"] = nn.Sequential(head)
     return nn.Sequential(layers)
+
+
+class Biases(nn.Module):
+    """Add a bias per threshold to scores (B, 1): (B, outputs), falling from 1 at first."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.arange(outputs, 0, -1) / outputs)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return the outputs."""
+        return scores + self.bias
+
+
+def add_biases(base: nn.Module, outputs: int) -> nn.Sequential:
+    """Return `base`, which has one output, and `biases`."""
+    return nn.Sequential(OrderedDict(base=base, biases=Biases(outputs)))
 
 
 def _linear_layers(

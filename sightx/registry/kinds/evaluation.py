@@ -24,6 +24,7 @@ class Postprocess(Component):
     """A change of probabilities or decisions that is fitted on the validation split."""
 
     kind = "postprocess"
+    combines_groups: ClassVar[bool] = False  # whether images of one group change each other's
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
         """Return the fitted state, as JSON can hold it. A label of -1 is unknown. Pure."""

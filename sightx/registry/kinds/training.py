@@ -30,6 +30,7 @@ class Model(Component):
 
     kind = "model"
     channels_last: ClassVar[bool] = False  # whether weights may be stored so (docs/kinds.md)
+    one_score: ClassVar[bool] = False  # whether outputs are one number plus a learned bias each
 
     weights: Weights = "none"
     """Initial weights: none, a name that the model knows, a .safetensors or .pt file, or run:ID."""
@@ -84,6 +85,7 @@ class Loss(Component):
     kind = "loss"
     balances: ClassVar[bool] = False  # whether rare classes get larger weights
     takes_mixed: ClassVar[bool] = False  # whether targets may be probabilities (B, classes)
+    needs_one_score: ClassVar[bool] = False  # whether it is for a model with `one_score = True`
 
     def outputs(self, classes: int) -> int:
         """Return K, the number of outputs that the network must have; `classes` by default."""

@@ -74,6 +74,9 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
          "sampler.column", "error"),
         (["checkpoint=[{use='best'}, {use='best', monitor='train/loss'}]"], "one-name-twice",
          "checkpoint.1", "error"),
+        (["loss.use=coral"], "several-scores", "model.use", "warning"),
+        (["dataset.use=cifar10", "dataset.root=.", "postprocess=[{use='fellow-eye'}]"],
+         "no-groups", "postprocess.0.use", "warning"),
     ],
 )  # fmt: skip
 def test_every_rule_is_found_at_its_place(
@@ -114,6 +117,8 @@ def test_rules_about_the_classes(tmp_path: Path, sets: list[str], code: str, pat
         (["model.trainable=['head']", "model.weights=run:x"], "frozen-random"),
         (["model.head=new", "model.weights=run:x"], "unused-head"),
         (["training.monitor=validation/qwk"], "accuracy-on-imbalance"),
+        (["loss.use=coral", "model={use='coral-head', base={use='simplenet'}}"], "several-scores"),
+        (["postprocess=[{use='fellow-eye'}]"], "no-groups"),
         (["dataset.use=eyepacs", "dataset.root=.", "augment=[{use='flip'}]"], "mirrored-labels"),
     ],
 )  # fmt: skip
