@@ -25,8 +25,8 @@ from sightx.builtin import (
     stopping,
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic_fundus
-from sightx.builtin.observers import console, curves, logs, mlflow, tensorboard
 from sightx.builtin.models import coral_head, resnet, simple_cnn, simplenet, torchvision
+from sightx.builtin.observers import console, curves, logs, mlflow, tensorboard
 from sightx.plugin import Check, Component, hookimpl
 
 
