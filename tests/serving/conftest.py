@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sightx import Predictor, Run
-from support.serving import TestServer, running
 
-for _library in ("fastapi", "httptools", "prometheus_client", "python_multipart", "uvicorn"):
-    pytest.importorskip(_library, reason="the extra serve is not installed")
+if TYPE_CHECKING:
+    from support.serving import TestServer
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,8 @@ def predictor(trained: Run) -> Predictor:
 @pytest.fixture(scope="session")
 def server(predictor: Predictor) -> Iterator[TestServer]:
     """A server with one image per batch, so that its answers are those of `predict` to the bit."""
+    from support.serving import running
+
     with running(predictor, max_batch=1, hosts=frozenset({"127.0.0.1"})) as server:
         yield server
 

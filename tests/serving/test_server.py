@@ -12,8 +12,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from sightx import Predictor, ResourceError
-from sightx.serving.server import listen, url_of
-from support.serving import TestServer, held, receive_answer, running
+from support.serving import TestServer, held, listen, receive_answer, running, url_of
 
 from .test_service import wait_until
 

@@ -11,10 +11,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import nn
 
 from sightx import Predictor
+
+for _library in ("fastapi", "httptools", "prometheus_client", "python_multipart", "uvicorn"):
+    pytest.importorskip(_library, reason="the extra serve is not installed")
+
+from sightx.serving.server import ModelServer, listen, url_of  # noqa: E402
+from sightx.serving.service import Service  # noqa: E402
+from sightx.serving.settings import Settings  # noqa: E402
+
+__all__ = ["listen", "url_of"]
 
 
 class Answer(NamedTuple):
@@ -94,10 +104,6 @@ def encode_form(*parts: tuple[str, bytes]) -> tuple[bytes, str]:
 @contextmanager
 def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iterator[TestServer]:
     """Run a server; it listens, and is ready unless `wait` is False."""
-    from sightx.serving.server import ModelServer, listen
-    from sightx.serving.service import Service
-    from sightx.serving.settings import Settings
-
     listener = listen("127.0.0.1", 0)
     started, ready = threading.Event(), threading.Event()
     box: dict[str, Any] = {}
