@@ -22,6 +22,7 @@ from sightx.data.dataset import CacheConfig, load_table
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, SpecError
 from sightx.io import atomic
+from sightx.io.csv_cells import csv_bytes
 from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable
 from sightx.registry import data_results
@@ -48,9 +49,9 @@ class Audit:
         """
         rows = [(path, reason) for path, reason, _ in excluded_rows(self.experiment.dataset)]
         rows += self.report.suggestions.items()
-        content = pd.DataFrame(rows, columns=["path", "reason"]).to_csv(index=False)
+        content = csv_bytes(pd.DataFrame(rows, columns=["path", "reason"]))
         with atomic.disk_errors(file.parent, full_hint="free space, then try again"):
-            return atomic.write_new(file, content.encode())
+            return atomic.write_new(file, content)
 
 
 def audit(

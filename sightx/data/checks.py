@@ -22,6 +22,7 @@ from sightx.data.near_names import (
 )
 from sightx.errors import DataError, Problem
 from sightx.io import atomic
+from sightx.io.csv_cells import csv_bytes
 from sightx.io.files import LEADS_OUT, shell_path
 from sightx.io.toml import dump_value
 from sightx.records.hashes import Hashes
@@ -266,7 +267,7 @@ def excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:
 def _write_list(file: Path, frame: pd.DataFrame) -> Path:
     """Write a list as CSV, to a name that no other file has, and return its path."""
     with atomic.disk_errors(file.parent, full_hint="free space, then try again"):
-        return atomic.write_new(file, frame.to_csv(index=False).encode())
+        return atomic.write_new(file, csv_bytes(frame))
 
 
 def _short(file: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sightx.data.decode.formats import is_image_name
 from sightx.errors import DataError, Problem, did_you_mean
+from sightx.io.csv_cells import unescape_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +48,8 @@ def read_csv(
     """Return a CSV file's cells as strings; the index is the line on which each record begins.
 
     `names` are those of all columns, for a file without a header. Blanks around names do not
-    count, nor do empty cells behind the last column. What is left out is in `attrs`: `nameless`,
-    the positions of columns without a name, from 1; `empty`, the lines of rows of empty cells;
+    count, nor do empty cells behind the last column. A `'` before a formula is not part of its cell,
+    as in spreadsheets. What is left out is in `attrs`: `nameless`, the positions of columns without a name, from 1; `empty`, the lines of rows of empty cells;
     `comments`, the lines of rows that begin with `#` and have another number of cells.
 
     `separator` and `encoding` are those of the file if the caller has settings for them, else None
@@ -90,16 +91,19 @@ class _Cells(NamedTuple):
 
 def _read(path: Path, columns: Sequence[str], names: Sequence[str], form: CsvFormat) -> _Cells:
     """Return the cells of a file; see `read_csv`."""
-    records = _records(_text(path, form), path, form.separator)
-    comments: list[int] = []
+    text, comments = _text(path, form), list[int]()
+    records = _records(text, path, form.separator)
     start, header = (1, list(names)) if names else (0, [])
     if not names:
         (start, header), records = _header(records, comments)
+        header = list(map(unescape_cell, header))
     if not header:
         fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
     header = [name.strip() for name in header]
     _check_header(path, start, header, columns, form)
     lines, rows, empty = _rows(path, records, header, comments)
+    if "'" in text:
+        rows = [list(map(unescape_cell, cells)) for cells in rows]
     return _Cells(header, lines, rows, empty, comments)
 
 

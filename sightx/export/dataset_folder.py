@@ -21,6 +21,7 @@ from sightx.data.classes import class_positions
 from sightx.errors import DataError, Problem, SpecError, first_line
 from sightx.export.storage import Storage
 from sightx.io import atomic, locks, toml
+from sightx.io.csv_cells import csv_bytes, unescape_frame
 from sightx.io.locks import Lock
 from sightx.io.toml import Key, Position
 from sightx.records import SPLITS
@@ -141,7 +142,7 @@ def write_metadata(folder: Path, table: ImageTable, columns: pd.DataFrame, spec:
     names = [*_SAMPLE_COLUMNS, *(["split"] if "split" in table.frame else [])]
     rows = table.frame.assign(label=labels)[names].reset_index(drop=True)
     extra = table.frame[list(table.columns)].add_prefix(_EXTRA).reset_index(drop=True)
-    pd.concat([rows, extra, columns], axis=1).to_csv(folder / INDEX, index=False)
+    (folder / INDEX).write_bytes(csv_bytes(pd.concat([rows, extra, columns], axis=1)))
 
 
 def write_description(path: Path, description: Description) -> None:
@@ -174,6 +175,7 @@ def read_index(
         rows = pd.read_csv(io.BytesIO(content), dtype=dtypes, keep_default_na=False)
     except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
         raise_damaged(file, f"is not a valid index: {first_line(error)}")
+    rows = unescape_frame(rows) if b"'" in content else rows
     missing = [name for name in (*_SAMPLE_COLUMNS, *columns, "sha256") if name not in rows]
     if missing:
         raise_damaged(file, f"has no column {', '.join(missing)}")

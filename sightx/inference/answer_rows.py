@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 from sightx.inference.pairs import PatientAnswer
 from sightx.inference.stream import Answer
+from sightx.io.csv_cells import escape_cell
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _PATIENT = ("patient", "outcome", "grade", "class", "from", "left", "right", "error")
 
 
@@ -50,7 +50,7 @@ class CsvAnswers:
         self._write([values.get(name, "") for name in self._header])
 
     def _write(self, cells: Sequence[Any]) -> None:
-        self._writer.writerow([_harmless(cell) for cell in cells])
+        self._writer.writerow([escape_cell(cell) for cell in cells])
         self._file.flush()
 
 
@@ -75,8 +75,3 @@ def _patient_values(record: Mapping[str, Any]) -> dict[str, Any]:
         **{eye: one.get("class", one.get("outcome", "")) for eye, one in eyes.items()},
         "error": "; ".join(errors),
     }  # fmt: skip
-
-
-def _harmless(cell: Any) -> Any:
-    """Return a text so that a spreadsheet does not take it for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sightx.io.csv_cells import csv_bytes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -107,6 +109,6 @@ class Predictions:
     def save(self, stem: Path) -> None:
         """Write `stem.csv`, and `.npy` files of outputs and probabilities next to it."""
         stem.parent.mkdir(parents=True, exist_ok=True)
-        self.frame().to_csv(stem.with_suffix(".csv"), index=False)
+        stem.with_suffix(".csv").write_bytes(csv_bytes(self.frame()))
         np.save(stem.with_suffix(".outputs.npy"), self.outputs)
         np.save(stem.with_suffix(".probabilities.npy"), self.probabilities)

@@ -23,6 +23,7 @@ import pandas as pd
 from sightx.data.dataset import load_split_table
 from sightx.errors import Problem, RunError, SightXError
 from sightx.io import toml
+from sightx.io.csv_cells import csv_bytes
 from sightx.records import CLOCK_KEYS
 from sightx.records.events import Epoch, Step
 from sightx.records.run import RunInfo
@@ -92,11 +93,11 @@ def write_small_experiment(experiment: Experiment, folder: Path, steps: int, run
     samples = table.frame[["path", "split"]].iloc[
         np.sort(np.concatenate([train, validation, test]))
     ]
-    samples.to_csv(folder / "split.csv", index=False)
+    (folder / "split.csv").write_bytes(csv_bytes(samples))
     chosen = set(samples["path"])
     others = [path for path in experiment.dataset.table().frame["path"] if path not in chosen]
     excluded = pd.DataFrame({"path": others, "reason": "not needed"})
-    excluded.to_csv(folder / "excluded.csv", index=False)
+    (folder / "excluded.csv").write_bytes(csv_bytes(excluded))
     tables = experiment.tables()
     tables["dataset"]["exclude"] = str(folder / "excluded.csv")
     tables["split"] = {"use": "listed", "file": str(folder / "split.csv")}

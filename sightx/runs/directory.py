@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sightx.data.csv_reader import read_csv
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic, toml
+from sightx.io.csv_cells import csv_bytes
 from sightx.io.files import argument_path, file_sha256, shell_path
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, lock, predictions
@@ -332,7 +333,7 @@ def _split_rows(frame: pd.DataFrame, hashes: Sequence[str]) -> Iterator[bytes]:
     for start in range(0, len(frame), _ROWS_PER_WRITE):
         rows = frame.iloc[start : start + _ROWS_PER_WRITE]
         rows = rows.assign(sha256=list(hashes[start : start + _ROWS_PER_WRITE]))
-        yield rows.to_csv(index=False, header=not start).encode()
+        yield csv_bytes(rows, header=not start)
 
 
 def finite_or_null(value: Any) -> Any:

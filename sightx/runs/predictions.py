@@ -16,6 +16,7 @@ import numpy as np
 
 from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic
+from sightx.io.csv_cells import unescape_frame
 from sightx.io.files import file_sha256, shell_path
 from sightx.records import OWN_COLUMNS
 from sightx.records.predictions import Predictions
@@ -67,7 +68,8 @@ def read_frame(directory: Path, name: str) -> pd.DataFrame:
         message = f"the run has no predictions of {name!r}"
         raise RunError(Problem("no-predictions", message, hint, file=directory.name))
     _verify(directory, name)
-    return pd.read_csv(directory / FOLDER / f"{name}.csv", dtype=str, keep_default_na=False)
+    file = directory / FOLDER / f"{name}.csv"
+    return unescape_frame(pd.read_csv(file, dtype=str, keep_default_na=False))
 
 
 def read(directory: Path, name: str, classes: tuple[str, ...], *, ordered: bool) -> Predictions:
