@@ -48,9 +48,10 @@ def read_csv(
     """Return a CSV file's cells as strings; the index is the line on which each record begins.
 
     `names` are those of all columns, for a file without a header. Blanks around names do not
-    count, nor do empty cells behind the last column. A `'` before a formula is not part of its cell,
-    as in spreadsheets. What is left out is in `attrs`: `nameless`, the positions of columns without a name, from 1; `empty`, the lines of rows of empty cells;
-    `comments`, the lines of rows that begin with `#` and have another number of cells.
+    count, nor do empty cells behind the last column. A `'` before a formula is not part of a cell,
+    as in spreadsheets. What is left out is in `attrs`: `nameless`, the positions of columns without
+    a name, from 1; `empty`, the lines of rows of empty cells; `comments`, the lines of rows that
+    begin with `#` and have another number of cells.
 
     `separator` and `encoding` are those of the file if the caller has settings for them, else None
     for a comma and UTF-8. Raises DataError for what cannot be read, an unclosed quote, a ragged row
