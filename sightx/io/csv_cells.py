@@ -32,7 +32,7 @@ def _is_formula(text: str) -> bool:
 def csv_bytes(frame: pd.DataFrame, *, header: bool = True) -> bytes:
     """Return a data frame as CSV in UTF-8, with escaped texts and without its index."""
     texts = frame.select_dtypes(exclude=["number", "bool"])
-    escaped = {name: column.map(escape_cell) for name, column in texts.items()}
+    escaped = {str(name): column.map(escape_cell) for name, column in texts.items()}
     frame = frame.assign(**escaped).rename(columns=escape_cell)
     return frame.to_csv(index=False, header=header).encode()
 
@@ -40,5 +40,5 @@ def csv_bytes(frame: pd.DataFrame, *, header: bool = True) -> bytes:
 def unescape_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the data frame that `csv_bytes` has written, read as texts or categories of them."""
     texts = frame.select_dtypes(include=["object", "string", "category"])
-    plain = {name: column.map(unescape_cell) for name, column in texts.items()}
+    plain = {str(name): column.map(unescape_cell) for name, column in texts.items()}
     return frame.assign(**plain).rename(columns=unescape_cell)
