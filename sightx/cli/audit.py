@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sightx.cli.context import find_run
-from sightx.cli.options import UserPath, overrides, runs_folder
+from sightx.cli.options import UserPath, json_output, overrides, print_json, runs_folder
 
 if TYPE_CHECKING:
     from sightx.audit.audit import Audit
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="SPEC|RUN")
 @overrides
 @runs_folder
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @click.option(
     "--html", metavar="FILE", type=UserPath(dir_okay=False), help="Write a page with images."
 )
@@ -54,7 +53,7 @@ def command(
         result = _audit(what, overrides, runs, progress)
     report = result.report
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=1))
+        print_json(report.to_json())
     else:
         console.show_audit(report)
     if html:

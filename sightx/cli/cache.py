@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from sightx.cli.options import json_output, print_json
 
 
 @click.command("cache", short_help="List or prune the pixel cache.")
@@ -13,7 +14,7 @@ import click
 @click.option("--prune", is_flag=True, help="Remove what no process uses at the moment.")
 @click.option("--unused", type=click.FloatRange(min=0), metavar="DAYS",
               help="Remove only what was not used for so many days.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 def command(keys: tuple[str, ...], prune: bool, unused: float | None, as_json: bool) -> None:
     """List the preprocessed pixels in the cache, or with --prune remove them: all, or each KEY.
 
@@ -28,6 +29,6 @@ def command(keys: tuple[str, ...], prune: bool, unused: float | None, as_json: b
     cache = PixelCache(cache_folder(project.find_project(Path.cwd())))
     entries = cache.prune(keys, (unused or 0.0) * 86400) if prune else cache.entries()
     if as_json:
-        click.echo(json.dumps([entry._asdict() for entry in entries], indent=1))
+        print_json([entry._asdict() for entry in entries])
     else:
         console.show_cache_entries(cache.root, entries, removed=prune)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightx.cli.context import find_run
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import print_table
 from sightx.errors import counted
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("wanted", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--split", default="test", type=click.Choice(["validation", "test"]))
 @click.option("--metric", "names", multiple=True, metavar="NAME", help="Show only these.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @runs_folder
 def command(
     wanted: tuple[str, ...], split: str, names: tuple[str, ...], as_json: bool, runs: Path | None
@@ -43,7 +42,7 @@ def command(
         candidates = [candidate.to_json() for candidate in comparison.candidates]
         value = {"split": split, "samples": comparison.samples, "groups": comparison.groups,
                  "candidates": candidates}  # fmt: skip
-        click.echo(json.dumps(value, indent=1, allow_nan=False))
+        print_json(value)
     else:
         _print(comparison, names)
 

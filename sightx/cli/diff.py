@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightx.cli.context import find_run_directory
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import cell_text, print_table
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("diff", short_help="Show what differs between runs.")
 @click.argument("wanted", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if something differs.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @runs_folder
 def command(wanted: tuple[str, ...], exit_code: bool, as_json: bool, runs: Path | None) -> int:
     """Show what differs between two or more runs, the likeliest cause of other results first.
@@ -35,7 +34,7 @@ def command(wanted: tuple[str, ...], exit_code: bool, as_json: bool, runs: Path 
     directories = [find_run_directory(run, runs)[0] for run in wanted]
     changes = diff_runs(directories)
     if as_json:
-        click.echo(json.dumps([asdict(change) for change in changes], indent=1))
+        print_json([asdict(change) for change in changes])
     elif changes:
         print_changes(changes, [directory.name for directory in directories])
     else:

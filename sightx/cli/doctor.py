@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -16,7 +15,7 @@ from typing import Any
 import click
 
 from sightx.cli.context import load_project_registry, runs_root
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.errors import ResourceError, first_line
 
 _SIZE = 1024  # rows and columns of the matrices of the measurement
@@ -24,7 +23,7 @@ _REPEATS = 5
 
 
 @click.command("doctor", short_help="Check this machine and this installation.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @runs_folder
 def command(as_json: bool, runs: Path | None) -> int:
     """Check Python, torch, devices, plugins, and the folders of runs and of the pixel cache.
@@ -33,7 +32,7 @@ def command(as_json: bool, runs: Path | None) -> int:
     """
     rows = [*_versions(), *_devices(), *_plugins(), *_folders(runs_root(runs)), *_extras()]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         for row in rows:
             click.echo(f"{'ok' if row['ok'] else 'BAD':<4}{row['name']:<14}{row['text']}")

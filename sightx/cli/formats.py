@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import click
 
+from sightx.cli.options import print_output
 from sightx.errors import Problem
 from sightx.io.toml import SIZE_LIMIT
 from sightx.registry.registry import Registry
@@ -60,7 +61,7 @@ def print_report(report: Report, form: str) -> None:
     if form == "text":
         print_text(report)
     else:
-        click.echo(FORMATS[form](report))
+        print_output(FORMATS[form](report))
 
 
 def print_text(report: Report) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from sightx.cli.context import load_project_registry
-from sightx.cli.options import check_kind
+from sightx.cli.options import check_kind, json_output, print_json
 
 
 @click.command("list-plugins", short_help="List components and plugins.")
 @click.argument("kind", required=False, callback=check_kind)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @click.option("--verbose", "-v", is_flag=True, help="Show file and line of every component.")
 def command(kind: str | None, as_json: bool, verbose: bool) -> None:
     """List the components of every kind, or of one KIND, and the state of every plugin."""
@@ -20,6 +18,6 @@ def command(kind: str | None, as_json: bool, verbose: bool) -> None:
 
     registry = load_project_registry()
     if as_json:
-        click.echo(json.dumps(registry.describe(kind), indent=1))
+        print_json(registry.describe(kind))
     else:
         console.show_registry(registry, kind, verbose=verbose)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightx.cli.context import runs_root
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import cell_text, print_table
 from sightx.errors import counted
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--all", "show_all", is_flag=True, help="Show all runs.")
 @click.option("--rebuild", is_flag=True, help="Build the index anew.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, by default of all runs.")
+@json_output
 @runs_folder
 @click.pass_context
 def command(
@@ -60,7 +59,7 @@ def command(
     chosen = [find_key(name, listing.keys, "--columns") for name in _names(columns)]
     if as_json:
         rows = [row.to_json(chosen or None) for row in listing.rows]
-        click.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         _print(listing, chosen, all_columns=all_columns)
 

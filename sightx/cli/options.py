@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Collection
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from sightx.errors import SpecError
 
 Command = Callable[..., Any]
+_OUTPUT = "sightx.output"
+"""Key of the standard output in the context of a command that prints another format than text."""
 
 
 class UserPath(click.Path):
@@ -46,6 +51,34 @@ def engine(command: Command) -> Command:
         default="torch",
         help="What computes an exported model.",
     )(command)
+
+
+def json_output(command: Command) -> Command:
+    """Add `--json`: nothing but what `print_json` prints is on standard output then.
+
+    What a component prints goes to standard error.
+    """
+    return click.option(
+        "--json", "as_json", is_flag=True, callback=keep_output, help="Print JSON."
+    )(command)
+
+
+def keep_output(context: click.Context, _: click.Parameter, value: bool | str) -> bool | str:
+    """Keep standard output for `print_output`, if the value of an option asks for a format."""
+    if value and value != "text":
+        context.meta[_OUTPUT] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return value
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print_output(json.dumps(value, indent=1))
+
+
+def print_output(text: str) -> None:
+    """Print the output of a command that was kept for it."""
+    click.echo(text, file=click.get_current_context().meta.get(_OUTPUT, sys.stdout))
 
 
 def runs_folder(command: Command) -> Command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 import click
 
 from sightx.cli.context import load_project_registry
-from sightx.cli.options import unknown_kind
+from sightx.cli.options import json_output, print_json, unknown_kind
 
 if TYPE_CHECKING:
     from sightx.registry.introspection import FieldDescription
@@ -27,7 +26,7 @@ TOP_LEVEL = "experiment"
 @click.command("show-plugin", short_help="Describe a component, or a section, and its settings.")
 @click.argument("kind", metavar="KIND|SECTION")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 def command(kind: str, name: str | None, as_json: bool) -> None:
     """Describe the component NAME of a KIND: its purpose, its settings, a table to copy.
 
@@ -43,7 +42,10 @@ def command(kind: str, name: str | None, as_json: bool) -> None:
         described = describe_section(kind)
     else:
         described = _describe_component(kind, name, sections)
-    click.echo(json.dumps(described, indent=1) if as_json else "\n".join(_lines(described)))
+    if as_json:
+        print_json(described)
+    else:
+        click.echo("\n".join(_lines(described)))
 
 
 def _describe_component(kind: str, name: str | None, sections: list[str]) -> dict[str, Any]:

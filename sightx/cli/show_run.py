@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from sightx.cli.context import find_run_directory
 from sightx.cli.diff import print_changes
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import cell_text, duration_text
 from sightx.errors import counted
 
@@ -23,7 +22,7 @@ _SHOWN = ("dataset", "split", "model", "loss", "optimizer", "scheduler")
 
 @click.command("show-run", short_help="Show everything about a run.")
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @runs_folder
 def command(run: str, as_json: bool, runs: Path | None) -> None:
     """Show what RUN was, on what data, its result, where it trained, and where it comes from.
@@ -35,7 +34,7 @@ def command(run: str, as_json: bool, runs: Path | None) -> None:
     directory, _ = find_run_directory(run, runs)
     description = describe_run(directory)
     if as_json:
-        click.echo(json.dumps(asdict(description), indent=1))
+        print_json(asdict(description))
     else:
         _print(description)
 

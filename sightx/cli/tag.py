@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from sightx.cli.context import find_run_directory
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 
 
 @click.command("tag", short_help="Tag a run, or note something about it.",
@@ -17,7 +16,7 @@ from sightx.cli.options import runs_folder
 @click.argument("run")
 @click.argument("changes", nargs=-1, metavar="[+TAG|-TAG]...")
 @click.option("--note", help="Replace the note; an empty one removes it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @runs_folder
 def command(
     run: str, changes: tuple[str, ...], note: str | None, as_json: bool, runs: Path | None
@@ -32,7 +31,7 @@ def command(
     is_change = changes or note is not None
     about = change_about(directory, changes, note) if is_change else read_about(directory)
     if as_json:
-        click.echo(json.dumps(asdict(about), indent=1))
+        print_json(asdict(about))
     else:
         click.echo(f"{directory.name}: {' '.join(about.tags) or 'no tags'}")
         if about.note:

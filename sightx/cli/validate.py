@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightx.cli.context import load_project_registry
-from sightx.cli.options import UserPath, overrides
+from sightx.cli.options import UserPath, keep_output, overrides
 
 if TYPE_CHECKING:
     from sightx.errors import Problem
@@ -36,6 +36,7 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
     "form",
     type=click.Choice(["text", "json", "github", "sarif"]),
     default="text",
+    callback=keep_output,
     help="Format of the output; text by default.",
 )
 @click.option(
