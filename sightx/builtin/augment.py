@@ -46,7 +46,7 @@ class Flip(Augment):
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
         """Return diagonal matrices of the signs."""
-        return _affine(params["x"], 0, 0, 0, params["y"], 0)
+        return affine(params["x"], 0, 0, 0, params["y"], 0)
 
 
 class Rotate(Augment):
@@ -71,7 +71,7 @@ class Rotate(Augment):
 
         angle = np.deg2rad(params["angle"])
         cosine, sine = np.cos(angle), np.sin(angle)
-        return _affine(cosine, -sine, 0, sine, cosine, 0)
+        return affine(cosine, -sine, 0, sine, cosine, 0)
 
 
 class Crop(Augment):
@@ -91,10 +91,7 @@ class Crop(Augment):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        for key in ("scale", "ratio"):
-            low, high = getattr(self, key)
-            if low > high:
-                raise ValueError(f"{key} must be [smallest, largest], not [{low}, {high}]")
+        require_ascending(self, "scale", "ratio")
         return self
 
     def draw(self, n: int, rng: np.random.Generator) -> Params:
@@ -118,7 +115,7 @@ class Crop(Augment):
         ratio = np.clip(params["ratio"], area / full_height**2, full_width**2 / area)
         width, height = np.sqrt(area * ratio), np.sqrt(area / ratio)
         x, y = params["x"] * (full_width - width), params["y"] * (full_height - height)
-        return _affine(width / full_width, 0, x, 0, height / full_height, y)
+        return affine(width / full_width, 0, x, 0, height / full_height, y)
 
 
 class Shift(Augment):
@@ -140,7 +137,7 @@ class Shift(Augment):
 
     def matrix(self, params: Params, size: tuple[int, int]) -> Tensor:
         """Return the shifts."""
-        return _affine(1, 0, params["x"], 0, 1, params["y"])
+        return affine(1, 0, params["x"], 0, 1, params["y"])
 
 
 class ColorJitter(Augment):
@@ -174,21 +171,29 @@ class ColorJitter(Augment):
         self, images: Tensor, targets: Tensor, params: Params, *, classes: int
     ) -> tuple[Tensor, Tensor]:
         """Return the images with changed colours."""
-        values = {key: _per_sample(images, value) for key, value in params.items()}
+        values = {key: per_sample(images, value) for key, value in params.items()}
         is_rgb = images.shape[1] == 3
         if self.brightness:
             images = (images * values["brightness"]).clamp(0, 1)
         if self.contrast:
-            mean = _luma(images).mean(dim=(-2, -1), keepdim=True)
+            mean = luma(images).mean(dim=(-2, -1), keepdim=True)
             images = mean.lerp(images, values["contrast"]).clamp(0, 1)
         if self.saturation and is_rgb:
-            images = _luma(images).lerp(images, values["saturation"]).clamp(0, 1)
+            images = luma(images).lerp(images, values["saturation"]).clamp(0, 1)
         if self.hue and is_rgb:
             images = _shift_hue(images, values["hue"])
         return images, targets
 
 
-def _affine(*entries: Array | float) -> Tensor:
+def require_ascending(component: Augment, *keys: str) -> None:
+    """Raise ValueError if the first of two numbers is greater than the second one."""
+    for key in keys:
+        low, high = getattr(component, key)
+        if low > high:
+            raise ValueError(f"{key} must be [smallest, largest], not [{low}, {high}]")
+
+
+def affine(*entries: Array | float) -> Tensor:
     """Return float32 (n, 2, 3) from six entries, row by row: arrays (n,) or numbers."""
     import numpy as np
     import torch
@@ -197,7 +202,7 @@ def _affine(*entries: Array | float) -> Tensor:
     return torch.from_numpy(stacked.reshape(-1, 2, 3).astype(np.float32))
 
 
-def _per_sample(images: Tensor, values: Array) -> Tensor:
+def per_sample(images: Tensor, values: Array) -> Tensor:
     """Return values (n,) as (n, 1, 1, 1), with the dtype and device of the images."""
     import torch
 
@@ -206,7 +211,7 @@ def _per_sample(images: Tensor, values: Array) -> Tensor:
     return to_device(torch.from_numpy(values).to(images.dtype), images.device).view(-1, 1, 1, 1)
 
 
-def _luma(images: Tensor) -> Tensor:
+def luma(images: Tensor) -> Tensor:
     """Return the luma of ITU-R BT.601, (n, 1, H, W); a single channel is its own luma."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
