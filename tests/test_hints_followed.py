@@ -33,6 +33,7 @@ FOLLOWED = {
     "audit/image_properties.py": ("audit/test_image_properties.py", ""),
     "audit/page.py": (DATA, "give another --html"),
     "audit/table_findings.py": (DATA, 'split.use = "stratified" or "grouped"'),
+    "board/server.py": ("board/test_server.py", "--port 0"),
     "builtin/checks/data.py": (HERE, 'split.use = "grouped"', 'training.precision = "fp32"'),
     "builtin/checks/evaluation.py": (HERE, "split.validation = 0.1"),
     "builtin/checks/spec.py": (

@@ -24,8 +24,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only from its own room and from rooms to its left, type-checking imports too.
 ROOMS = (
     "errors", "seeds", "io", "records", "registry", "spec", "data", "evaluation", "distributed",
-    "training", "runs", "run_registry", "trackers", "inference", "runner", "audit", "reporting",
-    "export", "serving", "init", "console", "cli", "__main__",
+    "training", "runs", "run_registry", "board", "trackers", "inference", "runner", "audit",
+    "reporting", "export", "serving", "init", "console", "cli", "__main__",
 )  # fmt: skip
 GUESTS = ("builtin", "testing")  # like other plugins, they import only sightx.plugin
 DOORS = {
@@ -63,6 +63,8 @@ TESTED_ELSEWHERE = {
     "builtin/models/networks.py": "builtin/models/test_models.py",
     "cli/context.py": "cli/test_run.py",
     "cli/archive.py": "cli/test_registry_commands.py",
+    "cli/board.py": "cli/test_registry_commands.py",
+    "board/export.py": "board/test_page.py",
     "cli/compare.py": "cli/test_registry_commands.py",
     "cli/diff.py": "cli/test_registry_commands.py",
     "cli/import_run.py": "cli/test_registry_commands.py",

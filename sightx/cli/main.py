@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "archive": "sightx.cli.archive",
     "audit": "sightx.cli.audit",
+    "board": "sightx.cli.board",
     "cache": "sightx.cli.cache",
     "compare": "sightx.cli.compare",
     "diff": "sightx.cli.diff",

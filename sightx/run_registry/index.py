@@ -143,6 +143,21 @@ class Index:
         """Return the keys that runs have, with the direction of those that are metrics or ""."""
         return dict(self._connection.execute("SELECT name, direction FROM key ORDER BY name"))
 
+    def token(self) -> str:
+        """Return a text that changes whenever a run changes, is added or is removed."""
+        query = (
+            "SELECT id, inode, changed, CASE settled WHEN 1 THEN '' ELSE \"values\" END FROM run"
+        )
+        digest = hashlib.sha256()
+        for row in self._connection.execute(query):
+            digest.update(repr(row).encode())
+        return digest.hexdigest()
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """Return those of some ids that are runs."""
+        query = "SELECT id FROM run WHERE id=?"
+        return {id_ for id_ in ids if self._connection.execute(query, (id_,)).fetchone()}
+
     def count(self, where: Filter | None = None) -> int:
         """Return the number of runs that match a filter."""
         sql, parameters = to_sql(where)

@@ -253,7 +253,9 @@ def differing_columns(rows: Sequence[Row]) -> list[str]:
                 if any(row.number(key) not in (None, "") for row in rows)]  # fmt: skip
     settings = dict.fromkeys(key for row in rows for key in row.values if is_setting(key))
     differing = [
-        key for key in settings if len({json.dumps(row.values.get(key)) for row in rows}) > 1
+        key
+        for key in settings
+        if len({(type(value), value) for value in (row.values.get(key) for row in rows)}) > 1
     ]
     return [*columns, *(key for key in differing if not _is_part_of(key, differing))]
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +67,30 @@ def test_a_run_without_a_tracker_is_sent_to_a_named_one(
     words = hint.strip().replace("URI", "http://127.0.0.1:9").split()[1:]
     assert sightx_main(*words, *runs) == 7
     assert "pip install 'sightx[mlflow]'" in capsys.readouterr().err
+
+
+def test_the_board_is_exported(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("board", "--export", str(tmp_path / "page"), *runs) == 0
+    assert "2 runs; open" in capsys.readouterr().out
+    assert "20260131-a" in (tmp_path / "page" / "data.js").read_text()
+    page = (tmp_path / "page" / "index.html").read_text()
+    for name in re.findall(r'(?:src|href)="([^":]+)"', page):
+        assert (tmp_path / "page" / name).is_file()
+
+
+def test_the_board_ends_with_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sightx", "board", "--port", "0", "--runs", str(tmp_path)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout
+        url = re.search(r"http://\S+", process.stdout.readline())
+        assert url
+        with urllib.request.urlopen(url[0], timeout=30) as answer:
+            assert b"<title>SightX runs</title>" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 def test_tag_archive_remove_and_import(
