@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -251,7 +252,8 @@ def differing_columns(rows: Sequence[Row]) -> list[str]:
     ]
     columns += [key for key in ("epoch", *dict.fromkeys(metrics), "seconds", "tags")
                 if any(row.number(key) not in (None, "") for row in rows)]  # fmt: skip
-    settings = dict.fromkeys(key for row in rows for key in row.values if is_setting(key))
+    keys = dict.fromkeys(chain.from_iterable(row.values for row in rows))
+    settings = filter(is_setting, keys)
     differing = [
         key
         for key in settings
