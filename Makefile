@@ -53,6 +53,8 @@ bench: $(VENV)/ready
 # Files that are written by the code: after a change to a component or a check.
 generated: $(VENV)/ready
 	SIGHTX_REGENERATE=1 $(BIN)/python -m pytest -q tests/spec/test_json_schema.py -k committed
+	SIGHTX_REGENERATE=1 $(BIN)/python -m pytest -q tests/serving/test_node.py -k types \
+	  || echo "in examples/node-backend: npm run types"
 	$(BIN)/python -m sightx.spec.error_codes > docs/codes.md
 
 format: $(VENV)/ready

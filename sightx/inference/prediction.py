@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class _Record(BaseModel):
     """A frozen part of an answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
 
 
 class ClassProbability(_Record):

@@ -125,6 +125,7 @@ def make_app(service: Service, card: str = "") -> App:
         app.add_api_route(path, _file(name, media_type), include_in_schema=False)
     for error in (RequestError, StarletteHTTPException, Exception):
         app.add_exception_handler(error, _handle)
+    app.openapi()["components"]["securitySchemes"] = openapi.SECURITY_SCHEMES
     return Gate(app, service.settings, metrics)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Meaning(NamedTuple):
@@ -94,9 +94,9 @@ class RequestError(Exception):
 class ErrorDetail(BaseModel):
     """What is wrong with a request, or with the server."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    code: str
+    code: str = Field(json_schema_extra={"enum": [*ERRORS]})
     """Stable name of the kind of error."""
     message: str
     """What is wrong."""

@@ -20,7 +20,7 @@ NOTICE = "Not a diagnosis, and not a medical device."
 class ServerLimits(BaseModel):
     """What a request may be."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     max_bytes: int
     """Largest body."""
@@ -37,9 +37,10 @@ class ServerLimits(BaseModel):
 class ModelInfo(BaseModel):
     """The model, and what its server can do."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     model: ModelId
+    """Its name, as in every answer."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the probabilities."""
     ordered: bool
@@ -54,6 +55,7 @@ class ModelInfo(BaseModel):
     card: str
     """The model card, as Markdown."""
     notice: str = NOTICE
+    """To be shown wherever a grade is shown."""
 
 
 def model_info(service: Service, card: str) -> ModelInfo:

@@ -18,6 +18,8 @@ has a header `X-Request-Id`, by which the server's log names the request.
 """
 
 _REQUEST_ID = "0123456789abcdef"
+SECURITY_SCHEMES = {"token": {"type": "http", "scheme": "bearer"}}
+_TOKEN = {"security": [{"token": []}, {}]}  # not every server has a token
 _IMAGE = {"type": "string", "format": "binary"}
 _MODEL = {
     "id": "20260131-142233-eyepacs-3f9a1c@step-00001234",
@@ -61,7 +63,7 @@ def _body(names: Iterable[str], *, raw: bool = False) -> dict[str, Any]:
     content: dict[str, Any] = {"multipart/form-data": {"schema": form, "encoding": encoding}}
     if raw:
         content |= {"image/jpeg": {"schema": _IMAGE}, "image/png": {"schema": _IMAGE}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": content}, **_TOKEN}
 
 
 def _errors(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
@@ -124,6 +126,7 @@ ROUTES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("/v1/model", "GET", "get_model", {
         "operation_id": "getModel",
         "responses": _answer(ModelInfo, "The model.") | _errors((*_ACCESS, "not_ready")),
+        "openapi_extra": _TOKEN,
     }),
     ("/livez", "GET", "livez", {
         "operation_id": "getLive", "responses": _status("The process answers.", 200),
@@ -139,6 +142,7 @@ ROUTES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
                 "schema": {"type": "string"}}}},
             **_errors(_ACCESS),
         },
+        "openapi_extra": _TOKEN,
     }),
 )  # fmt: skip
 """Path, method, name of the function, and description of each route."""
