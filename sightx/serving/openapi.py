@@ -19,7 +19,7 @@ has a header `X-Request-Id`, by which the server's log names the request.
 
 _REQUEST_ID = "0123456789abcdef"
 SECURITY_SCHEMES = {"token": {"type": "http", "scheme": "bearer"}}
-_TOKEN = {"security": [{"token": []}, {}]}  # not every server has a token
+_TOKEN: dict[str, Any] = {"security": [{"token": []}, {}]}  # not every server has a token
 _IMAGE = {"type": "string", "format": "binary"}
 _MODEL = {
     "id": "20260131-142233-eyepacs-3f9a1c@step-00001234",
