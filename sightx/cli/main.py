@@ -63,6 +63,7 @@ COMMANDS = {
     "test-plugin": "sightx.cli.test_plugin",
     "validate": "sightx.cli.validate",
 }
+_COMPLETE = "_SIGHTX_COMPLETE"  # the variable by which a shell asks for completions
 _RESOURCE_ERRNOS = {
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
     errno.ENOSPC, errno.EPERM, errno.EROFS,
@@ -82,6 +83,10 @@ class Commands(click.Group):
             return _plugin_commands(ctx).find(cmd_name)
         module = importlib.import_module(COMMANDS[cmd_name])
         command: click.Command = module.command
+        if _COMPLETE in os.environ:
+            from sightx.cli import completion
+
+            return completion.add_types(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -110,6 +115,10 @@ def sightx(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the exit code of its failure, 0 if there is none."""
+    if _COMPLETE in os.environ:
+        from sightx.cli import completion
+
+        sys.exit(completion.complete(sightx, _COMPLETE))
     if arguments is None:
         streams.ensure_utf8()
         streams.open_missing_streams()

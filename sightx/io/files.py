@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import stat
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,14 @@ def argument_path(path: str | os.PathLike[str]) -> Path:
     if isinstance(path, str | os.PathLike) and "\0" in str(path):
         raise wrong_type("the path", path, "a path without NUL")
     return user_path(path)
+
+
+def user_cache() -> Path:
+    """Return the folder of what can be made again: SIGHTX_INDEX, or one in the user's cache."""
+    if folder := os.environ.get("SIGHTX_INDEX"):
+        return user_path(folder)
+    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return user_path(os.environ.get("XDG_CACHE_HOME") or default) / "sightx-runs"
 
 
 def shell_path(path: str | os.PathLike[str]) -> str:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from sightx.io.files import user_path
+from sightx.io.files import user_cache
 from sightx.run_registry.filters import Both, Compare, Filter, In, Like, Missing, Not, Tagged
 from sightx.run_registry.summary import MARK, Summary, Value, Values, read_summary
 
@@ -50,11 +49,8 @@ class Row(NamedTuple):
 
 def index_file(root: Path) -> Path:
     """Return the index of a folder of runs: below SIGHTX_INDEX, else in the user's cache."""
-    folder = os.environ.get("SIGHTX_INDEX")
-    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    base = user_path(os.environ.get("XDG_CACHE_HOME") or default) / "sightx-runs"
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return (user_path(folder) if folder else base) / f"{digest}.sqlite"
+    return user_cache() / f"{digest}.sqlite"
 
 
 def read_index(root: Path, action: Callable[[Index], Answer], *, rebuild: bool = False) -> Answer:
@@ -77,6 +73,16 @@ def read_index(root: Path, action: Callable[[Index], Answer], *, rebuild: bool =
         index = Index(connection, root)
         index.refresh()
         return action(index)
+
+
+def read_keys(root: Path) -> list[str]:
+    """Return the keys that runs have, as the index knows them; [] without an index."""
+    file = index_file(root)
+    with suppress(OSError, sqlite3.Error, ValueError):
+        if file.is_file():
+            with closing(_connect(str(file))) as connection:
+                return list(Index(connection, root).keys())
+    return []
 
 
 def _remove(file: Path) -> None:
