@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -158,19 +158,26 @@ def _quality_section(report: AuditReport) -> Iterable[str]:
     yield "<h2>Quality by class</h2>"
     yield '<p class="soft">Median (lower and upper quartile). A measure that differs between '
     yield "classes can be what a model learns.</p>"
-    names = list(next(iter(report.quality.values())))
+    yield _table(*quality_rows(report.quality))
+
+
+def quality_rows(
+    quality: Mapping[str, Mapping[str, Sequence[float]]],
+) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows, as HTML, of a table of quality by class."""
+    names = list(next(iter(quality.values())))
     rows = [
         [_text(measure), *(_quartiles(by_class.get(name)) for name in names)]
-        for measure, by_class in report.quality.items()
+        for measure, by_class in quality.items()
     ]
-    yield _table(["", *map(_text, names)], rows)
+    return ["", *map(_text, names)], rows
 
 
 def _quartiles(values: Sequence[float] | None) -> str:
     if not values:
         return "-"
     low, median, high = values
-    return f"{median:.3f} ({low:.3f} to {high:.3f})"
+    return f'{median:.3f}<br><span class="soft ci">{low:.3f} to {high:.3f}</span>'
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bar: bool = False) -> str:
@@ -200,7 +207,7 @@ class _Thumbnails:
         """Return the image of a row as a data URI; "" if it cannot be read."""
         if row not in self._sources:
             try:
-                self._sources[row] = _data_uri(self._pixels(row))
+                self._sources[row] = jpeg_uri(self._pixels(row))
             except (BadImage, OSError):
                 self._sources[row] = ""
         return self._sources[row]
@@ -210,7 +217,7 @@ class _Thumbnails:
         return decode(image, min_size=(_SIZE, _SIZE)) if isinstance(image, bytes) else image
 
 
-def _data_uri(pixels: np.ndarray[Any, Any]) -> str:
+def jpeg_uri(pixels: np.ndarray[Any, Any]) -> str:
     """Return pixels (H, W, C) as a small JPEG."""
     channels = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
     image = Image.fromarray(np.ascontiguousarray(channels))

@@ -51,6 +51,7 @@ COMMANDS = {
     "predict": "sightx.cli.predict",
     "prepare": "sightx.cli.prepare",
     "remove-run": "sightx.cli.remove_run",
+    "report": "sightx.cli.report",
     "resume": "sightx.cli.resume",
     "run": "sightx.cli.run",
     "schema": "sightx.cli.schema",

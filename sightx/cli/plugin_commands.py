@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Commands that are planned, with what does the job today.
 PLANNED = {
-    "report": "look at plots/ and result.json of the run",
     "sweep": "sightx run SPEC --set KEY=VALUE, once for each value",
 }
 # What other tools call a command.

@@ -95,7 +95,7 @@ def compare_runs(
 
     Raises RunError if the runs were not scored on the same samples and labels.
     """
-    tables = _aligned(runs, split)
+    tables = aligned_predictions(runs, split)
     scored = _score_candidates(runs, tables, metrics, draws)
     directions = {
         name: direction
@@ -137,7 +137,7 @@ def _family(run: Run) -> str:
     return json.dumps([experiment, run.data.get("id")], sort_keys=True)
 
 
-def _aligned(runs: Sequence[Run], split: str) -> list[Predictions]:
+def aligned_predictions(runs: Sequence[Run], split: str) -> list[Predictions]:
     """Return the predictions of each run in the order of the first. Raises RunError."""
     tables = []
     for run in runs:

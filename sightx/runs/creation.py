@@ -19,12 +19,15 @@ from sightx.runs import inputs
 from sightx.runs.directory import Run
 from sightx.runs.names import TEMPORARY
 from sightx.spec.experiment import Experiment
+from sightx.spec.render import describe_origins
 
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary directory is removed
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"\d{8}-\d{6}-.+-[0-9a-f]{6}-[0-9a-f]{8}")
 _TIME_FORMAT = "%Y%m%d-%H%M%S"
 _TIME = re.compile(r"\d{4}(0\d|1[0-2])([0-2]\d|3[01])-([01]\d|2[0-3])[0-5]\d[0-5]\d-")
-_FIRST_FILES = {"spec.toml", "experiment.toml", "environment.json", inputs.FOLDER}
+_FIRST_FILES = {
+    "spec.toml", "experiment.toml", "environment.json", "origins.json", inputs.FOLDER
+}  # fmt: skip
 
 
 def create_run(
@@ -56,7 +59,7 @@ def create_run(
         _remove_abandoned(root)
         run = Run(temporary)
         (temporary / "spec.toml").write_text(spec, encoding="utf-8")
-        run.write_experiment(experiment)
+        _write_experiment(run, experiment)
         copies = inputs.copy_files(temporary, files or {})
         run.write_json("environment.json", {**environment, "copies": copies})
         path = _rename_to_free_name(temporary, root / name)
@@ -66,6 +69,13 @@ def create_run(
         hint = "--runs FOLDER names another folder"
         raise ResourceError(Problem("run-directory", message, hint)) from error
     return Run(path)
+
+
+def _write_experiment(run: Run, experiment: Experiment) -> None:
+    """Write the complete experiment, and what set each of its values."""
+    run.write_experiment(experiment)
+    if origins := describe_origins(experiment, experiment.context):
+        run.write_json("origins.json", origins)
 
 
 def _next_time(root: Path) -> str:

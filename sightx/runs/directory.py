@@ -27,7 +27,7 @@ _SPLIT, _SPLIT_HASH = "split.csv", "split.sha256"
 _METRICS = "metrics.jsonl"
 OWN_FILES = frozenset({
     "SHA256SUMS", "about.json", "data.json", "environment.json", "experiment.toml", "lock.json",
-    _METRICS, "result.json", "sessions.json", "spec.toml", _SPLIT, _SPLIT_HASH,
+    _METRICS, "origins.json", "result.json", "sessions.json", "spec.toml", _SPLIT, _SPLIT_HASH,
     "test-scorings.jsonl", "weights.json",
 })  # fmt: skip
 """Files of a run directory that only SightX writes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +24,44 @@ Line = tuple[str, str]  # TOML, and the comment behind it
 def render_experiment(experiment: Experiment, context: Context) -> str:
     """Return an experiment as a spec with every value, each with its origin."""
     lines = list(_table_lines(experiment.tables(), (), "", value_origins(experiment, context)))
-    widths = [len(text) for text, comment in lines if comment and len(text) <= _COMMENT_COLUMN]
-    width = max(widths, default=0)
     head = [f"# experiment id: {experiment.id}"]
     if context.path is not None:
         head.append(f"# {as_comment(f'spec: {_relative(context.path, context.path)}')}")
     head += [f"# {as_comment(note)}" for note in context.notes]
-    body = [f"{text:<{width}}   # {comment}" if comment else text for text, comment in lines]
-    return "\n".join([*head, "", *body, ""])
+    return "\n".join([*head, "", *_aligned(lines), ""])
 
 
-def render_tables(tables: dict[str, Any]) -> str:
-    """Return tables as a person would write them in a spec, without comments."""
-    return "\n".join([text for text, _ in _table_lines(tables, (), "", {})]) + "\n"
+def render_tables(tables: dict[str, Any], origins: Mapping[str, str] | None = None) -> str:
+    """Return tables as a person would write them in a spec.
+
+    `origins`, as `describe_origins` returns them, become comments.
+    """
+    known = origins or {}
+    comments = {key: known.get(format_key(key), "") for key in _value_keys(tables, ())}
+    return "\n".join(_aligned(list(_table_lines(tables, (), "", comments)))) + "\n"
+
+
+def _aligned(lines: list[Line]) -> list[str]:
+    """Return lines with their comments in one column."""
+    widths = [len(text) for text, comment in lines if comment and len(text) <= _COMMENT_COLUMN]
+    width = max(widths, default=0)
+    return [f"{text:<{width}}   # {comment}" if comment else text for text, comment in lines]
 
 
 def describe_experiment(experiment: Experiment, context: Context) -> dict[str, Any]:
     """Return an experiment and the origin of each value, as JSON holds them."""
-    origins = value_origins(experiment, context)
     return {
         "id": experiment.id,
         "spec": str(context.path) if context.path else None,
         "experiment": experiment.tables(),
         "notes": context.notes,
-        "origins": {format_key(key): text for key, text in origins.items()},
+        "origins": describe_origins(experiment, context),
     }
+
+
+def describe_origins(experiment: Experiment, context: Context) -> dict[str, str]:
+    """Return the origin of each value by its dotted key; {} for an experiment from Python."""
+    return {format_key(key): text for key, text in value_origins(experiment, context).items()}
 
 
 def value_origins(experiment: Experiment, context: Context) -> dict[Key, str]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
@@ -12,27 +11,7 @@ import sightx
 from sightx.audit.audit import audit
 from sightx.audit.page import render_page, write_page
 from sightx.errors import SpecError
-
-VOID = {"meta", "img", "br"}
-
-
-class Parser(HTMLParser):
-    """Collect attributes and text, and fail for tags that are not closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open, self.text, self.links = list[str](), "", list[str]()
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in VOID:
-            self.open.append(tag)
-        self.links += [value for key, value in attrs if key in ("src", "href") and value]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
+from support.html import Parser
 
 
 @pytest.fixture
