@@ -13,7 +13,7 @@ import pytest
 
 import sightx
 from support.commands import sightx_main
-from support.hints import HEAD, REST, deep, draw, follow, write_dataset
+from support.hints import FLAT, HEAD, REST, deep, draw, follow, write_dataset
 
 ROOT = Path(__file__).parents[1]
 _COMMAND = re.compile(
@@ -25,7 +25,6 @@ _NO_HINTS = ("cli/options.py", "init/write_spec.py", "init/inspect_data.py", "cl
 HERE, HINTS = "test_hints_followed.py", "test_hints.py"
 DATA, RUNS = "test_hints_of_data.py", "test_hints_of_runs.py"
 DEEP = ("validate", "spec.toml", "--deep")
-FLAT = 'use = "image-folder"\nroot = "F"\nlayout = "flat"\n'
 Line = Callable[..., str]
 # The test file that follows the hints of a file, by a part of each hint.
 FOLLOWED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Generator, Iterator, Sequence
@@ -149,19 +150,19 @@ class _Writer:
         has_patients: bool,
         stack: ExitStack,
     ) -> None:
-        from sightx.inference.answer_rows import CsvAnswers
+        from sightx.inference.answer_rows import CsvAnswers, require_answers
         from sightx.io import atomic
 
         self._predictor, self._output, self._as_json = predictor, output, as_json
         self._explain, self._csv = explain, None
         self._counts = {"graded": 0, "ungradable": 0, "failed": 0}
         self._codes: set[int] = set()
-        self._pictures: set[Path] = set()
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
         if csv_file:
             stack.enter_context(atomic.disk_errors(csv_file.absolute().parent))
-            file = csv_file.open("w", encoding="utf-8", newline="")
+            require_answers(csv_file)
+            file = csv_file.open("w", encoding="utf-8", errors="backslashreplace", newline="")
             stack.enter_context(file)
             classes = predictor.recipe.classes
             self._csv = CsvAnswers(file, classes, patients=has_patients)
@@ -188,17 +189,15 @@ class _Writer:
             console.show_prediction(record, self._output)
 
     def _draw(self, name: str, pixels: Tensor, folder: Path) -> None:
-        """Write the picture of one image; images of one name get numbers."""
+        """Write the picture of one image; it gets a number if there is another of its name."""
         from PIL import Image
 
-        stem, number = Path(name).stem, 1
-        path = folder / f"{stem}.png"
-        while path in self._pictures:
-            number += 1
-            path = folder / f"{stem}-{number}.png"
-        self._pictures.add(path)
+        from sightx.io import atomic
+
         (explanation,) = self._predictor.explain_pixels(pixels[None])
-        Image.fromarray(explanation.overlay).save(path)
+        content = io.BytesIO()
+        Image.fromarray(explanation.overlay).save(content, "png")
+        atomic.write_new(folder / f"{Path(name).stem}.png", content.getvalue())
 
     def finish(self) -> int:
         """Print how many images have which outcome, and return the exit code."""

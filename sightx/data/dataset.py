@@ -25,6 +25,7 @@ from sightx.data.csv_labels import read_exclusions
 from sightx.data.decode.decoder import DecodeMode, min_decoded_size
 from sightx.data.preprocess import Preprocessor, ProgressCallback, output_shape
 from sightx.errors import DataError, Problem, ResourceError
+from sightx.io.files import is_unicode
 from sightx.records import SPLITS
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
@@ -142,7 +143,7 @@ def load_table(dataset: Dataset) -> ImageTable:
     if not len(table):
         hint = "it needs rows, or folders with images"
         raise DataError(Problem("no-samples", "there are no samples", hint, file=table.source))
-    _check_names(table)
+    check_names(table)
     if dataset.exclude is not None:
         table = table.without(read_exclusions(dataset.exclude, list(table.frame["path"])))
         if not len(table):
@@ -151,27 +152,24 @@ def load_table(dataset: Dataset) -> ImageTable:
     return table
 
 
-def _check_names(table: ImageTable) -> None:
+def check_names(table: ImageTable) -> None:
     """Raise DataError for a name that the files of a run could not hold: found before training."""
     hint = "rename it"
     for name in table.classes:
         if not name.isprintable():
-            is_utf8 = name == name.encode(errors="replace").decode()
-            fault = "has a control character" if is_utf8 else "is not UTF-8"
+            fault = "has a control character" if is_unicode(name) else "is not UTF-8"
             message = f"the class {name!r} {fault}"
             raise DataError(Problem("path-invalid", message, hint, file=table.source))
     for column in ("path", "group", *table.columns):
         for row, name in enumerate(table.frame[column].astype(str)):
             if name.isascii() and "\r" not in name and "\0" not in name:
                 continue
-            try:
-                name.encode()
-            except UnicodeEncodeError:
+            if not is_unicode(name):
                 reason = "is not UTF-8"
-            else:
+            elif "\r" in name or "\0" in name:
                 reason = "has a carriage return or a NUL"
-                if "\r" not in name and "\0" not in name:
-                    continue
+            else:
+                continue
             problem = Problem("path-invalid", f"the {column} {name!r} {reason}", hint)
             raise DataError(problem.at(table.source, table.line(row)))
 
@@ -240,9 +238,16 @@ def prepare_dataset(
 
 
 def content_hashes(experiment: Experiment, table: ImageTable) -> list[str]:
-    """Return the SHA-256 of each image's content; "" for one that cannot be read."""
-    job = PreprocessJob.of(experiment, table)
-    return list(load_or_build(job, CacheConfig.of(experiment)).hashes)
+    """Return the SHA-256 of each image's content; "" for one that cannot be read.
+
+    Images are decoded only if their pixels are cached.
+    """
+    job, config = PreprocessJob.of(experiment, table), CacheConfig.of(experiment)
+    if config.mode != "off" or table.prepared is not None:
+        return list(load_or_build(job, config).hashes)
+    reader = replace(job.preprocessor, is_needed=lambda _: False)
+    with closing(reader.process_all(np.arange(len(table)), config.threads)) as images:
+        return [image.digest.hex() for image in images]
 
 
 def preprocess_checked(

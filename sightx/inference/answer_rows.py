@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
+from sightx.errors import Problem, SpecError
 from sightx.inference.pairs import PatientAnswer
 from sightx.inference.stream import Answer
 from sightx.io.csv_cells import escape_cell
 
+_IMAGE_START, _PATIENT_START = b"path,outcome,", b"patient,outcome,"
 _PATIENT = ("patient", "outcome", "grade", "class", "from", "left", "right", "error")
 
 
@@ -29,6 +32,18 @@ def record_of(answer: Answer | PatientAnswer) -> dict[str, Any]:
         return {"file": answer.name, "outcome": "error", "error": error}
     assert answer.prediction  # noqa: S101 - one of the two is there
     return {"file": answer.name, **answer.prediction.to_json()}
+
+
+def require_answers(file: Path) -> None:
+    """Raise SpecError for a file that is not a CSV file of answers, which others may replace."""
+    if not file.is_file():
+        return
+    with file.open("rb") as existing:
+        start = existing.read(len(_PATIENT_START))
+    if not start or start.startswith((_IMAGE_START, _PATIENT_START)):
+        return
+    hint = "name another file; only answers of sightx predict are replaced"
+    raise SpecError(Problem("usage", f"{file} is not a CSV file of answers", hint))
 
 
 class CsvAnswers:

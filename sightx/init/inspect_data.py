@@ -18,11 +18,12 @@ from PIL import Image
 
 from sightx.data.cache.file_hashes import stat_files
 from sightx.data.classes import class_key, known_scale
+from sightx.data.dataset import check_names
 from sightx.data.decode.decoder import FORMATS
 from sightx.errors import DataError, PluginError, Problem
 from sightx.init.infer_columns import csv_files_settings, visible_folders
 from sightx.init.write_spec import DatasetFacts
-from sightx.io.files import LEADS_OUT
+from sightx.io.files import LEADS_OUT, is_unicode
 from sightx.records import SPLITS, split_called
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
@@ -62,6 +63,9 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
     the same data. Raises DataError, as reading the data in a run would.
     """
     path = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
+    if not is_unicode(str(path.absolute())):
+        message = "the path is not UTF-8, as a spec must be"
+        raise _error("path-invalid", message, "rename it", str(data))
     settings, remarks = _dataset_settings(path)
     table = _load_table(settings, registry)
     scale = infer_scale(table.classes, str(settings.get("label", "")))
@@ -183,6 +187,7 @@ def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
         raise _for_init(error, settings) from None
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
+    check_names(table)
     return table
 
 

@@ -28,6 +28,11 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: the name of a file may have other bytes."""
+    return text.isascii() or text == text.encode(errors="replace").decode()
+
+
 def argument_path(path: str | os.PathLike[str]) -> Path:
     """Return `user_path` of a path that a program gives. Raises SpecError also for a NUL in it."""
     if isinstance(path, str | os.PathLike) and "\0" in str(path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sightx.errors import Problem, SpecError
 from sightx.io import atomic
-from sightx.io.files import read_json
+from sightx.io.files import is_unicode, read_json
 from sightx.io.locks import file_lock
 
 FILE = "about.json"
@@ -47,6 +47,8 @@ def change_about(directory: Path, changes: Sequence[str], note: str | None = Non
         if not _TAG.fullmatch(tag):
             hint = "letters, digits, `.`, `_` and `-`, at most 64"
             raise SpecError(Problem("usage", f"{tag[:70]!r} cannot be a tag", hint))
+    if not is_unicode(note or ""):
+        raise SpecError(Problem("usage", "the note is not UTF-8", "write it in UTF-8"))
     with atomic.disk_errors(directory), file_lock(directory / _LOCK):
         about = read_about(directory)
         tags = dict.fromkeys(about.tags)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from sightx.errors import Problem, RunError, counted
+from sightx.errors import Problem, RunError, SpecError, counted
 from sightx.io import atomic
 from sightx.io.files import file_sha256, shell_path
 from sightx.io.system import format_bytes
@@ -33,14 +33,15 @@ def archive_run(directory: Path, file: Path) -> int:
 
     The archive has a folder with the run's id, and the hashes of all its files; tags and notes are
     part of it, its lock is not. Raises RunError if the run is being written or a file of it is not
-    the one that SHA256SUMS names; ResourceError if the archive cannot be written.
+    the one that SHA256SUMS names; SpecError if `file` is something else than this archive;
+    ResourceError if the archive cannot be written.
     """
     lock.require_unlocked(directory)
     members = [*sums.summed_files(directory)]
     if (directory / "about.json").is_file():
         members = sorted([*members, "about.json"])
     hashes = _verified_hashes(directory, members)
-    temporary = file.with_name(f"{atomic.TEMPORARY}{file.name}")
+    temporary = file.with_name(f"{atomic.TEMPORARY}{directory.name}-{file.name}")
     with atomic.disk_errors(file.parent):
         try:
             with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
@@ -49,6 +50,9 @@ def archive_run(directory: Path, file: Path) -> int:
                 content = "".join(sums.sum_line(name, hashes[name]) for name in members)
                 _write(archive, f"{directory.name}/{sums.FILE}", content.encode())
             read_archive(temporary, None)
+            if file.exists() and file_sha256(file) != file_sha256(temporary):
+                hint = "name another file, or remove it"
+                raise SpecError(Problem("usage", f"{file} exists, with other content", hint))
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)

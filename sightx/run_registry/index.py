@@ -244,6 +244,7 @@ class Index:
 
 def _stored(row: Row) -> tuple[str, int, int, bool, str]:
     values = json.dumps(row.summary.values, ensure_ascii=False)
+    values = values.encode(errors="replace").decode()  # a path may have bytes that are not UTF-8
     return row.summary.id, row.inode, row.changed, row.settled, values
 
 

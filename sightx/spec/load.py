@@ -38,7 +38,7 @@ from sightx.spec import merge
 from sightx.spec.check_runner import at_position, run_checks
 from sightx.spec.experiment import DEFAULT_OBSERVERS, Context, Experiment
 from sightx.spec.merge import Table
-from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates
+from sightx.spec.paths import iter_tables, resolve_paths, stringify_dates, undecodable_texts
 
 # `allow` also turns these off, and errors of copies into warnings.
 _OTHER_WARNINGS = {"broken-plugin", "conflicting-copies", "copies-across-splits", "unknown-code"}
@@ -148,6 +148,10 @@ def _resolve(context: Context) -> Experiment:
         problem = Problem("wrong-type", message, "put it in quotes", path)
         problems.append(at_position(problem, document))
     resolve_paths(Experiment, document, registry, context.project)
+    for key, text in undecodable_texts(document.data):
+        message, hint = f"{text!r} is not UTF-8", "rename the folder or the file"
+        problem = Problem("invalid-value", message, hint, format_key(key))
+        raise SpecError(at_position(problem, document))
     return _validate(document, registry, problems)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sightx.io.files import user_path
+from sightx.io.files import is_unicode, user_path
 from sightx.io.toml import Document, Key, Position
 from sightx.registry.components import (
     Component,
@@ -96,6 +96,16 @@ def _absolute(value: Any, kind: PathKind, folder: Path, project: Project) -> Any
         place = project.place(name)
         return str(place / below) if place else value
     return str(folder / user_path(value))
+
+
+def undecodable_texts(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+    """Yield texts that are not Unicode: paths with bytes that are not UTF-8."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for part, item in items:
+        if isinstance(item, (dict, list)):
+            yield from undecodable_texts(item, (*key, part))
+        elif isinstance(item, (str, Path)) and not is_unicode(str(item)):
+            yield (*key, part), str(item)
 
 
 def stringify_dates(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:

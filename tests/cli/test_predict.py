@@ -150,3 +150,35 @@ def test_explanations_are_pictures_of_the_size_of_the_input(
 def test_images_or_pairs_are_needed(trained: Run, arguments: list[str], capsys: Capture) -> None:
     assert sightx_main("predict", str(trained.directory), *arguments) == 2
     assert "--pairs" in capsys.readouterr().err
+
+
+def test_answers_and_pictures_replace_nothing_of_the_user(
+    trained: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = data / "test" / "dark" / "0.png"
+    words = ["predict", str(trained.directory), str(image)]
+    (mine := tmp_path / "list.csv").write_text(f"path\n{image}\n")
+    assert sightx_main(*words, "--csv", str(mine)) == 2
+    assert "only answers of sightx predict are replaced" in capsys.readouterr().err
+    assert mine.read_text() == f"path\n{image}\n"
+    answers = tmp_path / "answers.csv"
+    for _ in range(2):
+        assert sightx_main(*words, "--csv", str(answers)) == 0
+    assert len(answers.read_text().splitlines()) == 2
+    (picture := tmp_path / "0.png").write_bytes(image.read_bytes())
+    for _ in range(2):
+        assert sightx_main(*words, "--explain", str(tmp_path)) == 0
+    assert picture.read_bytes() == image.read_bytes()
+    assert {path.name for path in tmp_path.glob("*.png")} == {"0.png", "0-2.png"}
+
+
+def test_a_name_that_is_not_utf8_is_escaped_in_every_format(
+    trained: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "\udcff.png"
+    path.write_bytes((data / "test" / "dark" / "0.png").read_bytes())
+    words = ["predict", str(trained.directory), str(path)]
+    assert sightx_main(*words, "--csv", str(tmp_path / "a.csv")) == 0
+    assert "/\\udcff.png,graded" in (tmp_path / "a.csv").read_text()
+    assert sightx_main(*words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from sightx.data.dataset import (
     CacheConfig,
     PreprocessJob,
     align_classes,
+    content_hashes,
     load_or_build,
     load_table,
 )
@@ -312,3 +314,18 @@ def test_class_names_have_no_control_characters(folders):
         (folders / split / "dark").rename(folders / split / "\x1b[31m")
     with pytest.raises(DataError, match="has a control character"):
         load_table(ImageFolder(root=folders))
+
+
+def test_hashes_are_read_without_decoding_if_the_cache_is_off(spec, folders):
+    (folders / "train" / "dark" / "0.png").write_bytes(b"not an image")
+    experiment = sightx.load(spec, ["execution.cache=off"])
+    table = experiment.dataset.table()
+
+    class Refusing(Resize):
+        def apply(self, image):
+            raise AssertionError("an image was preprocessed")
+
+    chain = (Refusing(size=8),)
+    hashes = content_hashes(experiment.model_copy(update={"preprocess": chain}), table)
+    expected = [hashlib.sha256((folders / path).read_bytes()) for path in table.frame["path"]]
+    assert hashes == [digest.hexdigest() for digest in expected]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sightx.errors import RunError
+from sightx.errors import RunError, SpecError
 from sightx.run_registry.about import change_about
 from sightx.run_registry.archive import archive_run, import_archive
 from sightx.runs import sums
@@ -146,3 +146,13 @@ def test_links_bombs_and_unlisted_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=reason):
             import_archive(tmp_path / f"{name}.zip", tmp_path / "runs")
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_an_archive_replaces_only_itself(run: Path, tmp_path: Path) -> None:
+    (mine := tmp_path / "mine.zip").write_bytes(b"mine")
+    with pytest.raises(SpecError, match="exists, with other content"):
+        archive_run(run, mine)
+    assert mine.read_bytes() == b"mine"
+    for _ in range(2):
+        archive_run(run, tmp_path / "one.zip")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.zip", "one.zip", "runs"]

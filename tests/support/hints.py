@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support.commands import sightx_main
 
 def draw(folder: Path, names: str, count: int = 6) -> None:
     """Draw small images, each class in its own brightness; other folders get other images."""
-    rng = np.random.default_rng([*folder.name.encode(), *names.encode()])
+    rng = np.random.default_rng([*os.fsencode(folder.name), *os.fsencode(names)])
     for number, name in enumerate(names.split()):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for k in range(count):
@@ -21,6 +22,7 @@ def draw(folder: Path, names: str, count: int = 6) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{k}.png")
 
 
+FLAT = 'use = "image-folder"\nroot = "F"\nlayout = "flat"\n'
 HEAD = 'name = "a"\n[dataset]\n'
 REST = (
     '\n[[preprocess]]\nuse = "resize"\nsize = 8\n[model]\nuse = "simplenet"\nhidden = [4]\n'

@@ -1,15 +1,17 @@
-"""Names of images and classes that a spreadsheet would take for formulas."""
+"""Names of images, classes and folders that files and programs take for something else."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sightx
 from support.commands import sightx_main
-from support.hints import draw, write_dataset
+from support.hints import FLAT, draw, write_dataset
+from support.run_folders import read_json, replace_json, write_run
 
 FORMULA = ("=", "+", "-", "@")
 CLASSES = ["=1+1", "@b"]
@@ -62,3 +64,38 @@ def test_no_csv_file_has_a_formula_and_every_command_knows_the_names(
     for file in files:
         if file.name != "out.csv":
             assert not {cell for cell in cells(file) if cell.startswith(FORMULA)}, file
+
+
+def test_names_that_are_not_utf8_are_named_where_a_spec_would_hold_them(
+    working_folder: Path, error_line: Callable[..., str]
+) -> None:
+    draw(working_folder / "F", "a b \udcff", 12)
+    draw(working_folder / "N\udcff", "a b", 12)
+    write_dataset(working_folder)
+    line = error_line("init", "F", code=3)
+    assert "the class '\\udcff' is not UTF-8; rename it" in line
+    assert "the path is not UTF-8" in error_line("init", "N\udcff", code=3)
+    words = ["--set", "dataset.root=N\udcff", "--set", 'dataset.layout="flat"']
+    line = error_line("run", "spec.toml", *words, code=2)
+    assert "/N\\udcff' is not UTF-8" in line
+    (working_folder / "F" / "\udcff").rename(working_folder / "c")
+    (project := working_folder / "P\udcff").mkdir()
+    (working_folder / "F").rename(project / "F")
+    write_dataset(project, FLAT)
+    line = error_line("validate", str(project / "spec.toml"), code=2)
+    assert "dataset.root: '/" in line
+    assert "is not UTF-8; rename the folder or the file" in line
+
+
+def test_a_run_in_a_folder_that_is_not_utf8_is_listed(
+    working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = working_folder / "R\udcff"
+    run = write_run(runs, "a")
+    environment = read_json(run / "environment.json")
+    replace_json(run / "environment.json", environment | {"project": str(runs)})
+    replace_json(run / "about.json", {"tags": [], "note": "\udcff"})
+    assert sightx_main("list-runs", "--runs", str(runs)) == 0
+    assert "20260131-a" in capsys.readouterr().out
+    assert sightx_main("tag", "20260131-a", "--note", "\udcff", "--runs", str(runs)) == 2
+    assert "the note is not UTF-8" in capsys.readouterr().err
