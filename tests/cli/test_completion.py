@@ -20,7 +20,7 @@ Ask = Callable[[str], list[str]]
 SCRIPT = """
 compopt() { echo "compopt $1 $2"; }
 complete() { :; }
-eval "$(_SIGHTX_COMPLETE=bash_source sightx)"
+eval "$SOURCE"
 COMP_LINE=$1
 COMP_POINT=${#1}
 _sightx_completion sightx
@@ -42,12 +42,17 @@ def ask(tmp_path: Path, cache_root: Path) -> Ask:
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m sightx "$@"\n')
     command.chmod(0o755)
     path = f"{command.parent}:{os.environ['PATH']}"
+    source = subprocess.run(
+        [str(command)],
+        check=True, capture_output=True, text=True,
+        env={**os.environ, "_SIGHTX_COMPLETE": "bash_source"},
+    ).stdout  # fmt: skip
 
     def call(line: str) -> list[str]:
         done = subprocess.run(
             ["bash", "-c", SCRIPT, "bash", line],
             cwd=folder, capture_output=True, text=True, check=True,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "SOURCE": source},
         )  # fmt: skip
         assert done.stderr == ""
         return list(filter(None, done.stdout.splitlines()))
