@@ -81,6 +81,7 @@ TESTED_ELSEWHERE = {
     "distributed/launch.py": "runner/test_processes.py",
     "distributed/rendezvous.py": "runner/test_processes.py",
     "records/events.py": "training/test_trainer.py",
+    "records/origins.py": "runs/test_compatibility.py",
     "records/run.py": "runner/test_observers.py",
     "export/parity.py": "export/test_model.py",
     "inference/answer_rows.py": "cli/test_predict.py",

@@ -38,9 +38,11 @@ def find_run_directory(run: str, runs: Path | None) -> tuple[Path, str]:
 
 def runs_root(runs: Path | None) -> Path:
     """Return a folder of runs; None means that of the working directory's project."""
-    from sightx.registry import project
+    if runs:
+        return runs
+    from sightx.registry.project import find_project  # it takes as long as a listing
 
-    return runs or project.find_project(Path.cwd()).runs
+    return find_project(Path.cwd()).runs
 
 
 def find_model(text: str, runs: Path | None) -> tuple[Run, str, Path | None]:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from sightx.data.csv_reader import read_rows
 from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, Problem
-from sightx.io.files import user_path
-from sightx.registry.registry import natural_key
+from sightx.io.files import natural_key, user_path
 
 
 class ImageFiles(NamedTuple):

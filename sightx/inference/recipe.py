@@ -12,6 +12,7 @@ from sightx.data.decode.decoder import min_decoded_size
 from sightx.errors import PluginError, Problem, SightXError
 from sightx.evaluation.binary import BinaryDecision
 from sightx.io.toml import Position
+from sightx.records.origins import changed_keys, describe_change
 from sightx.records.table import DecodeInfo, ImageTable
 from sightx.registry import provenance
 from sightx.registry.components import Component, Settings, to_plain, validate_settings
@@ -128,7 +129,7 @@ class Recipe(Settings):
         return [
             _change_warning(before, after)
             for before, after in zip(self.origins, now, strict=False)
-            if provenance.changed_keys(before, after)
+            if changed_keys(before, after)
         ]
 
     def tables(self) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def _components(parts: Experiment | Recipe) -> tuple[Component, ...]:
 def _change_warning(before: Mapping[str, Any], now: Mapping[str, Any]) -> Problem:
     keys = [key for key in ("revision", "version") if before[key] != now[key]]
     hint = "predictions may differ from the run's"
-    message = provenance.describe_change(before, now, keys)
+    message = describe_change(before, now, keys)
     return Problem("plugin-changed", message, hint, severity="warning")
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 import sys
@@ -38,6 +39,11 @@ def argument_path(path: str | os.PathLike[str]) -> Path:
     if isinstance(path, str | os.PathLike) and "\0" in str(path):
         raise wrong_type("the path", path, "a path without NUL")
     return user_path(path)
+
+
+def natural_key(name: str) -> list[tuple[str, int]]:
+    """Return a sort key that orders numbers in names by value: `resnet9` before `resnet10`."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def user_cache() -> Path:

@@ -23,11 +23,12 @@ from typing import Any
 import pluggy
 
 from sightx.errors import Problem, SpecError
+from sightx.records.origins import BUILTIN
 from sightx.registry import hooks, provenance
 from sightx.registry.class_faults import component_fault
 from sightx.registry.hooks import STAGES, Check
 from sightx.registry.project import Project
-from sightx.registry.registry import BUILTIN, Plugin, Registry
+from sightx.registry.registry import Plugin, Registry
 
 ENTRY_POINT_GROUP = "sightx"
 _SLOW_IMPORT = 0.5  # seconds

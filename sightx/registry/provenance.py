@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from sightx.errors import Problem
 from sightx.registry.components import Component
-from sightx.registry.registry import BUILTIN, Plugin, Registry
+from sightx.registry.registry import Plugin, Registry
 
 Files = Mapping[str, Path]  # by relative path
 
@@ -50,29 +50,6 @@ def component_origin(component: Component, registry: Registry | None) -> dict[st
         "version": plugin.version,
         "sha256": plugin.sha256 or source_hash(plugin),
     }
-
-
-def compared_keys(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys of a component's record that tell whether its results may have changed.
-
-    For built-ins it is only the revision, which is raised whenever results change.
-    """
-    is_builtin = record["module"].startswith(f"{BUILTIN}.")
-    return ("revision",) if is_builtin else ("revision", "version", "sha256")
-
-
-def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the compared keys in which two records of a component differ."""
-    return [key for key in compared_keys(now) if before[key] != now[key]]
-
-
-def describe_change(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """Return in words how two records of a component differ in some keys; hashes are not shown."""
-    changes = [
-        f"{key} {before[key] or '-'} then, {now[key] or '-'} now" for key in keys if key != "sha256"
-    ]
-    details = ", ".join(changes) or "its source is different"
-    return f"the {now['kind']} {now['name']!r} of {now['plugin']} has changed: {details}"
 
 
 def add_recorded_owner(problem: Problem, origins: Iterable[Mapping[str, Any]]) -> Problem:

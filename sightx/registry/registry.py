@@ -15,12 +15,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from sightx.errors import Problem, did_you_mean, printable, suggest
+from sightx.io.files import natural_key
+from sightx.records.origins import BUILTIN
 from sightx.registry.components import Component, UnknownComponentError
 from sightx.registry.hooks import Check
 from sightx.registry.kinds import KINDS
 
 _NONSENSE = "no-such-value"
-BUILTIN = "sightx.builtin"  # the module, and so the place, of the components that ship
 
 
 @dataclass(frozen=True)
@@ -298,11 +299,6 @@ def _clash(kind: str, use: str, entries: list[Entry]) -> Problem:
     uses = " or ".join(f'"{owner}:{name}"' for owner in owners)
     message = f"the {kind} {use!r} is provided by {providers}"
     return Problem("name-clash", message, f"write use = {uses}")
-
-
-def natural_key(name: str) -> list[tuple[str, int]]:
-    """Return a sort key that orders numbers in names by value: `resnet9` before `resnet10`."""
-    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def source_location(cls: type) -> str:

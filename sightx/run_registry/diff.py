@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightx.io.files import file_sha256, read_json, read_json_lines
-from sightx.registry import provenance
+from sightx.records import origins
 from sightx.run_registry.summary import flatten_settings
 from sightx.runs import verdicts
 
@@ -59,7 +59,7 @@ class RecordedRun:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Return the settings of the experiment id, with components by name."""
-        return dict(flatten_settings(self.environment.get("experiment", {})))
+        return flatten_settings(self.environment.get("experiment", {}))
 
     @cached_property
     def splits(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ class RecordedRun:
         """Return what tells the code of each component from another version of it."""
         return {
             f"{origin['kind']} {origin['name']}": " ".join(
-                f"{key} {str(origin[key])[:12]}" for key in provenance.compared_keys(origin)
+                f"{key} {str(origin[key])[:12]}" for key in origins.compared_keys(origin)
             )
             for origin in self.environment.get("components", ())
         }
@@ -181,7 +181,7 @@ def _first_different_epoch(runs: Sequence[RecordedRun]) -> int:
 
 
 def _changes(topic: str, effect: Effect, tables: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
-    flat = [dict(flatten_settings(table)) for table in tables]
+    flat = [flatten_settings(table) for table in tables]
     for key in dict.fromkeys(key for table in flat for key in table):
         values = tuple(table.get(key, _MISSING) for table in flat)
         if any(value != values[0] for value in values[1:]):

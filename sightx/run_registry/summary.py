@@ -112,26 +112,38 @@ def run_candidates(root: Path) -> Iterator[Path]:
         yield from (path for path in root.iterdir() if not path.name.startswith("."))
 
 
-def flatten_settings(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
-    """Yield the plain values in tables, with dotted keys.
+def flatten_settings(tables: Mapping[str, Any], key: str = "") -> dict[str, Value]:
+    """Return the plain values in tables, with dotted keys.
 
     An array of tables gives the names of its components, and their settings below their names:
     `augment` and `augment.flip.horizontal`. Other arrays become JSON text; nulls are left out.
+    `key` is put before every key.
     """
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from flatten_settings(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        names = _unique(str(item.get("use", item.get("name", ""))) for item in value)
-        yield key, ", ".join(names)
-        for name, item in zip(names, value, strict=True):
-            yield from flatten_settings(
-                {k: v for k, v in item.items() if k not in {"use", "name"}}, f"{key}.{name}"
-            )
-    elif isinstance(value, list):
-        yield key, json.dumps(value)
-    elif value is not None:
-        yield key, value
+    flat: dict[str, Value] = {}
+    _flatten(tables, f"{key}." if key else "", flat)
+    return flat
+
+
+def _flatten(tables: Mapping[str, Any], prefix: str, flat: dict[str, Value]) -> None:
+    """Add the plain values in tables; this runs for every value of every run."""
+    for name, item in tables.items():
+        if isinstance(item, dict):
+            _flatten(item, f"{prefix}{name}.", flat)
+        elif isinstance(item, list):
+            _flatten_list(item, f"{prefix}{name}", flat)
+        elif item is not None:
+            flat[f"{prefix}{name}"] = item
+
+
+def _flatten_list(items: list[Any], key: str, flat: dict[str, Value]) -> None:
+    if not any(isinstance(item, dict) for item in items):
+        flat[key] = json.dumps(items) if items else "[]"
+        return
+    names = _unique(str(item.get("use", item.get("name", ""))) for item in items)
+    flat[key] = ", ".join(names)
+    for name, item in zip(names, items, strict=True):
+        rest = {k: v for k, v in item.items() if k not in {"use", "name"}}
+        _flatten(rest, f"{key}.{name}.", flat)
 
 
 def _unique(names: Iterator[str]) -> list[str]:
@@ -161,13 +173,13 @@ def _read_json(path: str) -> dict[str, Any]:
 def _from_environment(environment: Mapping[str, Any], id_: str) -> Iterator[tuple[str, Value]]:
     name = _ID.fullmatch(id_)
     yield "name", str(environment.get("name") or (name[1] if name else id_))
-    yield from flatten_settings(environment.get("experiment", {}))
+    yield from flatten_settings(environment.get("experiment", {})).items()
     for table, key in (
         ("packages", "package"),
         ("numerics", "numerics"),
         ("execution", "execution"),
     ):
-        yield from flatten_settings(environment.get(table, {}), key)
+        yield from flatten_settings(environment.get(table, {}), key).items()
     for key in ("host", "user", "python", "platform", "commit", "processes"):
         if environment.get(key):
             yield key, environment[key]
@@ -185,14 +197,14 @@ def _from_data(data: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     if data:
         yield "data", data.get("id", "")
         yield "samples", data.get("samples", 0)
-        yield from flatten_settings(data.get("splits", {}), "data")
+        yield from flatten_settings(data.get("splits", {}), "data").items()
 
 
 def _from_result(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     yield "status", str(result.get("status", "unknown"))
     for split in ("validation", "test"):
-        yield from flatten_settings(result.get(split, {}))
-    yield from flatten_settings({key: result.get(key) for key in ("epochs", "error")})
+        yield from flatten_settings(result.get(split, {})).items()
+    yield from flatten_settings({key: result.get(key) for key in ("epochs", "error")}).items()
 
 
 def _from_progress(directory: Path) -> dict[str, Value]:
@@ -210,7 +222,7 @@ def _last_epoch(directory: Path, *, metrics: bool) -> dict[str, Value]:
             lines = file.read().rpartition(b"\n")[0].splitlines()
         row = json.loads(lines[-1])
         values = {k: v for k, v in row.items() if metrics and "/" in k}
-        return {"epoch": row["epoch"], **dict(flatten_settings(values))}
+        return {"epoch": row["epoch"], **flatten_settings(values)}
     except (OSError, LookupError, TypeError, ValueError):
         return {}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightx.errors import LINE_LIMIT, Problem, RunError, counted, one_line
+from sightx.records import origins
 from sightx.records.history import History
-from sightx.registry import provenance
 from sightx.runs import inputs, verdicts
 from sightx.runs.verdicts import Tables, Verdict
 
@@ -151,8 +151,8 @@ def compare_components(
     for origin in now:
         key = origin["kind"], origin["name"]
         old = recorded.get(key, origin)
-        if changed := provenance.changed_keys(old, origin):
-            text = provenance.describe_change(old, origin, changed)
+        if changed := origins.changed_keys(old, origin):
+            text = origins.describe_change(old, origin, changed)
             differences[key] = _allowable("plugin", text, "--allow-plugin-change", allowed)
     return list(differences.values())
 
@@ -229,7 +229,7 @@ def _compared_pack(pack: Tables) -> Tables:
     steps = [
         {
             **step["preprocess"],
-            **{key: step["origin"][key] for key in provenance.compared_keys(step["origin"])},
+            **{key: step["origin"][key] for key in origins.compared_keys(step["origin"])},
         }
         for step in pack.get("chain", ())
     ]

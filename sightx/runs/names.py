@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
-from sightx.io.files import read_json, user_path
-from sightx.registry.registry import natural_key
+from sightx.io.files import natural_key, read_json, user_path
 
 TEMPORARY = ".making-"
 """Prefix of a directory that is not a run yet."""

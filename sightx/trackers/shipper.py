@@ -116,7 +116,7 @@ class ShippedRun:
     @property
     def settings(self) -> dict[str, Value]:
         """Return the settings that change results, by their dotted keys."""
-        return dict(flatten_settings(self.environment.get("experiment", {})))
+        return flatten_settings(self.environment.get("experiment", {}))
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_components_of_one_name_keep_their_settings() -> None:
         "empty": [],
         "no": None,
     }
-    assert dict(flatten_settings(tables)) == {
+    assert flatten_settings(tables) == {
         "augment": "flip, flip-2", "augment.flip.p": 1, "augment.flip-2.p": 2, "empty": "[]"
     }  # fmt: skip
 

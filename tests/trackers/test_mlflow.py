@@ -73,7 +73,7 @@ def check_equal(run: sightx.Run, client: Any, folder: Path, epochs: int) -> None
     (experiment,) = client.search_experiments(filter_string="name = 'little'")
     matching = f"tags.`sightx.run` = '{run.id}'"
     (remote,) = client.search_runs([experiment.experiment_id], matching)
-    settings = dict(flatten_settings(run.environment["experiment"]))
+    settings = flatten_settings(run.environment["experiment"])
     assert remote.data.params == {key: str(value) for key, value in settings.items()}
     rows = epochs_of(run)
     assert len(rows) == epochs

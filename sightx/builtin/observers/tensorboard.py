@@ -46,7 +46,7 @@ class _Writer:
             self._step = resumes[-1]["step"]
             start = SessionLog(status=SessionLog.START)
             self._file.add_event(Event(step=self._step + 1, session_log=start))
-        self._write_settings(dict(flatten_settings(run.environment["experiment"])))
+        self._write_settings(flatten_settings(run.environment["experiment"]))
 
     @hookimpl
     def sightx_epoch_finished(self, epoch: Epoch) -> None:
