@@ -248,6 +248,9 @@ def show_metrics(run: Run, evaluation: Evaluation) -> None:
             limits = f"{_number(estimate.low)} to {_number(estimate.high)}"
             line += f"  {estimate.reason or limits:<16}  {_number(estimate.baseline)}"
         console.print(line, soft_wrap=True, markup=False)
+    for name, value in evaluation.without_tta.items():
+        line = f"{name:<32} {_number(value):>7}  without test-time augmentation"
+        console.print(line, soft_wrap=True, markup=False)
     if evaluation.predictions:
         path = run.directory / "predictions" / f"{evaluation.predictions}.csv"
         console.print(f"predictions: {path}", soft_wrap=True, markup=False)

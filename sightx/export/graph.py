@@ -110,7 +110,7 @@ def _explain_errors(
 ) -> _Result:
     """Call an exporter with the module, an example and the dynamic size of the batch."""
     recipe = predictor.recipe
-    module = PixelsToProbabilities(recipe, predictor.module).eval()
+    module = PixelsToProbabilities(recipe, predictor.network).eval()
     example = torch.zeros((_EXAMPLE_BATCH, *recipe.shape), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     try:

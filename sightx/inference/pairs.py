@@ -68,8 +68,13 @@ def predict_pairs(
         for pair in pairs:
             left = next(stream) if pair.left else None
             right = next(stream) if pair.right else None
-            grade = combine_eyes(pair.patient, _prediction(left), _prediction(right))
-            yield PatientAnswer(grade, [answer for answer in (left, right) if answer])
+            eyes = predictor.combine(_prediction(left), _prediction(right))
+            answers = [
+                answer._replace(prediction=eye)
+                for answer, eye in zip((left, right), eyes, strict=True)
+                if answer
+            ]
+            yield PatientAnswer(combine_eyes(pair.patient, *eyes), answers)
 
 
 def combine_eyes(

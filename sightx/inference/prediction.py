@@ -7,10 +7,10 @@ because JavaScript reorders the keys of an object that look like integers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 
 class _Record(BaseModel):
@@ -82,6 +82,19 @@ class Graded(_Answer):
     quality: ImageQuality | None = None
     """None unless the run judges the quality of images."""
     model: ModelId
+
+    _outputs: tuple[float, ...] = PrivateAttr(())
+
+    @property
+    def outputs(self) -> tuple[float, ...]:
+        """Return the network's outputs, which are not part of the record; () if unknown."""
+        return self._outputs
+
+    def with_outputs(self, outputs: Sequence[float]) -> Graded:
+        """Return the same answer with the network's outputs."""
+        copy = self.model_copy()
+        copy._outputs = tuple(outputs)
+        return copy
 
 
 class Ungradable(_Answer):

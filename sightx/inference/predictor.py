@@ -34,6 +34,7 @@ from sightx.runs.directory import Run, open_run
 from sightx.runs.lookup import find_run_project
 from sightx.training.evaluator import forward
 from sightx.training.setup import build_module, choose_device, to_channels_last
+from sightx.training.tta import with_tta
 from sightx.training.weights import load_strict
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ class Predictor:
         load_strict(module, checkpoints.parse_weights(source.files, folder), file=str(folder))
         return cls(recipe, module, choose_device(device, key=""), source.model)
 
+    @property
+    def network(self) -> nn.Module:
+        """Return what predicts: the module, or its mean over the views of test-time augmentation.
+
+        An ONNX network contains the views.
+        """
+        is_onnx = isinstance(self.module, OnnxNetwork)
+        return self.module if is_onnx else with_tta(self.module, self.recipe.tta)
+
     def predict(self, image: Input) -> Prediction:
         """Return the prediction for one image.
 
@@ -194,20 +204,41 @@ class Predictor:
     def outputs(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the network's outputs, float32 (B, K), for pixels, uint8 (B, C, H, W)."""
         with self._network_lock:
-            return forward(self.module, self.normalize(pixels), self.recipe.precision)
+            return forward(self.network, self.normalize(pixels), self.recipe.precision)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return pixels, uint8 (B, C, H, W), as normalised floats on the device."""
         return self._loader.normalize(pixels.to(self.device))
 
-    def table(self, outputs: torch.Tensor) -> Predictions:
-        """Return the postprocessed prediction table of outputs (B, K)."""
+    def combine(self, *predictions: Prediction | None) -> tuple[Prediction | None, ...]:
+        """Return the predictions for images of one group, such as both eyes of a patient.
+
+        They change if the run's postprocessing combines the images of a group.
+        """
+        graded = [one for one in predictions if isinstance(one, Graded)]
+        combines = any(component.combines_groups for component in self.recipe.postprocess)
+        if len(graded) < 2 or not combines:
+            return predictions
+        table = self.table(torch.tensor([one.outputs for one in graded]), one_group=True)
+        changed = iter(self._answers(table))
+        return tuple(
+            next(changed).model_copy(update={"quality": one.quality})
+            if isinstance(one, Graded)
+            else one
+            for one in predictions
+        )
+
+    def table(self, outputs: torch.Tensor, *, one_group: bool = False) -> Predictions:
+        """Return the postprocessed prediction table of outputs (B, K).
+
+        The images are strangers to each other, or, with `one_group`, those of one patient.
+        """
         loss, classes = self.recipe.loss, self.recipe.classes
         probabilities = call_declared(loss.probabilities, outputs, classes=len(classes))
         names = tuple(str(number) for number in range(len(outputs)))
         table = Predictions(
             keys=names,
-            groups=names,
+            groups=("group",) * len(outputs) if one_group else names,
             labels=np.full(len(outputs), -1),
             outputs=outputs.cpu().numpy(),
             probabilities=probabilities.cpu().numpy(),
@@ -234,8 +265,10 @@ class Predictor:
                     for name, value in zip(table.classes, row, strict=True)
                 ),
                 model=self.model,
+            ).with_outputs(outputs.tolist())
+            for decision, row, outputs in zip(
+                table.decisions, table.probabilities, table.outputs, strict=True
             )
-            for decision, row in zip(table.decisions, table.probabilities, strict=True)
         ]
 
 

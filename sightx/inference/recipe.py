@@ -19,7 +19,7 @@ from sightx.registry.components import Component, Settings, to_plain, validate_s
 from sightx.registry.kinds import Loss, Model, Postprocess, Preprocess, Statistics
 from sightx.registry.registry import Registry
 from sightx.registry.validation_errors import explain_errors, spec_failure
-from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import Experiment, Tta
 
 FORMAT = 1
 
@@ -55,6 +55,8 @@ class Recipe(Settings):
     """The loss, which maps outputs to probabilities and decisions."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the network computes in."""
+    tta: Tta = "none"
+    """The views of an image whose outputs are averaged."""
     postprocess: tuple[Postprocess, ...] = ()
     """The postprocessing chain."""
     postprocess_states: tuple[Mapping[str, Any], ...] = ()
@@ -109,6 +111,7 @@ class Recipe(Settings):
             model=experiment.model,
             loss=experiment.loss,
             precision=experiment.training.precision,
+            tta=experiment.evaluation.tta,
             postprocess=experiment.postprocess,
             postprocess_states=tuple(postprocess_states),
             binary=binary,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
@@ -39,12 +40,19 @@ class Evaluation(NamedTuple):
     """The scores of a split.
 
     `metrics` are the loss and the metrics, `estimates` the metrics with intervals and baselines,
-    and `predictions` is the name of the predictions, "" if they could not be kept.
+    and `predictions` is the name of the predictions, "" if they could not be kept. `without_tta`
+    are the loss and the metrics without test-time augmentation, {} if there is none.
     """
 
     metrics: dict[str, float]
     predictions: str
     estimates: dict[str, Estimate]
+    without_tta: dict[str, float]
+
+    @classmethod
+    def of(cls, scores: Scores, predictions: str) -> Evaluation:
+        """Return the scores with the name of the predictions."""
+        return cls(scores.values, predictions, scores.estimates, scores.without_tta)
 
 
 def evaluate(
@@ -82,11 +90,11 @@ def evaluate(
         predictions, scores = score_split(run, experiment, split, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-            return Evaluation(scores.values, "", scores.estimates)
+            return Evaluation.of(scores, "")
         suffix = f"-exported-{engine}" if model else ""
         name = _write(run, split, predictions, predictor, suffix, other_data)
         _record(run, split, predictor, data)
-        return Evaluation(scores.values, name, scores.estimates)
+        return Evaluation.of(scores, name)
 
 
 def _write(
@@ -175,17 +183,21 @@ def score_split(
         state = checkpoints.load(checkpoint)
         load_strict(criterion.module, state.loss, file=str(checkpoint))
     loader = predictor.loader(data.rows, data.table.labels, experiment.seed)
-    evaluator = Evaluator(
-        predictor.module, criterion, loader, data.splits[split], experiment.training
-    )
-    with torch.random.fork_rng():  # the caller's generators stay as they are
-        for _ in evaluator:
-            pass
-    predictions = metrics.apply_postprocess(
-        recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
-    )
-    loss, binary = evaluator.loss, recipe.binary
-    return predictions, score(predictions, loss, split, experiment, binary, run)
+
+    def predict(network: nn.Module) -> tuple[Predictions, float]:
+        positions = data.splits[split]
+        evaluator = Evaluator(network, criterion, loader, positions, experiment.training)
+        with torch.random.fork_rng():  # the caller's generators stay as they are
+            for _ in evaluator:
+                pass
+        predictions = metrics.apply_postprocess(
+            recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
+        )
+        return predictions, evaluator.loss
+
+    scored, has_views = predict(predictor.network), predictor.network is not predictor.module
+    single = predict(predictor.module) if has_views else None
+    return scored[0], score(scored, split, experiment, recipe.binary, run, single)
 
 
 def load_run_split(

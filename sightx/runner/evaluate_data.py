@@ -67,11 +67,11 @@ def evaluate_data(
         predictions, scores = score_split(run, experiment, SPLIT, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-            return Evaluation(scores.values, "", scores.estimates)
+            return Evaluation.of(scores, "")
         name = f"data-{data.id[:8]}@{predictor.model.checkpoint}"
         run.write_predictions(name, predictions, predictor.model.checkpoint)
         sums.update_sums(run.directory, ["predictions"])
-        return Evaluation(scores.values, name, scores.estimates)
+        return Evaluation.of(scores, name)
 
 
 def _with_dataset(

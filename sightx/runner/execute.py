@@ -319,13 +319,13 @@ class Execution:
                 continue
             self._stage = _Stage(f"evaluating {split}")
             scored = trainer.predict(split, self._stop_if_asked)
+            single = trainer.predict_without_tta(split, self._stop_if_asked)
             if scored:  # on rank 0
-                predictions, loss = scored
-                self.run.write_predictions(split, predictions, folder.name)
+                self.run.write_predictions(split, scored[0], folder.name)
                 if split == "test":
-                    rows, samples = trainer.dataset.split_id(split), len(predictions)
+                    rows, samples = trainer.dataset.split_id(split), len(scored[0])
                     record_test_scoring(self.run, "run", folder.name, rows, samples)
-                scores = score(predictions, loss, split, self.experiment, trainer.binary, self.run)
+                scores = score(scored, split, self.experiment, trainer.binary, self.run, single)
                 scores.add_to(result, split)
 
     def _repeated_warnings(self, trainer: Trainer) -> list[str]:

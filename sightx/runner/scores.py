@@ -22,14 +22,18 @@ class Scores(NamedTuple):
     Attributes:
         values: The loss and each metric, named `split/name`.
         estimates: Each metric by its name, with interval and baseline; {} if they failed.
+        without_tta: The values without test-time augmentation; {} if there is none.
     """
 
     values: dict[str, float]
     estimates: dict[str, Estimate]
+    without_tta: dict[str, float]
 
     def add_to(self, result: dict[str, Any], split: str) -> None:
         """Add everything to the content of result.json."""
         result[split] = self.values
+        if self.without_tta:
+            result["without_tta"] = result.get("without_tta", {}) | self.without_tta
         for key, entries in to_result(self.estimates, split).items():
             result[key] = result.get(key, {}) | entries
         directions = {f"validation/{k}": one.direction for k, one in self.estimates.items()}
@@ -37,22 +41,29 @@ class Scores(NamedTuple):
 
 
 def score(
-    predictions: Predictions,
-    loss: float,
+    scored: tuple[Predictions, float],
     split: str,
     experiment: Experiment,
     binary: BinaryDecision | None,
     run: Run,
+    without_tta: tuple[Predictions, float] | None = None,
 ) -> Scores:
-    """Return the scores of a split; the run knows what was in its train split.
+    """Return the scores of the predictions and the loss of a split, and without TTA if there is.
 
-    A metric that fails only for the draws of a bootstrap is a warning: training is not lost.
+    The run knows what was in its train split. A metric that fails only for the draws of a bootstrap
+    is a warning: training is not lost.
     """
     metrics = [*experiment.metric, *(binary.metrics() if binary else ())]
-    values = {f"{split}/loss": loss, **compute_metrics(predictions, metrics, split)}
+
+    def values_of(predictions: Predictions, loss: float) -> dict[str, float]:
+        return {f"{split}/loss": loss, **compute_metrics(predictions, metrics, split)}
+
+    predictions, _ = scored
+    values = values_of(*scored)
+    single = values_of(*without_tta) if without_tta else {}
     try:
         counts = run.data["counts"]["train"]
-        return Scores(values, estimate_metrics(predictions, metrics, counts))
+        return Scores(values, estimate_metrics(predictions, metrics, counts), single)
     except Exception as error:
         _log.warning("%s has no intervals: %s", split, one_line(f"{error}"))
-        return Scores(values, {})
+        return Scores(values, {}, single)

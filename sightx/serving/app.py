@@ -51,7 +51,8 @@ class Routes:
         if not self._service.predictor.recipe.ordered:
             raise RequestError("not_ordered")
         left, right = await self._predict(request, ["left", "right"])
-        return JSONResponse(combine_eyes(None, left, right).to_json())
+        eyes = self._service.predictor.combine(left, right)
+        return JSONResponse(combine_eyes(None, *eyes).to_json())
 
     async def explain(self, request: Request) -> Response:
         """Draw where the network looked, over the image as the network saw it."""

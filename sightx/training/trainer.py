@@ -22,7 +22,7 @@ from sightx.records.pixels import Positions
 from sightx.records.predictions import Predictions
 from sightx.registry import results
 from sightx.registry.components import to_plain
-from sightx.spec.experiment import Experiment
+from sightx.spec.experiment import Experiment, Tta
 from sightx.training import setup
 from sightx.training.average import WeightAverage
 from sightx.training.compile import CompiledNetwork
@@ -35,6 +35,7 @@ from sightx.training.param_groups import build_optimizer
 from sightx.training.schedule import Schedule
 from sightx.training.state import State, from_json, pack_optimizer, to_json, unpack_optimizer
 from sightx.training.step import Criterion, StepFunction, TrainStep
+from sightx.training.tta import with_tta
 from sightx.training.weights import load_strict
 
 
@@ -97,6 +98,10 @@ class Trainer:
         return islice((event for event in self.events() if isinstance(event, Epoch)), count)
 
     @property
+    def _tta(self) -> Tta:
+        return self.experiment.evaluation.tta
+
+    @property
     def stop_reason(self) -> str | None:
         """Return why the stopping policy ends training now, or None if it does not."""
         if not self.history.epochs:
@@ -122,9 +127,9 @@ class Trainer:
     def _compute_features(self) -> Iterator[FeatureBlock]:
         """Cache the features of the splits that are still needed, if that pays."""
         if self.collectives.world_size == 1:
-            is_trained = self._step >= self.schedule.steps
-            splits = ("validation",) if is_trained else ("train", "validation")
-            yield from self._features.compute(*splits)
+            is_trained, uses_views = self._step >= self.schedule.steps, self._tta != "none"
+            splits = {"train": not is_trained, "validation": not uses_views}
+            yield from self._features.compute(*(name for name, used in splits.items() if used))
 
     def _make_step(self) -> StepFunction:
         """Return the function that trains on one batch."""
@@ -248,10 +253,25 @@ class Trainer:
 
         Returns None on all ranks but 0. `on_batch` is called after each batch, and may raise.
         """
-        if self.collectives.world_size == 1:  # a resumed run may have no features yet
-            for _ in self._features.compute(split):
+        if self.collectives.world_size == 1 and self._tta == "none":
+            for _ in self._features.compute(split):  # a resumed run may have no features yet
                 on_batch()
-        evaluator = self.evaluator(split)
+        return self._predict(self.evaluator(split), on_batch)
+
+    def predict_without_tta(
+        self, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> tuple[Predictions, float] | None:
+        """Return what `predict` would return without test-time augmentation; None if there is none.
+
+        The postprocessing is the same, as it was fitted with test-time augmentation.
+        """
+        if self._tta == "none":
+            return None
+        return self._predict(self.evaluator(split, tta=False), on_batch)
+
+    def _predict(
+        self, evaluator: Evaluator, on_batch: Callable[[], None]
+    ) -> tuple[Predictions, float] | None:
         for _ in evaluator:
             on_batch()
         if not self.collectives.is_main_process:
@@ -263,10 +283,12 @@ class Trainer:
         )
         return predictions, evaluator.loss
 
-    def evaluator(self, split: str) -> Evaluator:
+    def evaluator(self, split: str, *, tta: bool = True) -> Evaluator:
         """Return an evaluator of the network on a split; of its average if there is one."""
         average = self._average.module if self._average else None
         module, loader = self._features.route(split, average)
+        if tta and self._tta != "none":  # cached features are those of the images as they are
+            module, loader = with_tta(average or self.module, self._tta), self._loader
         return Evaluator(
             module, self.criterion, loader, self.dataset.splits[split], self.experiment.training,
             self.collectives,

@@ -55,7 +55,7 @@ def test_a_metric_that_fails_for_draws_is_a_warning(
     assert predictions is not None
     experiment = stored_experiment(trained).model_copy(update={"metric": (Fragile(),)})
     with caplog.at_level(logging.WARNING):
-        scores = score(predictions, 0.5, "test", experiment, None, trained)
+        scores = score((predictions, 0.5), "test", experiment, None, trained)
     assert scores.values == {"test/loss": 0.5, "test/fragile": 1.0}
     assert scores.estimates == {}
     assert "test has no intervals: " in caplog.text

@@ -162,6 +162,16 @@ def groups_divided(experiment: Experiment) -> Iterator[Finding]:
         yield Finding("split.use", message, 'split.use = "grouped"')
 
 
+def views_of_oblong_images(experiment: Experiment) -> Iterator[Finding]:
+    """Find quarter turns at test time of images that are not square."""
+    shape = Shape(*(experiment.dataset.traits().shape or (3, None, None)))
+    for step in experiment.preprocess:
+        shape = step.shape(shape)
+    if experiment.evaluation.tta == "d4" and shape.height != shape.width:
+        message = f"d4 turns images by 90 degrees, and they are {shape.height} x {shape.width}"
+        yield Finding("evaluation.tta", message, 'evaluation.tta = "flips"')
+
+
 def needs_order(experiment: Experiment) -> Iterator[Finding]:
     """Find components for ordered classes on a dataset without an order."""
     if experiment.dataset.traits().ordered:
@@ -207,6 +217,9 @@ def mirrored_labels(experiment: Experiment) -> Iterator[Finding]:
         if augment.mirrors():
             message = f"{augment.name} mirrors images, but the classes tell left from right"
             yield Finding(f"augment.{number}", message, "leave it out")
+    if experiment.evaluation.tta != "none":
+        message = "test-time augmentation mirrors images, but the classes tell left from right"
+        yield Finding("evaluation.tta", message, 'evaluation.tta = "none"')
 
 
 def unknown_column(experiment: Experiment) -> Iterator[Finding]:
@@ -334,6 +347,7 @@ CHECKS = [
         "SightX reads exclude, weights, trainable, lr and the like from the outer component",
         nested_settings,
     ),
+    Check("views-not-square", "a quarter turn changes height and width", views_of_oblong_images),
     Check("needs-order", "the component compares classes by their order", needs_order),
     Check("mirrored-labels", "the mirror image has another label", mirrored_labels),
     Check(

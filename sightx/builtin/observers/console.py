@@ -94,6 +94,13 @@ class Printer:
             title = f"{split}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
             self.print("", f"[bold]{title}[/bold]", tables.per_class(predictions))
             self.print(tables.metrics_line(result[split]))
+            single = {
+                name: value
+                for name, value in result.get("without_tta", {}).items()
+                if name.startswith(f"{split}/")
+            }
+            if single:
+                self.print(f"without test-time augmentation: {tables.metrics_line(single)}")
         for warning in result.get("warnings", ()):
             self.print(escape(f"warning: {warning}"))
         status = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"

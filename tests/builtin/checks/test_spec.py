@@ -74,6 +74,8 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
          "sampler.column", "error"),
         (["checkpoint=[{use='best'}, {use='best', monitor='train/loss'}]"], "one-name-twice",
          "checkpoint.1", "error"),
+        (["evaluation.tta=d4", "preprocess=[{use='resize', size=[24, 32]}]"], "views-not-square",
+         "evaluation.tta", "error"),
         (["loss.use=coral"], "several-scores", "model.use", "warning"),
         (["dataset.use=cifar10", "dataset.root=.", "postprocess=[{use='fellow-eye'}]"],
          "no-groups", "postprocess.0.use", "warning"),
@@ -94,6 +96,7 @@ def test_every_rule_is_found_at_its_place(
         (["dataset.handed=true", "augment=[{use='flip'}]"], "mirrored-labels", "augment.0"),
         (["dataset.handed=true", "augment=[{use='rotate', degrees=180}]"], "mirrored-labels",
          "augment.0"),
+        (["dataset.handed=true", "evaluation.tta=flips"], "mirrored-labels", "evaluation.tta"),
     ],
 )  # fmt: skip
 def test_rules_about_the_classes(tmp_path: Path, sets: list[str], code: str, path: str) -> None:
@@ -119,6 +122,7 @@ def test_rules_about_the_classes(tmp_path: Path, sets: list[str], code: str, pat
         (["training.monitor=validation/qwk"], "accuracy-on-imbalance"),
         (["loss.use=coral", "model={use='coral-head', base={use='simplenet'}}"], "several-scores"),
         (["postprocess=[{use='fellow-eye'}]"], "no-groups"),
+        (["evaluation.tta=d4"], "views-not-square"),
         (["dataset.use=eyepacs", "dataset.root=.", "augment=[{use='flip'}]"], "mirrored-labels"),
     ],
 )  # fmt: skip
