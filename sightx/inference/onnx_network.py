@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Array = np.ndarray[Any, Any]
+
+# ONNX Runtime reports to its makers unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "outputs")

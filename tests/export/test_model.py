@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -208,3 +211,11 @@ def test_images_of_every_mode_get_equal_answers_from_both_engines(
     files = [tmp_path / name for name in variants]
     one, other = (sightx.Predictor.load(exported, "cpu", engine=e) for e in ("torch", "onnx"))
     np.testing.assert_allclose(shares(one, files), shares(other, files), atol=1e-5)
+
+
+def test_onnx_runtime_reports_nothing_to_its_makers(exported: Path, tmp_path: Path) -> None:
+    code = f"import sightx; sightx.Predictor.load({str(exported)!r}, engine='onnx')"
+    environment = {key: value for key, value in os.environ.items() if key[:4] != "ORT_"}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment | home)
+    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name] == []
