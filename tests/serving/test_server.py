@@ -12,9 +12,15 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from sightx import Predictor, ResourceError
-from support.serving import TestServer, held, listen, receive_answer, running, url_of
-
-from .test_service import wait_until
+from support.serving import (
+    TestServer,
+    held,
+    listen,
+    receive_answer,
+    running,
+    url_of,
+    wait_until,
+)
 
 
 def is_closed(connection: socket.socket) -> bool:

@@ -12,16 +12,9 @@ import pytest
 
 from sightx import Predictor
 from support.images import encode
-from support.serving import HeldNetwork, TestServer, held, running
+from support.serving import HeldNetwork, TestServer, held, running, wait_until
 
 from .test_body import memory
-
-
-def wait_until(condition) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def bomb(width: int, height: int) -> bytes:

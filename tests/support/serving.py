@@ -7,7 +7,8 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -130,6 +131,14 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
         stop()
         thread.join(20)
         assert not thread.is_alive()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, at most ten seconds."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 class HeldNetwork(nn.Module):
