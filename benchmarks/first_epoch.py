@@ -1,14 +1,14 @@
 """Time the first epoch's data path against ImageFolder and DataLoader, in the same run.
 
-    python benchmarks/first_epoch.py [--rounds 5] [--images 100] [--stages]
+    python benchmarks/first_epoch.py [--rounds 5] [--images 100] [--threads 2] [--stages]
 
 Files: JPEGs of 3000x2000 pixels, quality 90: a disc on black, filled with detail of every size
 (amplitudes fall with frequency to the power of 1.4), so that the files are as large as retina
 photographs of EyePACS at that size and quality (0.44 to 0.69 MB). SightX, with two threads,
 reads, hashes, decodes, resizes to 512x512 and writes rows with checksums into a new cache, as
 `sightx prepare` does. The peer is torchvision's ImageFolder, Resize and PILToTensor in a
-DataLoader with two workers, once as it is and once with raised trim and mmap thresholds of glibc,
-on which its speed depends. Each case runs in a separate process; importing is not counted.
+DataLoader with as many workers, once as it is and once with raised trim and mmap thresholds of
+glibc, on which its speed depends. Each case runs in a separate process; importing is not counted.
 Targets: 4 times the plain peer and 3 times the tuned one; with exact decoding 2.8 and 2 times.
 
 `--stages` prints the time of each stage in one thread instead.
@@ -70,21 +70,21 @@ def write(folder: Path, count: int) -> None:
     print(f"{count} JPEGs of {WIDTH}x{HEIGHT}, {size:.2f} MB each\n")
 
 
-def peer(folder: Path) -> float:
+def peer(folder: Path, threads: int) -> float:
     """Return the seconds of an epoch of the DataLoader."""
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
     change = transforms.Compose([transforms.Resize((SIZE, SIZE)), transforms.PILToTensor()])
-    loader = DataLoader(ImageFolder(folder, change), batch_size=32, num_workers=2)
+    loader = DataLoader(ImageFolder(folder, change), batch_size=32, num_workers=threads)
     started = time.perf_counter()
     for batch, _ in loader:
         assert batch.shape[1:] == (3, SIZE, SIZE)
     return time.perf_counter() - started
 
 
-def sightx(folder: Path, decode: str) -> float:
+def sightx(folder: Path, threads: int, decode: str) -> float:
     """Return the seconds that building the pixel cache takes."""
     import torch  # noqa: F401 - else the first image would import it, within the measured time
 
@@ -94,7 +94,7 @@ def sightx(folder: Path, decode: str) -> float:
 
     dataset = ImageFolder(root=folder, layout="flat", decode=decode)
     with tempfile.TemporaryDirectory() as name:
-        config = CacheConfig("disk", Path(name) / "cache", threads=2)
+        config = CacheConfig("disk", Path(name) / "cache", threads=threads)
         table = load_table(dataset)
         bad_images_csv = Path(name) / "bad-images.csv"
         started = time.perf_counter()
@@ -142,16 +142,25 @@ def stages(folder: Path) -> None:
         print(f"{'ms':<12}" + "".join(f"{ms:>11.2f}" for ms in [*results, sum(results)]))
 
 
-CASES: dict[str, Callable[[Path], float]] = {
+CASES: dict[str, Callable[[Path, int], float]] = {
     "peer": peer,
     "scaled": partial(sightx, decode="scaled"),
     "exact": partial(sightx, decode="exact"),
 }
 
 
-def rate(case: str, folder: Path, count: int, environment: dict[str, str]) -> float:
+def rate(case: str, folder: Path, count: int, threads: int, environment: dict[str, str]) -> float:
     """Return the images per second of a case, measured in a separate process."""
-    command = [sys.executable, __file__, "--case", case, "--folder", str(folder)]
+    command = [
+        sys.executable,
+        __file__,
+        "--case",
+        case,
+        "--folder",
+        str(folder),
+        "--threads",
+        str(threads),
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     return count / float(done.stdout)
@@ -161,24 +170,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2, help="of SightX; workers of the peer")
     parser.add_argument("--stages", action="store_true")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        print(CASES[arguments.case](arguments.folder))
+        print(CASES[arguments.case](arguments.folder, arguments.threads))
         return
     with tempfile.TemporaryDirectory() as name:
-        folder, count = Path(name), arguments.images
+        folder, count, threads = Path(name), arguments.images, arguments.threads
         write(folder, count)
         if arguments.stages:
             stages(folder)
             return
         cases = {
-            PLAIN: partial(rate, "peer", folder, count, {}),
-            TUNED: partial(rate, "peer", folder, count, THRESHOLDS),
-            "SightX, scaled": partial(rate, "scaled", folder, count, {}),
-            "SightX, exact": partial(rate, "exact", folder, count, {}),
+            PLAIN: partial(rate, "peer", folder, count, threads, {}),
+            TUNED: partial(rate, "peer", folder, count, threads, THRESHOLDS),
+            "SightX, scaled": partial(rate, "scaled", folder, count, threads, {}),
+            "SightX, exact": partial(rate, "exact", folder, count, threads, {}),
         }
         results = medians(cases, arguments.rounds)
     print(table(results, PLAIN, "images/s", more_is_better=True), end="\n\n")

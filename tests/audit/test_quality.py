@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 
 from sightx.audit.quality import SIZE, Quality, _box_mean, measure_quality
 from sightx.builtin.datasets.synthetic_fundus.render import render
-from sightx.evaluation.metrics import roc_auc
+from sightx.evaluation.roc import roc_auc
 
 
 @pytest.fixture(scope="module")

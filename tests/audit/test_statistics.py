@@ -11,7 +11,7 @@ from sightx.audit.statistics import (
     robust_z,
     total_variation,
 )
-from sightx.evaluation.metrics import roc_auc
+from sightx.evaluation.roc import roc_auc
 
 
 @pytest.mark.parametrize("groups", [1, 10, 200])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -300,7 +300,8 @@ def test_python_may_drop_docstrings(spec: Path) -> None:
     plain, optimised = (
         run_command(words, spec.parent, PYTHONOPTIMIZE=level).stdout for level in ("", "2")
     )
-    assert json.loads(optimised) == json.loads(plain)
+    seconds = re.compile(r'"seconds": [\d.]+')
+    assert seconds.sub("", optimised) == seconds.sub("", plain)
 
 
 def test_a_group_can_share_runs_and_cache(spec: Path, cache_root: Path) -> None:

@@ -65,10 +65,11 @@ def test_every_failing_sync_is_one_line_and_loses_nothing(tmp_path: Path, strace
             assert len(done.stderr.splitlines()) == 1
             assert "disk full: need " in done.stderr
             assert str(folder) in done.stderr
-        assert len(steps(folder)) >= min(2, (number - 2) // 9)
+        assert len(steps(folder)) >= min(2, (number - 2) // 11)
         assert not list(folder.glob(".writing-*"))
-    # 5 files, 2 folders, the names and their folder; three times. The run's own folder once.
-    assert number == 3 * 9 + 1 + 1
+    # 5 files, 2 folders, the names, their copy, and the folder of both after each; three times. The
+    # run's own folder once.
+    assert number == 3 * 11 + 1 + 1
 
 
 @pytest.mark.slow

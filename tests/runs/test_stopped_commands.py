@@ -51,8 +51,6 @@ for _ in range(rounds):
     os.kill(child, number)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-# Another number of torch's threads may change the last digits of a result.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LONG = """
 [[checkpoint]]
 use = "best"
@@ -70,10 +68,15 @@ def long(spec: Path) -> Path:
     return spec
 
 
+def environment() -> dict[str, str]:
+    """Return the environment; another number of torch's threads may change the last digits."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 def command(spec: Path, runs: Path) -> Path:
     words = ["run", str(spec), "--continue", "--runs", str(runs), "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-m", "sightx", *words], env=ENVIRONMENT, check=False, timeout=300
+        [sys.executable, "-m", "sightx", *words], env=environment(), check=False, timeout=300
     )
     assert done.returncode == 0
     (run,) = (path for path in runs.iterdir() if not path.name.startswith("."))
@@ -82,7 +85,7 @@ def command(spec: Path, runs: Path) -> Path:
 
 def rounds(spec: Path, runs: Path, number: int, count: int) -> list[int]:
     words = [str(spec), str(runs), str(number), str(count)]
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], env=ENVIRONMENT, check=True,
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], env=environment(), check=True,
                           stdout=subprocess.PIPE, text=True, timeout=600)  # fmt: skip
     return [int(line) for line in done.stdout.split()]
 

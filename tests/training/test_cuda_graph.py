@@ -37,7 +37,6 @@ from support.training import (
 )
 
 CUDA = torch.device("cuda")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 class FakeGraphs:
@@ -377,7 +376,7 @@ def test_a_graph_is_tried_only_on_request(
     assert ("no CUDA graph is replayed" in caplog.text) == cuda_graph  # the CPU has none
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_on_a_gpu_replayed_steps_are_eager_ones(
@@ -396,7 +395,7 @@ def test_on_a_gpu_replayed_steps_are_eager_ones(
     np.testing.assert_allclose(replayed, eager, rtol=2e-2 if bf16 else 1e-3)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_on_a_gpu_what_waits_for_the_device_is_refused_and_draws_go_on(
     dataset: PreparedDataset, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -418,7 +417,7 @@ def test_on_a_gpu_what_waits_for_the_device_is_refused_and_draws_go_on(
     np.testing.assert_allclose(refused, eager, rtol=1e-3)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_on_a_gpu_a_deterministic_run_that_is_resumed_ends_with_the_same_bytes(
     dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,13 +80,15 @@ def staged(*, cache_features: str = "auto", **parts: Any) -> Experiment:
     return make_experiment(**{"model": Staged(), "execution": execution} | parts)
 
 
-def make_trainer(experiment: Experiment, dataset: PreparedDataset) -> Trainer:
+def make_trainer(
+    experiment: Experiment, dataset: PreparedDataset, device: torch.device = CPU
+) -> Trainer:
     shape = dataset.rows.shape
     module = build_module(experiment.model, experiment.loss, 3, shape, experiment.seed)
     with torch.no_grad():  # running statistics that a frozen normalisation must leave alone
         for buffer in module.buffers():
             buffer.add_(1)
-    return make_plain_trainer(experiment, dataset, module=module)
+    return make_plain_trainer(experiment, dataset, device, module=module)
 
 
 def run(trainer: Trainer) -> tuple[list[float], list[Epoch], int]:
@@ -104,13 +106,18 @@ def count_images(module: nn.Module) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.03)])
+@pytest.mark.parametrize(("name", "precision", "tolerance"), [
+    ("cpu", "fp32", 1e-6),
+    ("cpu", "bf16", 0.03),
+    pytest.param("cuda", "fp32", 1e-3, marks=pytest.mark.gpu),  # convolutions compute in TF32
+    pytest.param("cuda", "bf16", 0.03, marks=pytest.mark.gpu),
+])  # fmt: skip
 def test_cached_features_do_not_change_training(
-    all_splits: PreparedDataset, precision: str, tolerance: float
+    all_splits: PreparedDataset, name: str, precision: str, tolerance: float
 ) -> None:
-    training = {"precision": precision, "batch_size": 12}
-    cached = make_trainer(staged(training=training), all_splits)
-    plain = make_trainer(staged(training=training, cache_features="off"), all_splits)
+    training, device = {"precision": precision, "batch_size": 12}, torch.device(name)
+    cached = make_trainer(staged(training=training), all_splits, device)
+    plain = make_trainer(staged(training=training, cache_features="off"), all_splits, device)
     losses, epochs, blocks = run(cached)
     expected, expected_epochs, none = run(plain)
     assert (blocks, none) == (3, 0)
@@ -124,8 +131,8 @@ def test_cached_features_do_not_change_training(
         assert ours.keys == theirs.keys
     ours, theirs = cached.state(), plain.state()
     assert list(ours.weights) == list(theirs.weights)
-    for name, value in ours.weights.items():
-        torch.testing.assert_close(value, theirs.weights[name], atol=tolerance, rtol=1e-5)
+    for key, value in ours.weights.items():
+        torch.testing.assert_close(value, theirs.weights[key], atol=tolerance, rtol=1e-5)
     assert set(ours.optimizer) == set(theirs.optimizer)
 
 

@@ -37,7 +37,7 @@ def test_sums_over_many_steps_lose_no_digit() -> None:
     assert sums.loss == pytest.approx(1e7 + 1000 * third.item(), rel=1e-12)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_nothing_is_read() -> None:
     sums = EpochSums().add(torch.tensor(0.5, device="cuda"), torch.tensor(3, device="cuda"), 4)
     assert isinstance(sums.loss, torch.Tensor)

@@ -78,7 +78,7 @@ def test_the_device_of_a_cpu_is_memory(rows):
         assert place(rows, "device", device)[1].where == "memory"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("where", ["auto", "device"])
 def test_a_gpu_that_has_room_holds_them(rows, where):
     loaded, placement = place(rows, where, torch.device("cuda"))

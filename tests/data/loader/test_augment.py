@@ -222,7 +222,7 @@ def test_random_numbers_are_moved_to_the_device_unchanged():
     assert sent.dtype == values.dtype
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_moving_random_numbers_to_a_gpu_does_not_wait():
     images, targets = pictures(16).cuda(), torch.arange(16).cuda()
     torch.cuda.set_sync_debug_mode("error")
