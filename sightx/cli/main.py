@@ -32,37 +32,20 @@ from sightx.io.signals import Interrupted, interrupt_once
 if TYPE_CHECKING:
     from sightx.cli.plugin_commands import PluginCommands
 
-# The module of each command, which is imported when the command is called.
+# `sightx --help` shows the commands in this order; each is in the module of its name.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Data and specs": ("init", "validate", "show", "audit", "prepare", "cache", "schema"),
+    "Training and scores": ("run", "resume", "evaluate", "report"),
+    "Models": ("predict", "export", "serve"),
+    "Runs": (
+        "list-runs", "show-run", "compare", "diff", "board", "tag", "ship", "archive",
+        "import-run", "remove-run",
+    ),
+    "Plugins": ("list-plugins", "show-plugin", "new-plugin", "test-plugin"),
+    "Installation": ("doctor",),
+}  # fmt: skip
 COMMANDS = {
-    "archive": "sightx.cli.archive",
-    "audit": "sightx.cli.audit",
-    "board": "sightx.cli.board",
-    "cache": "sightx.cli.cache",
-    "compare": "sightx.cli.compare",
-    "diff": "sightx.cli.diff",
-    "doctor": "sightx.cli.doctor",
-    "evaluate": "sightx.cli.evaluate",
-    "export": "sightx.cli.export",
-    "import-run": "sightx.cli.import_run",
-    "init": "sightx.cli.init",
-    "list-plugins": "sightx.cli.list_plugins",
-    "list-runs": "sightx.cli.list_runs",
-    "new-plugin": "sightx.cli.new_plugin",
-    "predict": "sightx.cli.predict",
-    "prepare": "sightx.cli.prepare",
-    "remove-run": "sightx.cli.remove_run",
-    "report": "sightx.cli.report",
-    "resume": "sightx.cli.resume",
-    "run": "sightx.cli.run",
-    "schema": "sightx.cli.schema",
-    "serve": "sightx.cli.serve",
-    "ship": "sightx.cli.ship",
-    "show": "sightx.cli.show",
-    "show-plugin": "sightx.cli.show_plugin",
-    "show-run": "sightx.cli.show_run",
-    "tag": "sightx.cli.tag",
-    "test-plugin": "sightx.cli.test_plugin",
-    "validate": "sightx.cli.validate",
+    name: f"sightx.cli.{name.replace('-', '_')}" for names in GROUPS.values() for name in names
 }
 _COMPLETE = "_SIGHTX_COMPLETE"  # the variable by which a shell asks for completions
 _RESOURCE_ERRNOS = {
@@ -91,8 +74,13 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write SightX's own commands, then those of plugins."""
-        super().format_commands(ctx, formatter)
+        """Write SightX's own commands in their groups, then those of plugins."""
+        width = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(f"{name:<{width}}", each.get_short_help_str()) for name, each in commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
         if rows := _plugin_commands(ctx).help_rows():
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(rows)
