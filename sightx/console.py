@@ -231,6 +231,8 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
     if "patient" in record:
         eyes = {eye: record[eye] for eye in ("left", "right") if eye in record}
         notes = [f"{eye} {one.get('class', one['outcome'])}" for eye, one in eyes.items()]
+    for point in record.get("decision", {}).get("operating_points", ()):
+        notes.append(f"{point['name']} {'positive' if point['is_positive'] else 'negative'}")
     line = f"{escape(name)}: [bold]{escape(answer)}[/bold]  {escape(printable('  '.join(notes)))}"
     Console(file=output, highlight=False).print(line, soft_wrap=True)
 

@@ -149,6 +149,27 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * BinaryAnswer
+         * @description The binary decision that the run declares, such as whether to refer a patient.
+         */
+        BinaryAnswer: {
+            /**
+             * Positive
+             * @description Names of the positive classes.
+             */
+            positive: string[];
+            /**
+             * Score
+             * @description The sum of their probabilities, 0 to 1.
+             */
+            score: number;
+            /**
+             * Operating Points
+             * @description The decision at each threshold that could be chosen.
+             */
+            operating_points: components["schemas"]["OperatingPointAnswer"][];
+        };
+        /**
          * ClassProbability
          * @description A class, and its probability.
          */
@@ -230,6 +251,8 @@ export interface components {
              * @description Each class with its calibrated probability, in the order of the run.
              */
             probabilities: components["schemas"]["ClassProbability"][];
+            /** @description None unless the run declares a binary decision. */
+            decision?: components["schemas"]["BinaryAnswer"] | null;
             /** @description None unless the run judges the quality of images. */
             quality?: components["schemas"]["ImageQuality"] | null;
             model: components["schemas"]["ModelId"];
@@ -272,6 +295,8 @@ export interface components {
              * @enum {string}
              */
             from: "both" | "left" | "right";
+            /** @description That of the eye with the higher score; None unless the run declares one. */
+            decision?: components["schemas"]["BinaryAnswer"] | null;
             /**
              * Left
              * @description The prediction for the left eye; None without a readable image.
@@ -380,6 +405,27 @@ export interface components {
              * @default Not a diagnosis, and not a medical device.
              */
             notice: string;
+        };
+        /**
+         * OperatingPointAnswer
+         * @description Whether a score reaches a threshold, which was chosen on the validation split.
+         */
+        OperatingPointAnswer: {
+            /**
+             * Name
+             * @description high-sensitivity or high-specificity.
+             */
+            name: string;
+            /**
+             * Threshold
+             * @description The least score that is positive.
+             */
+            threshold: number;
+            /**
+             * Is Positive
+             * @description Whether the score is at least the threshold.
+             */
+            is_positive: boolean;
         };
         /**
          * ServerLimits
@@ -975,4 +1021,4 @@ export interface operations {
         };
     };
 }
-// 12984e0d45f6b82c963d07a512601302d8dbfcff59cced368221b408b483ce90  openapi.json
+// 3d8b10b47fddf358f81846ea24afc901456bf41a205b9925d1fe868782807df6  openapi.json

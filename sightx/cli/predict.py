@@ -164,8 +164,10 @@ class _Writer:
             require_answers(csv_file)
             file = csv_file.open("w", encoding="utf-8", errors="backslashreplace", newline="")
             stack.enter_context(file)
-            classes = predictor.recipe.classes
-            self._csv = CsvAnswers(file, classes, patients=has_patients)
+            recipe = predictor.recipe
+            points = recipe.binary.chosen_points() if recipe.binary else ()
+            names = [point.name for point, _ in points]
+            self._csv = CsvAnswers(file, recipe.classes, points=names, patients=has_patients)
 
     def write(self, answer: Answer | PatientAnswer) -> None:
         """Write one answer; errors also go to standard error."""

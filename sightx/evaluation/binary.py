@@ -60,11 +60,15 @@ class BinaryDecision(Settings):
     def metrics(self) -> list[Metric]:
         """Return the metrics of the decision: the areas, and the rates at each threshold."""
         points = [
-            _Rates(positive=self.positive, point=point.name, threshold=point.threshold)
-            for point in self.operating_points
-            if point.threshold is not None
+            _Rates(positive=self.positive, point=point.name, threshold=threshold)
+            for point, threshold in self.chosen_points()
         ]
         return [_Areas(positive=self.positive), *points]
+
+    def chosen_points(self) -> list[tuple[OperatingPoint, float]]:
+        """Return the operating points that have a threshold, with it."""
+        points = [(point, point.threshold) for point in self.operating_points]
+        return [(point, threshold) for point, threshold in points if threshold is not None]
 
     def scores(self, probabilities: Array, classes: Sequence[str]) -> Array:
         """Return the score of each sample, float64 (N,), from probabilities (N, classes)."""

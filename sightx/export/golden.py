@@ -73,7 +73,7 @@ def golden_answers(predictor: Predictor, images: Mapping[str, bytes]) -> dict[st
             "sha256": hashlib.sha256(content).hexdigest(),
             "pixels_sha256": pixels_sha256(pixels),
         }
-        keys = [key for key in ("grade", "class", "probabilities") if key in record]
+        keys = [key for key in ("grade", "class", "probabilities", "decision") if key in record]
         answers[name] = hashes | {key: record[key] for key in keys}
     return answers
 

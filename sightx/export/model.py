@@ -151,12 +151,13 @@ def _descriptions(predictor: Predictor, parity: tuple[Parity, ...]) -> dict[str,
 
 
 def _labels(recipe: Recipe) -> dict[str, Any]:
-    """Return the classes, and what each postprocessing component has learned."""
+    """Return the classes, what each postprocessing component has learned, and thresholds."""
     states = zip(recipe.postprocess, recipe.postprocess_states, strict=False)
     return {
         "classes": recipe.classes,
         "ordered": recipe.ordered,
         "postprocess": [{**_described(component), "fitted": state} for component, state in states],
+        "binary": to_plain(recipe.binary) if recipe.binary else None,
     }
 
 

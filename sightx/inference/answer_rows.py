@@ -49,12 +49,24 @@ def require_answers(file: Path) -> None:
 class CsvAnswers:
     """Write records as rows of a CSV file, which is complete up to the last answer."""
 
-    def __init__(self, file: TextIO, classes: Sequence[str], *, patients: bool = False) -> None:
-        """Write the header; `file` is opened with `newline=""`."""
-        self._file, self._classes = file, classes
+    def __init__(
+        self,
+        file: TextIO,
+        classes: Sequence[str],
+        *,
+        points: Sequence[str] = (),
+        patients: bool = False,
+    ) -> None:
+        """Write the header; `file` is opened with `newline=""`.
+
+        `points` are the names of the operating points of a binary decision; () for none.
+        """
+        self._file = file
         shares = [f"p:{name}" for name in classes]
-        images = ["path", "outcome", "grade", "class", *shares, "quality", "reasons", "error"]
-        self._header = list(_PATIENT) if patients else images
+        decision = ["score", *points] if points else []
+        quality = ["quality", "reasons", "error"]
+        images = ["path", "outcome", "grade", "class", *shares, *decision, *quality]
+        self._header = [*_PATIENT[:-1], *decision, _PATIENT[-1]] if patients else images
         self._patients = patients
         self._writer = csv.writer(file, lineterminator="\n")
         self._write(self._header)
@@ -75,10 +87,20 @@ def _image_values(record: Mapping[str, Any]) -> dict[str, Any]:
         "path": record["file"],
         **{key: record[key] for key in ("outcome", "grade", "class") if key in record},
         **{f"p:{one['class']}": one["probability"] for one in record.get("probabilities", ())},
+        **_decision_values(record),
         "quality": quality.get("verdict", ""),
         "reasons": " ".join(quality.get("reasons", ())),
         "error": error.get("message", ""),
     }
+
+
+def _decision_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score, and 1 or 0 at each operating point."""
+    decision = record.get("decision")
+    if decision is None:
+        return {}
+    points = {one["name"]: int(one["is_positive"]) for one in decision["operating_points"]}
+    return {"score": decision["score"], **points}
 
 
 def _patient_values(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,5 +110,6 @@ def _patient_values(record: Mapping[str, Any]) -> dict[str, Any]:
         **{key: record[key] for key in ("patient", "outcome", "grade", "class", "from")
            if key in record},
         **{eye: one.get("class", one.get("outcome", "")) for eye, one in eyes.items()},
+        **_decision_values(record),
         "error": "; ".join(errors),
     }  # fmt: skip

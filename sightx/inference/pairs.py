@@ -81,18 +81,21 @@ def combine_eyes(
     patient: str | None, left: Prediction | None, right: Prediction | None
 ) -> PatientGrade:
     """Return the grade of a patient: that of the worse eye, of the eyes that have a grade."""
+    eyes = {
+        name: eye for name, eye in (("left", left), ("right", right)) if isinstance(eye, Graded)
+    }
     grades = {
-        name: (eye.grade, eye.class_name)
-        for name, eye in (("left", left), ("right", right))
-        if isinstance(eye, Graded) and eye.grade is not None
+        name: (eye.grade, eye.class_name) for name, eye in eyes.items() if eye.grade is not None
     }
     if not grades:
         return UngradablePatient(patient=patient, left=left, right=right)
     grade, class_name = max(grades.values())
+    decisions = [eye.decision for eye in eyes.values() if eye.decision]
     return GradedPatient(
         patient=patient,
         grade=grade,
         class_name=class_name,
+        decision=max(decisions, key=lambda decision: decision.score, default=None),
         eyes="both" if len(grades) == 2 else "left" if "left" in grades else "right",
         left=left,
         right=right,

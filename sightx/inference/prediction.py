@@ -41,6 +41,28 @@ class ImageQuality(_Record):
     """The figures behind the verdict."""
 
 
+class OperatingPointAnswer(_Record):
+    """Whether a score reaches a threshold, which was chosen on the validation split."""
+
+    name: str
+    """high-sensitivity or high-specificity."""
+    threshold: float
+    """The least score that is positive."""
+    is_positive: bool
+    """Whether the score is at least the threshold."""
+
+
+class BinaryAnswer(_Record):
+    """The binary decision that the run declares, such as whether to refer a patient."""
+
+    positive: tuple[str, ...]
+    """Names of the positive classes."""
+    score: float
+    """The sum of their probabilities, 0 to 1."""
+    operating_points: tuple[OperatingPointAnswer, ...]
+    """The decision at each threshold that could be chosen."""
+
+
 class ModelId(_Record):
     """The model that gave an answer."""
 
@@ -79,6 +101,8 @@ class Graded(_Answer):
     """Name of the predicted class, which fitted cut points may let differ from the likeliest."""
     probabilities: tuple[ClassProbability, ...]
     """Each class with its calibrated probability, in the order of the run."""
+    decision: BinaryAnswer | None = None
+    """None unless the run declares a binary decision."""
     quality: ImageQuality | None = None
     """None unless the run judges the quality of images."""
     model: ModelId
@@ -125,6 +149,8 @@ class GradedPatient(_Answer):
     """Its class."""
     eyes: Literal["both", "left", "right"] = Field(alias="from")
     """The eyes that have a grade."""
+    decision: BinaryAnswer | None = None
+    """That of the eye with the higher score; None unless the run declares one."""
     left: Prediction | None = None
     """The prediction for the left eye; None without a readable image."""
     right: Prediction | None = None

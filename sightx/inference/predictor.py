@@ -21,7 +21,14 @@ from sightx.evaluation import metrics
 from sightx.inference import model_folder
 from sightx.inference.explain import Explanation, draw, grad_cam, last_spatial_layer
 from sightx.inference.onnx_network import OnnxNetwork
-from sightx.inference.prediction import ClassProbability, Graded, ModelId, Prediction
+from sightx.inference.prediction import (
+    BinaryAnswer,
+    ClassProbability,
+    Graded,
+    ModelId,
+    OperatingPointAnswer,
+    Prediction,
+)
 from sightx.inference.recipe import Recipe
 from sightx.io.files import argument_path
 from sightx.records.pixels import PixelRows
@@ -258,18 +265,31 @@ class Predictor:
     def _answers(self, table: Predictions) -> list[Prediction]:
         return [
             Graded(
-                grade=int(decision) if table.ordered else None,
-                class_name=table.classes[decision],
+                grade=int(table.decisions[row]) if table.ordered else None,
+                class_name=table.classes[table.decisions[row]],
                 probabilities=tuple(
                     ClassProbability(class_name=name, probability=float(value))
-                    for name, value in zip(table.classes, row, strict=True)
+                    for name, value in zip(table.classes, table.probabilities[row], strict=True)
                 ),
+                decision=self._decision(table, row),
                 model=self.model,
-            ).with_outputs(outputs.tolist())
-            for decision, row, outputs in zip(
-                table.decisions, table.probabilities, table.outputs, strict=True
-            )
+            ).with_outputs(table.outputs[row].tolist())
+            for row in range(len(table.decisions))
         ]
+
+    def _decision(self, table: Predictions, row: int) -> BinaryAnswer | None:
+        """Return the binary decision for one row; None if none is declared."""
+        binary = self.recipe.binary
+        if binary is None:
+            return None
+        (score,) = binary.scores(table.probabilities[row : row + 1], table.classes).tolist()
+        points = tuple(
+            OperatingPointAnswer(
+                name=point.name, threshold=threshold, is_positive=score >= threshold
+            )
+            for point, threshold in binary.chosen_points()
+        )
+        return BinaryAnswer(positive=binary.positive, score=score, operating_points=points)
 
 
 def _read_checkpoint(folder: Path) -> _Source:

@@ -27,6 +27,14 @@ _MODEL = {
     "experiment_sha256": "1" * 64,
     "engine": "torch",
 }
+_DECISION = {
+    "positive": ["mild"],
+    "score": 0.8,
+    "operating_points": [
+        {"name": "high-sensitivity", "threshold": 0.34, "is_positive": True},
+        {"name": "high-specificity", "threshold": 0.85, "is_positive": False},
+    ],
+}
 _GRADED = {
     "format": 1,
     "outcome": "graded",
@@ -36,13 +44,14 @@ _GRADED = {
         {"class": "none", "probability": 0.2},
         {"class": "mild", "probability": 0.8},
     ],
+    "decision": _DECISION,
     "model": _MODEL,
 }
 _QUALITY = {"verdict": "ungradable", "reasons": ["low-light"], "measures": {"light": 0.02}}
 _UNGRADABLE = {"format": 1, "outcome": "ungradable", "quality": _QUALITY, "model": _MODEL}
 _PATIENT = {
     "format": 1, "outcome": "graded", "grade": 1, "class": "mild", "from": "left",
-    "left": _GRADED, "right": _UNGRADABLE,
+    "decision": _DECISION, "left": _GRADED, "right": _UNGRADABLE,
 }  # fmt: skip
 _NO_PATIENT = {
     "format": 1, "outcome": "ungradable", "left": _UNGRADABLE, "right": _UNGRADABLE,

@@ -97,6 +97,8 @@ def test_a_csv_file_has_a_row_per_image_and_no_formula(
     for row, record in zip(rows, records(capsys.readouterr().out), strict=True):
         shares = {one["class"]: one["probability"] for one in record.get("probabilities", ())}
         assert {name: float(row[f"p:{name}"]) for name in shares} == shares
+        if shares:
+            assert float(row["score"]) == shares["light"]
 
 
 def test_lists_come_from_a_csv_file_or_from_standard_input(

@@ -92,6 +92,9 @@ def test_a_photograph_gets_its_grade_its_bars_and_its_map(
         [100 * share for share in shares], abs=0.5
     )
     assert page.locator(".notice").first.is_visible()
+    decisions = page.locator("#details p").all_text_contents()
+    assert [text.partition(":")[0] for text in decisions] == ["Positive (light)"] * 2
+    assert decisions[0].endswith("for high sensitivity.")
     page.get_by_text("Show where the network looked").click()
     page.get_by_alt_text("Where the network looked").wait_for()
     wait_for(page, "^Grade 1")

@@ -31,6 +31,8 @@ hidden = [6]
 use = "temperature"
 [[postprocess]]
 use = "cut-points"
+[evaluation]
+positive = ["light"]
 [training]
 epochs = 1
 batch_size = 1

@@ -178,7 +178,7 @@ function show(record) {
   const eyes = photos.length === 2 ? [record.left, record.right] : [record];
   result = photos.length === 2 ? patientSentence(record) : imageSentence(record);
   say(result);
-  byId('details').replaceChildren(...eyes.flatMap((eye, position) => [
+  byId('details').replaceChildren(...(record.left ? decisionsOf(record) : []), ...eyes.flatMap((eye, position) => [
     ...(eyeOf(position) ? [element('h2', { textContent: eyeOf(position) }), element('p', { textContent: imageSentence(eye) })] : []),
     ...detailsOf(eye),
   ]));
@@ -201,14 +201,14 @@ function patientSentence(record) {
 
 function detailsOf(record) {
   const nodes = [];
-  const { decision, quality } = record;
+  const { quality } = record;
   if (quality && quality.verdict !== 'good') {
     const reasons = quality.reasons.map((reason) => reason.replaceAll('-', ' ')).join(', ');
     const advice = quality.verdict === 'poor' ? 'The quality of the photograph is poor' : 'Take another photograph';
     nodes.push(element('p', { className: 'poor', textContent: `${advice}: ${reasons}.` }));
   } else if (quality) nodes.push(element('p', { textContent: 'The quality of the photograph is good.' }));
   if (record.outcome !== 'graded') return nodes;
-  if (decision) nodes.push(element('p', { textContent: decisionSentence(decision) }));
+  nodes.push(...decisionsOf(record));
   const rows = record.probabilities.map((one) => {
     const bar = element('span', { className: 'bar' });
     bar.style.width = `${100 * one.probability}%`;
@@ -226,9 +226,13 @@ function detailsOf(record) {
   return nodes;
 }
 
-function decisionSentence({ name, value, score, threshold }) {
-  const side = value ? 'at or above' : 'below';
-  return sentence(`${value ? '' : 'not '}${name}: the score ${score.toFixed(3)} is ${side} the threshold ${threshold.toFixed(3)}`);
+function decisionsOf({ decision }) {
+  return (decision?.operating_points ?? []).map((point) => {
+    const side = point.is_positive ? 'at or above' : 'below';
+    const limit = `the threshold ${point.threshold.toFixed(3)} for ${point.name.replaceAll('-', ' ')}`;
+    const verdict = `${point.is_positive ? 'Positive' : 'Negative'} (${decision.positive.join(' or ')})`;
+    return element('p', { textContent: `${verdict}: the score ${decision.score.toFixed(3)} is ${side} ${limit}.` });
+  });
 }
 
 function explain() {
