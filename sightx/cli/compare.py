@@ -31,13 +31,16 @@ def command(
     Differences have a 95 % interval over groups, such as patients, that are drawn in pairs. Runs
     that differ only in the seed are folded into mean and deviation.
     """
+    from sightx.evaluation.binary import area_metrics
     from sightx.run_registry.comparison import compare_runs
     from sightx.runner.resume import stored_experiment
 
     if len(wanted) == 1:
         raise click.UsageError("name at least two runs")
     opened = [find_run(run, runs)[0] for run in wanted]
-    comparison = compare_runs(opened, stored_experiment(opened[0]).metric, split)
+    experiment = stored_experiment(opened[0])
+    metrics = [*experiment.metric, *area_metrics(experiment.evaluation)]
+    comparison = compare_runs(opened, metrics, split)
     if as_json:
         candidates = [candidate.to_json() for candidate in comparison.candidates]
         value = {"split": split, "samples": comparison.samples, "groups": comparison.groups,
@@ -76,6 +79,8 @@ def _texts(difference: Difference | None) -> tuple[str, str]:
     if difference is None:
         return "-", ""
     verdict = "no detectable difference"
+    if difference.detectable > 0:
+        verdict += f"; one under {difference.detectable:.2g} would usually be missed"
     if difference.is_better is not None:
         verdict = "better" if difference.is_better else "worse"
     limits = f"[{difference.low:+.4f}, {difference.high:+.4f}]"

@@ -79,6 +79,11 @@ class BinaryDecision(Settings):
         return binary_labels(predictions, self.positive)
 
 
+def area_metrics(settings: Evaluation) -> list[Metric]:
+    """Return the metrics of a declared decision that need no threshold; [] without one."""
+    return [] if settings.positive is None else [_Areas(positive=settings.positive)]
+
+
 def binary_scores(probabilities: Array, classes: Sequence[str], positive: Sequence[str]) -> Array:
     """Return the sum of the probabilities of the positive classes, float64 (N,)."""
     columns = [classes.index(name) for name in positive]

@@ -40,9 +40,12 @@ class Estimate(NamedTuple):
     @property
     def beats_baseline(self) -> bool:
         """Return whether the whole interval is better than the baseline."""
-        if self.direction == "max":
-            return self.low > self.baseline
-        return self.high < self.baseline
+        return self.low > self.baseline if self.direction == "max" else self.high < self.baseline
+
+    @property
+    def is_below_baseline(self) -> bool:
+        """Return whether the whole interval is worse than the baseline."""
+        return self.high < self.baseline if self.direction == "max" else self.low > self.baseline
 
 
 def estimate_metrics(

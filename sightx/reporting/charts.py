@@ -41,6 +41,8 @@ class Axes:
     y: str
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    whole: bool = False
+    """Whether the values of x are whole numbers, such as epochs."""
 
 
 def chart(axes: Axes, series: Sequence[Series], label: str) -> str:
@@ -85,7 +87,7 @@ class _Frame:
             x, y = self.place(self.x[0], value)
             parts.append(f'<line class="grid" x1="{x}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}"/>')
             parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-        for value in _ticks(*self.x):
+        for value in _ticks(*self.x, least=1.0 if self._axes.whole else 0.0):
             x, y = self.place(value, self.y[0])
             parts.append(f'<line class="grid" x1="{x}" y1="{_TOP}" x2="{x}" y2="{y}"/>')
             parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{value:g}</text>')
@@ -163,11 +165,12 @@ def _range(values: Sequence[float], *, room: bool = True) -> tuple[float, float]
     return low - extra, high + extra
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return about five round numbers from low to high."""
+def _ticks(low: float, high: float, *, least: float = 0.0) -> list[float]:
+    """Return about five round numbers from low to high, `least` or more apart."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    factors = (1, 2, 5, 10) if least else (1, 2, 2.5, 5, 10)
+    step = max(next(power * one for one in factors if power * one >= raw * 0.999), least)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(place * step, 10) for place in range(first, last + 1)]

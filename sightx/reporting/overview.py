@@ -142,7 +142,7 @@ def training_section(facts: Facts) -> str:
                 lines.append(Series(name, points, "line", colour, dashed=colour == 0))
                 chosen = [(x, y) for x, y in points if x == best]
                 lines.append(Series("", chosen, "dots", colour))
-        drawn = chart(Axes("epoch", title), lines, f"{title} over the epochs")
+        drawn = chart(Axes("epoch", title, whole=True), lines, f"{title} over the epochs")
         if drawn:
             charts.append(html.figure(drawn, _epoch_caption(facts, best)))
     return html.section("training", "Training", [html.figures(charts)])

@@ -51,7 +51,9 @@ def _row(name: str, estimate: Estimate) -> list[str]:
             "",
         ]
     arrow = "higher is better" if estimate.direction == "max" else "lower is better"
-    mark = '<span class="good">beats it</span>' if estimate.beats_baseline else ""
+    mark = '<span class="good">better</span>' if estimate.beats_baseline else ""
+    if estimate.is_below_baseline:
+        mark = '<span class="gap">worse</span>'
     return [
         f'<span title="{arrow}">{name}</span>',
         f"<b>{html.number(estimate.value)}</b>",

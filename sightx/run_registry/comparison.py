@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from sightx.run_registry.listing import Spread, spread_of
 from sightx.runs.directory import Run, finite_or_null
 from sightx.seeds import generator
 
-_LEVEL = 0.95
+_LEVEL, _POWER = 0.95, 0.8
 _MAX_NAMES = 3
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +38,16 @@ class Difference(NamedTuple):
     low: float
     high: float
     is_better: bool | None
+
+    @property
+    def detectable(self) -> float:
+        """Return the difference that 4 of 5 comparisons like this one would detect.
+
+        It is 2.8 standard errors: the sum of the normal quantiles of 0.975 and 0.8.
+        """
+        quantile = NormalDist().inv_cdf
+        error = (self.high - self.low) / (2 * quantile((1 + _LEVEL) / 2))
+        return error * (quantile((1 + _LEVEL) / 2) + quantile(_POWER))
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def test_baselines_are_those_of_a_dummy_classifier() -> None:
     assert estimates["log-loss"].beats_baseline
     assert not Estimate(0.3, 0.1, 0.5, 0.2, "max").beats_baseline
     assert not Estimate(0.3, 0.1, 0.5, 0.4, "min").beats_baseline
+    assert Estimate(0.3, 0.1, 0.5, 0.6, "max").is_below_baseline
+    assert not Estimate(0.3, 0.1, 0.5, 0.6, "min").is_below_baseline
 
 
 def test_without_a_train_split_the_shares_are_alike() -> None:

@@ -55,6 +55,7 @@ def test_the_interval_of_a_difference_is_that_of_pairs(tmp_path: Path) -> None:
     assert difference.low == pytest.approx(pairs.mean() - 1.96 * error, abs=0.2 * error)
     assert difference.high == pytest.approx(pairs.mean() + 1.96 * error, abs=0.2 * error)
     assert difference.is_better is True
+    assert difference.detectable == pytest.approx(2.8 * error, rel=0.2)
     assert (comparison.samples, comparison.groups) == (SAMPLES, SAMPLES)
     back = compare_runs(runs[::-1], [Accuracy()]).candidates[1].differences["accuracy"]
     assert back.is_better is False
