@@ -19,8 +19,8 @@ from sightx.registry.introspection import field_descriptions
 ClassAt = Callable[[Key], type[Settings] | None]
 Explanation = tuple[str, str, str]  # code, message, hint
 
-_PLUGIN_CODES = {"broken-plugin", "name-clash"}
-_LOOKUP_CODES = {"missing-use", "unknown-name", *_PLUGIN_CODES}
+PLUGIN_CODES = {"broken-plugin", "name-clash", "wrong-result"}
+_LOOKUP_CODES = {"missing-use", "unknown-name", *PLUGIN_CODES}
 _EXPECTED = {
     "int_type": "an integer",
     "float_type": "a number",
@@ -41,7 +41,7 @@ _TYPES: list[tuple[type, str]] = [
 def spec_failure(problems: Iterable[Problem]) -> SightXError:
     """Return the error for all problems of a spec, sorted by position."""
     ordered = sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column))
-    is_broken = any(problem.code in _PLUGIN_CODES for problem in ordered)
+    is_broken = any(problem.code in PLUGIN_CODES for problem in ordered)
     return PluginError(*ordered) if is_broken else SpecError(*ordered)
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from sightx.errors import DataError, PluginError, Problem, ResourceError, SightXError, SpecError
 from sightx.io.toml import Document
 from sightx.registry.components import call_declared
-from sightx.registry.failures import plugin_failure
+from sightx.registry.declarations import check_declarations
+from sightx.registry.failures import explained_plugin_failures, plugin_failure
 from sightx.registry.hooks import Check, Finding, Stage
 from sightx.registry.registry import Plugin
-from sightx.registry.validation_errors import parse_key
-from sightx.spec.experiment import Context, Experiment
+from sightx.registry.validation_errors import PLUGIN_CODES, parse_key
+from sightx.spec.experiment import Context, Experiment, iter_components
 
 _ERRORS: dict[Stage, type[SightXError]] = {
     "spec": SpecError,
@@ -47,6 +48,8 @@ def check_results(
     experiment: Experiment, context: Context, stage: Stage, **facts: object
 ) -> list[CheckResult]:
     """Return the same as `run_checks`, each problem with the rows that show it."""
+    if stage == "spec" and (faults := _declaration_faults(experiment, context)):
+        return faults  # the checks could only fail
     facts = {"experiment": experiment, "registry": context.registry, **facts}
     return [
         result
@@ -68,7 +71,7 @@ def enforce_checks(experiment: Experiment, context: Context, stage: Stage, **fac
         if problem.severity == "warning":
             _log.warning("%s", problem)
     if errors := [problem for problem in problems if problem.severity == "error"]:
-        is_broken = any(problem.code == "broken-plugin" for problem in errors)
+        is_broken = any(problem.code in PLUGIN_CODES for problem in errors)
         raise (PluginError if is_broken else _ERRORS[stage])(*errors)
 
 
@@ -81,6 +84,18 @@ def locate_problems(context: Context) -> Iterator[None]:
         problems = error.problems
         error.problems = tuple(p if p.file else at_position(p, context.spec) for p in problems)
         raise
+
+
+def _declaration_faults(experiment: Experiment, context: Context) -> list[CheckResult]:
+    """Return the problems of what components declare."""
+    classes = experiment.dataset.traits().classes or ()
+    try:
+        with explained_plugin_failures(context.registry):
+            check_declarations(iter_components(experiment), classes)
+    except SightXError as error:
+        problems = [at_position(problem, context.spec) for problem in error.problems]
+        return [CheckResult(problem) for problem in problems]
+    return []
 
 
 def _run_check(

@@ -21,8 +21,9 @@ from pydantic import (
     field_validator,
 )
 
-from sightx.errors import PluginError, Problem
+from sightx.errors import PluginError, Problem, SightXError
 from sightx.io.toml import Document, Position
+from sightx.registry import declarations
 from sightx.registry.components import (
     Component,
     PathKind,
@@ -158,10 +159,8 @@ class Context:
 def dataset_traits(dataset: Dataset) -> Traits:
     """Return the traits of a dataset. Raises PluginError if its method fails."""
     try:
-        if isinstance(traits := dataset.traits(), Traits):
-            return traits
-        raise TypeError(f"traits() returned {traits!r}, which is not Traits")
-    except KeyboardInterrupt:
+        return declarations.dataset_traits(dataset)
+    except (SightXError, KeyboardInterrupt):
         raise
     except BaseException as error:
         message = f"the dataset {dataset.name!r} failed: {type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ from torch import nn
 from sightx.data import dataset, preprocess
 from sightx.data.checks import check_missing_files
 from sightx.errors import Problem, SpecError, first_line
+from sightx.evaluation import metrics
 from sightx.records import SPLITS
 from sightx.records.table import ImageTable
 from sightx.registry import results
@@ -87,6 +88,7 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
     model = experiment.model
     head = partial(setup.head_tensors, model, experiment.loss, module, len(table.classes), shape)
     loaded = fit_weights(model, module, source, tables, head).report if tables else None
+    metrics.metric_directions(experiment.metric, table.classes)  # refuses one name of two
     settings = experiment.training
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
     check_batches(experiment, table)

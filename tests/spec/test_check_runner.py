@@ -166,3 +166,38 @@ def test_a_check_may_raise_an_expected_error(experiment) -> None:
     loaded = experiment("raises")
     with pytest.raises(DataError, match="raised by itself"):
         check_runner.enforce_checks(loaded, loaded.context, "data", table="a table")
+
+
+HOSTILE = """
+from sightx.plugin import Metric, hookimpl
+
+class Nothing(Metric):
+    \"\"\"A metric without names.\"\"\"
+
+    name = "nothing"
+
+    def values(self, classes):
+        return None
+
+    def compute(self, predictions):
+        return {}
+
+@hookimpl
+def sightx_components():
+    return [Nothing]
+"""
+
+
+def test_a_wrong_answer_of_a_plugin_is_not_blamed_on_the_check_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["rules"]\n')
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "sightx_test_nothing.py").write_text(HOSTILE)
+    (tmp_path / "a.toml").write_text(SPEC.format(allow="") + '[[metric]]\nuse = "nothing"\n')
+    with pytest.raises(PluginError) as caught:
+        load("a.toml")
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.path) == ("wrong-result", "metric")
+    assert "values() of nothing (sightx_test_nothing) returned None" in problem.message

@@ -75,10 +75,13 @@ def empty_class(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
 
 
 def sample_weights(experiment: Experiment, table: ImageTable) -> Iterator[Finding]:
-    """Find samples whose weight in the loss is not a finite number from 0."""
+    """Find samples whose weight, by a column, is not a finite number from 0."""
     import torch
 
     splits, loss = table.frame["split"].to_numpy(), experiment.loss
+    column = getattr(loss, "column", None)
+    if column not in table.columns:
+        return
     rows = (splits != "").nonzero()[0]
     weights = call_declared(
         loss.weights,
@@ -91,11 +94,9 @@ def sample_weights(experiment: Experiment, table: ImageTable) -> Iterator[Findin
         return  # a step refuses weights of another shape
     bad = rows[(~weights.isfinite() | (weights < 0)).numpy()]
     if len(bad):
-        column, first = getattr(loss, "column", None), bad[:1]
+        first, cell = table.frame["path"].iat[bad[0]], table.extra_columns(bad[:1])[column][0]
         message = f"the weights of {len(bad)} samples are not numbers from 0"
-        example = f"first {table.frame['path'].iat[first[0]]}"
-        if column in table.columns:
-            example += f", whose {column} is {table.extra_columns(first)[column][0]!r}"
+        example = f"first {first}, whose {column} is {cell!r}"
         hint = "fix the column, or name the samples in dataset.exclude"
         yield Finding("loss", f"{message}; {example}", hint, bad.tolist())
 

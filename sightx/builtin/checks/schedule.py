@@ -11,9 +11,15 @@ if TYPE_CHECKING:
     from sightx.plugin import Experiment
 
 
+def _setting(component: object, name: str) -> int:
+    """Return a setting that counts epochs; 0 if a component has no such number."""
+    value = getattr(component, name, 0)
+    return value if isinstance(value, int) else 0
+
+
 def step_unreached(experiment: Experiment) -> Iterator[Finding]:
     """Find a scheduler whose first step comes after the end of training."""
-    step_size, epochs = getattr(experiment.scheduler, "step_size", 0), experiment.training.epochs
+    step_size, epochs = _setting(experiment.scheduler, "step_size"), experiment.training.epochs
     if step_size >= epochs:
         message = f"a step after {step_size} epochs is never taken in {epochs} epochs"
         hint = f"choose a value below {epochs}, or another scheduler"
@@ -24,7 +30,7 @@ def patience_unreached(experiment: Experiment) -> Iterator[Finding]:
     """Find a patience that cannot run out."""
     epochs = experiment.training.epochs
     for path, part in (("scheduler", experiment.scheduler), ("stopping", experiment.stopping)):
-        patience = getattr(part, "patience", 0)
+        patience = _setting(part, "patience")
         if patience >= epochs:
             message = f"a patience of {patience} epochs cannot run out in {epochs} epochs"
             yield Finding(f"{path}.patience", message, f"choose a value below {epochs}")
@@ -32,7 +38,7 @@ def patience_unreached(experiment: Experiment) -> Iterator[Finding]:
 
 def average_unreached(experiment: Experiment) -> Iterator[Finding]:
     """Find an average that begins after the end of training."""
-    start, epochs = getattr(experiment.average, "start_epoch", 0), experiment.training.epochs
+    start, epochs = _setting(experiment.average, "start_epoch"), experiment.training.epochs
     if start >= epochs:
         message = f"an average that begins after {start} epochs is never taken in {epochs} epochs"
         yield Finding("average.start_epoch", message, f"choose a value below {epochs}")

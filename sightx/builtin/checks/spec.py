@@ -297,7 +297,8 @@ def monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
         *((f"checkpoint.{n}", policy) for n, policy in enumerate(experiment.checkpoint)),
     ]
     for path, part in parts:
-        if monitor := getattr(part, "monitor", None):
+        monitor = getattr(part, "monitor", None)
+        if isinstance(monitor, str) and monitor:
             yield f"{path}.monitor", monitor
 
 

@@ -124,7 +124,7 @@ def _apply(
 def _check_values(augment: Augment, images: Tensor, targets: Tensor, classes: int | None) -> None:
     """Raise PluginError for pixels out of range, and targets that are not (mixed) classes."""
     low, high = images.aminmax()
-    if low < -_PIXEL_TOLERANCE or high > 1 + _PIXEL_TOLERANCE:  # NaN becomes a NonFiniteError
+    if not (low >= -_PIXEL_TOLERANCE and high <= 1 + _PIXEL_TOLERANCE):  # also for NaN
         message = f"returned pixels from {float(low):.3g} to {float(high):.3g}"
         raise results.wrong_result(augment.apply, message, "keep them in 0 to 1")
     if targets.ndim == 1:
