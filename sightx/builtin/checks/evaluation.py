@@ -123,7 +123,8 @@ def _undefined_values(
     """
     tried: list[dict[str, float]] = []
     with suppress(Exception):
-        tried = [dict(metric.compute(item)) for item in _predictions(experiment, table, split)]
+        for item in _predictions(experiment, table, split):
+            tried.append({name: float(value) for name, value in metric.compute(item).items()})
     if not tried:
         return []
     right, *wrong = tried
