@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
@@ -75,6 +77,24 @@ class ThresholdLoss(PerClassLoss):
     def per_class(self, outputs: Tensor) -> Tensor:
         """Return the loss that each class would have, float32 (B, classes)."""
         return (softplus(outputs[:, None] * self.signs) * self.counted).sum(dim=2)
+
+
+class NoiseAdaptationLoss(PerClassLoss):
+    """-log of the probability of a given label, behind a noise layer that is learned.
+
+    Row c of `logits` (C, C) gives, by softmax, how probable each label is for a sample of class c.
+    """
+
+    def __init__(self, classes: int, noise: float) -> None:
+        super().__init__()
+        # The softmax of a row is 1 - noise for the class itself, and noise / (C - 1) for others.
+        own = math.log((1 - noise) * max(classes - 1, 1) / noise)
+        self.logits = nn.Parameter(own * torch.eye(classes))
+
+    def per_class(self, outputs: Tensor) -> Tensor:
+        """Return the loss that each label would have, float32 (B, classes)."""
+        pairs = outputs.log_softmax(dim=1)[:, :, None] + self.logits.log_softmax(dim=1)
+        return -pairs.logsumexp(dim=1)
 
 
 def from_thresholds(logits: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class NoiseAdaptation(Loss):
 
     def build(self, *, class_counts: Sequence[int]) -> nn.Module:
         """Return the cross-entropy behind a noise layer."""
-        from sightx.builtin.noise_layer import NoiseAdaptationLoss
+        from .loss_modules import NoiseAdaptationLoss
 
         return NoiseAdaptationLoss(len(class_counts), self.noise)
 

@@ -44,7 +44,8 @@ def component_fault(components: Sequence[Any], *, is_builtin: bool = False) -> s
     for component in components:
         if fault := _identity_fault(component):
             return fault
-        if not is_builtin and (fault := _settings_fault(component) or _method_fault(component)):
+        faults = () if is_builtin else (_settings_fault, _trait_fault, _method_fault)
+        if fault := next(filter(None, (find(component) for find in faults)), ""):
             return f"the {component.kind} {component.name!r}: {fault}"
     counts = Counter(f"{component.kind} {component.name!r}" for component in components)
     return next((f"two components are the {name}" for name, n in counts.items() if n > 1), "")
@@ -109,6 +110,25 @@ def _is_narrower(types: set[type], annotation: Any) -> bool:
     """Return whether values of these types fit the annotation; an int fits a float."""
     allowed = tuple(_value_types(annotation))
     return all(issubclass(item, allowed) or (item is int and float in allowed) for item in types)
+
+
+def _trait_fault(cls: type[Component]) -> str:
+    """Return which trait has a value of another type than that of the kind, "" if none has.
+
+    A trait may be a property, which knows the settings.
+    """
+    kind = _kind_class(cls)
+    for base in kind.__mro__:
+        for name in getattr(base, "__class_vars__", ()):
+            default, value = vars(base).get(name), inspect.getattr_static(cls, name, None)
+            is_trait = isinstance(default, (bool, int)) and not isinstance(value, property)
+            if is_trait and type(value) is not type(default):
+                return f"{name} is {value!r}; write {_trait_values(default)}"
+    return ""
+
+
+def _trait_values(default: bool | int) -> str:
+    return "True or False" if isinstance(default, bool) else "a whole number"
 
 
 def _method_fault(cls: type[Component]) -> str:

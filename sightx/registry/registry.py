@@ -84,6 +84,8 @@ def _constant_fault(error: BaseException) -> str:
         return ""
     constant = str(error).partition("`")[2].partition("`")[0]
     name, _, value = constant.partition(" = ")
+    if hint := did_you_mean(name, {trait for kind in KINDS for trait in kind.__class_vars__}):
+        return f"SightX does not use {name!r}; {hint}"
     advice = f"write it outside of the class, or as {name}: ClassVar = {value}"
     return f"the constant {constant} in a component has no type; {advice}"
 

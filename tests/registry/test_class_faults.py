@@ -127,6 +127,22 @@ def test_a_misspelt_class_variable_is_named() -> None:
     assert "did you mean 'balances'?" in component_fault([cls])
 
 
+@pytest.mark.parametrize(
+    ("kind", "space", "part"),
+    [
+        (Loss, {"takes_mixed": "no"}, "takes_mixed is 'no'; write True or False"),
+        (Optimizer, {"passes": 2.0, "build": lambda self, groups: None}, "a whole number"),
+        (Augment, {"mixes": 1}, "mixes is 1"),
+    ],
+)
+def test_a_trait_has_the_type_of_the_kind(kind: type, space: dict[str, Any], part: str) -> None:
+    assert part in component_fault([declare(kind, **space)])
+
+
+def test_a_trait_may_be_a_property() -> None:
+    assert not component_fault([declare(Loss, takes_mixed=property(lambda self: True))])
+
+
 def test_methods_of_an_author_are_no_fault() -> None:
     methods = {"_weigths": _nothing, "example": staticmethod(print), "smooth": _nothing}
     assert component_fault([declare(Loss, **methods)]) == ""

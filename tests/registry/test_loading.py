@@ -86,6 +86,10 @@ FAULTS = {
         "the constant K = 8 in a component has no type; write it outside of the class, or as "
         "K: ClassVar = 8",
     ),
+    "trait": (
+        "from sightx.plugin import Loss\nclass A(Loss):\n    name = 'a'\n    takes_mixd = True\n",
+        "SightX does not use 'takes_mixd'; did you mean 'takes_mixed'?",
+    ),
     "unmarked": ("def sightx_components():\n    return []", "TypeError: it has no hook"),
     "thrower": (
         "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
