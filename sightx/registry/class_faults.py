@@ -123,12 +123,9 @@ def _trait_fault(cls: type[Component]) -> str:
             default, value = vars(base).get(name), inspect.getattr_static(cls, name, None)
             is_trait = isinstance(default, (bool, int)) and not isinstance(value, property)
             if is_trait and type(value) is not type(default):
-                return f"{name} is {value!r}; write {_trait_values(default)}"
+                values = "True or False" if isinstance(default, bool) else "a whole number"
+                return f"{name} is {value!r}; write {values}"
     return ""
-
-
-def _trait_values(default: bool | int) -> str:
-    return "True or False" if isinstance(default, bool) else "a whole number"
 
 
 def _method_fault(cls: type[Component]) -> str:

@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +199,7 @@ def torch_optimizer(
     """Return the optimizer of all weights in `groups`; `layers` has their depths by name."""
     from torch.optim import Optimizer as TorchOptimizer
 
-    weights = [weight for group in groups for weight in group["params"]]
+    expected = dict(_names_and_rates(groups, layers))
     result = call_declared(optimizer.build, groups, layers=layers)
     if not isinstance(result, TorchOptimizer):
         hint = "return a torch optimizer"
@@ -208,11 +208,28 @@ def torch_optimizer(
         hint = "use one without a closure; if step() calls it once, set passes = 2 on the class"
         message = f"returned a {type_name(result)}, which needs a closure"
         raise wrong_result(optimizer.build, message, hint)
-    updated = {id(weight) for group in result.param_groups for weight in group["params"]}
-    if missing := [weight for weight in weights if id(weight) not in updated]:
-        message = f"leaves out {len(missing)} of {len(weights)} weights"
+    built = [(group, id(weight)) for group in result.param_groups for weight in group["params"]]
+    if missing := expected.keys() - {weight for _, weight in built}:
+        message = f"leaves out {len(missing)} of {len(expected)} weights"
         raise wrong_result(optimizer.build, message, "pass the groups on")
+    for group, weight in built:
+        name, lr = expected.get(weight, (group.get("name"), None))
+        if group.get("name") != name or lr not in (None, group["lr"]):
+            message = f"gives weights of the group {name!r} the rate {group['lr']}, not {lr}"
+            hint = "pass the groups on, or parts of them with their name and lr"
+            raise wrong_result(optimizer.build, message, hint)
     return result
+
+
+def _names_and_rates(
+    groups: Iterable[Mapping[str, Any]], layers: Mapping[str, int]
+) -> Iterator[tuple[int, tuple[str, float | None]]]:
+    """Yield the id of each weight, the name of its group, and its rate, None if layers scale it."""
+    last = max(layers.values(), default=0)
+    for group in groups:
+        for name, weight in zip(group["param_names"], group["params"], strict=True):
+            is_last = layers.get(name, last) == last  # weights of the loss have no layer
+            yield id(weight), (group["name"], group["lr"] if is_last else None)
 
 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -88,7 +88,6 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
     model = experiment.model
     head = partial(setup.head_tensors, model, experiment.loss, module, len(table.classes), shape)
     loaded = fit_weights(model, module, source, tables, head).report if tables else None
-    metrics.metric_directions(experiment.metric, table.classes)  # refuses one name of two
     settings = experiment.training
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
     check_batches(experiment, table)
@@ -105,11 +104,18 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
         memory=memory,
         loaded=loaded,
         unused=table.survey.lines(),
-        problems=(
-            *check_runner.run_checks(experiment, experiment.context, "data", table=table),
-            *check_runner.run_checks(experiment, experiment.context, "device", device=device),
-        ),
+        problems=_problems(experiment, table, device),
     )
+
+
+def _problems(experiment: Experiment, table: ImageTable, device: torch.device) -> list[Problem]:
+    """Return what the checks of data and device find. Raises SpecError for equal names."""
+    metrics.metric_directions(experiment.metric, table.classes)
+    context = experiment.context
+    return [
+        *check_runner.run_checks(experiment, context, "data", table=table),
+        *check_runner.run_checks(experiment, context, "device", device=device),
+    ]
 
 
 def check_batches(experiment: Experiment, table: ImageTable) -> None:

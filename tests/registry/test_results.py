@@ -235,13 +235,35 @@ def test_a_loss_asks_for_one_output_or_more(outputs: Any) -> None:
 def test_an_optimizer_updates_every_weight() -> None:
     weights = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
     partial = torch.optim.SGD(weights[:1], lr=0.1)
-    groups = [{"params": weights, "lr": 0.1, "name": "*"}]
+    groups = [{"params": weights, "param_names": ["a", "b", "c"], "lr": 0.1, "name": "*"}]
     optimizer = hostile(Optimizer, build=partial)
     refused(lambda: results.torch_optimizer(optimizer, groups, {}), "leaves out 2 of 3 weights")
     closure = hostile(Optimizer, build=torch.optim.LBFGS(weights))
     refused(lambda: results.torch_optimizer(closure, groups, {}), "a LBFGS, which needs a closure")
     other = hostile(Optimizer, build=SimpleNamespace())
     refused(lambda: results.torch_optimizer(other, groups, {}), "a SimpleNamespace")
+
+
+def test_an_optimizer_keeps_the_names_and_rates_of_groups() -> None:
+    first, second = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+    groups = [
+        {"params": [first], "param_names": ["first"], "lr": 0.1, "name": "head"},
+        {"params": [second], "param_names": ["second"], "lr": 0.3, "name": "*"},
+    ]
+    layers = {"first": 0, "second": 1}
+
+    def build(**changed: Any) -> Any:
+        given = {"params": [first, second], "name": "*", **changed}
+        return hostile(Optimizer, build=torch.optim.SGD([given], lr=0.3))
+
+    refused(lambda: results.torch_optimizer(build(), groups, layers), "'head' the rate 0.3")
+    scaled = [{**groups[0], "lr": 0.05}, groups[1]]  # of a layer before the last one
+    optimizer = hostile(Optimizer, build=torch.optim.SGD(scaled))
+    assert results.torch_optimizer(optimizer, groups, layers).param_groups[0]["lr"] == 0.05
+    refused(
+        lambda: results.torch_optimizer(optimizer, groups, {"first": 0, "second": 0}),
+        "the group 'head' the rate 0.05, not 0.1",
+    )
 
 
 HASHED = """

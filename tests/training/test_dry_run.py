@@ -54,6 +54,12 @@ def test_images_too_small_for_the_network_are_refused(spec: Path) -> None:
         dry_run(sightx.load(spec, ["model={use='simple-cnn', widths=[4, 4, 4, 4]}"]))
 
 
+def test_two_metrics_with_a_number_of_one_name_are_refused(spec: Path) -> None:
+    experiment = sightx.load(spec, ["metric=[{use='f1'}, {use='f1'}]"])
+    with pytest.raises(SpecError, match="f1 computes 'f1'"):
+        dry_run(experiment)
+
+
 BATCH_NORM = ["model={use='torchvision', arch='resnet18'}"]
 
 

@@ -284,20 +284,22 @@ def test_statistics_that_a_loss_poisoned_are_not_saved(  # T01
     class Blank(Augment):
         name = "test-blank"
 
-        def draw(self, n: int, rng: np.random.Generator) -> dict[str, Any]:
-            return {}
+        def draw(self, n: int, *, progress: float) -> dict[str, Any]:
+            return {"factor": np.full(n, math.nan if progress else 1.0)}
 
         def apply(self, images: Tensor, targets: Tensor, params: Any) -> tuple[Tensor, Tensor]:
-            return images * math.nan, targets
+            return images * params["factor"][0], targets
 
     trainer = make_trainer(make_experiment(model=Normed(), augment=(Blank(),)), dataset)
+    events = trainer.events()
+    next(events)
     before = [weight.detach().clone() for weight in trainer.module.parameters()]
-    with pytest.raises(NonFiniteError, match="loss at epoch 1 step 1"):
-        next(trainer.events())
+    with pytest.raises(NonFiniteError, match="loss at epoch 1 step 2"):
+        next(events)
     assert trainer.module[1].running_mean.isnan().all()  # type: ignore[index, union-attr, operator]
     assert all(map(torch.equal, before, trainer.module.parameters()))
     for _ in range(2):
-        with pytest.raises(NonFiniteError, match="loss at epoch 1 step 1"):
+        with pytest.raises(NonFiniteError, match="loss at epoch 1 step 2"):
             trainer.state()
 
 
