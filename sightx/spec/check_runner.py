@@ -88,7 +88,8 @@ def locate_problems(context: Context) -> Iterator[None]:
 
 def _declaration_faults(experiment: Experiment, context: Context) -> list[CheckResult]:
     """Return the problems of what components declare."""
-    classes = experiment.dataset.traits().classes or ()
+    # A name that cannot be printed is not the fault of a metric, whose numbers have it.
+    classes = tuple(filter(str.isprintable, experiment.dataset.traits().classes or ()))
     try:
         with explained_plugin_failures(context.registry):
             check_declarations(iter_components(experiment), classes)
