@@ -1,25 +1,31 @@
 """The run registry over 10,000 runs: whole commands, in one go, as `make bench` prints them.
 
 The runs are hard links of one recorded run, each with its own environment.json and result.json.
-MLflow, if it is installed, answers the same question over the same numbers in its SQLite store.
+Commands take turns, so that a machine that slows down slows all of them down. MLflow, if it is
+installed, answers the same question over the same numbers in its SQLite store.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import resource
+import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RECORDED = next((ROOT / "tests" / "run_registry" / "fixtures").glob("2*"))
 RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-REPEATS = 3
+ON_BOARD = 1_000
+REPEATS = 5
 QUESTION = "model.use = simplenet and (accuracy > 0.9 or @candidate)"
 MLFLOW = """
 import sys, mlflow
@@ -28,25 +34,23 @@ wanted = "params.`model.use` = 'simplenet' and metrics.accuracy > 0.9"
 found = mlflow.search_runs(filter_string=wanted, order_by=["metrics.accuracy DESC"], max_results=20)
 assert len(found) == 20
 """
-FILL = """
-import sys, mlflow
+FIRST = """
+import sys
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
-from mlflow.tracking import MlflowClient
-mlflow.set_tracking_uri(sys.argv[1])
-client = MlflowClient()
-for number in range(int(sys.argv[2])):
-    run = client.create_run("0").info.run_id
-    client.log_batch(run, [Metric("accuracy", number % 1000 / 1000, 0, 0)], [
-        Param("model.use", "simplenet"), Param("seed", str(number % 5)),
-        Param("optimizer.lr", str(number % 100))])
-    client.set_terminated(run)
+client = MlflowClient(sys.argv[1])
+run = client.create_run("0").info.run_id
+client.log_batch(run, [Metric("accuracy", 0, 0, 0)], [Param("model.use", "simplenet"),
+    Param("seed", "0"), Param("optimizer.lr", "0")])
+client.set_terminated(run)
 """
+Times = list[tuple[float, float]]
 
 
-def make_runs(root: Path) -> None:
+def make_runs(root: Path, count: int) -> None:
     environment = json.loads((RECORDED / "environment.json").read_bytes())
     result = json.loads((RECORDED / "result.json").read_bytes())
-    for number in range(RUNS):
+    for number in range(count):
         run = root / f"20260131-{number:06}-little-{number:06x}"
         run.mkdir(parents=True)
         for name in ("experiment.toml", "data.json", "metrics.jsonl"):
@@ -76,53 +80,160 @@ def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, flo
     return time.perf_counter() - start, cpu
 
 
-def show(name: str, times: list[tuple[float, float]], bar: float) -> float:
+def show(name: str, times: Times, bar: float) -> tuple[float, float]:
     wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"{name:<44} {wall:6.2f} s, {cpu:6.2f} s of the processor   (bar {bar:g} s)", flush=True)
-    return wall
+    return wall, cpu
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, index = Path(folder) / "runs", Path(folder) / "index"
-        make_runs(root)
+        make_runs(root, RUNS)
         time.sleep(2.1)  # the index trusts a directory that has been still for two seconds
         environment = {**os.environ, "SIGHTX_INDEX": str(index), "PYTHONPATH": str(ROOT)}
         base = [sys.executable, "-m", "sightx"]
-        listing = [*base, "list-runs", "--runs", str(root)]
-
-        def repeat(name: str, command: list[str], bar: float) -> float:
-            return show(name, [seconds(command, environment) for _ in range(REPEATS)], bar)
-
-        repeat("sightx --help, for comparison", [*base, "--help"], 0.3)
-        show("list-runs, no index, warm disk", [seconds(listing, environment)], 4)
-        size = sum(path.stat().st_size for path in index.iterdir())
-        repeat("list-runs, warm", listing, 0.5)
-        asked = repeat(
-            "filter by setting and metric, sort",
-            [*listing, "--where", QUESTION, "--sort", "accuracy"],
-            0.5,
-        )
-        repeat("fold seeds, sort", [*listing, "--fold", "seed", "--sort", "accuracy"], 2)
+        place = ["--runs", str(root)]
+        listing = [*base, "list-runs", *place]
         names = sorted(path.name for path in root.iterdir())[:2]
-        repeat("diff of two runs", [*base, "diff", *names, "--runs", str(root)], 0.5)
-        repeat("show-run", [*base, "show-run", names[0], "--runs", str(root)], 0.5)
+        question = "filter by setting and metric, sort"
+        commands = {
+            "sightx --help, for comparison": ([*base, "--help"], 0.3),
+            "list-runs, no index, warm disk": ([*listing, "--rebuild"], 4),
+            "list-runs, warm": (listing, 0.5),
+            question: ([*listing, "--where", QUESTION, "--sort", "accuracy"], 0.5),
+            "fold seeds, sort": ([*listing, "--fold", "seed", "--sort", "accuracy"], 2),
+            "diff of two runs": ([*base, "diff", *names, *place], 0.5),
+            "show-run": ([*base, "show-run", names[0], *place], 0.5),
+        }
+        uri = fill_mlflow(Path(folder), environment)
+        if uri:
+            commands["the same question to MLflow"] = ([sys.executable, "-c", MLFLOW, uri], 5)
+        seconds(listing, environment)
+        times: dict[str, Times] = {name: [] for name in commands}
+        for _ in range(REPEATS):
+            for name, (command, _) in commands.items():
+                times[name].append(seconds(command, environment))
+        medians = {name: show(name, times[name], bar) for name, (_, bar) in commands.items()}
+        size = sum(path.stat().st_size for path in index.iterdir())
         print(f"{'index':<44} {size / RUNS / 1000:6.2f} kB per run")
-        compare_mlflow(Path(folder), environment, asked)
+        if uri:
+            wall, cpu = (
+                one / other
+                for one, other in zip(
+                    medians[question], medians["the same question to MLflow"], strict=True
+                )
+            )
+            print(f"SightX takes {wall:.2f} of MLflow's time, {cpu:.2f} of its CPU (bar 0.2)")
+        measure_completion(base, environment, root)
+        measure_board(Path(folder), base, environment)
 
 
-def compare_mlflow(folder: Path, environment: dict[str, str], asked: float) -> None:
+def fill_mlflow(folder: Path, environment: dict[str, str]) -> str:
+    """Fill MLflow's own SQLite store: its client writes one run, of which SQL makes copies."""
     try:
         import mlflow  # noqa: F401
     except ImportError:
         print("mlflow is not installed: no comparison")
+        return ""
+    file = folder / "mlflow.db"
+    uri = f"sqlite:///{file}"
+    subprocess.run([sys.executable, "-c", FIRST, uri], env=environment, check=True)
+    with sqlite3.connect(file) as connection:
+        (first,) = connection.execute("SELECT run_uuid FROM runs").fetchone()
+        for table in ("runs", "params", "metrics", "latest_metrics", "tags"):
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            rows = connection.execute(f"SELECT * FROM {table}").fetchall()
+            marks = ", ".join("?" * len(columns))
+            connection.executemany(
+                f"INSERT INTO {table} VALUES({marks})",
+                (
+                    tuple(copied(dict(zip(columns, row, strict=True)), first, number).values())
+                    for number in range(1, RUNS)
+                    for row in rows
+                ),
+            )
+    return uri
+
+
+def copied(row: dict[str, object], first: str, number: int) -> dict[str, object]:
+    """Return a row of the first run as that of another one, with its own numbers."""
+    row = {k: v.replace(first, f"{number:032x}") if isinstance(v, str) else v
+           for k, v in row.items()}  # fmt: skip
+    values = {"accuracy": number % 1000 / 1000, "seed": str(number % 5),
+              "optimizer.lr": str(number % 100 / 1000)}  # fmt: skip
+    if row.get("key") in values:
+        row["value"] = values[str(row["key"])]
+    return row
+
+
+def measure_completion(base: list[str], environment: dict[str, str], root: Path) -> None:
+    line = f"sightx show-run --runs {root} 2026"
+    asked = {**environment, "_SIGHTX_COMPLETE": "bash_complete", "COMP_LINE": line,
+             "COMP_POINT": str(len(line))}  # fmt: skip
+    seconds(base, asked)
+    show("completion of a run", [seconds(base, asked) for _ in range(REPEATS)], 0.15)
+
+
+def measure_board(folder: Path, base: list[str], environment: dict[str, str]) -> None:
+    """Measure the answers of the board's server, and the first rows in a browser if there is one."""
+    root = folder / "board"
+    make_runs(root, ON_BOARD)
+    time.sleep(2.1)
+    environment = {**environment, "PYTHONUNBUFFERED": "1"}
+    command = [*base, "board", "--port", "0", "--runs", str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout
+        found = re.search(r"http://\S+", server.stdout.readline())
+        assert found
+        try:
+            url = found[0]
+            tag = urllib.request.urlopen(f"{url}api/runs").headers["ETag"]
+            times: Times = []
+            for _ in range(REPEATS):
+                start = time.perf_counter()
+                urllib.request.urlopen(f"{url}api/runs").read()
+                times.append((time.perf_counter() - start, 0))
+            show(f"board: list of {ON_BOARD:,} runs", times, 1)
+            print(f"{'board: a poll without news':<44} {poll(url, tag)} bytes   (bar 300)")
+            measure_browser(url)
+        finally:
+            server.kill()
+
+
+def poll(url: str, tag: str) -> int:
+    """Return the bytes of an answer without news."""
+    host, _, port = url.split("/")[2].partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        request = f"GET /api/runs HTTP/1.0\r\nHost: {host}:{port}\r\nIf-None-Match: {tag}\r\n\r\n"
+        connection.sendall(request.encode())
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    assert b" 304 " in answer
+    return len(answer)
+
+
+def measure_browser(url: str) -> None:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        print("playwright is not installed: no browser")
         return
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    subprocess.run([sys.executable, "-c", FILL, uri, str(RUNS)], env=environment, check=True)
-    command = [sys.executable, "-c", MLFLOW, uri]
-    times = [seconds(command, environment) for _ in range(REPEATS)]
-    median = show("the same question to MLflow", times, 5 * asked)
-    print(f"SightX takes {asked / median:.2f} of MLflow's time (bar 0.2)")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
+        times: Times = []
+        for _ in range(REPEATS):
+            page = browser.new_page()
+            start = time.perf_counter()
+            page.goto(url)
+            page.wait_for_selector("#runs tbody tr[aria-selected]")
+            times.append((time.perf_counter() - start, 0))
+            page.close()
+        browser.close()
+    show("board: first rows in Chromium", times, 1)
 
 
 if __name__ == "__main__":

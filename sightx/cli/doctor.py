@@ -97,17 +97,20 @@ def _plugins() -> Iterator[dict[str, Any]]:
 
 
 def _folders(runs: Path) -> Iterator[dict[str, Any]]:
-    from sightx.data.cache.store import cache_folder
+    from sightx.data.cache.store import PixelCache, cache_folder
     from sightx.registry.project import find_project
     from sightx.run_registry.index import index_file
 
-    folders = {
-        "runs": runs,
-        "pixel cache": cache_folder(find_project(Path.cwd())),
-        "index of runs": index_file(runs).parent,
-    }
-    for name, folder in folders.items():
-        yield _folder(name, folder)
+    yield _folder("runs", runs)
+    cache = cache_folder(find_project(Path.cwd()))
+    try:
+        PixelCache(cache).entries()
+    except ResourceError as error:  # it holds something else: a run would refuse it
+        problem = error.problems[0]
+        yield _row("pixel cache", f"{problem.message}; {problem.hint}", ok=False)
+    else:
+        yield _folder("pixel cache", cache)
+    yield _folder("index of runs", index_file(runs).parent)
 
 
 def _folder(name: str, folder: Path) -> dict[str, Any]:

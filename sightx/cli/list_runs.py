@@ -49,14 +49,15 @@ def command(
     A filter is the WHERE of SQL with bare keys: --where 'model.use = resnet50 and (qwk > 0.5 or
     @candidate)'. The last part of a key is enough if it is unique.
     """
-    from sightx.run_registry.listing import Query, find_key, query_runs
+    from sightx.run_registry.filters import find_key
+    from sightx.run_registry.listing import Query, query_runs
 
     is_default = context.get_parameter_source("limit") is click.core.ParameterSource.DEFAULT
     unlimited = show_all or (as_json and is_default)
     folded = tuple(_names(fold))
     query = Query(conditions, where, sort, folded, None if unlimited else limit, rebuild)
     listing = query_runs(runs_root(runs), query)
-    chosen = [find_key(name, listing.keys, "--columns") for name in _names(columns)]
+    chosen = [find_key(name, list(listing.keys), "--columns") for name in _names(columns)]
     if as_json:
         rows = [row.to_json(chosen or None) for row in listing.rows]
         print_json(rows)

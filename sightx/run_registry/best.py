@@ -7,9 +7,8 @@ from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
 from sightx.io.files import shell_path
-from sightx.run_registry.filters import In, join_filters, parse_filter
+from sightx.run_registry.filters import In, find_key, join_filters, parse_filter
 from sightx.run_registry.index import Index, read_index
-from sightx.run_registry.listing import find_key
 from sightx.runs import names
 
 _BEST = re.compile(r"best:([^\[\]@]+)(?:\[(.*)\])?(?:@([^@\]]+))?")
@@ -38,7 +37,7 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
 def _best(index: Index, text: str, where: str, name: str, root: str) -> str:
     """Return the id of the best run. Raises SpecError or RunError."""
     keys = index.keys()
-    key = find_key(text, keys, name)
+    key = find_key(text, list(keys), name)
     if key.startswith("test/"):
         message = f"choosing a run by {key} makes its test metrics too good"
         hint = f"choose by validation: best:{key.replace('test/', 'validation/')}"

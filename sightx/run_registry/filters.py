@@ -127,15 +127,24 @@ def join_filters(filters: Sequence[Filter]) -> Filter | None:
     return joined
 
 
-def resolve_key(text: str, keys: Sequence[str]) -> str | None:
-    """Return the key that a text means: itself, or the only key that ends with it."""
+def find_key(text: str, keys: Sequence[str], file: str, column: int = 0) -> str:
+    """Return the key that a text means: itself, or the only key that ends with it.
+
+    Without keys every text is one. `file` and `column` are the place of the text, for errors.
+    Raises SpecError if no run has such a key, or if several keys end with the text.
+    """
     if text in keys or not keys:
         return text
     ends = [key for key in keys if key.endswith((f".{text}", f"/{text}"))]
     validation = f"validation/{text}"
     if validation in ends:
         return validation
-    return ends[0] if len(ends) == 1 else None
+    if len(ends) == 1:
+        return ends[0]
+    names = [*keys, *(re.split(r"[./]", key)[-1] for key in keys)]
+    hint = f"one of {', '.join(ends[:5])}" if ends else did_you_mean(text, names)
+    message = f"{text!r} is the end of several keys" if ends else f"no run has {text!r}"
+    raise SpecError(Problem("unknown-key", message, hint).at(file, int(column > 0), column))
 
 
 class _Parser:
@@ -241,15 +250,7 @@ class _Parser:
         return Compare(key, operator.text.replace("==", "="), value)
 
     def _key(self, token: _Token) -> str:
-        text = _unquote(token)
-        key = resolve_key(text, self._keys)
-        if key is None:
-            ends = [k for k in self._keys if k.endswith((f".{text}", f"/{text}"))]
-            names = [*self._keys, *(re.split(r"[./]", key)[-1] for key in self._keys)]
-            hint = f"one of {', '.join(ends[:5])}" if ends else did_you_mean(text, names)
-            message = f"{text!r} is the end of several keys" if ends else f"no run has {text!r}"
-            raise SpecError(Problem("unknown-key", message, hint).at(self._file, 1, token.column))
-        return key
+        return find_key(_unquote(token), self._keys, self._file, token.column)
 
     def _values(self, key: str) -> tuple[Value, ...]:
         self._expect("(")

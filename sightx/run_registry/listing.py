@@ -10,9 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sightx.errors import Problem, SpecError, did_you_mean
 from sightx.io.files import user_path
-from sightx.run_registry.filters import Filter, join_filters, parse_filter, resolve_key
+from sightx.run_registry.filters import Filter, find_key, join_filters, parse_filter
 from sightx.run_registry.index import Index, read_index
 from sightx.run_registry.summary import Value, Values, is_setting
 
@@ -103,14 +102,15 @@ def query_runs(root: Path, query: Query) -> Listing:
 
     def select(index: Index) -> Listing:
         keys = index.keys()
+        names = list(keys)
         where = _where(query, keys)
-        sort = find_key(query.sort.removeprefix("-"), keys, "--sort") if query.sort else ""
+        sort = find_key(query.sort.removeprefix("-"), names, "--sort") if query.sort else ""
         descending = is_descending(sort, keys) != query.sort.startswith("-")
         if not query.fold:
             values = index.select(where, sort=sort, descending=descending, limit=query.limit)
             rows: Sequence[Row] = [Row(row, (str(row["id"]),)) for row in values]
             return Listing(rows, index.count(where), index.count(), keys)
-        folded = [find_key(key, keys, "--fold") for key in query.fold]
+        folded = [find_key(key, names, "--fold") for key in query.fold]
         rows = fold_rows(index.select(where), folded)
         rows = sort_rows(rows, sort, descending=descending) if sort else rows
         return Listing(rows[: query.limit], len(rows), index.count(), keys)
@@ -153,16 +153,6 @@ def list_runs(
             record |= {key: spread.mean, f"{key} deviation": spread.deviation}
         records.append(record)
     return pd.DataFrame(records)
-
-
-def find_key(text: str, keys: Mapping[str, str], option: str) -> str:
-    """Return the key that an option means. Raises SpecError if no run has it."""
-    key = resolve_key(text, list(keys))
-    if key is None:
-        ends = [key for key in keys if key.endswith((f".{text}", f"/{text}"))]
-        hint = f"one of {', '.join(ends[:5])}" if ends else did_you_mean(text, keys)
-        raise SpecError(Problem("unknown-key", f"no run has {text!r}", hint, file=option))
-    return key
 
 
 def is_descending(key: str, keys: Mapping[str, str]) -> bool:

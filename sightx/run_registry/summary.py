@@ -99,19 +99,6 @@ def read_summary(directory: Path) -> Summary | None:
     return Summary(values, has_ended, _directions(result))
 
 
-def read_summaries(root: Path) -> list[Summary]:
-    """Return the summaries of all runs in a folder, sorted by id, without an index."""
-    paths = (path for path in run_candidates(root) if path.is_dir())
-    summaries = (read_summary(path) for path in paths)
-    return sorted((s for s in summaries if s is not None), key=lambda summary: summary.id)
-
-
-def run_candidates(root: Path) -> Iterator[Path]:
-    """Yield the paths in a folder that may be runs: temporary ones and the trash begin with `.`."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield from (path for path in root.iterdir() if not path.name.startswith("."))
-
-
 def flatten_settings(tables: Mapping[str, Any], key: str = "") -> dict[str, Value]:
     """Return the plain values in tables, with dotted keys.
 

@@ -35,7 +35,11 @@ def test_what_does_not_work_is_named(
         return ["torch (==1.0)"] if name == "torchvision" else original(name)
 
     monkeypatch.setattr(importlib.metadata, "requires", requires)
+    (tmp_path / "letter.txt").write_text("not a cache")
+    monkeypatch.setenv("SIGHTX_CACHE", str(tmp_path))
     assert sightx_main("doctor", "--runs", "/proc/nowhere") == 7
     out = capsys.readouterr().out
     assert "torchvision needs torch 1.0" in out.replace(")", "")
     assert "BAD runs          /proc/nowhere" in out
+    assert f"BAD pixel cache   {tmp_path} is not a cache: it holds 'letter.txt'" in out
+    assert "export SIGHTX_CACHE=" in out

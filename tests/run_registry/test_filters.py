@@ -23,8 +23,8 @@ from sightx.run_registry.filters import (
     parse_filter,
 )
 from sightx.run_registry.index import read_index
-from sightx.run_registry.summary import Values, read_summaries
-from support.run_folders import write_run
+from sightx.run_registry.summary import Values
+from support.run_folders import read_summaries, write_run
 
 OPERATORS = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,

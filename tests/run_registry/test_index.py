@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sightx.run_registry import index as index_module
 from sightx.run_registry.index import index_file, read_index
-from sightx.run_registry.summary import Summary, read_summaries
-from support.run_folders import read_json, replace_json, write_run
+from sightx.run_registry.summary import Summary
+from support.run_folders import read_json, read_summaries, replace_json, write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -191,3 +191,33 @@ def test_readers_that_are_killed_and_writers_beside_them_do_no_harm(tmp_path: Pa
         assert reader.stdout is not None
         reader.stdout.close()
     assert listed(tmp_path) == expected(tmp_path)
+
+
+@pytest.mark.slow  # twelve processes on the cores that there are
+def test_eight_readers_beside_four_training_processes(spec: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, str(root), str(number % 4 // 3)],
+            env=environment, stdout=subprocess.DEVNULL,
+        )
+        for number in range(8)
+    ]  # fmt: skip
+    words = ["-m", "sightx", "run", str(spec), "--quiet", "--runs", str(root), "--set"]
+    writers = [
+        subprocess.Popen(
+            [sys.executable, *words, f"seed={number}"], env=environment, stdout=subprocess.DEVNULL
+        )
+        for number in range(4)
+    ]
+    assert [writer.wait(timeout=300) for writer in writers] == [0] * 4
+    assert [reader.poll() for reader in readers] == [None] * 8
+    for reader in readers:
+        reader.kill()
+        reader.wait()
+    rows = listed(root)
+    assert rows == expected(root)
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert sorted(row["seed"] for row in rows) == [0, 1, 2, 3]

@@ -7,10 +7,9 @@ from pathlib import Path
 from sightx.run_registry.summary import (
     flatten_settings,
     is_setting,
-    read_summaries,
     read_summary,
 )
-from support.run_folders import RECORDED, replace_json, write_run
+from support.run_folders import RECORDED, read_summaries, replace_json, write_run
 
 
 def test_a_run_of_the_first_layout_has_its_values() -> None:

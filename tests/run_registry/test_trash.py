@@ -8,9 +8,8 @@ import pytest
 
 from sightx.errors import RunError
 from sightx.run_registry import trash
-from sightx.run_registry.summary import read_summaries
 from sightx.runs import lock, names
-from support.run_folders import read_json, replace_json, write_run
+from support.run_folders import read_json, read_summaries, replace_json, write_run
 
 
 def test_a_removed_run_is_not_listed_and_can_be_restored(tmp_path: Path) -> None:

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from sightx.io import atomic
+from sightx.run_registry.summary import Summary, read_summary
 
 RECORDED = next((Path(__file__).parents[1] / "run_registry" / "fixtures").glob("2*"))
 """A run of the layout before sessions, split ids and directions were recorded."""
+
+
+def read_summaries(root: Path) -> list[Summary]:
+    """Return the summaries of all runs in a folder, sorted by id, without an index."""
+    paths = [path for path in root.glob("[!.]*") if path.is_dir()]
+    summaries = [summary for path in paths if (summary := read_summary(path))]
+    return sorted(summaries, key=lambda summary: summary.id)
 
 
 def read_json(path: Path) -> dict[str, Any]:
