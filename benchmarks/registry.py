@@ -44,6 +44,7 @@ client.log_batch(run, [Metric("accuracy", 0, 0, 0)], [Param("model.use", "simple
     Param("seed", "0"), Param("optimizer.lr", "0")])
 client.set_terminated(run)
 """
+NO_INDEX = "list-runs, no index, warm disk"
 Times = list[tuple[float, float]]
 
 
@@ -99,7 +100,7 @@ def main() -> None:
         question = "filter by setting and metric, sort"
         commands = {
             "sightx --help, for comparison": ([*base, "--help"], 0.3),
-            "list-runs, no index, warm disk": ([*listing, "--rebuild"], 4),
+            NO_INDEX: (listing, 4),
             "list-runs, warm": (listing, 0.5),
             question: ([*listing, "--where", QUESTION, "--sort", "accuracy"], 0.5),
             "fold seeds, sort": ([*listing, "--fold", "seed", "--sort", "accuracy"], 2),
@@ -113,7 +114,8 @@ def main() -> None:
         times: dict[str, Times] = {name: [] for name in commands}
         for _ in range(REPEATS):
             for name, (command, _) in commands.items():
-                times[name].append(seconds(command, environment))
+                fresh = {"SIGHTX_INDEX": tempfile.mkdtemp(dir=folder)} if name == NO_INDEX else {}
+                times[name].append(seconds(command, {**environment, **fresh}))
         medians = {name: show(name, times[name], bar) for name, (_, bar) in commands.items()}
         size = sum(path.stat().st_size for path in index.iterdir())
         print(f"{'index':<44} {size / RUNS / 1000:6.2f} kB per run")
@@ -176,7 +178,7 @@ def measure_completion(base: list[str], environment: dict[str, str], root: Path)
 
 
 def measure_board(folder: Path, base: list[str], environment: dict[str, str]) -> None:
-    """Measure the answers of the board's server, and the first rows in a browser if there is one."""
+    """Measure the answers of the server, and the first rows in a browser if there is one."""
     root = folder / "board"
     make_runs(root, ON_BOARD)
     time.sleep(2.1)

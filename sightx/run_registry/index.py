@@ -139,9 +139,11 @@ class Index:
             )
         }
         changed, gone = self._scan({} if from_nothing else known)
-        gone |= known.keys() - changed.keys() if from_nothing else set()
-        if changed or gone:
+        if changed or gone or from_nothing:
             with _transaction(self._connection):
+                if from_nothing:  # other readers see the old rows until the new ones are there
+                    self._connection.execute("DELETE FROM run")
+                    self._connection.execute("DELETE FROM key")
                 # Read only now: what another reader has written meanwhile is not older than this.
                 self._write([row for row in map(self._read, changed.items()) if row], gone)
 

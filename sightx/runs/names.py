@@ -20,9 +20,8 @@ def run_directories(root: Path, part: str = "") -> list[Path]:
     """Return the run directories in a folder whose names contain `part`, the oldest first."""
     if not root.is_dir():
         return []
-    candidates = (path for path in root.iterdir() if part in path.name)
-    paths = sorted(candidates, key=lambda path: natural_key(path.name))
-    return [path for path in paths if is_run(path)]
+    paths = [path for path in root.iterdir() if part in path.name and is_run(path)]
+    return sorted(paths, key=lambda path: natural_key(path.name))
 
 
 def is_run(path: Path) -> bool:
@@ -56,12 +55,13 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
 
 
 def _find_by_name(root: Path, name: str) -> Path:
-    runs = run_directories(root)
+    if name != "last" and is_run(root / name):
+        return root / name
+    runs = run_directories(root, "" if name == "last" else name)
     if name == "last":
         matches = [run for run in runs if not _failed_without_state(run)][-1:]
     else:
-        matches = [run for run in runs if run.name == name]
-        matches = matches or [run for run in runs if run.name.startswith(name)]
+        matches = [run for run in runs if run.name.startswith(name)]
     if len(matches) == 1:
         return matches[0]
     if matches:
