@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from sightx.records.run import RunInfo
     from sightx.records.survey import Survey, Surveyor
     from sightx.records.table import ImageTable
+    from sightx.reporting.report import write_report
     from sightx.run_registry.summary import flatten_settings
     from sightx.seeds import generator, seed_of
     from sightx.spec.experiment import Experiment
@@ -141,6 +142,7 @@ _LAZY = {
     "table_from_torch": "sightx.data.torch_adapter",
     "to_device": "sightx.data.loader.augment",
     "weighted_roc_auc": "sightx.evaluation.roc",
+    "write_report": "sightx.reporting.report",
 }
 
 __all__ = [
@@ -233,6 +235,7 @@ __all__ = [
     "to_device",
     "to_plain",
     "weighted_roc_auc",
+    "write_report",
 ]
 
 

@@ -28,7 +28,7 @@ from sightx.builtin import (
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic_fundus
 from sightx.builtin.models import coral_head, resnet, simple_cnn, simplenet, torchvision
-from sightx.builtin.observers import console, curves, logs, mlflow, tensorboard
+from sightx.builtin.observers import console, curves, logs, mlflow, report, tensorboard
 from sightx.plugin import Check, Component, hookimpl
 
 
@@ -64,7 +64,7 @@ def sightx_components() -> list[type[Component]]:
         checkpoints.Best, checkpoints.Every, checkpoints.Last,
         stopping.Early, stopping.Never, stopping.TimeLimit,
         console.Console, curves.Curves, logs.EpochPredictions, logs.StepLog,
-        mlflow.Mlflow, tensorboard.TensorBoard,
+        mlflow.Mlflow, report.Report, tensorboard.TensorBoard,
     ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from sightx.reporting.performance import (
 from sightx.reporting.pictures import Pictures, mistake_section, quality_section, read_pictures
 from sightx.reporting.provenance import about_section, environment_section, spec_section
 from sightx.runs import sums
-from sightx.runs.directory import Run
+from sightx.runs.directory import Run, open_run
 
 FILE = "report.html"
 _CSS = Path(__file__).with_name("report.css")
@@ -43,7 +43,7 @@ _SECTIONS = (
 
 
 def write_report(
-    run: Run,
+    run: Run | str | Path,
     split: str = "",
     *,
     rivals: Sequence[Run] = (),
@@ -54,7 +54,7 @@ def write_report(
     """Write the report of a run, by default `report.html` in its directory, and return its path.
 
     Args:
-        run: The run; it needs predictions of the split.
+        run: The run, or its directory; it needs predictions of the split.
         split: The name of predictions; by default test, or validation if test was not scored.
         rivals: Runs to compare with on the same samples.
         images: Whether to show images, which are read again.
@@ -63,6 +63,7 @@ def write_report(
 
     Raises RunError, DataError.
     """
+    run = run if isinstance(run, Run) else open_run(run)
     page = render_report(run, split, rivals=rivals, images=images, progress=progress)
     target = file or run.directory / FILE
     with atomic.disk_errors(target.parent):
