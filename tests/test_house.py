@@ -59,6 +59,7 @@ TESTED_ELSEWHERE = {
     "builtin/datasets/exported.py": "builtin/datasets/test_shards.py",
     "builtin/loss_modules.py": "builtin/test_ordinal_losses.py",
     "builtin/sam.py": "training/test_trainer.py",
+    "builtin/models/efficientnet_lite_network.py": "builtin/models/test_efficientnet_lite.py",
     "builtin/models/networks.py": "builtin/models/test_models.py",
     "cli/context.py": "cli/test_run.py",
     "cli/archive.py": "cli/test_registry_commands.py",

@@ -149,3 +149,11 @@ def test_quickstart_clearly_beats_the_majority_class(tmp_path: Path) -> None:
 def test_catfish_learns_on_the_real_pictures(shared: Path, tmp_path: Path) -> None:
     run = execute("catfish_simplenet.toml", tmp_path, f"dataset.root={shared / 'catfish64'}")
     assert run.result["test"]["test/balanced-accuracy"] > 0.75
+
+
+def test_eyepacs_with_one_output(eyepacs: Path, tmp_path: Path) -> None:
+    sets = [f"dataset.root={eyepacs}", "model.weights=none", "preprocess.resize.size=32",
+            "training.epochs=1", "training.batch_size=32"]  # fmt: skip
+    run = execute("eyepacs_efficientnet.toml", tmp_path, *sets)
+    assert np.load(run.directory / "predictions" / "test.outputs.npy").shape[1] == 1
+    assert {"test/qwk", "validation/qwk"} <= run.result["without_tta"].keys()

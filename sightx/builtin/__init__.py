@@ -8,6 +8,7 @@ from sightx.builtin import (
     by_column,
     checkpoints,
     checks,
+    clahe,
     fellow_eye,
     losses,
     metrics,
@@ -27,7 +28,14 @@ from sightx.builtin import (
     stopping,
 )
 from sightx.builtin.datasets import cifar10, csv, folder, packed, shards, synthetic_fundus
-from sightx.builtin.models import coral_head, resnet, simple_cnn, simplenet, torchvision
+from sightx.builtin.models import (
+    coral_head,
+    efficientnet_lite,
+    resnet,
+    simple_cnn,
+    simplenet,
+    torchvision,
+)
 from sightx.builtin.observers import console, curves, logs, mlflow, report, tensorboard
 from sightx.plugin import Check, Component, hookimpl
 
@@ -39,13 +47,15 @@ def sightx_components() -> list[type[Component]]:
         csv.CsvDataset, csv.EyePacs, cifar10.Cifar10, folder.ImageFolder, packed.Packed,
         shards.Shards, synthetic_fundus.SyntheticFundus,
         splits.Given, splits.Grouped, splits.Stratified, splits.Listed,
-        preprocess.CenterCrop, preprocess.CropToFundus, preprocess.Grayscale, preprocess.Resize,
+        clahe.Clahe, preprocess.CenterCrop, preprocess.CropToFundus, preprocess.Grayscale,
+        preprocess.Resize,
         normalize.FromModel, normalize.ImageNet, normalize.OverDataset, normalize.Values,
         augment.ColorJitter, augment.Crop, augment.Flip, augment.Rotate, augment.Shift,
         mix.CutMix, mix.MixUp, randaugment.RandAugment, random_erasing.RandomErasing,
         samplers.Balanced, samplers.BalancedByColumn, samplers.DecayingBalance,
         samplers.Sequential, samplers.Shuffle,
-        coral_head.CoralHead, resnet.ResNet50, simple_cnn.SimpleCnn, simplenet.SimpleNet,
+        coral_head.CoralHead, efficientnet_lite.EfficientNetLite0, resnet.ResNet50,
+        simple_cnn.SimpleCnn, simplenet.SimpleNet,
         torchvision.TorchvisionModel,
         losses.CrossEntropy, losses.Focal, losses.InverseFrequencyCrossEntropy,
         losses.NoiseAdaptation, losses.SampleWeighted,

@@ -117,7 +117,7 @@ def download(url: str, megabytes: float) -> Path:
             with file_lock(path.with_name(f".{path.name}.lock")):
                 if not path.exists():
                     _download(url, path, megabytes)
-        _verify(path, f"delete {path} to download it again")
+        verify_hash(path, f"delete {path} to download it again")
     except (OSError, HTTPException) as error:
         message = f"cannot get {url}: {error}"
         hint = f'put the file at {path}, or set model.weights to a "path.pth" or "none"'
@@ -135,11 +135,12 @@ def _download(url: str, path: Path, megabytes: float) -> None:
     with TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder, path.name)
         torch.hub.download_url_to_file(url, str(part), progress=sys.stderr.isatty())
-        _verify(part, f"run again, or put the right file at {path}")
+        verify_hash(part, f"run again, or put the right file at {path}")
         part.replace(path)
 
 
-def _verify(path: Path, hint: str) -> None:
+def verify_hash(path: Path, hint: str) -> None:
+    """Raise ResourceError, with a hint, unless a published file has the hash that is known."""
     expected = known_hashes().get(path.name) or hash_prefix(path.name)
     if not expected:
         message = f"the SHA-256 of {path.name} is not known"

@@ -205,7 +205,8 @@ def test_every_published_file_has_a_hash_and_both_agree() -> None:
     assert len(names) > 100
     assert all(re.fullmatch("[0-9a-f]{8,10}", pretrained.hash_prefix(name)) for name in names)
     pinned = pretrained.known_hashes()
-    assert {"resnet50-11ad3fa6.pth", "resnet50-0676ba61.pth"} <= set(pinned) <= names
+    assert {"resnet50-11ad3fa6.pth", "resnet50-0676ba61.pth"} <= set(pinned)
+    assert set(pinned) <= names | {"efficientnet-lite0-57934424.pth"}  # which a package has
     for name, digest in pinned.items():
         assert re.fullmatch("[0-9a-f]{64}", digest)
         assert digest.startswith(pretrained.hash_prefix(name))
