@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pluggy
@@ -81,7 +82,9 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, hooks: ty
     options = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
     marked = {name: given.get("specname") or name for name, given in options.items() if given}
     if not marked:
-        raise TypeError("it has no hook; is @hookimpl missing?")
+        helper = "; a module that only helps a plugin has a name that begins with _"
+        is_module = isinstance(plugin, ModuleType)
+        raise TypeError(f"it has no hook; is @hookimpl missing?{helper if is_module else ''}")
     known = [hook for hook in vars(hooks) if hook.startswith("sightx_")]
     for method, hook in marked.items():
         if hook not in known:

@@ -90,7 +90,11 @@ FAULTS = {
         "from sightx.plugin import Loss\nclass A(Loss):\n    name = 'a'\n    takes_mixd = True\n",
         "SightX does not use 'takes_mixd'; did you mean 'takes_mixed'?",
     ),
-    "unmarked": ("def sightx_components():\n    return []", "TypeError: it has no hook"),
+    "unmarked": (
+        "def sightx_components():\n    return []",
+        "TypeError: it has no hook; is @hookimpl missing?; a module that only helps a plugin has a "
+        "name that begins with _",
+    ),
     "thrower": (
         "from sightx.plugin import hookimpl\n@hookimpl\ndef sightx_components():\n    yield 1 / 0",
         "ZeroDivisionError: division by zero",
