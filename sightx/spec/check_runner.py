@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -94,8 +96,10 @@ def _declaration_faults(experiment: Experiment, context: Context) -> list[CheckR
         with explained_plugin_failures(context.registry):
             check_declarations(iter_components(experiment), classes)
     except SightXError as error:
-        problems = [at_position(problem, context.spec) for problem in error.problems]
-        return [CheckResult(problem) for problem in problems]
+        return [
+            CheckResult(problem if problem.file else at_position(problem, context.spec))
+            for problem in error.problems
+        ]
     return []
 
 
@@ -120,7 +124,16 @@ def _run_check(
         message = f"the check {check.code!r} of {plugin} failed: {type(error).__name__}: {error}"
         hint = "sightx list-plugins shows where it is from"
         problem = Problem("broken-plugin", message, hint, severity=check.severity)
-        return [CheckResult(problem)]
+        return [CheckResult(_at_line(problem, error, check))]
+
+
+def _at_line(problem: Problem, error: BaseException, check: Check) -> Problem:
+    """Return a problem with the innermost line of the check's file that an error passed."""
+    code = getattr(inspect.unwrap(check.find), "__code__", None)
+    file = getattr(code, "co_filename", "")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return problem.at(file, lines[-1] or 0) if lines else problem
 
 
 def _problem(check: Check, finding: Finding, context: Context) -> Problem:

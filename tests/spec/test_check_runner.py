@@ -146,10 +146,10 @@ def test_an_allowed_warning_is_not_reported(experiment, caplog) -> None:
 def test_a_check_that_fails_names_itself_and_its_plugin(experiment) -> None:
     loaded = experiment("fails")
     problems = check_runner.run_checks(loaded, loaded.context, "data", table="a table")
-    assert str(next(problem for problem in problems if problem.code == "broken-plugin")) == (
-        "error[broken-plugin] the check 'fails' of sightx_test_rules failed: KeyError: 'k'; "
-        "sightx list-plugins shows where it is from"
-    )
+    problem = next(problem for problem in problems if problem.code == "broken-plugin")
+    assert problem.message == "the check 'fails' of sightx_test_rules failed: KeyError: 'k'"
+    line = Path(problem.file).read_text().splitlines()[problem.line - 1]
+    assert line.strip() == 'raise KeyError("k")'
     with pytest.raises(PluginError) as caught:
         check_runner.enforce_checks(loaded, loaded.context, "data", table="a table")
     assert caught.value.exit_code == 4
@@ -201,3 +201,9 @@ def test_a_wrong_answer_of_a_plugin_is_not_blamed_on_the_check_that_asks(
     (problem,) = caught.value.problems
     assert (problem.code, problem.path) == ("wrong-result", "metric")
     assert "values() of nothing (sightx_test_nothing) returned None" in problem.message
+    raising = HOSTILE.replace("return None", "return [][1]").replace("nothing", "raising")
+    (tmp_path / "rules" / "sightx_test_nothing.py").unlink()
+    (tmp_path / "rules" / "sightx_test_raising.py").write_text(raising)
+    (tmp_path / "a.toml").write_text(SPEC.format(allow="") + '[[metric]]\nuse = "raising"\n')
+    with pytest.raises(PluginError, match=r"raising\.py:\d+: .*failed in values: IndexError"):
+        load("a.toml")

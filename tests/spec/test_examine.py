@@ -112,8 +112,9 @@ def test_a_check_that_fails_is_a_problem_of_the_plugin(working_folder: Path, plu
         "    return [Check('bad', 'r', lambda experiment: 1 / 0)]\n"
     )
     (line,) = lines_of(GRADED, working_folder)
+    place = f"{working_folder / 'mine' / 'sightx_test_mine.py'}:4: "
     assert line.startswith(
-        "a.toml: error[broken-plugin] the check 'bad' of sightx_test_mine failed: Zero"
+        f"{place}error[broken-plugin] the check 'bad' of sightx_test_mine failed: Zero"
     )
     examined = examine("a.toml")
     assert examined.failure.exit_code == 4
