@@ -28,9 +28,10 @@ Array = np.ndarray[Any, Any]
 DRAWS = 10_000
 """Draws of groups: the error of an interval's end is then 3 % of the standard error."""
 RESAMPLED_DRAWS = 1_000
-"""Draws for a metric without sums, which is computed for each of them."""
+"""Draws for a metric without sums, which is computed for each of them; fewer for long tables."""
+_MIN_RESAMPLED_DRAWS, _RESAMPLED_SAMPLES = 100, 2_000_000  # samples of all draws, about
 _CHUNK_SIZE = 1 << 22  # numbers of a block of draws
-_MAX_SUMS = 1 << 27  # sums of all groups; a metric with more is computed from predictions
+_MAX_SUMS = 1 << 24  # sums of all groups; a metric with more is computed from predictions
 
 Method = Literal["wilson", "bootstrap", "resampling"]
 
@@ -112,6 +113,12 @@ class Resampled:
         self.group_sums = sums_by_group(metric, predictions, self.groups, self.count)
 
     @property
+    def resampled_draws(self) -> int:
+        """Return how many draws a metric without sums gets, so that the time stays in seconds."""
+        affordable = _RESAMPLED_SAMPLES // max(len(self.predictions), 1)
+        return min(max(affordable, _MIN_RESAMPLED_DRAWS), RESAMPLED_DRAWS)
+
+    @property
     def method(self) -> Method:
         """Return how the metric is drawn."""
         return "resampling" if self.group_sums is None else "bootstrap"
@@ -154,7 +161,7 @@ class Resampled:
 def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, Array]]:
     """Return the numbers of metrics of the same samples for every draw of groups, (draws,) each.
 
-    All get the same draws; a metric without sums gets the first RESAMPLED_DRAWS of them.
+    All get the same draws; a metric without sums gets the first `resampled_draws` of them.
     """
     if not resampled:
         return []
@@ -163,7 +170,7 @@ def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, A
     seed = hashlib.sha256("\0".join(predictions.keys).encode()).hexdigest()
     for counts in draw_counts(groups, draws, seed) if groups else ():
         for item, item_parts in zip(resampled, parts, strict=True):
-            left = len(counts) if item.group_sums is not None else RESAMPLED_DRAWS - done
+            left = len(counts) if item.group_sums is not None else item.resampled_draws - done
             if left > 0:
                 item_parts.append(item.numbers(counts[:left]))
         done += len(counts)

@@ -97,7 +97,7 @@ def read_facts(run: Run, split: str = "", rivals: Sequence[Run] = ()) -> Facts:
     counts = run.data["counts"]["train"]
     estimates = estimate_metrics(predictions, metrics, counts)
     primary = _primary(experiment, estimates)
-    (metric,) = (m for m in metrics if primary in m.values(predictions.classes))
+    metric = next(m for m in metrics if primary in m.values(predictions.classes))
     _, *tables = aligned_predictions([run, *rivals], split)
     majority = majority_predictions(predictions, np.asarray(counts))
     return Facts(
@@ -111,7 +111,7 @@ def read_facts(run: Run, split: str = "", rivals: Sequence[Run] = ()) -> Facts:
 
 
 def _read_recipe(run: Run, checkpoint: str, experiment: Experiment) -> Recipe:
-    folder = run.directory / "checkpoints" / checkpoint
+    folder = run.directory / "checkpoints" / checkpoint.partition("-exported-")[0]
     content = checkpoints.read_verified(folder)["recipe.json"]
     return Recipe.read(content, experiment.context.registry, str(folder / "recipe.json"))
 

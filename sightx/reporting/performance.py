@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from sightx.reporting.charts import Axes, Series, chart
 from sightx.reporting.facts import Facts
 
 _PER_CLASS = ("precision", "recall", "specificity", "f1", "auc")
+_MAX_CLASSES = 25  # of a confusion matrix that is shown as a whole
 _MAX_CURVES = 6  # ROC curves of single classes
 _MAX_VALUES = 20  # of a column whose subgroups are shown
 _MIN_GROUPS = 10  # of a subgroup that is judged
@@ -64,8 +65,13 @@ def _row(name: str, estimate: Estimate) -> list[str]:
 
 
 def confusion_section(facts: Facts) -> str:
-    """Return the confusion matrix: counts, and the share of each true class."""
+    """Return the confusion matrix: counts, and the share of each true class.
+
+    Of many classes only the most frequent confusions are shown.
+    """
     counts, classes = facts.predictions.confusion(), facts.predictions.classes
+    if len(classes) > _MAX_CLASSES:
+        return html.section("confusion", "Confusion", [_most_confused(counts, classes)])
     totals = counts.sum(axis=1)
     rows = []
     for true, name in enumerate(classes):
@@ -78,6 +84,21 @@ def confusion_section(facts: Facts) -> str:
     remark = html.note("Counts, and the share of the true class. A right prediction is outlined.")
     grid = f'<div class="confusion">{html.table(header, rows)}</div>'
     return html.section("confusion", "Confusion", [grid, remark])
+
+
+def _most_confused(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """Return the pairs of classes that are confused most often, as a table."""
+    totals, wrong = counts.sum(axis=1), counts - np.diag(counts.diagonal())
+    places = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_VALUES]
+    rows = []
+    for true, decided in zip(*np.unravel_index(places, wrong.shape), strict=True):
+        if count := int(wrong[true, decided]):
+            share = f"{count / totals[true]:.0%}"
+            rows.append(
+                [html.text(classes[true]), html.text(classes[decided]), f"{count:,}", share]
+            )
+    header = ["true", "predicted", "samples", "of the true class"]
+    return html.table(header, rows, names=2, caption="The most frequent confusions")
 
 
 def _cell(count: int, share: float, *, is_right: bool) -> str:

@@ -23,6 +23,7 @@ from sightx.reporting.facts import Facts
 from sightx.runner.evaluate import load_run_split
 
 _MISTAKES = 12
+_MAX_COLUMNS = 12  # classes of a table of quality
 _log = logging.getLogger("sightx")
 
 
@@ -111,7 +112,7 @@ def _picture_figures(facts: Facts, pictures: Pictures, shown: np.ndarray) -> Ite
 
 def _explanations(facts: Facts, pixels) -> Sequence[Explanation]:  # type: ignore[no-untyped-def]
     """Return the Grad-CAM map of each image; none if the network cannot be explained."""
-    folder = facts.run.directory / "checkpoints" / facts.checkpoint
+    folder = facts.run.directory / "checkpoints" / facts.checkpoint.partition("-exported-")[0]
     try:
         return Predictor.load(folder, "cpu").explain_pixels(pixels)
     except SpecError:
@@ -126,7 +127,9 @@ def quality_section(
         return ""
     table = pictures.data.table
     images = read_properties(table, stat_files(table), CacheConfig.of(facts.experiment), progress)
-    quality = dict(quality_by_class(table, images))
+    quality = quality_by_class(table, images)
+    if len(table.classes) > _MAX_COLUMNS:
+        quality = {name: {"all": by_class["all"]} for name, by_class in quality.items()}
     header, rows = quality_rows(quality)
     remark = html.note(
         "Median (lower and upper quartile), as <code>sightx audit</code> measures it. What differs "

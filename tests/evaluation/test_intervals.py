@@ -224,3 +224,11 @@ def test_what_sums_and_of_return_is_checked() -> None:
         with pytest.raises(PluginError) as caught:
             confidence_intervals(eyes(), [metric], draws=10)
         assert message in str(caught.value)
+
+
+def test_a_long_table_without_sums_gets_fewer_draws() -> None:
+    assert Resampled(Auc(), eyes(60)).resampled_draws == RESAMPLED_DRAWS
+    long = eyes(2500)
+    assert Resampled(Auc(), long).resampled_draws == 400
+    many = replace(long, classes=tuple(map(str, range(100))))  # 10,000 sums for each of the groups
+    assert Resampled(Accuracy(), many).group_sums is None

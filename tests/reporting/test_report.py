@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sightx.evaluation.intervals import paired_differences
 from sightx.registry.kinds import Metric
 from sightx.reporting.facts import Facts, read_facts
 from sightx.reporting.overview import verdict
+from sightx.reporting.performance import confusion_section
 from sightx.reporting.pictures import confident_mistakes
 from sightx.reporting.report import render_report, write_report
 from support.commands import sightx_main
@@ -109,6 +111,18 @@ def test_a_subgroup_of_few_groups_is_only_counted(page: str) -> None:
     row = re.search(r'<tr><td class="name">new</td>.*?</tr>', page)
     assert row
     assert re.findall(r"<td>(.*?)</td>", row[0])[:2] == ["42", "21"]
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_listed(facts: Facts) -> None:
+    rng, names = np.random.default_rng(0), tuple(f"c{number}" for number in range(30))
+    labels = rng.integers(0, 30, 48)
+    labels[:9] = 3
+    decided = np.where(np.arange(48) < 5, 7, labels)
+    many = replace(facts.predictions, classes=names, labels=labels, decisions=decided)
+    section = confusion_section(replace(facts, predictions=many))
+    count = int((labels == 3).sum())
+    assert f"<td>5</td><td>{5 / count:.0%}</td>" in section
+    assert section.count("<tr>") == 2
 
 
 def test_mistakes_are_sorted_by_confidence(facts: Facts) -> None:
