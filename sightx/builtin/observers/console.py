@@ -93,14 +93,7 @@ class Printer:
         if split and (predictions := run.predictions_of(split)) is not None:
             title = f"{split}, from the {result['checkpoint']} checkpoint (epoch {result['epoch']})"
             self.print("", f"[bold]{title}[/bold]", tables.per_class(predictions))
-            self.print(tables.metrics_line(result[split]))
-            single = {
-                name: value
-                for name, value in result.get("without_tta", {}).items()
-                if name.startswith(f"{split}/")
-            }
-            if single:
-                self.print(f"without test-time augmentation: {tables.metrics_line(single)}")
+            self.print("", tables.metrics_table(result, split))
         for warning in result.get("warnings", ()):
             self.print(escape(f"warning: {warning}"))
         status = f"{result['status']} after {result['seconds']:.0f} s: {run.directory}"

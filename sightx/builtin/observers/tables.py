@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -106,13 +106,33 @@ def per_class(predictions: Predictions) -> Table:
     return table
 
 
-def metrics_line(result: Mapping[str, float | None]) -> str:
-    """Return the metrics of a split, without those of single classes, on one line."""
-    return "  ".join(
-        f"{name.partition('/')[2]} {_number(math.nan if value is None else value)}"
-        for name, value in result.items()
-        if name.count("/") == 1
-    )
+def metrics_table(result: Mapping[str, Any], split: str) -> Table:
+    """Return a row per metric of a split, without those of single classes.
+
+    Beside the value stand its 95 % interval, the value of always predicting the largest class, and
+    the value without test-time augmentation if there is any.
+    """
+    columns = {"95 % interval": "intervals", "largest class": "baselines"}
+    if any(name.startswith(f"{split}/") for name in result.get("without_tta", {})):
+        columns["without augmentation"] = "without_tta"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric")
+    for heading in ("value", *columns):
+        table.add_column(heading, justify="right")
+    for name, value in result[split].items():
+        if name.count("/") == 1:
+            others = [_cell(result.get(key, {}).get(name)) for key in columns.values()]
+            table.add_row(escape(name.partition("/")[2]), _cell(value) or "-", *others)
+    return table
+
+
+def _cell(value: float | Sequence[float] | None) -> str:
+    """Return a number, the limits of an interval, or nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, Sequence):
+        return " to ".join(map(_number, value))
+    return _number(value)
 
 
 def _number(value: float) -> str:

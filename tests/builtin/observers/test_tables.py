@@ -54,8 +54,24 @@ def test_per_class_rows_agree_with_the_confusion_matrix() -> None:
 
 @pytest.mark.parametrize("value", [None, math.nan])
 def test_figures_leave_out_classes_and_show_what_is_undefined(value: float | None) -> None:
-    line = tables.metrics_line({"test/loss": 0.5, "test/f1": value, "test/f1/none": 0.1})
-    assert line == "loss 0.5000  f1 -"
+    result = {
+        "test": {"test/loss": 0.5, "test/f1": value, "test/qwk": 0.25, "test/f1/none": 0.1},
+        "intervals": {"test/qwk": [0.125, math.nan]},
+        "baselines": {"test/qwk": 0.0},
+    }
+    assert [line.split() for line in text(tables.metrics_table(result, "test"))] == [
+        ["metric", "value", "95", "%", "interval", "largest", "class"],
+        ["loss", "0.5000"],
+        ["f1", "-"],
+        ["qwk", "0.2500", "0.1250", "to", "-", "0.0000"],
+    ]
+
+
+def test_figures_without_augmentation_have_a_column_if_there_are_any() -> None:
+    result = {"test": {"test/f1": 0.5}, "without_tta": {"test/f1": 0.75}}
+    (head, row) = text(tables.metrics_table(result, "test"))
+    assert head.split()[-2:] == ["without", "augmentation"]
+    assert row.split() == ["f1", "0.5000", "0.7500"]
 
 
 def test_names_in_brackets_are_shown_as_they_are() -> None:
