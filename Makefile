@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-trackers check bench generated format clean
+.PHONY: demo test test-slow test-extras check bench generated format clean
 
 # The environment is made again when the dependencies change.
 $(VENV)/ready: pyproject.toml
@@ -34,11 +34,11 @@ test: $(VENV)/ready
 test-slow: $(VENV)/ready
 	$(PYTEST) -m slow
 
-# A server of MLflow is large: it has its own environment.
-test-trackers:
-	$(PYTHON) -m venv .venv-trackers
-	.venv-trackers/bin/python -m pip install --quiet --editable '.[dev,tensorboard]' 'mlflow>=3.10'
-	.venv-trackers/bin/python -m pytest -m 'slow or not slow' tests/trackers tests/builtin/observers
+# A server of MLflow and a driver of browsers are large: they have their own environment.
+test-extras:
+	$(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/python -m pip install --quiet --editable '.[dev,tensorboard]' 'mlflow>=3.10' playwright
+	.venv-extras/bin/python -m pytest -m 'slow or not slow' tests/trackers tests/builtin/observers tests/board
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

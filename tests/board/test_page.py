@@ -18,7 +18,7 @@ from sightx.run_registry.listing import Query, query_runs
 from sightx.runs import lock
 from support.run_folders import RECORDED, replace_json, write_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+playwright = pytest.importorskip("playwright.sync_api", reason="make test-extras installs playwright")
 CHROMIUM = shutil.which("chromium")
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""Runs in a real MLflow server: `make test-trackers` installs it."""
+"""Runs in a real MLflow server: `make test-extras` installs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sightx.run_registry.summary import flatten_settings
 from support.commands import sightx_main
 from support.runs import StopAt, epochs_of
 
-mlflow = pytest.importorskip("mlflow", reason="make test-trackers installs MLflow")
+mlflow = pytest.importorskip("mlflow", reason="make test-extras installs MLflow")
 pytest.importorskip("mlflow.server", reason="mlflow-skinny has no server")
 
 # Starting a server takes 10 seconds or more.
