@@ -18,7 +18,8 @@ from sightx.run_registry.listing import Query, query_runs
 from sightx.runs import lock
 from support.run_folders import RECORDED, replace_json, write_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="make test-extras installs playwright")
+WHY = "make test-extras installs playwright"
+playwright = pytest.importorskip("playwright.sync_api", reason=WHY)
 CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
