@@ -156,6 +156,8 @@ def _folder_of_images(table: ImageTable, dataset: Dataset) -> str:
 def _settings_for(change: Change, root: Path, dataset: Dataset) -> str:
     """Return the settings of a dataset that make a change of file names, "" if it has none."""
     values = {"strip_prefix": change.strip_prefix, "suffix": change.suffix, "images": ""}
+    if any(getattr(dataset, key, "") for key in ("validation_images", "test_images")):
+        return ""  # a change of the paths of all files is not that of one folder
     if change.folder and hasattr(dataset, "root"):
         values["images"] = os.path.relpath(root / change.folder, dataset.root)
     values = {key: value for key, value in values.items() if value}

@@ -38,11 +38,19 @@ _MAX_NOTES = 5  # labels that are not classes, one by one
 
 
 class _File(NamedTuple):
-    """A CSV file, the split of all its rows ("" if they have none or a column of it), and cells."""
+    """A CSV file, the split of all its rows ("" if they have none or a column of it), and cells.
+
+    `folder` contains its images; "" is the folder that contains the images of all files.
+    """
 
     path: Path
     split: str
     cells: pd.DataFrame
+    folder: str
+
+    def below_root(self, name: str) -> str:
+        """Return the name of an image relative to the folder of all images."""
+        return posixpath.join(self.folder, name)
 
 
 class _Columns(NamedTuple):
@@ -72,8 +80,9 @@ def table_from_csv(
     group: str | Callable[[str], str] = "", split: str = "", suffix: str = "",
     strip_prefix: str | None = None, classes: Sequence[str] | None = None, ordered: bool = False,
     numbers: bool = False, columns: Sequence[str] = (), drop_others: bool = False,
-    more: Mapping[str, Path] | None = None, follow_links: bool = False,
-    separator: str | None = None, encoding: str | None = None, extra: Sequence[str] = (),
+    more: Mapping[str, Path] | None = None, roots: Mapping[str, Path] | None = None,
+    follow_links: bool = False, separator: str | None = None, encoding: str | None = None,
+    extra: Sequence[str] = (),
 ) -> ImageTable:  # fmt: skip
     """Return the table that CSV files of images and labels describe.
 
@@ -81,7 +90,8 @@ def table_from_csv(
     file name. `one_hot` names a column for each class, of which one has 1, in place of `label`.
     `strip_prefix` is left out of file names (None if the dataset has no setting for it), and
     `suffix` is appended to them. `columns` names all columns of a file without a header; `more`
-    maps other splits to files, `path` is then the train split. With `numbers` labels are positions
+    maps other splits to files, `path` is then the train split; `roots` maps them to folders of
+    images, if they are not in `root`. With `numbers` labels are positions
     in `classes`; `drop_others` leaves out rows of other classes. `separator` and `encoding` are as
     for `read_csv`. `extra` names columns that the table keeps as text. Raises DataError, naming the
     line; SpecError if `classes` are needed for the order.
@@ -91,7 +101,8 @@ def table_from_csv(
     named = _Columns(image, labels, group, split, tuple(one_hot), tuple(extra), file_names)
     read = partial(_read, columns=named, names=columns, separator=separator, encoding=encoding)
     paths = {"train" if more else "": path, **(more or {})}
-    files = [_File(file, name, read(file)) for name, file in paths.items()]
+    root, folders = _common_root(root, {split: (roots or {}).get(split, root) for split in paths})
+    files = [_File(file, name, read(file), folders[name]) for name, file in paths.items()]
     surveyor, listed = _note_unread(files), _listed_files(files, named)
     classes = classes or named.one_hot or None
     if drop_others and classes:
@@ -107,6 +118,16 @@ def table_from_csv(
     reader = file_reader(root, frame["path"].tolist(), follow_links=follow_links)
     frame = frame if more else frame.drop(columns="file")
     return ImageTable(frame, names, reader, ordered, str(path), root, surveyor.survey())
+
+
+def _common_root(root: Path, roots: Mapping[str, Path]) -> tuple[Path, dict[str, str]]:
+    """Return the folder that contains several ones, and the place of each in it, "" for itself."""
+    if len(set(roots.values())) == 1:
+        return root, dict.fromkeys(roots, "")
+    absolute = {split: os.path.abspath(folder) for split, folder in roots.items()}  # noqa: PTH100
+    common = os.path.commonpath(absolute.values())
+    places = {split: os.path.relpath(folder, common) for split, folder in absolute.items()}
+    return Path(common), {split: "" if at == "." else at for split, at in places.items()}
 
 
 def _read(
@@ -129,8 +150,11 @@ def _read(
 
 def _listed_files(files: Sequence[_File], named: _Columns) -> set[str]:
     """Return all files that rows name, before rows are left out."""
-    cells = [cell for file in files for cell in file.cells[named.image]]
-    return {posixpath.normpath(named.file_names(cell)) for cell in cells}
+    return {
+        posixpath.normpath(file.below_root(named.file_names(cell)))
+        for file in files
+        for cell in file.cells[named.image]
+    }
 
 
 def _note_unread(files: Sequence[_File]) -> Surveyor:
@@ -189,7 +213,8 @@ def _parse(
 ) -> pd.DataFrame:
     """Return path, label, line, group, file and perhaps split of a file's rows."""
     path, cells, (image, label, group, split, *_) = file.path, file.cells, columns
-    paths = parse_paths(cells, image, columns.file_names, path, root)
+    paths = parse_paths(cells, image, columns.file_names, path, root / file.folder)
+    paths = list(map(file.below_root, paths))
     if numbers:
         labels = parse_grades(cells, label, len(classes), path)
     else:

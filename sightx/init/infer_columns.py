@@ -78,45 +78,76 @@ class Columns(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def csv_files_settings(files: Sequence[Path], given: Path | None = None) -> _Settings:
-    """Return the settings for CSV files of one folder, which may have one split each.
+def csv_files_settings(
+    files: Sequence[Path], given: Path | None = None, root: Path | None = None
+) -> _Settings:
+    """Return the settings for CSV files, which may have one split each.
 
-    `given` is the one that the user has named. Raises DataError if there are several, and it is not
-    clear which of them is the train split.
+    `given` is the one that the user has named; `root` contains the files and their images, and is
+    the folder of the first file by default. Raises DataError if there are several files, and it is
+    not clear which of them is the train split.
     """
-    splits: dict[str, list[Path]] = {}
-    for file in files:
-        splits.setdefault(_split_in_name(file), []).append(file)
-    train = [given] if given else files if len(files) == 1 else splits.get("train", [])
+    root = root or files[0].parent
+    split_of = {file: _split_of_table(file, root) for file in files}
+    train = [given] if given else [file for file in files if split_of[file] == "train"]
+    train = train or list(files)
     if len(train) != 1:
-        names = ", ".join(file.name for file in files[:8])
-        message, hint = f"{files[0].parent} contains {names}", f"give one: {(train or files)[0]}"
+        names = ", ".join(file.relative_to(root).as_posix() for file in files[:8])
+        message, hint = f"{root} contains {names}", f"give one: {train[0]}"
         raise DataError(Problem("several-files", message, hint))
-    settings, remarks = csv_settings(train[0])
-    is_train = _split_in_name(train[0]) == "train" or not splits.keys() & {"train"}
-    joins = is_train and _split_in_name(train[0]) not in ("validation", "test")
+    settings, remarks = csv_settings(train[0], root)
+    is_train = split_of[train[0]] == "train" or "train" not in split_of.values()
+    joins = is_train and split_of[train[0]] not in ("validation", "test")
     not_used = []
     for file in files:
         if file == train[0]:
             continue
-        key = f"{_split_in_name(file)}_labels"
-        reason = _why_not(file, settings, key) if joins else ""
-        if reason is None:
-            settings = _insert(settings, key, file.name)
+        joined = _joined(file, split_of[file], settings, root) if joins else ""
+        if isinstance(joined, str):
+            name = file.relative_to(root).as_posix()
+            not_used.append(f"{name} ({joined})" if joined else name)
         else:
-            not_used.append(f"{file.name} ({reason})" if reason else file.name)
+            settings = joined
     if not_used:
         remarks["labels"] = f"Not used: {', '.join(not_used[:8])}."
     return settings, remarks
 
 
-def _why_not(file: Path, settings: dict[str, Any], key: str) -> str | None:
-    """Return why a CSV file is not used as the setting `key`, None if it is; "" for no reason."""
-    if key not in ("validation_labels", "test_labels"):
+def _joined(file: Path, split: str, settings: dict[str, Any], root: Path) -> dict[str, Any] | str:
+    """Return the settings with a CSV file as another split, or why it cannot be; "" for no reason.
+
+    Its images may be in another folder than those of the train split.
+    """
+    key = f"{split}_labels"
+    if split not in ("validation", "test"):
         return ""
     if key in settings:
         return f"like {settings[key]}"
-    return _unlike(file, settings)
+    cells = _similar_cells(file, settings)
+    if isinstance(cells, str):
+        return cells
+    same = root / settings["images"]
+    searched = [*_search_folders(file.parent), *_search_folders(root)]
+    # Other splits may have images of the same names: folders that are called like the split first.
+    named = [
+        folder
+        for folder in searched
+        if any(split_called(part) == split for part in folder.relative_to(root).parts)
+    ]
+    file_names = FileNames(settings.get("strip_prefix"), settings.get("suffix", ""))
+    rows = [file_names(cell) for cell in cells.head(_SEARCH_ROWS)]
+    for folder in dict.fromkeys([*named, same, *searched]):
+        if any(_is_file(folder, name) for name in rows):
+            settings = _insert(settings, key, file.relative_to(root).as_posix())
+            if folder == same:
+                return settings
+            return settings | {f"{split}_images": folder.relative_to(root).as_posix()}
+    return f"its images are not below {root}"
+
+
+def _split_of_table(file: Path, root: Path) -> str:
+    """Return the split that the name of a file means, else that of its folder below `root`."""
+    return _split_in_name(file) or (split_called(file.parent.name) if file.parent != root else "")
 
 
 def _split_in_name(file: Path) -> str:
@@ -126,25 +157,21 @@ def _split_in_name(file: Path) -> str:
     return splits.pop() if len(splits) == 1 else ""
 
 
-def _unlike(file: Path, settings: dict[str, Any]) -> str | None:
-    """Return why a CSV file cannot be another split of a dataset, None if it can."""
+def _similar_cells(file: Path, settings: dict[str, Any]) -> pd.Series[str] | str:
+    """Return the names of images in a CSV file with the same columns, or why there are none."""
     if "split" in settings:
         return f"the splits are in the column {settings['split']!r}"
     if settings["use"] != "csv":
         return f"{settings['use']} reads one file"
     needed = [settings[key] for key in ("image", "label", "group") if key in settings]
+    needed += settings.get("one_hot", ())
     form = CsvFormat(settings.get("separator", ","), settings.get("encoding", "utf-8"))
     try:
-        needed += settings.get("one_hot", ())
         cells = read_csv(file, needed, settings.get("columns", ()), **form._asdict())
     except DataError as error:
         return error.problems[0].message
-    folder = file.parent / settings["images"]
-    file_names = FileNames(settings.get("strip_prefix"), settings.get("suffix", ""))
-    rows = cells[settings["image"]].head(_SEARCH_ROWS)
-    if not any(_is_file(folder, file_names(cell)) for cell in rows):
-        return f"its images are not in {folder}"
-    return None
+    images: pd.Series[str] = cells[needed[0]]
+    return images
 
 
 def _insert(settings: dict[str, Any], key: str, value: str) -> dict[str, Any]:
@@ -153,11 +180,15 @@ def _insert(settings: dict[str, Any], key: str, value: str) -> dict[str, Any]:
     return {**head, key: value, **settings}
 
 
-def csv_settings(path: Path) -> _Settings:
-    """Return the [dataset] table for a CSV file, and remarks on some of its keys."""
-    columns = infer_columns(path)
-    settings = {"use": "eyepacs" if columns.is_eyepacs else "csv", "root": str(path.parent)}
-    settings |= {"labels": path.name, "images": columns.found.folder}
+def csv_settings(path: Path, root: Path | None = None) -> _Settings:
+    """Return the [dataset] table for a CSV file, and remarks on some of its keys.
+
+    `root` contains the file and its images; by default it is the folder of the file.
+    """
+    root = root or path.parent
+    columns = infer_columns(path, root)
+    settings = {"use": "eyepacs" if columns.is_eyepacs else "csv", "root": str(root)}
+    settings |= {"labels": path.relative_to(root).as_posix(), "images": columns.found.folder}
     if columns.is_eyepacs:
         return settings, {"use": "Columns image and level, left and right eyes: as in EyePACS."}
     values = {
@@ -175,16 +206,20 @@ def csv_settings(path: Path) -> _Settings:
     return settings | {key: value for key, value in values.items() if value}, dict(_REMARKS)
 
 
-def infer_columns(path: Path) -> Columns:
-    """Guess the meaning of the columns of a CSV file. Raises DataError if that is not clear."""
+def infer_columns(path: Path, root: Path | None = None) -> Columns:
+    """Guess the meaning of the columns of a CSV file. Raises DataError if that is not clear.
+
+    `root` contains the file and its images; by default it is the folder of the file.
+    """
+    root = root or path.parent
     form = detect_format(path)
-    if (without_header := _infer_without_header(path, form)) is not None:
+    if (without_header := _infer_without_header(path, form, root)) is not None:
         return without_header
     cells = read_csv(path, [], **form._asdict())
     if not len(cells):
         problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
         raise DataError(problem)
-    found = _find_images(path, cells) or _find_near_images(path, cells)
+    found = _find_images(path, cells, root) or _find_near_images(path, cells, root)
     group = _column_called(cells, _GROUP_COLUMNS)
     split = _column_called(cells, _SPLIT_COLUMNS)
     if split and not _are_splits(cells[split]):
@@ -201,17 +236,17 @@ def infer_columns(path: Path) -> Columns:
     return Columns(found, label, one_hot, group, split, is_eyepacs, form)
 
 
-def _infer_without_header(path: Path, form: CsvFormat) -> Columns | None:
+def _infer_without_header(path: Path, form: CsvFormat, root: Path) -> Columns | None:
     """Return the columns of a file whose first line names an image, None if it is a header."""
     first = read_first_line(path, form)
     if not looks_like_row(first):
         return None
     names = [f"column{number}" for number in range(1, len(first) + 1)]
     cells = read_csv(path, [], names, **form._asdict())
-    if (found := _find_images(path, cells)) is None:
+    if (found := _find_images(path, cells, root)) is None:
         return None
     first_name = FileNames(found.strip_prefix, found.suffix)(str(cells[found.column].iat[0]))
-    if not _is_file(path.parent / found.folder, first_name):
+    if not _is_file(root / found.folder, first_name):
         return None
     split = next((name for name in names if _are_splits(cells[name])), "")
     label = _label_column(path, cells.drop(columns=list({found.column, split} - {""})))
@@ -225,18 +260,21 @@ def _are_splits(cells: pd.Series[str]) -> bool:
     return all(not cell.strip() or split_called(cell) for cell in cells) and any(cells)
 
 
-def _find_images(path: Path, cells: pd.DataFrame) -> Images | None:
-    """Return the column that names image files, and their folder below the CSV file's."""
+def _find_images(path: Path, cells: pd.DataFrame, root: Path) -> Images | None:
+    """Return the column that names image files, and their folder, which is below `root`.
+
+    Folders next to and below the CSV file come first.
+    """
     best, most = None, 0
-    for folder in _search_folders(path.parent):
+    for folder in dict.fromkeys([*_search_folders(path.parent), *_search_folders(root)]):
         for suffix, column in product(_SUFFIXES, cells.columns):
             head = cells[column].head(_SEARCH_ROWS)
             names = [FileNames(suffix=suffix)(cell) for cell in head if cell.strip()]
             count = sum(_is_file(folder, name) for name in names)
             if count > most:
-                images = folder.relative_to(path.parent).as_posix()
+                images = folder.relative_to(root).as_posix()
                 if names[0].startswith("/"):
-                    images = _common_folder(path.parent, cells[column])
+                    images = _common_folder(root, cells[column])
                 best, most = Images(column, images, suffix), count
     return best
 
@@ -250,14 +288,14 @@ def _common_folder(root: Path, cells: pd.Series[str]) -> str:
     return common.relative_to(root).as_posix() if common.is_relative_to(root) else str(common)
 
 
-def _find_near_images(path: Path, cells: pd.DataFrame) -> Images:
+def _find_near_images(path: Path, cells: pd.DataFrame, root: Path) -> Images:
     """Return the column whose names are those of files after one change of folder or ending.
 
     Raises DataError if there is none; the error offers a file whose name differs only in form.
     """
     heads = {str(column): cells[column].head(_SEARCH_ROWS) for column in cells.columns}
     names = {column: [FileNames()(c) for c in head if c.strip()] for column, head in heads.items()}
-    nearest = nearest_files(path.parent, list(dict.fromkeys(chain(*names.values()))))
+    nearest = nearest_files(root, list(dict.fromkeys(chain(*names.values()))))
     nearest = {name: file for name, file in nearest.items() if is_image_name(file)}
     for column, head in names.items():
         near = {name: nearest[name] for name in head if name in nearest}
@@ -268,7 +306,7 @@ def _find_near_images(path: Path, cells: pd.DataFrame) -> Images:
     if nearest:
         name, file = next(iter(nearest.items()))
         hint = f"did you mean {file} for {name!r}? {describe_differences(nearest)}"
-    message = f"no column names image files at or below {path.parent}"
+    message = f"no column names image files at or below {root}"
     raise DataError(Problem("missing-images", message, hint, file=str(path)))
 
 

@@ -100,16 +100,35 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
     root = _unwrap(data)
     remarks = {"root": f"{data} contains only this folder."} if root != data else {}
     folders = visible_folders(root)
-    if any(split_called(folder.name) == "train" and visible_folders(folder) for folder in folders):
+    files, tables = _csv_files(root), _tables_in_folders(folders)
+    has_train = any(split_called(one.name) == "train" and visible_folders(one) for one in folders)
+    if has_train and not (tables and not files):
         return {"use": "image-folder", "root": str(root)}, remarks
-    files = _csv_files(root)
     if files and len([folder for folder in folders if not split_called(folder.name)]) < 2:
         settings, csv_remarks = csv_files_settings(files)
+        return settings, {**remarks, **csv_remarks}
+    if tables and not files:
+        settings, csv_remarks = csv_files_settings(tables, root=root)
         return settings, {**remarks, **csv_remarks}
     settings = {"use": "image-folder", "root": str(root)}
     if not any(split_called(folder.name) for folder in folders):
         settings["layout"] = "class-split" if _are_split_inside(folders) else "flat"
     return settings, remarks
+
+
+def _tables_in_folders(folders: Sequence[Path]) -> list[Path]:
+    """Return the CSV files of folders of splits, or of the one folder that has any.
+
+    There are none if the folders, or those in a folder of a split, are more likely classes.
+    """
+    tables = {folder: files for folder in folders if (files := _csv_files(folder))}
+    if not all(split_called(folder.name) for folder in tables):
+        others = [one for one in folders if one not in tables and not split_called(one.name)]
+        if len(tables) > 1 or len(others) > 1:
+            return []
+    if any(len(visible_folders(folder)) > 1 for folder in tables):
+        return []
+    return [file for files in tables.values() for file in files]
 
 
 def _are_split_inside(folders: Sequence[Path]) -> bool:

@@ -15,14 +15,16 @@ _SPLIT_NAMES = {
     "test": ("test", "testing", "tst", "holdout"),
 }  # fmt: skip
 _SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
-_ADDITIONS = re.compile(r"(?:[\s_-]*(?:set|split|data|images|imgs|samples))+$")
+_WORDS = "set|split|data|dataset|images|imgs|samples|seg"
+_ADDITIONS = re.compile(rf"^(?:(?:{_WORDS})[\s_-]+)+|(?:[\s_-]*(?:{_WORDS}))+$")
 
 
 def split_called(name: str) -> str:
     """Return the split that a folder, a file or a cell with this name means; "" for none.
 
-    Upper and lower case count as equal, and `set`, `data`, `split` or `images` may follow, as in
-    `Training_Set`. `dev` and `eval` mean validation, as in most of the field.
+    Upper and lower case count as equal, and words such as `set`, `data`, `split` or `images` may
+    stand before or after, as in `Training_Set` or `seg_train`. `dev` and `eval` mean validation,
+    as in most of the field.
     """
     key = name.strip().casefold()
     return _SPLIT_OF.get(key) or _SPLIT_OF.get(_ADDITIONS.sub("", key), "")

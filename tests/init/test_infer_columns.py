@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_a_split_is_named_with_the_reason(tmp_path: Path) 
     settings, remarks = csv_files_settings([train, test, tmp_path / "val.csv"])
     assert not {"test_labels", "validation_labels"} & settings.keys()
     assert "test.csv (there is no column 'label')" in remarks["labels"]
-    assert "val.csv (its images are not in" in remarks["labels"]
+    assert "val.csv (its images are not below" in remarks["labels"]
 
 
 def test_the_files_next_to_the_given_one_are_seen(tmp_path: Path) -> None:

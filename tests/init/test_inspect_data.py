@@ -330,3 +330,54 @@ def test_only_what_looks_like_grades_is_ordered(
     classes: list[str], label: str, ordered: list[str]
 ) -> None:
     assert list(infer_scale(classes, label).classes) == ordered
+
+
+def rows(count: int, start: int = 0) -> list[tuple[object, ...]]:
+    return [(f"{start + k}.png", "ab"[k % 2]) for k in range(count)]
+
+
+def test_tables_and_images_in_a_folder_per_split_are_one_dataset(
+    tmp_path: Path, ran: Write
+) -> None:
+    for split, count in {"train": 12, "Test": 4}.items():
+        images(tmp_path / "eyes" / split, [f"{k}.png" for k in range(count)])
+        table(tmp_path / "eyes" / split / "labels.csv", "image,label", rows(count))
+    experiment = ran(tmp_path / "eyes")
+    assert experiment.dataset.model_dump(include={"labels", "images", "test_images"}) == {
+        "labels": "train/labels.csv", "images": "train", "test_images": "Test",
+    }  # fmt: skip
+    frame = sightx.table(experiment).frame
+    assert frame["path"].iat[-1] == "Test/3.png"
+    assert frame["split"].value_counts().to_dict() == {"train": 10, "test": 4, "validation": 2}
+
+
+@pytest.mark.parametrize(
+    ("tables", "folders", "settings"),
+    [
+        (["train.csv", "test.csv"], ["train", "test"],
+         {"labels": "train.csv", "images": "train", "test_labels": "test.csv",
+          "test_images": "test"}),
+        (["labels/train_labels.csv", "labels/val_labels.csv"], ["images", "images"],
+         {"labels": "labels/train_labels.csv", "images": "images",
+          "validation_labels": "labels/val_labels.csv"}),
+        (["train/labels.csv", "valid/labels.csv"], ["train/images", "valid/images"],
+         {"labels": "train/labels.csv", "images": "train/images",
+          "validation_labels": "valid/labels.csv", "validation_images": "valid/images"}),
+    ],
+)  # fmt: skip
+def test_tables_of_splits_are_found_in_other_folders(
+    tmp_path: Path, tables: list[str], folders: list[str], settings: dict[str, str]
+) -> None:
+    for number, (name, folder) in enumerate(zip(tables, folders, strict=True)):
+        images(tmp_path / "d" / folder, [f"{100 * number + k}.png" for k in range(4)])
+        table(tmp_path / "d" / name, "image,label", rows(4, 100 * number))
+    facts = inspect(tmp_path / "d")
+    assert settings.items() <= facts.dataset.items()
+    assert {key for key in facts.dataset if "images" in key or "labels" in key} == settings.keys()
+
+
+def test_tables_in_folders_of_classes_are_not_labels(tmp_path: Path) -> None:
+    for name in "ab":
+        images(tmp_path / "d" / name, ["0.png", "1.png"])
+        table(tmp_path / "d" / name / "notes.csv", "image,label", rows(2))
+    assert inspect(tmp_path / "d").dataset["layout"] == "flat"

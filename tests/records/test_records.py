@@ -13,8 +13,9 @@ from sightx.records import split_called
         ("val", "validation"), ("Valid", "validation"), ("dev", "validation"),
         ("eval", "validation"), ("Validation_Set", "validation"),
         ("Test", "test"), ("TESTING", "test"), ("test_dataset", "test"), ("test_data_set", "test"),
-        ("", ""), ("set", ""), ("data", ""), ("images", ""), ("trains", ""), ("trained", ""),
-        ("tested", ""), ("cat", ""),
+        ("seg_train", "train"), ("images_val", "validation"), ("data-test", "test"),
+        ("bullet_train", ""), ("", ""), ("set", ""), ("data", ""), ("images", ""), ("trains", ""),
+        ("trained", ""), ("tested", ""), ("cat", ""),
     ],
 )  # fmt: skip
 def test_splits_are_known_by_their_usual_names(name, split):

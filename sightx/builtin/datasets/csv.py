@@ -73,6 +73,10 @@ class CsvDataset(Dataset):
     """The names of all columns, if the file has no header."""
     images: str = "."
     """The folder of the images, relative to the root."""
+    validation_images: str = ""
+    """The folder of the images of `validation_labels`, if it is another one."""
+    test_images: str = ""
+    """The folder of the images of `test_labels`, if it is another one."""
     image: str = "image"
     """The column of the image's file name."""
     label: str = "label"
@@ -108,6 +112,9 @@ class CsvDataset(Dataset):
     def _has_one_source_of_splits(self) -> CsvDataset:
         if self.split and (self.validation_labels or self.test_labels):
             raise ValueError("give a column of splits or a file per split, not both")
+        for split in ("validation", "test"):
+            if getattr(self, f"{split}_images") and not getattr(self, f"{split}_labels"):
+                raise ValueError(f"{split}_images needs {split}_labels")
         return self
 
     @model_validator(mode="after")
@@ -141,6 +148,7 @@ class CsvDataset(Dataset):
 
         root = require_folder(self.root, "dataset.root")
         more = {"validation": self.validation_labels, "test": self.test_labels}
+        roots = {"validation": self.validation_images, "test": self.test_images}
         return table_from_csv(
             root / self.labels,
             root=root / self.images,
@@ -156,6 +164,7 @@ class CsvDataset(Dataset):
             columns=self.columns,
             drop_others=self.others == "drop",
             more={split: root / name for split, name in more.items() if name},
+            roots={split: root / name for split, name in roots.items() if name},
             follow_links=self.follow_links,
             separator=self.separator,
             encoding=self.encoding,

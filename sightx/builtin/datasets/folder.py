@@ -241,7 +241,19 @@ def _split_folders(scan: FolderScan, parent: Path) -> dict[str, Path]:
         example = (parent / name).relative_to(scan.root).as_posix()
         of = "not called like a split"
         scan.surveyor.note(f"folder that is {of}", f"folders that are {of}", example)
-    return {split: parent / names[split][0] for split in SPLITS if split in names}
+    return {
+        split: _unwrapped(scan, parent / names[split][0], split)
+        for split in SPLITS
+        if split in names
+    }
+
+
+def _unwrapped(scan: FolderScan, folder: Path, split: str) -> Path:
+    """Return the folder of a split, or the only folder in it if that means the split again."""
+    inner = scan.folders(folder)
+    if len(inner) == 1 and split_called(inner[0]) == split and not scan.loose_images(folder):
+        return folder / inner[0]
+    return folder
 
 
 def _hint_without_train(scan: FolderScan, names: Sequence[str]) -> str:

@@ -55,6 +55,14 @@ def test_the_validation_split_has_several_names(plant, name):
     assert table.frame["split"].tolist() == ["train"] * 2 + ["validation"] * 2
 
 
+def test_the_folder_of_a_split_may_contain_it_once_more(plant):
+    root = plant("seg_train/seg_train/a/1.png", "seg_train/seg_train/b/1.png",
+                 "seg_test/seg_test/a/1.png", "seg_test/seg_test/b/1.png")  # fmt: skip
+    frame = ImageFolder(root=root).table().frame
+    assert frame["path"].iat[0] == "seg_train/seg_train/a/1.png"
+    assert frame["split"].tolist() == ["train", "train", "test", "test"]
+
+
 def test_two_folders_for_one_split_are_refused(plant):
     root = plant("train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/b/1.png")
 
