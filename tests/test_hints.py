@@ -90,6 +90,21 @@ def test_an_option_that_is_a_setting_is_explained(line: Line, option: str, value
     line("validate", "spec.toml", *hint.replace("VALUE", value).split(), code=0)
 
 
+@pytest.mark.parametrize("option", ["--output", "--gpus", "--resume", "--workers", "--config"])
+def test_an_option_of_another_tool_leads_to_ours(line: Line, option: str) -> None:
+    hint = hint_of(line("run", "spec.toml", option, "x"))
+    words = hint.replace("FOLDER", "r").replace("=N", "=1").replace(" N", " 1").split()
+    rest = words if words[0].startswith("--") else []
+    line("run", "spec.toml", "--quiet", "--set", "training.epochs=1", *rest, code=0)
+
+
+def test_a_spec_without_its_ending_or_in_place_of_a_run_is_recognised(line: Line) -> None:
+    assert hint_of(line("run", "spec")) == "did you mean spec.toml?"
+    hint = hint_of(line("resume", "spec.toml", code=5))
+    words = hint.removeprefix("sightx ").removesuffix(" continues the run of a spec").split()
+    line(*words, "--quiet", code=0)
+
+
 def test_a_misspelt_option_is_corrected(line: Line) -> None:
     assert hint_of(line("run", "spec.toml", "--quit")) == "did you mean '--quiet'?"
 

@@ -121,7 +121,10 @@ FOLLOWED = {
     "runs/directory.py": (HERE, "sightx resume", 'split.use = "listed"'),
     "runs/lock.py": ("runs/test_lock.py", "--runs FOLDER"),
     "runs/lookup.py": (HERE, "sightx run SPEC"),
-    "runs/names.py": (RUNS, "sightx run SPEC creates", "--runs FOLDER looks in another folder"),
+    "runs/names.py": (
+        RUNS, "sightx run {} --continue continues", "sightx run SPEC creates",
+        "--runs FOLDER looks in another folder",
+    ),
     "runs/predictions.py": (HERE, "sightx evaluate {} --split {}"),
     "spec/check_runner.py": (HERE, "sightx list-plugins"),
     "spec/experiment.py": (HINTS, "--debug"),

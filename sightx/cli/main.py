@@ -48,6 +48,22 @@ COMMANDS = {
     name: f"sightx.cli.{name.replace('-', '_')}" for names in GROUPS.values() for name in names
 }
 _COMPLETE = "_SIGHTX_COMPLETE"  # the variable by which a shell asks for completions
+# What other tools call an option, with that of SightX.
+_OTHER_OPTIONS = {
+    "--config": "name the spec without an option",
+    "--gpus": "--processes N",
+    "--nproc": "--processes N",
+    "--nproc-per-node": "--processes N",
+    "--num-processes": "--processes N",
+    "--num-workers": "--set execution.threads=N",
+    "--workers": "--set execution.threads=N",
+    "--resume": "--continue",
+    "--logdir": "--runs FOLDER",
+    "--out": "--runs FOLDER",
+    "--output": "--runs FOLDER",
+    "--output-dir": "--runs FOLDER",
+    "--save-dir": "--runs FOLDER",
+}
 _RESOURCE_ERRNOS = {
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
     errno.ENOSPC, errno.EPERM, errno.EROFS,
@@ -224,6 +240,9 @@ def _hint_for_option(option: str, command: click.Command) -> str:
         keys = [key for key in keys if key.startswith("execution.")]
     if keys and "--set" in known:
         return " or ".join(f"--set {key}=VALUE" for key in keys)
+    other = _OTHER_OPTIONS.get(option, "")
+    if other.split()[:1] == ["name"] or other.partition(" ")[0] in known:
+        return other
     return did_you_mean(option, known)
 
 

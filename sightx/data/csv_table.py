@@ -90,18 +90,17 @@ def table_from_csv(
     file name. `one_hot` names a column for each class, of which one has 1, in place of `label`.
     `strip_prefix` is left out of file names (None if the dataset has no setting for it), and
     `suffix` is appended to them. `columns` names all columns of a file without a header; `more`
-    maps other splits to files, `path` is then the train split; `roots` maps them to folders of
-    images, if they are not in `root`. With `numbers` labels are positions
-    in `classes`; `drop_others` leaves out rows of other classes. `separator` and `encoding` are as
-    for `read_csv`. `extra` names columns that the table keeps as text. Raises DataError, naming the
-    line; SpecError if `classes` are needed for the order.
+    maps other splits to files, `path` is then the train split; `roots` maps them to other folders
+    of images than `root`. With `numbers` labels are positions in `classes`; `drop_others` leaves
+    out rows of other classes. `separator` and `encoding` are as for `read_csv`. `extra` names
+    columns to keep as text. Raises DataError, or SpecError if the order needs `classes`.
     """
     labels = _ONE_HOT if one_hot else label
     file_names = FileNames(strip_prefix, suffix)
     named = _Columns(image, labels, group, split, tuple(one_hot), tuple(extra), file_names)
     read = partial(_read, columns=named, names=columns, separator=separator, encoding=encoding)
     paths = {"train" if more else "": path, **(more or {})}
-    root, folders = _common_root(root, {split: (roots or {}).get(split, root) for split in paths})
+    root, folders = _common_root(dict.fromkeys(paths, root) | dict(roots or {}))
     files = [_File(file, name, read(file), folders[name]) for name, file in paths.items()]
     surveyor, listed = _note_unread(files), _listed_files(files, named)
     classes = classes or named.one_hot or None
@@ -112,18 +111,16 @@ def table_from_csv(
     frame = pd.concat(parsed, ignore_index=True)
     _check_classes(frame, names, labels, path, ordered=ordered and classes is None)
     _check_unique(frame, names)
-    _note_unassigned(frame, surveyor)
-    _note_unlisted(root, frame["path"].tolist(), listed, surveyor)
-    _doubt_numbers(names, surveyor)
+    _look_at_rows(root, frame, names, listed, surveyor)
     reader = file_reader(root, frame["path"].tolist(), follow_links=follow_links)
     frame = frame if more else frame.drop(columns="file")
     return ImageTable(frame, names, reader, ordered, str(path), root, surveyor.survey())
 
 
-def _common_root(root: Path, roots: Mapping[str, Path]) -> tuple[Path, dict[str, str]]:
+def _common_root(roots: Mapping[str, Path]) -> tuple[Path, dict[str, str]]:
     """Return the folder that contains several ones, and the place of each in it, "" for itself."""
-    if len(set(roots.values())) == 1:
-        return root, dict.fromkeys(roots, "")
+    if len(different := set(roots.values())) == 1:
+        return different.pop(), dict.fromkeys(roots, "")
     absolute = {split: os.path.abspath(folder) for split, folder in roots.items()}  # noqa: PTH100
     common = os.path.commonpath(absolute.values())
     places = {split: os.path.relpath(folder, common) for split, folder in absolute.items()}
@@ -172,11 +169,19 @@ def _note_unread(files: Sequence[_File]) -> Surveyor:
     return surveyor
 
 
-def _note_unassigned(frame: pd.DataFrame, surveyor: Surveyor) -> None:
-    """Count rows whose cell of the split is empty."""
+def _look_at_rows(
+    root: Path,
+    frame: pd.DataFrame,
+    classes: Sequence[str],
+    listed: Collection[str],
+    surveyor: Surveyor,
+) -> None:
+    """Count rows whose cell of the split is empty, and images without a row; doubt classes."""
     if "split" in frame and len(paths := frame["path"][frame["split"] == ""]):
         what = "row without a split", "rows without a split"
         surveyor.note(*what, str(paths.iat[0]), count=len(paths))
+    _note_unlisted(root, frame["path"].tolist(), listed, surveyor)
+    _doubt_numbers(classes, surveyor)
 
 
 def _find_classes(files: Sequence[_File], label: str) -> tuple[str, ...]:

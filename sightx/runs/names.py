@@ -68,6 +68,8 @@ def _find_by_name(root: Path, name: str) -> Path:
         first = ", ".join(run.name for run in matches[:3])
         raise RunError(Problem("run-name", f"{len(matches)} runs begin with {name!r}", first))
     hint = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
+    if name.endswith(".toml"):
+        hint = f"sightx run {name} --continue continues the run of a spec"
     if name == "last" and runs:
         newest = runs[-1].name
         hint = f"the newest, {newest}, failed before its first checkpoint; name it to resume it"
