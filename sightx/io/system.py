@@ -43,16 +43,20 @@ openmp: dict[str, str] = {}
 """The wait policy of OpenMP's threads in this process and its reason, for environment.json."""
 
 
-def configure_openmp(processes: int = 1) -> None:
+def configure_openmp(processes: int = 0) -> None:
     """Set OpenMP's variables for one of several processes, except those that the user set.
 
     OpenMP reads them when torch is imported. It does not know the quota of a container, nor that
-    several processes share the cores.
+    several processes share the cores. With 0 `processes` this is one of those that torchrun or
+    `--processes` has started on this machine: the others are not foreign ones.
     """
+    siblings = 0 if processes else _local_processes() - 1
+    processes = processes or 1 + siblings
     threads = max(1, cpu_count() // processes)
     variables = {"OMP_NUM_THREADS": str(threads)} if threads < _affinity() else {}
     if _SET_BY_USER.isdisjoint(_WAIT_VARIABLES):
-        policy = choose_wait_policy(threads * processes, cpu_count() < _affinity())
+        has_quota = cpu_count() < _affinity()
+        policy = choose_wait_policy(threads * processes, has_quota, siblings)
         variables |= {"OMP_WAIT_POLICY": policy.name} if policy.name else {}
     else:
         variable = next(name for name in _WAIT_VARIABLES if name in _SET_BY_USER)
@@ -61,20 +65,28 @@ def configure_openmp(processes: int = 1) -> None:
     openmp.update(wait_policy=policy.name or "default", reason=policy.reason)
 
 
-def choose_wait_policy(threads: int, has_quota: bool) -> WaitPolicy:
+def _local_processes() -> int:
+    """Return how many processes of this run torchrun has started on this machine, at least 1."""
+    with suppress(ValueError):
+        return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return 1
+
+
+def choose_wait_policy(threads: int, has_quota: bool, siblings: int = 0) -> WaitPolicy:
     """Return how the threads of OpenMP should wait for work on this machine at this moment.
 
     Threads that spin answer faster, but where other processes need the cores, or a quota counts
     their time, they take it from the threads that work: training becomes several times slower
-    (benchmarks/load.py). So they sleep if more processes want to run than cores are free.
+    (benchmarks/load.py). So they sleep if more processes want to run than cores are free. `threads`
+    are those of all processes of a run, `siblings` its other processes.
     """
     if has_quota:
         return WaitPolicy("passive", "the CPU quota is smaller than the number of cores")
     free = max(0, (os.cpu_count() or 1) - threads)
-    others = running_processes() - 1
+    others = max(0, running_processes() - 1 - siblings)
     if others > free:
         return WaitPolicy("passive", f"{others} other processes run, {free} cores are free")
-    return WaitPolicy("", f"{max(0, others)} other processes run, {free} cores are free")
+    return WaitPolicy("", f"{others} other processes run, {free} cores are free")
 
 
 def running_processes() -> int:

@@ -89,6 +89,9 @@ def test_openmp_sleeps_only_where_other_processes_need_the_cores(tmp_path):
     policy, _, recorded, reason = openmp(tmp_path, 1)
     assert (policy, recorded) == ("None", "default")
     assert reason.startswith("0 other processes run")
+    siblings = openmp(tmp_path, cores, LOCAL_WORLD_SIZE=str(cores))
+    assert siblings[2:] == ["default", "0 other processes run, 0 cores are free"]
+    assert openmp(tmp_path, cores + 1, LOCAL_WORLD_SIZE=str(cores))[2] == "passive"
     assert openmp(tmp_path, 99, GOMP_SPINCOUNT="5")[2:] == ["default", "GOMP_SPINCOUNT is set"]
 
 
