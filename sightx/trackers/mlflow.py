@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightx.errors import Problem, ResourceError, first_line
 from sightx.run_registry.summary import Value
-from sightx.trackers.shipper import Epoch, ShippedRun, TrackerError
+from sightx.trackers.shipper import EpochMetrics, ShippedRun, TrackerError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,7 +88,7 @@ class MlflowTracker:
             if changed:
                 self._client.log_batch(remote, tags=changed)
 
-    def send_epochs(self, remote: str, epochs: Sequence[Epoch]) -> None:
+    def send_epochs(self, remote: str, epochs: Sequence[EpochMetrics]) -> None:
         """Send metrics by step; MLflow stores one of two equal ones."""
         from mlflow.entities import Metric
 

@@ -39,7 +39,7 @@ class TrackerError(Exception):
     """The server of a tracker cannot be reached, or refuses something."""
 
 
-class Epoch(NamedTuple):
+class EpochMetrics(NamedTuple):
     """The metrics of an epoch that are numbers, its last step, and its time in milliseconds."""
 
     number: int
@@ -63,7 +63,7 @@ class Tracker(Protocol):
     def send_settings(self, remote: str, settings: Mapping[str, Value]) -> None:
         """Send settings by their dotted keys."""
 
-    def send_epochs(self, remote: str, epochs: Sequence[Epoch]) -> None:
+    def send_epochs(self, remote: str, epochs: Sequence[EpochMetrics]) -> None:
         """Send the metrics of epochs."""
 
     def send_file(self, remote: str, file: Path, name: str) -> None:
@@ -234,7 +234,9 @@ def _ship(
         save()
 
 
-def _plan_epochs(run: ShippedRun, rows: Sequence[Mapping[str, Any]], cursor: Cursor) -> list[Epoch]:
+def _plan_epochs(
+    run: ShippedRun, rows: Sequence[Mapping[str, Any]], cursor: Cursor
+) -> list[EpochMetrics]:
     """Return the epochs that have not arrived, and note them in the cursor.
 
     A run that was resumed repeats epochs that have arrived. They are equal, apart from times,
@@ -253,13 +255,13 @@ def _plan_epochs(run: ShippedRun, rows: Sequence[Mapping[str, Any]], cursor: Cur
     return [_epoch(rows[i], times[i]) for i in range(cursor.arrived, len(rows))]
 
 
-def _epoch(row: Mapping[str, Any], time: int) -> Epoch:
+def _epoch(row: Mapping[str, Any], time: int) -> EpochMetrics:
     metrics = {
         key: float(value)
         for key, value in row.items()
         if isinstance(value, int | float) and key not in {"epoch", "step"}
     }
-    return Epoch(int(row["epoch"]), int(row.get("step", row["epoch"])), time, metrics)
+    return EpochMetrics(int(row["epoch"]), int(row.get("step", row["epoch"])), time, metrics)
 
 
 def _ship_files(
