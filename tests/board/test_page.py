@@ -119,7 +119,8 @@ def test_a_thousand_runs_are_filtered_sorted_folded_and_drawn(
     page.check("#fold")
     count(page, "6 groups of 1,000 runs")
     playwright.expect(page.locator("#runs tbody tr").first).to_contain_text("±")
-    page.wait_for_selector(".plot canvas")
+    legend = page.locator(".plot").first.locator(".legend")
+    playwright.expect(legend).to_contain_text("use resnet50, lr 0.01")
     page.fill("#smooth", "0.8")
     assert "smooth=0.8" in page.url
     page.click("#runs th button:has-text('validation/accuracy')")

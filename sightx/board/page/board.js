@@ -1,7 +1,7 @@
 // The table of runs, the view of one run, and what the address says about the page.
 "use strict";
 
-const Board = (() => {
+(() => {
   const $ = (id) => document.getElementById(id);
   const element = Charts.element, isOffline = typeof Offline !== "undefined";
   const ROW = 27, MARGIN = 20, MOST_CHOSEN = 50; // pixels, rows, groups of runs
@@ -148,11 +148,18 @@ const Board = (() => {
 
   // --- curves
 
+  // What a legend says of folded runs: the settings in which they differ from the other rows.
+  function settingsOf(name) {
+    const row = listing.rows.find((other) => nameOf(other) === name);
+    const keys = listing.columns.filter((key) => key.includes(".") && !key.includes("/"));
+    return row ? keys.map((key) => `${key.split(".").pop()} ${cell(row, key)}`).join(", ") : "";
+  }
+
   const groupsOf = () => (view.runs || []).map((name, position) => {
     const ids = name.split("+");
     return {
       ids, colour: Charts.colour(position),
-      label: ids.length > 1 ? `${ids.length} x ${ids[0]}` : ids[0],
+      label: ids.length > 1 ? `${ids.length} x ${settingsOf(name) || ids[0]}` : ids[0],
       curves: ids.map((id) => curves[id]).filter((curve) => curve && curve.epoch.length),
     };
   });
@@ -295,5 +302,4 @@ const Board = (() => {
   }
 
   start();
-  return { view };
 })();
