@@ -202,18 +202,18 @@ RAISES = "raise RuntimeError('boom')\n"
 THIRD_PARTY = """
 from sightx.plugin import Loss, hookimpl
 
-class Focal(Loss):
-    \"\"\"Focal loss.\"\"\"
+class Margin(Loss):
+    \"\"\"Margin loss.\"\"\"
 
-    name = "focal"
+    name = "margin"
 
     def build(self): ...
 
 @hookimpl
 def sightx_components():
-    return [Focal]
+    return [Margin]
 """
-FOCAL = VALID + '[loss]\nuse = "focal"\n'
+MARGIN = VALID + '[loss]\nuse = "margin"\n'
 A, B = "mine/sightx_corpus_a.py", "mine/sightx_corpus_b.py"
 NESTED = """
 from sightx.plugin import Dataset, hookimpl
@@ -301,18 +301,18 @@ GENERATED: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] =
         [WARNING]),
     "broken, allowed": ({"a.toml": 'allow = ["broken-plugin"]\n' + VALID, "pyproject.toml": TABLE,
                          A: RAISES}, ["--strict"], 0, []),
-    "broken, needed": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: RAISES}, [], 4,
+    "broken, needed": ({"a.toml": MARGIN, "pyproject.toml": TABLE, A: RAISES}, [], 4,
         [WARNING,
-         "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'focal'; plugin "
+         "a.toml:7:1: error[broken-plugin] loss.use: no loss is called 'margin'; plugin "
          "sightx_corpus_a is broken: RuntimeError: boom; add --debug to see the traceback"]),
     "a setting of a nested dataset": ({"a.toml": OUTER, "pyproject.toml": TABLE, A: NESTED}, [], 2,
         ["a.toml:5:1: error[nested-setting] dataset.base.decode: decode has no effect in a dataset "
          "inside of another; write dataset.decode"]),
-    "clash": ({"a.toml": FOCAL, "pyproject.toml": TABLE, A: THIRD_PARTY, B: THIRD_PARTY}, [], 4,
-        ["a.toml:7:1: error[name-clash] loss.use: the loss 'focal' is provided by sightx_corpus_a "
+    "clash": ({"a.toml": MARGIN, "pyproject.toml": TABLE, A: THIRD_PARTY, B: THIRD_PARTY}, [], 4,
+        ["a.toml:7:1: error[name-clash] loss.use: the loss 'margin' is provided by sightx_corpus_a "
          "at {here}/mine/sightx_corpus_a.py:4 and sightx_corpus_b at "
-         "{here}/mine/sightx_corpus_b.py:4; write use = \"sightx_corpus_a:focal\" or "
-         "\"sightx_corpus_b:focal\""]),
+         "{here}/mine/sightx_corpus_b.py:4; write use = \"sightx_corpus_a:margin\" or "
+         "\"sightx_corpus_b:margin\""]),
 }  # fmt: skip
 
 
