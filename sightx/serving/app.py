@@ -87,9 +87,9 @@ class Routes:
         exchange: Exchange = request.scope["exchange"]
         exchange.stages |= times._asdict()
         exchange.batch_size = computed[0].batch_size
-        for prediction, batch_size in computed:
-            self._metrics.add_prediction(prediction, batch_size)
-        return [prediction for prediction, _ in computed]
+        for one in computed:
+            self._metrics.add_prediction(one.prediction, one.batch_size)
+        return [one.prediction for one in computed]
 
     async def _limited(self, request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Return the result of work that ends when the time is over or the client is gone."""

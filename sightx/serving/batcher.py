@@ -1,4 +1,4 @@
-"""The one thread that calls the network: it computes the images that wait, as one batch."""
+"""From encoded images to predictions: threads that decode, and the one that calls the network."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from sightx.data.preprocess import decode_pool
 from sightx.errors import NonFiniteError
 from sightx.inference.explain import Explanation
 from sightx.inference.prediction import Prediction
@@ -22,6 +23,8 @@ from sightx.inference.predictor import Predictor
 if TYPE_CHECKING:
     from torch import Tensor
 
+Decode = Callable[[], "Tensor"]
+"""Returns a preprocessed image, uint8 (C, H, W)."""
 _SIZES = (8, 4, 2, 1)
 _GAIN = 0.95  # a batch is used if it takes less than this share of a single image's time per image
 _REPEATS = 3
@@ -30,19 +33,33 @@ _STALLED = 30.0  # seconds
 
 
 class Computed(NamedTuple):
-    """A prediction, and the size of the batch that it was computed in."""
+    """A prediction, the size of the batch that it was computed in, and seconds of decoding."""
 
     prediction: Prediction
     batch_size: int
+    decode_seconds: float
 
 
-class _Job(NamedTuple):
-    pixels: Tensor
-    future: Future[Any]
+class _Job:
+    """An image on its way to an answer; a job whose future is cancelled goes no further."""
+
+    def __init__(self, decode: Decode) -> None:
+        self.future = Future[Any]()
+        self.pixels: Tensor | None = None
+        self.decode_seconds = 0.0
+        self._decode = decode
+
+    def prepare(self) -> Tensor:
+        """Decode the image, unless that was done, and return its pixels."""
+        if self.pixels is None:
+            start = time.monotonic()
+            self.pixels = self._decode()
+            self.decode_seconds = time.monotonic() - start
+        return self.pixels
 
 
 class Batcher:
-    """Compute predictions in one thread, several images at once if several wait.
+    """Decode in several threads, and compute in one, several images at once if several wait.
 
     A batch never waits for more images. Predictions go before explanations. A batch that fails is
     computed again image by image, so that a bad image does not harm the others. One thread makes
@@ -62,6 +79,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._is_stopping = False
         self._busy_since = 0.0
+        self._pool = decode_pool()
         self._thread = threading.Thread(target=self._run, name="sightx-network", daemon=True)
 
     def start(self) -> asyncio.Future[None]:
@@ -70,7 +88,8 @@ class Batcher:
         return asyncio.wrap_future(self._ready)
 
     def stop(self) -> None:
-        """End the thread after its batch; one that is stalled is not waited for."""
+        """End the threads after what they compute; one that is stalled is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
@@ -82,23 +101,40 @@ class Batcher:
         since = self._busy_since
         return bool(since) and time.monotonic() - since > _STALLED
 
-    def predict(self, pixels: Tensor) -> asyncio.Future[Computed]:
-        """Return the future prediction for a preprocessed image, uint8 (C, H, W).
+    def predict(self, decode: Decode, *, is_alone: bool = False) -> asyncio.Future[Computed]:
+        """Return the future prediction for an image.
 
-        If it is cancelled before its batch begins, the image is not computed.
+        If it is cancelled before its batch begins, the image is not computed. An image that
+        `is_alone` is decoded by the network's thread, which saves a change of threads.
         """
-        return self._add(self._predictions, pixels)
+        return self._add(self._predictions, decode, is_alone)
 
-    def explain(self, pixels: Tensor) -> asyncio.Future[Explanation]:
-        """Return the future explanation of a preprocessed image, uint8 (C, H, W)."""
-        return self._add(self._explanations, pixels)
+    def explain(self, decode: Decode) -> asyncio.Future[Explanation]:
+        """Return the future explanation of an image."""
+        return self._add(self._explanations, decode)
 
-    def _add(self, jobs: deque[_Job], pixels: Tensor) -> asyncio.Future[Any]:
-        job = _Job(pixels, Future())
+    def _add(
+        self, jobs: deque[_Job], decode: Decode, is_alone: bool = False
+    ) -> asyncio.Future[Any]:
+        job = _Job(decode)
+        if is_alone:
+            self._put(jobs, job)
+        else:
+            self._pool.submit(self._prepare, jobs, job)
+        return asyncio.wrap_future(job.future)
+
+    def _prepare(self, jobs: deque[_Job], job: _Job) -> None:
+        """Decode an image in a thread of the pool."""
+        if job.future.cancelled():
+            return
+        with _failing(job):
+            job.prepare()
+            self._put(jobs, job)
+
+    def _put(self, jobs: deque[_Job], job: _Job) -> None:
         with self._changed:
             jobs.append(job)
             self._changed.notify()
-        return asyncio.wrap_future(job.future)
 
     def _run(self) -> None:
         try:
@@ -129,26 +165,28 @@ class Batcher:
         return None
 
     def _predict(self, jobs: Sequence[_Job]) -> None:
-        start = time.monotonic()
-        try:
-            pixels = torch.stack([job.pixels for job in jobs])
-            predictions = self._predictor.predict_pixels(pixels)
-        except Exception as error:
-            if len(jobs) == 1:
-                jobs[0].future.set_exception(error)
-            for job in jobs if len(jobs) > 1 else ():
-                self._predict([job])
+        if len(jobs) == 1:
+            with _failing(jobs[0]):
+                self._compute(jobs)
             return
+        try:
+            self._compute(jobs)
+        except Exception:
+            for job in jobs:
+                self._predict([job])
+
+    def _compute(self, jobs: Sequence[_Job]) -> None:
+        pixels = torch.stack([job.prepare() for job in jobs])
+        start = time.monotonic()
+        predictions = self._predictor.predict_pixels(pixels)
         seconds = (time.monotonic() - start) / len(jobs)
         self.seconds_per_image += _SMOOTHING * (seconds - self.seconds_per_image)
         for job, prediction in zip(jobs, predictions, strict=True):
-            job.future.set_result(Computed(prediction, len(jobs)))
+            job.future.set_result(Computed(prediction, len(jobs), job.decode_seconds))
 
     def _explain(self, job: _Job) -> None:
-        try:
-            job.future.set_result(self._predictor.explain_pixels(job.pixels[None])[0])
-        except Exception as error:
-            job.future.set_exception(error)
+        with _failing(job):
+            job.future.set_result(self._predictor.explain_pixels(job.prepare()[None])[0])
 
     def _warm_up(self) -> None:
         """Compute noise in each size of a batch, and keep the sizes that are worth it."""
@@ -172,6 +210,16 @@ class Batcher:
                 self._predictor.predict_pixels(pixels)
             times.append(time.monotonic() - start)
         return min(times[1:]) / len(pixels)
+
+
+@contextmanager
+def _failing(job: _Job) -> Iterator[None]:
+    """Give an exception of the body to the coroutine that waits for the job."""
+    try:
+        yield
+    except Exception as error:
+        if job.future.running() or job.future.set_running_or_notify_cancel():
+            job.future.set_exception(error)
 
 
 def _start(jobs: Sequence[_Job]) -> list[_Job]:

@@ -9,13 +9,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from PIL import Image
 
 from sightx.data.decode.decoder import TooManyPixels, TruncatedImage
 from sightx.data.decode.formats import format_of
-from sightx.data.preprocess import decode_pool
 from sightx.errors import DataError, NonFiniteError
 from sightx.inference.predictor import Predictor
 from sightx.io import system
@@ -40,8 +40,7 @@ class Times(NamedTuple):
 class Service:
     """Answer for images; all methods are called in one event loop.
 
-    Images are decoded by one thread per core, and computed by one thread. At most
-    `settings.max_queue` of them wait or are computed; more are refused at once.
+    At most `settings.max_queue` images wait or are computed; more are refused at once.
     """
 
     def __init__(self, predictor: Predictor, settings: Settings) -> None:
@@ -54,7 +53,6 @@ class Service:
         """Bytes of all bodies."""
         self._explaining = 0
         self._decode_seconds = 0.0
-        self._pool = decode_pool()
         self._timeouts = set[asyncio.Timeout]()
 
     async def start(self) -> None:
@@ -66,7 +64,6 @@ class Service:
     def stop(self) -> None:
         """End the threads; no request may be in work."""
         self.batcher.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def abort(self) -> None:
         """Answer all requests that are in work with an error."""
@@ -112,13 +109,20 @@ class Service:
         """
         with self._admitted(len(images)):
             start = time.monotonic()
-            pixels = await self._decode_all(images)
-            decoded = time.monotonic()
-            try:
-                computed = await asyncio.gather(*map(self.batcher.predict, pixels))
-            except NonFiniteError as error:
-                raise RequestError("non_finite_output") from error
-            return computed, Times(decoded - start, time.monotonic() - decoded)
+            parts = [f"{name}: " if len(images) > 1 else "" for name in images]
+            computed = await asyncio.gather(*map(self._predict, images.values(), parts))
+        seconds = max(one.decode_seconds for one in computed)
+        self._decode_seconds += _SMOOTHING * (seconds - self._decode_seconds)
+        return computed, Times(seconds, time.monotonic() - start - seconds)
+
+    async def _predict(self, encoded: bytes, part: str) -> Computed:
+        """Return the prediction for an image; `part` begins the message of an error."""
+        decode, is_alone = partial(self._decode, encoded), self.waiting == 1
+        try:
+            return await self.batcher.predict(decode, is_alone=is_alone)
+        except (NonFiniteError, RequestError) as error:
+            known = error if isinstance(error, RequestError) else RequestError("non_finite_output")
+            raise RequestError(known.code, part + known.message) from error
 
     async def explain(self, encoded: bytes) -> bytes:
         """Return the picture of where the network looked, as PNG. Raises RequestError."""
@@ -129,8 +133,7 @@ class Service:
         self._explaining += 1
         try:
             with self._admitted():
-                pixels = await self._decode(encoded)
-                explanation = await self.batcher.explain(pixels)
+                explanation = await self.batcher.explain(partial(self._decode, encoded))
         finally:
             self._explaining -= 1
         picture = io.BytesIO()
@@ -150,33 +153,16 @@ class Service:
         decoding = self._decode_seconds / system.cpu_count()
         return self.waiting * max(self.batcher.seconds_per_image, decoding)
 
-    async def _decode_all(self, images: Mapping[str, bytes]) -> list[Tensor]:
-        async def decode(name: str, encoded: bytes) -> Tensor:
-            try:
-                return await self._decode(encoded)
-            except RequestError as error:
-                message = f"{name}: {error.message}" if len(images) > 1 else ""
-                raise RequestError(error.code, message or error.message) from error
-
-        return await asyncio.gather(*(decode(*part) for part in images.items()))
-
-    async def _decode(self, encoded: bytes) -> Tensor:
-        loop = asyncio.get_running_loop()
-        pixels, seconds = await loop.run_in_executor(self._pool, self._preprocess, encoded)
-        self._decode_seconds += _SMOOTHING * (seconds - self._decode_seconds)
-        return pixels
-
-    def _preprocess(self, encoded: bytes) -> tuple[Tensor, float]:
-        start = time.monotonic()
+    def _decode(self, encoded: bytes) -> Tensor:
+        """Return a preprocessed image, uint8 (C, H, W); called in other threads."""
         image_format = format_of(encoded)
         if image_format is None or image_format.name not in FORMATS:
             raise RequestError("not_jpeg_or_png")
         limit = self.settings.max_pixels
         try:
-            pixels = self.predictor.preprocess(encoded, formats=FORMATS, pixel_limit=limit)
+            return self.predictor.preprocess(encoded, formats=FORMATS, pixel_limit=limit)
         except DataError as error:
             raise _image_error(error, limit) from error
-        return pixels, time.monotonic() - start
 
 
 def _image_error(error: DataError, limit: int) -> RequestError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,10 +35,14 @@ def run_together(predictor: Predictor, count: int, sizes: tuple[int, ...], max_b
         batcher.sizes = sizes
         network.batches.clear()
         network.go.clear()
-        first = batcher.predict(pixels[0])
+        first = batcher.predict(lambda: pixels[0], is_alone=True)
         while batcher._predictions:
             await asyncio.sleep(0.001)
-        rest = [batcher.predict(image) for image in pixels[1:]]
+        rest = []
+        for image in pixels[1:]:
+            rest.append(batcher.predict(partial(torch.clone, image)))
+            while len(batcher._predictions) < len(rest):
+                await asyncio.sleep(0.001)
         rest[3].cancel()
         network.go.set()
         computed = await asyncio.gather(first, *rest, return_exceptions=True)
