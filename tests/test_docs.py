@@ -150,7 +150,7 @@ def test_the_guides_sampler_uses_another_one(guided: Path, monkeypatch: pytest.M
     check(part, base={"use": "balanced"})
     experiment = sightx.load(guided / "specs" / "part.toml")
     labels = np.array([0] * 30 + [1] * 10)
-    order = experiment.sampler.order(labels, epoch=0, seed=0, groups=labels, columns={})
+    order = experiment.sampler.order(labels, epoch=0, epochs=1, seed=0, groups=labels, columns={})
     whole = experiment.sampler.base.order(labels, epoch=0, seed=0)
     assert experiment.sampler.balances
     assert order.tolist() == whole[:10].tolist()

@@ -30,7 +30,7 @@ class _Mix(Augment):
     off_after: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Part of all steps after which no sample is mixed: 0.9 leaves the last tenth unmixed."""
 
-    def draw(self, n: int, rng: np.random.Generator, *, progress: float = 0.0) -> Params:
+    def draw(self, n: int, rng: np.random.Generator, *, progress: float) -> Params:
         """Draw a weight and the position of another sample for each sample."""
         import numpy as np
 
@@ -66,7 +66,7 @@ class CutMix(_Mix):
 
     name = "cutmix"
 
-    def draw(self, n: int, rng: np.random.Generator, *, progress: float = 0.0) -> Params:
+    def draw(self, n: int, rng: np.random.Generator, *, progress: float) -> Params:
         """Draw weights, other samples, and centres of rectangles as fractions of width and height.
 
         A fraction is below 1.

@@ -119,7 +119,7 @@ class DecayingBalance(Sampler):
     end: Fraction = 0.0
     """Balance of the last epoch, likewise."""
 
-    def order(self, labels: Array, *, epoch: int, epochs: int = 1, seed: int) -> Array:
+    def order(self, labels: Array, *, epoch: int, epochs: int, seed: int) -> Array:
         """Return N positions in random order."""
         import numpy as np
 

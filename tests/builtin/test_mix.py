@@ -54,7 +54,7 @@ def torchvision_mix(
 )
 def test_each_sample_is_mixed_as_torchvision_mixes_it(component: Augment, cls: type) -> None:
     images, targets = batch()
-    drawn = component.draw(len(images), generator(0, "augment", 3, 0))
+    drawn = component.draw(len(images), generator(0, "augment", 3, 0), progress=0.0)
     mixed, probabilities = component.apply(images, targets, drawn, classes=CLASSES)
     for row in range(len(images)):
         image, target = torchvision_mix(cls, images, targets, drawn, row)
@@ -67,7 +67,7 @@ def test_each_sample_is_mixed_as_torchvision_mixes_it(component: Augment, cls: t
 @pytest.mark.parametrize("component", [MixUp(probability=0.3), CutMix(probability=0.3)])
 def test_only_a_share_of_the_samples_is_mixed(component: Augment) -> None:
     images, targets = batch(400)
-    drawn = component.draw(400, generator(0, "augment", 0, 0))
+    drawn = component.draw(400, generator(0, "augment", 0, 0), progress=0.0)
     mixed, probabilities = component.apply(images, targets, drawn, classes=CLASSES)
     is_kept = (mixed == images).flatten(1).all(dim=1)
     assert 0.6 < float(is_kept.float().mean()) < 0.85
