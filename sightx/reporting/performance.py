@@ -39,7 +39,24 @@ def numbers_section(facts: Facts) -> str:
         "replacement. The largest class is that of the train split, with its share as probability."
     )
     header = ["", "value", "95&nbsp;% interval", "largest class", ""]
-    return html.section("numbers", "Numbers", [html.table(header, rows), remark])
+    return html.section("numbers", "Numbers", [html.table(header, rows), remark, _views(facts)])
+
+
+def _views(facts: Facts) -> str:
+    """Return the numbers without test-time augmentation; "" if there is none."""
+    single = facts.run.result.get("without_tta", {})
+    values = {name: single.get(f"{facts.split}/{name}") for name in facts.estimates}
+    numbers = [
+        f"{html.metric_name(name)} {html.number(value)}"
+        for name, value in values.items()
+        if value is not None and "/" not in name
+    ]
+    if not numbers:
+        return ""
+    return html.note(
+        f"Outputs are means over views of each image ({facts.recipe.tta}). Of the images as they "
+        f"are: {', '.join(numbers)}."
+    )
 
 
 def _row(name: str, estimate: Estimate) -> list[str]:

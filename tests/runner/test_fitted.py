@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import sightx
 from sightx import Predictor, Run
 from sightx.export.model import export_model
 from sightx.inference.pairs import EyePair, predict_pairs
+from sightx.reporting.report import render_report
 from sightx.runner.evaluate import evaluate
 
 SPEC = """
@@ -155,6 +157,12 @@ def test_evaluate_scores_with_and_without_views(trained: Run) -> None:
     assert evaluation.metrics == pytest.approx(trained.result["test"], nan_ok=True)
     single = {k: v for k, v in trained.result["without_tta"].items() if k.startswith("test/")}
     assert evaluation.without_tta == pytest.approx(single, nan_ok=True)
+
+
+def test_the_report_has_the_numbers_without_views(trained: Run) -> None:
+    (note,) = re.findall(r"means over views of each image .flips.*?</p>", render_report(trained))
+    assert f"accuracy {trained.result['without_tta']['test/accuracy']:.3f}" in note
+    assert f"QWK {trained.result['without_tta']['test/qwk']:.3f}" in note
 
 
 def test_pairs_are_predicted_as_they_were_evaluated(labels: pd.DataFrame, trained: Run) -> None:
