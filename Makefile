@@ -47,7 +47,7 @@ check: $(VENV)/ready
 
 # Ratios against named peers; a quiet machine is needed. Lightning is a peer: `pip install .[bench]`.
 bench: $(VENV)/ready
-	for name in startup command step first_epoch later_epochs prefix growth save load registry; do \
+	for name in startup command step first_epoch later_epochs prefix growth save load registry intervals; do \
 	  $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Files that are written by the code: after a change to a component or a check.

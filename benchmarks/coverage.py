@@ -4,7 +4,7 @@
 
 Two photographs per patient share most of the severity and of the errors; 2 % have the worst grade.
 Each number is judged on many sets of patients. The bar: 0.92 to 0.98 for every number. Percentiles
-of a bootstrap over single photographs are shown beside, as most papers compute them.
+of a bootstrap over single photographs, as most papers compute them, are in parentheses.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ def numbers_section(facts: Facts) -> str:
     unit = "groups, such as patients," if facts.has_groups else "samples"
     remark = html.note(
         f"Intervals contain the value of new data in 95 of 100 cases; {unit} are drawn with "
-        "replacement. The largest class is that of the train split, with its share as probability."
+        "replacement. The largest class is that of the train split, with the shares of the classes "
+        "as probabilities, which are calibrated and useless: its ECE is small."
     )
     header = ["", "value", "95&nbsp;% interval", "largest class", ""]
     return html.section("numbers", "Numbers", [html.table(header, rows), remark, _views(facts)])
