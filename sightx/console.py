@@ -250,8 +250,13 @@ def show_metrics(run: Run, evaluation: Evaluation) -> None:
             limits = f"{_number(estimate.low)} to {_number(estimate.high)}"
             line += f"  {estimate.reason or limits:<16}  {_number(estimate.baseline)}"
         console.print(line, soft_wrap=True, markup=False)
-    for name, value in evaluation.without_tta.items():
-        line = f"{name:<32} {_number(value):>7}  without test-time augmentation"
+    if evaluation.without_tta:
+        numbers = "  ".join(
+            f"{name.partition('/')[2]} {_number(value)}"
+            for name, value in evaluation.without_tta.items()
+            if name.count("/") == 1
+        )
+        line = f"without test-time augmentation: {numbers}"
         console.print(line, soft_wrap=True, markup=False)
     if evaluation.predictions:
         path = run.directory / "predictions" / f"{evaluation.predictions}.csv"
