@@ -184,6 +184,7 @@ def _preprocessing(recipe: Recipe) -> dict[str, Any]:
             "normalization": "(pixel / 255 - mean) / std",
             "mean": recipe.mean,
             "std": recipe.std,
+            "views": recipe.tta,
         },
         "outputs": {
             OUTPUTS[0]: ["batch", len(recipe.classes)],
