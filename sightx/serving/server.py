@@ -103,8 +103,18 @@ def listen(host: str, port: int) -> socket.socket:
     Raises ResourceError if that is not possible.
     """
     try:
-        (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        # With the number of the protocol, because asyncio sets TCP_NODELAY only where it is there;
+        # otherwise the body of an answer waits for 40 ms, until its head is acknowledged.
+        (family, kind, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            raise
+        return listener
     except OSError as error:
         message = f"cannot listen at {host} port {port}: {error.strerror}"
         hint = "stop the other program, or choose another --port; 0 takes a free one"

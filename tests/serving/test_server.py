@@ -180,3 +180,15 @@ def test_a_client_may_keep_its_connection(server: TestServer, image: bytes) -> N
         ports.add(connection.sock.getsockname())
     connection.close()
     assert len(ports) == 1
+
+
+def test_answers_do_not_wait_for_acknowledgements(server: TestServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert receive_answer(connection).status == 200
+        (accepted,) = [
+            protocol.transport.get_extra_info("socket")
+            for protocol in server.connections()
+            if protocol.client == connection.getsockname()
+        ]
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

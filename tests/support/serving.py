@@ -58,6 +58,8 @@ class TestServer(NamedTuple):
     service: Any
     stop: Any
     """Begins a graceful stop."""
+    connections: Any
+    """Returns uvicorn's open connections."""
 
     def ask(
         self, method: str, path: str, body: Any = None, *, timeout: float = 20, **headers: str
@@ -106,6 +108,7 @@ def encode_form(*parts: tuple[str, bytes]) -> tuple[bytes, str]:
 def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iterator[TestServer]:
     """Run a server; it listens, and is ready unless `wait` is False."""
     listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
     started, ready = threading.Event(), threading.Event()
     box: dict[str, Any] = {}
 
@@ -126,7 +129,8 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
             box["loop"].call_soon_threadsafe(box["server"].stop)
 
     try:
-        yield TestServer(listener.getsockname()[1], box["service"], stop)
+        state = box["server"]._server.server_state
+        yield TestServer(port, box["service"], stop, lambda: set(state.connections))
     finally:
         stop()
         thread.join(20)
