@@ -15,6 +15,7 @@ from sightx.evaluation.binary import (
     AUC,
     AVERAGE_PRECISION,
     BinaryDecision,
+    area_metrics,
     fit_binary_decision,
 )
 from sightx.evaluation.intervals import confidence_intervals
@@ -108,6 +109,8 @@ def test_without_a_sort_of_samples_there_is_no_threshold_and_a_reason() -> None:
     assert unknown.operating_points[0].reason == "no validation sample is positive or negative"
     assert BinaryDecision.from_record(to_plain(decision)) == decision
     assert fit_binary_decision(Evaluation(), given) is None
+    assert area_metrics(Evaluation()) == []
+    assert area_metrics(SETTINGS) == fitted(given).metrics()[:1]
 
 
 def test_a_run_fits_on_validation_alone_and_stores_the_decision(tmp_path: Path) -> None:
