@@ -41,13 +41,18 @@ class Schedule:
         """Plan for `epochs`, by default those of the experiment; `rows` are the training samples.
 
         Without `groups`, they are those that the spec names. Raises PluginError if the sampler
-        gives no samples.
+        gives no samples, or another order when it is asked again.
         """
         self._experiment, self._table, self._rows = experiment, table, rows
         self.groups = tuple(groups or spec_groups(experiment.optimizer))
         self.epochs = epochs or experiment.training.epochs
         self._epoch_size: int | None = None
-        self._epoch_size = len(self.order(0))
+        first = self.order(0)
+        self._epoch_size = len(first)
+        if not np.array_equal(first, self.order(0)):
+            hint = 'draw from sightx.plugin.generator(seed, "order", epoch)'
+            message = "returned another order for the same epoch and seed"
+            raise results.wrong_result(experiment.sampler.order, message, hint)
         self.steps_per_epoch = math.ceil(self._epoch_size / experiment.training.batch_size)
         self.steps = self.epochs * self.steps_per_epoch
 

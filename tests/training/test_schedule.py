@@ -62,6 +62,20 @@ class Uneven(Sampler):
         return np.arange(2 - epoch)
 
 
+class Drawn(Sampler):
+    """Draw from numpy's global generator."""
+
+    name = "test-drawn"
+
+    def order(self, labels: Any) -> Any:
+        return np.random.permutation(len(labels))
+
+
+def test_an_order_that_differs_when_it_is_asked_again_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"order\(\) of test-drawn .* another order for the same"):
+        make_schedule(sampler=Drawn())
+
+
 def test_epochs_of_another_length_are_refused() -> None:
     schedule = make_schedule(sampler=Uneven())
     with pytest.raises(PluginError, match="test-fewer gives 1 samples in epoch 2, not 2, as in"):
