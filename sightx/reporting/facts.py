@@ -11,6 +11,7 @@ from sightx.errors import Problem, RunError
 from sightx.evaluation.estimates import Estimate, estimate_metrics, majority_predictions
 from sightx.evaluation.intervals import Interval, paired_differences
 from sightx.inference.recipe import Recipe
+from sightx.io.files import shell_path
 from sightx.records.predictions import Predictions
 from sightx.registry.components import validate_component
 from sightx.registry.kinds import Metric
@@ -87,7 +88,7 @@ def read_facts(run: Run, split: str = "", rivals: Sequence[Run] = ()) -> Facts:
     """
     split = split or ("test" if run.predictions_of("test") is not None else "validation")
     if (predictions := run.predictions_of(split)) is None:
-        hint = f"sightx evaluate {run.id} --split {split} writes them"
+        hint = f"sightx evaluate {shell_path(run.directory)} --split {split} writes them"
         message = f"it has no predictions of {split}"
         raise RunError(Problem("no-predictions", message, hint, file=run.id))
     experiment = stored_experiment(run)
