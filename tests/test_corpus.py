@@ -48,6 +48,7 @@ ELSEWHERE = {
     "metric-name-twice": "the start of a run",
     "no-cache-entry": "pruning the cache",
     "no-split": "opening the data",
+    "no-token": "sightx serve",
     "normalize-channels": "opening the data",
     "not-ordered": "fitting a decision",
     "order-unknown": "opening the data",
