@@ -42,6 +42,14 @@ class Series:
                 best = position
         return best
 
+    @property
+    def tied(self) -> tuple[int, ...]:
+        """Return the positions of all values that are equal to the best one."""
+        best = self.best
+        return tuple(
+            p for p, v in enumerate(self.values) if best is not None and v == self.values[best]
+        )
+
 
 @dataclass(frozen=True)
 class History:

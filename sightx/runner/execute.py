@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from sightx.records.events import Epoch, Step, ValidationBatch
 from sightx.records.table import ImageTable
 from sightx.registry import results
 from sightx.registry.failures import is_out_of_memory, network_failure, plugin_failure
+from sightx.runner.final_warnings import final_warnings
 from sightx.runner.initial_weights import InitialWeights
 from sightx.runner.observers import Observers
 from sightx.runner.result import ResultWriter
@@ -44,7 +44,6 @@ from sightx.runs.directory import Run
 from sightx.runs.environment import preferred_checkpoints
 from sightx.runs.scorings import record_test_scoring
 from sightx.runs.view import RunView
-from sightx.spec import check_runner
 from sightx.spec.experiment import Context, Experiment
 from sightx.training.dry_run import check_batches
 from sightx.training.profiling import FOLDER, profile_steps
@@ -54,7 +53,6 @@ from sightx.training.trainer import Trainer
 from sightx.training.weights import LoadedWeights
 
 _log = logging.getLogger("sightx")
-_MAX_NAMES = 5  # metrics that a warning lists
 
 
 class _Stage(NamedTuple):
@@ -308,8 +306,11 @@ class Execution:
         state = broadcast_state(self.collectives, saved)
         trainer.load_weights(state)
         result = self._recorder.result
-        if self._is_main and (warnings := self._repeated_warnings(trainer)):
-            result["warnings"] = warnings
+        if self._is_main:
+            table, counts = trainer.dataset.table, trainer.dataset.counts("validation")
+            arguments = (self.experiment, self.context, table, counts, trainer.history, name)
+            if warnings := final_warnings(*arguments):
+                result["warnings"] = warnings
         result |= {"checkpoint": name, "epoch": len(state.record["history"])}
         result |= {"weights": checkpoints.weights_hash(folder)}
         result |= {"directions": dict(trainer.history.directions)}
@@ -327,23 +328,6 @@ class Execution:
                     record_test_scoring(self.run, "run", folder.name, rows, samples)
                 scores = score(scored, split, self.experiment, trainer.binary, self.run, single)
                 scores.add_to(result, split)
-
-    def _repeated_warnings(self, trainer: Trainer) -> list[str]:
-        """Return the warnings of the data checks, and the metrics that no epoch has a value of."""
-        table, epochs = trainer.dataset.table, trainer.history.epochs
-        problems = check_runner.run_checks(self.experiment, self.context, "data", table=table)
-        warnings = [problem.message for problem in problems if problem.severity == "warning"]
-        counts = zip(table.classes, trainer.dataset.counts("validation"), strict=True)
-        absent = {name for name, count in counts if not count}
-        undefined = [
-            name
-            for name in (epochs[-1] if epochs else ())
-            if not any(math.isfinite(epoch.get(name, math.nan)) for epoch in epochs)
-            and name.split("/", 2)[-1] not in absent
-        ]
-        if undefined:
-            warnings.append(f"no epoch has a value of {', '.join(undefined[:_MAX_NAMES])}")
-        return warnings
 
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:

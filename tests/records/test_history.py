@@ -30,6 +30,12 @@ def test_the_best_is_the_earliest_finite_one(
     assert Series(values, direction).best == best  # type: ignore[arg-type]
 
 
+def test_values_equal_to_the_best_are_tied() -> None:
+    assert Series((0.5, 0.9, NAN, 0.9), "max").tied == (1, 3)
+    assert Series((0.5, 0.9), "min").tied == (0,)
+    assert Series((NAN, NAN), "min").tied == ()
+
+
 def test_a_margin_must_be_exceeded() -> None:
     series = Series((), "min")
     assert series.better(0.89, 1.0, 0.1)
