@@ -74,7 +74,13 @@ from sightx.registry.kinds import (
 
 if TYPE_CHECKING:
     from sightx.audit.image_properties import image_properties
-    from sightx.data.classes import class_name, class_positions, find_classes, require_order
+    from sightx.data.classes import (
+        class_name,
+        class_positions,
+        find_classes,
+        likely_order,
+        require_order,
+    )
     from sightx.data.csv_labels import require_folder
     from sightx.data.csv_reader import read_csv
     from sightx.data.csv_table import table_from_csv
@@ -126,6 +132,7 @@ _LAZY = {
     "generator": "sightx.seeds",
     "image_properties": "sightx.audit.image_properties",
     "is_image_name": "sightx.data.decode.formats",
+    "likely_order": "sightx.data.classes",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_reader",
@@ -215,6 +222,7 @@ __all__ = [
     "hookimpl",
     "image_properties",
     "is_image_name",
+    "likely_order",
     "plot_confusion_matrix",
     "plot_curves",
     "printable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,6 +88,19 @@ def double_balance(experiment: Experiment) -> Iterator[Finding]:
     if sampler.balances and loss.balances:
         message = f"the sampler {sampler.name} and the loss {loss.name} both favour rare classes"
         yield Finding("sampler", message, 'sampler.use = "shuffle", or loss.use = "cross-entropy"')
+
+
+def unusual_order(experiment: Experiment) -> Iterator[Finding]:
+    """Find grades whose order is neither the one that their names suggest nor its reverse."""
+    from sightx.plugin import likely_order
+
+    traits = experiment.dataset.traits()
+    classes = list(traits.classes or ())
+    likely = list(likely_order(classes))
+    if traits.ordered and likely and classes not in (likely, likely[::-1]):
+        message = f"the order {', '.join(classes)} is unusual: errors between grades are misjudged"
+        listed = json.dumps(likely, ensure_ascii=False)
+        yield Finding("dataset.classes", message, f"write classes = {listed}")
 
 
 def no_size(experiment: Experiment) -> Iterator[Finding]:
@@ -309,6 +323,12 @@ CHECKS = [
         "double-balance",
         "a sampler and a loss that both favour rare classes count them twice",
         double_balance,
+        severity="warning",
+    ),
+    Check(
+        "order-unusual",
+        "metrics and losses of grades need the classes from the lowest to the highest",
+        unusual_order,
         severity="warning",
     ),
     Check("no-size", "all images of a batch need the same size", no_size),

@@ -77,6 +77,8 @@ FOLDER = {"dataset": "image-folder", "more": 'root = "."'}
         (["evaluation.tta=d4", "preprocess=[{use='resize', size=[24, 32]}]"], "views-not-square",
          "evaluation.tta", "error"),
         (["loss.use=coral"], "several-scores", "model.use", "warning"),
+        (["dataset={use='image-folder', root='.', ordered=true, classes=['b2', 'b1', 'b3']}"],
+         "order-unusual", "dataset.classes", "warning"),
         (["dataset.use=cifar10", "dataset.root=.", "postprocess=[{use='fellow-eye'}]"],
          "no-groups", "postprocess.0.use", "warning"),
     ],
@@ -121,6 +123,14 @@ def test_rules_about_the_classes(tmp_path: Path, sets: list[str], code: str, pat
         (["model.head=new", "model.weights=run:x"], "unused-head"),
         (["training.monitor=validation/qwk"], "accuracy-on-imbalance"),
         (["loss.use=coral", "model={use='coral-head', base={use='simplenet'}}"], "several-scores"),
+        *(
+            ([f"dataset={{use='image-folder', root='.', ordered={ordered}, classes={names}}}"],
+             "order-unusual")
+            for ordered, names in [
+                ("true", ["none", "mild", "severe"]), ("true", ["severe", "mild", "none"]),
+                ("true", ["b", "c", "a"]), ("false", ["severe", "none", "mild"]),
+            ]
+        ),
         (["postprocess=[{use='fellow-eye'}]"], "no-groups"),
         (["evaluation.tta=d4"], "views-not-square"),
         (["dataset.use=eyepacs", "dataset.root=.", "augment=[{use='flip'}]"], "mirrored-labels"),
