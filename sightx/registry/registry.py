@@ -22,6 +22,7 @@ from sightx.registry.hooks import Check
 from sightx.registry.kinds import KINDS
 
 _NONSENSE = "no-such-value"
+_SHORTEST_PREFIX = 3  # characters of the beginning of a name that suggest the name
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,10 @@ class Registry:
             for key in value_keys(entry.component):
                 if accepts(entry.component, key, value):
                     return f'did you mean use = "{entry.component.name}" and {key} = "{value}"?'
+                if full := _value_beginning_with(entry.component, key, value):
+                    use = f'use = "{entry.component.name}" and {key} = "{full}"?'
+                    close = did_you_mean(value, self.names(kind)).rstrip("?")
+                    return f"{close}, or {use}" if close else f"did you mean {use}"
         return ""
 
 
@@ -282,6 +287,25 @@ def value_keys(component: type[Component]) -> Iterator[str]:
 def accepts(component: type[Component], key: str, value: str) -> bool:
     """Return whether a string setting takes a value, and not just any value."""
     return _is_valid(component, key, value) and not _is_valid(component, key, _NONSENSE)
+
+
+def _value_beginning_with(component: type[Component], key: str, prefix: str) -> str:
+    """Return the first value of a string setting that begins with a text, or "".
+
+    The values are `known` in the context of the error that the component's validator raises.
+    """
+    if len(prefix) < _SHORTEST_PREFIX:
+        return ""
+    try:
+        component.model_validate_json(json.dumps({key: prefix}))
+    except ValidationError as error:
+        contexts = (detail.get("ctx", {}) for detail in error.errors() if detail["loc"] == (key,))
+        values = (str(value) for context in contexts for value in context.get("known", ()))
+        matches = (value for value in values if value.startswith(prefix.lower()))
+        return min(matches, key=natural_key, default="")
+    except Exception:  # of a plugin
+        return ""
+    return ""
 
 
 def _is_valid(component: type[Component], key: str, value: str) -> bool:

@@ -37,6 +37,29 @@ _TYPES: list[tuple[type, str]] = [
     (list, "an array"), (dict, "a table"),
 ]  # fmt: skip
 
+# What PyTorch, timm, Keras and others call a setting, by the key of SightX.
+_OTHER_NAMES = {
+    name: key
+    for key, names in {
+        "arch": "architecture backbone model_name",
+        "batch_size": "batch bs train_batch_size",
+        "clip_grad_norm": "clip_grad clip_norm grad_clip gradient_clip_val max_grad_norm",
+        "device": "accelerator gpu",
+        "dropout": "drop drop_rate dropout_rate",
+        "epochs": "max_epochs n_epochs nb_epochs num_epochs num_train_epochs",
+        "label_smoothing": "smoothing",
+        "lr": "learning_rate learningrate lr_rate base_lr max_lr",
+        "monitor": "metric_for_best_model eval_metric",
+        "precision": "amp mixed_precision",
+        "seed": "random_seed random_state",
+        "size": "image_size img_size input_size",
+        "warmup": "warmup_epochs warmup_steps",
+        "weight_decay": "wd l2",
+        "weights": "pretrained",
+    }.items()
+    for name in names.split()
+}
+
 
 def spec_failure(problems: Iterable[Problem]) -> SightXError:
     """Return the error for all problems of a spec, sorted by position."""
@@ -239,13 +262,22 @@ def _hint_for_unknown_key(key: Key, class_at: ClassAt) -> str:
     known = list(cls.model_fields) if cls else []
     if len(sections := _sections_with(name, class_at)) == 1:
         return f"it is a key of {sections[0]}"
-    if close := did_you_mean(name, known):
-        return close
+    if meant := _hint_for_other_name(name, known, class_at) or did_you_mean(name, known):
+        return meant
     if cls and not known:
         return f"{getattr(cls, 'name', 'the section')} has no settings"
     if cls and issubclass(cls, Component) and len(known) > 12:
         return f"sightx show-plugin {cls.kind} {cls.name} shows every key"
     return f"known: {', '.join(known)}" if known else ""
+
+
+def _hint_for_other_name(name: str, known: list[str], class_at: ClassAt) -> str:
+    """Return the key that is meant by a name of another library, and its section; or ""."""
+    key = _OTHER_NAMES.get(name.lower().replace("-", "_"), "")
+    if key in known:
+        return f"did you mean {key!r}?"
+    sections = _sections_with(key, class_at)
+    return f"did you mean {key!r}, a key of {sections[0]}?" if len(sections) == 1 else ""
 
 
 def _sections_with(name: str, class_at: ClassAt) -> list[str]:

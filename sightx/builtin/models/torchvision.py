@@ -57,6 +57,7 @@ class TorchvisionModel(PretrainedModel):
         context = {
             "message": f"torchvision has no classification network {arch!r}",
             "hint": did_you_mean(arch, known, 3) or "resnet18 and vit_b_16 are some",
+            "known": known,
         }
         raise PydanticCustomError("unknown-arch", "{message}", context)
 
