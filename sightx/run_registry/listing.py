@@ -231,17 +231,30 @@ def sort_rows(rows: Iterable[Row], key: str, *, descending: bool) -> list[Row]:
 def differing_columns(rows: Sequence[Row]) -> list[str]:
     """Return the columns that tell rows apart: facts, the followed metrics, and settings.
 
-    Metrics are those that the runs follow, on validation and test.
+    Metrics are those that the runs follow, on validation and test. Settings stand behind the first
+    of them, because a narrow terminal shows only the first columns.
     """
     columns = ["status"] if any("status" in row.values for row in rows) else []
     if len({row.values.get("name") for row in rows}) > 1:
         columns.insert(0, "name")
     monitors = dict.fromkeys(str(row.values.get("training.monitor", "")) for row in rows)
-    metrics = [
+    metrics = dict.fromkeys(
         m for monitor in monitors for m in (monitor, monitor.replace("validation/", "test/"))
+    )
+    first, *others = [key for key in metrics if _has_values(rows, key)] or [""]
+    return [
+        *columns,
+        *(key for key in ("epoch", first) if _has_values(rows, key)),
+        *_differing_settings(rows),
+        *(key for key in (*others, "seconds", "tags") if _has_values(rows, key)),
     ]
-    columns += [key for key in ("epoch", *dict.fromkeys(metrics), "seconds", "tags")
-                if any(row.number(key) not in (None, "") for row in rows)]  # fmt: skip
+
+
+def _has_values(rows: Sequence[Row], key: str) -> bool:
+    return any(row.number(key) not in (None, "") for row in rows)
+
+
+def _differing_settings(rows: Sequence[Row]) -> list[str]:
     keys = dict.fromkeys(chain.from_iterable(row.values for row in rows))
     settings = filter(is_setting, keys)
     differing = [
@@ -249,7 +262,7 @@ def differing_columns(rows: Sequence[Row]) -> list[str]:
         for key in settings
         if len({(type(value), value) for value in (row.values.get(key) for row in rows)}) > 1
     ]
-    return [*columns, *(key for key in differing if not _is_part_of(key, differing))]
+    return [key for key in differing if not _is_part_of(key, differing)]
 
 
 def _is_part_of(key: str, keys: Sequence[str]) -> bool:

@@ -72,8 +72,8 @@ def test_other_data_are_not_folded_and_other_test_rows_have_no_test_metric(root:
 def test_only_what_differs_is_a_column(root: Path) -> None:
     rows = query_runs(root, Query(where="model.use in (a, b)")).rows
     columns = differing_columns(rows)
-    assert columns == ["status", "epoch", "validation/balanced-accuracy", "test/balanced-accuracy",
-                       "seconds", "seed", "model.use"]  # fmt: skip
+    assert columns == ["status", "epoch", "validation/balanced-accuracy", "seed", "model.use",
+                       "test/balanced-accuracy", "seconds"]  # fmt: skip
 
 
 def test_python_gets_a_data_frame(root: Path) -> None:

@@ -175,7 +175,9 @@ const Offline = (() => {
     const settings = [...new Set(rows.flatMap((row) => Object.keys(row.values).filter(isSetting)))].filter(differs);
     const has = (key) => rows.some((row) => ![undefined, ""].includes(numberOf(row, key)));
     const part = (key) => { const use = `${key.split(".")[0]}.use`; return key !== use && settings.includes(use); };
-    return [...(differs("name") ? ["name"] : []), ...["status", "epoch", ...metrics, "seconds", "tags"].filter(has), ...settings.filter((key) => !part(key))];
+    const [first, ...others] = metrics.filter(has);
+    const facts = (...keys) => keys.filter((key) => key && has(key));
+    return [...(differs("name") ? ["name"] : []), ...facts("status", "epoch", first), ...settings.filter((key) => !part(key)), ...facts(...others, "seconds", "tags")];
   }
 
   function answer(path, parameters) {
