@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +47,7 @@ def _print(run: Description) -> None:
     if note := values.get("note"):
         _line("note", str(note))
     components = (f"{key} {values[f'{key}.use']}" for key in _SHOWN if f"{key}.use" in values)
-    _line("experiment", ", ".join(components))
+    _line("experiment", ", ".join([*components, *_main_settings(run)]))
     epochs = f"{values.get('epoch', 0)} of {values.get('training.epochs', '?')} epochs"
     _line("trained", f"{epochs}, seed {values.get('seed', '?')}, {values.get('device', '')}")
     for session in run.sessions:
@@ -65,11 +67,24 @@ def _print(run: Description) -> None:
     _line("disk", format_bytes(run.size))
 
 
+def _main_settings(run: Description) -> Iterator[str]:
+    """Yield the settings that most often differ between runs, as far as they are known."""
+    sizes = [key for key in run.values if re.fullmatch(r"preprocess\..+\.size", key)]
+    keys = {"lr": "optimizer.lr", "batch size": "training.batch_size"}
+    keys |= {"image size": sizes[-1]} if sizes else {}
+    for name, key in keys.items():
+        if key in run.values:
+            yield f"{name} {cell_text(key, run.values[key])}"
+
+
 def _print_results(run: Description) -> None:
     for split, counts in run.counts.items():
         if sum(counts):
             text = f"{counted(sum(counts), 'sample')} ({', '.join(map(str, counts))})"
             _line("data", f"{split}: {text}; majority class {run.majority[split]:.1%}")
+    if run.checkpoint and run.checkpoint_epoch:
+        epochs = counted(int(run.values.get("epoch", 0)), "epoch")
+        _line("metrics", f"{run.checkpoint} of {epochs}: epoch {run.checkpoint_epoch}")
     for split, metrics in run.metrics.items():
         # Numbers per class have another slash; --json has them.
         shown = [f"{k.partition('/')[2]} {v:.4f}" for k, v in metrics.items()

@@ -32,6 +32,8 @@ class Description:
         test_scorings: How often its own test split was scored by it, and by all runs here; the
             second is None if its test rows have no id.
         size: Bytes on disk.
+        checkpoint: The name of the checkpoint that the final metrics are from, "" without one.
+        checkpoint_epoch: The epoch of that checkpoint, 0 if it is not known.
     """
 
     values: Values
@@ -44,6 +46,8 @@ class Description:
     changes: tuple[Change, ...]
     test_scorings: tuple[int, int | None]
     size: int
+    checkpoint: str
+    checkpoint_epoch: int
 
 
 def describe_run(directory: Path) -> Description:
@@ -65,6 +69,8 @@ def describe_run(directory: Path) -> Description:
         changes=tuple(diff_runs([known[0], directory])) if known else (),
         test_scorings=_test_scorings(root, values),
         size=disk_usage(directory),
+        checkpoint=run.result.get("checkpoint", ""),
+        checkpoint_epoch=run.result.get("epoch", 0),
     )
 
 
