@@ -55,9 +55,9 @@ def command(
     """Predict the classes of image FILES with a RUN, in the order in which they are given.
 
     A folder stands for all images in it and in the folders below it, a quoted pattern such as
-    "scans/**/*.png" for the files that match, a CSV file for its column path, and - for the paths
-    on standard input. A file that cannot be read is reported, the others are predicted, and the
-    exit code is 3.
+    "scans/**/*.png" for the files that match, a CSV file for its column path (or that of the run's
+    own data), and - for the paths on standard input. A file that cannot be read is
+    reported, the others are predicted, and the exit code is 3.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
     of its checkpoints. It may be the folder of an exported model.
@@ -70,7 +70,8 @@ def command(
     output = sys.stdout
     with ExitStack() as stack, redirect_stdout(sys.stderr):  # what a component prints is no answer
         predictor = Predictor.load(folder, device, engine=engine)
-        answers, total = _answers(predictor, files, pairs, batch_size)
+        column = _image_column(folder)
+        answers, total = _answers(predictor, files, pairs, batch_size, column)
         writer = _Writer(predictor, output, as_json, csv_file, explain, bool(pairs), stack)
         report = stack.enter_context(_progress(output, csv_file, total))
         stack.enter_context(closing(answers))
@@ -90,8 +91,17 @@ def _check_usage(files: Sequence[Path], pairs: Path | None) -> None:
         raise SpecError(Problem("usage", "there are no images to predict, or two lists", hint))
 
 
+def _image_column(checkpoint: Path) -> str:
+    """Return the column of image files in the data of a checkpoint's run, "" if there is none."""
+    from sightx.io.files import read_json
+
+    environment = read_json(checkpoint.parent.parent / "environment.json")
+    column = environment.get("experiment", {}).get("dataset", {}).get("image", "")
+    return column if isinstance(column, str) else ""
+
+
 def _answers(
-    predictor: Predictor, files: Sequence[Path], pairs: Path | None, batch_size: int
+    predictor: Predictor, files: Sequence[Path], pairs: Path | None, batch_size: int, column: str
 ) -> tuple[Generator[Answer | PatientAnswer, None, None], int]:
     """Return the answers, and how many there will be; 0 if standard input decides."""
     from sightx.inference.pairs import predict_pairs, read_pairs
@@ -100,7 +110,7 @@ def _answers(
     if pairs:
         eyes = read_pairs(pairs)
         return predict_pairs(predictor, eyes, batch_size=batch_size), len(eyes)
-    images = _listed(files)
+    images = _listed(files, column)
     total = 0
     if Path("-") not in files:
         images = iter(known := list(images))
@@ -116,10 +126,10 @@ def _progress(output: TextIO, csv_file: Path | None, total: int) -> Any:
     return console.show_progress(is_quiet, "predicting images")
 
 
-def _listed(arguments: Sequence[Path]) -> Iterator[Path | DataError]:
+def _listed(arguments: Sequence[Path], column: str) -> Iterator[Path | DataError]:
     """Yield the files of all arguments, and the error of an argument that has none."""
     from sightx import DataError
-    from sightx.errors import one_line
+    from sightx.errors import counted, one_line
     from sightx.inference.image_files import find_images
 
     for argument in arguments:
@@ -127,12 +137,14 @@ def _listed(arguments: Sequence[Path]) -> Iterator[Path | DataError]:
             yield from (Path(line) for text in sys.stdin if (line := text.rstrip("\r\n")))
             continue
         try:
-            images = find_images(argument)
+            images = find_images(argument, column)
         except DataError as error:
             yield error
             continue
         if images.unused:
-            example = f"{len(images.unused)} files are not images, such as {images.unused[0]}"
+            count = len(images.unused)
+            verb = "is not an image" if count == 1 else "are not images"
+            example = f"{counted(count, 'file')} {verb}, such as {images.unused[0]}"
             click.echo(one_line(f"{argument}: {example}"), err=True)
         yield from images.paths
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEPARATORS = ",;\t|"
+OTHER_SEPARATOR = "save it with commas"  # how the hint for another separator begins
 _MAX_COLUMNS = 10_000
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n")  # which Excel writes as the first line
@@ -249,7 +250,7 @@ def _check_header(
     if not missing:
         return
     if separator := _other_separator(header, columns, form.separator or ","):
-        hint = "save it with commas"
+        hint = OTHER_SEPARATOR
         if form.separator is not None:
             hint = f'{hint}, or set separator = "{repr(separator)[1:-1]}" in [dataset]'
         message = f"the cells are separated by {separator!r}, not by {form.separator or ','!r}"

@@ -65,7 +65,7 @@ def test_folders_and_patterns_are_predicted_in_the_order_given(
               "empty: error[no-images] the folder has no images",
               "nothing/*.png: error[no-images] no file matches",
               "scans/7.png: error[bad-image] ",
-              "scans: 1 files are not images, such as scans/notes.txt"]  # fmt: skip
+              "scans: 1 file is not an image, such as scans/notes.txt"]  # fmt: skip
     assert len(lines) == len(starts)
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
 
@@ -111,6 +111,30 @@ def test_lists_come_from_a_csv_file_or_from_standard_input(
     assert [Path(record["file"]).name for record in records(capsys.readouterr().out)] == [
         "light1.png", "dark1.png", "dark0.png", "light0.png"
     ]  # fmt: skip
+
+
+def test_a_list_may_have_the_column_of_the_data_of_the_run(
+    trained: Run, folder: Path, capsys: Capture
+) -> None:
+    shutil.copytree(trained.directory, run := folder / "run")
+    environment = json.loads((run / "environment.json").read_text())
+    (folder / "a.csv").write_text("id,file\n1,dark0.png\n")
+    assert sightx_main("predict", str(run), "a.csv") == 3
+    assert (
+        "no column 'path'; rename the column of the image files to path; columns: id, file"
+        in capsys.readouterr().err
+    )
+    environment["experiment"]["dataset"]["image"] = "file"
+    (run / "environment.json").write_text(json.dumps(environment))
+    assert sightx_main("predict", str(run), "a.csv", "--json") == 0
+    (record,) = records(capsys.readouterr().out)
+    assert record["file"] == "dark0.png"
+    (folder / "a.csv").write_text("id,name\n1,dark0.png\n")
+    assert sightx_main("predict", str(run), "a.csv") == 3
+    assert "no column 'path', nor 'file' as in the data of the run" in capsys.readouterr().err
+    (folder / "a.csv").write_text("id;path\n1;dark0.png\n")
+    assert sightx_main("predict", str(run), "a.csv") == 3
+    assert "save it with commas" in capsys.readouterr().err
 
 
 def test_a_patient_has_the_grade_of_the_worse_eye(
