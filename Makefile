@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 # The environment is made again when the dependencies change.
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SightX needs Python 3.11+")'
+	@echo "installing SightX and its tools into $(VENV): some minutes, and some gigabytes if PyTorch is for CUDA"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
