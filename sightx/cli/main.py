@@ -148,6 +148,7 @@ def _with_debug_first(arguments: Sequence[str]) -> list[str]:
 def _call(words: list[str]) -> int:
     """Run the command line; print a failure, and return the exit code."""
     try:
+        Path.cwd()  # libraries fail in other ways where it was removed
         with _log_to_stderr("--debug" in words):
             code = sightx.main(words, prog_name="sightx", standalone_mode=False, obj=words)
             if not streams.is_lost(sys.stdout):

@@ -84,8 +84,9 @@ def read(path: Path) -> Document:
             raw = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         reason = getattr(error, "strerror", None) or error
-        named = path.with_name(f"{path.name}.toml") if path.name else path
-        hint = f"did you mean {named}?" if named.is_file() else "check the path"
+        named, hint = path.with_name(f"{path.name or 'a'}.toml"), "check the path"
+        if isinstance(error, FileNotFoundError) and named.is_file():
+            hint = f"did you mean {named}?"
         _fail(str(path), "unreadable", f"cannot be read: {reason}", hint)
     if len(raw) > SIZE_LIMIT:
         _fail(str(path), "too-large", f"is larger than {SIZE_LIMIT:,} bytes", "is it a spec?")

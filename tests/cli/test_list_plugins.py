@@ -118,7 +118,7 @@ def test_clashing_names_are_marked_with_both_owners(sightx, local) -> None:
 def test_verbose_shows_where_each_component_is_defined(sightx) -> None:
     brief, verbose = sightx("list-plugins", "loss").out, sightx("list-plugins", "loss", "-v").out
     assert "losses.py" not in brief
-    (line,) = [line for line in verbose.splitlines() if " cross-entropy " in line]
+    (line,) = [line for line in verbose.splitlines() if line.split()[:1] == ["cross-entropy"]]
     file, _, number = line.split()[-1].rpartition(":")
     assert Path(file).read_text().splitlines()[int(number) - 1].startswith("class CrossEntropy(")
 

@@ -260,7 +260,7 @@ def child_without_tmp(spec: Path) -> Callable[..., subprocess.CompletedProcess[s
     """Run `sightx` where no file can be created in any temporary folder."""
     code = (
         "import tempfile\n"
-        "tempfile._candidate_tempdir_list = lambda: ['/nonexistent']\n"
+        "tempfile._candidate_tempdir_list = lambda: ['/dev/null/nowhere']\n"
         "from sightx.cli.main import main\n"
         "main()\n"
     )

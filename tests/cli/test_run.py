@@ -196,7 +196,7 @@ def test_control_characters_of_names_are_never_printed(
     image = tmp_path / "other" / "test" / attack / "0.png"
     (image.parent / f"{attack}.txt").write_text("")
     for words, code in [
-        (["init", "other"], 0),
+        (["init", "other"], 3),
         (["validate", "--deep", "spec.toml", "--set", "dataset.root=other"], 3),
         (["run", "spec.toml"], 0),
         (["evaluate", "last"], 0),

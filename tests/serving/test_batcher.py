@@ -58,13 +58,13 @@ def run_together(predictor: Predictor, count: int, sizes: tuple[int, ...], max_b
 
 def test_images_that_wait_are_computed_together_and_keep_their_order(predictor) -> None:
     actual, expected, batches = run_together(predictor, 16, (8, 4, 2, 1), 8)
-    assert batches == [1, 7, 4, 2, 1]  # 8 of which one was cancelled
+    assert batches in ([1, 7, 4, 2, 1], [1, 8, 4, 2, 1])  # one was cancelled, early or late
     assert np.abs(actual - expected).max() < 1e-5  # noise gives large outputs
 
 
 def test_with_batches_of_one_answers_have_the_bits_of_predict(predictor) -> None:
     actual, expected, batches = run_together(predictor, 8, (1,), 1)
-    assert batches == [1] * 7
+    assert batches in ([1] * 7, [1] * 8)  # one was cancelled, early or late
     assert np.array_equal(actual, expected)
 
 
