@@ -38,7 +38,7 @@ FOLLOWED = {
     "builtin/checks/evaluation.py": (HERE, "split.validation = 0.1"),
     "builtin/checks/spec.py": (
         HERE, "split.validation = 0.1", '{} = "train/loss"', 'a [[metric]] with use = "',
-        "head = {} has no effect", "dataset.ordered = true",
+        "head = {} has no effect", "dataset.ordered = true", "write classes = {}",
         'sampler.use = "shuffle"', "model.trainable = []", 'split.use = "{}"',
         'split.use = "grouped"', 'loss.use = "cross-entropy"', 'dataset.extra_columns = ["{}"]',
         'model = { use = "coral-head"', "evaluation.tta = ",
@@ -382,6 +382,20 @@ def test_a_suffix_that_is_proposed_works(working_folder: Path, error_line: Line)
     (suffix,) = re.findall(r'suffix = "(\S+)"', line)
     words = ["--set", f"dataset.suffix={suffix}", "--set", "split.validation=0.3"]
     assert sightx_main(*DEEP, *words) == 0
+
+
+def test_an_unusual_order_of_classes_is_written_as_the_hint_says(
+    working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use = 'use = "image-folder"\nroot = "F"\nordered = true\n'
+    (working_folder / "a.toml").write_text(
+        f'{HEAD}{use}classes = ["severe", "none", "mild"]\n{REST}'
+    )
+    assert sightx_main("validate", "a.toml") == 0
+    hint = "".join(capsys.readouterr()).partition("order-unusual")[2].partition("write ")[2]
+    (working_folder / "a.toml").write_text(f"{HEAD}{use}{hint.splitlines()[0]}\n{REST}")
+    assert sightx_main("validate", "a.toml") == 0
+    assert "order-unusual" not in "".join(capsys.readouterr())
 
 
 def test_a_cache_in_a_folder_of_the_user_is_moved(

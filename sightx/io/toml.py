@@ -84,7 +84,7 @@ def read(path: Path) -> Document:
             raw = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         reason = getattr(error, "strerror", None) or error
-        named, hint = path.with_name(f"{path.name or 'a'}.toml"), "check the path"
+        named, hint = Path(f"{path}.toml"), "check the path"
         if isinstance(error, FileNotFoundError) and named.is_file():
             hint = f"did you mean {named}?"
         _fail(str(path), "unreadable", f"cannot be read: {reason}", hint)
