@@ -24,7 +24,7 @@ from sightx.errors import DataError, SpecError
 from sightx.io import atomic
 from sightx.io.csv_cells import csv_bytes
 from sightx.records.predictions import Predictions
-from sightx.records.table import ImageTable
+from sightx.records.table import ImageTable, count_leaking_groups
 from sightx.registry import data_results
 from sightx.runner.resume import stored_experiment
 from sightx.runs.directory import Run
@@ -185,14 +185,12 @@ def _group_statement(table: ImageTable) -> str:
         return "No groups are declared: images of one patient may be in two splits."
     if "split" not in table.frame:
         return f"The samples are of {len(names):,} groups, and are not divided into splits."
-    frame = table.frame[(groups != "") & (table.frame["split"] != "").to_numpy()]
-    counts = frame.groupby("group")["split"].nunique()
-    leaking = int((counts > 1).sum())
+    leaking, known = count_leaking_groups(table.frame)
     alone = int((groups == "").sum())
     rest = f" {alone:,} samples have no group." if alone else ""
     if leaking:
-        return f"{leaking:,} of {len(counts):,} groups are in two splits or more.{rest}"
-    return f"No group, such as a patient, is in two splits ({len(counts):,} groups).{rest}"
+        return f"{leaking:,} of {known:,} groups are in two splits or more.{rest}"
+    return f"No group, such as a patient, is in two splits ({known:,} groups).{rest}"
 
 
 def _copy_statement(table: ImageTable, images: ImageProperties, copies: Copies) -> str:

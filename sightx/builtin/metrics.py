@@ -59,12 +59,17 @@ class _ConfusionMetric(Metric):
         return {name: float(number) for name, number in numbers.items()}
 
 
+def mean_and_classes(name: str, classes: Sequence[str]) -> dict[str, Direction]:
+    """Return the names of a metric's mean and of each class, of which more is better."""
+    return {name: "max", **{f"{name}/{cls}": "max" for cls in classes}}
+
+
 class _PerClassMetric(_ConfusionMetric):
     """A metric per class, `name/class`, and their mean over the classes where it is defined."""
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
         """Return the mean's name, and one name per class."""
-        return {self.name: "max", **{f"{self.name}/{cls}": "max" for cls in classes}}
+        return mean_and_classes(self.name, classes)
 
     def ratio(self, counts: Array) -> tuple[Array, Array]:
         """Return numerator and denominator of each class, (..., classes); 0 / 0 is undefined."""

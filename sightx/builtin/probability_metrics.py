@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt
 
-from sightx.builtin.metrics import divide
+from sightx.builtin.metrics import divide, mean_and_classes
 from sightx.plugin import Direction, Metric
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Auc(Metric):
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
         """Return the mean's name, and one name per class."""
-        return {self.name: "max", **{f"{self.name}/{cls}": "max" for cls in classes}}
+        return mean_and_classes(self.name, classes)
 
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the area of each class, from the ranks of its probabilities."""

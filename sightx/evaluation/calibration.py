@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sightx.evaluation.intervals import wilson
+from sightx.evaluation.intervals import purpose_of, wilson
 from sightx.records.predictions import Predictions
 from sightx.seeds import generator
 
@@ -77,8 +76,8 @@ def calibration_error(predictions: Predictions) -> CalibrationError | None:
     confidence = probabilities.max(axis=1)
     is_right = probabilities.argmax(axis=1) == predictions.labels[known]
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
-    seed = hashlib.sha256("\0".join(predictions.keys).encode()).hexdigest()
-    drawn = generator(0, "calibration", seed).random((_DRAWS, len(confidence))) < confidence
+    random = generator(0, "calibration", purpose_of(predictions))
+    drawn = random.random((_DRAWS, len(confidence))) < confidence
     value, *null = _binned_errors(np.vstack([is_right[None], drawn]), confidence, bins)
     return CalibrationError(float(value), float(np.mean(null)), float(np.quantile(null, 0.95)))
 

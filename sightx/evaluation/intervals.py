@@ -158,6 +158,11 @@ class Resampled:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
+def purpose_of(predictions: Predictions) -> str:
+    """Return what seeds random draws: the same samples get the same draws in every run."""
+    return hashlib.sha256("\0".join(predictions.keys).encode()).hexdigest()
+
+
 def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, Array]]:
     """Return the numbers of metrics of the same samples for every draw of groups, (draws,) each.
 
@@ -167,8 +172,7 @@ def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, A
         return []
     parts: list[list[dict[str, Array]]] = [[] for _ in resampled]
     predictions, groups, done = resampled[0].predictions, resampled[0].count, 0
-    seed = hashlib.sha256("\0".join(predictions.keys).encode()).hexdigest()
-    for counts in draw_counts(groups, draws, seed) if groups else ():
+    for counts in draw_counts(groups, draws, purpose_of(predictions)) if groups else ():
         for item, item_parts in zip(resampled, parts, strict=True):
             left = len(counts) if item.group_sums is not None else item.resampled_draws - done
             if left > 0:

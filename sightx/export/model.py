@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from sightx.inference.onnx_network import INPUT, OUTPUTS, OnnxNetwork
 from sightx.inference.predictor import Predictor
 from sightx.inference.recipe import Recipe
 from sightx.io import atomic
+from sightx.io.files import json_bytes
 from sightx.registry.components import Component, to_plain
 from sightx.runner.evaluate import load_run_split
 from sightx.runs import checkpoints
@@ -84,7 +84,7 @@ def export_model(
     files |= _descriptions(predictor, parity)
     files[CARD] = model_card(run, predictor.model, parity).encode()
     manifest = _manifest(run, predictor, files)
-    _write(folder, {**files, model_folder.MANIFEST: _json(manifest.model_dump(mode="json"))})
+    _write(folder, {**files, model_folder.MANIFEST: json_bytes(manifest.model_dump(mode="json"))})
     return ModelExport(manifest, parity)
 
 
@@ -142,11 +142,11 @@ def _descriptions(predictor: Predictor, parity: tuple[Parity, ...]) -> dict[str,
     recipe = predictor.recipe
     images = golden.golden_images(*golden.golden_size(recipe.preprocess, recipe.shape))
     files = {f"{golden.FOLDER}/{name}": content for name, content in images.items()}
-    files[golden.ANSWERS] = _json(golden.golden_answers(predictor, images))
-    files["labels.json"] = _json(_labels(recipe))
-    files["preprocess.json"] = _json(_preprocessing(recipe))
+    files[golden.ANSWERS] = json_bytes(golden.golden_answers(predictor, images))
+    files["labels.json"] = json_bytes(_labels(recipe))
+    files["preprocess.json"] = json_bytes(_preprocessing(recipe))
     if parity:
-        files[PARITY] = _json({"comparisons": [one.to_json() for one in parity]})
+        files[PARITY] = json_bytes({"comparisons": [one.to_json() for one in parity]})
     return files
 
 
@@ -221,7 +221,3 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
             (temporary / golden.FOLDER).mkdir()
             for name, content in files.items():
                 atomic.write(temporary / name, content)
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"

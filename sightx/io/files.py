@@ -74,6 +74,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_bytes(value: object) -> bytes:
+    """Return the content of a JSON file for people. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; {} if it is missing, damaged, or not an object."""
     try:

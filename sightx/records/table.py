@@ -144,6 +144,13 @@ class ImageTable:
         return replace(self.take(rows), skipped={**self.skipped, **reasons})
 
 
+def count_leaking_groups(frame: pd.DataFrame) -> tuple[int, int]:
+    """Return how many groups have samples in several splits, and how many have any in a split."""
+    used = frame[(frame["group"] != "") & (frame["split"] != "")]
+    splits = used.groupby("group")["split"].nunique()
+    return int((splits > 1).sum()), len(splits)
+
+
 @dataclass(frozen=True)
 class _RowReader:
     """Read some rows of another table; an object, so that worker processes can receive it."""

@@ -11,6 +11,7 @@ from sightx.errors import counted
 from sightx.evaluation.binary import AUC
 from sightx.evaluation.intervals import Interval
 from sightx.records import SPLITS
+from sightx.records.table import count_leaking_groups
 from sightx.reporting import html
 from sightx.reporting.charts import Axes, Series, chart
 from sightx.reporting.facts import Facts
@@ -105,19 +106,17 @@ def _group_statement(facts: Facts) -> Iterator[str]:
     samples = facts.run.samples
     if samples is None or "group" not in samples:
         return
-    used = samples[(samples["split"] != "") & (samples["group"] != "")]
-    if not len(used):
+    leaking, count = count_leaking_groups(samples)
+    if not count:
         yield "<p>No groups are declared: images of one patient may be in two splits.</p>"
         return
-    splits = used.groupby("group")["split"].nunique()
-    leaking = int((splits > 1).sum())
     if leaking:
         yield (
-            f'<p class="warning">{leaking:,} of {counted(len(splits), "group")} are in two splits '
+            f'<p class="warning">{leaking:,} of {counted(count, "group")} are in two splits '
             "or more: the numbers below are too good.</p>"
         )
     else:
-        known = counted(len(splits), "group")
+        known = counted(count, "group")
         yield f"<p>No group, such as a patient, is in two splits ({known}).</p>"
 
 

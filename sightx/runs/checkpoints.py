@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from sightx.errors import PluginError, Problem, RunError
 from sightx.io import atomic
+from sightx.io.files import json_bytes
 from sightx.training.state import State
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
         for kind, tensors in state.tensors.items()
         if tensors or _TENSORS[kind] in _FILES
     }
-    files |= {_STATE: _record_to_bytes(state.record), _RECIPE: _to_json(recipe)}
-    files[MANIFEST] = _to_json({file: _sha256(content) for file, content in files.items()})
+    files |= {_STATE: _record_to_bytes(state.record), _RECIPE: json_bytes(recipe)}
+    files[MANIFEST] = json_bytes({file: _sha256(content) for file, content in files.items()})
     # Before and after the validation of an epoch there are two states of the same step.
     name = f"step-{state.record['step']:08}" + ("" if state.is_between_epochs else "-running")
     need = sum(map(len, files.values()))
@@ -86,7 +87,7 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
         pointers = {**read_names(folder), **dict.fromkeys(names, name)}
         pointers = {key: to for key, to in pointers.items() if _order(to) <= _order(name)}
         for file in (NAMES, _NAMES_COPY):
-            atomic.replace(folder / file, _to_json(pointers))
+            atomic.replace(folder / file, json_bytes(pointers))
     _prune(folder, name, pointers.values())
     return folder / name
 
@@ -294,7 +295,7 @@ def _sha256(content: bytes) -> str:
 
 def _record_to_bytes(record: Mapping[str, Any]) -> bytes:
     try:
-        return _to_json({"format": FORMAT, **record})
+        return json_bytes({"format": FORMAT, **record})
     except (TypeError, ValueError):
         for key, value in _iter_leaves(record):
             if not _is_storable(value):
@@ -321,10 +322,6 @@ def _unstorable(name: str, value: object) -> PluginError:
     message = f"a checkpoint cannot hold {name}: it is {what}"
     hint = "keep each value in a tensor; a network keeps it as a buffer"
     return PluginError(Problem("broken-plugin", message, hint))
-
-
-def _to_json(value: object) -> bytes:
-    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def _damaged(path: Path, reason: str, hint: str = "RUN@NAME names another checkpoint") -> RunError:

@@ -58,6 +58,24 @@ class WarmLoss(nn.Module):
         return nn.functional.cross_entropy(scaled, targets, reduction="none")
 
 
+class NaNOnce(losses.CrossEntropy):
+    """A loss that is NaN once, in the seventh micro-batch."""
+
+    name = "test-nan-once"
+
+    def build(self, *, class_counts: Any) -> nn.Module:
+        return NaNOnceLoss()
+
+
+class NaNOnceLoss(nn.CrossEntropyLoss):
+    calls = 0
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += outputs.requires_grad  # validation calls it too
+        losses = nn.functional.cross_entropy(outputs, targets, reduction="none")
+        return losses * float("nan") if self.calls == 7 else losses
+
+
 class AlwaysDropout(nn.Module):
     """Dropout that evaluation does not switch off."""
 

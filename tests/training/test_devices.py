@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from sightx import NonFiniteError
-from sightx.builtin import augment, losses, optimizers, samplers
+from sightx.builtin import augment, optimizers, samplers
 from sightx.builtin.models.pretrained import IMAGENET
 from sightx.data.dataset import PreparedDataset
 from sightx.plugin import Step
@@ -22,6 +21,7 @@ from sightx.spec.experiment import Execution
 from sightx.training.nonfinite import NonFiniteGuard
 from support.training import (
     Cnn,
+    NaNOnce,
     assert_same_weights,
     make_experiment,
     make_trainer,
@@ -117,31 +117,13 @@ def test_a_resumed_deterministic_training_ends_with_the_same_bytes(
     assert_same_weights(uninterrupted, second)
 
 
-class NaNAtStep7(losses.CrossEntropy):
-    """Cross-entropy that is NaN in the seventh training step."""
-
-    name = "test-nan-at-step-7"
-
-    def build(self, *, class_counts: Any) -> nn.Module:
-        return _NaNAtStep7()
-
-
-class _NaNAtStep7(nn.Module):
-    calls = 0
-
-    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        self.calls += outputs.requires_grad  # validation calls it too
-        values = nn.functional.cross_entropy(outputs, targets, reduction="none")
-        return values * float("nan") if self.calls == 7 else values
-
-
 def test_a_loss_that_is_not_finite_never_reaches_the_weights(
     dataset: PreparedDataset, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On CUDA the loss is read some steps late; until then fused optimizers obey a flag."""
     deferred = partial(NonFiniteGuard, deferred=True)
     monkeypatch.setattr("sightx.training.trainer.NonFiniteGuard", deferred)
-    experiment = make_experiment(loss=NaNAtStep7(), optimizer=optimizers.AdamW(lr=0.01))
+    experiment = make_experiment(loss=NaNOnce(), optimizer=optimizers.AdamW(lr=0.01))
     trainer = make_trainer(experiment, dataset, device)
     steps = (event.step for event in trainer.events() if isinstance(event, Step))
     while next(steps) < 6:

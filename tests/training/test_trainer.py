@@ -30,6 +30,7 @@ from sightx.training.nonfinite import NonFiniteGuard
 from sightx.training.trainer import Trainer
 from support.training import (
     Cnn,
+    NaNOnce,
     Warm,
     assert_same_weights,
     make_experiment,
@@ -579,24 +580,6 @@ def test_convolutions_train_as_in_a_plain_loop(
     list(trainer.epochs())
     for ours, theirs in zip(trainer.module.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
-
-
-class NaNOnce(losses.CrossEntropy):
-    """A loss that is NaN once, in the seventh micro-batch."""
-
-    name = "test-nan-once"
-
-    def build(self, *, class_counts: Any) -> nn.Module:
-        return NaNOnceLoss()
-
-
-class NaNOnceLoss(nn.CrossEntropyLoss):
-    calls = 0
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self.calls += outputs.requires_grad  # validation calls it too
-        losses = nn.functional.cross_entropy(outputs, targets, reduction="none")
-        return losses * float("nan") if self.calls == 7 else losses
 
 
 @pytest.mark.parametrize("optimizer", [optimizers.Adam(lr=0.01), optimizers.Sgd(momentum=0.9)])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Metric, call_declared
 from sightx.testing.assertions import ContractCheck, require
 from sightx.testing.fixtures import columns, predictions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
     from sightx.plugin import Predictions
 
 
@@ -87,14 +91,7 @@ def sums_give_the_numbers(metric: Metric) -> None:
     require(is_same, "sums() of a sample depends on the other samples")
     stacked = np.stack([sums[rows].sum(axis=0) for rows in halves])
     numbers = call_declared(metric.of, stacked, classes=given.classes)
-    computed = [metric.compute(part) for part in parts]
-    for name in metric.values(given.classes):
-        require(name in numbers, f"of() lacks {name!r}")
-        shape = np.shape(numbers[name])
-        require(shape == (2,), f"of() returns {shape} for sums of the shape (2, S)")
-        values = [float(part.get(name, np.nan)) for part in computed]
-        is_same = np.allclose(numbers[name], values, equal_nan=True)
-        require(is_same, f"{name} is {numbers[name].tolist()} of sums, but {values} computed")
+    _require_computed(metric, numbers, parts, "of", "sums", "S")
 
 
 def weights_count_samples(metric: Metric) -> None:
@@ -107,14 +104,30 @@ def weights_count_samples(metric: Metric) -> None:
     if numbers is None:
         return
     rows = [np.repeat(np.arange(len(given)), row.astype(int)) for row in weights]
-    computed = [metric.compute(given.take(some)) for some in rows]
-    for name in metric.values(given.classes):
-        require(name in numbers, f"weighted() lacks {name!r}")
+    _require_computed(
+        metric, numbers, [given.take(some) for some in rows], "weighted", "weights", "N"
+    )
+
+
+def _require_computed(
+    metric: Metric,
+    numbers: Mapping[str, np.ndarray[Any, Any]],
+    parts: Sequence[Predictions],
+    method: str,
+    what: str,
+    width: str,
+) -> None:
+    """Require that what a method returns for two rows is what `compute` returns for two parts."""
+    import numpy as np
+
+    computed = [metric.compute(part) for part in parts]
+    for name in metric.values(parts[0].classes):
+        require(name in numbers, f"{method}() lacks {name!r}")
         shape = np.shape(numbers[name])
-        require(shape == (2,), f"weighted() returns {shape} for weights of the shape (2, N)")
+        require(shape == (2,), f"{method}() returns {shape} for {what} of the shape (2, {width})")
         values = [float(part.get(name, np.nan)) for part in computed]
         is_same = np.allclose(numbers[name], values, equal_nan=True)
-        require(is_same, f"{name} is {numbers[name].tolist()} of weights, but {values} computed")
+        require(is_same, f"{name} is {numbers[name].tolist()} of {what}, but {values} computed")
 
 
 def proportions_are_the_numbers(metric: Metric) -> None:
