@@ -119,9 +119,9 @@ class TrainStep:
         The random numbers of augmentation and of the network depend only on the seed, the step and
         the index of the micro-batch in the whole batch.
         """
-        size = self.settings.micro_batch_size or len(batch.positions)
+        size = self.settings.micro_batch_size
         pairs: Iterable[tuple[Tensor, Tensor]] = ((batch.pixels, batch.targets),)
-        if len(batch.pixels) > size:
+        if size and len(batch.pixels) > size:
             parts = (torch.split(tensor, size) for tensor in (batch.pixels, batch.targets))
             pairs = zip(*parts, strict=True)
         for local_index, (pixels, targets) in enumerate(pairs):
@@ -144,7 +144,7 @@ class TrainStep:
         `positions` are the rows of the whole batch.
         """
         ranks, batch_size = self.collectives.world_size, len(positions)
-        size = self.settings.micro_batch_size
+        size = self.settings.micro_batch_size or batch_size
         count = len(self.collectives.local_micro_batches(batch_size, size))
         local = self.collectives.local_positions(positions, size)
         # DistributedDataParallel divides the sum of gradients by the number of ranks. A rank that
@@ -153,7 +153,7 @@ class TrainStep:
         divisor = batch_size / ranks if count else math.inf
         sums = []
         for number, (images, targets) in enumerate(micro_batches, start=1):
-            rows, local = local[: len(images)], local[len(images) :]
+            rows = local[(number - 1) * size : number * size]
             with self.collectives.no_sync(self.network, last=number >= count):
                 sums.append(self._forward_backward(images, targets, rows, divisor, progress))
         totals = tuple(_sum(scalars) for scalars in zip(*sums, strict=True))
@@ -326,8 +326,8 @@ class Criterion:
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return how many decisions are the target, or the largest of mixed targets; a scalar."""
         classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        outputs = outputs.detach()
-        decided = outputs.argmax(dim=1) if self._decides_largest else self.decisions(outputs)
+        largest = self._decides_largest
+        decided = outputs.argmax(dim=1) if largest else self.decisions(outputs.detach())
         is_correct = decided == classes
         # Each is the faster one on its device.
         return is_correct.count_nonzero() if is_correct.is_cpu else is_correct.sum()
