@@ -85,13 +85,15 @@ def _settings_fault(cls: type[Component]) -> str:
 
 
 def _value_types(annotation: Any) -> Iterator[type]:
-    """Yield the types of the values that an annotation allows, also of those inside of tuples."""
+    """Yield the types that an annotation allows: of containers, and of what they contain."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         yield from _value_types(parts[0])
     elif origin is Literal:
         yield from map(type, parts)
     elif origin in (Union, UnionType) or (isinstance(origin, type) and parts):
+        if isinstance(origin, type) and origin is not UnionType:
+            yield origin
         for part in parts:
             yield from _value_types(part)
     elif isinstance(annotation, type):
@@ -99,11 +101,10 @@ def _value_types(annotation: Any) -> Iterator[type]:
 
 
 def _is_holdable(cls: type) -> bool:
-    """Return whether values of a type are the same after they were written to a spec and read."""
+    """Return whether values of a type cannot change, and are the same when read from a spec."""
     if issubclass(cls, enum.Enum):
         return issubclass(cls, (str, int))
-    containers = (tuple, frozenset, set, list, dict)  # the contract tests refuse the mutable ones
-    return cls in (*_PLAIN_TYPES, *containers, object) or issubclass(cls, BaseModel)
+    return cls in (*_PLAIN_TYPES, tuple, frozenset, object) or issubclass(cls, BaseModel)
 
 
 def _is_narrower(types: set[type], annotation: Any) -> bool:

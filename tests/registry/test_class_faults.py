@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -76,6 +77,8 @@ def test_a_setting_has_a_type_that_a_spec_can_hold(annotation: Any) -> None:
     [
         datetime.date, datetime.timedelta, decimal.Decimal, complex, bytes, Plain,
         tuple[datetime.date, ...], float | complex | None,
+        list, list[str], dict[str, int], set[int], Sequence[int],
+        Mapping[str, str], list[int] | None,
     ],
 )  # fmt: skip
 def test_a_setting_that_a_spec_cannot_hold_is_refused(annotation: Any) -> None:
