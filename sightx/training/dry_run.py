@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,8 @@ from sightx.training.weights_file import Tables
 if TYPE_CHECKING:
     from torch import Tensor
 
-_META = torch.device("meta")
+_CPU, _META = torch.device("cpu"), torch.device("meta")
+_FEW_VALUES = 1 << 20  # of a batch of images: 85 of 64 x 64 pixels, or 6 of 224 x 224
 
 
 @dataclass(frozen=True)
@@ -123,20 +125,21 @@ def check_batches(experiment: Experiment, table: ImageTable) -> None:
 
     Raises PluginError if its outputs are not (B, K), or have no gradient.
 
-    Each size of a micro-batch is tried on the meta device. An error there counts only if it occurs
-    on the CPU too, because some networks need values.
+    Each size of a micro-batch is tried, a large one on the meta device. An error there counts only
+    if it occurs on the CPU too, because some networks need values.
     """
     train = np.flatnonzero((table.frame["split"] == "train").to_numpy())
     count = len(Schedule(experiment, table, train).order(0))
     shape = preprocess.output_shape(experiment.preprocess, table.shape)
-    module = _build(experiment, table, _META)
+    build = cache(partial(_build, experiment, table))
     width = results.network_width(experiment.loss, len(table.classes))
     for size in micro_batch_sizes(count, experiment.training):
         images, expected = (size, *shape), (size, width)
-        outputs, error = _forward(module, images, _META)
-        if error:
-            on_cpu = torch.device("cpu")
-            outputs, error = _forward(_build(experiment, table, on_cpu), images, on_cpu)
+        # Small batches are computed: the first use of the meta device imports torch's compiler.
+        device = _CPU if math.prod(images) <= _FEW_VALUES else _META
+        outputs, error = _forward(module := build(device), images, device)
+        if error and device == _META:
+            outputs, error = _forward(build(_CPU), images, _CPU)
         if error and not expected_failure(error):
             raise _batch_error(experiment.training, count, images, error)
         if not error:

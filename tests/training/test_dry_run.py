@@ -95,8 +95,10 @@ def test_a_single_sample_for_batch_normalisation_is_found_without_data(
     dry_run(sightx.load(spec, [*sets, f"{key}={size}"]))
 
 
-def test_a_network_that_needs_values_is_tried_on_the_cpu(spec: Path, tmp_path: Path) -> None:
-    """On the meta device a tensor has no values; such a network may still train."""
+def test_a_network_that_needs_values_is_tried_on_the_cpu(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the meta device, where large batches are tried first, a tensor has no values."""
     (tmp_path / "pyproject.toml").write_text('[tool.sightx]\nplugins = ["plugins"]\n')
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "values.py").write_text(
@@ -108,6 +110,7 @@ def test_a_network_that_needs_values_is_tried_on_the_cpu(spec: Path, tmp_path: P
         "        from torch import nn\n"
         "        class Net(nn.Linear):\n"
         "            def forward(self, images):\n"
+        "                print(images.device.type)\n"
         "                images = images.flatten(1)\n"
         "                return super().forward(images if images.sum() >= 0 else images * 2)\n"
         "        return Net(channels * size[0] * size[1], outputs)\n"
@@ -115,5 +118,7 @@ def test_a_network_that_needs_values_is_tried_on_the_cpu(spec: Path, tmp_path: P
         "def sightx_components():\n"
         "    return [Values]\n"
     )
-    experiment = sightx.load(spec, ["model={use='values'}"])
-    check_batches(experiment, sightx.table(experiment))
+    for size, devices in ((8, ["cpu"]), (512, ["meta", "cpu"])):
+        experiment = sightx.load(spec, ["model={use='values'}", f"preprocess.resize.size={size}"])
+        check_batches(experiment, sightx.table(experiment))
+        assert capsys.readouterr().out.split() == devices
