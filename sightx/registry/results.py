@@ -102,14 +102,14 @@ def check_losses(
         )
 
 
-def check_answer(method: Callable[..., Any], value: object, outputs: Tensor) -> None:
-    """Raise unless a loss returned a tensor with one number per row of the outputs."""
+def check_answer(method: Callable[..., Any], value: object, shape: tuple[int, ...]) -> None:
+    """Raise unless a loss returned a tensor of this shape, whose rows are the samples."""
     import torch
 
-    if isinstance(value, torch.Tensor) and value.shape == (len(outputs),):
+    if isinstance(value, torch.Tensor) and value.shape == shape:
         return
-    message = f"returned {shape_text(value)} for {len(outputs)} samples"
-    raise wrong_result(method, message, f"return a tensor ({len(outputs)},)")
+    message = f"returned {shape_text(value)} for {shape[0]} samples"
+    raise wrong_result(method, message, f"return a tensor {shape}")
 
 
 def network_width(loss: Loss, classes: int) -> int:

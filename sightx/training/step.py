@@ -312,15 +312,15 @@ class Criterion:
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Return the probabilities (B, classes) of outputs (B, K)."""
-        result: Tensor = call_declared(
-            self.loss.probabilities, outputs, classes=len(self._class_counts)
-        )
+        method, classes = self.loss.probabilities, len(self._class_counts)
+        result: Tensor = call_declared(method, outputs, classes=classes)
+        results.check_answer(method, result, (len(outputs), classes))
         return result
 
     def decisions(self, outputs: Tensor) -> Tensor:
         """Return the decided class (B,) of each row of outputs (B, K)."""
         result: Tensor = call_declared(self.loss.decision, self.probabilities(outputs))
-        results.check_answer(self.loss.decision, result, outputs)
+        results.check_answer(self.loss.decision, result, (len(outputs),))
         return result
 
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from sightx.plugin import (
     Stopping,
 )
 from sightx.registry import results
+from sightx.training.step import Criterion
 from support.hostile import hostile, refused
 
 HISTORY = History("validation/loss", {"validation/loss": "min"})
@@ -195,9 +196,16 @@ def test_the_normalization_of_a_model_is_a_pair(declared: Any) -> None:
 
 @pytest.mark.parametrize("answer", [None, np.zeros(3), torch.zeros(2), torch.zeros(3, 1)])
 def test_decisions_of_a_loss_are_a_tensor_with_one_class_per_sample(answer: Any) -> None:
-    loss, outputs = hostile(Loss, decision=answer), torch.zeros(3, 2)
-    refused(lambda: results.check_answer(loss.decision, answer, outputs), "return a tensor (3,)")
-    results.check_answer(loss.decision, torch.zeros(3), outputs)
+    method = hostile(Loss, decision=answer).decision
+    refused(lambda: results.check_answer(method, answer, (3,)), "return a tensor (3,)")
+    results.check_answer(method, torch.zeros(3), (3,))
+
+
+@pytest.mark.parametrize("answer", [None, torch.zeros(3), torch.zeros(3, 1)])
+def test_probabilities_of_a_loss_are_a_tensor_with_a_number_per_class(answer: Any) -> None:
+    loss = hostile(Loss, build=nn.CrossEntropyLoss(reduction="none"), probabilities=answer)
+    criterion = Criterion(loss, (2, 1), torch.device("cpu"))
+    refused(lambda: criterion.probabilities(torch.zeros(3, 2)), "probabilities() of x")
 
 
 def test_the_state_of_a_loss_is_in_tensors_of_known_shapes() -> None:
