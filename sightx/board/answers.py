@@ -99,7 +99,7 @@ def curves_token(root: Path, ids: Sequence[str]) -> str:
 
 
 def known_runs(root: Path, ids: Iterable[str]) -> list[str]:
-    """Return those of some ids that are runs of the folder: what a browser sends is no path."""
+    """Return those of some ids that are runs of the folder: a browser may send anything."""
     wanted = list(dict.fromkeys(ids))
     known = read_index(root, lambda index: index.known(wanted))
     return [id_ for id_ in wanted if id_ in known]

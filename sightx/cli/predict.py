@@ -68,7 +68,7 @@ def command(
     folder, title = find_weights(run, runs)
     click.echo(title, err=True)
     output = sys.stdout
-    with ExitStack() as stack, redirect_stdout(sys.stderr):  # what a component prints is no answer
+    with ExitStack() as stack, redirect_stdout(sys.stderr):  # components may print
         predictor = Predictor.load(folder, device, engine=engine)
         column = _image_column(folder)
         answers, total = _answers(predictor, files, pairs, batch_size, column)

@@ -30,7 +30,7 @@ class CalibrationError(NamedTuple):
     """The expected calibration error, and that of calibrated probabilities for as many samples.
 
     `expected` is the mean and `limit` the 95th percentile of the error if every probability were
-    right: an error below the limit is no sign of miscalibration.
+    right: an error below the limit does not show miscalibration.
     """
 
     value: float
