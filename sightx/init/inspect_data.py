@@ -20,10 +20,11 @@ from sightx.data.cache.file_hashes import stat_files
 from sightx.data.classes import class_key, known_scale
 from sightx.data.dataset import check_names
 from sightx.data.decode.decoder import FORMATS
+from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, PluginError, Problem
 from sightx.init.infer_columns import csv_files_settings, visible_folders
 from sightx.init.write_spec import DatasetFacts
-from sightx.io.files import LEADS_OUT, is_unicode
+from sightx.io.files import LEADS_OUT, is_unicode, shell_path
 from sightx.records import SPLITS, split_called
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
@@ -96,7 +97,8 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if not data.exists():
         raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
-        return csv_files_settings(_csv_files(data.parent), data)
+        _require_table(data)
+        return csv_files_settings(sorted({*_csv_files(data.parent), data}), data)
     root = _unwrap(data)
     remarks = {"root": f"{data} contains only this folder."} if root != data else {}
     folders = visible_folders(root)
@@ -111,9 +113,28 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
         settings, csv_remarks = csv_files_settings(tables, root=root)
         return settings, {**remarks, **csv_remarks}
     settings = {"use": "image-folder", "root": str(root)}
-    if not any(split_called(folder.name) for folder in folders):
+    splits = {folder: split for folder in folders if (split := split_called(folder.name))}
+    have_classes = any(len(visible_folders(folder)) > 1 for folder in splits)
+    may_be_classes = len(splits) < len(folders) and "train" not in splits.values()
+    if not splits or (may_be_classes and not have_classes):  # such as `test` and `control`
         settings["layout"] = "class-split" if _are_split_inside(folders) else "flat"
     return settings, remarks
+
+
+def _require_table(file: Path) -> None:
+    """Raise DataError for a file that is clearly not a CSV file of labels."""
+    ending = file.suffix.lower()
+    if not file.is_file():  # a pipe would wait
+        message, hint = "is neither a folder nor a file", "give a folder or a CSV file"
+    elif is_image_name(file.name) or read_format(file):
+        message, hint = "is an image", "give the folder of all images, or a CSV file"
+    elif ending == ".toml":
+        message, hint = "is a spec", f"sightx validate {shell_path(file)}"
+    elif ending in _TABLE_ENDINGS and ending != ".txt":
+        message, hint = f"is not a CSV file ({ending})", "save it as CSV: file name and class"
+    else:
+        return
+    raise _error("missing-data", message, hint, str(file))
 
 
 def _tables_in_folders(folders: Sequence[Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_split_folders_have_their_usual_names_in_any_case(
     facts = inspect(tmp_path / "data")
     assert facts.dataset == {"use": "image-folder", "root": str(tmp_path / "data")}
     assert facts.splits == {"train": 4, "validation": 4, "test": 4}
+
+
+@pytest.mark.parametrize("names", [("test", "control"), ("dev", "sales", "support")])
+def test_classes_may_be_called_like_splits_other_than_train(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    data = tmp_path / "data"
+    images(data, [f"{name}/{number}.png" for name in names for number in range(4)])
+    facts = inspect(data)
+    assert (facts.dataset["layout"], facts.classes) == ("flat", tuple(sorted(names)))
+    assert f"the class {names[0]!r} is called like a split" in " ".join(facts.remarks)
+    images(data, [f"{names[0]}/{inner}/1.png" for inner in names])
+    with pytest.raises(DataError, match=r"error\[no-split\]"):
+        inspect(data)
 
 
 def test_the_only_folder_of_a_folder_is_looked_into(tmp_path: Path) -> None:
@@ -291,6 +306,30 @@ def test_data_without_a_spec_are_an_error(tmp_path: Path, files: list[str], mess
             (data / name).write_text("x")
     with pytest.raises(DataError, match=message):
         inspect(data)
+
+
+def test_an_explicit_file_may_have_another_ending(tmp_path: Path) -> None:
+    images(tmp_path, [f"{number}.png" for number in range(8)])
+    table(tmp_path / "labels.txt", "image,label", [(f"{n}.png", "ab"[n % 2]) for n in range(8)])
+    facts = inspect(tmp_path / "labels.txt")
+    assert (facts.dataset["labels"], facts.classes) == ("labels.txt", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.png", "is an image; give the folder of all images"),
+        ("a.toml", "is a spec; sightx validate "),
+        ("a.xlsx", r"is not a CSV file \(.xlsx\); save it as CSV"),
+        ("pipe", "is neither a folder nor a file"),
+        ("empty", r"error\[empty-file\]"),
+    ],
+)
+def test_a_file_that_is_not_a_table_is_named(tmp_path: Path, name: str, message: str) -> None:
+    path = tmp_path / name
+    os.mkfifo(path) if name == "pipe" else path.touch()
+    with pytest.raises(DataError, match=message):
+        inspect(path)
 
 
 def test_missing_data_are_an_error(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sightx.plugin import ImageTable
 
 
+_FLAT_HINT = 'set dataset.layout = "flat" if the root contains the classes'
 _Images = Mapping[str, Sequence[str]]  # the images of each folder of a class
 
 
@@ -266,9 +267,11 @@ def _hint_without_train(scan: FolderScan, names: Sequence[str]) -> str:
         return 'layout = "class-split" in [dataset] if the root contains the classes'
     if inside:
         return f"{inside[0]} contains one: --set dataset.root={shell_path(scan.root / inside[0])}"
-    if not names or any(map(split_called, names)):
+    if all(map(split_called, names)) or any(
+        split_called(name) and len(scan.folders(scan.root / name)) > 1 for name in names
+    ):
         return "name the folder of the training split `train`"
-    return 'set dataset.layout = "flat" if the root contains the classes'
+    return _FLAT_HINT
 
 
 def _hint_without_classes(scan: FolderScan, folder: Path) -> str:
@@ -276,6 +279,8 @@ def _hint_without_classes(scan: FolderScan, folder: Path) -> str:
         if len(scan.folders(folder / name)) > 1:
             return f"{name} contains several: --set dataset.root={shell_path(folder / name)}"
     if scan.loose_images(folder):
+        if folder != scan.root and not all(map(split_called, scan.folders(scan.root))):
+            return _FLAT_HINT
         return 'a CSV file may give the labels of these images: use = "csv"'
     return "a classifier needs a folder for each of two classes or more"
 

@@ -80,6 +80,7 @@ class FolderScan:
         """Add the doubts about everything that was listed to the survey."""
         for sort, examples in sorted(self._doubtful.items()):
             count, example = len(examples), examples[0]
+            them = "it" if count == 1 else "them"
             kind, _, name = sort.partition(" ")
             if kind == "split":
                 message = f"{_images_are(count)} in folders of splits inside a class"
@@ -88,10 +89,10 @@ class FolderScan:
                 verb = "looks" if count == 1 else "look"
                 images = "1 image" if count == 1 else f"{count:,} images"
                 message = f"{images} {verb} like masks, previews or copies of other images"
-                hint = f'ignore = ["{name}"] in [dataset] leaves them out'
+                hint = f'ignore = ["{name}"] in [dataset] leaves {them} out'
             else:
                 message = f"{_images_are(count)} of the format {name}, which is not supported"
-                hint = "convert them to JPEG or PNG"
+                hint = f"convert {them} to JPEG or PNG"
             self.surveyor.doubt(f"{message}, such as {example}", hint)
 
     def _list(self, folder: Path) -> _Listing:

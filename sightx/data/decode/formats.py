@@ -39,10 +39,14 @@ _UNSUPPORTED: dict[str, bytes] = {
     "NRRD": rb"NRRD000",
     "icon": rb"\0\0[\1\2]\0[^\0]\0",
     "DirectDraw": rb"DDS ",
+    "SVG": rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b",
 }
 _RAW_ENDINGS = (".dng", ".nef", ".nrw", ".arw", ".sr2", ".cr2", ".pef", ".3fr", ".iiq", ".erf")
 """Endings of camera raw files that begin like a TIFF, of which a decoder finds only a thumbnail."""
-_ENDINGS = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".dcm": "DICOM", ".dicom": "DICOM"}
+_ENDINGS = {
+    ".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".dcm": "DICOM", ".dicom": "DICOM",
+    ".nii.gz": "NIfTI", ".mha": "MetaImage", ".tga": "TGA",
+}  # fmt: skip
 NOT_SUPPORTED = "is not supported"
 _HEAD = 512  # bytes
 _STRICT = {"BMP": rb"BM.{4}\0{4}", "PPM": rb"P[1-6]\s+(?:#|\d+\s)"}
@@ -69,7 +73,8 @@ def format_of(data: bytes, name: str = "") -> ImageFormat | None:
         for format_name, signature in signatures.items():
             if re.match(signature, data[:_HEAD], re.DOTALL):
                 return ImageFormat(format_name, is_supported)
-    return ImageFormat(_ENDINGS[ending], is_supported=False) if ending in _ENDINGS else None
+    names = (known for ending, known in _ENDINGS.items() if name.lower().endswith(ending))
+    return next((ImageFormat(known, is_supported=False) for known in names), None)
 
 
 def is_image_name(name: str) -> bool:

@@ -85,6 +85,12 @@ def test_flat_has_classes_at_the_root(plant):
     assert "flat" in found.hint
 
 
+@pytest.mark.parametrize("names", [("test", "control"), ("train", "tram")])
+def test_classes_called_like_splits_lead_to_the_flat_layout(plant, names):
+    found = problem(root=plant(*(f"{name}/1.png" for name in names)))
+    assert found.hint.startswith('set dataset.layout = "flat"')
+
+
 def test_classes_come_in_the_order_declared(plant):
     root = plant("train/mild/1.png", "train/none/1.png", "val/none/1.png")
     dataset = ImageFolder(root=root, classes=("none", "mild"), ordered=True)

@@ -56,12 +56,16 @@ def test_formats_that_are_not_supported_are_named(plant):
     root = plant("a/1.png", "b/1.png")
     (root / "a" / "2.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (root / "a" / "3").write_bytes(b"\0" * 128 + b"DICM")
-    (root / "b" / "4.NEF").write_bytes(b"II*\0")
+    for name in ("4.NEF", "5.NEF"):
+        (root / "b" / name).write_bytes(b"II*\0")
 
     doubts = survey(root).doubts
 
     assert [doubt.message for doubt in doubts] == [
         "1 image is of the format DICOM, which is not supported, such as a/3",
         "1 image is of the format HEIC, which is not supported, such as a/2.heic",
-        "1 image is of the format camera raw, which is not supported, such as b/4.NEF",
+        "2 images are of the format camera raw, which is not supported, such as b/4.NEF",
+    ]
+    assert [doubt.hint for doubt in doubts] == [
+        f"convert {them} to JPEG or PNG" for them in ("it", "it", "them")
     ]

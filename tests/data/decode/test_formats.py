@@ -17,6 +17,8 @@ UNSUPPORTED = [
     (b"\xff\x0a\xfa\x7f", "JPEG XL"),
     (b"II+\0\x08\0\0\0", "BigTIFF"),
     (b"8BPS\0\1", "Photoshop"),
+    (b'<svg xmlns="http://www.w3.org/2000/svg">', "SVG"),
+    (b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg>', "SVG"),
     (b"\0" * 344 + b"n+1\0", "NIfTI"),
 ]
 
@@ -34,7 +36,9 @@ def test_supported_formats_are_known_by_their_first_bytes(tmp_path, kind):
     assert read_format(tmp_path / "x.txt") == (kind, True)
 
 
-@pytest.mark.parametrize("text", ["BMI,age\n1,2\n", "P1 is a patient", "P6\n", "", "image,label"])
+@pytest.mark.parametrize(
+    "text", ["BMI,age\n1,2\n", "P1 is a patient", "P6\n", "", "image,label", "<svgfont>"]
+)
 def test_text_is_not_an_image(tmp_path, text):
     (tmp_path / "x").write_text(text)
     assert read_format(tmp_path / "x") is None
@@ -42,7 +46,14 @@ def test_text_is_not_an_image(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.NEF", "camera raw"), ("a.dcm", "DICOM"), ("a.heif", "HEIC"), ("a.avif", "AVIF")],
+    [
+        ("a.NEF", "camera raw"),
+        ("a.dcm", "DICOM"),
+        ("a.heif", "HEIC"),
+        ("a.avif", "AVIF"),
+        ("a.nii.gz", "NIfTI"),
+        ("a.TGA", "TGA"),
+    ],
 )
 def test_endings_tell_where_bytes_do_not(tmp_path, name, expected):
     (tmp_path / name).write_bytes(b"II*\0" if name.endswith("NEF") else b"x")
