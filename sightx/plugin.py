@@ -1,7 +1,7 @@
 """Everything that a plugin author imports.
 
 - Kinds to subclass: Dataset, Split, Preprocess, Normalize, Augment, Sampler, Model, Loss,
-  Optimizer, Scheduler, Average, Postprocess, Metric, Checkpoint, Stopping, Observer.
+  Optimizer, Scheduler, Average, Postprocess, Quality, Metric, Checkpoint, Stopping, Observer.
 - Types of fields, arguments and results: Settings, ParamGroup, File, Place, Location, Weights and
   WEIGHTS_SUFFIXES, Shape, Traits, Statistics, Params, Direction.
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
@@ -65,6 +65,7 @@ from sightx.registry.kinds import (
     Params,
     Postprocess,
     Preprocess,
+    Quality,
     Sampler,
     Scheduler,
     Split,
@@ -74,6 +75,7 @@ from sightx.registry.kinds import (
 
 if TYPE_CHECKING:
     from sightx.audit.image_properties import image_properties
+    from sightx.audit.quality import QUALITY_DIRECTIONS, measure_quality
     from sightx.data.classes import (
         class_name,
         class_positions,
@@ -109,6 +111,7 @@ if TYPE_CHECKING:
 
 # The module of each name that is imported on first use.
 _LAZY = {
+    "QUALITY_DIRECTIONS": "sightx.audit.quality",
     "Epoch": "sightx.records.events",
     "Experiment": "sightx.spec.experiment",
     "History": "sightx.records.history",
@@ -133,6 +136,7 @@ _LAZY = {
     "image_properties": "sightx.audit.image_properties",
     "is_image_name": "sightx.data.decode.formats",
     "likely_order": "sightx.data.classes",
+    "measure_quality": "sightx.audit.quality",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_reader",
@@ -154,6 +158,7 @@ _LAZY = {
 
 __all__ = [
     "OWN_COLUMNS",
+    "QUALITY_DIRECTIONS",
     "SPLITS",
     "WEIGHTS_SUFFIXES",
     "Augment",
@@ -187,6 +192,7 @@ __all__ = [
     "Predictions",
     "Preprocess",
     "Problem",
+    "Quality",
     "ResourceError",
     "RunError",
     "RunInfo",
@@ -223,6 +229,7 @@ __all__ = [
     "image_properties",
     "is_image_name",
     "likely_order",
+    "measure_quality",
     "plot_confusion_matrix",
     "plot_curves",
     "printable",

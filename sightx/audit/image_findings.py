@@ -11,7 +11,7 @@ import pandas as pd
 from sightx.audit.file_facts import MODES
 from sightx.audit.findings import MAX_EXAMPLES, AuditFinding, Example
 from sightx.audit.image_properties import ImageProperties
-from sightx.audit.quality import Quality
+from sightx.audit.quality import QUALITY_DIRECTIONS, QualityMeasures
 from sightx.audit.statistics import robust_z
 from sightx.records.table import ImageTable
 
@@ -20,15 +20,15 @@ Array = np.ndarray[Any, Any]
 _FENCE = 3.0  # interquartile ranges beyond the quartiles (J. W. Tukey, 1977)
 _MIN_RANGE = np.log(2) / _FENCE  # of a logarithm, so that a factor below 2 is never extreme
 _UNUSUAL_Z = 3.5
-_WORSE = {
-    "sharpness": (-1, "blurred"),
-    "contrast": (-1, "flat"),
-    "unevenness": (1, "unevenly lit"),
-    "brightness": (-1, "dark"),
-    "disc": (-1, "little is visible"),
-    "clipped": (1, "overexposed"),
+_WORDS = {
+    "sharpness": "blurred",
+    "contrast": "flat",
+    "unevenness": "unevenly lit",
+    "brightness": "dark",
+    "disc": "little is visible",
+    "clipped": "overexposed",
 }
-"""The sign of a measure of quality that is worse, and what an image is then."""
+"""What an image is whose measure of quality is the worst."""
 
 
 def file_findings(images: ImageProperties) -> list[AuditFinding]:
@@ -121,10 +121,11 @@ def quality_findings(images: ImageProperties) -> list[AuditFinding]:
     rows = np.flatnonzero(images.is_known)
     if not len(rows):
         return []
-    names = list(_WORSE)
+    names = list(QUALITY_DIRECTIONS)
     columns = [images.frame[name].to_numpy(float)[rows] for name in names]
+    signs = [-1 if QUALITY_DIRECTIONS[name] == "max" else 1 for name in names]
     scores = np.stack(
-        [_WORSE[name][0] * robust_z(column) for name, column in zip(names, columns, strict=True)]
+        [sign * robust_z(column) for sign, column in zip(signs, columns, strict=True)]
     )
     worst, measure = scores.max(axis=0), scores.argmax(axis=0)
     order = np.argsort(-worst, kind="stable")[:MAX_EXAMPLES]
@@ -146,7 +147,7 @@ def quality_findings(images: ImageProperties) -> list[AuditFinding]:
 
 def _describe(frame: pd.DataFrame, row: int, name: str) -> str:
     value, usual = float(frame[name][row]), float(frame[name][frame["is_known"]].median())
-    return f"{_WORSE[name][1]}: {name} {value:.3f}, usual {usual:.3f}"
+    return f"{_WORDS[name]}: {name} {value:.3f}, usual {usual:.3f}"
 
 
 def quality_by_class(
@@ -163,5 +164,5 @@ def quality_by_class(
             for name, chosen in rows.items()
             if chosen.any()
         }
-        for measure in Quality._fields
+        for measure in QualityMeasures._fields
     }

@@ -14,7 +14,7 @@ from PIL import Image
 from sightx.audit.file_facts import FileFacts, read_facts
 from sightx.audit.perceptual_hash import SIZE as HASHED_SIZE
 from sightx.audit.perceptual_hash import WORDS, perceptual_hash
-from sightx.audit.quality import SIZE, Quality, measure_quality
+from sightx.audit.quality import SIZE, QualityMeasures, measure_quality, resized
 from sightx.data.cache import store
 from sightx.data.cache.build import build_cache
 from sightx.data.cache.file_hashes import FileHashCache, FileStates
@@ -35,7 +35,7 @@ _RECORD = np.dtype(
         ("bytes", "<u4"), ("width", "<u4"), ("height", "<u4"), ("frames", "<u2"),
         ("format", "u1"), ("mode", "u1"), ("bits", "u1"), ("orientation", "u1"),
         ("is_progressive", "u1"), ("has_jfif", "u1"), ("quantization", "<f4"),
-        *((name, "<f4") for name in Quality._fields),
+        *((name, "<f4") for name in QualityMeasures._fields),
     ]
 )  # fmt: skip
 _REVISION = 1  # raised when a change here changes a property
@@ -47,8 +47,8 @@ class ImageProperties:
     """The properties of a table's images.
 
     Attributes:
-        frame: One row per sample: the fields of `FileFacts` and of `Quality`, `pixels` (a hash of
-            the decoded image), and `is_known`, which is False for images that cannot be read.
+        frame: One row per sample: the fields of `FileFacts` and `QualityMeasures`, `pixels` (a hash
+            of the decoded image), and `is_known`, which is False for images that cannot be read.
         hashes: Perceptual hashes, uint64 (N, 4).
         contents: SHA-256 of the images' contents.
         bad: Why images cannot be read, by their position in the table.
@@ -75,7 +75,7 @@ class _PropertyReader(Preprocessor):
         """Return an image's properties as bytes, uint8 (1, 1, B)."""
         pixels = self._decode(image)
         facts = read_facts(image) if isinstance(image, bytes) else FileFacts()
-        copy = _resized(pixels, SIZE)
+        copy = resized(pixels, SIZE)
         grey = (copy @ _LUMA).reshape(HASHED_SIZE, SIZE // HASHED_SIZE, HASHED_SIZE, -1)
         record = np.zeros(1, _RECORD)
         record["hash"] = perceptual_hash(grey.mean(axis=(1, 3)))
@@ -100,19 +100,9 @@ class _ThumbnailReader(_PropertyReader):
 
     def make_row(self, image: EncodedOrPixels) -> Array:
         """Return the thumbnail of an image, uint8 (1, 32, 32)."""
-        grey = Image.fromarray(_resized(self._decode(image), SIZE)).convert("L")
+        grey = Image.fromarray(resized(self._decode(image), SIZE)).convert("L")
         small = grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
         return np.asarray(small)[None]
-
-
-def _resized(pixels: Array, size: int) -> Array:
-    """Return a square copy, by the mean of the pixels where it is smaller."""
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    is_smaller = min(image.size) >= size
-    method = Image.Resampling.BOX if is_smaller else Image.Resampling.BILINEAR
-    return np.asarray(image.resize((size, size), method))
 
 
 def read_properties(

@@ -19,6 +19,7 @@ from sightx.data.decode.decoder import BadImage, decode
 from sightx.data.preprocess import read_image
 from sightx.errors import Problem, SpecError, printable
 from sightx.io import atomic
+from sightx.records.pixels import evenly_spaced
 from sightx.records.table import ImageTable
 
 _CSS = Path(__file__).with_name("page.css")
@@ -144,7 +145,7 @@ def _sample_section(table: ImageTable, thumbnail: Thumbnail) -> Iterable[str]:
         rows = np.flatnonzero(table.labels == label)
         if not len(rows):
             continue
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, _PER_CLASS).round().astype(int))]
+        chosen = evenly_spaced(rows, _PER_CLASS)
         paths = table.frame["path"].to_numpy(object)
         examples = [Example((int(row),), "", (str(paths[row]),)) for row in chosen]
         figures = "".join(_figure(example, thumbnail) for example in examples)

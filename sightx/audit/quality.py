@@ -1,4 +1,4 @@
-"""Measures of image quality, computed from a copy of 256 x 256 pixels.
+"""Measures of the quality of photographs, computed from a copy of 256 x 256 pixels.
 
 The measures were chosen by how well they rank photographs of the retina that experts of EyeQ
 (H. Fu et al., 2019) have rejected. None has an absolute limit: what is dark or blurred for one
@@ -7,9 +7,13 @@ camera is usual for another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
+
+from sightx.records.history import Direction
 
 Array = np.ndarray[Any, Any]
 
@@ -22,8 +26,14 @@ _CELLS = 7  # per axis, of the grid on which evenness is measured
 _MIN_CELL = 300  # pixels of the disc that a cell needs
 _CLIPPED = 250  # of 255
 
+QUALITY_DIRECTIONS: Mapping[str, Direction] = {
+    "sharpness": "max", "contrast": "max", "unevenness": "min", "brightness": "max", "disc": "max",
+    "clipped": "min",
+}  # fmt: skip
+"""Measures by which a photograph can be worse than others, with the direction that is better."""
 
-class Quality(NamedTuple):
+
+class QualityMeasures(NamedTuple):
     """The quality of an image; shares and colours are 0 to 1, measured within the bright disc.
 
     Attributes:
@@ -49,8 +59,9 @@ class Quality(NamedTuple):
     blue: float
 
 
-def measure_quality(pixels: Array) -> Quality:
-    """Return the quality of an image, uint8 (256, 256, 3)."""
+def measure_quality(pixels: Array) -> QualityMeasures:
+    """Return the quality of an image, uint8 (H, W, 3)."""
+    pixels = resized(pixels, SIZE)
     channels = [np.ascontiguousarray(pixels[..., channel]) for channel in range(3)]
     light = np.maximum(np.maximum(channels[0], channels[1]), channels[2])
     low, high, top = np.percentile(light[::2, ::2], [1, 90, 99])
@@ -64,7 +75,7 @@ def measure_quality(pixels: Array) -> Quality:
     image = channels[1].astype(np.float32) / 255
     fine, middle, coarse = (_box_mean(image, radius) for radius in (1, 4, 16))
     centre = image[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-    return Quality(
+    return QualityMeasures(
         sharpness=float((fine - middle)[inner].std() / max(centre[inner].mean(), 0.02)),
         contrast=float((middle - coarse)[inner].std()),
         unevenness=_unevenness(centre, inner),
@@ -75,6 +86,19 @@ def measure_quality(pixels: Array) -> Quality:
         green=green,
         blue=blue,
     )
+
+
+def resized(pixels: Array, size: int) -> Array:
+    """Return a square copy, uint8 (size, size, 3), by the mean of the pixels where it is smaller.
+
+    An image of that size is returned as it is.
+    """
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    is_smaller = min(image.size) >= size
+    method = Image.Resampling.BOX if is_smaller else Image.Resampling.BILINEAR
+    return np.asarray(image.resize((size, size), method))
 
 
 def _eroded(disc: Array) -> Array:

@@ -33,7 +33,8 @@ _SETTINGS = {
     "augment": "share = 0.25", "average": "eta = 3.0", "checkpoint": "count = 2",
     "dataset": "size = 32",
     "loss": "gamma = 2.0", "metric": "k = 2", "model": "width = 8", "optimizer": "lr = 2e-3",
-    "postprocess": "strength = 0.5", "preprocess": "gamma = 0.8", "sampler": "share = 0.5",
+    "postprocess": "strength = 0.5", "preprocess": "gamma = 0.8", "quality": "poor = 0.01",
+    "sampler": "share = 0.5",
     "scheduler": "power = 0.9", "split": "validation = 0.2\ntest = 0.2",
     "stopping": "target = 0.95",
 }  # fmt: skip

@@ -68,7 +68,7 @@ def golden_answers(predictor: Predictor, images: Mapping[str, bytes]) -> dict[st
     answers = {}
     for name, content in images.items():
         pixels = predictor.preprocess(content)
-        (record,) = (answer.to_json() for answer in predictor.predict_pixels(pixels[None]))
+        (record,) = (answer.to_json() for answer in predictor.grade_pixels(pixels[None]))
         hashes = {
             "sha256": hashlib.sha256(content).hexdigest(),
             "pixels_sha256": pixels_sha256(pixels),

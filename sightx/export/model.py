@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from sightx.errors import Problem, SpecError
 from sightx.export import golden, graph
 from sightx.export.model_card import model_card
@@ -21,6 +19,7 @@ from sightx.inference.predictor import Predictor
 from sightx.inference.recipe import Recipe
 from sightx.io import atomic
 from sightx.io.files import json_bytes
+from sightx.records.pixels import evenly_spaced
 from sightx.registry.components import Component, to_plain
 from sightx.runner.evaluate import load_run_split
 from sightx.runs import checkpoints
@@ -133,8 +132,7 @@ def _validation_pixels(run: Run, changes: Overrides, progress: ProgressCallback 
     split = "validation" if sum(counts["validation"]) else "train"
     data = load_run_split(run, split, changes, progress)
     positions = data.splits[split]
-    spaced = np.linspace(0, len(positions) - 1, min(_PARITY_IMAGES, len(positions)))
-    return data.rows.gather(positions[spaced.round().astype(np.int64)])
+    return data.rows.gather(evenly_spaced(positions, _PARITY_IMAGES))
 
 
 def _descriptions(predictor: Predictor, parity: tuple[Parity, ...]) -> dict[str, bytes]:
@@ -158,6 +156,9 @@ def _labels(recipe: Recipe) -> dict[str, Any]:
         "ordered": recipe.ordered,
         "postprocess": [{**_described(component), "fitted": state} for component, state in states],
         "binary": to_plain(recipe.binary) if recipe.binary else None,
+        "quality": _described(recipe.quality) | {"limits": to_plain(recipe.quality_limits)}
+        if recipe.quality
+        else None,
     }
 
 

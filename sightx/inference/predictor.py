@@ -28,7 +28,9 @@ from sightx.inference.prediction import (
     ModelId,
     OperatingPointAnswer,
     Prediction,
+    Ungradable,
 )
+from sightx.inference.quality import judge
 from sightx.inference.recipe import Recipe
 from sightx.io.files import argument_path
 from sightx.records.pixels import PixelRows
@@ -183,6 +185,19 @@ class Predictor:
 
         Raises NonFiniteError if an output of the network is not finite.
         """
+        graded, recipe = self.grade_pixels(pixels), self.recipe
+        if recipe.quality is None:
+            return [*graded]
+        verdicts = judge(recipe.quality, recipe.quality_limits, pixels)
+        return [
+            Ungradable(quality=quality, model=self.model)
+            if quality.verdict == "ungradable"
+            else one.model_copy(update={"quality": quality})
+            for one, quality in zip(graded, verdicts, strict=True)
+        ]
+
+    def grade_pixels(self, pixels: torch.Tensor) -> list[Graded]:
+        """Return a grade for each preprocessed image, whatever its quality."""
         outputs = self.outputs(pixels)
         if not torch.isfinite(outputs).all():
             message = "the network's output for an image is not finite"
@@ -262,7 +277,7 @@ class Predictor:
         cls = _PixelLoader if isinstance(self.module, OnnxNetwork) else BatchLoader
         return cls(rows, labels, (self.recipe.mean, self.recipe.std), self.device, seed=seed)
 
-    def _answers(self, table: Predictions) -> list[Prediction]:
+    def _answers(self, table: Predictions) -> list[Graded]:
         return [
             Graded(
                 grade=int(table.decisions[row]) if table.ordered else None,

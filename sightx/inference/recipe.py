@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, ValidationError
@@ -11,12 +12,13 @@ from pydantic import NonNegativeInt, ValidationError
 from sightx.data.decode.decoder import min_decoded_size
 from sightx.errors import PluginError, Problem, SightXError
 from sightx.evaluation.binary import BinaryDecision
+from sightx.inference.quality import QualityLimits
 from sightx.io.toml import Position
 from sightx.records.origins import changed_keys, describe_change
 from sightx.records.table import DecodeInfo, ImageTable
 from sightx.registry import provenance
 from sightx.registry.components import Component, Settings, to_plain, validate_settings
-from sightx.registry.kinds import Loss, Model, Postprocess, Preprocess, Statistics
+from sightx.registry.kinds import Loss, Model, Postprocess, Preprocess, Quality, Statistics
 from sightx.registry.registry import Registry
 from sightx.registry.validation_errors import explain_errors, spec_failure
 from sightx.spec.experiment import Experiment, Tta
@@ -63,6 +65,10 @@ class Recipe(Settings):
     """What each postprocessing component has learned; empty if they were not fitted yet."""
     binary: BinaryDecision | None = None
     """The binary decision with its fitted thresholds; None if none is declared."""
+    quality: Quality | None = None
+    """What judges the quality of images; None if every image gets a grade."""
+    quality_limits: Mapping[str, QualityLimits] = {}
+    """The limits of each of its measures, from the training split."""
     origins: tuple[Mapping[str, Any], ...] = ()
     """Plugin, version and revision of each component when the checkpoint was saved."""
 
@@ -89,22 +95,21 @@ class Recipe(Settings):
         statistics: Statistics,
         postprocess_states: Sequence[Mapping[str, Any]],
         binary: BinaryDecision | None = None,
+        quality_limits: Mapping[str, QualityLimits] = MappingProxyType({}),
     ) -> Recipe:
         """Return the recipe of an experiment that was trained on `table`.
 
         `pack_chain` is the preprocessing that was applied when the table's images were packed,
         `statistics` the mean and standard deviation per channel, for pixels in [0, 1].
         """
-        components = _components(experiment)
-        origins = [provenance.component_origin(component, registry) for component in components]
+        origins = [provenance.component_origin(one, registry) for one in _components(experiment)]
         decoded = table.decoded if pack_chain else DecodeInfo(experiment.dataset.decode, None)
-        mean, std = statistics
         return cls(
             classes=table.classes,
             ordered=table.ordered,
             shape=shape,
-            mean=mean,
-            std=std,
+            mean=statistics[0],
+            std=statistics[1],
             decode=decoded.mode,
             decoded_for=decoded.steps,
             preprocess=(*pack_chain, *experiment.preprocess),
@@ -115,6 +120,8 @@ class Recipe(Settings):
             postprocess=experiment.postprocess,
             postprocess_states=tuple(postprocess_states),
             binary=binary,
+            quality=experiment.quality,
+            quality_limits=quality_limits,
             origins=(*(step["origin"] for step in table.chain), *origins),
         )
 
@@ -156,7 +163,8 @@ def read_pack_chain(table: ImageTable, registry: Registry) -> tuple[Preprocess, 
 
 def _components(parts: Experiment | Recipe) -> tuple[Component, ...]:
     """Return the components that make a prediction, in the order of `Recipe.origins`."""
-    return (*parts.preprocess, parts.model, parts.loss, *parts.postprocess)
+    quality = (parts.quality,) if parts.quality else ()
+    return (*parts.preprocess, parts.model, parts.loss, *parts.postprocess, *quality)
 
 
 def _change_warning(before: Mapping[str, Any], now: Mapping[str, Any]) -> Problem:

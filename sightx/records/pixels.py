@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 Positions = np.ndarray[Any, Any]
 
 
+def evenly_spaced(positions: Positions, count: int) -> Positions:
+    """Return at most `count` positions, from the first to the last in equal steps."""
+    spaced = np.linspace(0, len(positions) - 1, min(count, len(positions)))
+    chosen: Positions = positions[spaced.round().astype(np.int64)]
+    return chosen
+
+
 class PixelSource(Protocol):
     """Preprocessed images of one shape: in memory, on a device, on disk, or decoded when read."""
 

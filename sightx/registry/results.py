@@ -95,11 +95,8 @@ def check_losses(
         hint = "return finite weights, 0 or more"
         raise wrong_result(loss.weights, "returned a negative or infinite weight", hint)
     if not sample_weights.any():
-        raise wrong_result(
-            loss.weights,
-            "returned only zeros for a batch",
-            "give at least one sample a weight above 0",
-        )
+        hint = "give at least one sample a weight above 0"
+        raise wrong_result(loss.weights, "returned only zeros for a batch", hint)
 
 
 def check_answer(method: Callable[..., Any], value: object, shape: tuple[int, ...]) -> None:
@@ -259,7 +256,12 @@ def average_share(average: Average, step: int, **run: Any) -> float:
 
 def metric_directions(metric: Metric, classes: Sequence[str]) -> Mapping[str, Direction]:
     """Return the names of a metric's numbers, each with the direction that is better."""
-    values = call_declared(metric.values, classes)
+    return directions(metric.values, classes)
+
+
+def directions(method: Callable[..., Any], *args: Any) -> Mapping[str, Direction]:
+    """Return the names of numbers, each with the direction that is better, from a method."""
+    values = call_declared(method, *args)
     is_valid = isinstance(values, Mapping) and all(
         isinstance(name, str)
         and name.isprintable()
@@ -269,14 +271,18 @@ def metric_directions(metric: Metric, classes: Sequence[str]) -> Mapping[str, Di
     )
     if not is_valid:
         hint = 'map each name, printable text, to "max" or "min"'
-        raise wrong_result(metric.values, f"returned {short_repr(values)}", hint)
+        raise wrong_result(method, f"returned {short_repr(values)}", hint)
     return dict(values)
 
 
 def metric_values(metric: Metric, predictions: Predictions) -> dict[str, float]:
     """Return a metric's numbers: exactly those that its `values` names."""
-    values, method = call_declared(metric.compute, predictions), metric.compute
-    names = metric_directions(metric, predictions.classes)
+    return numbers(directions(metric.values, predictions.classes), metric.compute, predictions)
+
+
+def numbers(names: Collection[str], method: Callable[..., Any], *args: Any) -> dict[str, float]:
+    """Return the numbers of a method: exactly those with these names."""
+    values = call_declared(method, *args)
     if not isinstance(values, Mapping):
         raise wrong_result(method, f"returned {short_repr(values)}", "return a float per name")
     for name in [*values, *names]:
@@ -295,9 +301,8 @@ def checkpoint_names(checkpoint: Checkpoint, history: History) -> set[str]:
     """Return the names that a policy gives to the newest state."""
     names, method = call_declared(checkpoint.keep, history), checkpoint.keep
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise wrong_result(
-            method, f"returned {short_repr(names)}", "return a set or tuple of names"
-        )
+        hint = "return a set or tuple of names"
+        raise wrong_result(method, f"returned {short_repr(names)}", hint)
     for name in names:
         if not isinstance(name, str) or not _CHECKPOINT_NAME.fullmatch(name):
             hint = "use letters, digits, '.', '_' and '-'; no '.' at the beginning, and no step-1"

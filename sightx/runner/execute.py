@@ -24,6 +24,7 @@ from sightx.distributed.failures import (
 )
 from sightx.errors import Problem, ResourceError, SightXError, one_line
 from sightx.evaluation import metrics
+from sightx.inference.quality import fit_limits
 from sightx.inference.recipe import Recipe, read_pack_chain
 from sightx.io.signals import Interrupted, StopRequest, stop_on_signals
 from sightx.records import SPLITS
@@ -232,18 +233,22 @@ class Execution:
         if not self._is_main:
             return NullCheckpointManager()
         registry = self.context.registry
-        pack_chain = read_pack_chain(trainer.dataset.table, registry)
+        data, quality = trainer.dataset, self.experiment.quality
+        pack_chain = read_pack_chain(data.table, registry)
+        threads = self.experiment.execution.threads
+        limits = fit_limits(quality, data.rows, data.splits["train"], threads) if quality else {}
 
         def recipe() -> Mapping[str, Any]:
             return Recipe.of(
                 self.experiment,
                 registry,
-                table=trainer.dataset.table,
+                table=data.table,
                 pack_chain=pack_chain,
-                shape=trainer.dataset.rows.shape,
+                shape=data.rows.shape,
                 statistics=trainer.statistics,
                 postprocess_states=trainer.postprocess_states,
                 binary=trainer.binary,
+                quality_limits=limits,
             ).tables()
 
         def on_saved(checkpoint: str) -> None:

@@ -46,6 +46,9 @@ class Metrics:
         self._answers = Counter(
             "sightx_answers", "Answers for images.", ["outcome", "class"], registry=registry
         )
+        self._verdicts = Counter(
+            "sightx_quality", "Verdicts on the quality of images.", ["verdict"], registry=registry
+        )
         waiting = Gauge("sightx_waiting_images", "Waiting or computed.", registry=registry)
         waiting.set_function(lambda: service.waiting)
         model, labels = service.predictor.model, ["id", "weights_sha256"]
@@ -66,6 +69,8 @@ class Metrics:
         name = prediction.class_name if isinstance(prediction, Graded) else ""
         self._answers.labels(prediction.outcome, name).inc()
         self._batches.observe(batch_size)
+        if prediction.quality:
+            self._verdicts.labels(prediction.quality.verdict).inc()
 
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""

@@ -45,6 +45,7 @@ from sightx.registry.kinds import (
     Optimizer,
     Postprocess,
     Preprocess,
+    Quality,
     Sampler,
     Scheduler,
     Split,
@@ -232,6 +233,8 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     """Left out, the weights of the last step are evaluated and saved."""
     training: Training = _default({})
     postprocess: tuple[Postprocess, ...] = ()
+    quality: Quality | None = None
+    """Left out, every image gets a grade, however dark or blurred."""
     metric: tuple[Metric, ...] = _default(_default_metrics)
     """Accuracy is always computed, and so is the metric of the default monitor."""
     checkpoint: tuple[Checkpoint, ...] = _default(({"use": "best"},))

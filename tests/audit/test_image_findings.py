@@ -5,7 +5,7 @@ from PIL import Image, ImageFilter
 
 import sightx
 from sightx.audit.audit import audit
-from sightx.audit.quality import Quality
+from sightx.audit.quality import QualityMeasures
 from support.images import encode
 
 
@@ -55,7 +55,7 @@ def test_the_worst_images_come_first_and_are_described(project, eyes, codes):
 
 def test_quality_is_listed_by_class(project):
     quality = audit(sightx.load(project.spec())).report.quality
-    assert set(quality) == set(Quality._fields)
+    assert set(quality) == set(QualityMeasures._fields)
     low, median, high = quality["sharpness"]["0"]
     assert 0 < low <= median <= high
     assert set(quality["sharpness"]) == {"all", "0", "1", "2"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from sightx.audit.quality import SIZE, Quality, _box_mean, measure_quality
+from sightx.audit.quality import SIZE, QualityMeasures, _box_mean, measure_quality
 from sightx.builtin.datasets.synthetic_fundus.render import render
 from sightx.evaluation.roc import roc_auc
 
@@ -14,7 +14,7 @@ def eye() -> np.ndarray:
     return render(0, 3, "left", 0, SIZE)
 
 
-def measures(pixels, change) -> list[Quality]:
+def measures(pixels, change) -> list[QualityMeasures]:
     return [measure_quality(np.asarray(image)) for image in change(Image.fromarray(pixels))]
 
 

@@ -26,6 +26,7 @@ DESIGN = [
     "scheduler",
     "average",
     "postprocess",
+    "quality",
     "metric",
     "checkpoint",
     "stopping",

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from sightx import Predictor, Run
+from sightx.builtin.quality import Fundus
 from sightx.export.golden import golden_images
 from sightx.inference.pairs import combine_eyes
+from sightx.inference.quality import QualityLimits
 from support.images import encode, photo
-from support.serving import TestServer, wait_until
+from support.serving import TestServer, running, wait_until
 
 
 def equal_images() -> dict[str, bytes]:
@@ -148,3 +150,27 @@ def test_a_broken_component_is_an_internal_error_without_its_text(
     assert server.predict(image).status == 200
     assert "Jane" not in answer.content.decode() + caplog.text
     wait_until(lambda: "ValueError at " in caplog.text)
+
+
+def test_an_ungradable_image_has_no_grade_and_counts(predictor: Predictor, image: bytes) -> None:
+    never = {"max": -1.0, "min": 9.0}  # beyond which no measure is
+    limits = {
+        name: QualityLimits(poor=never[better], ungradable=never[better])
+        for name, better in Fundus().values().items()
+    }
+    limits["brightness"] = QualityLimits(poor=2, ungradable=0.5)
+    judging = predictor.recipe.model_copy(update={"quality": Fundus(), "quality_limits": limits})
+    judge = Predictor(judging, predictor.module, predictor.device, predictor.model)
+    black = encode(np.zeros((20, 24, 3), np.uint8), "PNG")
+    with running(judge, max_batch=1) as server:
+        poor, ungradable = server.predict(image).json, server.predict(black).json
+        assert poor == judge.predict(image).to_json()
+        assert (poor["outcome"], poor["quality"]["verdict"]) == ("graded", "poor")
+        assert ungradable == judge.predict(black).to_json()
+        assert set(ungradable) == {"format", "outcome", "quality", "model"}
+        assert ungradable["quality"]["reasons"] == ["low-brightness"]
+        pair = server.post_form("/v1/predict/pair", ("left", black), ("right", image)).json
+        assert (pair["outcome"], pair["from"]) == ("graded", "right")
+        counted = server.ask("GET", "/metrics").content.decode()
+        assert 'sightx_answers_total{class="",outcome="ungradable"} 2.0' in counted
+        assert 'sightx_quality_total{verdict="poor"} 2.0' in counted

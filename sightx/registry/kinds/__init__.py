@@ -24,16 +24,23 @@ from sightx.registry.kinds.data import (
     Split,
     Statistics,
 )
-from sightx.registry.kinds.evaluation import Checkpoint, Metric, Observer, Postprocess, Stopping
+from sightx.registry.kinds.evaluation import (
+    Checkpoint,
+    Metric,
+    Observer,
+    Postprocess,
+    Quality,
+    Stopping,
+)
 from sightx.registry.kinds.training import Average, Loss, Model, Optimizer, Scheduler
 
 KINDS: tuple[type[Component], ...] = (
     Dataset, Split, Preprocess, Normalize, Augment, Sampler, Model, Loss,
-    Optimizer, Scheduler, Average, Postprocess, Metric, Checkpoint, Stopping, Observer,
+    Optimizer, Scheduler, Average, Postprocess, Quality, Metric, Checkpoint, Stopping, Observer,
 )  # fmt: skip
 
 __all__ = [
     "KINDS", "Augment", "Average", "Checkpoint", "Dataset", "Loss", "Metric", "Model", "Normalize",
-    "Observer", "Optimizer", "ParamGroup", "Params", "Postprocess", "Preprocess", "Sampler",
-    "Scheduler", "Split", "Statistics", "Stopping",
+    "Observer", "Optimizer", "ParamGroup", "Params", "Postprocess", "Preprocess", "Quality",
+    "Sampler", "Scheduler", "Split", "Statistics", "Stopping",
 ]  # fmt: skip

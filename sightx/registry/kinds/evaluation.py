@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from sightx.records.history import Direction
 from sightx.registry import components
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from sightx.records.run import RunInfo
 
     Array = np.ndarray[Any, Any]
+
+Tail = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Postprocess(Component):
@@ -45,6 +49,34 @@ class Postprocess(Component):
         component that only changes decisions. Pure.
         """
         return probabilities
+
+
+class Quality(Component):
+    """A judgement of whether an image is good enough for a grade.
+
+    Limits are quantiles of the measures of the training split. An image beyond the limit of a
+    measure is poor or ungradable: predictions of poor images have the reasons, and ungradable
+    images get no grade. Training and evaluation use all images.
+    """
+
+    kind = "quality"
+
+    poor: Tail = 0.005
+    """Share of training images beyond the limit from which an image is poor, for each measure."""
+    ungradable: Tail = 0.0005
+    """The same for the limit from which it gets no grade; of few images, the worst is the limit."""
+
+    def values(self) -> Mapping[str, Direction]:
+        """Return the names of the measures; "max" or "min" says which direction is better."""
+        raise NotImplementedError
+
+    def measure(self, image: Array) -> Mapping[str, float]:
+        """Return a finite float for each name of `values`. Pure.
+
+        `image` is what the network sees before normalisation, uint8 (H, W, C). Several threads call
+        it.
+        """
+        raise NotImplementedError
 
 
 class Metric(Component):
