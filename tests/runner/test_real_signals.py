@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
 COMMAND = [sys.executable, "-m", "sightx"]
+
+
+@pytest.fixture(autouse=True)
+def default_sighup() -> Iterator[None]:
+    """Let processes start as from a terminal, also if the tests were started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def holder(runs: Path) -> int:

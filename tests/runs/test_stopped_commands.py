@@ -13,9 +13,9 @@ from sightx import Run
 from sightx.runs import checkpoints
 from support.runs import epochs_of
 
-# Forks the command from a process that has imported everything, sends it a signal after a random
-# time, and prints its exit code. The first time it waits for a checkpoint, to measure how long that
-# takes on this machine.
+# Forks the command from a process that has imported everything, sends it a signal, and prints its
+# exit code. Some signals come at once, the others a random number of checkpoints later: how far a
+# run comes does not depend on how fast the machine is.
 SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path
@@ -24,9 +24,16 @@ from sightx import Predictor, load
 from sightx.cli.main import main
 
 spec, runs, number, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-rng, pace = random.Random(number), 0.0
+rng = random.Random(number)
+
+def step():
+    paths = Path(runs).glob("*/checkpoints/step-*")
+    return max((int(path.name.split("-")[1]) for path in paths), default=0)
+
+def is_running(child):
+    return not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
 for _ in range(rounds):
-    started = time.monotonic()
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
@@ -40,14 +47,10 @@ for _ in range(rounds):
             code = done.code or 0
         finally:
             os._exit(code)
-    if pace:
-        time.sleep(pace * rng.uniform(0.2, 1.2))
-    while not pace:
-        time.sleep(0.01)
-        if list(Path(runs).glob("*/checkpoints/step-*")):
-            pace = time.monotonic() - started
-        elif os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            sys.exit("the command ended without a checkpoint")
+    target = step() + rng.randrange(5)
+    while step() < target and is_running(child):
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.05))
     os.kill(child, number)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
