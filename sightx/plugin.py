@@ -89,6 +89,12 @@ if TYPE_CHECKING:
     from sightx.data.decode.formats import is_image_name, read_format
     from sightx.data.loader.augment import to_device
     from sightx.data.torch_adapter import as_torch_dataset, table_from_torch
+    from sightx.evaluation.formulas import (
+        jackknife_interval,
+        mean_interval,
+        roc_auc_interval,
+        wilson,
+    )
     from sightx.evaluation.plots import plot_confusion_matrix, plot_curves
     from sightx.evaluation.roc import roc_auc, weighted_roc_auc
     from sightx.export.pack import table_from_pack
@@ -135,8 +141,10 @@ _LAZY = {
     "generator": "sightx.seeds",
     "image_properties": "sightx.audit.image_properties",
     "is_image_name": "sightx.data.decode.formats",
+    "jackknife_interval": "sightx.evaluation.formulas",
     "likely_order": "sightx.data.classes",
     "measure_quality": "sightx.audit.quality",
+    "mean_interval": "sightx.evaluation.formulas",
     "plot_confusion_matrix": "sightx.evaluation.plots",
     "plot_curves": "sightx.evaluation.plots",
     "read_csv": "sightx.data.csv_reader",
@@ -144,6 +152,7 @@ _LAZY = {
     "require_folder": "sightx.data.csv_labels",
     "require_order": "sightx.data.classes",
     "roc_auc": "sightx.evaluation.roc",
+    "roc_auc_interval": "sightx.evaluation.formulas",
     "seed_of": "sightx.seeds",
     "shell_path": "sightx.io.files",
     "split_param_groups": "sightx.training.param_groups",
@@ -153,6 +162,7 @@ _LAZY = {
     "table_from_torch": "sightx.data.torch_adapter",
     "to_device": "sightx.data.loader.augment",
     "weighted_roc_auc": "sightx.evaluation.roc",
+    "wilson": "sightx.evaluation.formulas",
     "write_report": "sightx.reporting.report",
 }
 
@@ -228,8 +238,10 @@ __all__ = [
     "hookimpl",
     "image_properties",
     "is_image_name",
+    "jackknife_interval",
     "likely_order",
     "measure_quality",
+    "mean_interval",
     "plot_confusion_matrix",
     "plot_curves",
     "printable",
@@ -238,6 +250,7 @@ __all__ = [
     "require_folder",
     "require_order",
     "roc_auc",
+    "roc_auc_interval",
     "seed_of",
     "shell_path",
     "split_called",
@@ -250,6 +263,7 @@ __all__ = [
     "to_device",
     "to_plain",
     "weighted_roc_auc",
+    "wilson",
     "write_report",
 ]
 

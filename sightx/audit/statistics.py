@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sightx.evaluation.intervals import wilson_centre
+from sightx.evaluation.formulas import wilson_centre
 
 Array = np.ndarray[Any, Any]
 
@@ -19,7 +19,7 @@ def expected_half_width(groups: int, level: float = 0.95) -> float:
     That is the widest interval of a recall whose samples agree within a group.
     """
     _, half_width = wilson_centre(0.5, groups, level)
-    return half_width
+    return float(half_width)
 
 
 def chi_square_p(table: Array) -> float:

@@ -47,7 +47,7 @@ class _ConfusionMetric(Metric):
         """Return the metrics of confusion matrices."""
         import numpy as np
 
-        counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
+        counts = _matrices(sums, len(classes))
         is_empty = sums.sum(axis=-1) == 0
         numbers = (np.where(is_empty, math.nan, value) for value in self.from_confusion(counts))
         return dict(zip(self.values(classes), numbers, strict=True))
@@ -89,20 +89,29 @@ class _PerClassMetric(_ConfusionMetric):
         totals = np.cumsum(np.where(is_defined, values, 0.0), axis=-1)[..., -1]
         return [divide(totals, is_defined.sum(axis=-1)), *np.moveaxis(values, -1, 0)]
 
+    def class_limits(self, parts: Array, totals: Array, level: float) -> tuple[Array, Array]:
+        """Return the limits of each class, (classes,), from `ratio` of each group."""
+        from sightx.plugin import wilson
 
-class _ProportionPerClass(_PerClassMetric):
-    """A proportion of samples per class, and its mean."""
+        return wilson(parts, totals, level=level)
 
-    def proportions(
-        self, sums: Array, *, classes: Sequence[str]
-    ) -> Mapping[str, tuple[Array, Array]]:
-        """Return part and total of each class."""
-        import numpy as np
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the interval of each class, and that of the mean, which follows from them."""
+        from sightx.plugin import mean_interval
 
-        counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
-        parts, totals = (np.moveaxis(value, -1, 0) for value in self.ratio(counts))
-        names = (f"{self.name}/{cls}" for cls in classes)
-        return dict(zip(names, zip(parts, totals, strict=True), strict=True))
+        if sums is None:
+            return {}
+        counts = _matrices(sums, len(predictions.classes))
+        parts, totals = self.ratio(counts)
+        values = self.per_class(counts.sum(axis=0))
+        low, high = self.class_limits(parts, totals, level)
+        # How many hits a group has more than its samples have on average.
+        surplus = parts - totals * divide(parts.sum(axis=0), totals.sum(axis=0).clip(min=1))
+        mean = mean_interval(values, (low, high), surplus)
+        limits = [mean, *zip(low, high, strict=True)]
+        return dict(zip(self.values(predictions.classes), limits, strict=True))
 
 
 class Accuracy(_ConfusionMetric):
@@ -115,15 +124,20 @@ class Accuracy(_ConfusionMetric):
         """Return the accuracy."""
         return [divide(_trace(counts), counts.sum(axis=(-2, -1)))]
 
-    def proportions(
-        self, sums: Array, *, classes: Sequence[str]
-    ) -> Mapping[str, tuple[Array, Array]]:
-        """Return the numbers of correct predictions and of samples."""
-        counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
-        return {self.name: (_trace(counts), sums.sum(axis=-1))}
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return Wilson's interval over groups."""
+        from sightx.plugin import wilson
+
+        if sums is None:
+            return {}
+        counts = _matrices(sums, len(predictions.classes))
+        low, high = wilson(_trace(counts), sums.sum(axis=-1), level=level)
+        return {self.name: (float(low), float(high))}
 
 
-class Precision(_ProportionPerClass):
+class Precision(_PerClassMetric):
     """Fraction of the predictions of a class that are correct, per class and mean.
 
     It is 0 for a class that has samples but is never predicted, and NaN for a class that has
@@ -145,7 +159,7 @@ class Precision(_ProportionPerClass):
         return divide(hits, np.where(is_missed, 1, predicted))
 
 
-class Recall(_ProportionPerClass):
+class Recall(_PerClassMetric):
     """Fraction of the samples of a class that are predicted correctly, per class and mean.
 
     It is NaN for a class without samples, which is left out of the mean. The mean is the balanced
@@ -159,7 +173,7 @@ class Recall(_ProportionPerClass):
         return _diagonal(counts), counts.sum(axis=-1)
 
 
-class Specificity(_ProportionPerClass):
+class Specificity(_PerClassMetric):
     """Fraction of the samples of other classes that are not predicted as a class, and mean.
 
     It is NaN for a class if no sample has another one; NaN is left out of the mean.
@@ -182,6 +196,13 @@ class BalancedAccuracy(_ConfusionMetric):
         """Return the balanced accuracy."""
         return Recall().from_confusion(counts)[:1]
 
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the interval of the mean recall."""
+        limits = Recall().intervals(predictions, sums=sums, level=level)
+        return {self.name: limits["recall"]} if limits else {}
+
 
 class F1(_PerClassMetric):
     """Harmonic mean of precision and recall, per class and mean.
@@ -194,6 +215,11 @@ class F1(_PerClassMetric):
     def ratio(self, counts: Array) -> tuple[Array, Array]:
         """Return twice the correct predictions, and the samples plus the predictions."""
         return 2 * _diagonal(counts), counts.sum(axis=-1) + counts.sum(axis=-2)
+
+    def class_limits(self, parts: Array, totals: Array, level: float) -> tuple[Array, Array]:
+        """Return those of the proportion J of hits among samples and predictions: 2J / (1 + J)."""
+        low, high = super().class_limits(parts / 2, totals - parts / 2, level)
+        return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 class Qwk(_ConfusionMetric):
@@ -241,6 +267,11 @@ class ConfusionMatrix(_ConfusionMetric):
         import numpy as np
 
         return list(np.moveaxis(counts.reshape(*counts.shape[:-2], -1), -1, 0))
+
+
+def _matrices(sums: Array, classes: int) -> Array:
+    """Return confusion matrices (..., classes, classes) of their counts in a row."""
+    return sums.reshape(*sums.shape[:-1], classes, classes)
 
 
 def _diagonal(counts: Array) -> Array:

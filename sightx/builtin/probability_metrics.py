@@ -145,6 +145,21 @@ class Ece(Metric):
         distance = np.abs(confidence - right).sum(axis=-1)
         return {self.name: divide(distance, counts.sum(axis=-1))}
 
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the interval of the jackknife over groups."""
+        from sightx.plugin import jackknife_interval
+
+        if sums is None:
+            return {}
+
+        def number(totals: Array) -> Array:
+            return self.of(totals, classes=predictions.classes)[self.name]
+
+        low, high = jackknife_interval(number, sums, level=level)
+        return {self.name: (max(low, 0.0), min(high, 1.0))}
+
 
 class Auc(Metric):
     """Area under the ROC curve of each class against all others, and their mean.
@@ -190,3 +205,23 @@ class Auc(Metric):
         is_defined = ~np.isnan(areas)
         means = divide(np.nansum(areas, axis=0), is_defined.sum(axis=0))
         return dict(zip(self.values(predictions.classes), [means, *areas], strict=True))
+
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the interval of each area, and that of the mean, which follows from them."""
+        import numpy as np
+
+        from sightx.plugin import mean_interval, roc_auc_interval
+
+        known = predictions.take(np.flatnonzero(predictions.labels >= 0))
+        values = np.array(list(self.compute(known).values()))[1:]
+        columns, groups = known.probabilities.T, known.group_positions
+        areas = [
+            roc_auc_interval(known.labels == number, scores, groups, level=level)
+            for number, scores in enumerate(columns)
+        ]
+        low, high, influence = (np.array(part) for part in zip(*areas, strict=True))
+        mean = mean_interval(values, (low, high), influence.T)
+        names = self.values(predictions.classes)
+        return dict(zip(names, [mean, *zip(low, high, strict=True)], strict=True))

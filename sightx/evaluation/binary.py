@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sightx.evaluation.formulas import roc_auc_interval, wilson
 from sightx.evaluation.roc import (
     threshold_counts,
     weighted_average_precision,
@@ -162,6 +163,16 @@ class _Areas(Metric):
             AVERAGE_PRECISION: weighted_average_precision(is_positive, scores, weights[:, known]),
         }
 
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the interval of the area under the ROC curve."""
+        known = predictions.take(np.flatnonzero(predictions.labels >= 0))
+        is_positive = binary_labels(known, self.positive)
+        scores = binary_scores(known.probabilities, known.classes, self.positive)
+        one = roc_auc_interval(is_positive, scores, known.group_positions, level=level)
+        return {AUC: (one.low, one.high)}
+
 
 class _Rates(Metric):
     """Sensitivity, specificity and predictive values at a threshold of a binary decision."""
@@ -191,16 +202,22 @@ class _Rates(Metric):
 
     def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
         """Return the rates; NaN without samples that they are a share of."""
-        pairs = self.proportions(sums, classes=classes)
         return {
             name: np.divide(part, total, out=np.full(np.shape(total), math.nan), where=total > 0)
-            for name, (part, total) in pairs.items()
+            for name, (part, total) in self._counts(sums).items()
         }
 
-    def proportions(
-        self, sums: Array, *, classes: Sequence[str]
-    ) -> Mapping[str, tuple[Array, Array]]:
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return Wilson's interval of each rate."""
+        if sums is None:
+            return {}
+        limits = {k: wilson(*counts, level=level) for k, counts in self._counts(sums).items()}
+        return {name: (float(low), float(high)) for name, (low, high) in limits.items()}
+
+    def _counts(self, sums: Array) -> dict[str, tuple[Array, Array]]:
         """Return part and total of each rate."""
         tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
         pairs = ((tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
-        return dict(zip(self.values(classes), pairs, strict=True))
+        return dict(zip(self.values(()), pairs, strict=True))

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sightx.evaluation.intervals import purpose_of, wilson
+from sightx.evaluation.formulas import wilson
+from sightx.evaluation.intervals import purpose_of
 from sightx.records.predictions import Predictions
 from sightx.seeds import generator
 
@@ -59,7 +60,7 @@ def _reliability_bin(probabilities: Array, is_true: Array, groups: Array) -> Rel
     hits, totals = np.bincount(positions, is_true.astype(float)), np.bincount(positions)
     low, high = wilson(hits, totals.astype(float))
     return ReliabilityBin(
-        float(probabilities.mean()), float(is_true.mean()), low, high, len(is_true)
+        float(probabilities.mean()), float(is_true.mean()), float(low), float(high), len(is_true)
     )
 
 

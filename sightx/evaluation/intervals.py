@@ -2,9 +2,9 @@
 
 Samples of one group are not independent, so whole groups are drawn. A metric that is a function of
 sums (`Metric.sums`) is computed for all draws at once: how often each draw has each group, times
-what each group adds. Other metrics may take weights of samples (`Metric.weighted`). Proportions get
-Wilson's interval, because a bootstrap covers the recall of a class that few groups have much too
-rarely.
+what each group adds. Other metrics may take weights of samples (`Metric.weighted`). Numbers that
+have a formula (`Metric.intervals`) get that interval, because a bootstrap covers the recall of a
+class that few groups have much too rarely.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import NormalDist
+from itertools import compress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,14 +33,14 @@ _MIN_RESAMPLED_DRAWS, _RESAMPLED_SAMPLES = 100, 2_000_000  # samples of all draw
 _CHUNK_SIZE = 1 << 22  # numbers of a block of draws
 _MAX_SUMS = 1 << 24  # sums of all groups; a metric with more is computed from predictions
 
-Method = Literal["wilson", "bootstrap", "resampling"]
+Method = Literal["formula", "bootstrap", "resampling"]
 
 
 class Interval(NamedTuple):
     """A number and its confidence interval; the limits are NaN where they are undefined.
 
-    `method` is wilson (a proportion, with the effective number of samples), bootstrap (percentiles
-    over draws of groups) or resampling (the same for a metric without sums, with fewer draws).
+    `method` is formula (that of the metric), bootstrap (percentiles over draws of groups) or
+    resampling (the same for a metric without sums, with fewer draws).
     """
 
     value: float
@@ -62,13 +62,19 @@ def confidence_intervals(
     """
     intervals: dict[str, Interval] = {}
     resampled = [Resampled(metric, predictions) for metric in metrics]
-    for item, drawn in zip(resampled, draw_numbers(resampled, draws), strict=True):
-        proportions = item.wilson(level)
+    limits = [item.formula_limits(level) for item in resampled]
+    names = [results.metric_directions(metric, predictions.classes) for metric in metrics]
+    is_drawn = [known.keys() < set(all_) for known, all_ in zip(limits, names, strict=True)]
+    drawn = iter(draw_numbers(list(compress(resampled, is_drawn)), draws))
+    for item, known, needs_draws in zip(resampled, limits, is_drawn, strict=True):
+        draws_of = next(drawn) if needs_draws else {}
         for name, value in results.metric_values(item.metric, predictions).items():
-            if name in proportions:
-                intervals[name] = Interval(value, *proportions[name], "wilson")
+            if math.isnan(value):
+                intervals[name] = Interval(value, math.nan, math.nan, item.method)
+            elif name in known:
+                intervals[name] = Interval(value, *known[name], "formula")
             else:
-                intervals[name] = Interval(value, *percentiles(drawn[name], level), item.method)
+                intervals[name] = Interval(value, *percentiles(draws_of[name], level), item.method)
     return intervals
 
 
@@ -123,14 +129,18 @@ class Resampled:
         """Return how the metric is drawn."""
         return "resampling" if self.group_sums is None else "bootstrap"
 
-    def wilson(self, level: float) -> dict[str, tuple[float, float]]:
-        """Return Wilson's interval of each number that is a proportion of samples."""
-        if self.group_sums is None:
+    def formula_limits(self, level: float) -> dict[str, tuple[float, float]]:
+        """Return the limits of the numbers that have a formula. Raises PluginError for others."""
+        if not self.count:
             return {}
-        proportions = call_declared(
-            self.metric.proportions, self.group_sums, classes=self.predictions.classes
-        )
-        return {name: wilson(*pair, level=level) for name, pair in proportions.items()}
+        method, predictions = self.metric.intervals, self.predictions
+        limits = call_declared(method, predictions, sums=self.group_sums, level=level)
+        if not isinstance(limits, Mapping) or not limits.keys() <= set(
+            self.metric.values(predictions.classes)
+        ):
+            hint = "return (low, high) for some of the names of values()"
+            raise results.wrong_result(method, "returned no such limits", hint)
+        return {name: (float(low), float(high)) for name, (low, high) in limits.items()}
 
     def numbers(self, counts: Array) -> dict[str, Array]:
         """Return the numbers for some draws; counts (draws, G) say how often each has a group."""
@@ -247,40 +257,6 @@ def draw_counts(groups: int, draws: int, seed: str) -> Iterator[Array]:
         drawn = rng.integers(0, groups, (size, groups)) + np.arange(size)[:, None] * groups
         counts = np.bincount(drawn.ravel(), minlength=size * groups)
         yield counts.reshape(size, groups).astype(np.float64)
-
-
-def wilson(parts: Array, totals: Array, *, level: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion, with the effective number of samples.
-
-    `parts` and `totals` (G,) are the samples of each group that count, and all of them. The number
-    of samples is divided by the design effect: the variance of the proportion over groups relative
-    to that of independent samples, at least 1 (E. B. Wilson, 1927; J. N. K. Rao and A. J. Scott,
-    1992). If all samples or none count, the variance is 0, and it is divided by the mean size of a
-    group instead.
-    """
-    parts, totals = parts[totals > 0], totals[totals > 0]
-    groups, samples = len(totals), float(totals.sum())
-    if not groups:
-        return math.nan, math.nan
-    share = float(parts.sum()) / samples
-    effect = samples / groups
-    if 0 < share < 1 and groups > 1:
-        variance = groups / (groups - 1) * float(((parts - share * totals) ** 2).sum()) / samples**2
-        effect = variance * samples / (share * (1 - share))
-    centre, half = wilson_centre(share, samples / max(effect, 1.0), level)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
-
-
-def wilson_centre(share: float, number: float, level: float = 0.95) -> tuple[float, float]:
-    """Return the centre of Wilson's interval, and half its width.
-
-    `share` is a proportion of `number` independent samples (E. B. Wilson, 1927).
-    """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    scale = 1 + z**2 / number
-    centre = (share + z**2 / (2 * number)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
-    return centre, half
 
 
 def percentiles(values: Array, level: float) -> tuple[float, float]:

@@ -142,13 +142,12 @@ def class_section(facts: Facts) -> str:
         rows.append(cells + [_short(estimates.get(f"{key}/{name}")) for key in _PER_CLASS])
     header = ["class", "samples", "groups", "precision", "recall", "specificity", "F1", "AUC"]
     remark = html.note(
-        "Recall is the sensitivity for a class. Intervals of precision, recall and specificity are "
-        "Wilson's with the effective number of samples, which hold for rare classes too. AUC is "
-        "that of a class against all others."
+        "Recall is the sensitivity for a class, and AUC that of a class against all others. The "
+        "intervals count groups, not samples, and hold for rare classes too."
     )
     warning = (
-        f'<p class="warning">Fewer than {_MIN_GROUPS} groups have {", ".join(rare)}: the intervals '
-        "of their F1 and AUC, and of means over classes, are too narrow.</p>"
+        f'<p class="warning">Fewer than {_MIN_GROUPS} groups have {", ".join(rare)}: nothing is '
+        "known well of them, and means over classes are as uncertain.</p>"
     )
     parts = [html.table(header, rows), warning if rare else "", remark]
     return html.section("classes", "Classes", parts)

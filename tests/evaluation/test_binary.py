@@ -92,7 +92,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
             [tp / (tp + fn), tn / (tn + fp), tp / (tp + fp), tn / (tn + fn)]
         )  # fmt: skip
     intervals = confidence_intervals(test, decision.metrics(), draws=200)
-    assert intervals["high-sensitivity/sensitivity"].method == "wilson"
+    assert intervals["high-sensitivity/sensitivity"].method == "formula"
     assert all(item.low <= item.value <= item.high for item in intervals.values())
 
 

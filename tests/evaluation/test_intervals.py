@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -33,7 +32,6 @@ from sightx.evaluation.intervals import (
     numbers_of,
     paired_differences,
     sums_by_group,
-    wilson,
 )
 from sightx.plugin import Metric, Predictions
 from support.predictions import eyes
@@ -139,40 +137,6 @@ def test_copies_of_samples_within_their_groups_do_not_narrow_the_interval() -> N
         assert width(doubled, name) == pytest.approx(width(given, name), rel=0.1)
         # Four copies of two alike eyes counted as eight independent ones: too narrow.
         assert width(alone, name) < 0.6 * width(given, name)
-
-
-def test_independent_samples_have_wilsons_interval() -> None:
-    parts, totals = np.repeat([1.0, 0.0], [18, 22]), np.ones(40)
-    parts[:18], totals = np.ones(18), np.ones(40)
-    reference = binomtest(18, 40).proportion_ci(0.9, method="wilson")
-    # Every sample is a group: the variance of n - 1 makes the effective number 39.
-    low, high = wilson(parts, totals, level=0.9)
-    assert (low, high) == pytest.approx((reference.low, reference.high), abs=4e-3)
-    # Groups that compensate each other are worth no more than independent samples.
-    pairs = wilson(np.repeat([1.0, 1.0], [9, 9]), np.repeat([2.0, 2.0], [9, 9]), level=0.9)
-    half = binomtest(18, 36).proportion_ci(0.9, method="wilson")
-    assert pairs == pytest.approx((half.low, half.high))
-
-
-def test_a_proportion_of_one_or_nothing_counts_groups() -> None:
-    reference = binomtest(0, 5).proportion_ci(0.95, method="wilson")
-    assert wilson(np.zeros(5), np.full(5, 3.0)) == pytest.approx((reference.low, reference.high))
-    assert wilson(np.ones(1), np.ones(1))[0] > 0
-    assert all(map(math.isnan, wilson(np.zeros(3), np.zeros(3))))
-
-
-def test_wilson_covers_the_recall_of_a_rare_class_and_percentiles_do_not() -> None:
-    rng = np.random.default_rng(0)
-    covered: dict[str, list[bool]] = {"wilson": [], "bootstrap": []}
-    for _ in range(200):  # three patients have the class, whose true recall is 0.6
-        hits = rng.binomial(2, 0.6, 3).astype(float)
-        low, high = wilson(hits, np.full(3, 2.0))
-        drawn = rng.integers(0, 3, (400, 3))
-        limits = np.percentile(hits[drawn].sum(axis=1) / 6, [2.5, 97.5])
-        covered["wilson"].append(low <= 0.6 <= high)
-        covered["bootstrap"].append(limits[0] <= 0.6 <= limits[1])
-    assert np.mean(covered["wilson"]) > 0.93
-    assert np.mean(covered["bootstrap"]) < 0.9
 
 
 def test_a_paired_difference_is_narrower_than_two_intervals() -> None:

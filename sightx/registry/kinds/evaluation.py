@@ -129,13 +129,14 @@ class Metric(Component):
         """
         raise NotImplementedError
 
-    def proportions(
-        self, sums: Array, *, classes: Sequence[str]
-    ) -> Mapping[str, tuple[Array, Array]]:
-        """Return the numbers that are proportions of samples, as (part, total), (...) each. Pure.
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return lower and upper limits of the numbers that have a formula for them, by name. Pure.
 
-        Such a number is part / total, both linear in the sums, float (..., S). Its interval is
-        Wilson's, which holds for rare classes too. None of them, by default.
+        `sums` are those of each group, such as a patient, float (G, S), None for a metric without
+        sums; `level` is 0.95 for 95 %. Numbers that are not named, by default all of them, get the
+        percentiles of a bootstrap over groups. The limits of a number that is NaN are ignored.
         """
         return {}
 

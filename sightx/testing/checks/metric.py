@@ -130,25 +130,28 @@ def _require_computed(
         require(is_same, f"{name} is {numbers[name].tolist()} of {what}, but {values} computed")
 
 
-def proportions_are_the_numbers(metric: Metric) -> None:
-    """Require that each proportion is the number of its name, and that its parts add up."""
+def intervals_contain_the_numbers(metric: Metric) -> None:
+    """Require that each interval contains the number of its name, and grows with the level."""
     import numpy as np
 
     given = _given(metric)
-    sums = call_declared(metric.sums, given)
-    if sums is None:
-        return
-    whole, singly = (
-        call_declared(metric.proportions, of, classes=given.classes)
-        for of in (sums.sum(axis=0), sums)
+    sums, positions = call_declared(metric.sums, given), given.group_positions
+    if sums is not None:
+        totals = np.zeros((positions.max() + 1, np.shape(sums)[1]))
+        np.add.at(totals, positions, sums)
+        sums = totals
+    narrow, wide = (
+        call_declared(metric.intervals, given, sums=sums, level=level) for level in (0.5, 0.95)
     )
     values = metric.compute(given)
-    for name, (part, total) in whole.items():
-        require(name in values, f"proportions() names {name!r}, which compute() lacks")
-        is_same = bool(np.isclose(part / total, values[name]))
-        require(is_same, f"{name} is {part / total} by proportions(), and {values[name]} computed")
-        added = [np.sum(value) for value in singly[name]]
-        require(np.allclose(added, [part, total]), f"the parts of {name} do not add up")
+    for name, (low, high) in wide.items():
+        require(name in values, f"intervals() names {name!r}, which compute() lacks")
+        value = values[name]
+        text = f"({low}, {high})"
+        is_inside = low - 1e-9 <= value <= high + 1e-9
+        require(is_inside, f"intervals() gives {name} {text}, which does not contain {value}")
+        is_wider = high - low >= narrow[name][1] - narrow[name][0]
+        require(is_wider, f"the interval of {name} does not grow with the level")
 
 
 def _given(metric: Metric, n: int = 60, accuracy: float = 0.7) -> Predictions:
@@ -173,5 +176,5 @@ def _without_last_class(given: Predictions) -> Predictions:
 
 CHECKS: tuple[ContractCheck, ...] = (
     values_match_compute, compute_is_deterministic, perfect_beats_wrong, edge_cases_are_computed,
-    sums_give_the_numbers, weights_count_samples, proportions_are_the_numbers,
+    sums_give_the_numbers, weights_count_samples, intervals_contain_the_numbers,
 )  # fmt: skip

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sightx.plugin import Metric
+from sightx.plugin import Metric, wilson
 from sightx.testing.assertions import run_check
 from sightx.testing.checks import metric as checks
 
@@ -96,8 +96,9 @@ class Share(Metric):
         with np.errstate(invalid="ignore"):
             return {"share": sums[..., 0] / sums[..., 1]}
 
-    def proportions(self, sums):
-        return {"share": (sums[..., 0], sums[..., 1])}
+    def intervals(self, predictions, sums, level):
+        low, high = wilson(sums[:, 0], sums[:, 1], level=level)
+        return {"share": (low, high)}
 
 
 class Reduced(Share):
@@ -137,14 +138,19 @@ class Summed(Share):
         return {"share": np.array(1.0)}
 
 
-class Quotient(Share):
-    def proportions(self, sums):
-        return {"share": (sums[..., 0] / sums[..., 1], sums[..., 1] / sums[..., 1])}
+class Apart(Share):
+    def intervals(self, predictions, sums, level):
+        return {"share": (0.0, 0.1 * level)}
 
 
-class Opposite(Share):
-    def proportions(self, sums):
-        return {"share": (sums[..., 1] - sums[..., 0], sums[..., 1])}
+class Constant(Share):
+    def intervals(self, predictions, sums, level):
+        return {"share": (level, 1.0)} if level < 0.9 else {"share": (0.7, 0.8)}
+
+
+class Renamed(Share):
+    def intervals(self, predictions, sums, level):
+        return {"fraction": (0.0, 1.0)}
 
 
 BROKEN = [
@@ -155,8 +161,9 @@ BROKEN = [
     (checks.sums_give_the_numbers, Unnamed(), "of() lacks 'share'"),
     (checks.weights_count_samples, Weighed(), "of weights, but"),
     (checks.weights_count_samples, Summed(), "of the shape (2, N)"),
-    (checks.proportions_are_the_numbers, Quotient(), "do not add up"),
-    (checks.proportions_are_the_numbers, Opposite(), "by proportions()"),
+    (checks.intervals_contain_the_numbers, Apart(), "does not contain 0.7"),
+    (checks.intervals_contain_the_numbers, Constant(), "does not grow with the level"),
+    (checks.intervals_contain_the_numbers, Renamed(), "names 'fraction', which compute() lacks"),
     (checks.values_match_compute, Undeclared(), "compute() returns ['w']"),
     (checks.values_match_compute, Absent(), "values() declares ['w']"),
     (checks.values_match_compute, Nameless(), "values() returns no name"),
