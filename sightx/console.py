@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sightx.export.parity import Parity
     from sightx.inference.model_folder import Manifest
     from sightx.runner.evaluate import Evaluation
+    from sightx.runner.scores import Calibration
     from sightx.runs.directory import Run
 
 
@@ -239,28 +240,50 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
 
 def show_metrics(run: Run, evaluation: Evaluation) -> None:
     """Print the metrics of a split with intervals and baselines, and the file of predictions."""
-    console = _console()
-    if evaluation.estimates:
-        console.print(
-            f"{'':<32} {'value':>7}  {'95 % interval':<16}  largest class", soft_wrap=True
-        )
-    for name, value in evaluation.metrics.items():
-        line, estimate = f"{name:<32} {_number(value):>7}", None
-        if estimate := evaluation.estimates.get(name.partition("/")[2]):
-            limits = f"{_number(estimate.low)} to {_number(estimate.high)}"
-            line += f"  {estimate.reason or limits:<16}  {_number(estimate.baseline)}"
-        console.print(line, soft_wrap=True, markup=False)
+    lines = list(_metric_lines(evaluation))
+    if evaluation.calibration:
+        lines.append(_calibration_line(evaluation.calibration))
     if evaluation.without_tta:
         numbers = "  ".join(
             f"{name.partition('/')[2]} {_number(value)}"
             for name, value in evaluation.without_tta.items()
             if name.count("/") == 1
         )
-        line = f"without test-time augmentation: {numbers}"
-        console.print(line, soft_wrap=True, markup=False)
+        lines.append(f"without test-time augmentation: {numbers}")
     if evaluation.predictions:
         path = run.directory / "predictions" / f"{evaluation.predictions}.csv"
-        console.print(f"predictions: {path}", soft_wrap=True, markup=False)
+        lines.append(f"predictions: {path}")
+    console = _console()
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _metric_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield a line per number: all of the spec, and of the others those that are not of a class."""
+    from sightx.evaluation.binary import NET_BENEFIT
+
+    values, estimates = dict(evaluation.metrics), evaluation.estimates
+    split = next(iter(values)).partition("/")[0]
+    for name, estimate in estimates.items():
+        if "/" not in name or name.startswith(f"{NET_BENEFIT}/"):
+            values.setdefault(f"{split}/{name}", estimate.value)
+    if estimates:
+        yield f"{'':<32} {'value':>7}  {'95 % interval':<16}  largest class"
+    for name, value in values.items():
+        line = f"{name:<32} {_number(value):>7}"
+        if one := estimates.get(name.partition("/")[2]):
+            limits = f"{_number(one.low)} to {_number(one.high)}"
+            line += f"  {one.reason or limits:<16}  {_number(one.baseline)}"
+        yield line
+
+
+def _calibration_line(calibration: Calibration) -> str:
+    before, after = calibration
+    text = f"{after.value:.4f}"
+    if before:
+        text = f"{before.value:.4f} before postprocessing, {text} after it"
+    chance = f"a calibrated model has {after.expected:.4f}, up to {after.limit:.4f}"
+    return f"calibration error: {text} ({chance}): {after.verdict}"
 
 
 def _number(value: float) -> str:

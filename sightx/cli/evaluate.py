@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightx.cli.context import find_model, load_project_registry
-from sightx.cli.options import UserPath, engine, overrides, runs_folder
+from sightx.cli.options import (
+    UserPath,
+    engine,
+    json_output,
+    overrides,
+    print_json,
+    runs_folder,
+)
 
 if TYPE_CHECKING:
     from sightx.inference.predictor import Engine
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--allow-data-change", is_flag=True, help="Score changed images or labels.")
 @engine
 @overrides
+@json_output
 @runs_folder
 def command(
     run: str,
@@ -34,6 +42,7 @@ def command(
     allow_data_change: bool,
     engine: Engine,
     overrides: tuple[str, ...],
+    as_json: bool,
     runs: Path | None,
 ) -> None:
     """Score RUN on a split of its own data, and write the predictions to the run.
@@ -55,7 +64,7 @@ def command(
 
     scored, checkpoint, model = find_model(run, runs)
     settings = inspect_data(data, load_project_registry()).dataset if data else None
-    with console.show_progress(False) as progress:
+    with console.show_progress(as_json) as progress:
         options: Any = {"checkpoint": checkpoint, "model": model, "engine": engine,
                         "changes": overrides, "progress": progress}  # fmt: skip
         evaluation = (
@@ -63,4 +72,7 @@ def command(
             if settings is None
             else evaluate_data(scored, settings, **options)
         )
-    console.show_metrics(scored, evaluation)
+    if as_json:
+        print_json({"run": scored.id, "split": "" if data else split, **evaluation.to_json()})
+    else:
+        console.show_metrics(scored, evaluation)

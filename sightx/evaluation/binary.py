@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from sightx.evaluation.formulas import roc_auc_interval, wilson
 from sightx.evaluation.roc import (
+    net_benefit,
     threshold_counts,
     weighted_average_precision,
     weighted_roc_auc,
@@ -30,6 +31,9 @@ Array = np.ndarray[Any, Any]
 AUC, AVERAGE_PRECISION = "binary-auc", "binary-average-precision"
 RATES = ("sensitivity", "specificity", "ppv", "npv")
 """The rates at an operating point; ppv and npv are the predictive values."""
+NET_BENEFIT, THRESHOLDS = "net-benefit", (0.05, 0.1, 0.2, 0.3, 0.5)
+"""The name of the net benefit, and the thresholds of a probability where it gets an interval."""
+_CURVE = np.linspace(0.01, 0.6, 60)
 
 
 class OperatingPoint(Settings):
@@ -43,6 +47,17 @@ class OperatingPoint(Settings):
     """A sample whose score is at least this is positive; None if no threshold can be chosen."""
     reason: str = ""
     """Why there is no threshold."""
+
+
+class DecisionCurve(NamedTuple):
+    """The net benefit over the threshold of a probability, (T,) each (A. J. Vickers, E. B. Elkin).
+
+    `all_positive` is that of calling every sample positive; calling none has a net benefit of 0.
+    """
+
+    thresholds: Array
+    model: Array
+    all_positive: Array
 
 
 class BinaryDecision(Settings):
@@ -65,6 +80,20 @@ class BinaryDecision(Settings):
             for point, threshold in self.chosen_points()
         ]
         return [_Areas(positive=self.positive), *points]
+
+    def net_benefit_metric(self) -> Metric:
+        """Return the metric of the net benefit at `THRESHOLDS`."""
+        return _NetBenefit(positive=self.positive)
+
+    def curve(self, predictions: Predictions) -> DecisionCurve | None:
+        """Return the decision curve of the samples with labels; None unless both sorts exist."""
+        known = predictions.take(np.flatnonzero(predictions.labels >= 0))
+        is_positive = self.is_positive(known)
+        if is_positive.all() or not is_positive.any():
+            return None
+        scores = self.scores(known.probabilities, known.classes)
+        parts = (net_benefit(is_positive, s, _CURVE) for s in (scores, np.ones(len(scores))))
+        return DecisionCurve(_CURVE, *parts)
 
     def chosen_points(self) -> list[tuple[OperatingPoint, float]]:
         """Return the operating points that have a threshold, with it."""
@@ -221,3 +250,36 @@ class _Rates(Metric):
         tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
         pairs = ((tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
         return dict(zip(self.values(()), pairs, strict=True))
+
+
+class _NetBenefit(Metric):
+    """Net benefit of a binary decision at some thresholds of the probability."""
+
+    name = NET_BENEFIT
+
+    positive: tuple[str, ...]
+    """Names of the positive classes."""
+
+    def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
+        """Return a name for each threshold."""
+        return {f"{self.name}/{threshold:g}": "max" for threshold in THRESHOLDS}
+
+    def sums(self, predictions: Predictions) -> Array:
+        """Return what each sample adds to the net benefit at each threshold, and a 1."""
+        scores = binary_scores(predictions.probabilities, predictions.classes, self.positive)
+        is_positive, is_known = binary_labels(predictions, self.positive), predictions.labels >= 0
+        benefits = [
+            (scores >= threshold) * np.where(is_positive, 1.0, -threshold / (1 - threshold))
+            for threshold in THRESHOLDS
+        ]
+        sums: Array = np.stack([*benefits, np.ones(len(scores))], axis=1) * is_known[:, None]
+        return sums
+
+    def of(self, sums: Array, *, classes: Sequence[str]) -> Mapping[str, Array]:
+        """Return the mean of each."""
+        *benefits, samples = np.moveaxis(sums, -1, 0)
+        numbers = (
+            np.divide(one, samples, out=np.full(np.shape(samples), math.nan), where=samples > 0)
+            for one in benefits
+        )
+        return dict(zip(self.values(classes), numbers, strict=True))

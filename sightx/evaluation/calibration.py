@@ -38,6 +38,11 @@ class CalibrationError(NamedTuple):
     expected: float
     limit: float
 
+    @property
+    def verdict(self) -> str:
+        """Return in words whether the error is larger than chance explains."""
+        return "miscalibrated" if self.value > self.limit else "no miscalibration visible"
+
 
 def reliability(
     probabilities: Array, is_true: Array, groups: Array, *, bins: int = 10

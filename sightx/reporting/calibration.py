@@ -6,22 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sightx.evaluation.calibration import CalibrationError, calibration_error, reliability
+from sightx.evaluation.calibration import CalibrationError, reliability
 from sightx.records.predictions import Predictions
-from sightx.registry.components import call_declared
 from sightx.reporting import html
 from sightx.reporting.charts import Axes, Series, chart
 from sightx.reporting.facts import Facts
+from sightx.runner.scores import calibration
 
 
 def calibration_section(facts: Facts) -> str:
     """Return the reliability diagram, and the calibration error next to its value by chance."""
-    after = calibration_error(facts.predictions)
-    if after is None:
+    errors = calibration(facts.predictions, facts.recipe)
+    if errors is None:
         return ""
-    raw = network_probabilities(facts)
-    is_fitted = not np.array_equal(raw.probabilities, facts.predictions.probabilities)
-    before = calibration_error(raw) if is_fitted else None
+    before, after = errors
     rows = [_row("after postprocessing" if before else "as predicted", after)]
     if before:
         rows.insert(0, _row("as the network gives them", before))
@@ -34,21 +32,9 @@ def calibration_section(facts: Facts) -> str:
     return html.section("calibration", "Calibration", parts)
 
 
-def network_probabilities(facts: Facts) -> Predictions:
-    """Return the predictions with probabilities before any postprocessing."""
-    import torch
-
-    outputs = torch.from_numpy(np.asarray(facts.predictions.outputs, dtype=np.float32))
-    classes = len(facts.predictions.classes)
-    raw = call_declared(facts.recipe.loss.probabilities, outputs, classes=classes)
-    return facts.predictions.with_probabilities(raw.numpy())
-
-
 def _row(name: str, error: CalibrationError) -> list[str]:
-    is_visible = error.value > error.limit
-    verdict = "miscalibrated" if is_visible else "no miscalibration visible"
     numbers = [f"{number:.3f}" for number in error]
-    return [name, f"<b>{numbers[0]}</b>", numbers[1], numbers[2], verdict]
+    return [name, f"<b>{numbers[0]}</b>", numbers[1], numbers[2], error.verdict]
 
 
 def _charts(facts: Facts) -> Iterator[str]:

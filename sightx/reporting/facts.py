@@ -13,19 +13,13 @@ from sightx.evaluation.intervals import Interval, paired_differences
 from sightx.inference.recipe import Recipe
 from sightx.io.files import shell_path
 from sightx.records.predictions import Predictions
-from sightx.registry.components import validate_component
 from sightx.registry.kinds import Metric
 from sightx.run_registry.comparison import aligned_predictions
 from sightx.runner.resume import stored_experiment
+from sightx.runner.scores import standard_metrics
 from sightx.runs import checkpoints
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
-
-_METRICS = (
-    "accuracy", "balanced-accuracy", "precision", "recall", "specificity", "f1", "auc", "log-loss",
-    "brier", "ece",
-)  # fmt: skip
-_ORDERED_METRICS = ("qwk", "rps")
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,8 @@ def read_facts(run: Run, split: str = "", rivals: Sequence[Run] = ()) -> Facts:
     experiment = stored_experiment(run)
     checkpoint = run.predictions_checkpoint(split) or run.checkpoint().name
     recipe = _read_recipe(run, checkpoint, experiment)
-    metrics = _all_metrics(experiment, recipe)
+    binary = recipe.binary.metrics() if recipe.binary else []
+    metrics = (*experiment.metric, *binary, *standard_metrics(experiment, recipe))
     counts = run.data["counts"]["train"]
     estimates = estimate_metrics(predictions, metrics, counts)
     primary = _primary(experiment, estimates)
@@ -115,18 +110,6 @@ def _read_recipe(run: Run, checkpoint: str, experiment: Experiment) -> Recipe:
     folder = run.directory / "checkpoints" / checkpoint.partition("-exported-")[0]
     content = checkpoints.read_verified(folder)["recipe.json"]
     return Recipe.read(content, experiment.context.registry, str(folder / "recipe.json"))
-
-
-def _all_metrics(experiment: Experiment, recipe: Recipe) -> tuple[Metric, ...]:
-    """Return the metrics of the experiment, the standard ones, and those of a binary decision."""
-    present = {metric.name for metric in experiment.metric}
-    names = (*_METRICS, *(_ORDERED_METRICS if recipe.ordered else ()))
-    registry = experiment.context.registry
-    standard = [
-        validate_component(Metric, {"use": name}, registry) for name in names if name not in present
-    ]
-    binary = recipe.binary.metrics() if recipe.binary else []
-    return (*experiment.metric, *standard, *binary)
 
 
 def _primary(experiment: Experiment, estimates: dict[str, Estimate]) -> str:

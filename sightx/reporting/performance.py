@@ -8,9 +8,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sightx.errors import counted
-from sightx.evaluation.binary import AUC, AVERAGE_PRECISION, RATES, BinaryDecision
+from sightx.evaluation.binary import (
+    AUC,
+    AVERAGE_PRECISION,
+    NET_BENEFIT,
+    RATES,
+    BinaryDecision,
+)
 from sightx.evaluation.estimates import Estimate, estimate_metrics
-from sightx.evaluation.roc import net_benefit, precision_recall_curve, roc_curve
+from sightx.evaluation.roc import precision_recall_curve, roc_curve
 from sightx.reporting import html
 from sightx.reporting.charts import Axes, Series, chart
 from sightx.reporting.facts import Facts
@@ -20,7 +26,6 @@ _MAX_CLASSES = 25  # of a confusion matrix that is shown as a whole
 _MAX_CURVES = 6  # ROC curves of single classes
 _MAX_VALUES = 20  # of a column whose subgroups are shown
 _MIN_GROUPS = 10  # of a subgroup that is judged
-_NET_BENEFIT_UP_TO = 0.6
 _SMALL = 0.005  # share that would be rounded to 0 %
 
 
@@ -204,6 +209,7 @@ def decision_section(facts: Facts) -> str:
         lead,
         html.figures(_decision_charts(facts, binary, is_positive, scores)),
         _point_table(facts, binary),
+        _benefit_table(facts),
     ]
     return html.section("decision", "Binary decision", parts)
 
@@ -235,22 +241,21 @@ def _decision_charts(
     axes = Axes("recall (sensitivity)", "precision (PPV)", (0, 1), (0, 1))
     drawn = chart(axes, [Series("", curve, "step"), chance, *marks], "precision over recall")
     yield html.figure(drawn, f"Precision over recall; by chance it is {share:.2f}, dashed.")
-    thresholds = np.linspace(0.01, _NET_BENEFIT_UP_TO, 60)
-    benefit = {
-        "model": net_benefit(is_positive, scores, thresholds),
-        "all positive": net_benefit(is_positive, np.ones(len(scores)), thresholds),
-        "none positive": np.zeros(len(thresholds)),
-    }
-    top = max(share, float(benefit["model"].max()))
+    if (benefit := binary.curve(facts.predictions)) is None:
+        return
+    lines = {"model": benefit.model, "all positive": benefit.all_positive,
+             "none positive": np.zeros(len(benefit.thresholds))}  # fmt: skip
+    top = max(share, float(benefit.model.max()))
     lowest = -0.25 * top  # below it, nobody would follow the strategy
-    lines = [
-        Series(name, [(x, y) for x, y in zip(thresholds.tolist(), values.tolist(), strict=True)
-                      if y >= lowest], "line", (0, 1, 5)[at], dashed=at > 0)
-        for at, (name, values) in enumerate(benefit.items())
+    drawn_lines = [
+        Series(name, [(x, y) for x, y in zip(benefit.thresholds.tolist(), values.tolist(),
+                                             strict=True) if y >= lowest],
+               "line", (0, 1, 5)[at], dashed=at > 0)
+        for at, (name, values) in enumerate(lines.items())
     ]  # fmt: skip
-    axes = Axes("threshold of the probability", "net benefit", (0, _NET_BENEFIT_UP_TO),
+    axes = Axes("threshold of the probability", "net benefit", (0, float(benefit.thresholds[-1])),
                 (lowest, 1.1 * top))  # fmt: skip
-    drawn = chart(axes, lines, "net benefit over the threshold")
+    drawn = chart(axes, drawn_lines, "net benefit over the threshold")
     yield html.figure(drawn, "Decision curve: true positives per sample, less false ones at the "
                       "odds of the threshold (Vickers and Elkin, 2006).")  # fmt: skip
 
@@ -284,6 +289,18 @@ def _point_table(facts: Facts, binary: BinaryDecision) -> str:
             )
     header = ["operating point", "threshold", "sensitivity", "specificity", "PPV", "NPV"]
     return "".join([html.table(header, rows) if rows else "", *remarks])
+
+
+def _benefit_table(facts: Facts) -> str:
+    """Return the net benefit at some thresholds, with its interval."""
+    rows = [
+        [name.partition("/")[2], html.number(one.value), html.interval(one.low, one.high),
+         html.number(one.baseline)]
+        for name, one in facts.estimates.items()
+        if name.startswith(f"{NET_BENEFIT}/")
+    ]  # fmt: skip
+    header = ["threshold", "net benefit", "95&nbsp;% interval", "largest class"]
+    return html.table(header, rows)
 
 
 def subgroup_section(facts: Facts) -> str:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +18,15 @@ from sightx.data.dataset import PreparedDataset
 from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, Problem, SpecError, one_line
 from sightx.evaluation import metrics
+from sightx.evaluation.binary import DecisionCurve
 from sightx.evaluation.estimates import Estimate
 from sightx.inference.predictor import Engine, Predictor
 from sightx.records.predictions import Predictions
 from sightx.registry import data_results
 from sightx.runner.resume import recorded_samples, stored_experiment
-from sightx.runner.scores import Scores, score
+from sightx.runner.scores import Calibration, calibration, score, standard_metrics
 from sightx.runs import checkpoints, compatibility, lock, scorings, sums
-from sightx.runs.directory import Run
+from sightx.runs.directory import Run, finite_or_null
 from sightx.runs.scorings import record_test_scoring
 from sightx.spec.experiment import Experiment
 from sightx.spec.merge import Overrides, as_overrides
@@ -41,18 +42,30 @@ class Evaluation(NamedTuple):
 
     `metrics` are the loss and the metrics, `estimates` the metrics with intervals and baselines,
     and `predictions` is the name of the predictions, "" if they could not be kept. `without_tta`
-    are the loss and the metrics without test-time augmentation, {} if there is none.
+    are the loss and the metrics without test-time augmentation, {} if there is none. `calibration`
+    is None without labels, `decision_curve` without a binary decision of two sorts of samples.
     """
 
     metrics: dict[str, float]
     predictions: str
     estimates: dict[str, Estimate]
     without_tta: dict[str, float]
+    calibration: Calibration | None
+    decision_curve: DecisionCurve | None
 
-    @classmethod
-    def of(cls, scores: Scores, predictions: str) -> Evaluation:
-        """Return the scores with the name of the predictions."""
-        return cls(scores.values, predictions, scores.estimates, scores.without_tta)
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it; NaN is null."""
+        calibration, curve = self.calibration, self.decision_curve
+        errors = calibration._asdict() if calibration else {}
+        value: dict[str, Any] = finite_or_null({
+            "predictions": self.predictions,
+            "metrics": self.metrics,
+            "estimates": {name: one._asdict() for name, one in self.estimates.items()},
+            "without_tta": self.without_tta,
+            "calibration": {name: one._asdict() for name, one in errors.items() if one},
+            "decision_curve": {k: v.tolist() for k, v in curve._asdict().items()} if curve else {},
+        })  # fmt: skip
+        return value
 
 
 def evaluate(
@@ -87,14 +100,14 @@ def evaluate(
         predictor = Predictor.load(model or run.checkpoint(checkpoint), device, engine=engine)
         data = _load_split(run, experiment, split, progress)
         other_data = "" if _check_data(run, split, data, allow_data_change) else data.id
-        predictions, scores = score_split(run, experiment, split, predictor, data)
+        predictions, evaluation = score_split(run, experiment, split, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-            return Evaluation.of(scores, "")
+            return evaluation
         suffix = f"-exported-{engine}" if model else ""
         name = _write(run, split, predictions, predictor, suffix, other_data)
         _record(run, split, predictor, data)
-        return Evaluation.of(scores, name)
+        return evaluation._replace(predictions=name)
 
 
 def _write(
@@ -173,8 +186,11 @@ def _with_changes(run: Run, overrides: Overrides) -> Experiment:
 
 def score_split(
     run: Run, experiment: Experiment, split: str, predictor: Predictor, data: PreparedDataset
-) -> tuple[Predictions, Scores]:
-    """Return the predictions of a split of some data by a checkpoint of a run, and their scores."""
+) -> tuple[Predictions, Evaluation]:
+    """Return the predictions of a split of some data by a checkpoint of a run, and their scores.
+
+    The predictions have no name yet.
+    """
     recipe, device = predictor.recipe, predictor.device
     counts = run.data["counts"]["train"]
     criterion = Criterion(experiment.loss, counts, device, table=data.table)
@@ -197,7 +213,13 @@ def score_split(
 
     scored, has_views = predict(predictor.network), predictor.network is not predictor.module
     single = predict(predictor.module) if has_views else None
-    return scored[0], score(scored, split, experiment, recipe.binary, run, single)
+    standard, predictions = standard_metrics(experiment, recipe), scored[0]
+    scores = score(scored, split, experiment, recipe.binary, run, single, standard=standard)
+    curve = recipe.binary.curve(predictions) if recipe.binary else None
+    return predictions, Evaluation(
+        scores.values, "", scores.estimates, scores.without_tta, calibration(predictions, recipe),
+        curve,
+    )  # fmt: skip
 
 
 def load_run_split(

@@ -64,14 +64,14 @@ def evaluate_data(
         experiment = _with_dataset(experiment, settings, predictor)
         data = _prepare(experiment, predictor.recipe, progress)
         _warn_of_training_images(run, data)
-        predictions, scores = score_split(run, experiment, SPLIT, predictor, data)
+        predictions, evaluation = score_split(run, experiment, SPLIT, predictor, data)
         if not writable:
             _log.warning("%s is read-only: these predictions are not kept", run.id)
-            return Evaluation.of(scores, "")
+            return evaluation
         name = f"data-{data.id[:8]}@{predictor.model.checkpoint}"
         run.write_predictions(name, predictions, predictor.model.checkpoint)
         sums.update_sums(run.directory, ["predictions"])
-        return Evaluation.of(scores, name)
+        return evaluation._replace(predictions=name)
 
 
 def _with_dataset(

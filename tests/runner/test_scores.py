@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sightx
@@ -13,6 +15,7 @@ from sightx.evaluation.estimates import estimate_metrics
 from sightx.plugin import Metric
 from sightx.runner.resume import stored_experiment
 from sightx.runner.scores import score
+from support import commands
 from support.models import write_tiny_spec
 
 
@@ -32,7 +35,7 @@ class Fragile(Metric):
 
 
 def test_the_result_has_intervals_baselines_and_the_binary_decision(tmp_path: Path) -> None:
-    sets = ["evaluation.positive=['light']"]
+    sets = ["evaluation.positive=['light']", "postprocess=[{use='temperature'}]"]
     run = sightx.run(sightx.load(write_tiny_spec(tmp_path), sets), runs=tmp_path / "runs")
     result, predictions = run.result, run.predictions_of("test")
     assert predictions is not None
@@ -46,6 +49,43 @@ def test_the_result_has_intervals_baselines_and_the_binary_decision(tmp_path: Pa
     for name, one in estimate_metrics(predictions, metrics, [12, 12]).items():
         assert result["intervals"][f"test/{name}"] == [one.low, one.high]
     assert result["directions"]["validation/binary-auc"] == "max"
+
+    # `sightx evaluate` computes the same, with the usual metrics, calibration and net benefit.
+    done = commands.call("evaluate", run.directory, "--json")
+    scored = json.loads(done.out)
+    assert scored["metrics"] == pytest.approx(result["test"])
+    assert scored["estimates"]["accuracy"]["low"] == result["intervals"]["test/accuracy"][0]
+    assert {"ece", "brier", "auc/light", "specificity", "net-benefit/0.1"} <= set(
+        scored["estimates"]
+    )
+    raw = np.exp(predictions.outputs - predictions.outputs.max(axis=1, keepdims=True))
+    raw /= raw.sum(axis=1, keepdims=True)
+    for name, probabilities in (("before", raw), ("after", predictions.probabilities)):
+        error = expected_calibration_error(probabilities, predictions.labels)
+        assert scored["calibration"][name]["value"] == pytest.approx(error, abs=1e-6)
+    light = predictions.classes.index("light")
+    called = predictions.probabilities[:, light] >= 0.1
+    hits = (called & (predictions.labels == light)).mean()
+    alarms = (called & (predictions.labels != light)).mean()
+    benefit = hits - alarms / 9
+    assert scored["estimates"]["net-benefit/0.1"]["value"] == pytest.approx(benefit)
+    curve = scored["decision_curve"]
+    assert dict(zip(curve["thresholds"], curve["model"], strict=True))[0.1] == pytest.approx(
+        benefit
+    )
+    text = commands.call("evaluate", run.directory).out
+    assert "before postprocessing" in text
+    assert "test/net-benefit/0.1" in text
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    confidence = probabilities.max(axis=1)
+    right, error = probabilities.argmax(axis=1) == labels, 0.0
+    for lower in np.arange(15) / 15:
+        inside = (confidence > lower) & (confidence <= lower + 1 / 15)
+        if inside.any():
+            error += abs(confidence[inside].mean() - right[inside].mean()) * inside.mean()
+    return error
 
 
 def test_a_metric_that_fails_for_draws_is_a_warning(
