@@ -33,7 +33,7 @@ RATES = ("sensitivity", "specificity", "ppv", "npv")
 """The rates at an operating point; ppv and npv are the predictive values."""
 NET_BENEFIT, THRESHOLDS = "net-benefit", (0.05, 0.1, 0.2, 0.3, 0.5)
 """The name of the net benefit, and the thresholds of a probability where it gets an interval."""
-_CURVE = np.linspace(0.01, 0.6, 60)
+_CURVE = np.arange(1, 61) / 100
 
 
 class OperatingPoint(Settings):

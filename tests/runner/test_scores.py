@@ -15,7 +15,7 @@ from sightx.evaluation.estimates import estimate_metrics
 from sightx.plugin import Metric
 from sightx.runner.resume import stored_experiment
 from sightx.runner.scores import score
-from support import commands
+from support.commands import sightx_main
 from support.models import write_tiny_spec
 
 
@@ -34,7 +34,9 @@ class Fragile(Metric):
         raise ValueError("no sums today")
 
 
-def test_the_result_has_intervals_baselines_and_the_binary_decision(tmp_path: Path) -> None:
+def test_the_result_has_intervals_baselines_and_the_binary_decision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sets = ["evaluation.positive=['light']", "postprocess=[{use='temperature'}]"]
     run = sightx.run(sightx.load(write_tiny_spec(tmp_path), sets), runs=tmp_path / "runs")
     result, predictions = run.result, run.predictions_of("test")
@@ -51,13 +53,12 @@ def test_the_result_has_intervals_baselines_and_the_binary_decision(tmp_path: Pa
     assert result["directions"]["validation/binary-auc"] == "max"
 
     # `sightx evaluate` computes the same, with the usual metrics, calibration and net benefit.
-    done = commands.call("evaluate", run.directory, "--json")
-    scored = json.loads(done.out)
+    assert sightx_main("evaluate", str(run.directory), "--json") == 0
+    scored = json.loads(capsys.readouterr().out)
     assert scored["metrics"] == pytest.approx(result["test"])
     assert scored["estimates"]["accuracy"]["low"] == result["intervals"]["test/accuracy"][0]
-    assert {"ece", "brier", "auc/light", "specificity", "net-benefit/0.1"} <= set(
-        scored["estimates"]
-    )
+    names = {"ece", "brier", "auc/light", "specificity", "net-benefit/0.1"}
+    assert names <= set(scored["estimates"])
     raw = np.exp(predictions.outputs - predictions.outputs.max(axis=1, keepdims=True))
     raw /= raw.sum(axis=1, keepdims=True)
     for name, probabilities in (("before", raw), ("after", predictions.probabilities)):
@@ -70,10 +71,9 @@ def test_the_result_has_intervals_baselines_and_the_binary_decision(tmp_path: Pa
     benefit = hits - alarms / 9
     assert scored["estimates"]["net-benefit/0.1"]["value"] == pytest.approx(benefit)
     curve = scored["decision_curve"]
-    assert dict(zip(curve["thresholds"], curve["model"], strict=True))[0.1] == pytest.approx(
-        benefit
-    )
-    text = commands.call("evaluate", run.directory).out
+    assert curve["model"][curve["thresholds"].index(0.1)] == pytest.approx(benefit)
+    assert sightx_main("evaluate", str(run.directory)) == 0
+    text = capsys.readouterr().out
     assert "before postprocessing" in text
     assert "test/net-benefit/0.1" in text
 
