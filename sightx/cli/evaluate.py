@@ -54,8 +54,7 @@ def command(
     init` reads them. Labels are names of the run's classes, or their positions, counted from 0.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
-    of its checkpoints. --set may change where the data are, as in --set dataset.root=FOLDER, and
-    [execution].
+    of its checkpoints. --set may change where the data are (dataset.root=FOLDER) and [execution].
     """
     from sightx import console
     from sightx.init.inspect_data import inspect_data
