@@ -63,6 +63,57 @@ def resnet50(
     return nn.Sequential(layers)
 
 
+def resnet9(
+    widths: Sequence[int], logit_scale: float, *, channels: int, outputs: int
+) -> nn.Sequential:
+    """Return `stem`, `layer1`, `layer2`, `layer3`, `pool`, `flatten`, `head` and `scale`."""
+    stem, width1, width2, width3 = widths
+    return nn.Sequential(
+        OrderedDict(
+            stem=_conv_norm_relu(channels, stem),
+            layer1=nn.Sequential(
+                OrderedDict(
+                    down=_conv_norm_relu(stem, width1, pool=True), residual=Residual(width1)
+                )
+            ),
+            layer2=_conv_norm_relu(width1, width2, pool=True),
+            layer3=nn.Sequential(
+                OrderedDict(
+                    down=_conv_norm_relu(width2, width3, pool=True), residual=Residual(width3)
+                )
+            ),
+            pool=nn.AdaptiveMaxPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(width3, outputs),
+            scale=Scale(logit_scale),
+        )
+    )
+
+
+class Residual(nn.Sequential):
+    """Add the result of two convolutions, each with normalisation and a ReLU, to their input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(_conv_norm_relu(width, width), _conv_norm_relu(width, width))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
+        """Return features (B, width, H, W)."""
+        output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return input + output
+
+
+class Scale(nn.Module):
+    """Multiply by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
+        """Return the product."""
+        return input * self.factor
+
+
 class Biases(nn.Module):
     """Add a bias per threshold to scores (B, 1): (B, outputs), falling from 1 at first."""
 
@@ -108,6 +159,17 @@ def _block(channels: int, width: int) -> nn.Sequential:
             pool=nn.MaxPool2d(2),
         )
     )
+
+
+def _conv_norm_relu(channels: int, width: int, *, pool: bool = False) -> nn.Sequential:
+    """Return a 3x3 convolution, 2x2 max pooling if wanted, batch normalisation and a ReLU."""
+    layers = OrderedDict[str, nn.Module](
+        conv=nn.Conv2d(channels, width, 3, padding=1, bias=False)  # The norm has a bias.
+    )
+    if pool:
+        layers["pool"] = nn.MaxPool2d(2)
+    layers.update(norm=nn.BatchNorm2d(width), relu=nn.ReLU())
+    return nn.Sequential(layers)
 
 
 def _grid_pool(size: tuple[int, int], grid: tuple[int, int]) -> nn.Module:
