@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import math
 import os
+import platform
+import re
 import shutil
 import threading
 import time
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _STATISTICS = Path("/proc/stat")
+_PROCESSORS = Path("/proc/cpuinfo")
 _COUNTS = 5
 _WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _SET_BY_USER = frozenset(os.environ)
@@ -30,6 +33,15 @@ def cpu_count() -> int:
     with suppress(OSError, ValueError):  # no such file, or no quota
         cores = min(cores, math.ceil(_cpu_quota()))
     return cores
+
+
+def processor_name() -> str:
+    """Return the model of the processor, such as `AMD EPYC 9554`, or its architecture."""
+    with suppress(OSError):  # only Linux has the file
+        text = _PROCESSORS.read_text(encoding="utf-8", errors="replace")
+        if match := re.search(r"^model name\s*:\s*(\S.*)$", text, re.MULTILINE):
+            return match[1].strip()
+    return platform.processor() or platform.machine()
 
 
 class WaitPolicy(NamedTuple):

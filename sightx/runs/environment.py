@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightx.distributed import rendezvous
-from sightx.io.system import openmp, user_name, utc_time
+from sightx.io.system import cpu_count, openmp, processor_name, user_name, utc_time
 from sightx.registry import provenance
 from sightx.registry.components import Component
 from sightx.runs.checkpoints import LAST
@@ -43,6 +43,7 @@ def describe_environment(
         "commit": _commit(root),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "machine": {"processor": processor_name(), "cores": cpu_count()},
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": {"name": str(device), "model": _device_model(device)},
         "processes": rendezvous.world_size(),

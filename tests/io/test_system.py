@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,20 @@ def test_cores_are_those_of_the_container(monkeypatch, tmp_path, files, cores):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(system, "_CGROUPS", tmp_path)
     assert system.cpu_count() == cores
+
+
+def test_the_processor_has_the_name_that_linux_gives_it(monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Chip X 9 \nflags\t: a\n" * 2)
+    monkeypatch.setattr(system, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert system.processor_name() == "Chip X 9"
+
+
+@pytest.mark.parametrize("text", [None, "", "processor : 0\nmodel name :\n"])
+def test_a_processor_without_a_name_is_called_by_its_architecture(monkeypatch, tmp_path, text):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(system, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert system.processor_name() == (platform.processor() or platform.machine())
 
 
 def openmp(quota: Path, running: int, **variables: str) -> list[str]:

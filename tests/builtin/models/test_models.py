@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sightx.builtin.models.resnet import ResNet50
+from sightx.builtin.models.resnet9 import ResNet9
 from sightx.builtin.models.simple_cnn import SimpleCnn
 from sightx.builtin.models.simplenet import SimpleNet
 from sightx.builtin.models.torchvision import TorchvisionModel
@@ -20,6 +21,7 @@ NETWORKS = [
     (SimpleCnn(widths=(4,), hidden=()), 2, (2, 9)),
     (ResNet50(), 3, (32, 32)),
     (ResNet50(hidden=(), dropout=0.2), 1, (32, 40)),
+    (ResNet9(widths=(8, 8, 16, 16)), 3, (32, 40)),
     (TorchvisionModel(arch="resnet18"), 3, (32, 40)),
 ]
 
