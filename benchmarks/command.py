@@ -1,10 +1,14 @@
-"""Time the whole `catfish_simplenet` command, including start-up, against a plain script.
+"""Time the whole command `sightx run`, including start-up, against a plain script.
 
-    python benchmarks/command.py --root FOLDER [--rounds 9]
+    python benchmarks/command.py [--root FOLDER] [--rounds 9]
+    python benchmarks/command.py --task cifar10 --root FOLDER --rounds 2 [--epochs 1]
 
-FOLDER holds train, val and test with one folder per class; without it, 64x64 images are drawn. The
-peer is `plain_catfish.py`: ImageFolder, DataLoader, 20 epochs. SightX is timed with an empty pixel
-cache, as in a first run, and with a full one, as in every later run. Target: 2 times as fast.
+The tasks are `catfish` (`catfish_simplenet.toml` against `plain_catfish.py`, 20 epochs of 64x64
+images, which are drawn without FOLDER) and `cifar10` (`cifar10_resnet9.toml` against
+`plain_cifar10.py`, 10 epochs). FOLDER holds train, test and, for catfish, val, with one folder per
+class. The scripts use ImageFolder and DataLoader. SightX is timed with an empty pixel cache, as in
+a first run, and with a full one, as in every later run. Targets: 2 times as fast as the script for
+catfish, at least as fast for cifar10.
 """
 
 from __future__ import annotations
@@ -23,6 +27,10 @@ from rounds import medians, table, wall_time
 HERE = Path(__file__).parent
 PEER = "plain script"
 IMAGES = {"train": 1000, "val": 200, "test": 250}
+TASKS = {
+    "catfish": ("plain_catfish.py", "catfish_simplenet.toml", 20),
+    "cifar10": ("plain_cifar10.py", "cifar10_resnet9.toml", 10),
+}  # the script, the spec, epochs
 
 
 def draw_images(folder: Path) -> Path:
@@ -47,15 +55,24 @@ def run(command: list[str], cache: Path, folder: Path, *, clear: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", choices=TASKS, default="catfish")
     parser.add_argument("--root", type=Path)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
+    script, spec_name, epochs = TASKS[arguments.task]
+    if arguments.task != "catfish" and not arguments.root:
+        parser.error(f"{arguments.task} needs --root")
+    epochs = str(arguments.epochs or epochs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = (arguments.root or draw_images(folder / "data")).resolve()
-        plain = [sys.executable, str(HERE / "plain_catfish.py"), str(root)]
-        spec = str(HERE.parent / "specs" / "catfish_simplenet.toml")
-        sightx = [sys.executable, "-m", "sightx", "run", spec, "--set", f"dataset.root={root}"]
+        plain = [sys.executable, str(HERE / script), str(root), "--epochs", epochs]
+        spec = str(HERE.parent / "specs" / spec_name)
+        sightx = [
+            sys.executable, "-m", "sightx", "run", spec,
+            "--set", f"dataset.root={root}", "--set", f"training.epochs={epochs}",
+        ]  # fmt: skip
         time_of = partial(run, cache=folder / "cache", folder=folder)
         cases = {
             PEER: partial(time_of, plain, clear=False),
