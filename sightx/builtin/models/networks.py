@@ -64,30 +64,54 @@ def resnet50(
 
 
 def resnet9(
-    widths: Sequence[int], logit_scale: float, *, channels: int, outputs: int
+    stem: str, widths: Sequence[int], logit_scale: float, *, channels: int, outputs: int
 ) -> nn.Sequential:
     """Return `stem`, `layer1`, `layer2`, `layer3`, `pool`, `flatten`, `head` and `scale`."""
-    stem, width1, width2, width3 = widths
+    first, second, third = widths
+    if stem == "cosine":
+        start, width = _cosine_stem(channels), 2 * channels * 4
+    else:
+        start, width = _conv_norm_relu(channels, first // 2 or 1), first // 2 or 1
     return nn.Sequential(
         OrderedDict(
-            stem=_conv_norm_relu(channels, stem),
-            layer1=nn.Sequential(
-                OrderedDict(
-                    down=_conv_norm_relu(stem, width1, pool=True), residual=Residual(width1)
-                )
-            ),
-            layer2=_conv_norm_relu(width1, width2, pool=True),
-            layer3=nn.Sequential(
-                OrderedDict(
-                    down=_conv_norm_relu(width2, width3, pool=True), residual=Residual(width3)
-                )
-            ),
+            stem=start,
+            layer1=_residual_layer(width, first),
+            layer2=_conv_norm_relu(first, second, pool=True),
+            layer3=_residual_layer(second, third),
             pool=nn.AdaptiveMaxPool2d(1),
             flatten=nn.Flatten(),
-            head=nn.Linear(width3, outputs),
+            head=nn.Linear(third, outputs),
             scale=Scale(logit_scale),
         )
     )
+
+
+class CosineTransform(nn.Module):
+    """The orthonormal discrete cosine transform (DCT-II) of each 2x2 patch and its channels.
+
+    Maps (B, C, H, W) to (B, 4C, H + 1, W + 1): patches overlap, with zeros around the image.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        across, along = _cosines(channels), _cosines(2)
+        basis = torch.einsum("uc,vy,wx->uvwcyx", across, along, along)
+        self.register_buffer("basis", basis.reshape(-1, channels, 2, 2), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
+        """Return the transform."""
+        return nn.functional.conv2d(input, self.basis, padding=1)
+
+
+class PositiveAndNegative(nn.Module):
+    """Concatenate the positive and the negative parts of all channels.
+
+    Concatenated ReLU: W. Shang et al., ICML 2016.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
+        """Return (B, 2C, H, W), at least 0."""
+        return torch.cat([input, -input], dim=1).relu()
 
 
 class Residual(nn.Sequential):
@@ -159,6 +183,29 @@ def _block(channels: int, width: int) -> nn.Sequential:
             pool=nn.MaxPool2d(2),
         )
     )
+
+
+def _cosine_stem(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            cosine=CosineTransform(channels),
+            norm=nn.BatchNorm2d(4 * channels, affine=False),
+            relu=PositiveAndNegative(),
+        )
+    )
+
+
+def _cosines(n: int) -> Tensor:
+    """Return the matrix (n, n) of the orthonormal DCT-II: a row per frequency."""
+    positions = torch.arange(n, dtype=torch.float64) + 0.5
+    frequencies = torch.arange(n, dtype=torch.float64)[:, None]
+    matrix = torch.cos(torch.pi / n * frequencies * positions)
+    return (matrix / matrix.norm(dim=1, keepdim=True)).float()
+
+
+def _residual_layer(channels: int, width: int) -> nn.Sequential:
+    down = _conv_norm_relu(channels, width, pool=True)
+    return nn.Sequential(OrderedDict(down=down, residual=Residual(width)))
 
 
 def _conv_norm_relu(channels: int, width: int, *, pool: bool = False) -> nn.Sequential:
