@@ -110,6 +110,19 @@ def test_cifar10(tmp_path: Path, optimizer: str) -> None:
     ]  # fmt: skip
 
 
+def test_cifar10_with_a_residual_network(tmp_path: Path) -> None:
+    for split, count in (("train", 10), ("test", 2)):
+        for name in ("airplane", "truck"):
+            names = [f"{number:04}" for number in range(count)]
+            photographs(tmp_path / "data" / split / name, names, ".jpg")
+    sets = [f"dataset.root={tmp_path / 'data'}", "split.validation=0.2", "training.epochs=1",
+            "training.batch_size=8"]  # fmt: skip
+    run = execute("cifar10_resnet9.toml", tmp_path, *sets)
+    assert [sum(counts) for counts in run.data["counts"].values()] == [16, 4, 4]
+    assert "test/accuracy" in run.result["test"]
+    assert run.checkpoint().name == run.checkpoints["last"]
+
+
 def test_three_classes_stop_early_with_the_best_weights(tmp_path: Path) -> None:
     sets = ["dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32",
             "optimizer.lr=1e-9", "stopping.patience=2", "scheduler.patience=1"]  # fmt: skip

@@ -21,7 +21,8 @@ NETWORKS = [
     (SimpleCnn(widths=(4,), hidden=()), 2, (2, 9)),
     (ResNet50(), 3, (32, 32)),
     (ResNet50(hidden=(), dropout=0.2), 1, (32, 40)),
-    (ResNet9(widths=(8, 8, 16, 16)), 3, (32, 40)),
+    (ResNet9(widths=(8, 8, 16)), 3, (32, 40)),
+    (ResNet9(stem="cosine", widths=(8, 8, 16)), 1, (8, 9)),
     (TorchvisionModel(arch="resnet18"), 3, (32, 40)),
 ]
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy.fft import dctn
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,10 +19,17 @@ def test_default_has_the_weights_of_the_published_network_and_a_bias() -> None:
     }
 
 
+def test_the_parts_of_a_cosine_stem_are_the_layers() -> None:
+    network = ResNet9(stem="cosine").build(channels=3, outputs=10, size=(32, 32))
+    named = {name.partition(".")[0] for name, _ in network.named_parameters()}
+    assert named == set(ResNet9(stem="cosine").parts()) == {"layer1", "layer2", "layer3", "head"}
+
+
 @torch.no_grad()
-def test_outputs_are_those_of_a_network_written_out() -> None:
+@pytest.mark.parametrize("stem", ["conv", "cosine"])
+def test_outputs_are_those_of_a_network_written_out(stem: str) -> None:
     torch.manual_seed(0)
-    model = ResNet9(widths=(4, 6, 8, 10), logit_scale=0.5)
+    model = ResNet9(stem=stem, widths=(6, 8, 10), logit_scale=0.5)
     network = model.build(channels=3, outputs=5, size=(24, 20)).eval()
     state = network.state_dict()
     for name in state:
@@ -29,16 +38,28 @@ def test_outputs_are_those_of_a_network_written_out() -> None:
         elif "running_mean" in name:
             state[name].normal_()
 
+    def norm(x: Tensor, name: str) -> Tensor:
+        values = [state[f"{name}.norm.{key}"] for key in ("running_mean", "running_var")]
+        affine = [state.get(f"{name}.norm.{key}") for key in ("weight", "bias")]
+        return functional.batch_norm(x, *values, *affine)
+
     def layer(x: Tensor, name: str, *, pool: bool = False) -> Tensor:
         x = functional.conv2d(x, state[f"{name}.conv.weight"], padding=1)
         if pool:
             x = x.unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(-2, -1))
-        values = [state[f"{name}.norm.{key}"] for key in ("running_mean", "running_var")]
-        affine = [state[f"{name}.norm.{key}"] for key in ("weight", "bias")]
-        return functional.batch_norm(x, *values, *affine).relu()
+        return norm(x, name).relu()
 
     images = torch.randn(2, 3, 24, 20)
-    x = layer(layer(images, "stem"), "layer1.down", pool=True)
+    if stem == "conv":
+        x = layer(images, "stem")
+    else:
+        padded = functional.pad(images, (1, 1, 1, 1)).numpy()
+        patches = np.lib.stride_tricks.sliding_window_view(padded, (2, 2), axis=(2, 3))
+        cosines = dctn(patches, axes=(1, 4, 5), norm="ortho")  # scipy's, per patch
+        x = torch.from_numpy(cosines).permute(0, 1, 4, 5, 2, 3).flatten(1, 3).contiguous()
+        x = norm(x, "stem")
+        x = torch.cat([x.relu(), (-x).relu()], dim=1)
+    x = layer(x, "layer1.down", pool=True)
     x = x + layer(layer(x, "layer1.residual.0"), "layer1.residual.1")
     x = layer(layer(x, "layer2", pool=True), "layer3.down", pool=True)
     x = x + layer(layer(x, "layer3.residual.0"), "layer3.residual.1")
@@ -60,7 +81,7 @@ def test_only_the_head_depends_on_the_classes() -> None:
     assert differ == {f"{head}.{name}" for name, _ in nn.Linear(1, 1).named_parameters()}
 
 
-@pytest.mark.parametrize("text", ['{"widths": [8, 8, 8]}', '{"logit_scale": 0.0}'])
+@pytest.mark.parametrize("text", ['{"widths": [8, 8]}', '{"stem": "dct"}', '{"logit_scale": 0.0}'])
 def test_wrong_settings_are_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         ResNet9.model_validate_json(text)
