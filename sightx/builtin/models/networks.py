@@ -96,6 +96,7 @@ class CosineTransform(nn.Module):
         super().__init__()
         across, along = _cosines(channels), _cosines(2)
         basis = torch.einsum("uc,vy,wx->uvwcyx", across, along, along)
+        self.basis: Tensor
         self.register_buffer("basis", basis.reshape(-1, channels, 2, 2), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
@@ -200,7 +201,7 @@ def _cosines(n: int) -> Tensor:
     positions = torch.arange(n, dtype=torch.float64) + 0.5
     frequencies = torch.arange(n, dtype=torch.float64)[:, None]
     matrix = torch.cos(torch.pi / n * frequencies * positions)
-    return (matrix / matrix.norm(dim=1, keepdim=True)).float()
+    return nn.functional.normalize(matrix, dim=1).float()
 
 
 def _residual_layer(channels: int, width: int) -> nn.Sequential:
