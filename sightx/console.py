@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sightx.data.dataset import CacheReport
     from sightx.data.preprocess import ProgressCallback
     from sightx.export.dataset_folder import ExportReport
-    from sightx.export.parity import Parity
     from sightx.inference.model_folder import Manifest
     from sightx.runner.evaluate import Evaluation
     from sightx.runner.scores import Calibration
@@ -177,12 +176,12 @@ def show_export(report: ExportReport, folder: Path) -> None:
     print(render.render_tables({"dataset": dataset}).strip())
 
 
-def show_model_export(manifest: Manifest, parity: Sequence[Parity], folder: Path) -> None:
+def show_model_export(manifest: Manifest, comparisons: Sequence[object], folder: Path) -> None:
     """Print the files of an exported model, and how far its network is from PyTorch."""
     for name, entry in manifest.files.items():
         if "/" not in name:
             print(f"{folder / name}  {system.format_bytes(entry.size)}")
-    for comparison in parity:
+    for comparison in comparisons:
         print(comparison)
     check = f"sightx export --check {shell_path(folder)}"
     print(f"{folder} can be moved; {check} compares its answers anywhere")

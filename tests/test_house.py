@@ -39,7 +39,7 @@ DOORS = {
     "uvicorn": ("serving/",),
     "onnx": ("export/",),
     "onnxscript": ("export/",),
-    "onnxruntime": ("inference/onnx_network.py",),
+    "onnxruntime": ("inference/onnx_network.py", "export/int8.py"),
     "tomllib": ("io/toml.py",),
     "tomli_w": ("io/toml.py",),
     "click": ("cli/", "registry/hooks.py"),

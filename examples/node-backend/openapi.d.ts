@@ -220,6 +220,40 @@ export interface components {
             request_id: string;
         };
         /**
+         * Figure
+         * @description A final metric of a checkpoint, as its run has written it.
+         */
+        Figure: {
+            /**
+             * Split
+             * @description The samples that it was computed from.
+             * @enum {string}
+             */
+            split: "validation" | "test";
+            /**
+             * Metric
+             * @description Its name.
+             */
+            metric: string;
+            /** Value */
+            value: number;
+            /**
+             * Low
+             * @description Lower limit of its 95 % interval over groups, such as patients; None if it has none.
+             */
+            low: number | null;
+            /**
+             * High
+             * @description Upper limit.
+             */
+            high: number | null;
+            /**
+             * Majority
+             * @description The same metric if the most frequent class is always predicted; None if it is undefined.
+             */
+            majority: number | null;
+        };
+        /**
          * Graded
          * @description The predicted class of an image.
          */
@@ -356,7 +390,7 @@ export interface components {
             experiment_sha256: string;
             /**
              * Engine
-             * @description What computed the network: torch or onnx.
+             * @description What computed the network: torch, onnx or int8.
              * @default torch
              */
             engine: string;
@@ -394,6 +428,16 @@ export interface components {
              * @description Version of SightX.
              */
             sightx: string;
+            /**
+             * Judges Quality
+             * @description Whether answers say how good an image is; without it, every image gets a grade.
+             */
+            judges_quality: boolean;
+            /**
+             * Figures
+             * @description Its final metrics on its own data, which are not those of another camera or clinic.
+             */
+            figures: components["schemas"]["Figure"][];
             /**
              * Card
              * @description The model card, as Markdown.
@@ -1021,4 +1065,4 @@ export interface operations {
         };
     };
 }
-// 3d8b10b47fddf358f81846ea24afc901456bf41a205b9925d1fe868782807df6  openapi.json
+// 838acd1481d7421808318fcbc3f374042806276e6b228692ff6c5dcfb4e48bd9  openapi.json

@@ -20,6 +20,13 @@ from sightx.cli.options import UserPath, overrides, runs_folder
     default="onnx",
     help="What computes the network elsewhere; onnx by default.",
 )
+@click.option("--int8", is_flag=True, help="Add an ONNX file in 8-bit integers.")
+@click.option(
+    "--int8-loss",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    help="Loss of the monitored metric, at worst, beyond which --int8 fails; 0.01 by default.",
+)
 @click.option("--check", type=UserPath(), help="Check the folder of an exported model.")
 @overrides
 @runs_folder
@@ -27,6 +34,8 @@ def command(
     run: str | None,
     folder: Path | None,
     export_format: str,
+    int8: bool,
+    int8_loss: float,
     check: Path | None,
     overrides: tuple[str, ...],
     runs: Path | None,
@@ -34,7 +43,8 @@ def command(
     """Write the model of RUN to a folder: weights, network, labels, golden images, model card.
 
     The exported network is compared with PyTorch on images of the run's validation split; if it
-    differs, nothing is written. `--check FOLDER` repeats the comparison on another machine.
+    differs, nothing is written. --int8 adds one in 8-bit integers, whose loss is measured on all of
+    that split. `--check FOLDER` repeats the comparison on another machine.
 
     RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
     of its checkpoints. --set may change where the data are, as in --set dataset.root=FOLDER.
@@ -53,14 +63,11 @@ def command(
     exported, checkpoint = find_run(run, runs)
     with console.show_progress(False) as progress:
         export = export_model(
-            exported,
-            folder,
-            format=export_format,  # type: ignore[arg-type]
-            checkpoint=checkpoint,
-            changes=overrides,
-            progress=progress,
-        )
-    console.show_model_export(export.manifest, export.parity, folder)
+            exported, folder, format=export_format,  # type: ignore[arg-type]
+            int8_loss=int8_loss if int8 else None,
+            checkpoint=checkpoint, changes=overrides, progress=progress,
+        )  # fmt: skip
+    console.show_model_export(export.manifest, export.comparisons, folder)
 
 
 def _check(folder: Path) -> None:

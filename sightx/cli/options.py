@@ -44,10 +44,10 @@ def overrides(command: Command) -> Command:
 
 
 def engine(command: Command) -> Command:
-    """Add `--engine torch|onnx`."""
+    """Add `--engine torch|onnx|int8`."""
     return click.option(
         "--engine",
-        type=click.Choice(["torch", "onnx"]),
+        type=click.Choice(["torch", "onnx", "int8"]),
         default="torch",
         help="What computes an exported model.",
     )(command)

@@ -64,7 +64,7 @@ def command(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that decode need the cores
     _require_extra()
     from sightx import Predictor
-    from sightx.serving.model_info import read_card
+    from sightx.serving.model_info import read_about
     from sightx.serving.server import listen, serve
     from sightx.serving.settings import Settings
 
@@ -73,10 +73,10 @@ def command(
     folder, title = find_weights(run, runs)
     click.echo(title, err=True)
     predictor = Predictor.load(folder, device, engine=engine)
-    card = read_card(folder, predictor.model)
+    about = read_about(folder, predictor.model)
     _log_to_stderr()
     with listen(host, port) as listener:
-        serve(predictor, settings, listener, card, click.echo)
+        serve(predictor, settings, listener, about, click.echo)
 
 
 def _access(host: str, allowed: Sequence[str], token_file: Path | None) -> dict[str, Any]:

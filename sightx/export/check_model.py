@@ -22,6 +22,9 @@ from sightx.inference.predictor import Predictor
 if TYPE_CHECKING:
     from torch import Tensor
 
+_INT8_BOUND = 0.02
+"""Largest difference of an int8 network's probabilities: a rounding error is one of 255 steps."""
+
 
 def check_model(folder: Path) -> Iterator[str]:
     """Yield one line per check that an exported model passes.
@@ -48,6 +51,10 @@ def check_model(folder: Path) -> Iterator[str]:
         yield _compare("onnx", network.run(pixels)[0], expected)
         parity = compare(model_folder.ONNX, predictor, network.run, pixels, table)
         yield str(parity.checked())
+    if model_folder.INT8 in manifest.files:
+        content = model_folder.read_file(folder, manifest, model_folder.INT8)
+        expected = np.array([answer["int8"] for answer in answers.values()])
+        yield _compare("int8", OnnxNetwork(content).run(pixels)[0], expected, _INT8_BOUND)
 
 
 def _check_pixels(
@@ -65,10 +72,10 @@ def _check_pixels(
     return torch.stack(rows)
 
 
-def _compare(engine: str, actual: Any, expected: Any) -> str:
+def _compare(engine: str, actual: Any, expected: Any, bound: float = BOUND) -> str:
     difference = largest_difference(actual, expected)
     line = f"{engine}: largest difference of a golden probability {difference:.1e}"
-    if difference > BOUND:
+    if difference > bound:
         hint = "compare the versions of torch and onnxruntime with those of the export"
-        raise RunError(Problem("not-equal", f"{line}, bound {BOUND:.0e}", hint))
+        raise RunError(Problem("not-equal", f"{line}, bound {bound:.0e}", hint))
     return line

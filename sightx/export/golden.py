@@ -17,6 +17,7 @@ from sightx.registry.kinds import Preprocess
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sightx.inference.onnx_network import OnnxNetwork
     from sightx.inference.predictor import Predictor
 
 FOLDER, ANSWERS = "golden", "golden/golden.json"
@@ -63,8 +64,13 @@ def golden_size(chain: Sequence[Preprocess], shape: tuple[int, int, int]) -> tup
     return max(_MIN_EDGE, height + height // 4), max(_MIN_EDGE, width + width // 2)
 
 
-def golden_answers(predictor: Predictor, images: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return a predictor's results for images: the hash of the pixels, and the answer."""
+def golden_answers(
+    predictor: Predictor, images: Mapping[str, bytes], int8: OnnxNetwork | None = None
+) -> dict[str, Any]:
+    """Return a predictor's results for images: the hash of the pixels, and the answer.
+
+    The probabilities of an int8 network, if there is one, are a list `int8`.
+    """
     answers = {}
     for name, content in images.items():
         pixels = predictor.preprocess(content)
@@ -75,6 +81,8 @@ def golden_answers(predictor: Predictor, images: Mapping[str, bytes]) -> dict[st
         }
         keys = [key for key in ("grade", "class", "probabilities", "decision") if key in record]
         answers[name] = hashes | {key: record[key] for key in keys}
+        if int8:
+            answers[name]["int8"] = int8.run(pixels[None])[0][0].tolist()
     return answers
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightx.errors import Problem, SpecError
 from sightx.export import golden, graph
-from sightx.export.model_card import model_card
+from sightx.export.int8 import Int8Cost, calibration_images, measure_cost, quantize
+from sightx.export.model_card import model_card, read_figures
 from sightx.export.parity import Parity, compare, predict_one_by_one
 from sightx.inference import model_folder
 from sightx.inference.model_folder import FileEntry, Manifest
@@ -29,6 +31,7 @@ from sightx.spec.merge import Overrides
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sightx.data.dataset import PreparedDataset
     from sightx.data.preprocess import ProgressCallback
     from sightx.export.parity import Array, Network
 
@@ -42,7 +45,7 @@ class ModelExport:
     """What was exported: the folder's manifest, and comparisons with PyTorch."""
 
     manifest: Manifest
-    parity: tuple[Parity, ...]
+    comparisons: Sequence[Parity | Int8Cost]
 
 
 def export_model(
@@ -50,6 +53,7 @@ def export_model(
     folder: Path,
     *,
     format: Format = "onnx",  # noqa: A002 - the name of the option
+    int8_loss: float | None = None,
     checkpoint: str = "",
     changes: Overrides = (),
     progress: ProgressCallback | None = None,
@@ -60,37 +64,61 @@ def export_model(
         run: The run.
         folder: The folder to write.
         format: An ONNX file, a `torch.export` program, or the weights alone.
+        int8_loss: The largest loss of an added ONNX file in int8; None adds none.
         checkpoint: The name of a checkpoint; "" means the run's preferred one.
         changes: Overrides of where the data are, as for `evaluate`.
-        progress: Called with (done, total) while validation images are preprocessed.
+        progress: Called with (done, total) while images are preprocessed.
 
     Raises:
-        SpecError: The folder exists.
-        DataError: The run's validation images cannot be read.
+        SpecError: The folder exists, or int8 is not possible.
+        DataError: The run's images cannot be read.
         PluginError: The extra `onnx` is missing.
-        RunError: The network cannot be exported, or its answers differ from those of PyTorch.
+        RunError: The network cannot be exported, differs from PyTorch, or loses more with int8.
     """
-    _require_new(folder)
+    _check_request(run, folder, format, int8_loss is not None)
     predictor = exact_predictor(Predictor.load(run.checkpoint(checkpoint), "cpu"))
     files = _stored_files(run.checkpoint(checkpoint))
+    load = partial(load_run_split, run, changes=changes, progress=progress)
+    networks, comparisons = _networks(run, predictor, format, int8_loss, load)
+    files |= networks
+    files |= _descriptions(predictor, comparisons, files.get(model_folder.INT8))
+    files[CARD] = model_card(run, predictor.model, comparisons).encode()
+    return ModelExport(_write(folder, _manifest(run, predictor, files), files), comparisons)
+
+
+def _networks(
+    run: Run,
+    predictor: Predictor,
+    format: Format,  # noqa: A002
+    int8_loss: float | None,
+    load: Callable[[str], PreparedDataset],
+) -> tuple[dict[str, bytes], list[Parity | Int8Cost]]:
+    """Return the files of the networks, and their comparisons; `load` prepares a split's images."""
     name, content, network = _export(predictor, format)
-    parity: tuple[Parity, ...] = ()
-    if network:
-        files[name] = content
-        pixels = _validation_pixels(run, changes, progress)
-        table = predict_one_by_one(predictor, pixels)
-        parity = (compare(name, predictor, network, pixels, table).checked(),)
-    files |= _descriptions(predictor, parity)
-    files[CARD] = model_card(run, predictor.model, parity).encode()
-    manifest = _manifest(run, predictor, files)
-    _write(folder, {**files, model_folder.MANIFEST: json_bytes(manifest.model_dump(mode="json"))})
-    return ModelExport(manifest, parity)
+    if not network:
+        return {}, []
+    files = {name: content}
+    split = "validation" if sum(run.data["counts"]["validation"]) else "train"
+    data = load(split)
+    pixels = data.rows.gather(evenly_spaced(data.splits[split], _PARITY_IMAGES))
+    table = predict_one_by_one(predictor, pixels)
+    parity = compare(name, predictor, network, pixels, table).checked()
+    if int8_loss is None:
+        return files, [parity]
+    files[model_folder.INT8] = small = quantize(content, calibration_images(load("train")))
+    return files, [parity, measure_cost(run, data, predictor, content, small).checked(int8_loss)]
 
 
-def _require_new(folder: Path) -> None:
+def _check_request(run: Run, folder: Path, format: Format, wants_int8: bool) -> None:  # noqa: A002
     if folder.exists():
         hint = "name a folder that does not exist"
         raise SpecError(Problem("exists", f"{folder} exists", hint))
+    if wants_int8 and format != "onnx":
+        hint = "leave out --format, or --int8"
+        raise SpecError(Problem("usage", "only an ONNX file is quantised to int8", hint))
+    if wants_int8 and not sum(run.data["counts"]["validation"]):
+        message = "the loss of int8 is measured on the validation split, and the run has none"
+        raise SpecError(Problem("usage", message, "leave out --int8"))
 
 
 def _stored_files(checkpoint: Path) -> dict[str, bytes]:
@@ -126,25 +154,20 @@ def _arrays_of(module: nn.Module) -> Network:
     return run
 
 
-def _validation_pixels(run: Run, changes: Overrides, progress: ProgressCallback | None) -> Tensor:
-    """Return up to 64 preprocessed images of the run's validation split, evenly spaced."""
-    counts = run.data["counts"]
-    split = "validation" if sum(counts["validation"]) else "train"
-    data = load_run_split(run, split, changes, progress)
-    positions = data.splits[split]
-    return data.rows.gather(evenly_spaced(positions, _PARITY_IMAGES))
-
-
-def _descriptions(predictor: Predictor, parity: tuple[Parity, ...]) -> dict[str, bytes]:
+def _descriptions(
+    predictor: Predictor, comparisons: Sequence[Parity | Int8Cost], int8: bytes | None
+) -> dict[str, bytes]:
     """Return the files that describe a model to other programs, and the golden images."""
     recipe = predictor.recipe
     images = golden.golden_images(*golden.golden_size(recipe.preprocess, recipe.shape))
     files = {f"{golden.FOLDER}/{name}": content for name, content in images.items()}
-    files[golden.ANSWERS] = json_bytes(golden.golden_answers(predictor, images))
+    files[golden.ANSWERS] = json_bytes(
+        golden.golden_answers(predictor, images, OnnxNetwork(int8) if int8 else None)
+    )
     files["labels.json"] = json_bytes(_labels(recipe))
     files["preprocess.json"] = json_bytes(_preprocessing(recipe))
-    if parity:
-        files[PARITY] = json_bytes({"comparisons": [one.to_json() for one in parity]})
+    if comparisons:
+        files[PARITY] = json_bytes({"comparisons": [one.to_json() for one in comparisons]})
     return files
 
 
@@ -208,12 +231,14 @@ def _manifest(run: Run, predictor: Predictor, files: Mapping[str, bytes]) -> Man
         data=str(run.data.get("id", "")),
         classes=predictor.recipe.classes,
         shape=predictor.recipe.shape,
+        figures=read_figures(run, predictor.model.checkpoint),
         files={name: FileEntry.of(content) for name, content in sorted(files.items())},
     )
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files in one step; the manifest is the last."""
+def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+    """Write all files in one step, the manifest last, and return it."""
+    files = {**files, model_folder.MANIFEST: json_bytes(manifest.model_dump(mode="json"))}
     size = sum(map(len, files.values()))
     with atomic.disk_errors(folder.absolute().parent, size, full_hint="free space"):
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -222,3 +247,4 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
             (temporary / golden.FOLDER).mkdir()
             for name, content in files.items():
                 atomic.write(temporary / name, content)
+    return manifest

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sightx.export.int8 import Int8Cost
 from sightx.export.parity import Parity
+from sightx.inference.model_folder import Figure
 from sightx.inference.prediction import ModelId
 from sightx.runs.directory import Run
+from sightx.spec.about import About
 
 _TEMPLATE = """\
 # {name}
 
 {kind}: {classes}. Trained with SightX as run `{run}`, checkpoint `{checkpoint}`.
 
-**Not a diagnosis, and not a medical device.** The authors of the run have stated no intended use.
+**Not a diagnosis, and not a medical device.**
 
+{about}
 ## Data
 
 {data}
@@ -55,25 +59,26 @@ print(sightx.Predictor.load(".").predict("image.jpeg"))
 """
 
 
-def model_card(run: Run, model: ModelId, parity: Sequence[Parity] | None) -> str:
+def model_card(run: Run, model: ModelId, comparisons: Sequence[Parity | Int8Cost] | None) -> str:
     """Return the card of a run's checkpoint: every figure is one that the run has written.
 
-    `parity` compares exported networks with PyTorch; None means that the run is not exported.
+    `comparisons` are those of exported networks with PyTorch; None: the run is not exported.
     """
     data, name = run.data, str(run.tables.get("name", run.id))
     classes = ", ".join(f"`{cls}`" for cls in data["classes"])
-    figures = list(_figures(run, model.checkpoint))
-    comparisons = "".join(f"{comparison}\n\n" for comparison in parity or ())
+    figures = read_figures(run, model.checkpoint)
+    lines = "".join(f"- {comparison}\n" for comparison in comparisons or ())
     text = _TEMPLATE.format(
         name=name,
         kind="Ordered classes" if data["ordered"] else "Classes",
         classes=classes,
         run=run.id,
+        about=_about(run),
         checkpoint=model.checkpoint,
         data=_data(data),
         figures=_table(figures) if figures else "The run has not scored this checkpoint.",
-        use="" if parity is None else _USE,
-        parity=f"The exported network and PyTorch: {comparisons}" if parity else "",
+        use="" if comparisons is None else _USE,
+        parity=f"The exported network and PyTorch:\n\n{lines}\n" if comparisons else "",
         model=model.id,
         weights=model.weights_sha256,
         experiment=run.environment.get("id", ""),
@@ -82,26 +87,56 @@ def model_card(run: Run, model: ModelId, parity: Sequence[Parity] | None) -> str
     return f"{_front_matter(name, figures)}\n{text}"
 
 
-def _figures(run: Run, checkpoint: str) -> Iterator[tuple[str, str, float]]:
-    """Yield split, name and value of each final metric of the run, if they are the checkpoint's."""
+def read_figures(run: Run, checkpoint: str) -> tuple[Figure, ...]:
+    """Return the final metrics of a run; none if they are those of another checkpoint."""
     result = run.result
     if run.checkpoints.get(str(result.get("checkpoint"))) != checkpoint:
-        return
-    for split in ("validation", "test"):
-        for name, value in result.get(split, {}).items():
-            if isinstance(value, float) and math.isfinite(value):
-                yield split, name.partition("/")[2], value
+        return ()
+    return tuple(
+        Figure(
+            split=split, metric=key.partition("/")[2], value=value, low=low, high=high,
+            majority=result.get("baselines", {}).get(key),
+        )
+        for split in ("validation", "test")
+        for key, value in result.get(split, {}).items()
+        if isinstance(value, float) and math.isfinite(value)
+        for low, high in [result.get("intervals", {}).get(key, (None, None))]
+    )  # fmt: skip
 
 
-def _table(figures: Sequence[tuple[str, str, float]]) -> str:
-    """Return one row per metric and one column per split."""
-    splits = list(dict.fromkeys(split for split, _, _ in figures))
-    values = {(split, name): f"{value:.4f}" for split, name, value in figures}
-    lines = ["| metric | " + " | ".join(splits) + " |", "|---|" + "---|" * len(splits)]
-    for name in dict.fromkeys(name for _, name, _ in figures):
-        cells = [values.get((split, name), "") for split in splits]
+def _about(run: Run) -> str:
+    """Return what the authors state in `[about]`, and what they do not."""
+    stated = run.tables.get("about", {})
+    lines = [
+        f"- {name.replace('_', ' ')}: {' '.join(text.split())}\n"
+        for name, text in stated.items()
+        if text
+    ]
+    missing = [name.replace("_", " ") for name in About.model_fields if not stated.get(name)]
+    gaps = f"The authors of the run have not stated: {', '.join(missing)}.\n" if missing else ""
+    return "".join([*lines, "\n" if lines and gaps else "", gaps])
+
+
+def _table(figures: Sequence[Figure]) -> str:
+    """Return one row per metric, and two columns per split: the value, and that of the majority."""
+    splits = list(dict.fromkeys(one.split for one in figures))
+    values = {(one.split, one.metric): one for one in figures}
+    titles = [title for split in splits for title in (split, "majority")]
+    lines = [f"| metric | {' | '.join(titles)} |", "|---|" + "---|" * len(titles)]
+    for name in dict.fromkeys(one.metric for one in figures):
+        cells = [cell for split in splits for cell in _cells(values.get((split, name)))]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    note = "In brackets: 95 % intervals over groups. Majority: always the most frequent class."
+    return "\n".join([*lines, "", note])
+
+
+def _cells(figure: Figure | None) -> tuple[str, str]:
+    """Return a value with its interval, and the majority's."""
+    if figure is None:
+        return "", ""
+    limits = "" if figure.low is None else f" ({figure.low:.4f} to {figure.high:.4f})"
+    majority = "" if figure.majority is None else f"{figure.majority:.4f}"
+    return f"{figure.value:.4f}{limits}", majority
 
 
 def _data(data: Mapping[str, Any]) -> str:
@@ -113,10 +148,10 @@ def _data(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _front_matter(name: str, figures: Sequence[tuple[str, str, float]]) -> str:
+def _front_matter(name: str, figures: Sequence[Figure]) -> str:
     """Return YAML that model hubs read. Texts are JSON strings, which YAML can read too."""
     lines = ["---", "library_name: sightx", "pipeline_tag: image-classification"]
-    test = [(metric, value) for split, metric, value in figures if split == "test"]
+    test = [figure for figure in figures if figure.split == "test"]
     if test:
         lines += ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
         lines += ["  - task:", "      type: image-classification", "    dataset:"]
@@ -125,6 +160,6 @@ def _front_matter(name: str, figures: Sequence[tuple[str, str, float]]) -> str:
             "      type: image-folder",
             "    metrics:",
         ]
-        for metric, value in test:
-            lines += [f"    - type: {json.dumps(metric)}", f"      value: {value!r}"]
+        for one in test:
+            lines += [f"    - type: {json.dumps(one.metric)}", f"      value: {one.value!r}"]
     return "\n".join([*lines, "---"])

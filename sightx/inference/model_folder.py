@@ -4,6 +4,7 @@ manifest.json      what the model is, and the SHA-256 and the size of every file
 recipe.json        the recipe of the checkpoint
 model.safetensors  its weights
 model.onnx         the network from pixels to probabilities, or model.pt2
+model.int8.onnx    the same in 8-bit integers
 labels.json        classes, and fitted thresholds
 preprocess.json    how an image becomes the input
 golden/            eight images, with the expected answers in golden.json
@@ -23,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sightx.errors import Problem, RunError
 
-MANIFEST, RECIPE, WEIGHTS, ONNX = "manifest.json", "recipe.json", "model.safetensors", "model.onnx"
+MANIFEST, RECIPE, WEIGHTS = "manifest.json", "recipe.json", "model.safetensors"
+ONNX, INT8 = "model.onnx", "model.int8.onnx"
 FORMAT = 1
 _TYPE = "sightx-model"
 
@@ -40,6 +42,24 @@ class FileEntry(BaseModel):
     def of(cls, content: bytes) -> FileEntry:
         """Return the entry of a file with this content."""
         return cls(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+class Figure(BaseModel):
+    """A final metric of a checkpoint, as its run has written it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    split: Literal["validation", "test"]
+    """The samples that it was computed from."""
+    metric: str
+    """Its name."""
+    value: float
+    low: float | None
+    """Lower limit of its 95 % interval over groups, such as patients; None if it has none."""
+    high: float | None
+    """Upper limit."""
+    majority: float | None
+    """The same metric if the most frequent class is always predicted; None if it is undefined."""
 
 
 class Manifest(BaseModel):
@@ -64,6 +84,8 @@ class Manifest(BaseModel):
     """Names of the classes, in the order of the probabilities."""
     shape: tuple[int, int, int]
     """Channels, height and width of an input image."""
+    figures: tuple[Figure, ...] = ()
+    """The metrics of the checkpoint; none if its run has not scored it."""
     files: Mapping[str, FileEntry]
     """Every other file of the folder, by its path in it."""
 

@@ -73,7 +73,7 @@ class ModelId(_Record):
     experiment_sha256: str = ""
     """SHA-256 of the settings that define the experiment; "" if it is unknown."""
     engine: str = "torch"
-    """What computed the network: torch or onnx."""
+    """What computed the network: torch, onnx or int8."""
 
     @property
     def checkpoint(self) -> str:

@@ -52,7 +52,10 @@ if TYPE_CHECKING:
     Pixels = np.ndarray[Any, Any]
     Input = bytes | str | Path | BinaryIO | Image | Pixels
 
-Engine = Literal["torch", "onnx"]
+Engine = Literal["torch", "onnx", "int8"]
+_FILES = {
+    "torch": model_folder.WEIGHTS, "onnx": model_folder.ONNX, "int8": model_folder.INT8
+}  # fmt: skip
 _log = logging.getLogger("sightx")
 
 
@@ -101,15 +104,15 @@ class Predictor:
         Args:
             path: A run directory, a checkpoint's directory, or the folder of an exported model.
             device: cpu, cuda, cuda:1, mps or auto.
-            engine: What computes the network: torch, or onnx for a model exported to ONNX, which is
-                computed on the CPU.
+            engine: What computes the network: torch, or, of a model exported to ONNX, onnx or int8,
+                which are computed on the CPU.
 
         Raises RunError if there is no checkpoint or it is damaged, PluginError if a component is
         not installed.
         """
         folder = argument_path(path)
         is_exported = model_folder.is_model_folder(folder)
-        if engine == "onnx" and not is_exported:
+        if engine != "torch" and not is_exported:
             hint = "sightx export RUN --to FOLDER --format onnx writes one"
             message = "only an exported model is computed with ONNX"
             raise RunError(Problem("no-onnx", message, hint, file=str(path)))
@@ -118,8 +121,8 @@ class Predictor:
         recipe = Recipe.read(source.files["recipe.json"], registry, str(folder / "recipe.json"))
         for warning in recipe.changed_components(registry):
             _log.warning("%s", warning)
-        if engine == "onnx":
-            network = OnnxNetwork(source.files[model_folder.ONNX], torch.get_num_threads())
+        if engine != "torch":
+            network = OnnxNetwork(source.files[_FILES[engine]], torch.get_num_threads())
             return cls(recipe, network, torch.device("cpu"), source.model)
         module = build_module(recipe.model, recipe.loss, len(recipe.classes), recipe.shape, seed=0)
         load_strict(module, checkpoints.parse_weights(source.files, folder), file=str(folder))
@@ -327,10 +330,12 @@ def _read_checkpoint(folder: Path) -> _Source:
 def _read_model_folder(folder: Path, engine: Engine) -> _Source:
     """Read what an engine needs of an exported model; only files with the right hash are used."""
     manifest = model_folder.read_manifest(folder)
-    network = model_folder.ONNX if engine == "onnx" else model_folder.WEIGHTS
+    network = _FILES[engine]
     if network not in manifest.files:
         hint = "sightx export RUN --to FOLDER --format onnx writes one"
-        raise RunError(Problem("no-onnx", "the model has no ONNX file", hint, file=str(folder)))
+        if engine == "int8":
+            hint = "sightx export RUN --to FOLDER --int8 writes one"
+        raise RunError(Problem("no-onnx", f"the model has no {network}", hint, file=str(folder)))
     names = (model_folder.RECIPE, network)
     files = {name: model_folder.read_file(folder, manifest, name) for name in names}
     digest = manifest.files[model_folder.WEIGHTS].sha256

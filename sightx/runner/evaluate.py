@@ -191,6 +191,29 @@ def score_split(
 
     The predictions have no name yet.
     """
+    recipe = predictor.recipe
+    scored = predict_split(run, experiment, split, predictor, data)
+    single = None
+    if predictor.network is not predictor.module:
+        single = predict_split(run, experiment, split, predictor, data, predictor.module)
+    standard, predictions = standard_metrics(experiment, recipe), scored[0]
+    scores = score(scored, split, experiment, recipe.binary, run, single, standard=standard)
+    curve = recipe.binary.curve(predictions) if recipe.binary else None
+    return predictions, Evaluation(
+        scores.values, "", scores.estimates, scores.without_tta, calibration(predictions, recipe),
+        curve,
+    )  # fmt: skip
+
+
+def predict_split(
+    run: Run,
+    experiment: Experiment,
+    split: str,
+    predictor: Predictor,
+    data: PreparedDataset,
+    network: nn.Module | None = None,
+) -> tuple[Predictions, float]:
+    """Return the predictions and the mean loss of a split; `network` replaces the predictor's."""
     recipe, device = predictor.recipe, predictor.device
     counts = run.data["counts"]["train"]
     criterion = Criterion(experiment.loss, counts, device, table=data.table)
@@ -199,27 +222,16 @@ def score_split(
         state = checkpoints.load(checkpoint)
         load_strict(criterion.module, state.loss, file=str(checkpoint))
     loader = predictor.loader(data.rows, data.table.labels, experiment.seed)
-
-    def predict(network: nn.Module) -> tuple[Predictions, float]:
-        positions = data.splits[split]
-        evaluator = Evaluator(network, criterion, loader, positions, experiment.training)
-        with torch.random.fork_rng():  # the caller's generators stay as they are
-            for _ in evaluator:
-                pass
-        predictions = metrics.apply_postprocess(
-            recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
-        )
-        return predictions, evaluator.loss
-
-    scored, has_views = predict(predictor.network), predictor.network is not predictor.module
-    single = predict(predictor.module) if has_views else None
-    standard, predictions = standard_metrics(experiment, recipe), scored[0]
-    scores = score(scored, split, experiment, recipe.binary, run, single, standard=standard)
-    curve = recipe.binary.curve(predictions) if recipe.binary else None
-    return predictions, Evaluation(
-        scores.values, "", scores.estimates, scores.without_tta, calibration(predictions, recipe),
-        curve,
-    )  # fmt: skip
+    evaluator = Evaluator(
+        network or predictor.network, criterion, loader, data.splits[split], experiment.training
+    )
+    with torch.random.fork_rng():  # the caller's generators stay as they are
+        for _ in evaluator:
+            pass
+    predictions = metrics.apply_postprocess(
+        recipe.postprocess, list(recipe.postprocess_states), evaluator.predictions(data.table)
+    )
+    return predictions, evaluator.loss
 
 
 def load_run_split(

@@ -38,8 +38,8 @@ _NO_TELEMETRY: dict[str, Any] = {
 class Routes:
     """The functions behind the addresses."""
 
-    def __init__(self, service: Service, metrics: Metrics, card: str) -> None:
-        self._service, self._metrics, self._card = service, metrics, card
+    def __init__(self, service: Service, metrics: Metrics) -> None:
+        self._service, self._metrics = service, metrics
 
     async def predict(self, request: Request) -> Response:
         """Predict the class of one image."""
@@ -65,7 +65,7 @@ class Routes:
         """Describe the model, and the limits of the server."""
         if self._service.state == "starting":
             raise RequestError("not_ready", retry_after=1)
-        return JSONResponse(model_info(self._service, self._card).model_dump(mode="json"))
+        return JSONResponse(model_info(self._service).model_dump(mode="json"))
 
     async def livez(self) -> Response:
         """Tell that the process answers."""
@@ -111,7 +111,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def make_app(service: Service, card: str = "") -> App:
+def make_app(service: Service) -> App:
     """Return the ASGI application of a service."""
     metrics = Metrics(service)
     app = FastAPI(
@@ -119,7 +119,7 @@ def make_app(service: Service, card: str = "") -> App:
         description=openapi.DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False,
         **_NO_TELEMETRY,
     )  # fmt: skip
-    routes = Routes(service, metrics, card)
+    routes = Routes(service, metrics)
     for path, method, endpoint, description in openapi.ROUTES:
         app.add_api_route(path, getattr(routes, endpoint), methods=[method], **description)
     for path, (name, media_type) in _PAGE.items():

@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from sightx.export.model import CARD
-from sightx.export.model_card import model_card
+from sightx.export.model_card import model_card, read_figures
 from sightx.inference import model_folder
+from sightx.inference.model_folder import Figure
 from sightx.inference.prediction import ModelId
 from sightx.runs.directory import Run
-from sightx.serving.service import Service
+from sightx.serving.service import About, Service
 
 NOTICE = "Not a diagnosis, and not a medical device."
 
@@ -52,13 +53,17 @@ class ModelInfo(BaseModel):
     limits: ServerLimits
     sightx: str
     """Version of SightX."""
+    judges_quality: bool
+    """Whether answers say how good an image is; without it, every image gets a grade."""
+    figures: tuple[Figure, ...]
+    """Its final metrics on its own data, which are not those of another camera or clinic."""
     card: str
     """The model card, as Markdown."""
     notice: str = NOTICE
     """To be shown wherever a grade is shown."""
 
 
-def model_info(service: Service, card: str) -> ModelInfo:
+def model_info(service: Service) -> ModelInfo:
     """Return what the server says of a model whose network is warm."""
     recipe, settings = service.predictor.recipe, service.settings
     return ModelInfo(
@@ -75,18 +80,21 @@ def model_info(service: Service, card: str) -> ModelInfo:
             timeout=settings.timeout,
         ),
         sightx=importlib.metadata.version("sightx"),
-        card=card,
+        judges_quality=recipe.quality is not None,
+        figures=service.about.figures,
+        card=service.about.card,
     )
 
 
-def read_card(folder: Path, model: ModelId) -> str:
-    """Return the card of an exported model, or of a checkpoint's directory.
+def read_about(folder: Path, model: ModelId) -> About:
+    """Return the card and the metrics of an exported model, or of a checkpoint's directory.
 
     Raises RunError for an exported model that is damaged.
     """
     if model_folder.is_model_folder(folder):
         manifest = model_folder.read_manifest(folder)
-        text = model_folder.read_file(folder, manifest, CARD).decode()
+        text, figures = model_folder.read_file(folder, manifest, CARD).decode(), manifest.figures
     else:
-        text = model_card(Run(folder.absolute().parents[1]), model, None)
-    return text.partition("\n---\n")[2].strip()  # without the front matter
+        run = Run(folder.absolute().parents[1])
+        text, figures = model_card(run, model, None), read_figures(run, model.checkpoint)
+    return About(text.partition("\n---\n")[2].strip(), figures)  # without the front matter

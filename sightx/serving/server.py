@@ -18,7 +18,7 @@ from sightx.errors import Problem, ResourceError
 from sightx.inference.predictor import Predictor
 from sightx.serving.app import make_app
 from sightx.serving.errors import RequestError
-from sightx.serving.service import Service
+from sightx.serving.service import About, Service
 from sightx.serving.settings import Settings
 
 _KEEP_ALIVE = 75  # seconds: longer than the pools of clients and proxies keep a connection
@@ -130,14 +130,14 @@ def url_of(listener: socket.socket) -> str:
 class ModelServer:
     """A service behind a socket."""
 
-    def __init__(self, service: Service, card: str = "") -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
         settings = service.settings
         protocol = type("Protocol", (Protocol,), {"settings": settings})
         for name in ("uvicorn.access", "uvicorn.error"):  # they quote requests
             logging.getLogger(name).setLevel(logging.CRITICAL)
         config = uvicorn.Config(
-            make_app(service, card), http=protocol, ws="none", lifespan="off", log_config=None,
+            make_app(service), http=protocol, ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=int(settings.grace) + _LAST_SECONDS,
@@ -180,7 +180,7 @@ def serve(
     predictor: Predictor,
     settings: Settings,
     listener: socket.socket,
-    card: str,
+    about: About,
     announce: Callable[[str], Any],
 ) -> None:
     """Serve until SIGTERM or SIGINT; the same signal again ends the process at once.
@@ -189,8 +189,8 @@ def serve(
     """
 
     async def run() -> None:
-        service = Service(predictor, settings)
-        server = ModelServer(service, card)
+        service = Service(predictor, settings, about)
+        server = ModelServer(service)
         loop = asyncio.get_running_loop()
 
         def stop(number: signal.Signals) -> None:

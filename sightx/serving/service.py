@@ -17,6 +17,7 @@ from PIL import Image
 from sightx.data.decode.decoder import TooManyPixels, TruncatedImage
 from sightx.data.decode.formats import format_of
 from sightx.errors import DataError, NonFiniteError
+from sightx.inference.model_folder import Figure
 from sightx.inference.predictor import Predictor
 from sightx.io import system
 from sightx.serving.batcher import Batcher, Computed
@@ -37,14 +38,21 @@ class Times(NamedTuple):
     model: float
 
 
+class About(NamedTuple):
+    """What is known of a model besides its recipe: its card, as Markdown, and its metrics."""
+
+    card: str = ""
+    figures: tuple[Figure, ...] = ()
+
+
 class Service:
     """Answer for images; all methods are called in one event loop.
 
     At most `settings.max_queue` images wait or are computed; more are refused at once.
     """
 
-    def __init__(self, predictor: Predictor, settings: Settings) -> None:
-        self.predictor, self.settings = predictor, settings
+    def __init__(self, predictor: Predictor, settings: Settings, about: About = About()) -> None:  # noqa: B008 - a constant
+        self.predictor, self.settings, self.about = predictor, settings, about
         self.state: Literal["starting", "ready", "draining"] = "starting"
         self.batcher = Batcher(predictor, settings.max_batch)
         self.waiting = 0

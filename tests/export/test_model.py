@@ -140,7 +140,7 @@ def test_the_command_writes_a_folder_and_checks_it(
 
 def test_other_formats(trained: Run, tmp_path: Path, data: Path) -> None:
     export = export_model(trained, tmp_path / "graph", format="torch-export")
-    assert export.parity[0].same_decisions == 12
+    assert export.comparisons[0].same_decisions == 12
     program = torch.export.load(tmp_path / "graph" / "model.pt2").module()
     predictor = Predictor.load(trained.directory, "cpu")
     pixels = torch.stack([predictor.preprocess(file) for file in images(data)[:5]])

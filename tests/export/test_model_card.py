@@ -20,11 +20,37 @@ def test_every_figure_of_the_card_is_one_of_the_run(trained: Run, exported: Path
     assert {f"test/{name}": float(value) for name, value in metrics} == {
         name: value for name, value in result.items() if value is not None
     }
-    for name, validation, test in re.findall(r"^\| (\S+) \| (\S+) \| (\S+) \|$", text, re.M)[1:]:
-        if name in ("class", "metric"):
-            continue
-        assert validation == f"{trained.result['validation'][f'validation/{name}']:.4f}"
-        assert test == f"{result[f'test/{name}']:.4f}"
+    rows = [row[2:-2].split(" | ") for row in re.findall(r"^\|.*\|$", text, re.M)]
+    rows = rows[next(at for at, row in enumerate(rows) if row[0] == "metric") :]
+    assert rows[0] == ["metric", "validation", "majority", "test", "majority"]
+    named = {row[0]: row[1:] for row in rows[2:]}
+    assert len(named) == len(trained.result["validation"])
+    for split, at in (("validation", 0), ("test", 2)):
+        for key, value in trained.result[split].items():
+            if key == f"{split}/loss":
+                assert named["loss"][at] == f"{value:.4f}"
+                continue
+            low, high = trained.result["intervals"][key]
+            baseline = trained.result["baselines"][key]
+            assert named[key.partition("/")[2]][at : at + 2] == [
+                f"{value:.4f} ({low:.4f} to {high:.4f})",
+                "" if baseline is None else f"{baseline:.4f}",
+            ]
+
+
+def test_the_manifest_and_the_card_have_the_same_figures_and_name_gaps(
+    trained: Run, exported: Path
+) -> None:
+    figures = json.loads((exported / "manifest.json").read_bytes())["figures"]
+    accuracy = next(one for one in figures if (one["split"], one["metric"]) == ("test", "accuracy"))
+    assert accuracy == {
+        "split": "test", "metric": "accuracy", "value": trained.result["test"]["test/accuracy"],
+        "low": trained.result["intervals"]["test/accuracy"][0],
+        "high": trained.result["intervals"]["test/accuracy"][1],
+        "majority": trained.result["baselines"]["test/accuracy"],
+    }  # fmt: skip
+    card = (exported / "README.md").read_text()
+    assert "have not stated: purpose, data source, limitations, licence, contact." in card
 
 
 def test_the_card_names_data_and_weights(trained: Run, exported: Path) -> None:

@@ -187,6 +187,6 @@ def test_pairs_are_predicted_as_they_were_evaluated(labels: pd.DataFrame, traine
 
 def test_an_exported_network_contains_the_views(trained: Run, tmp_path: Path) -> None:
     exported = export_model(trained, tmp_path / "model", format="torch-export")
-    assert exported.parity[0].difference < 1e-5
+    assert exported.comparisons[0].difference < 1e-5
     again = Predictor.load(tmp_path / "model", "cpu")
     assert again.recipe.tta == "flips"

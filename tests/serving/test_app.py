@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from PIL import Image
 from sightx import Predictor, Run
 from sightx.builtin.quality import Fundus
 from sightx.export.golden import golden_images
+from sightx.export.model import export_model
 from sightx.inference.pairs import combine_eyes
 from sightx.inference.quality import QualityLimits
+from sightx.serving.model_info import read_about
 from support.images import encode, photo
 from support.serving import TestServer, running, wait_until
 
@@ -88,6 +91,18 @@ def test_the_model_says_what_a_client_may_send(server: TestServer, predictor: Pr
     assert model["limits"]["max_bytes"] == server.service.settings.max_bytes
     assert (model["ordered"], model["can_explain"], model["batch_sizes"]) == (True, True, [1])
     assert "Not a diagnosis" in model["notice"]
+    assert (model["card"], model["figures"], model["judges_quality"]) == ("card", [], False)
+
+
+def test_a_run_and_its_export_say_the_same_of_themselves(trained: Run, tmp_path: Path) -> None:
+    export_model(trained, tmp_path / "model", format="safetensors")
+    model = Predictor.load(tmp_path / "model", "cpu").model
+    exported, own = read_about(tmp_path / "model", model), read_about(trained.checkpoint(), model)
+    assert exported.figures == own.figures
+    values = {f"{one.split}/{one.metric}": one.value for one in own.figures}
+    assert values == trained.result["validation"] | trained.result["test"]
+    assert own.card.startswith("# tiny")
+    assert "Not a diagnosis" in exported.card
 
 
 HTML = b"<html><body>" + b"x" * 500

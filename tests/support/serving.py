@@ -22,7 +22,7 @@ for _library in ("fastapi", "httptools", "prometheus_client", "python_multipart"
     pytest.importorskip(_library, reason="the extra serve is not installed")
 
 from sightx.serving.server import ModelServer, listen, url_of  # noqa: E402
-from sightx.serving.service import Service  # noqa: E402
+from sightx.serving.service import About, Service  # noqa: E402
 from sightx.serving.settings import Settings  # noqa: E402
 
 __all__ = ["listen", "url_of"]
@@ -114,8 +114,8 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
 
     async def main() -> None:
         box["loop"] = asyncio.get_running_loop()
-        service = Service(predictor, Settings(**settings))
-        box["server"] = server = ModelServer(service, "card")
+        service = Service(predictor, Settings(**settings), About("card"))
+        box["server"] = server = ModelServer(service)
         box["service"] = service
         started.set()
         await server.run(listener, ready.set)
