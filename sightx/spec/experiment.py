@@ -196,7 +196,7 @@ def _default_metrics(traits: Traits) -> Tables:
     return tuple({"use": name} for name in (*names, *(["qwk"] if traits.ordered else [])))
 
 
-DEFAULT_OBSERVERS = ({"use": "curves"},)  # in addition to those of the spec
+DEFAULT_OBSERVERS = ({"use": "curves"}, {"use": "report"})  # in addition to those of the spec
 _NOT_IDENTITY = {"name", "about", "allow", "schema_version", "observer", "execution"}
 
 
@@ -243,7 +243,7 @@ class Experiment(Settings):  # noqa: PLW1641 - pydantic hashes the fields
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
     observer: tuple[Observer, ...] = _default(DEFAULT_OBSERVERS)
-    """Curves are plotted unless the array is empty, or disables the observer `curves`."""
+    """Curves are plotted and a report is written, unless the array is empty or disables them."""
 
     _context: Context | None = PrivateAttr(default=None)
 

@@ -221,7 +221,7 @@ def test_a_run_records_the_provenance_of_its_components(spec: Path, tmp_path: Pa
     (model,) = [origin for origin in recorded["components"] if origin["kind"] == "model"]
     assert (model["plugin"], model["distribution"]) == ("builtin", "sightx")
     assert model["version"] == recorded["packages"]["sightx"]
-    assert [origin["name"] for origin in recorded["observers"]] == ["curves"]
+    assert [origin["name"] for origin in recorded["observers"]] == ["curves", "report"]
     assert {origin["sha256"] for origin in recorded["observers"]} == {model["sha256"]}
 
 

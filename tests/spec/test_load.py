@@ -35,7 +35,7 @@ def test_a_minimal_spec_gets_all_defaults(resolve) -> None:
     assert uses(experiment.preprocess) == ["resize"]
     assert experiment.preprocess[0].size == 224
     assert uses(experiment.checkpoint) == ["best", "last"]
-    assert uses(experiment.observer) == ["curves"]
+    assert uses(experiment.observer) == ["curves", "report"]
     assert experiment.stopping.name == "never"
     assert experiment.augment == experiment.postprocess == ()
     assert experiment.seed == 0
@@ -196,9 +196,9 @@ def test_execution_of_this_machine_is_the_base_of_every_spec(
 @pytest.mark.parametrize(
     ("sets", "names"),
     [
-        ([], ["curves"]),
-        (["observer=[{use='console'}]"], ["console", "curves"]),
-        (["observer=[{use='curves', every=2}]"], ["curves"]),
+        ([], ["curves", "report"]),
+        (["observer=[{use='console'}]"], ["console", "curves", "report"]),
+        (["observer=[{use='curves', every=2}]"], ["curves", "report"]),
         (["observer=[]"], []),
     ],
 )
@@ -212,8 +212,10 @@ def test_an_observer_that_the_spec_does_not_name_can_be_disabled(
     sets = ["observer=[{use='console'}]", "observer.console.enabled=true"]
     (working_folder / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["console"]\n')
     off = resolve(GRADED, "observer.console.enabled=false", "observer.curves.enabled=false")
-    assert [(o.name, o.enabled) for o in off.observer] == [("curves", False), ("console", False)]
-    assert uses(resolve(GRADED, *sets).observer) == ["console", "curves"]
+    assert [(o.name, o.enabled) for o in off.observer] == [
+        ("curves", False), ("report", True), ("console", False)
+    ]  # fmt: skip
+    assert uses(resolve(GRADED, *sets).observer) == ["console", "curves", "report"]
 
 
 def test_an_override_says_which_settings_it_drops(
@@ -241,7 +243,7 @@ def test_observers_of_the_project_watch_every_run(resolve, failures, working_fol
     (working_folder / "pyproject.toml").write_text(
         '[tool.sightx]\nobservers = ["curves", "console"]\n'
     )
-    assert uses(resolve(GRADED).observer) == ["curves", "console"]
+    assert uses(resolve(GRADED).observer) == ["curves", "report", "console"]
     assert resolve(GRADED).id == resolve(GRADED, "observer=[]").id
     (working_folder / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["curve"]\n')
     (line,) = failures(GRADED)

@@ -34,5 +34,6 @@ class _Writer:
     def sightx_run_finished(self, run: RunInfo, result: dict[str, object]) -> None:
         from sightx.plugin import write_report
 
-        if result["status"] in ("finished", "stopped"):
+        is_scored = "test" in result or "validation" in result
+        if is_scored and result["status"] in ("finished", "stopped"):
             write_report(run.directory, images=self._images)
