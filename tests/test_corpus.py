@@ -293,7 +293,7 @@ GENERATED: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] =
     "project observer": ({"a.toml": VALID,
                           "pyproject.toml": '[tool.sightx]\nobservers = ["curves", "consol"]\n'},
         [], 2,
-        ["{here}/pyproject.toml:2:24: error[unknown-name] observer.1.use: no observer is called "
+        ["{here}/pyproject.toml:2:24: error[unknown-name] observer.2.use: no observer is called "
          "'consol'; did you mean 'console'? known: console, curves, epoch-predictions, "
          "mlflow, report, step-log, tensorboard"]),
     "broken, not needed": ({"a.toml": VALID, "pyproject.toml": TABLE, A: RAISES}, [], 0,

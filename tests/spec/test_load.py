@@ -248,7 +248,7 @@ def test_observers_of_the_project_watch_every_run(resolve, failures, working_fol
     (working_folder / "pyproject.toml").write_text('[tool.sightx]\nobservers = ["curve"]\n')
     (line,) = failures(GRADED)
     assert line.startswith(
-        f"{working_folder}/pyproject.toml:2:14: error[unknown-name] observer.1.use: "
+        f"{working_folder}/pyproject.toml:2:14: error[unknown-name] observer.2.use: "
     )
 
 

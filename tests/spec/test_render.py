@@ -101,6 +101,7 @@ def test_every_kind_of_origin_is_shown(
     ]  # fmt: skip
     assert shown["observer.use"] == [
         "default",
+        "default",
         "pyproject.toml:2",
     ]
 
