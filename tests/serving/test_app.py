@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +13,67 @@ import pytest
 from PIL import Image
 
 from sightx import Predictor, Run
-from sightx.builtin.quality import Fundus
 from sightx.export.golden import golden_images
 from sightx.export.model import export_model
 from sightx.inference.pairs import combine_eyes
-from sightx.inference.quality import QualityLimits
 from sightx.serving.model_info import read_about
+from support.commands import sightx_main
 from support.images import encode, photo
 from support.serving import TestServer, running, wait_until
 
 
 def equal_images() -> dict[str, bytes]:
-    """Images in eight forms of JPEG and PNG, and turned by EXIF in all eight ways."""
+    """Images in eight forms of JPEG and PNG, turned in all eight ways, and in other formats."""
     images = golden_images(40, 56)
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        images[f"turned-{orientation}"] = encode(photo(), "JPEG", exif=exif)
-    return images
+        images[f"turned-{orientation}.jpeg"] = encode(photo(), "JPEG", exif=exif)
+    deep = (photo()[..., 0].astype(np.uint16) << 8) + 99
+    return images | {
+        "a.tiff": encode(photo(), "TIFF"), "deep.tiff": encode(deep, "TIFF"),
+        "a.webp": encode(photo(), "WEBP", lossless=True), "a.bmp": encode(photo(), "BMP"),
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", equal_images())
-def test_raw_bodies_and_forms_get_the_bytes_of_predict(
-    server: TestServer, predictor: Predictor, name: str
+def test_python_the_command_an_evaluation_and_http_give_equal_answers(
+    server: TestServer, predictor: Predictor, trained: Run, tmp_path: Path, capsys
 ) -> None:
-    image = equal_images()[name]
-    expected = json.dumps(predictor.predict(image).to_json(), separators=(",", ":")).encode()
-    kind = "image/png" if name.endswith("png") else "image/jpeg"
-    raw = server.ask("POST", "/v1/predict", image, content_type=kind)
-    form = server.post_form("/v1/predict", ("image", image))
-    assert (raw.status, raw.content, form.content) == (200, expected, expected)
+    (tmp_path / "images").mkdir()
+    for name, content in equal_images().items():
+        (tmp_path / "images" / name).write_bytes(content)
+    files = sorted((tmp_path / "images").iterdir())
+    expected = [predictor.predict(file).to_json() for file in files]
+    assert len({json.dumps(record) for record in expected}) > 8
+
+    assert sightx_main("predict", str(trained.directory), *map(str, files), "--json") == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed == [{"file": str(file), **record}
+                       for file, record in zip(files, expected, strict=True)]  # fmt: skip
+
+    labels = [f"images/{file.name},{number % 2}" for number, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *labels, ""]))
+    run = Run(shutil.copytree(trained.directory, tmp_path / "runs" / trained.id))
+    assert sightx_main("evaluate", str(run.directory), "--data", str(tmp_path / "labels.csv")) == 0
+    (table,) = (run.directory / "predictions").glob("data-*.csv")
+    evaluated = run.predictions_of(table.stem)
+    rows = zip(evaluated.keys, evaluated.probabilities.tolist(), strict=True)
+    shares = {Path(key).name: row for key, row in rows}
+
+    for file, record in zip(files, expected, strict=True):
+        content = file.read_bytes()
+        assert predictor.predict(content).to_json() == record
+        with file.open("rb") as opened:
+            assert predictor.predict(opened).to_json() == record
+        assert shares[file.name] == [one["probability"] for one in record["probabilities"]]
+        kind = "image/png" if file.suffix == ".png" else "image/jpeg"
+        raw = server.ask("POST", "/v1/predict", content, content_type=kind)
+        form = server.post_form("/v1/predict", ("image", content))
+        if file.suffix in (".png", ".jpeg"):
+            body = json.dumps(record, separators=(",", ":")).encode()
+            assert (raw.status, raw.content, form.content) == (200, body, body)
+        else:
+            assert raw.code == form.code == "not_jpeg_or_png"
 
 
 def test_an_answer_names_class_model_and_request(
@@ -167,15 +199,7 @@ def test_a_broken_component_is_an_internal_error_without_its_text(
     wait_until(lambda: "ValueError at " in caplog.text)
 
 
-def test_an_ungradable_image_has_no_grade_and_counts(predictor: Predictor, image: bytes) -> None:
-    never = {"max": -1.0, "min": 9.0}  # beyond which no measure is
-    limits = {
-        name: QualityLimits(poor=never[better], ungradable=never[better])
-        for name, better in Fundus().values().items()
-    }
-    limits["brightness"] = QualityLimits(poor=2, ungradable=0.5)
-    judging = predictor.recipe.model_copy(update={"quality": Fundus(), "quality_limits": limits})
-    judge = Predictor(judging, predictor.module, predictor.device, predictor.model)
+def test_an_ungradable_image_has_no_grade_and_counts(judge: Predictor, image: bytes) -> None:
     black = encode(np.zeros((20, 24, 3), np.uint8), "PNG")
     with running(judge, max_batch=1) as server:
         poor, ungradable = server.predict(image).json, server.predict(black).json

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sightx import Predictor
 from support.serving import TestServer, held, running
@@ -146,20 +147,24 @@ def test_errors_are_sentences_of_the_server_and_of_the_page(
     wait_for(page, "Choose one photograph, or a left and a right eye")
 
 
-UNGRADABLE = """{"format": 1, "outcome": "ungradable", "quality": {"verdict": "ungradable",
-  "reasons": ["low-light", "no-disc"], "measures": {}}, "model": {"id": "a"}}"""
-
-
-def test_an_ungradable_photograph_has_no_grade_and_advice(
-    server: TestServer, open_page: Any, eyes: list[str]
+def test_the_quality_of_a_photograph_is_shown_and_an_ungradable_one_has_no_grade(
+    judge: Predictor, open_page: Any, eyes: list[str], tmp_path: Path
 ) -> None:
-    page = open_page(server)
-    page.route("**/v1/predict", lambda route: route.fulfill(body=UNGRADABLE))
-    page.set_input_files("#files", eyes[0])
-    wait_for(page, "^This photograph cannot be graded")
-    assert page.locator("#details").text_content() == "Take another photograph: low light, no disc."
+    black = tmp_path / "black.png"
+    Image.new("RGB", (24, 20)).save(black)
+    with running(judge) as server:
+        page = open_page(server)
+        page.set_input_files("#files", str(black))
+        wait_for(page, "^This photograph cannot be graded")
+        advice = "Take another photograph: low brightness."
+        assert page.locator("#details").text_content() == advice
+        page.set_input_files("#files", eyes[1])
+        wait_for(page, "^Grade 1")
+        poor = "The quality of the photograph is poor: low brightness."
+        assert page.locator("#details .poor").text_content() == poor
 
 
+@pytest.mark.slow  # seconds of a browser
 def test_a_busy_and_a_slow_server_are_waited_for_and_can_be_cancelled(
     predictor: Predictor, open_page: Any, eyes: list[str]
 ) -> None:
@@ -180,6 +185,7 @@ def test_a_busy_and_a_slow_server_are_waited_for_and_can_be_cancelled(
         wait_for(page, "^Grade 0")
 
 
+@pytest.mark.slow  # seconds of a browser
 def test_a_token_is_asked_for_and_not_stored(
     predictor: Predictor, open_page: Any, eyes: list[str]
 ) -> None:
@@ -199,6 +205,7 @@ def test_a_token_is_asked_for_and_not_stored(
         )
 
 
+@pytest.mark.slow  # seconds of a browser
 def test_it_fits_a_narrow_window_in_the_dark_and_has_an_order_for_the_keyboard(
     server: TestServer, open_page: Any, eyes: list[str]
 ) -> None:
@@ -217,6 +224,7 @@ def test_it_fits_a_narrow_window_in_the_dark_and_has_an_order_for_the_keyboard(
     assert names == ["files", "swap", "explain", "SUMMARY", "BODY"]
 
 
+@pytest.mark.slow  # seconds of a browser
 def test_a_photograph_can_be_dropped_and_pasted(
     server: TestServer, open_page: Any, eyes: list[str]
 ) -> None:
@@ -231,3 +239,22 @@ def test_a_photograph_can_be_dropped_and_pasted(
     for kind, eye, grade in (("drop", eyes[1], 1), ("paste", eyes[0], 0)):
         page.evaluate(script, [kind, list(Path(eye).read_bytes())])
         wait_for(page, f"^Grade {grade}")
+
+
+@pytest.mark.slow  # seconds of a browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(
+    server: TestServer, open_page: Any, eyes: list[str], scheme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing").Axe
+    page = open_page(server, color_scheme=scheme, bypass_csp=True)  # axe is a script of the test
+    first = axe().run(page).response
+    assert len(first["passes"]) > 10
+    barriers = {item["id"] for item in first["violations"]}
+    page.set_input_files("#files", eyes)
+    wait_for(page, "^Grade 1")
+    page.get_by_text("Show where the network looked").click()
+    page.get_by_alt_text("Where the network looked").first.wait_for()
+    page.get_by_text("About this model").click()
+    barriers |= {item["id"] for item in axe().run(page).response["violations"]}
+    assert barriers == set()
