@@ -125,6 +125,12 @@ def test_every_sample_is_evaluated_once_and_to_the_bit(results: dict[str, Result
     assert two["progress"] == results["2-1"]["evaluation"]["progress"] == [8, 16, 21]
 
 
+def test_test_time_augmentation_is_the_same_to_the_bit(results: dict[str, Results]) -> None:
+    one, two = results["1-0"]["views"], results["2-0"]["views"]
+    assert two == {**one, "progress": [8, 16, 21]}
+    assert one["bits"] != results["1-0"]["evaluation"]["bits"]
+
+
 @pytest.mark.slow
 def test_three_processes_train_as_one_does(tmp_path: Path, results: dict[str, Results]) -> None:
     start(3, tmp_path)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sightx.builtin import augment, averages, losses, optimizers, schedulers
 from sightx.distributed.collectives import Collectives, join_process_group
 from sightx.plugin import ParamGroup
+from sightx.spec.experiment import Evaluation, Tta
 from sightx.training.state import State, broadcast_state
 from support.training import (
     CPU,
@@ -97,13 +98,14 @@ def train_network(
     return results
 
 
-def evaluate_network(collectives: Collectives) -> dict[str, Any]:
+def evaluate_network(collectives: Collectives, tta: Tta = "none") -> dict[str, Any]:
     """Predict 21 samples in batches of 4, with a network that draws (T08)."""
     torch.manual_seed(3)
     module, dataset = nn.Sequential(normed(), AlwaysDropout()), make_dataset()
     torch.manual_seed(collectives.rank)
     dataset.splits["validation"] = np.arange(60, 81)
-    experiment = make_experiment(training={"batch_size": 4, "micro_batch_size": 2})
+    settings, evaluation = {"batch_size": 4, "micro_batch_size": 2}, Evaluation(tta=tta)
+    experiment = make_experiment(training=settings, evaluation=evaluation)
     trainer = make_trainer(experiment, dataset, module=module, collectives=collectives)
     evaluator = trainer.evaluator("validation")
     progress = list(evaluator)
@@ -152,6 +154,7 @@ def main(folder: Path) -> None:
             "batch norm": train_network(collectives, normed, batch_size=20, micro_batch_size=5),
             "idle": train_network(collectives, Net, 21, batch_size=20, micro_batch_size=10),
             "evaluation": evaluate_network(collectives),
+            "views": evaluate_network(collectives, "d4"),
         }
         name = f"{collectives.world_size}-{collectives.rank}.json"
         (folder / name).write_text(json.dumps(results))

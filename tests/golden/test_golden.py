@@ -36,7 +36,12 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results.json"
 
-SMALL = ["training.epochs=2", "execution.device=cpu", "execution.threads=1"]
+SMALL = [
+    "training.epochs=2",
+    "observer.report.enabled=false",
+    "execution.device=cpu",
+    "execution.threads=1",
+]
 RUNS: dict[str, tuple[str, list[str], int]] = {
     # name: spec, overrides, processes
     "catfish": ("catfish_simplenet", ["training.batch_size=8"], 1),

@@ -22,7 +22,7 @@ from sightx.io import system
 from sightx.plugin import Epoch, Model, Step
 from sightx.records.events import FeatureBlock
 from sightx.records.pixels import InMemoryPixels, PixelRows, PixelSource, Positions
-from sightx.spec.experiment import Execution
+from sightx.spec.experiment import Evaluation, Execution
 from sightx.training.feature_cache import (
     FILE,
     MEMORY,
@@ -134,6 +134,32 @@ def test_cached_features_do_not_change_training(
     for key, value in ours.weights.items():
         torch.testing.assert_close(value, theirs.weights[key], atol=tolerance, rtol=1e-5)
     assert set(ours.optimizer) == set(theirs.optimizer)
+
+
+def test_views_are_not_predicted_from_features_of_the_images_as_they_are(
+    all_splits: PreparedDataset,
+) -> None:
+    parts = {"model": Staged(middle="norm"), "evaluation": Evaluation(tta="d4")}
+    cached, plain = (
+        make_trainer(staged(cache_features=mode, **parts), all_splits) for mode in ("auto", "off")
+    )
+    losses, epochs, blocks = run(cached)
+    expected, expected_epochs, _ = run(plain)
+    assert blocks > 0  # the training split has features
+    np.testing.assert_allclose(losses, expected, atol=1e-6)
+    assert epochs[-1].metrics == pytest.approx(expected_epochs[-1].metrics, abs=1e-6)
+    for split in ("validation", "test"):
+        images = all_splits.rows.gather(all_splits.splits[split]).float() / 255
+        mean, std = (torch.tensor(part)[:, None, None] for part in cached.statistics)
+        images = (images - mean) / std
+        turned = [torch.rot90(images, turns, (-2, -1)) for turns in range(4)]
+        with torch.no_grad():
+            network = cached.module.eval()
+            outputs = [network(view) for one in turned for view in (one, one.flip(-1))]
+        by_views, as_they_are = cached.predict(split), cached.predict_without_tta(split)
+        np.testing.assert_allclose(by_views[0].outputs, torch.stack(outputs).mean(0), atol=1e-5)
+        np.testing.assert_allclose(as_they_are[0].outputs, outputs[0], atol=1e-5)
+        assert not np.allclose(by_views[0].outputs, as_they_are[0].outputs, atol=1e-3)
 
 
 def test_the_prefix_runs_once_for_each_image(all_splits: PreparedDataset) -> None:
