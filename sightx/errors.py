@@ -14,6 +14,7 @@ value, and a hint how to fix it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -68,13 +69,23 @@ class Problem:
 def did_you_mean(name: str, known: Iterable[object], count: int = 1) -> str:
     """Return a hint with the `count` known names that are closest to a misspelt one.
 
-    Upper and lower case count as equal. Returns "" if no known name is close.
+    Upper and lower case count as equal. If no name is close, the longest one whose words are words
+    of the misspelt one is meant: cosine by CosineAnnealingLR. Returns "" if there is none.
     """
     import difflib  # only an error needs it
 
     names = {str(known_name).strip().lower(): str(known_name) for known_name in known}
     close = difflib.get_close_matches(name.strip().lower(), names, count, _CLOSE)
+    if not close and len(words := _words(name)) > 1:
+        inside = [key for key in names if len(key) > 1 and set() < _words(names[key]) <= words]
+        close = sorted(inside, key=len)[-1:]
     return f"did you mean {' or '.join(repr(names[key]) for key in close)}?" if close else ""
+
+
+def _words(name: str) -> set[str]:
+    """Return the words of a name, which may be written as one-cycle, one_cycle or OneCycle."""
+    words = re.findall(r"[A-Z]?[a-z]+\d*|[A-Z]+\d*(?![a-z])|\d+", name)
+    return {word.lower() for word in words}
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

@@ -55,3 +55,11 @@ def test_a_hint_ignores_case_and_may_name_several() -> None:
     assert did_you_mean("resnet19", ["vit", "resnet18", "resnet118"], 2) == (
         "did you mean 'resnet18' or 'resnet118'?"
     )
+
+
+@pytest.mark.parametrize("name", ["CosineAnnealingLR", "cosine-annealing", "cosine_with_warmup"])
+def test_a_hint_knows_a_name_by_its_words(name: str) -> None:
+    assert did_you_mean(name, ["constant", "cosine", "one-cycle"]) == "did you mean 'cosine'?"
+    assert did_you_mean("RoundOneCycle", ["one", "one-cycle", "a"]) == "did you mean 'one-cycle'?"
+    assert did_you_mean("cosines", ["a cosine"]) == "did you mean 'a cosine'?"
+    assert did_you_mean("x-ray", ["x", "ray-tracing"]) == ""

@@ -82,6 +82,11 @@ def test_a_planned_command_says_what_does_the_job_today(line: Line, name: str) -
         ("--seed", "3"),
         ("--name", "other"),
         ("--threads", "1"),
+        ("--num-epochs", "1"),
+        ("--training.epochs", "1"),
+        ("--random-state", "3"),
+        ("--patience", "2"),
+        ("--weight-decay", "0.1"),
     ],
 )
 def test_an_option_that_is_a_setting_is_explained(line: Line, option: str, value: str) -> None:
@@ -90,7 +95,9 @@ def test_an_option_that_is_a_setting_is_explained(line: Line, option: str, value
     line("validate", "spec.toml", *hint.replace("VALUE", value).split(), code=0)
 
 
-@pytest.mark.parametrize("option", ["--output", "--gpus", "--resume", "--workers", "--config"])
+@pytest.mark.parametrize(
+    "option", ["--output", "-o", "-q", "--gpus", "--cpu", "--resume", "--workers", "--config"]
+)
 def test_an_option_of_another_tool_leads_to_ours(line: Line, option: str) -> None:
     hint = hint_of(line("run", "spec.toml", option, "x"))
     words = hint.replace("FOLDER", "r").replace("=N", "=1").replace(" N", " 1").split()
@@ -103,6 +110,34 @@ def test_a_spec_without_its_ending_or_in_place_of_a_run_is_recognised(line: Line
     hint = hint_of(line("resume", "spec.toml", code=5))
     words = hint.removeprefix("sightx ").removesuffix(" continues the run of a spec").split()
     line(*words, "--quiet", code=0)
+
+
+def test_the_name_of_a_run_in_place_of_a_spec_is_recognised(line: Line, spec: Path) -> None:
+    assert hint_of(line("show", "xyzzy")) == "check the path"
+    sightx.run(spec, runs="runs")
+    line(*hint_of(line("show", "last")).removeprefix("sightx ").split(), code=0)
+    line(*hint_of(line("run", "last")).removeprefix("sightx ").split(), code=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("show", "resnet50"), "sightx show-plugin model resnet50"),
+        (("run", "data"), "sightx init ./data writes a spec for a folder of images"),
+        (("predict", "data/test"), "sightx predict last data/test"),
+        (("spec.toml",), "sightx run spec.toml"),
+        (("validate", "spec.toml", "--dry-run"), "sightx validate --deep SPEC"),
+        (("show", "spec.toml", "training.epochs=3"), "--set training.epochs=3"),
+    ],
+)
+def test_an_argument_of_another_sort_leads_to_a_command(
+    line: Line, words: tuple[str, ...], hint: str
+) -> None:
+    assert hint_of(line(*words)) == hint
+
+
+def test_evaluate_offers_no_option_that_changes_the_experiment(line: Line) -> None:
+    assert hint_of(line("evaluate", "last", "--optimizer", "sgd")) == "sightx evaluate --help"
 
 
 def test_a_misspelt_option_is_corrected(line: Line) -> None:
@@ -119,6 +154,16 @@ def test_debug_may_follow_the_command(line: Line) -> None:
     [
         (["model.use=resnet18"], 'did you mean use = "torchvision" and arch = "resnet18"?'),
         (["optimizer.use=cosine"], "move it to scheduler"),
+        (["augment=[{use='CenterCrop'}]"], 'move it to preprocess, with use = "center-crop"'),
+        (["training.ema=true"], 'did you mean [average] with use = "ema"?'),
+        (["training.mixup=0.2"], 'did you mean [[augment]] with use = "mixup"?'),
+        (["training.patience=3"], 'did you mean [stopping] with use = "early"?'),
+        (["training.momentum=0.9"], 'it is a key of [optimizer] with use = "rmsprop" or "sgd"'),
+        (["dataset.labels='a.csv'"], 'it is a key of [dataset] with use = "csv" or "eyepacs"'),
+        (["dataset.path='x'"], "did you mean 'root'?"),
+        (["model.freeze=true"], "did you mean 'trainable'?"),
+        (["training.num_workers=2"], "did you mean 'threads', a key of [execution]?"),
+        (["callbacks=[]"], "did you mean 'observer'?"),
         (["model={use='torchvision', arch='simple-cnn'}"], 'did you mean use = "simple-cnn"?'),
     ],
 )

@@ -25,6 +25,9 @@ class Flip(Augment):
     """Flip images horizontally, vertically, or both."""
 
     name = "flip"
+    other_names = (
+        "RandomHorizontalFlip", "RandomVerticalFlip", "hflip", "vflip", "Fliplr", "mirror",
+    )  # fmt: skip
 
     horizontal: Probability = 0.5
     """Probability of exchanging left and right, 0 to 1."""
@@ -53,6 +56,7 @@ class Rotate(Augment):
     """Rotate images around their centre; uncovered corners become black."""
 
     name = "rotate"
+    other_names = ("RandomRotation", "rotation", "RandomAffine", "affine", "ShiftScaleRotate")
 
     degrees: Annotated[float, Field(gt=0, le=180)]
     """Largest angle; angles are uniform in [-degrees, degrees]. 180 gives every angle."""
@@ -83,6 +87,7 @@ class Crop(Augment):
     """
 
     name = "crop"
+    other_names = ("RandomResizedCrop", "RandomCrop", "RandomZoom", "zoom", "random_crop")
 
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     """Smallest and largest fraction of the image's area, 0 to 1; uniformly distributed."""
@@ -126,6 +131,10 @@ class Shift(Augment):
     """
 
     name = "shift"
+    other_names = (
+        "translate", "translation", "RandomTranslation", "RandomAffine", "affine",
+        "ShiftScaleRotate",
+    )  # fmt: skip
 
     pixels: PositiveInt = 4
     """Largest shift along each axis in pixels; shifts are uniform in [-pixels, pixels]."""
@@ -148,6 +157,10 @@ class ColorJitter(Augment):
     """
 
     name = "color-jitter"
+    other_names = (
+        "ColorJitter", "jitter", "colour-jitter", "brightness", "contrast", "RandomBrightness",
+        "RandomContrast", "RandomBrightnessContrast", "HueSaturationValue",
+    )  # fmt: skip
 
     brightness: NonNegativeFloat = 0.0
     """Pixels are multiplied by a factor from max(0, 1 - brightness) to 1 + brightness."""

@@ -20,6 +20,7 @@ class Ema(Average):
     """
 
     name = "ema"
+    other_names = ("ModelEma", "exponential_moving_average")
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     """Share of the average that stays in a step, from 0 to below 1."""
@@ -47,6 +48,7 @@ class Swa(Average):
     """
 
     name = "swa"
+    other_names = ("AveragedModel", "stochastic_weight_averaging")
 
     start_epoch: NonNegativeInt
     """Number of epochs before the first one that is averaged; about three quarters of all."""

@@ -20,6 +20,7 @@ class Best(Checkpoint):
     """
 
     name = "best"
+    other_names = ("ModelCheckpoint", "save_best", "save_best_only", "top-k")
     best_name = "best"
 
     monitor: str | None = None
@@ -35,6 +36,7 @@ class Every(Checkpoint):
     """Keep a checkpoint every few epochs."""
 
     name = "every"
+    other_names = ("all", "periodic", "save_every")
 
     epochs: PositiveInt = 1
     """Number of epochs between two checkpoints."""
@@ -49,6 +51,7 @@ class Last(Checkpoint):
     """Keep the latest checkpoint."""
 
     name = "last"
+    other_names = ("latest", "save_last")
 
     def keep(self, history: History) -> Collection[str]:
         """Return "last" after every epoch."""

@@ -26,6 +26,7 @@ class Clahe(Preprocess):
     """
 
     name = "clahe"
+    other_names = ("equalize", "equalize_adapthist")
 
     clip_limit: PositiveFloat = 2.0
     """Largest count of a grey level in a tile's histogram, as a multiple of the mean count."""

@@ -25,6 +25,11 @@ class CrossEntropy(Loss):
     """
 
     name = "cross-entropy"
+    other_names = (
+        "ce", "categorical_crossentropy", "sparse_categorical_crossentropy", "softmax", "nll",
+        "NLLLoss", "bce", "BCELoss", "BCEWithLogitsLoss", "binary_crossentropy", "label_smoothing",
+        "LabelSmoothingCrossEntropy",
+    )  # fmt: skip
     capturable = True
     takes_mixed = True
 
@@ -47,6 +52,7 @@ class Focal(Loss):
     """
 
     name = "focal"
+    other_names = ("sigmoid_focal_loss",)
     capturable = True
     takes_mixed = True
 
@@ -71,6 +77,10 @@ class InverseFrequencyCrossEntropy(Loss):
     """
 
     name = "inverse-frequency-cross-entropy"
+    other_names = (
+        "weighted-cross-entropy", "class-weighted-cross-entropy", "balanced-cross-entropy",
+        "weighted_ce", "class_weights", "class_weight",
+    )  # fmt: skip
     capturable = True
     balances = True
     takes_mixed = True

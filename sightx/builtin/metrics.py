@@ -118,6 +118,7 @@ class Accuracy(_ConfusionMetric):
     """Fraction of correct predictions."""
 
     name = "accuracy"
+    other_names = ("acc", "top1", "categorical_accuracy", "sparse_categorical_accuracy")
     rewards_majority = True
 
     def from_confusion(self, counts: Array) -> Sequence[Array]:
@@ -145,6 +146,7 @@ class Precision(_PerClassMetric):
     """
 
     name = "precision"
+    other_names = ("ppv",)
 
     def ratio(self, counts: Array) -> tuple[Array, Array]:
         """Return the correct predictions and all predictions of each class."""
@@ -167,6 +169,7 @@ class Recall(_PerClassMetric):
     """
 
     name = "recall"
+    other_names = ("sensitivity", "tpr", "true_positive_rate")
 
     def ratio(self, counts: Array) -> tuple[Array, Array]:
         """Return the correct predictions and the samples of each class."""
@@ -180,6 +183,7 @@ class Specificity(_PerClassMetric):
     """
 
     name = "specificity"
+    other_names = ("tnr", "true_negative_rate")
 
     def ratio(self, counts: Array) -> tuple[Array, Array]:
         """Return, of the samples of other classes, those predicted as others, and all."""
@@ -191,6 +195,7 @@ class BalancedAccuracy(_ConfusionMetric):
     """Mean recall of the classes that have samples."""
 
     name = "balanced-accuracy"
+    other_names = ("bacc", "bal_acc", "uar")
 
     def from_confusion(self, counts: Array) -> Sequence[Array]:
         """Return the balanced accuracy."""
@@ -211,6 +216,7 @@ class F1(_PerClassMetric):
     """
 
     name = "f1"
+    other_names = ("f1_score", "F1Score", "macro_f1")
 
     def ratio(self, counts: Array) -> tuple[Array, Array]:
         """Return twice the correct predictions, and the samples plus the predictions."""
@@ -230,6 +236,7 @@ class Qwk(_ConfusionMetric):
     """
 
     name = "qwk"
+    other_names = ("kappa", "cohen_kappa", "quadratic_weighted_kappa", "quadratic_kappa")
     needs_order = True
 
     def from_confusion(self, counts: Array) -> Sequence[Array]:
@@ -253,6 +260,7 @@ class ConfusionMatrix(_ConfusionMetric):
     """
 
     name = "confusion-matrix"
+    other_names = ("confusion", "cm")
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
         """Return one name per pair of classes; off the diagonal, lower is better."""

@@ -55,6 +55,7 @@ class OverDataset(Normalize):
     """
 
     name = "dataset"
+    other_names = ("standardize", "standard", "zscore", "mean-std")
 
     def statistics(self, *, model: Model, training_rows: PixelRows) -> Statistics:
         """Return the statistics of the train split."""
@@ -65,6 +66,7 @@ class Values(Normalize):
     """Use the given mean and standard deviation."""
 
     name = "values"
+    other_names = ("Normalize", "normalise")
 
     mean: Annotated[tuple[float, ...], Field(min_length=1)]
     """Mean of each channel, for pixels in [0, 1]; a single number applies to all channels."""

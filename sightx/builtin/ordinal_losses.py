@@ -23,6 +23,9 @@ class OrdinalRegression(Loss):
     """
 
     name = "ordinal-regression"
+    other_names = (
+        "mse", "MSELoss", "l2", "regression", "ordinal", "SmoothL1Loss", "mean_squared_error",
+    )  # fmt: skip
     needs_order = True
     capturable = True
     takes_mixed = True

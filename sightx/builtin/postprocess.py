@@ -29,6 +29,7 @@ class CutPoints(Postprocess):
     """
 
     name = "cut-points"
+    other_names = ("threshold", "thresholds", "OptimizedRounder")
     needs_order = True
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
@@ -58,6 +59,7 @@ class Temperature(Postprocess):
     """
 
     name = "temperature"
+    other_names = ("calibration", "platt", "TemperatureScaling")
 
     def fit(self, validation: Predictions) -> Mapping[str, Any]:
         """Return the temperature; 1 if no label is known."""

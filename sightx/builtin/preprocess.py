@@ -30,6 +30,7 @@ class Resize(Preprocess):
     """
 
     name = "resize"
+    other_names = ("scale", "rescale", "letterbox", "LongestMaxSize")
 
     size: Size
     """One number for a square, or height and width."""
@@ -147,6 +148,7 @@ class Grayscale(Preprocess):
     """
 
     name = "grayscale"
+    other_names = ("gray", "grey", "greyscale", "ToGray")
 
     channels: Literal[1, 3] = 3
     """Number of channels of the result, all equal."""

@@ -57,6 +57,7 @@ class LogLoss(_MeanScore):
     """
 
     name = "log-loss"
+    other_names = ("nll", "cross_entropy")
 
     def scores(self, probabilities: Array, labels: Array) -> Array:
         """Return -ln of the probability of each sample's class."""
@@ -73,6 +74,7 @@ class Brier(_MeanScore):
     """
 
     name = "brier"
+    other_names = ("brier_score",)
 
     def scores(self, probabilities: Array, labels: Array) -> Array:
         """Return the squared distance of each sample."""
@@ -114,6 +116,7 @@ class Ece(Metric):
     """
 
     name = "ece"
+    other_names = ("calibration_error", "expected_calibration_error")
 
     bins: PositiveInt = 15
     """Number of bins between 0 and 1."""
@@ -171,6 +174,7 @@ class Auc(Metric):
     """
 
     name = "auc"
+    other_names = ("roc_auc", "auroc", "roc")
 
     def values(self, classes: Sequence[str]) -> Mapping[str, Direction]:
         """Return the mean's name, and one name per class."""

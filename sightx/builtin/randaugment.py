@@ -33,6 +33,7 @@ class RandAugment(Augment):
     """
 
     name = "randaugment"
+    other_names = ("AutoAugment", "TrivialAugment", "TrivialAugmentWide")
 
     magnitude: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Strength, from 0 to 1: 0.3 shears by 0.09, rotates by 9 degrees, changes colours by 27 %."""

@@ -27,6 +27,7 @@ class RandomErasing(Augment):
     """
 
     name = "random-erasing"
+    other_names = ("cutout", "CoarseDropout", "erase")
 
     probability: Probability = 0.5
     """Probability that a rectangle is erased, 0 to 1."""

@@ -21,6 +21,7 @@ class Shuffle(Sampler):
     """Visit every sample once per epoch, in a new random order each time."""
 
     name = "shuffle"
+    other_names = ("random", "RandomSampler")
 
     def order(self, labels: Array, *, epoch: int, seed: int) -> Array:
         """Return a permutation of the positions."""
@@ -51,6 +52,10 @@ class Balanced(Sampler):
     """
 
     name = "balanced"
+    other_names = (
+        "WeightedRandomSampler", "weighted", "class-balanced", "oversample", "oversampling",
+        "ImbalancedDatasetSampler",
+    )  # fmt: skip
     balances = True
 
     samples: PositiveInt | None = None

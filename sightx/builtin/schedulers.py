@@ -23,6 +23,7 @@ class Constant(Scheduler):
     """Keep the learning rate constant."""
 
     name = "constant"
+    other_names = ("none", "fixed", "ConstantLR")
 
     def factor(self, step: int, *, steps: int, steps_per_epoch: int, history: History) -> float:
         """Return 1."""
@@ -33,6 +34,7 @@ class Step(Scheduler):
     """Multiply the learning rate by gamma every few epochs."""
 
     name = "step"
+    other_names = ("MultiStepLR", "ExponentialLR", "exponential", "ExponentialDecay")
 
     step_size: PositiveInt = 7
     """Number of epochs between two changes."""
@@ -53,6 +55,7 @@ class Plateau(Scheduler):
     """
 
     name = "plateau"
+    other_names = ("ReduceLROnPlateau",)
 
     monitor: str | None = None
     """Metric to monitor, such as `validation/loss`; by default `training.monitor`."""
@@ -98,6 +101,7 @@ class Cosine(Scheduler):
     """
 
     name = "cosine"
+    other_names = ("CosineAnnealingLR", "CosineDecay")
 
     min_factor: Fraction = 0.0
     """Factor at the end of the run, 0 to 1."""
@@ -115,6 +119,7 @@ class OneCycle(Scheduler):
     """
 
     name = "one-cycle"
+    other_names = ("OneCycleLR", "onecycle", "1cycle")
     includes_warmup = True
 
     peak_at: Annotated[float, Field(gt=0, lt=1)] = 0.3

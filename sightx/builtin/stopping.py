@@ -17,6 +17,7 @@ class Never(Stopping):
     """Never stop early: train all epochs."""
 
     name = "never"
+    other_names = ("none",)
 
     def reason(self, history: History) -> str | None:
         """Return None."""
@@ -31,6 +32,7 @@ class TimeLimit(Stopping):
     """
 
     name = "time-limit"
+    other_names = ("timer", "max_time", "max_hours")
 
     minutes: PositiveFloat
     """Largest duration of all epochs, with their validation."""
@@ -54,6 +56,7 @@ class Early(Stopping):
     """
 
     name = "early"
+    other_names = ("EarlyStopping", "early_stopping", "patience")
 
     monitor: str | None = None
     """Metric to monitor, such as `validation/loss`; by default `training.monitor`."""

@@ -6,6 +6,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -51,6 +52,31 @@ _COMPLETE = "_SIGHTX_COMPLETE"  # the variable by which a shell asks for complet
 # What other tools call an option, with that of SightX.
 _OTHER_OPTIONS = {
     "--config": "name the spec without an option",
+    "--spec": "name the spec without an option",
+    "--dry-run": "sightx validate --deep SPEC",
+    "--data": "--set dataset.root=FOLDER",
+    "--data-dir": "--set dataset.root=FOLDER",
+    "--root": "--set dataset.root=FOLDER",
+    "--model": "--set model.use=NAME",
+    "--arch": "--set model.arch=NAME",
+    "--optimizer": "--set optimizer.use=NAME",
+    "--loss": "--set loss.use=NAME",
+    "--scheduler": "--set scheduler.use=NAME",
+    "--weights": "--set model.weights=NAME",
+    "--pretrained": "--set model.weights=NAME",
+    "--checkpoint": "--set model.weights=FILE",
+    "--cpu": "--set execution.device=cpu",
+    "--gpu": "--set execution.device=cuda",
+    "--cuda": "--set execution.device=cuda",
+    "--amp": "--set training.precision=bf16",
+    "--fp16": "--set training.precision=bf16",
+    "--bf16": "--set training.precision=bf16",
+    "--weight-decay": "--set optimizer.weight_decay=VALUE",
+    "--patience": "--set stopping.use=early --set stopping.patience=VALUE",
+    "-b": "--set training.batch_size=VALUE",
+    "-o": "--runs FOLDER",
+    "-q": "--quiet",
+    "-s": "--set KEY=VALUE",
     "--gpus": "--processes N",
     "--nproc": "--processes N",
     "--nproc-per-node": "--processes N",
@@ -64,6 +90,7 @@ _OTHER_OPTIONS = {
     "--output-dir": "--runs FOLDER",
     "--save-dir": "--runs FOLDER",
 }
+_SETS_EXPERIMENT = re.compile(r"--set (?!dataset\.root|execution\.)")
 _RESOURCE_ERRNOS = {
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
     errno.ENOSPC, errno.EPERM, errno.EROFS,
@@ -228,22 +255,26 @@ def _as_usage_error(error: click.ClickException) -> SpecError:
     if isinstance(error, click.NoSuchOption) and context:
         message = f"{command} has no option {error.option_name}"
         hint = _hint_for_option(error.option_name, context.command) or hint
+    if assignment := re.search(r"extra arguments? \(([\w.-]+=\S*)", message):
+        hint = f"--set {assignment[1].rstrip(')')}"
     return SpecError(Problem("usage", message, hint))
 
 
 def _hint_for_option(option: str, command: click.Command) -> str:
     """Return the option that is meant, or the setting of a spec; "" if none is close."""
+    from sightx.registry.suggestions import other_settings
     from sightx.spec.sections import settings_called
 
     known = [name for parameter in command.params for name in parameter.opts if name[:2] == "--"]
-    keys = settings_called(option.lstrip("-").replace("-", "_"))
-    if command.name == "evaluate":  # which scores the experiment as it is
-        keys = [key for key in keys if key.startswith("execution.")]
-    if keys and "--set" in known:
-        return " or ".join(f"--set {key}=VALUE" for key in keys)
-    other = _OTHER_OPTIONS.get(option, "")
-    if other.split()[:1] == ["name"] or other.partition(" ")[0] in known:
-        return other
+    name = option.lstrip("-").replace("-", "_")
+    same, similar = settings_called(name), settings_called(*other_settings(name))
+    own = _OTHER_OPTIONS.get(option, "")
+    settings = [" or ".join(f"--set {key}=VALUE" for key in keys) for keys in (same, similar)]
+    for hint in (settings[0], own, settings[1]):
+        is_known = hint.split()[:1] in (["name"], ["sightx"]) or hint.partition(" ")[0] in known
+        # `evaluate` scores the experiment as it is, elsewhere.
+        if is_known and (command.name != "evaluate" or not _SETS_EXPERIMENT.match(hint)):
+            return hint
     return did_you_mean(option, known)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Collection
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,36 @@ class UserPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
         return super().convert(user_path(value), param, ctx)
+
+
+class SpecPath(UserPath):
+    """The path of a spec; the name of a run or of a component in its place is recognised."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises SpecError for a name that means something else than a file."""
+        path = super().convert(value, param, ctx)
+        if ctx and not path.exists() and not path.suffix:
+            from sightx.errors import Problem, SpecError
+
+            resumes = ctx.command.name == "run"
+            if hint := _meaning_of_name(str(path), "resume" if resumes else "show-run"):
+                raise SpecError(Problem("usage", f"{str(path)!r} is not a spec", hint))
+        return path
+
+
+def _meaning_of_name(name: str, command: str) -> str:
+    """Return the command for the run or the component that a name means, or ""."""
+    from sightx.cli.context import find_run_directory, load_project_registry
+    from sightx.errors import SightXError
+
+    with suppress(SightXError, OSError):
+        find_run_directory(name, None)
+        return f"sightx {command} {name}"
+    with suppress(SightXError, OSError):
+        entries = load_project_registry().entries()
+        kinds = [entry.component.kind for entry in entries if entry.component.name == name]
+        return f"sightx show-plugin {kinds[0]} {name}" if kinds else ""
+    return ""
 
 
 def overrides(command: Command) -> Command:

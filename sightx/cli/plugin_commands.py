@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,39 @@ if TYPE_CHECKING:
     from sightx.registry.registry import Plugin, Registry
 
 # Commands that are planned, with what does the job today.
-PLANNED = {
-    "sweep": "sightx run SPEC --set KEY=VALUE, once for each value",
-}
+_EACH_VALUE = "sightx run SPEC --set KEY=VALUE, once for each value"
+PLANNED = dict.fromkeys(("sweep", "tune", "hpo", "search", "optimize"), _EACH_VALUE)
 # What other tools call a command.
 OTHER_NAMES = {
+    "api": "serve",
+    "deploy": "serve",
+    "clean": "cache --prune",
+    "clear": "cache --prune",
+    "prune": "cache --prune",
+    "components": "list-plugins",
+    "datasets": "list-plugins dataset",
+    "list-models": "list-plugins model",
+    "list-datasets": "list-plugins dataset",
+    "convert": "export",
+    "onnx": "export",
+    "describe": "show-run",
+    "status": "show-run",
+    "metrics": "show-run",
+    "history": "show-run",
+    "results": "show-run",
+    "print": "show",
+    "explain": "predict",
+    "gradcam": "predict",
+    "inspect": "audit",
+    "analyze": "audit",
+    "stats": "audit",
+    "eda": "audit",
+    "plot": "report",
+    "plots": "report",
+    "summary": "report",
+    "rename": "tag",
+    "restart": "resume",
+    "web": "board",
     "fit": "run",
     "train": "run",
     "start": "run",
@@ -100,6 +129,8 @@ class PluginCommands:
             raise SpecError(Problem("usage", message, PLANNED[name]))
         if name in OTHER_NAMES:
             raise SpecError(Problem("usage", message, f"use sightx {OTHER_NAMES[name]}"))
+        if name.endswith(".toml"):
+            raise SpecError(Problem("usage", message, f"sightx run {shlex.quote(name)}"))
         close = did_you_mean(name, sorted({*self.builtin, *self._by_name}))
         if not close and (broken := self._registry.broken):
             causes = ", ".join(plugin.status for plugin in broken)

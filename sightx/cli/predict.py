@@ -64,7 +64,7 @@ def command(
     """
     from sightx import Predictor
 
-    _check_usage(files, pairs)
+    _check_usage(run, files, pairs)
     folder, title = find_weights(run, runs)
     click.echo(title, err=True)
     output = sys.stdout
@@ -82,13 +82,21 @@ def command(
     return writer.finish()
 
 
-def _check_usage(files: Sequence[Path], pairs: Path | None) -> None:
+def _check_usage(run: str, files: Sequence[Path], pairs: Path | None) -> None:
     """Raise SpecError unless there are images or pairs, but not both."""
     from sightx.errors import Problem, SpecError
+    from sightx.inference.model_folder import is_model_folder
+    from sightx.io.files import shell_path, user_path
+    from sightx.runs.names import is_run
 
-    if bool(files) == bool(pairs):
-        hint = "name images, or one list with --pairs"
-        raise SpecError(Problem("usage", "there are no images to predict, or two lists", hint))
+    if bool(files) != bool(pairs):
+        return
+    message = "there are no images to predict, or two lists"
+    hint = "name images, or one list with --pairs"
+    path = user_path(run)
+    if not files and path.exists() and not (is_run(path) or is_model_folder(path)):
+        message, hint = "name a run before the images", f"sightx predict last {shell_path(run)}"
+    raise SpecError(Problem("usage", message, hint))
 
 
 def _image_column(checkpoint: Path) -> str:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from sightx.cli.options import UserPath, overrides
+from sightx.cli.options import SpecPath, overrides
 
-_NEW = UserPath(file_okay=False)
+_NEW = SpecPath(file_okay=False)
 
 
 @click.command("prepare", short_help="Preprocess the images of a spec ahead of a run.")
-@click.argument("spec", type=UserPath())
+@click.argument("spec", type=SpecPath())
 @overrides
 @click.option(
     "--faults",
-    type=UserPath(dir_okay=False),
+    type=SpecPath(dir_okay=False),
     default="bad-images.csv",
     show_default=True,
     help="Write a list of images that cannot be read, if there are any.",

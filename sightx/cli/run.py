@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightx.cli.context import find_run
-from sightx.cli.options import UserPath, launched, overrides, processes, runs_folder
+from sightx.cli.options import SpecPath, launched, overrides, processes, runs_folder
 from sightx.distributed import rendezvous
 from sightx.errors import counted
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
-@click.argument("spec", type=UserPath(), required=False)
+@click.argument("spec", type=SpecPath(), required=False)
 @overrides
 @runs_folder
 @click.option(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from sightx.cli.options import UserPath, json_output, overrides, print_json
+from sightx.cli.options import SpecPath, json_output, overrides, print_json
 
 
 @click.command("show", short_help="Print a spec with all defaults.")
-@click.argument("spec", type=UserPath())
+@click.argument("spec", type=SpecPath())
 @overrides
 @json_output
 def command(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightx.cli.context import load_project_registry
-from sightx.cli.options import UserPath, keep_output, overrides
+from sightx.cli.options import SpecPath, keep_output, overrides
 
 if TYPE_CHECKING:
     from sightx.errors import Problem
@@ -27,7 +27,7 @@ def _explain(context: click.Context, _: click.Parameter, code: str | None) -> No
 
 
 @click.command("validate", short_help="Report every problem of specs.")
-@click.argument("specs", nargs=-1, required=True, type=UserPath())
+@click.argument("specs", nargs=-1, required=True, type=SpecPath())
 @overrides
 @click.option("--deep", is_flag=True, help="Also open the data, and build the model without data.")
 @click.option("--strict", is_flag=True, help="Exit with 2 also if there are only warnings.")

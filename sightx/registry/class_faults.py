@@ -27,6 +27,7 @@ COMPONENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 _PLAIN_TYPES = (bool, int, float, str, NoneType, Path)
 _HOLDABLE = "bool, int, float, str, Path, Literal, StrEnum, tuple, frozenset or Settings"
+_TRAIT_VALUES = {bool: "True or False", int: "a whole number", tuple: "a tuple of strings"}
 _SIMILAR = 0.8  # how close a misspelt name is, 0 to 1: a plugin may have names of its own
 # Their arguments are offered by name only; elsewhere the first one may have any name.
 _BY_NAME = {("augment", "draw"), ("augment", "matrix"), ("augment", "apply")}
@@ -122,10 +123,9 @@ def _trait_fault(cls: type[Component]) -> str:
     for base in kind.__mro__:
         for name in getattr(base, "__class_vars__", ()):
             default, value = vars(base).get(name), inspect.getattr_static(cls, name, None)
-            is_trait = isinstance(default, (bool, int)) and not isinstance(value, property)
+            is_trait = type(default) in _TRAIT_VALUES and not isinstance(value, property)
             if is_trait and type(value) is not type(default):
-                values = "True or False" if isinstance(default, bool) else "a whole number"
-                return f"{name} is {value!r}; write {values}"
+                return f"{name} is {value!r}; write {_TRAIT_VALUES[type(default)]}"
     return ""
 
 

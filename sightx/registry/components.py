@@ -140,6 +140,7 @@ class Component(Settings):
     kind: ClassVar[str]
     name: ClassVar[str]
     revision: ClassVar[int] = 1
+    other_names: ClassVar[tuple[str, ...]] = ()  # what other libraries call it, for hints
     needs_order: ClassVar[bool] = False  # whether it is meaningful for ordered classes only
     capturable: ClassVar[bool] = False  # whether its part of a step can be in a CUDA graph
     _use: str | None = PrivateAttr(default=None)

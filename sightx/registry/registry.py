@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import ValidationError
 
 from sightx.errors import Problem, did_you_mean, printable, suggest
 from sightx.io.files import natural_key
@@ -20,9 +17,7 @@ from sightx.records.origins import BUILTIN
 from sightx.registry.components import Component, UnknownComponentError
 from sightx.registry.hooks import Check
 from sightx.registry.kinds import KINDS
-
-_NONSENSE = "no-such-value"
-_SHORTEST_PREFIX = 3  # characters of the beginning of a name that suggest the name
+from sightx.registry.suggestions import component_hint, components_called
 
 
 @dataclass(frozen=True)
@@ -146,6 +141,15 @@ class Registry:
         keys = sorted(self._entries, key=lambda key: (order.index(key[0]), natural_key(key[1])))
         return [entry for key in keys if kind in (None, key[0]) for entry in self._entries[key]]
 
+    def components(self) -> list[type[Component]]:
+        """Return the classes of all entries, by kind and name."""
+        return [entry.component for entry in self.entries()]
+
+    def meant_by(self, kind: str, name: str) -> list[str]:
+        """Return the names of the components of a kind that users of other libraries call so."""
+        own = [entry.component for entry in self.entries(kind)]
+        return [component.name for component in components_called(own, name)]
+
     def names(self, kind: str) -> list[str]:
         """Return the names of one kind, sorted."""
         return sorted(name for other, name in self._entries if other == kind)
@@ -257,65 +261,12 @@ class Registry:
         if owner and not any(owner in (p.name, p.distribution) for p in self.plugins):
             message += f", nor a plugin {owner!r}"
         hint = f"move it to {kinds[0]}" if kinds else ""
-        hint = hint or self._component_with_value(kind, name)
+        hint = hint or component_hint(self.components(), kind, name)
         hint = hint or suggest(name, self.names(kind))
         hint = hint or f"sightx list-plugins {kind} shows the names"
         if any(plugin.state == "disabled" for plugin in self.plugins):
             hint += "; SIGHTX_PLUGINS=none switches plugins off"
         return Problem("unknown-name", message, hint)
-
-    def _component_with_value(self, kind: str, value: str) -> str:
-        """Return a hint with the component of a kind that accepts a name as one of its values."""
-        for entry in self.entries(kind):
-            for key in value_keys(entry.component):
-                if accepts(entry.component, key, value):
-                    return f'did you mean use = "{entry.component.name}" and {key} = "{value}"?'
-                if full := _value_beginning_with(entry.component, key, value):
-                    use = f'use = "{entry.component.name}" and {key} = "{full}"?'
-                    close = did_you_mean(value, self.names(kind)).rstrip("?")
-                    return f"{close}, or {use}" if close else f"did you mean {use}"
-        return ""
-
-
-def value_keys(component: type[Component]) -> Iterator[str]:
-    """Yield the required string settings of a component: names in another library, as a rule."""
-    for key, info in component.model_fields.items():
-        if info.annotation is str and info.is_required():
-            yield key
-
-
-def accepts(component: type[Component], key: str, value: str) -> bool:
-    """Return whether a string setting takes a value, and not just any value."""
-    return _is_valid(component, key, value) and not _is_valid(component, key, _NONSENSE)
-
-
-def _value_beginning_with(component: type[Component], key: str, prefix: str) -> str:
-    """Return the first value of a string setting that begins with a text, or "".
-
-    The values are `known` in the context of the error that the component's validator raises.
-    """
-    if len(prefix) < _SHORTEST_PREFIX:
-        return ""
-    try:
-        component.model_validate_json(json.dumps({key: prefix}))
-    except ValidationError as error:
-        contexts = (detail.get("ctx", {}) for detail in error.errors() if detail["loc"] == (key,))
-        values = (str(value) for context in contexts for value in context.get("known", ()))
-        matches = (value for value in values if value.startswith(prefix.lower()))
-        return min(matches, key=natural_key, default="")
-    except Exception:  # of a plugin
-        return ""
-    return ""
-
-
-def _is_valid(component: type[Component], key: str, value: str) -> bool:
-    try:
-        component.model_validate_json(json.dumps({key: value}))
-    except ValidationError as error:
-        return all(detail["loc"][:1] != (key,) for detail in error.errors())
-    except Exception:  # of a plugin
-        return False
-    return True
 
 
 def _clash(kind: str, use: str, entries: list[Entry]) -> Problem:

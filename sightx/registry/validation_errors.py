@@ -15,6 +15,7 @@ from sightx.errors import PluginError, Problem, SightXError, SpecError, did_you_
 from sightx.io.toml import Key, Position
 from sightx.registry.components import Component, Settings, table_class
 from sightx.registry.introspection import field_descriptions
+from sightx.registry.suggestions import other_settings
 
 ClassAt = Callable[[Key], type[Settings] | None]
 Explanation = tuple[str, str, str]  # code, message, hint
@@ -36,29 +37,6 @@ _TYPES: list[tuple[type, str]] = [
     (bool, "a boolean"), (int, "an integer"), (float, "a float"), (str, "a string"),
     (list, "an array"), (dict, "a table"),
 ]  # fmt: skip
-
-# What PyTorch, timm, Keras and others call a setting, by the key of SightX.
-_OTHER_NAMES = {
-    name: key
-    for key, names in {
-        "arch": "architecture backbone model_name",
-        "batch_size": "batch bs train_batch_size",
-        "clip_grad_norm": "clip_grad clip_norm grad_clip gradient_clip_val max_grad_norm",
-        "device": "accelerator gpu",
-        "dropout": "drop drop_rate dropout_rate",
-        "epochs": "max_epochs n_epochs nb_epochs num_epochs num_train_epochs",
-        "label_smoothing": "smoothing",
-        "lr": "learning_rate learningrate lr_rate base_lr max_lr",
-        "monitor": "metric_for_best_model eval_metric",
-        "precision": "amp mixed_precision",
-        "seed": "random_seed random_state",
-        "size": "image_size img_size input_size",
-        "warmup": "warmup_epochs warmup_steps",
-        "weight_decay": "wd l2",
-        "weights": "pretrained",
-    }.items()
-    for name in names.split()
-}
 
 
 def spec_failure(problems: Iterable[Problem]) -> SightXError:
@@ -262,7 +240,10 @@ def _hint_for_unknown_key(key: Key, class_at: ClassAt) -> str:
     known = list(cls.model_fields) if cls else []
     if len(sections := _sections_with(name, class_at)) == 1:
         return f"it is a key of {sections[0]}"
-    if meant := _hint_for_other_name(name, known, class_at) or did_you_mean(name, known):
+    for other in other_settings(name):
+        if other in known:
+            return f"did you mean {other!r}?"
+    if meant := did_you_mean(name, known) or _hint_for_other_section(name, class_at):
         return meant
     if cls and not known:
         return f"{getattr(cls, 'name', 'the section')} has no settings"
@@ -271,13 +252,12 @@ def _hint_for_unknown_key(key: Key, class_at: ClassAt) -> str:
     return f"known: {', '.join(known)}" if known else ""
 
 
-def _hint_for_other_name(name: str, known: list[str], class_at: ClassAt) -> str:
+def _hint_for_other_section(name: str, class_at: ClassAt) -> str:
     """Return the key that is meant by a name of another library, and its section; or ""."""
-    key = _OTHER_NAMES.get(name.lower().replace("-", "_"), "")
-    if key in known:
-        return f"did you mean {key!r}?"
-    sections = _sections_with(key, class_at)
-    return f"did you mean {key!r}, a key of {sections[0]}?" if len(sections) == 1 else ""
+    for key in other_settings(name, of_datasets=False):
+        if len(sections := _sections_with(key, class_at)) == 1:
+            return f"did you mean {key!r}, a key of {sections[0]}?"
+    return ""
 
 
 def _sections_with(name: str, class_at: ClassAt) -> list[str]:

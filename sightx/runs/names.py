@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightx.errors import Problem, RunError, SpecError
-from sightx.io.files import natural_key, read_json, user_path
+from sightx.io.files import natural_key, read_json, shell_path, user_path
 
 TEMPORARY = ".making-"
 """Prefix of a directory that is not a run yet."""
@@ -70,6 +70,8 @@ def _find_by_name(root: Path, name: str) -> Path:
     hint = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
     if name.endswith(".toml"):
         hint = f"sightx run {name} --continue continues the run of a spec"
+    elif user_path(name).is_dir():
+        hint = f"sightx init {shell_path(user_path(name))} writes a spec for a folder of images"
     if name == "last" and runs:
         newest = runs[-1].name
         hint = f"the newest, {newest}, failed before its first checkpoint; name it to resume it"

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
@@ -26,7 +26,8 @@ from sightx.registry.components import (
 from sightx.registry.kinds import Dataset
 from sightx.registry.loading import load_registry
 from sightx.registry.project import Project, find_project
-from sightx.registry.registry import Registry, value_keys
+from sightx.registry.registry import Registry
+from sightx.registry.suggestions import setting_hint, value_keys
 from sightx.registry.validation_errors import (
     ClassAt,
     explain_errors,
@@ -227,9 +228,15 @@ def _with_component_hint(
     """Return a problem whose hint says that a value is the name of a component.
 
     It is proposed for a text in place of a table, and for a name in another library, such as that
-    of a network; other values are only spelt like a component.
+    of a network; other values are only spelt like a component. The hint of an unknown key says
+    which component, or whose setting, the key means.
     """
     key, value = parse_key(problem.path), data
+    is_clear = problem.hint.startswith(("did you mean", "it is a"))
+    if problem.code == "unknown-key" and not is_clear and key[-1] not in Experiment.model_fields:
+        section = str(key[0]) if len(key) > 1 else ""
+        hint = setting_hint(registry.components(), section, str(key[-1]), _header)
+        return replace(problem, hint=hint or problem.hint)
     for part in key:
         try:
             value = value[part]
@@ -243,6 +250,12 @@ def _with_component_hint(
     cls = class_at(key[:-1])
     is_name = cls is not None and issubclass(cls, Component) and key[-1] in [*value_keys(cls)]
     return replace(problem, hint=f"did you mean {use}?") if is_name else problem
+
+
+def _header(kind: str) -> str:
+    """Return how a spec writes the table of a kind: `[optimizer]` or `[[augment]]`."""
+    is_array = get_origin(Experiment.model_fields[kind].annotation) is tuple
+    return f"[[{kind}]]" if is_array else f"[{kind}]"
 
 
 def _check_allow(experiment: Experiment, context: Context) -> Iterator[Problem]:

@@ -18,11 +18,17 @@ def top_level_keys() -> list[str]:
     return [name for name, field in fields if table_class(field.annotation) is None]
 
 
-def settings_called(name: str) -> list[str]:
-    """Return the dotted keys of a spec that end with a name, such as `training.epochs`.
+def settings_called(*names: str) -> list[str]:
+    """Return the dotted keys of a spec that end with one of some names, such as `training.epochs`.
 
-    Of components only the learning rate, which every optimizer has, is known.
+    A name may be dotted already. Of components only the learning rate, which every optimizer has,
+    is known.
     """
-    keys = [name] if name in top_level_keys() else []
-    keys += [f"{key}.{name}" for key, cls in own_sections().items() if name in cls.model_fields]
-    return [*keys, *(["optimizer.lr"] if name in ("lr", "learning_rate") else [])]
+    keys = []
+    for name in names:
+        section, dot, _ = name.partition(".")
+        is_dotted = dot and section in Experiment.model_fields
+        keys += [name] if is_dotted or name in top_level_keys() else []
+        keys += [f"{key}.{name}" for key, cls in own_sections().items() if name in cls.model_fields]
+        keys += ["optimizer.lr"] if name == "lr" else []
+    return keys

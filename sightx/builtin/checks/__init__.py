@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import data, evaluation, schedule, spec
+from . import data, evaluation, monitor, schedule, spec
 
-CHECKS = [*spec.CHECKS, *schedule.CHECKS, *data.CHECKS, *evaluation.CHECKS]
+CHECKS = [*monitor.CHECKS, *spec.CHECKS, *schedule.CHECKS, *data.CHECKS, *evaluation.CHECKS]

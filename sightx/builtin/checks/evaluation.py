@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightx.plugin import Check, Finding, did_you_mean
 
-from .spec import computed_metrics, monitors, needs_validation, without_validation
+from .monitor import computed_metrics, monitors, needs_validation, without_validation
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from sightx.plugin import (
     Augment,
@@ -20,66 +20,13 @@ from sightx.plugin import (
     did_you_mean,
 )
 
+from .monitor import monitors
+
 if TYPE_CHECKING:
     from sightx.plugin import Experiment
 
-_ALWAYS_COMPUTED = ("train/loss", "train/accuracy", "validation/loss")
 _KIND_SETTINGS = {cls.kind: set(cls.model_fields) for cls in (Dataset, Model, Optimizer, Scheduler)}
 _IMBALANCED = 0.6  # share of the largest class from which accuracy is misleading
-
-
-class _Names(Protocol):
-    def names(self, kind: str) -> list[str]:
-        """Return the names of all components of a kind."""
-
-
-def unknown_monitor(experiment: Experiment, registry: _Names) -> Iterator[Finding]:
-    """Find monitors that no metric of the experiment computes."""
-    classes = experiment.dataset.traits().classes
-    known = computed_metrics(experiment, classes or ())
-    for path, monitor in monitors(experiment):
-        # Metrics of single classes, such as recall/cat, are known only with the classes.
-        may_be_of_class = classes is None and any(monitor.startswith(f"{name}/") for name in known)
-        if monitor not in known and not may_be_of_class:
-            message = f"{monitor!r} is not a metric of this experiment"
-            yield Finding(path, message, _hint_for_monitor(experiment, registry, monitor, known))
-
-
-def _hint_for_monitor(
-    experiment: Experiment, registry: _Names, monitor: str, known: list[str]
-) -> str:
-    split, _, name = monitor.partition("/")
-    if f"validation/{name}" in known:
-        return f"did you mean 'validation/{name}'?"
-    metric = name.partition("/")[0]
-    unused = set(registry.names("metric")) - {metric.name for metric in experiment.metric}
-    if split == "validation" and metric in unused:
-        return f'a [[metric]] with use = "{metric}" computes it'
-    return did_you_mean(monitor, known) or f"there are {', '.join(known[:8])}"
-
-
-def empty_monitor(experiment: Experiment) -> Iterator[Finding]:
-    """Find components that need a validation split that has no samples."""
-    if "validation" in experiment.split.empty():
-        for path, need in needs_validation(experiment):
-            hint = f"set split.validation = 0.1, or {without_validation(path)}"
-            yield Finding(path, f"{need}: the validation split is empty", hint)
-
-
-def needs_validation(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """Yield the key of each component that needs a validation split, and what it cannot do."""
-    for path, monitor in monitors(experiment):
-        if monitor.startswith("validation/"):
-            yield path, f"{monitor!r} is never computed"
-    for number, component in enumerate(experiment.postprocess):
-        yield f"postprocess.{number}.use", f"{component.name} cannot be fitted"
-    if experiment.evaluation.positive is not None:
-        yield "evaluation.positive", "thresholds cannot be chosen"
-
-
-def without_validation(path: str) -> str:
-    """Return what to do with a key of `needs_validation` without a validation split."""
-    return f'{path} = "train/loss"' if path.endswith("monitor") else "leave it out"
 
 
 def double_balance(experiment: Experiment) -> Iterator[Finding]:
@@ -296,29 +243,7 @@ def one_name_twice(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(f"checkpoint.{number}", message, "leave one out")
 
 
-def computed_metrics(experiment: Experiment, classes: tuple[str, ...]) -> list[str]:
-    """Return the names of all metrics of an experiment that a component can follow."""
-    names = [name for metric in experiment.metric for name in metric.values(classes)]
-    return [*_ALWAYS_COMPUTED, *(f"validation/{name}" for name in names)]
-
-
-def monitors(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """Yield the key and the value of each `monitor`."""
-    yield "training.monitor", experiment.training.monitor
-    parts: list[tuple[str, Any]] = [
-        ("scheduler", experiment.scheduler),
-        ("stopping", experiment.stopping),
-        *((f"checkpoint.{n}", policy) for n, policy in enumerate(experiment.checkpoint)),
-    ]
-    for path, part in parts:
-        monitor = getattr(part, "monitor", None)
-        if isinstance(monitor, str) and monitor:
-            yield f"{path}.monitor", monitor
-
-
 CHECKS = [
-    Check("unknown-monitor", "a metric that is not computed has no best value", unknown_monitor),
-    Check("empty-monitor", "an empty split has no metrics, and nothing to fit", empty_monitor),
     Check(
         "double-balance",
         "a sampler and a loss that both favour rare classes count them twice",

@@ -60,6 +60,7 @@ class CsvDataset(Dataset):
     """
 
     name = "csv"
+    other_names = ("dataframe", "table", "annotations")
 
     root: Place
     """The folder that contains the CSV file and the images."""

@@ -40,6 +40,10 @@ class ImageFolder(Dataset):
     """
 
     name = "image-folder"
+    other_names = (
+        "DatasetFolder", "directory", "dir", "image_dataset_from_directory", "flow_from_directory",
+        "from_folder",
+    )  # fmt: skip
 
     root: Place
     """The folder that contains the splits, or the classes."""

@@ -19,6 +19,7 @@ class Shards(ExportedDataset):
     """
 
     name = "shards"
+    other_names = ("webdataset", "wds", "tar")
 
     root: Location
     """The folder of the shards, or its URL."""

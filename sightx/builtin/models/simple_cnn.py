@@ -22,6 +22,7 @@ class SimpleCnn(PretrainedModel):
     """
 
     name = "simple-cnn"
+    other_names = ("cnn", "convnet")
     capturable = True
     channels_last = True
 

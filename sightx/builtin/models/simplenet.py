@@ -21,6 +21,7 @@ class SimpleNet(PretrainedModel):
     """
 
     name = "simplenet"
+    other_names = ("mlp", "perceptron")
     capturable = True
     channels_last = True
 

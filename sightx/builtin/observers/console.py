@@ -22,6 +22,7 @@ class Console(Observer):
     """Print the data, the progress and the results of a run."""
 
     name = "console"
+    other_names = ("tqdm", "progress", "rich", "ProgressBar")
 
     def build(self, run: RunInfo) -> object:
         """Return a printer for standard output; a terminal and a notebook have a progress bar."""

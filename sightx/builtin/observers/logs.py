@@ -29,6 +29,7 @@ class StepLog(Observer):
     """
 
     name = "step-log"
+    other_names = ("csv", "CSVLogger")
 
     every: PositiveInt = 1
     """Write every so many steps."""

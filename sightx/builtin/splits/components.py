@@ -24,6 +24,7 @@ class Given(Split):
     """Use the splits of the dataset."""
 
     name = "given"
+    other_names = ("predefined", "PredefinedSplit", "existing", "fixed")
     uses_dataset_split = True
 
     validation: Fraction = 0.0
@@ -89,6 +90,7 @@ class Stratified(Shares):
     """
 
     name = "stratified"
+    other_names = ("random", "random_split", "train_test_split", "ShuffleSplit")
     ignores_groups = True
 
     def assign(self, table: ImageTable) -> pd.Series[str]:
@@ -103,6 +105,7 @@ class Grouped(Shares):
     """
 
     name = "grouped"
+    other_names = ("patient", "subject", "GroupShuffleSplit", "GroupKFold")
 
     def assign(self, table: ImageTable) -> pd.Series[str]:
         """Return the split of each row. Raises DataError for a class with too few groups."""
@@ -119,6 +122,7 @@ class Listed(Shares):
     """
 
     name = "listed"
+    other_names = ("file", "from_file")
 
     file: File
     """CSV file with the columns path and split: train, validation, test, or empty to leave out."""
