@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sightx.errors import Problem, SpecError
-from sightx.io.files import shell_path
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -88,8 +87,6 @@ def read(path: Path) -> Document:
         named, hint = Path(f"{path}.toml"), "check the path"
         if isinstance(error, FileNotFoundError) and named.is_file():
             hint = f"did you mean {named}?"
-        elif isinstance(error, IsADirectoryError):
-            hint = f"sightx init {shell_path(path)} writes a spec for a folder of images"
         _fail(str(path), "unreadable", f"cannot be read: {reason}", hint)
     if len(raw) > SIZE_LIMIT:
         _fail(str(path), "too-large", f"is larger than {SIZE_LIMIT:,} bytes", "is it a spec?")

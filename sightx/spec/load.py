@@ -14,7 +14,7 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from sightx.errors import Problem, SightXError, SpecError, did_you_mean
-from sightx.io.files import user_path
+from sightx.io.files import shell_path, user_path
 from sightx.io.toml import Document, Key
 from sightx.registry.components import (
     Component,
@@ -100,6 +100,9 @@ def examine(
     path, problems = user_path(path), list[Problem]()
     experiment = cause = context = None
     try:
+        if path.is_dir():
+            hint = f"sightx init {shell_path(path)} writes a spec for a folder of images"
+            raise SpecError(Problem("unreadable", "is a folder, not a spec", hint))
         document = merge.read_with_bases(path)
         if not document.data:
             raise SpecError(

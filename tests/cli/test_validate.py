@@ -88,7 +88,8 @@ def test_missing_files_and_folders_are_one_line_each(sightx, working_folder: Pat
     assert done.code == 2
     assert done.lines == [
         "none.toml: error[unreadable] cannot be read: No such file or directory; check the path",
-        "folder: error[unreadable] cannot be read: Is a directory; check the path",
+        "folder: error[unreadable] is a folder, not a spec; "
+        "sightx init ./folder writes a spec for a folder of images",
     ]
 
 
