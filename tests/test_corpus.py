@@ -248,7 +248,8 @@ GENERATED: dict[str, tuple[dict[str, str | bytes], list[str], int, list[str]]] =
     "missing": ({}, [], 2,
         ["a.toml: error[unreadable] cannot be read: No such file or directory; check the path"]),
     "folder": ({"a.toml/b": ""}, [], 2,
-        ["a.toml: error[unreadable] is a folder, not a spec; sightx init ./a.toml writes a spec for a folder of images"]),
+        ["a.toml: error[unreadable] is a folder, not a spec; "
+         "sightx init ./a.toml writes a spec for a folder of images"]),
     "too large": ({"a.toml": VALID + "#" * SIZE_LIMIT}, [], 2,
         ["a.toml: error[too-large] is larger than 1,000,000 bytes; is it a spec?"]),
     "utf-16, big end first": ({"a.toml": b"\xfe\xff" + VALID.encode("utf-16-be")}, [], 2,
