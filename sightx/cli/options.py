@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Collection
 from contextlib import redirect_stdout, suppress
@@ -38,7 +39,7 @@ class SpecPath(UserPath):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path. Raises SpecError for a name that means something else than a file."""
         path = super().convert(value, param, ctx)
-        if ctx and not path.exists() and not path.suffix:
+        if ctx and not path.suffix and not os.path.lexists(path):
             from sightx.errors import Problem, SpecError
 
             resumes = ctx.command.name == "run"

@@ -56,6 +56,7 @@ def command(
     """
     from sightx.cli.formats import Report, SpecResult, print_report
     from sightx.spec.load import examine
+    from sightx.spec.paths import missing_places
 
     problems: list[Problem] = []
     results: list[SpecResult] = []
@@ -68,6 +69,9 @@ def command(
         facts: tuple[str, ...] = ()
         if experiment:
             registry = registry or experiment.context.registry
+        if experiment and not deep:
+            places = (("dataset", experiment.dataset), ("model", experiment.model))
+            facts = tuple(line for key, part in places for line in missing_places(part, key))
         if experiment and deep and not exit_code:
             deep_problems, facts, exit_code = _examine_deeply(experiment)
             spec_problems += deep_problems

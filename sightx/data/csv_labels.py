@@ -17,7 +17,7 @@ from sightx.data.classes import class_name, class_positions, find_classes
 from sightx.data.csv_reader import fail, join_names, read_csv
 from sightx.data.near_names import common_change, nearest_files
 from sightx.errors import DataError, Problem, counted, did_you_mean
-from sightx.io.files import user_path
+from sightx.io.files import hint_for_missing, user_path
 from sightx.io.toml import dump_value
 from sightx.records import split_called
 
@@ -219,7 +219,8 @@ def require_folder(path: Path, key: str, how_to_get: str = "") -> Path:
     """
     _refuse_unset(path, key, how_to_get)
     if not path.is_dir():
-        hint = how_to_get or f"give the folder with --set {key}=FOLDER"
+        near = "" if path.exists() else hint_for_missing(path)
+        hint = how_to_get or f"{near} give the folder with --set {key}=FOLDER".strip()
         raise DataError(Problem("missing-data", f"{path} is not a folder", hint, key))
     return path
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightx.errors import wrong_type
+from sightx.errors import did_you_mean, wrong_type
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -66,6 +66,14 @@ def shell_path(path: str | os.PathLike[str]) -> str:
             relative = str(absolute.relative_to(Path.cwd()))
             return shlex.quote(relative if "/" in relative else f"./{relative}")
     return shlex.quote(str(absolute))
+
+
+def hint_for_missing(path: Path) -> str:
+    """Return a hint with what is called nearly like a missing path and next to it, or ""."""
+    try:
+        return did_you_mean(path.name, sorted(entry.name for entry in path.parent.iterdir()))
+    except OSError:
+        return ""
 
 
 def file_sha256(path: Path) -> str:

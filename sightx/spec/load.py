@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -100,7 +101,7 @@ def examine(
     path, problems = user_path(path), list[Problem]()
     experiment = cause = context = None
     try:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
             hint = f"sightx init {shell_path(path)} writes a spec for a folder of images"
             raise SpecError(Problem("unreadable", "is a folder, not a spec", hint))
         document = merge.read_with_bases(path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sightx.io.files import is_unicode, user_path
+from sightx.io.files import hint_for_missing, is_unicode, user_path
 from sightx.io.toml import Document, Key, Position
 from sightx.registry.components import (
     Component,
@@ -117,3 +118,20 @@ def stringify_dates(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
             yield (*key, part), str(item)
         elif isinstance(item, (dict, list)):
             yield from stringify_dates(item, (*key, part))
+
+
+def missing_places(settings: Settings, section: str) -> Iterator[str]:
+    """Yield a line for each folder or file that a section names and that is not on this machine.
+
+    It names a neighbour with nearly the same name. Places that are not set, such as `@eyepacs`, and
+    URLs are left out.
+    """
+    for key, field in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if path_kind(field) is None or not isinstance(value, str | Path):
+            continue
+        path = Path(value)
+        if not path.is_absolute() or os.path.lexists(path):
+            continue
+        hint = hint_for_missing(path) or f"--set {section}.{key}=PATH names another"
+        yield f"{section}.{key}: {path} does not exist; {hint}"

@@ -249,3 +249,26 @@ def test_ordered_classes_without_an_order_are_an_error_at_their_line(
     assert not (working_folder / "runs").exists()
     (pasted,) = re.findall(r"write (classes = \[.*?\])", line)
     assert validate(UNORDERED.replace("ordered", f"{pasted}\nordered"), "--deep").code == 0
+
+
+def test_data_and_weights_that_are_not_there_are_named_without_opening_them(
+    sightx, working_folder: Path
+) -> None:
+    (working_folder / "images").mkdir()
+    text = 'name = "a"\n[dataset]\nuse = "image-folder"\nroot = "{}"\n[model]\nuse = "simplenet"\n'
+    (working_folder / "a.toml").write_text(text.format("image"))
+    missing = working_folder / "image"
+    done = sightx("validate", "a.toml", "--set", "model.weights=b.pth")
+    assert (done.code, done.out.splitlines()[1:]) == (0, [
+        f"  dataset.root: {missing} does not exist; did you mean 'images'?",
+        f"  model.weights: {working_folder / 'b.pth'} does not exist; "
+        "--set model.weights=PATH names another",
+    ])  # fmt: skip
+    for root in ("images", "@place"):
+        assert (
+            "does not exist"
+            not in sightx("validate", "a.toml", "--set", f"dataset.root={root}").out
+        )
+    deep = sightx("validate", "a.toml", "--deep")
+    assert deep.code == 3
+    assert "did you mean 'images'? give the folder with --set dataset.root=FOLDER" in deep.lines[0]
