@@ -60,6 +60,7 @@ generated: $(VENV)/ready
 	SIGHTX_REGENERATE=1 $(BIN)/python -m pytest -q tests/serving/test_node.py -k types \
 	  || echo "in examples/node-backend: npm run types"
 	$(BIN)/python -m sightx.spec.error_codes > docs/codes.md
+	$(BIN)/python -m sightx.cli.components_page > docs/components.md
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

@@ -66,6 +66,8 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
         click.echo("these runs differ only in the seed: name runs of another experiment too")
     elif any(len(candidate.runs) == 1 for candidate in comparison.candidates):
         click.echo("one seed is one set of weights: run several seeds to compare settings")
+    if others and comparison.split == "test":
+        click.echo("settings are chosen with --split validation; the test split judges the choice")
 
 
 def _spread(candidate: Candidate, key: str) -> str:

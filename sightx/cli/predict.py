@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
@@ -94,7 +95,7 @@ def _check_usage(run: str, files: Sequence[Path], pairs: Path | None) -> None:
     message = "there are no images to predict, or two lists"
     hint = "name images, or one list with --pairs"
     path = user_path(run)
-    if not files and path.exists() and not (is_run(path) or is_model_folder(path)):
+    if not files and os.path.lexists(path) and not (is_run(path) or is_model_folder(path)):
         message, hint = "name a run before the images", f"sightx predict last {shell_path(run)}"
     raise SpecError(Problem("usage", message, hint))
 

@@ -101,14 +101,7 @@ def examine(
     path, problems = user_path(path), list[Problem]()
     experiment = cause = context = None
     try:
-        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
-            hint = f"sightx init {shell_path(path)} writes a spec for a folder of images"
-            raise SpecError(Problem("unreadable", "is a folder, not a spec", hint))
-        document = merge.read_with_bases(path)
-        if not document.data:
-            raise SpecError(
-                Problem("empty", "says nothing", "a spec has a name, [dataset] and [model]")
-            )
+        document = _read(path)
         project = project or find_project(path.absolute().parent)
         registry = load_registry(project)
         problems += registry.warnings()
@@ -127,6 +120,18 @@ def examine(
     allowed = experiment.allow if experiment else ()
     shown = [p for p in problems if p.severity == "error" or p.code not in allowed]
     return Examined(experiment, tuple(sorted(shown, key=_position)), cause)
+
+
+def _read(path: Path) -> Document:
+    """Return a spec merged over its bases. Raises SpecError if there is none."""
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
+        hint = f"sightx init {shell_path(path)} writes a spec for a folder of images"
+        raise SpecError(Problem("unreadable", "is a folder, not a spec", hint))
+    document = merge.read_with_bases(path)
+    if not document.data:
+        hint = "a spec has a name, [dataset] and [model]"
+        raise SpecError(Problem("empty", "says nothing", hint))
+    return document
 
 
 def _in_file(problems: Iterable[Problem], path: Path) -> list[Problem]:

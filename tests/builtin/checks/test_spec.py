@@ -139,27 +139,6 @@ def test_what_is_in_order_is_not_found(tmp_path: Path, sets: list[str], code: st
     assert code not in [found_code for found_code, _, _ in found(tmp_path, *sets)]
 
 
-@pytest.mark.parametrize(
-    ("monitor", "hint"),
-    [
-        ("val_loss", "did you mean 'validation/loss'?"),
-        ("loss", "did you mean 'validation/loss'?"),
-        ("val/acc", "did you mean 'validation/accuracy'?"),
-        ("train_acc", "did you mean 'train/accuracy'?"),
-        ("Kappa", "did you mean 'validation/qwk'?"),
-        ("val_recall/mild", "did you mean 'validation/recall/mild'?"),
-        ("validation/recall/midl", "did you mean 'validation/recall/mild'?"),
-        ("val_auc", "a [[metric]] with use = \"auc\" computes 'validation/auc'"),
-        ("validation/auc", 'a [[metric]] with use = "auc" computes it'),
-    ],
-)
-def test_names_of_metrics_in_other_libraries(tmp_path: Path, monitor: str, hint: str) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text(BASE.format(dataset="synthetic-fundus", more=""))
-    (problem,) = examine(path, [f"training.monitor={monitor}"]).problems
-    assert problem.hint == hint
-
-
 def test_a_class_that_only_the_data_know_may_be_monitored(tmp_path: Path) -> None:
     assert found(tmp_path, "training.monitor=validation/recall/cat", **FOLDER) == []
     wrong = found(tmp_path, "training.monitor=validation/recal/cat", **FOLDER)
