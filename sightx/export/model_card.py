@@ -118,25 +118,25 @@ def _about(run: Run) -> str:
 
 
 def _table(figures: Sequence[Figure]) -> str:
-    """Return one row per metric, and two columns per split: the value, and that of the majority."""
+    """Return one row per metric, one column per split, and the majority's metrics on the last."""
     splits = list(dict.fromkeys(one.split for one in figures))
     values = {(one.split, one.metric): one for one in figures}
-    titles = [title for split in splits for title in (split, "majority")]
-    lines = [f"| metric | {' | '.join(titles)} |", "|---|" + "---|" * len(titles)]
+    lines = [f"| metric | {' | '.join(splits)} | majority |", "|---|" + "---|" * (len(splits) + 1)]
     for name in dict.fromkeys(one.metric for one in figures):
-        cells = [cell for split in splits for cell in _cells(values.get((split, name)))]
+        row = [values.get((split, name)) for split in splits]
+        majority = row[-1].majority if row[-1] else None
+        cells = [*map(_cell, row), "" if majority is None else f"{majority:.4f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    note = "In brackets: 95 % intervals over groups. Majority: always the most frequent class."
-    return "\n".join([*lines, "", note])
+    note = "In brackets are 95 % intervals over groups. The majority is always predicting the most"
+    return "\n".join([*lines, "", f"{note} frequent class, on {splits[-1]}."])
 
 
-def _cells(figure: Figure | None) -> tuple[str, str]:
-    """Return a value with its interval, and the majority's."""
+def _cell(figure: Figure | None) -> str:
+    """Return a value with its interval."""
     if figure is None:
-        return "", ""
+        return ""
     limits = "" if figure.low is None else f" ({figure.low:.4f} to {figure.high:.4f})"
-    majority = "" if figure.majority is None else f"{figure.majority:.4f}"
-    return f"{figure.value:.4f}{limits}", majority
+    return f"{figure.value:.4f}{limits}"
 
 
 def _data(data: Mapping[str, Any]) -> str:

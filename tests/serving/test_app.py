@@ -19,7 +19,7 @@ from sightx.inference.pairs import combine_eyes
 from sightx.serving.model_info import read_about
 from support.commands import sightx_main
 from support.images import encode, photo
-from support.serving import TestServer, running, wait_until
+from support.serving import CARD, TestServer, running, wait_until
 
 
 def equal_images() -> dict[str, bytes]:
@@ -123,7 +123,7 @@ def test_the_model_says_what_a_client_may_send(server: TestServer, predictor: Pr
     assert model["limits"]["max_bytes"] == server.service.settings.max_bytes
     assert (model["ordered"], model["can_explain"], model["batch_sizes"]) == (True, True, [1])
     assert "Not a diagnosis" in model["notice"]
-    assert (model["card"], model["figures"], model["judges_quality"]) == ("card", [], False)
+    assert (model["card"], model["figures"], model["judges_quality"]) == (CARD, [], False)
 
 
 def test_a_run_and_its_export_say_the_same_of_themselves(trained: Run, tmp_path: Path) -> None:

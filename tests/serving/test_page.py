@@ -100,7 +100,7 @@ def test_a_photograph_gets_its_grade_its_bars_and_its_map(
     page.get_by_alt_text("Where the network looked").wait_for()
     wait_for(page, "^Grade 1")
     page.get_by_text("About this model").click()
-    assert "card" in page.locator("#card-text").text_content()
+    assert page.locator("#card-text").text_content() == "carditemThe end."
 
 
 def test_a_pair_is_graded_can_be_swapped_and_completed(

@@ -28,6 +28,9 @@ from sightx.serving.settings import Settings  # noqa: E402
 __all__ = ["listen", "url_of"]
 
 
+CARD = "# card\n\n- `item`\n\n```python\nimport sightx\n\nsightx.table()\n```\n\nThe end."
+
+
 class Answer(NamedTuple):
     """An answer of the server."""
 
@@ -114,7 +117,7 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
 
     async def main() -> None:
         box["loop"] = asyncio.get_running_loop()
-        service = Service(predictor, Settings(**settings), About("card"))
+        service = Service(predictor, Settings(**settings), About(CARD))
         box["server"] = server = ModelServer(service)
         box["service"] = service
         started.set()

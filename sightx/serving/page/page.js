@@ -249,12 +249,12 @@ function explain() {
   }, explain);
 }
 
-// -- the model card: headings, paragraphs, lists, tables and code of Markdown, nothing else
+// -- the model card: headings, paragraphs, lists and tables of Markdown, without blocks of code
 
 function* markdown(text) {
-  for (const block of text.split(/\n{2,}/)) {
+  for (const block of text.replaceAll(/```[^]*?```/g, '').split(/\n{2,}/)) {
     const lines = block.trim().split('\n');
-    if (!lines[0] || lines[0].startsWith('```')) continue;
+    if (!lines[0]) continue;
     if (lines[0].startsWith('#')) yield element('h2', {}, ...inline(lines.shift().replace(/^#+ /, '')));
     if (!lines.length) continue;
     if (lines[0].startsWith('|')) yield table(lines);
