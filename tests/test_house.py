@@ -96,6 +96,7 @@ TESTED_ELSEWHERE = {
     "registry/kinds/training.py": "registry/test_kinds.py",
     "runner/arguments.py": "test_hints.py",
     "runner/interrupts.py": "runner/test_api.py",
+    "runner/launch.py": "runner/test_initial_weights.py",
     "spec/sections.py": "cli/test_show_plugin.py",
     "runs/environment.py": "runner/test_api.py",
     "runs/names.py": "runs/test_lookup.py",

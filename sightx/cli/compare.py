@@ -44,7 +44,7 @@ def command(
     if as_json:
         candidates = [candidate.to_json() for candidate in comparison.candidates]
         value = {"split": split, "samples": comparison.samples, "groups": comparison.groups,
-                 "candidates": candidates}  # fmt: skip
+                 "candidates": candidates, "repeats": dict(comparison.repeats)}  # fmt: skip
         print_json(value)
     else:
         _print(comparison, names)
@@ -62,7 +62,11 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
             difference = other.differences.get(key)
             rows.append(["", other.name, _spread(other, key), *_texts(difference)])
     print_table(["metric", "run", "value", "difference and 95 % interval", ""], rows, fit=False)
-    if not others:
+    for repeat, run in comparison.repeats.items():
+        click.echo(f"{repeat} repeats {run} and does not count")
+    if not others and len(first.runs) == 1:
+        click.echo("name a run of another experiment too")
+    elif not others:
         click.echo("these runs differ only in the seed: name runs of another experiment too")
     elif any(len(candidate.runs) == 1 for candidate in comparison.candidates):
         click.echo("one seed is one set of weights: run several seeds to compare settings")

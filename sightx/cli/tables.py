@@ -10,8 +10,10 @@ from datetime import datetime
 import click
 
 from sightx.errors import printable
+from sightx.run_registry.summary import CONTENT
 
 _GAP, _PIPED_WIDTH, _MAX_CELL = 2, 160, 40
+_HASH_LENGTH = 12
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
@@ -54,6 +56,8 @@ def cell_text(key: str, value: object) -> str:
         return duration_text(value)
     if key == "started" and isinstance(value, str):
         return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")
+    if key.endswith(CONTENT):
+        return str(value)[:_HASH_LENGTH]
     if isinstance(value, float):
         return f"{value:.4f}" if "/" in key else f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -75,12 +75,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidates that were scored on the same samples."""
+    """Candidates that were scored on the same samples.
+
+    `repeats` maps each run that does not count, because it repeats another one, to that run.
+    """
 
     split: str
     samples: int
     groups: int
     candidates: tuple[Candidate, ...]
+    repeats: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ def compare_runs(
     Raises RunError if the runs were not scored on the same samples and labels.
     """
     tables = aligned_predictions(runs, split)
-    scored = _score_candidates(runs, tables, metrics, draws)
+    families = _families(runs)
+    scored = _score_candidates(families, runs, tables, metrics, draws)
     directions = {
         name: direction
         for metric in metrics
@@ -122,30 +127,47 @@ def compare_runs(
         )
         for one in scored
     )
-    return Comparison(split, len(tables[0]), int(tables[0].group_positions.max()) + 1, candidates)
+    groups = int(tables[0].group_positions.max()) + 1
+    repeats = {
+        runs[again].id: runs[first].id
+        for seeds in families
+        for first, *repeated in seeds
+        for again in repeated
+    }
+    return Comparison(split, len(tables[0]), groups, candidates, repeats)
+
+
+def _families(runs: Sequence[Run]) -> list[list[list[int]]]:
+    """Return the positions of the runs: by candidate, then by seed; the first of a seed counts."""
+    families: dict[str, dict[str, list[int]]] = {}
+    for position, run in enumerate(runs):
+        seeds = families.setdefault(_family(run), {})
+        seeds.setdefault(run.environment.get("id", run.id), []).append(position)
+    return [list(seeds.values()) for seeds in families.values()]
 
 
 def _score_candidates(
-    runs: Sequence[Run], tables: Sequence[Predictions], metrics: Sequence[Metric], draws: int
+    families: Sequence[Sequence[Sequence[int]]],
+    runs: Sequence[Run],
+    tables: Sequence[Predictions],
+    metrics: Sequence[Metric],
+    draws: int,
 ) -> list[_Scored]:
     """Return the numbers of each candidate, in the order of its first run."""
-    families: dict[str, dict[str, int]] = {}
-    for position, run in enumerate(runs):
-        seeds = families.setdefault(_family(run), {})
-        seeds.setdefault(run.environment.get("id", run.id), position)  # a repeat adds nothing
     numbers = draw_numbers([Resampled(m, table) for table in tables for m in metrics], draws)
     count = len(metrics)
     drawn = [numbers[start : start + count] for start in range(0, len(numbers), count)]
     return [
-        _score([(runs[i], tables[i], drawn[i]) for i in seeds.values()], metrics)
-        for seeds in families.values()
+        _score([(runs[i], tables[i], drawn[i]) for i, *_ in seeds], metrics) for seeds in families
     ]
 
 
 def _family(run: Run) -> str:
     """Return what the runs of a candidate have in common: the experiment without its seed."""
-    experiment = {k: v for k, v in run.environment.get("experiment", {}).items() if k != "seed"}
-    return json.dumps([experiment, run.data.get("id")], sort_keys=True)
+    environment = run.environment
+    experiment = {k: v for k, v in environment.get("experiment", {}).items() if k != "seed"}
+    contents = environment.get("contents", {})
+    return json.dumps([experiment, contents, run.data.get("id")], sort_keys=True)
 
 
 def aligned_predictions(runs: Sequence[Run], split: str) -> list[Predictions]:

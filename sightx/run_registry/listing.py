@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sightx.io.files import user_path
 from sightx.run_registry.filters import Filter, find_key, join_filters, parse_filter
 from sightx.run_registry.index import Index, read_index
-from sightx.run_registry.summary import Value, Values, is_setting
+from sightx.run_registry.summary import CONTENT, Value, Values, is_setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,18 +172,23 @@ def fold_rows(runs: Iterable[Values], keys: Sequence[str]) -> list[Row]:
 
     Of several runs of one experiment only the first counts: the others repeat it.
     """
-    groups: dict[str, dict[tuple[object, object], Values]] = {}
+    groups: dict[str, dict[tuple[object, ...], Values]] = {}
     splits = any(key.startswith("split.") for key in keys)
     for values in runs:
         if values.get("status") in FINISHED:
             group = groups.setdefault(_group(values, keys), {})
-            group.setdefault((values.get("experiment"), values.get("data")), values)
+            contents = (item for item in values.items() if item[0].endswith(CONTENT))
+            group.setdefault((values.get("experiment"), values.get("data"), *contents), values)
     return [_fold(list(group.values()), splits=splits) for group in groups.values()]
 
 
 def _group(values: Values, keys: Sequence[str]) -> str:
     """Return what the runs of a group have in common."""
-    settings = sorted((k, v) for k, v in values.items() if is_setting(k) and k not in keys)
+    settings = sorted(
+        (key, value)
+        for key, value in values.items()
+        if is_setting(key) and key.removesuffix(CONTENT) not in keys
+    )
     # Another split of the same data has another id: only then may the data differ.
     data = "" if any(key.startswith("split.") for key in keys) else values.get("data")
     return json.dumps([settings, data])
@@ -266,6 +271,10 @@ def _differing_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def _is_part_of(key: str, keys: Sequence[str]) -> bool:
-    """Return whether a key only repeats the choice of a component, as `loss.x` does `loss.use`."""
+    """Return whether a key only repeats another one.
+
+    `loss.x` repeats the choice of a component, `loss.use`; the hash of a file repeats its name.
+    """
     table = key.partition(".")[0]
-    return key != f"{table}.use" and f"{table}.use" in keys
+    is_content = key.endswith(CONTENT) and key.removesuffix(CONTENT) in keys
+    return is_content or (key != f"{table}.use" and f"{table}.use" in keys)

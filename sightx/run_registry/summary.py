@@ -28,6 +28,8 @@ FACTS = frozenset({
     "status", "tags", "test-scorings", "user",
 })  # fmt: skip
 """Keys that are not settings of the spec."""
+CONTENT = "-sha256"
+"""Ending of the key of the hash of a file that a setting names, `model.weights-sha256`."""
 _FACT_TABLES = ("data", "execution", "numerics", "package")
 _ID = re.compile(r"\d{8}-\d{6}-(.+)-[0-9a-f]{6}(-\d+)?")
 _LAST_LINE = 65_536  # bytes at the end of metrics.jsonl that hold its last line
@@ -55,7 +57,7 @@ class Summary:
 
 
 def is_setting(key: str) -> bool:
-    """Return whether a key is a setting that changes results: part of the experiment id."""
+    """Return whether a key is a setting that changes results, or the content of a file of one."""
     table = key.partition(".")[0]
     return "/" not in key and table not in FACTS and table not in _FACT_TABLES
 
@@ -161,6 +163,7 @@ def _from_environment(environment: Mapping[str, Any], id_: str) -> Iterator[tupl
     name = _ID.fullmatch(id_)
     yield "name", str(environment.get("name") or (name[1] if name else id_))
     yield from flatten_settings(environment.get("experiment", {})).items()
+    yield from ((key + CONTENT, text) for key, text in environment.get("contents", {}).items())
     for table, key in (
         ("packages", "package"),
         ("numerics", "numerics"),

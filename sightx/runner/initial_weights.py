@@ -11,11 +11,15 @@ from pathlib import Path
 from torch import nn
 
 from sightx.registry.kinds import Model
-from sightx.runs import checkpoints, lookup, names
+from sightx.run_registry import best
+from sightx.runs import checkpoints, names
+from sightx.runs.directory import Run, open_run
 from sightx.spec.experiment import Experiment
 from sightx.training.setup import head_tensors
 from sightx.training.weights import LoadedWeights, initialise, is_file
 from sightx.training.weights_file import Tables, read_tables
+
+_RUN = "run:"
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,50 @@ def parents_of(source: str) -> list[dict[str, str]]:
 
 
 def weights_source(root: Path, weights: str) -> str:
-    """Return where weights come from; `run:ID` becomes the file of that run's checkpoint.
+    """Return where weights come from; `run:RUN` becomes the file of that run's checkpoint.
 
     `root` is the folder of runs.
     """
-    if not weights.startswith("run:"):
+    if not is_run(weights):
         return weights
-    run, name = lookup.find_run(root, weights.removeprefix("run:"))
-    return str(run.checkpoint(name) / checkpoints.WEIGHTS)
+    run, checkpoint = _find_checkpoint(root, weights)
+    return str(run.checkpoint(checkpoint) / checkpoints.WEIGHTS)
+
+
+def is_run(weights: str) -> bool:
+    """Return whether weights are those of a run, `run:RUN`."""
+    return weights.startswith(_RUN)
+
+
+def with_fixed_run(root: Path, experiment: Experiment) -> Experiment:
+    """Return an experiment whose `run:RUN` has the id of the run and the name of a directory.
+
+    `run:last` and `run:best:qwk` mean another run tomorrow, and `run:ID@best` another checkpoint
+    after a resume: two runs with different initial weights would have one experiment id.
+    """
+    weights = experiment.model.weights
+    run, checkpoint = _find_checkpoint(root, weights)
+    text = weights.removeprefix(_RUN).partition("@")[0]
+    is_path = "/" in text and not text.startswith("best:")
+    name = f"{text if is_path else run.id}@{run.checkpoint(checkpoint).name}"
+    return with_weights(experiment, f"{_RUN}{name}")
+
+
+def with_weights(experiment: Experiment, weights: str) -> Experiment:
+    """Return a copy of an experiment that starts from other weights."""
+    model = experiment.model.model_copy(update={"weights": weights})
+    return experiment.model_copy(update={"model": model})
+
+
+def as_recorded(experiment: Experiment, run: Run) -> Experiment:
+    """Return an experiment with the checkpoint that its `run:RUN` meant when a run started."""
+    weights = experiment.model.weights
+    if is_run(weights) and weights == run.environment.get("weights_as_written"):
+        return with_weights(experiment, run.environment["experiment"]["model"]["weights"])
+    return experiment
+
+
+def _find_checkpoint(root: Path, weights: str) -> tuple[Run, str]:
+    """Return the run that `run:RUN` means, and the name of the checkpoint, "" for its preferred."""
+    directory, checkpoint = best.find_directory(root, weights.removeprefix(_RUN))
+    return open_run(directory), checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,23 @@ class Repetition:
     predictions: int
 
 
-def find_twin(root: Path, experiment: Experiment, table: ImageTable) -> Run | None:
+def find_twin(
+    root: Path, experiment: Experiment, table: ImageTable, contents: Mapping[str, str]
+) -> Run | None:
     """Return the newest finished run of an experiment on the same data, or None.
 
     The id of the experiment is part of the names of its runs: other runs are not opened.
+    `contents` are the hashes of the files that are part of the experiment
+    (`inputs.hash_contents`).
     """
     for directory in reversed(names.run_directories(root, f"-{experiment.id[:6]}")):
         run = Run(directory)
         try:
-            is_twin = is_finished(run, experiment) and has_same_content(run, experiment, table)
+            is_twin = (
+                is_finished(run, experiment)
+                and run.environment.get("contents", {}) == contents
+                and has_same_content(run, experiment, table)
+            )
         except (SightXError, OSError, KeyError):  # an old or damaged run is not a reason to stop
             continue
         if is_twin:

@@ -32,7 +32,8 @@ from sightx.training.state import State, from_json
 if TYPE_CHECKING:
     import pandas as pd
 
-_KEPT = ("started", "parents", "overrides", "weights", "copies", "large_files")
+_KEPT = ("started", "parents", "overrides", "weights", "weights_as_written", "copies",
+         "large_files", "contents")  # fmt: skip
 """The keys of environment.json that say how a run was started."""
 _FINISHED = ("finished", "stopped")
 _ADDED_LATER = "was added after the run began"

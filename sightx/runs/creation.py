@@ -79,11 +79,11 @@ def _write_experiment(run: Run, experiment: Experiment) -> None:
 
 
 def _next_time(root: Path) -> str:
-    """Return the time for a name, not before that of any run: the clock may have been set back."""
+    """Return a time for a name, after that of any run: names sort by age; `last` needs it."""
     now = time.strftime(_TIME_FORMAT)
     with suppress(OSError):  # there are no runs yet
         times = [path.name[:15] for path in root.iterdir() if _TIME.match(path.name)]
-        if times and (newest := max(times)) > now:
+        if times and (newest := max(times)) >= now:
             moment = datetime.strptime(newest, _TIME_FORMAT) + timedelta(seconds=1)
             return moment.strftime(_TIME_FORMAT)
     return now

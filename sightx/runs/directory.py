@@ -132,16 +132,17 @@ class Run:
     def checkpoint(self, name: str = "") -> Path:
         """Return the directory of a named checkpoint, by default of `preferred_checkpoint`.
 
-        Raises RunError if there is no such checkpoint.
+        The name of its directory, such as `step-00001234`, names it too, and does not move to
+        another one. Raises RunError if there is no such checkpoint.
         """
         if not isinstance(name, str):
             raise wrong_type("name", name, "the name of a checkpoint")
         name = name or self.preferred_checkpoint
         names = self.checkpoints
-        if name not in names:
+        if name not in names and name not in names.values():
             hint = f"the run has: {', '.join(names) or 'none'}"
             raise RunError(Problem("no-checkpoint", f"no checkpoint {name!r}", hint, file=self.id))
-        return self.directory / "checkpoints" / names[name]
+        return self.directory / "checkpoints" / names.get(name, name)
 
     def predictions(self, split: str) -> pd.DataFrame:
         """Return path, group, label and prediction per sample of a split. Raises RunError."""

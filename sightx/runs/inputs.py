@@ -13,11 +13,14 @@ from typing import Any
 from sightx.io import atomic
 from sightx.io.files import file_sha256
 from sightx.registry.components import PathKind, to_plain
+from sightx.runs.verdicts import flatten
 from sightx.spec.experiment import Experiment
 
 FOLDER = "inputs"
 MAX_BYTES = 64_000_000
 """Size of the largest file that is copied."""
+_FILE = "file:"
+_KNOWN_BY_SAMPLES = {"dataset", "split"}  # a run records their samples, with hashes
 
 
 def copy_inputs(directory: Path, experiment: Experiment) -> dict[str, Any]:
@@ -66,6 +69,26 @@ def hash_large_files(experiment: Experiment) -> dict[str, str]:
         return str(file)
 
     _tables(experiment, remember)
+    return hashes
+
+
+def hash_contents(experiment: Experiment, weights: str) -> dict[str, str]:
+    """Return the SHA-256 of each file that is part of an experiment, by the key that names it.
+
+    The experiment id contains only the names of files. `weights` is the file of the initial
+    weights, "" if they are not from a file. Files of the dataset and the split are left out: their
+    samples are compared.
+    """
+    tables = _tables(experiment, lambda file: f"{_FILE}{file}")
+    kept = {key: tables[key] for key in experiment.identity if key not in _KNOWN_BY_SAMPLES}
+    hashes = {}
+    for key, value in flatten(kept):
+        texts = [str(item) for item in (value if isinstance(value, list) else [value])]
+        files = [Path(text.removeprefix(_FILE)) for text in texts if text.startswith(_FILE)]
+        if files:
+            hashes[key] = " ".join(map(file_sha256, files))
+    if weights:
+        hashes["model.weights"] = file_sha256(Path(weights))
     return hashes
 
 

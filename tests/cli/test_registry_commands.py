@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from support.commands import sightx_main
-from support.run_folders import write_run
+from support.run_folders import read_json, replace_json, write_run
 
 
 @pytest.fixture
@@ -57,6 +57,21 @@ def test_compare(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     _, other = json.loads(capsys.readouterr().out)["candidates"]
     assert other["differences"]["accuracy"]["value"] == 0
     assert np.isfinite(other["differences"]["accuracy"]["low"])
+
+
+def test_compare_names_repeats_and_seeds(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = write_run(tmp_path / "runs", "c", {"seed": 0}, whole=True)
+    environment = read_json(again / "environment.json") | {"id": "experiment of a"}
+    replace_json(again / "environment.json", environment)
+    assert sightx_main("compare", "20260131-a", "20260131-c", *runs) == 0
+    out = capsys.readouterr().out
+    assert "20260131-c repeats 20260131-a and does not count" in out
+    assert "differ only in the seed" not in out
+    write_run(tmp_path / "runs", "d", {"seed": 3}, whole=True)
+    assert sightx_main("compare", "20260131-a", "20260131-d", *runs) == 0
+    assert "these runs differ only in the seed" in capsys.readouterr().out
 
 
 def test_a_run_without_a_tracker_is_sent_to_a_named_one(

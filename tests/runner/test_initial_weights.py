@@ -206,3 +206,59 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_not_the_last(
         output = capsys.readouterr()
         assert before.id in output.out + output.err
         assert failed.name not in output.out + output.err
+
+
+def test_run_last_is_another_experiment_after_another_run(
+    project: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = ("name=child", "model.weights=run:last")
+    first = run(project, "two")
+    caplog.set_level("INFO")
+    child = run(project, "two", *sets)
+    assert child.tables["model"]["weights"] == f"run:{first.id}@step-00000002"
+    second = run(project, "two", "name=two-more", "seed=1")
+    other = run(project, "two", *sets)
+    assert other.environment["parents"][0]["run"] == second.id
+    assert not any("is this experiment on the same data" in line for line in caplog.messages)
+    assert child.environment["id"] != other.environment["id"]
+    # 1. Neither a table nor a comparison loses one of the two.
+    runs = project / "runs"
+    assert len(sightx.list_runs("name = child", fold="seed", runs=runs)) == 2
+    arguments = ("compare", child.id, other.id, "--split", "validation", "--runs", str(runs))
+    assert sightx_main(*arguments) == 0
+    assert other.id in capsys.readouterr().out
+    # 2. A repeat and a resumed run begin with the weights that `last` meant.
+    assert sightx.runner.repeat(child, runs=runs).environment["id"] == child.environment["id"]
+    for checkpoint in (other.directory / "result.json", other.directory / "checkpoints"):
+        checkpoint.unlink() if checkpoint.is_file() else shutil.rmtree(checkpoint)
+    (other.directory / "metrics.jsonl").unlink()
+    spec = sightx.load(project / "two.toml", sets)
+    assert sightx.run(spec, runs=runs, unfinished=True).id == other.id
+    # 3. The best run is a source too.
+    best = run(project, "two", "model.weights='run:best:accuracy[name ~ two*]@last'")
+    assert best.environment["parents"][0]["run"] in {first.id, second.id}
+
+
+def test_a_file_of_weights_with_another_content_is_another_candidate(
+    project: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = [f"model.weights={project / 'w.pt'}"]
+    trained = [run(project, "two", f"seed={seed}") for seed in (0, 1)]
+    torch.save(weights_of(trained[0]), project / "w.pt")
+    first = run(project, "two", *sets)
+    torch.save(weights_of(trained[1]), project / "w.pt")
+    caplog.set_level("INFO")
+    second = run(project, "two", *sets)
+    assert not any("is this experiment on the same data" in line for line in caplog.messages)
+    assert first.environment["id"] == second.environment["id"]
+    runs = str(project / "runs")
+    arguments = (first.id, second.id, "--split", "validation", "--runs", runs)
+    assert sightx_main("compare", *arguments) == 0
+    assert second.id in capsys.readouterr().out
+    where = f"model.weights-sha256 = {second.environment['contents']['model.weights']}"
+    assert list(sightx.list_runs(where, runs=runs)["id"]) == [second.id]
+    assert len(sightx.list_runs("model.weights != none", fold="seed", runs=runs)) == 2
+    folded = sightx.list_runs("model.weights != none", fold=["model.weights"], runs=runs)
+    assert list(folded["runs"]) == [2]  # although their ids are equal
+    run(project, "two", *sets)
+    assert any(f"{second.id} is this experiment on the same" in line for line in caplog.messages)

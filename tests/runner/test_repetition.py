@@ -59,10 +59,12 @@ def test_a_finished_run_of_the_same_experiment_and_data_is_announced(
 ) -> None:
     experiment = sightx.load(trained.directory.parents[1] / "spec.toml")
     table = sightx.table(experiment)
-    assert repetition.find_twin(trained.directory.parent, experiment, table).id == trained.id
-    assert repetition.find_twin(tmp_path / "none", experiment, table) is None
+    assert repetition.find_twin(trained.directory.parent, experiment, table, {}).id == trained.id
+    assert repetition.find_twin(tmp_path / "none", experiment, table, {}) is None
+    contents = {"model.weights": "5f"}
+    assert repetition.find_twin(trained.directory.parent, experiment, table, contents) is None
     others = table.take(np.arange(1, len(table)))
-    assert repetition.find_twin(trained.directory.parent, experiment, others) is None
+    assert repetition.find_twin(trained.directory.parent, experiment, others, {}) is None
     text = repetition.describe_twin(trained, "validation/accuracy")
     assert text.startswith(f"{trained.id} is this experiment on the same data, finished with valid")
     assert text.endswith(f"; sightx run --again {trained.id} repeats it and compares")
