@@ -266,10 +266,11 @@ def _metric_lines(evaluation: Evaluation) -> Iterator[str]:
     for name, estimate in estimates.items():
         if "/" not in name or name.startswith(f"{NET_BENEFIT}/"):
             values.setdefault(f"{split}/{name}", estimate.value)
+    width = max(map(len, values))
     if estimates:
-        yield f"{'':<32} {'value':>7}  {'95 % interval':<16}  largest class"
+        yield f"{'':<{width}} {'value':>7}  {'95 % interval':<16}  largest class"
     for name, value in values.items():
-        line = f"{name:<32} {_number(value):>7}"
+        line = f"{name:<{width}} {_number(value):>7}"
         if one := estimates.get(name.partition("/")[2]):
             limits = f"{_number(one.low)} to {_number(one.high)}"
             line += f"  {one.reason or limits:<16}  {_number(one.baseline)}"

@@ -48,7 +48,7 @@ def _dct_basis() -> Array:
 
 def _pack(bits: Array) -> Array:
     """Return bits (N, 16, 16) as words, uint64 (N, 4)."""
-    words: Array = np.packbits(bits.reshape(len(bits), -1), axis=1).view(np.uint64)
+    words: Array = np.packbits(bits.reshape(len(bits), _LOW * _LOW), axis=1).view(np.uint64)
     return words
 
 

@@ -20,6 +20,13 @@ def test_a_clean_project_has_nothing_to_refuse(project):
     assert severities == sorted(severities, key=["refuse", "warn", "note"].index)
 
 
+def test_a_dataset_without_a_single_image_is_audited(project):
+    for image in (project.folder / "images").iterdir():
+        image.unlink()
+    report = audit(sightx.load(project.spec())).report
+    assert "bad-images" in {finding.code for finding in report.findings}
+
+
 @pytest.mark.parametrize(("group", "words"), [("", "No groups are declared"), ("p", "groups")])
 def test_what_is_proved_without_splits_or_groups(project, group, words):
     spec = project.spec(split="", group=f'"{"patient" if group else ""}"')
