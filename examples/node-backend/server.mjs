@@ -39,11 +39,11 @@ export function createBackend(sightx) {
       const { limits, notice } = await sightx.model();
       const photo = await receivePhoto(request, limits.max_bytes);
       const prediction = await sightx.grade(photo, { signal: left.signal });
-      const said = prediction.outcome === 'graded'
+      const summary = prediction.outcome === 'graded'
         ? { grade: prediction.grade, class: prediction.class }
         : { reasons: prediction.quality.reasons };
       // The whole record is what belongs in the database: it names the weights.
-      answer(response, 200, { outcome: prediction.outcome, ...said, notice, record: prediction });
+      answer(response, 200, { outcome: prediction.outcome, ...summary, notice, record: prediction });
     } catch (error) {
       if (left.signal.aborted) return;
       const isKnown = error instanceof SightXError;

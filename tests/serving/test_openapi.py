@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightx import Predictor
 from sightx.serving.errors import ERRORS
-from support.serving import TestServer
+from support.images import encode
+from support.serving import TestServer, encode_form, running
 
 ROUTES = {
     "/v1/predict": {"post"},
@@ -74,7 +77,7 @@ def test_outcome_decides_which_answer_it_is(spec: dict[str, Any]) -> None:
 
 
 def test_answers_fit_the_description(
-    server: TestServer, spec: dict[str, Any], image: bytes
+    server: TestServer, spec: dict[str, Any], image: bytes, judge: Predictor
 ) -> None:
     answers = {
         ("/v1/predict", "post"): server.predict(image),
@@ -87,6 +90,13 @@ def test_answers_fit_the_description(
     for (path, method), answer in answers.items():
         media = spec["paths"][path][method]["responses"][str(answer.status)]["content"]
         check(spec, media["application/json"]["schema"], answer.json)
+    black = encode(np.zeros((20, 24, 3), np.uint8), "PNG")
+    predict = spec["paths"]["/v1/predict"]["post"]["responses"]["200"]["content"]
+    with running(judge) as judging:
+        for content in (image, black):
+            answer = judging.predict(content).json
+            assert answer["quality"]["verdict"] == ("poor" if content is image else "ungradable")
+            check(spec, predict["application/json"]["schema"], answer)
 
 
 TYPES = st.sampled_from([
@@ -98,16 +108,10 @@ PARTS = st.lists(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
-@given(data=st.data())
-def test_random_requests_never_fail_the_server(
+def ask_at_random(
     server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
 ) -> None:
-    from support.serving import encode_form
-
+    """Send a request that hypothesis makes up; the answer is not a 5xx, and as described."""
     path = data.draw(st.sampled_from([*ROUTES, "/", "/x"]))
     method = data.draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]))
     cut = data.draw(st.integers(0, len(image)))
@@ -128,3 +132,20 @@ def test_random_requests_never_fail_the_server(
         assert str(answer.status) in operation["responses"]
     elif answer.status >= 400 and method != "HEAD":
         assert answer.code in ("not_found", "method_not_allowed")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_random_requests_never_fail_the_server(
+    server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
+) -> None:
+    ask_at_random(server, spec, image, data)
+
+
+@pytest.mark.slow  # 2000 requests, others each time
+@settings(max_examples=2000, deadline=None)
+@given(data=st.data())
+def test_many_random_requests_never_fail_the_server(
+    server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
+) -> None:
+    ask_at_random(server, spec, image, data)
