@@ -12,8 +12,8 @@ import numpy as np
 from sightx.evaluation.intervals import DRAWS, confidence_intervals
 from sightx.records.history import Direction
 from sightx.records.predictions import Predictions
-from sightx.registry import results
 from sightx.registry.kinds import Metric
+from sightx.registry.metric_results import metric_directions, metric_values
 
 Array = np.ndarray[Any, Any]
 
@@ -63,8 +63,8 @@ def estimate_metrics(
     intervals = confidence_intervals(predictions, metrics, draws=draws)
     estimates = {}
     for metric in metrics:
-        baselines = results.metric_values(metric, majority)
-        for name, direction in results.metric_directions(metric, predictions.classes).items():
+        baselines = metric_values(metric, majority)
+        for name, direction in metric_directions(metric, predictions.classes).items():
             interval, reason = intervals[name], ""
             if math.isnan(interval.value):
                 reason = undefined_reason(name, predictions)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,13 @@ from sightx.records.predictions import Predictions
 from sightx.registry import results
 from sightx.registry.components import call_declared
 from sightx.registry.kinds import Metric
+from sightx.registry.metric_results import (
+    arrays,
+    metric_directions,
+    metric_sums,
+    metric_values,
+    numbers_of,
+)
 from sightx.seeds import generator
 
 Array = np.ndarray[Any, Any]
@@ -63,12 +70,12 @@ def confidence_intervals(
     intervals: dict[str, Interval] = {}
     resampled = [Resampled(metric, predictions) for metric in metrics]
     limits = [item.formula_limits(level) for item in resampled]
-    names = [results.metric_directions(metric, predictions.classes) for metric in metrics]
+    names = [metric_directions(metric, predictions.classes) for metric in metrics]
     is_drawn = [known.keys() < set(all_) for known, all_ in zip(limits, names, strict=True)]
     drawn = iter(draw_numbers(list(compress(resampled, is_drawn)), draws))
     for item, known, needs_draws in zip(resampled, limits, is_drawn, strict=True):
         draws_of = next(drawn) if needs_draws else {}
-        for name, value in results.metric_values(item.metric, predictions).items():
+        for name, value in metric_values(item.metric, predictions).items():
             if math.isnan(value):
                 intervals[name] = Interval(value, math.nan, math.nan, item.method)
             elif name in known:
@@ -98,7 +105,7 @@ def paired_differences(
     resampled = [Resampled(metric, table) for table in tables for metric in metrics]
     drawn = draw_numbers(resampled, draws)
     for item, first, second in zip(resampled[:count], drawn[:count], drawn[count:], strict=True):
-        values, others = (results.metric_values(item.metric, table) for table in tables)
+        values, others = (metric_values(item.metric, table) for table in tables)
         for name, value in values.items():
             limits = percentiles(first[name] - second[name], level)
             differences[name] = Interval(value - others[name], *limits, item.method)
@@ -150,9 +157,7 @@ class Resampled:
             return weighted
         order = np.argsort(self.groups, kind="stable")
         samples = (np.repeat(order, row[self.groups[order]].astype(int)) for row in counts)
-        values = [
-            results.metric_values(self.metric, self.predictions.take(rows)) for rows in samples
-        ]
+        values = [metric_values(self.metric, self.predictions.take(rows)) for rows in samples]
         return {name: np.array([value[name] for value in values]) for name in values[0]}
 
     def _weighted(self, counts: Array) -> dict[str, Array] | None:
@@ -164,7 +169,7 @@ class Resampled:
             numbers = call_declared(method, self.predictions, weights)
             if numbers is None:
                 return None
-            parts.append(_checked(method, numbers, names, (len(weights),)))
+            parts.append(arrays(names, method, numbers, (len(weights),)))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
@@ -191,7 +196,7 @@ def draw_numbers(resampled: Sequence[Resampled], draws: int) -> list[dict[str, A
     return [
         {
             name: np.concatenate([np.zeros(0), *(part[name] for part in item_parts)])
-            for name in results.metric_directions(item.metric, predictions.classes)
+            for name in metric_directions(item.metric, predictions.classes)
         }
         for item, item_parts in zip(resampled, parts, strict=True)
     ]
@@ -206,43 +211,17 @@ def sums_by_group(
     are `numbers_of` these sums, of any sum of them, and of sums of several tables. Returns None for
     a metric without sums, or if they do not fit into memory.
     """
-    first = _sums(metric, predictions.take(np.arange(min(len(predictions), 1))))
+    first = metric_sums(metric, predictions.take(np.arange(min(len(predictions), 1))))
     if first is None or max(count, 1) * first.shape[1] > _MAX_SUMS:
         return None
     total = np.zeros((count, first.shape[1]))
     block = max(_CHUNK_SIZE // max(first.shape[1], 1), 1)
     for start in range(0, len(predictions), block):
         rows = np.arange(start, min(start + block, len(predictions)))
-        if (sums := _sums(metric, predictions.take(rows))) is None:
+        if (sums := metric_sums(metric, predictions.take(rows))) is None:
             return None
         np.add.at(total, groups[rows], sums)
     return total
-
-
-def _sums(metric: Metric, predictions: Predictions) -> Array | None:
-    """Return what each sample adds, float (N, S). Raises PluginError for another shape."""
-    sums = call_declared(metric.sums, predictions)
-    if sums is not None and (np.ndim(sums) != 2 or len(sums) != len(predictions)):
-        message = f"returned {results.shape_text(sums)} for {len(predictions)} samples"
-        raise results.wrong_result(metric.sums, message, "return an array (N, S), or None")
-    return None if sums is None else np.asarray(sums, dtype=np.float64)
-
-
-def numbers_of(metric: Metric, sums: Array, classes: Sequence[str]) -> dict[str, Array]:
-    """Return the numbers of a metric, (...) each, from sums (..., S). Raises PluginError."""
-    numbers = call_declared(metric.of, sums, classes=classes)
-    return _checked(metric.of, numbers, set(metric.values(classes)), sums.shape[:-1])
-
-
-def _checked(
-    method: Callable[..., Any], numbers: Any, names: set[str], shape: tuple[int, ...]
-) -> dict[str, Array]:
-    """Return what a method returned as arrays. Raises PluginError for other names or shapes."""
-    is_valid = isinstance(numbers, Mapping) and numbers.keys() == names
-    if not is_valid or any(np.shape(number) != shape for number in numbers.values()):
-        hint = f"return an array {shape} for each name of values()"
-        raise results.wrong_result(method, "returned no such numbers", hint)
-    return {name: np.asarray(number) for name, number in numbers.items()}
 
 
 def draw_counts(groups: int, draws: int, seed: str) -> Iterator[Array]:

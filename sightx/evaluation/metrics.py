@@ -8,7 +8,7 @@ from typing import Any
 from sightx.errors import Problem, SpecError
 from sightx.records.history import Direction
 from sightx.records.predictions import Predictions
-from sightx.registry import results
+from sightx.registry import metric_results, results
 from sightx.registry.kinds import Metric, Postprocess
 
 PostprocessStates = list[Mapping[str, Any]]
@@ -22,7 +22,7 @@ def compute_metrics(
     return {
         f"{split}/{name}": value
         for metric in metrics
-        for name, value in results.metric_values(metric, predictions).items()
+        for name, value in metric_results.metric_values(metric, predictions).items()
     }
 
 
@@ -35,7 +35,7 @@ def metric_directions(metrics: Sequence[Metric], classes: Sequence[str]) -> dict
         "train/loss": "min", "validation/loss": "min", "train/accuracy": "max"
     }  # fmt: skip
     for metric in metrics:
-        for name, direction in results.metric_directions(metric, classes).items():
+        for name, direction in metric_results.metric_directions(metric, classes).items():
             if f"validation/{name}" in directions:
                 hint = f"leave out {metric.name}, or the metric that has the name already"
                 message = f"{metric.name} computes {name!r}, and so does another metric"

@@ -19,7 +19,7 @@ from sightx.inference.onnx_network import INPUT, OnnxNetwork
 from sightx.inference.predictor import Predictor
 from sightx.records.history import Direction
 from sightx.records.pixels import evenly_spaced
-from sightx.registry.results import metric_directions
+from sightx.registry.metric_results import metric_directions
 from sightx.runner.evaluate import predict_split
 from sightx.runner.resume import stored_experiment
 from sightx.runs.directory import Run

@@ -14,7 +14,8 @@ from sightx.records.history import Direction
 from sightx.records.pixels import PixelRows, Positions, evenly_spaced
 from sightx.registry.components import Settings
 from sightx.registry.kinds import Quality
-from sightx.registry.results import directions, numbers, wrong_result
+from sightx.registry.metric_results import directions, numbers
+from sightx.registry.results import wrong_result
 
 if TYPE_CHECKING:
     from torch import Tensor

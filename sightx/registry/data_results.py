@@ -55,18 +55,22 @@ def image_table(dataset: Dataset) -> ImageTable:
     labels, count = frame["label"].to_numpy(), len(table.classes)
     if fault := index_fault(labels, count):
         raise wrong_result(dataset.table, f"has labels {fault}", f"int64, 0 to {count - 1}")
-    return _with_columns(dataset, table) if traits.columns else table
+    return _with_columns(dataset, table)
 
 
 def _with_columns(dataset: Dataset, table: ImageTable) -> ImageTable:
     """Return the table with the extra columns that the traits name, as text."""
-    names = dataset.traits().columns
+    traits = dataset.traits()
+    names = traits.columns
     if taken := [name for name in names if name in OWN_COLUMNS]:
         message = f"names the extra column {taken[0]!r}, which every table has"
         raise wrong_result(dataset.traits, message, "choose another name")
-    if missing := [name for name in names if name not in table.frame]:
-        message = f"has no column {missing[0]!r}, which traits() names"
+    promised = (*names, "split") if traits.has_split else names
+    if missing := [name for name in promised if name not in table.frame]:
+        message = f"has no column {missing[0]!r}, which traits() promises"
         raise wrong_result(dataset.table, message, "write it into the frame")
+    if not names:
+        return table
     texts = {name: table.frame[name].astype(str).astype(object) for name in names}
     return replace(table, frame=table.frame.assign(**texts), columns=tuple(names))
 
@@ -77,6 +81,10 @@ def assigned_splits(split: Split, table: ImageTable) -> np.ndarray[Any, Any]:
     if getattr(splits, "shape", None) != (len(table),):
         message = f"returned {shape_text(splits)} for {len(table)} rows"
         raise wrong_result(split.assign, message, "return a Series with one text per row")
+    index = getattr(splits, "index", None)
+    if index is not None and not table.frame.index.equals(index):
+        hint = "return a Series with the index of table.frame, in its order"
+        raise wrong_result(split.assign, "returned a Series with another index", hint)
     names: np.ndarray[Any, Any] = np.asarray(splits, dtype=object)
     known = (*SPLITS, "")
     if unknown := [name for name in dict.fromkeys(names) if name not in known]:

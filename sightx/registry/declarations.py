@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sightx.records import SPLITS
-from sightx.registry import results
 from sightx.registry.components import Component, Shape, Traits, call_declared
 from sightx.registry.kinds import Augment, Dataset, Metric, Model, Preprocess, Split
+from sightx.registry.metric_results import metric_directions
 from sightx.registry.results import short_repr, wrong_result
 
 _SPLIT_HINT = f"return some of {', '.join(SPLITS)}, such as ('test',)"
@@ -21,7 +21,7 @@ def check_declarations(components: Iterable[Component], classes: Sequence[str]) 
     """Raise PluginError, wrong-result, for the first wrong answer; `classes` are the dataset's."""
     for component in components:
         if isinstance(component, Metric):
-            results.metric_directions(component, classes)
+            metric_directions(component, classes)
         elif isinstance(component, Split):
             _require(component.empty, _is_splits, _SPLIT_HINT)
         elif isinstance(component, Preprocess):

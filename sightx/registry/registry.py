@@ -76,7 +76,11 @@ class Plugin:
 
 def _constant_fault(error: BaseException) -> str:
     """Return what to do about a constant without a type in a component, "" for another error."""
-    if getattr(error, "code", "") != "model-field-missing-annotation":
+    code = getattr(error, "code", "")
+    if code == "model-field-overridden":
+        field = str(error).partition("'")[2].partition("'")[0]
+        return f"a component sets {field!r} without its type; write {field}: TYPE = VALUE"
+    if code != "model-field-missing-annotation":
         return ""
     constant = str(error).partition("`")[2].partition("`")[0]
     name, _, value = constant.partition(" = ")

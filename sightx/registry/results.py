@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx.errors import PluginError, Problem, did_you_mean, one_line
-from sightx.records.history import Direction, History
+from sightx.errors import PluginError, Problem, one_line
+from sightx.records.history import History
 from sightx.records.predictions import Predictions
 from sightx.registry.components import Component, call_declared
 from sightx.registry.kinds import (
     Average,
     Checkpoint,
     Loss,
-    Metric,
     Model,
     Normalize,
     Optimizer,
@@ -105,7 +104,8 @@ def check_answer(method: Callable[..., Any], value: object, shape: tuple[int, ..
 
     if isinstance(value, torch.Tensor) and value.shape == shape:
         return
-    message = f"returned {shape_text(value)} for {shape[0]} samples"
+    text = shape_text(value) if isinstance(value, torch.Tensor) else f"a {type_name(value)}"
+    message = f"returned {text} for {shape[0]} samples"
     raise wrong_result(method, message, f"return a tensor {shape}")
 
 
@@ -151,13 +151,22 @@ def _check_state(method: Callable[..., Any], module: nn.Module) -> None:
 
 
 def check_network_outputs(
-    model: Model, outputs: object, shape: tuple[int, int], *, has_gradient: bool = False
+    model: Model,
+    outputs: object,
+    shape: tuple[int, int],
+    *,
+    has_gradient: bool = False,
+    mode: str = "train",
 ) -> None:
-    """Raise unless a network returned a tensor of the shape (B, K), if asked with a gradient."""
+    """Raise unless a network returned a tensor of the shape (B, K), if asked with a gradient.
+
+    `mode` is that of the network, "train" or "eval".
+    """
     given = getattr(outputs, "shape", None)
     if given is None or tuple(given) != shape:
         hint = f"return {shape}: build(outputs={shape[1]}) says the width of the last layer"
-        message = f"is a network that returns {shape_text(outputs)} for {shape[0]} images"
+        where = " in eval mode" if mode == "eval" else ""
+        message = f"is a network that returns {shape_text(outputs)} for {shape[0]} images{where}"
         raise wrong_result(model.build, message, hint)
     if has_gradient and not getattr(outputs, "requires_grad", False):
         hint = "leave out .detach() and torch.no_grad()"
@@ -201,6 +210,9 @@ def torch_optimizer(
     if not isinstance(result, TorchOptimizer):
         hint = "return a torch optimizer"
         raise wrong_result(optimizer.build, f"returned a {type_name(result)}", hint)
+    if optimizer.passes not in (1, 2):
+        hint = "write 1 or 2: step() calls its closure so often"
+        raise wrong_result(optimizer.build, f"has passes = {optimizer.passes}", hint)
     if optimizer.passes == 1 and _needs_closure(result):
         hint = "use one without a closure; if step() calls it once, set passes = 2 on the class"
         message = f"returned a {type_name(result)}, which needs a closure"
@@ -209,11 +221,14 @@ def torch_optimizer(
     if missing := expected.keys() - {weight for _, weight in built}:
         message = f"leaves out {len(missing)} of {len(expected)} weights"
         raise wrong_result(optimizer.build, message, "pass the groups on")
+    hint = "pass the groups on, or parts of them with their name and lr"
     for group, weight in built:
         name, lr = expected.get(weight, (group.get("name"), None))
-        if group.get("name") != name or lr not in (None, group["lr"]):
+        if group.get("name") != name:
+            message = f"puts weights of the group {name!r} into one called {group.get('name')!r}"
+            raise wrong_result(optimizer.build, message, hint)
+        if lr not in (None, group["lr"]):
             message = f"gives weights of the group {name!r} the rate {group['lr']}, not {lr}"
-            hint = "pass the groups on, or parts of them with their name and lr"
             raise wrong_result(optimizer.build, message, hint)
     return result
 
@@ -252,49 +267,6 @@ def average_share(average: Average, step: int, **run: Any) -> float:
         message = f"returned {short_repr(share)} at step {step}"
         raise wrong_result(average.share, message, "return a float, 0 to 1")
     return float(share)
-
-
-def metric_directions(metric: Metric, classes: Sequence[str]) -> Mapping[str, Direction]:
-    """Return the names of a metric's numbers, each with the direction that is better."""
-    return directions(metric.values, classes)
-
-
-def directions(method: Callable[..., Any], *args: Any) -> Mapping[str, Direction]:
-    """Return the names of numbers, each with the direction that is better, from a method."""
-    values = call_declared(method, *args)
-    is_valid = isinstance(values, Mapping) and all(
-        isinstance(name, str)
-        and name.isprintable()
-        and name.strip() == name != ""
-        and direction in ("max", "min")
-        for name, direction in values.items()
-    )
-    if not is_valid:
-        hint = 'map each name, printable text, to "max" or "min"'
-        raise wrong_result(method, f"returned {short_repr(values)}", hint)
-    return dict(values)
-
-
-def metric_values(metric: Metric, predictions: Predictions) -> dict[str, float]:
-    """Return a metric's numbers: exactly those that its `values` names."""
-    return numbers(directions(metric.values, predictions.classes), metric.compute, predictions)
-
-
-def numbers(names: Collection[str], method: Callable[..., Any], *args: Any) -> dict[str, float]:
-    """Return the numbers of a method: exactly those with these names."""
-    values = call_declared(method, *args)
-    if not isinstance(values, Mapping):
-        raise wrong_result(method, f"returned {short_repr(values)}", "return a float per name")
-    for name in [*values, *names]:
-        if name not in names:
-            hint = did_you_mean(str(name), names) or "values() names every number"
-            raise wrong_result(method, f"returned {name!r}, which values() does not name", hint)
-        if name not in values:
-            raise wrong_result(method, f"did not return {name!r}", "return NaN if undefined")
-        if isinstance(values[name], bool) or not isinstance(values[name], Real):
-            message = f"returned {short_repr(values[name])} for {name!r}"
-            raise wrong_result(method, message, "return a float, NaN if it is undefined")
-    return {name: float(value) for name, value in values.items()}
 
 
 def checkpoint_names(checkpoint: Checkpoint, history: History) -> set[str]:

@@ -16,7 +16,7 @@ from sightx.errors import Problem, RunError
 from sightx.evaluation.intervals import DRAWS, Resampled, draw_numbers, percentiles
 from sightx.io.files import shell_path
 from sightx.records.predictions import Predictions
-from sightx.registry import results
+from sightx.registry import metric_results
 from sightx.registry.kinds import Metric
 from sightx.run_registry.listing import Spread, spread_of
 from sightx.runs.directory import Run, finite_or_null
@@ -116,7 +116,7 @@ def compare_runs(
     directions = {
         name: direction
         for metric in metrics
-        for name, direction in results.metric_directions(metric, tables[0].classes).items()
+        for name, direction in metric_results.metric_directions(metric, tables[0].classes).items()
     }
     candidates = tuple(
         Candidate(
@@ -214,7 +214,7 @@ def _score(
     draws: dict[str, list[Array]] = {}
     for _, table, drawn in runs:
         for metric, numbers in zip(metrics, drawn, strict=True):
-            for key, value in results.metric_values(metric, table).items():
+            for key, value in metric_results.metric_values(metric, table).items():
                 values.setdefault(key, []).append(value)
                 draws.setdefault(key, []).append(numbers[key])
     ids = tuple(run.id for run, _, _ in runs)

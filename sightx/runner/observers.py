@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 
 from sightx.errors import PluginError, Problem, SpecError, wrong_type
 from sightx.io.signals import Interrupted, restore_handlers
+from sightx.records.events import Epoch
 from sightx.registry.components import UnknownComponentError
 from sightx.registry.hooks import hookspec, register
 from sightx.registry.kinds import Observer
@@ -22,7 +25,7 @@ from sightx.registry.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sightx.records.events import Epoch, Step, ValidationBatch
+    from sightx.records.events import Step, ValidationBatch
     from sightx.records.predictions import Predictions
     from sightx.records.run import RunInfo
     from sightx.spec.experiment import Experiment
@@ -166,9 +169,10 @@ class Observers:
     def call(self, hook: str, **arguments: object) -> None:
         """Call one hook on every observer that implements it, in the order they were given."""
         for name, caller in self._callers.get(hook, ()):
+            copies = {key: _copy(value) for key, value in arguments.items()}
             try:
                 with _process_state_kept():
-                    caller(run=self._run, **arguments)
+                    caller(run=self._run, **copies)
             except BaseException as error:
                 self._drop(name, hook, error)
                 self._manager.unregister(name=name)
@@ -205,6 +209,13 @@ class Observers:
                 for name, _ in observers
                 if name in names
             ]
+
+
+def _copy(argument: object) -> object:
+    """Return an argument of a hook with mappings of its own, which an observer may change."""
+    if isinstance(argument, Epoch):
+        return replace(argument, metrics=dict(argument.metrics))
+    return copy.deepcopy(argument) if isinstance(argument, dict) else argument
 
 
 def _reads_files(item: tuple[str, object]) -> bool:

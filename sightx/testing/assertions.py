@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 from unittest.mock import patch
 
 ContractCheck = Callable[[Any], None]
+
+_LATER = 100_003.7  # seconds: a day, and not a multiple of what a component may divide by
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,38 @@ def require_pure(
 
 @contextmanager
 def _a_day_later(owner: type) -> Iterator[None]:
-    """Let the clocks of `time` show the next day, for a module that has imported them too."""
+    """Let `time` and `datetime` show the next day, for a module that has imported them too."""
     module = sys.modules.get(owner.__module__)
+    clocks: list[tuple[Any, str, Any]] = [
+        (time, name, partial(_add, getattr(time, name)))
+        for name in ("time", "monotonic", "perf_counter", "process_time")
+    ]
+    clocks += [(datetime, cls.__name__, _later(cls)) for cls in (datetime.date, datetime.datetime)]
     with ExitStack() as patches:
-        for name in ("time", "monotonic", "perf_counter", "process_time"):
-            clock = getattr(time, name)
-            later = partial(_add, clock, 86400.0)
-            patches.enter_context(patch.object(time, name, later))
+        for place, name, later in clocks:
+            clock = getattr(place, name)
+            patches.enter_context(patch.object(place, name, later))
             for key in [key for key, value in vars(module).items() if value is clock]:
                 patches.enter_context(patch.object(module, key, later))
         yield
 
 
-def _add(clock: Callable[[], float], seconds: float) -> float:
-    return clock() + seconds
+def _add(clock: Callable[[], float]) -> float:
+    return clock() + _LATER
+
+
+def _later(cls: type[datetime.date]) -> type[datetime.date]:
+    """Return a subclass of date or datetime whose `today` and `now` are a day later."""
+    shift = datetime.timedelta(seconds=_LATER)
+    names = [name for name in ("today", "now", "utcnow") if hasattr(cls, name)]
+    methods = {name: partial(_moved, getattr(cls, name), shift) for name in names}
+    return type(cls.__name__, (cls,), {name: staticmethod(now) for name, now in methods.items()})
+
+
+def _moved(
+    now: Callable[..., datetime.date], shift: datetime.timedelta, *args: Any, **zone: Any
+) -> datetime.date:
+    return now(*args, **zone) + shift
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def _problems(experiment: Experiment, table: ImageTable, device: torch.device) -
 def check_batches(experiment: Experiment, table: ImageTable) -> None:
     """Raise SpecError if the network cannot train on a batch that this table's samples make.
 
-    Raises PluginError if its outputs are not (B, K), or have no gradient.
+    Raises PluginError if its outputs are not (B, K), also in evaluation, or have no gradient.
 
     Each size of a micro-batch is tried, a large one on the meta device. An error there counts only
     if it occurs on the CPU too, because some networks need values.
@@ -139,14 +139,18 @@ def check_batches(experiment: Experiment, table: ImageTable) -> None:
         device = _CPU if math.prod(images) <= _FEW_VALUES else _META
         outputs, error = _forward(module := build(device), images, device)
         if error and device == _META:
-            outputs, error = _forward(build(_CPU), images, _CPU)
+            device = _CPU
+            outputs, error = _forward(module := build(device), images, device)
         if error and not expected_failure(error):
             raise _batch_error(experiment.training, count, images, error)
         if not error:
             is_trained = any(weight.requires_grad for weight in module.parameters())
-            results.check_network_outputs(
-                experiment.model, outputs, expected, has_gradient=is_trained
-            )
+            model = experiment.model
+            results.check_network_outputs(model, outputs, expected, has_gradient=is_trained)
+            outputs, error = _forward(module.eval(), images, device)
+            setup.train_mode(module)
+            if not error:
+                results.check_network_outputs(model, outputs, expected, mode="eval")
 
 
 def _build(experiment: Experiment, table: ImageTable, device: torch.device) -> nn.Module:

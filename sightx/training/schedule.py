@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sightx.errors import PluginError, Problem
 from sightx.records.history import History
 from sightx.records.pixels import Positions
 from sightx.records.table import ImageTable
@@ -67,11 +66,9 @@ class Schedule:
         )
         if not len(order) or self._epoch_size not in (None, len(order)):
             expected = f"{self._epoch_size}, as in epoch 1" if epoch else "at least 1"
-            message = (
-                f"{sampler.name} gives {len(order)} samples in epoch {epoch + 1}, not {expected}"
-            )
-            hint = "order() must return the same number of samples in every epoch"
-            raise PluginError(Problem("broken-plugin", message, hint, "sampler.use"))
+            message = f"returned {len(order)} samples in epoch {epoch + 1}, not {expected}"
+            hint = "return the same number of samples in every epoch"
+            raise results.wrong_result(sampler.order, message, hint)
         return np.asarray(self._rows[order])
 
     def lr_factors(self, step: int, history: History) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ from sightx.evaluation.binary import (
 )
 from sightx.evaluation.intervals import confidence_intervals
 from sightx.plugin import Predictions, to_plain
-from sightx.registry import results
+from sightx.registry import metric_results
 from sightx.spec.experiment import Evaluation
 from support.models import write_tiny_spec
 from support.predictions import eyes
@@ -80,7 +80,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     numbers = {
         name: value
         for metric in decision.metrics()
-        for name, value in results.metric_values(metric, test).items()
+        for name, value in metric_results.metric_values(metric, test).items()
     }
     assert numbers[AUC] == pytest.approx(roc_auc_score(is_positive, scores))
     assert numbers[AVERAGE_PRECISION] == pytest.approx(average_precision_score(is_positive, scores))
@@ -104,7 +104,7 @@ def test_without_a_sort_of_samples_there_is_no_threshold_and_a_reason() -> None:
     assert decision.operating_points[0].reason == "no validation sample is positive"
     assert [metric.name for metric in decision.metrics()] == ["binary"]
     (areas,) = decision.metrics()
-    assert all(map(np.isnan, results.metric_values(areas, healthy).values()))
+    assert all(map(np.isnan, metric_results.metric_values(areas, healthy).values()))
     unknown = fitted(replace(given, labels=np.full(len(given), -1)))
     assert unknown.operating_points[0].reason == "no validation sample is positive or negative"
     assert BinaryDecision.from_record(to_plain(decision)) == decision

@@ -29,11 +29,11 @@ from sightx.evaluation.intervals import (
     confidence_intervals,
     draw_counts,
     draw_numbers,
-    numbers_of,
     paired_differences,
     sums_by_group,
 )
 from sightx.plugin import Metric, Predictions
+from sightx.registry.metric_results import numbers_of
 from support.predictions import eyes
 
 CLASSES, DRAWS = 4, 40

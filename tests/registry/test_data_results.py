@@ -38,6 +38,7 @@ def first_order(sampler: Sampler) -> Any:
         (pd.Series(["train", None, "test"]), "the split nan"),
         (pd.Series(["train"]), "(1,) for 3 rows"),
         (["train", "test", ""], "a list for 3 rows"),
+        (pd.Series(["train", "test", ""], index=[2, 1, 0]), "a Series with another index"),
     ],
 )
 def test_a_split_has_a_known_name_for_each_row(splits: Any, part: str) -> None:
@@ -63,6 +64,10 @@ def test_a_table_is_a_table_with_all_columns() -> None:
     refused(lambda: data_results.image_table(hostile(Dataset, table=[])), "returned a list")
     table = TABLE.with_frame(TABLE.frame[["path", "label"]])
     refused(lambda: data_results.image_table(hostile(Dataset, table=table)), "no column 'group'")
+    promising = hostile(Dataset, table=TABLE, traits=Traits(has_split=True))
+    refused(
+        lambda: data_results.image_table(promising), "no column 'split', which traits() promises"
+    )
 
 
 @pytest.mark.parametrize("classes", [["x", "y"], ("x", "x"), (1, 2), "xy"])

@@ -86,6 +86,10 @@ FAULTS = {
         "the constant K = 8 in a component has no type; write it outside of the class, or as "
         "K: ClassVar = 8",
     ),
+    "default": (
+        "from sightx.plugin import Optimizer\nclass A(Optimizer):\n    name = 'a'\n    lr = 3e-4\n",
+        "a component sets 'lr' without its type; write lr: TYPE = VALUE",
+    ),
     "trait": (
         "from sightx.plugin import Loss\nclass A(Loss):\n    name = 'a'\n    takes_mixd = True\n",
         "SightX does not use 'takes_mixd'; did you mean 'takes_mixed'?",

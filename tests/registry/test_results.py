@@ -64,35 +64,11 @@ def test_a_reason_to_stop_is_text(reason: Any) -> None:
     refused(lambda: results.stop_reason(hostile(Stopping, reason=reason), HISTORY), "or None")
 
 
-@pytest.mark.parametrize(
-    ("values", "part"),
-    [
-        ({"other": 0.1, "f": 0.2}, "'other', which values() does not name"),
-        ({}, "did not return 'f'"),
-        ({"f": "high"}, "'high' for 'f'"),
-        ("high", "returned 'high'"),
-    ],
-)
-def test_a_metric_returns_what_it_names(values: Any, part: str) -> None:
-    metric = hostile(Metric, values={"f": "max"}, compute=values)
-    refused(lambda: results.metric_values(metric, PREDICTIONS), part)
-
-
-@pytest.mark.parametrize("name", ["", " ", "a ", "a\nb", "\x1b[31m", 3])
-def test_the_name_of_a_metric_is_printable_text(name: Any) -> None:
-    refused(lambda: results.metric_directions(hostile(Metric, values={name: "max"}), ("a",)))
-
-
 def test_a_reason_is_one_line_and_short() -> None:
     reason = results.stop_reason(hostile(Stopping, reason="a\nb\x1b" + "c" * 999), HISTORY)
     assert reason is not None
     assert reason.isprintable()
     assert len(reason) <= 300
-
-
-def test_the_direction_of_a_metric_is_max_or_min() -> None:
-    metric = hostile(Metric, values={"f": "up"})
-    refused(lambda: results.metric_directions(metric, ("x", "y")), '"max" or "min"')
 
 
 def test_two_metrics_do_not_have_one_name() -> None:
@@ -264,7 +240,12 @@ def test_an_optimizer_keeps_the_names_and_rates_of_groups() -> None:
         given = {"params": [first, second], "name": "*", **changed}
         return hostile(Optimizer, build=torch.optim.SGD([given], lr=0.3))
 
-    refused(lambda: results.torch_optimizer(build(), groups, layers), "'head' the rate 0.3")
+    refused(lambda: results.torch_optimizer(build(), groups, layers), "'head' into one called '*'")
+    nameless = hostile(Optimizer, build=torch.optim.SGD([first, second], lr=0.3))
+    refused(lambda: results.torch_optimizer(nameless, groups, layers), "into one called None")
+    thrice = hostile(Optimizer, build=torch.optim.SGD(groups))
+    type(thrice).passes = 3
+    refused(lambda: results.torch_optimizer(thrice, groups, layers), "has passes = 3")
     scaled = [{**groups[0], "lr": 0.05}, groups[1]]  # of a layer before the last one
     optimizer = hostile(Optimizer, build=torch.optim.SGD(scaled))
     assert results.torch_optimizer(optimizer, groups, layers).param_groups[0]["lr"] == 0.05

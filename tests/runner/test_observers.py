@@ -14,7 +14,7 @@ import torch
 import sightx
 from sightx import PluginError, SpecError
 from sightx.io.signals import Interrupted
-from sightx.plugin import Observer, RunInfo, hookimpl
+from sightx.plugin import Epoch, Observer, RunInfo, hookimpl
 from sightx.registry.registry import Plugin, Registry
 from sightx.runner.observers import Observers, RunHooks, name_observers
 
@@ -105,6 +105,29 @@ def test_observers_are_called_in_the_order_they_were_given() -> None:
     observers = observers_of({name: Named(name) for name in "bca"})
     observers.call("sightx_epoch_started", epoch=1)
     assert order == ["b", "c", "a"]
+
+
+def test_what_an_observer_writes_into_records_reaches_nobody_else() -> None:
+    seen: list[object] = []
+
+    class Writing:
+        @hookimpl
+        def sightx_epoch_finished(self, epoch: Any) -> None:
+            seen.append(dict(epoch.metrics))
+            epoch.metrics["validation/loss"] = 0.0
+
+        @hookimpl
+        def sightx_run_finished(self, result: Any) -> None:
+            seen.append(result["test"]["accuracy"])
+            result["test"]["accuracy"] = 1.0
+
+    observers = observers_of({"a": Writing(), "b": Writing()})
+    metrics, result = {"validation/loss": 0.7}, {"test": {"accuracy": 0.5}}
+    epoch = Epoch(1, 1, 1, metrics, 0.0, 0.1, "validation/loss", True)
+    observers.call("sightx_epoch_finished", epoch=epoch)
+    observers.call("sightx_run_finished", result=result)
+    assert seen == [metrics, metrics, 0.5, 0.5]
+    assert (metrics, result) == ({"validation/loss": 0.7}, {"test": {"accuracy": 0.5}})
 
 
 class Component(Observer):

@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import datetime
+import time
+from collections.abc import Callable
+from datetime import date
+from time import monotonic
+from typing import Any
+
 import pytest
 
 from sightx.plugin import call_declared
@@ -41,6 +48,25 @@ def test_a_result_is_one_line_whatever_was_raised() -> None:
 
 def test_methods_get_the_arguments_that_they_declare() -> None:
     assert call_declared(lambda a, *, b: (a, b), 1, b=2, c=3) == (1, 2)
+
+
+class Owner:
+    """A class of this module, which has imported clocks by their names."""
+
+
+CLOCKS: list[Callable[[int], Any]] = [
+    lambda _: time.time() // 3600,
+    lambda _: monotonic() // 3600,
+    lambda _: datetime.datetime.now().day,
+    lambda _: datetime.datetime.now(tz=datetime.UTC).day,
+    lambda _: date.today(),
+]
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_function_that_reads_a_clock_is_not_pure(clock: Callable[[int], Any]) -> None:
+    with pytest.raises(AssertionError, match="pure; it depends on the clock"):
+        require_pure(clock, [1, 2], "pure", Owner)
 
 
 def test_a_function_that_counts_its_calls_is_not_pure() -> None:

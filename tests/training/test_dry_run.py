@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import sightx
-from sightx import DataError, SpecError
+from sightx import DataError, PluginError, SpecError
+from sightx.plugin import Model
 from sightx.spec.experiment import Training
 from sightx.training.dry_run import check_batches, dry_run, micro_batch_sizes
 
@@ -121,4 +124,25 @@ def test_a_network_that_needs_values_is_tried_on_the_cpu(
     for size, devices in ((8, ["cpu"]), (512, ["meta", "cpu"])):
         experiment = sightx.load(spec, ["model={use='values'}", f"preprocess.resize.size={size}"])
         check_batches(experiment, sightx.table(experiment))
-        assert capsys.readouterr().out.split() == devices
+        training, evaluation = capsys.readouterr().out.split(), devices[-1:]
+        assert training == [*devices, *evaluation]
+
+
+class Wide(Model):
+    """Give more outputs in evaluation than in training."""
+
+    name = "test-wide"
+
+    def build(self, channels: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        class Net(nn.Linear):
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                result = super().forward(images.flatten(1))
+                return result if self.training else torch.cat([result, result], dim=1)
+
+        return Net(channels * size[0] * size[1], outputs)
+
+
+def test_outputs_in_evaluation_are_those_of_training(spec: Path) -> None:
+    experiment = sightx.load(spec).model_copy(update={"model": Wide()})
+    with pytest.raises(PluginError, match=r"of test-wide .* returns \(8, 4\) .* in eval mode"):
+        check_batches(experiment, sightx.table(experiment))

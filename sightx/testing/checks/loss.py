@@ -40,13 +40,14 @@ def weights_of_the_loss_get_gradients(loss: Loss) -> None:
 
 
 def module_keeps_its_state(loss: Loss) -> None:
-    """Require a module whose buffers do not change, in training mode as well."""
+    """Require a module whose buffers and losses do not change, in training mode as well."""
     module = _build(loss)
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    module(*_batch(loss))
+    losses = [module(*_batch(loss)) for _ in range(2)]
     changed = [name for name, buffer in module.named_buffers() if not buffer.equal(before[name])]
     hint = "the number of its updates depends on micro-batching: use a parameter"
     require(not changed, f"the buffer {', '.join(changed)} changes; {hint}")
+    require(losses[0].equal(losses[1]), "a second call with the same batch gives other losses")
 
 
 def outputs_get_gradients(loss: Loss) -> None:
@@ -143,9 +144,9 @@ def loss_works_on_any_device(loss: Loss) -> None:
     outputs, targets = (tensor.detach().to("meta") for tensor in _batch(loss))
     module = _build(loss).to("meta")
     with on_meta("the loss"):
-        losses = module(outputs, targets)
+        losses = module(outputs.requires_grad_(), targets)
         weights = _weights(loss, targets)
-        decisions = loss.decision(_probabilities(loss, outputs))
+        decisions = loss.decision(_probabilities(loss, outputs.detach()))
     is_there = losses.is_meta and decisions.is_meta and (weights is None or weights.is_meta)
     require(is_there, "a result is on another device than the outputs")
 

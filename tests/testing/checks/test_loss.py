@@ -182,7 +182,23 @@ class Reading(L):
         return super().each(outputs, targets) / max(float(outputs.detach().abs().max()), 1.0)
 
 
+class ReadingInTraining(L):
+    def each(self, outputs, targets):
+        losses = super().each(outputs, targets)
+        return losses / max(losses.detach().max().item(), 1.0) if losses.requires_grad else losses
+
+
+class Growing(L):
+    def build(self, *, class_counts):
+        module = Module(lambda outputs, targets: self.each(outputs, targets) * module.factor)
+        module.factor = 1.0
+        module.register_forward_hook(lambda *_: setattr(module, "factor", module.factor + 0.1))
+        return module
+
+
 BROKEN = [
+    (checks.loss_works_on_any_device, ReadingInTraining(), "cannot be called on meta"),
+    (checks.module_keeps_its_state, Growing(), "a second call with the same batch gives other"),
     (checks.loss_works_on_any_device, OnTheCpu(), "the loss fails on another device"),
     (checks.loss_works_on_any_device, Reading(), "cannot be called on meta"),
     (checks.mixed_targets_are_taken, HardOnly(), "int64"),
