@@ -57,11 +57,12 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
     click.echo(f"{comparison.split}: {counted(comparison.samples, 'sample')}{groups}")
     rows = []
     for key in keys:
-        rows.append([key, first.name, _spread(first, key), "", ""])
+        rows.append([key, first.name, _spread(first, key), "", "", ""])
         for other in others:
             difference = other.differences.get(key)
             rows.append(["", other.name, _spread(other, key), *_texts(difference)])
-    print_table(["metric", "run", "value", "difference and 95 % interval", ""], rows, fit=False)
+    header = ["metric", "run", "value", "difference and 95 % interval", "", "detectable"]
+    print_table(header, rows, fit=False)
     for repeat, run in comparison.repeats.items():
         click.echo(f"{repeat} repeats {run} and does not count")
     if not others and len(first.runs) == 1:
@@ -70,6 +71,8 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
         click.echo("these runs differ only in the seed: name runs of another experiment too")
     elif any(len(candidate.runs) == 1 for candidate in comparison.candidates):
         click.echo("one seed is one set of weights: run several seeds to compare settings")
+    if others:
+        click.echo("detectable: a smaller difference would usually be missed on these samples")
     if others and comparison.split == "test":
         click.echo("settings are chosen with --split validation; the test split judges the choice")
 
@@ -81,13 +84,12 @@ def _spread(candidate: Candidate, key: str) -> str:
     return f"{spread.mean:.4f}{deviation}"
 
 
-def _texts(difference: Difference | None) -> tuple[str, str]:
+def _texts(difference: Difference | None) -> tuple[str, str, str]:
     if difference is None:
-        return "-", ""
+        return "-", "", ""
     verdict = "no detectable difference"
-    if difference.detectable > 0:
-        verdict += f"; one under {difference.detectable:.2g} would usually be missed"
+    least = f"{difference.detectable:.2g}" if difference.detectable > 0 else ""
     if difference.is_better is not None:
         verdict = "better" if difference.is_better else "worse"
     limits = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
-    return f"{difference.value:+.4f} {limits}", verdict
+    return f"{difference.value:+.4f} {limits}", verdict, least

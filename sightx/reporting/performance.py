@@ -38,10 +38,10 @@ def numbers_section(facts: Facts) -> str:
         for name, estimate in facts.estimates.items()
         if "/" not in name and name not in elsewhere
     ]
-    unit = "groups, such as patients," if facts.has_groups else "samples"
+    unit = "groups, such as patients, not samples" if facts.has_groups else "samples"
     remark = html.note(
-        f"Intervals contain the value of new data in 95 of 100 cases; {unit} are drawn with "
-        "replacement. The largest class is that of the train split, with the shares of the classes "
+        f"Intervals contain the value of new data in 95 of 100 cases; they count {unit}. "
+        "The largest class is that of the train split, with the shares of the classes "
         "as probabilities, which are calibrated and useless: its ECE is small."
     )
     header = ["", "value", "95&nbsp;% interval", "largest class", ""]
@@ -151,8 +151,8 @@ def class_section(facts: Facts) -> str:
         "intervals count groups, not samples, and hold for rare classes too."
     )
     warning = (
-        f'<p class="warning">Fewer than {_MIN_GROUPS} groups have {", ".join(rare)}: nothing is '
-        "known well of them, and means over classes are as uncertain.</p>"
+        f'<p class="warning">Fewer than {_MIN_GROUPS} groups have {", ".join(rare)}: little is '
+        "known of them, and means over classes are as uncertain.</p>"
     )
     parts = [html.table(header, rows), warning if rare else "", remark]
     return html.section("classes", "Classes", parts)
