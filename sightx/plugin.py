@@ -6,7 +6,7 @@
   WEIGHTS_SUFFIXES, Shape, Traits, Statistics, Params, Direction.
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
 - Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
-  Epoch, Step, ValidationBatch, Experiment, Run.
+  Epoch, Step, ValidationBatch, Experiment, RunInfo.
 - Helpers: Surveyor, random generators and seeds, files and tables, parameter groups, other
   components, hints for misspelt names, plots.
 
