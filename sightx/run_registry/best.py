@@ -46,7 +46,9 @@ def _best(index: Index, text: str, where: str, name: str, root: str) -> str:
         hint = f"sightx list-runs --sort {key} --runs {root} sorts by any key"
         raise SpecError(Problem("run-name", f"{key} is not a metric", hint, file=name))
     filters = [In("status", ("finished", "stopped"))]
-    parsed = join_filters([*filters, *([parse_filter(where, keys, file=name)] if where else [])])
+    parsed = join_filters(
+        [*filters, *([parse_filter(where, keys, file=name, known=index)] if where else [])]
+    )
     # A run of the first layout has recorded no directions: of a loss less is better.
     descending = (keys[key] or ("min" if key.endswith("/loss") else "max")) == "max"
     rows = index.select(parsed, sort=key, descending=descending, limit=1)

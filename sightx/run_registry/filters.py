@@ -17,10 +17,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sightx.errors import Problem, SpecError, did_you_mean
-from sightx.run_registry.summary import Value
+from sightx.run_registry.summary import STATUSES, Value
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<operator><=|>=|!=|==|[=<>~(),])"""
@@ -33,6 +33,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COMPARED = ("=", "==", "!=", "<", "<=", ">", ">=")
 _KEYWORDS = {"and", "or", "not", "in", "is", "missing"}
 _TIMES, _DURATIONS = {"started"}, {"seconds"}
+_FORMS = {
+    "started": "a date such as 2026-01-31, a time such as 2026-01-31T12:00, today, or -7d",
+    "seconds": "a number, or a duration such as 90s, 5m, 2h, 1d",
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,16 @@ class Both:
 Filter = Compare | In | Like | Missing | Tagged | Not | Both
 
 
+class KnownRuns(Protocol):
+    """What runs have, so that a misspelt value is an error and not an empty list."""
+
+    def example(self, key: str, *, is_text: bool) -> Value | None:
+        """Return a value of a key that is text, or one that is not; None if no run has one."""
+
+    def tags(self) -> Iterable[str]:
+        """Return the tags of all runs."""
+
+
 @dataclass(frozen=True)
 class _Token:
     kind: str
@@ -104,7 +118,9 @@ class _Token:
         return repr(self.text) if self.text else "the end"
 
 
-def parse_filter(text: str, keys: Iterable[str], *, file: str = "--where") -> Filter:
+def parse_filter(
+    text: str, keys: Iterable[str], *, file: str = "--where", known: KnownRuns | None = None
+) -> Filter:
     """Return the filter that a text means.
 
     Args:
@@ -112,11 +128,13 @@ def parse_filter(text: str, keys: Iterable[str], *, file: str = "--where") -> Fi
         keys: The keys that runs have; () accepts every key. The last part of a key stands for the
             whole if it is unique: `lr` for `optimizer.lr`; `qwk` prefers `validation/qwk`.
         file: Where the text comes from, for errors.
+        known: The runs that are filtered; None accepts every tag, status and type of value.
 
     Raises:
-        SpecError: The text is not an expression, or no run has a key; with its column.
+        SpecError: The text is not an expression, no run has a key, or a value cannot be one of its
+            key; with the column.
     """
-    return _Parser(text, list(keys), file).parse()
+    return _Parser(text, list(keys), file, known).parse()
 
 
 def join_filters(filters: Sequence[Filter]) -> Filter | None:
@@ -150,8 +168,8 @@ def find_key(text: str, keys: Sequence[str], file: str, column: int = 0) -> str:
 class _Parser:
     """Recursive descent over the tokens of one expression."""
 
-    def __init__(self, text: str, keys: Sequence[str], file: str) -> None:
-        self._keys, self._file = keys, file
+    def __init__(self, text: str, keys: Sequence[str], file: str, known: KnownRuns | None) -> None:
+        self._keys, self._file, self._known = keys, file, known
         self._tokens = [
             _Token(
                 str(match.lastgroup),
@@ -219,7 +237,7 @@ class _Parser:
         if token.kind not in {"word", "quoted"} or token.text.lower() in _KEYWORDS:
             self._fail(token, f"{token} is not a key", "such as optimizer.lr < 0.01 or @candidate")
         if token.text.startswith("@"):
-            return Tagged(token.text[1:])
+            return self._tagged(token)
         key = self._key(token)
         if self._is_word("is") or self._is_word("in") or self._is_word("not"):
             return self._keyword_condition(key)
@@ -246,18 +264,47 @@ class _Parser:
         if operator.kind != "operator" or operator.text not in _COMPARED:
             hint = "one of = != < <= > >= ~, in (...), is missing"
             self._fail(operator, f"{operator} is not an operator", hint)
-        value = _value(self._value_token(), key)
-        return Compare(key, operator.text.replace("==", "="), value)
+        return Compare(key, operator.text.replace("==", "="), self._value(key))
+
+    def _tagged(self, token: _Token) -> Filter:
+        """Return the condition of a tag; one that looks misspelt is an error."""
+        tag = token.text[1:]
+        tags = set(self._known.tags()) if self._known else set()
+        if tag not in tags and (hint := did_you_mean(tag, tags)):
+            self._fail(token, f"no run has the tag {tag!r}", hint)
+        return Tagged(tag)
+
+    def _value(self, key: str) -> Value:
+        """Return the value that comes next; one that the key cannot have is an error."""
+        token = self._value_token()
+        value = _value(token, key)
+        if value is None:
+            self._fail(
+                token, f"{token} cannot be compared with {key}", f"{key} takes {_FORMS[key]}"
+            )
+        if self._known is None:
+            return value
+        if key == "status" and value not in STATUSES:
+            hint = did_you_mean(str(value), STATUSES) or f"one of {', '.join(STATUSES)}"
+            self._fail(token, f"{token} is not a status", hint)
+        is_text = isinstance(value, str)
+        if self._known.example(key, is_text=is_text) is not None:
+            return value
+        other = self._known.example(key, is_text=not is_text)
+        if is_text and other is not None:
+            shown = "true or false" if isinstance(other, bool) else f"numbers such as {other:g}"
+            self._fail(token, f"{token} cannot be compared with {key}", f"its values are {shown}")
+        return value if other is None else _unquote(token)  # a name may look like a number
 
     def _key(self, token: _Token) -> str:
         return find_key(_unquote(token), self._keys, self._file, token.column)
 
     def _values(self, key: str) -> tuple[Value, ...]:
         self._expect("(")
-        values = [_value(self._value_token(), key)]
+        values = [self._value(key)]
         while self._next.text == ",":
             self._take()
-            values.append(_value(self._value_token(), key))
+            values.append(self._value(key))
         self._expect(")")
         return tuple(values)
 
@@ -282,15 +329,18 @@ def _unquote(token: _Token) -> str:
     return token.text[1:-1].replace(mark * 2, mark)
 
 
-def _value(token: _Token, key: str) -> Value:
-    """Return what a value means for a key: a number, true or false, a time, or text."""
-    text = token.text
-    if token.kind == "quoted":
-        return _unquote(token)
+def _value(token: _Token, key: str) -> Value | None:
+    """Return what a value means for a key: a number, true or false, a time, or text.
+
+    Return None for what is neither a time nor a duration, for a key that has only those.
+    """
+    text = _unquote(token)
     if key in _TIMES:
         return _time(text)
-    if key in _DURATIONS and (duration := _DURATION.fullmatch(text)):
-        return float(duration[2]) * _SECONDS[duration[3]]
+    if key in _DURATIONS:
+        return _seconds(text)
+    if token.kind == "quoted":
+        return text
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
     if _NUMBER.fullmatch(text):
@@ -299,16 +349,23 @@ def _value(token: _Token, key: str) -> Value:
     return text
 
 
-def _time(text: str) -> str:
-    """Return a time in UTC: of a date, today, or so long ago as -7d says."""
-    now = datetime.now().astimezone()
+def _seconds(text: str) -> float | None:
+    """Return the seconds of a duration; None for another text."""
     if duration := _DURATION.fullmatch(text):
-        moment = now - timedelta(seconds=float(duration[2]) * _SECONDS[duration[3]])
-    elif text.lower() == "today":
-        moment = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    else:
-        try:
+        return float(duration[2]) * _SECONDS[duration[3]]
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _time(text: str) -> str | None:
+    """Return a time in UTC: of a date, today, or so long ago as -7d says; None for another text."""
+    now = datetime.now().astimezone()
+    try:
+        if duration := _DURATION.fullmatch(text):
+            moment = now - timedelta(seconds=float(duration[2]) * _SECONDS[duration[3]])
+        elif text.lower() == "today":
+            moment = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        else:
             moment = datetime.fromisoformat(text)
-        except ValueError:
-            return text
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):  # before the first year
+        return None

@@ -151,6 +151,20 @@ class Index:
         """Return the keys that runs have, with the direction of those that are metrics or ""."""
         return dict(self._connection.execute("SELECT name, direction FROM key ORDER BY name"))
 
+    def example(self, key: str, *, is_text: bool) -> Value | None:
+        """Return a value of a key that is text, or one that is not; None if no run has one."""
+        types = "'text'" if is_text else "'integer', 'real', 'true', 'false'"
+        query = f'SELECT "values" FROM run WHERE {_TYPE} IN ({types}) LIMIT 1'  # noqa: S608
+        row = self._connection.execute(query, [_path(key)]).fetchone()
+        value: Value | None = json.loads(row[0])[key] if row else None
+        return value
+
+    def tags(self) -> set[str]:
+        """Return the tags of all runs."""
+        query = f"SELECT DISTINCT {_EXTRACT} FROM run"  # noqa: S608 - the key is ours
+        rows = self._connection.execute(query, [_path("tags")])
+        return {tag for (tags,) in rows for tag in (tags or "").split()}
+
     def token(self) -> str:
         """Return a text that changes whenever a run changes, is added or is removed."""
         query = (

@@ -103,7 +103,7 @@ def query_runs(root: Path, query: Query) -> Listing:
     def select(index: Index) -> Listing:
         keys = index.keys()
         names = list(keys)
-        where = _where(query, keys)
+        where = _where(query, keys, index)
         sort = find_key(query.sort.removeprefix("-"), names, "--sort") if query.sort else ""
         descending = is_descending(sort, keys) != query.sort.startswith("-")
         if not query.fold:
@@ -160,10 +160,10 @@ def is_descending(key: str, keys: Mapping[str, str]) -> bool:
     return keys.get(key, "") == "max"
 
 
-def _where(query: Query, keys: Mapping[str, str]) -> Filter | None:
-    filters = [parse_filter(text, keys, file=text) for text in query.conditions]
+def _where(query: Query, keys: Mapping[str, str], index: Index) -> Filter | None:
+    filters = [parse_filter(text, keys, file="", known=index) for text in query.conditions]
     if query.where:
-        filters.append(parse_filter(query.where, keys))
+        filters.append(parse_filter(query.where, keys, known=index))
     return join_filters(filters)
 
 

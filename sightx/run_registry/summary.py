@@ -28,6 +28,10 @@ FACTS = frozenset({
     "status", "tags", "test-scorings", "user",
 })  # fmt: skip
 """Keys that are not settings of the spec."""
+STATUSES = (
+    "finished", "stopped", "imported", "running", "interrupted", "failed", "killed", "unknown"
+)  # fmt: skip
+"""How a run ended, or where it is."""
 CONTENT = "-sha256"
 """Ending of the key of the hash of a file that a setting names, `model.weights-sha256`."""
 _FACT_TABLES = ("data", "execution", "numerics", "package")

@@ -23,6 +23,7 @@ from sightx.run_registry.filters import (
     parse_filter,
 )
 from sightx.run_registry.index import read_index
+from sightx.run_registry.listing import Query, query_runs
 from sightx.run_registry.summary import Values
 from support.run_folders import read_summaries, write_run
 
@@ -151,11 +152,15 @@ def test_the_end_of_a_key_stands_for_the_only_key_with_it() -> None:
         ("qwk in (1; 2)", "--where:1:12: error[bad-filter] expected ')', not '2'"),
         ("or qwk = 1", "--where:1:1: error[bad-filter] 'or' is not a key"),
         ("", "--where:1:1: error[bad-filter] the end is not a key"),
+        ("started > yesterday", "--where:1:11: error[bad-filter] 'yesterday' cannot"),
+        ("started > 2026-13-45", "--where:1:11: error[bad-filter] '2026-13-45' cannot"),
+        ("started > -99999999d", "--where:1:11: error[bad-filter] '-99999999d' cannot"),
+        ("qwk > 0 and seconds in (1h, 5q)", "--where:1:29: error[bad-filter] '5q' cannot"),
     ],
 )  # fmt: skip
 def test_an_error_has_its_column(text: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
-        parse_filter(text, ["model.use", "validation/qwk", "optimizer.lr"])
+        parse_filter(text, ["model.use", "validation/qwk", "optimizer.lr", "started", "seconds"])
     assert str(caught.value).startswith(message)
 
 
@@ -169,3 +174,36 @@ def test_times_and_durations_are_understood_for_their_keys() -> None:
     assert isinstance(today, Compare)
     assert isinstance(week, Compare)
     assert str(week.value) < str(today.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("accuracy > abc", "--where:1:12: error[bad-filter] 'abc' cannot"),
+        ("optimizer.lr = 'a'", "--where:1:16: error[bad-filter] \"'a'\" cannot"),
+        ("seed in (1, two)", "--where:1:13: error[bad-filter] 'two' cannot"),
+        ("execution.compile = yes", "--where:1:21: error[bad-filter] 'yes' cannot"),
+        ("status = finishd", "--where:1:10: error[bad-filter] 'finishd' is not a status; did"),
+        ("not @candidat", "--where:1:5: error[bad-filter] no run has the tag 'candidat'; did"),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_run_can_have_is_an_error(root: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        query_runs(root, Query(where=text))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_value_that_runs_may_have_one_day_matches_nothing(root: Path) -> None:
+    for text in ("status = running", "@never-used", "model.use = 5", "optimizer.momentum = low"):
+        assert query_runs(root, Query(where=text)).matching == 0
+    write_run(root, "number", {"model.use": "5"})
+    assert query_runs(root, Query(where="model.use = 5")).matching == 1
+    assert query_runs(root, Query(where="started > '2026-01-30'")).matching >= 0
+
+
+def test_an_error_of_a_plain_condition_names_what_is_wrong(root: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        query_runs(root, Query(("seeed=1",)))
+    assert str(caught.value).startswith(
+        "error[unknown-key] no run has 'seeed'; did you mean 'seed'?"
+    )

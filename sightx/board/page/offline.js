@@ -8,6 +8,9 @@ const Offline = (() => {
   const FACTS = new Set(("commit data device directory epoch epochs error experiment host id name note parents platform " +
     "processes python samples seconds started status tags test-scorings user execution numerics package").split(" "));
   const TOKEN = /\s*(?:('(?:[^']|'')*'|"(?:[^"]|"")*")|(<=|>=|!=|==|[=<>~(),])|([^\s()<>=!~,'"]+)|(\S))/y;
+  const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+  const STATUSES = ["finished", "stopped", "imported", "running", "interrupted", "failed", "killed", "unknown"];
+  const FORMS = { started: "a date such as 2026-01-31, today, or -7d", seconds: "a number, or a duration such as 90s, 2h" };
   const SECONDS = { s: 1, m: 60, h: 3600, d: 86400 };
 
   class Wrong extends Error {
@@ -106,13 +109,24 @@ const Offline = (() => {
     throw ends.length ? new Wrong(`'${text}' is the end of several keys`, column, `one of ${ends.slice(0, 5).join(", ")}`) : new Wrong(`no run has '${text}'`, column);
   }
 
+  // A value that its key cannot have is an error, as in sightx list-runs.
   function value(token, key) {
-    const text = token.text, span = /^(-?)(\d+(?:\.\d+)?)([smhd])$/.exec(text);
-    if (token.kind === "quoted") return unquote(token);
+    const wanted = read(token, key), wrong = (hint) => { throw new Wrong(`'${token.text}' cannot be compared with ${key}`, token.column, hint); };
+    if (wanted === null) wrong(`${key} takes ${FORMS[key]}`);
+    if (key === "status" && !STATUSES.includes(wanted)) throw new Wrong(`'${token.text}' is not a status`, token.column, `one of ${STATUSES.join(", ")}`);
+    const texts = [true, false].filter((isText) => listing.rows.some(({ values: v }) => v[key] !== undefined && (typeof v[key] === "string") === isText));
+    if (!texts.length || texts.includes(typeof wanted === "string")) return wanted;
+    return texts[0] ? unquote(token) : wrong("its values are not text");
+  }
+
+  function read(token, key) {
+    const text = unquote(token), span = /^(-?)(\d+(?:\.\d+)?)([smhd])$/.exec(text);
     if (key === "started") return moment(text, span);
     if (key === "seconds" && span) return Number(span[2]) * SECONDS[span[3]];
+    if (key === "seconds") return NUMBER.test(text) ? Number(text) : null;
+    if (token.kind === "quoted") return text;
     if (/^(true|false)$/i.test(text)) return text.toLowerCase() === "true";
-    return /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text) ? Number(text) : text;
+    return NUMBER.test(text) ? Number(text) : text;
   }
 
   function moment(text, span) {
@@ -120,10 +134,12 @@ const Offline = (() => {
     if (span) time = new Date(time - 1000 * Number(span[2]) * SECONDS[span[3]]);
     else if (text.toLowerCase() === "today") time.setHours(0, 0, 0, 0);
     else time = new Date(/^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00:00` : text);
-    return isNaN(time) ? text : `${time.toISOString().slice(0, 19)}Z`;
+    return isNaN(time) ? null : `${time.toISOString().slice(0, 19)}Z`;
   }
 
   // --- folding and sorting, as sightx list-runs does
+
+  const CONTENT = /-sha256$/; // the hash of a file that a setting names
 
   const isSetting = (key) => !key.includes("/") && !FACTS.has(key.split(".")[0]);
 
@@ -131,10 +147,10 @@ const Offline = (() => {
     const groups = new Map();
     for (const { values } of rows) {
       if (!FINISHED.includes(values.status)) continue;
-      const settings = Object.keys(values).filter((key) => isSetting(key) && !folded.includes(key)).sort();
+      const settings = Object.keys(values).filter((key) => isSetting(key) && !folded.includes(key.replace(CONTENT, ""))).sort();
       const name = JSON.stringify([settings.map((key) => [key, values[key]]), values.data]);
       if (!groups.has(name)) groups.set(name, new Map());
-      const group = groups.get(name), once = JSON.stringify([values.experiment, values.data]);
+      const group = groups.get(name), contents = Object.entries(values).filter(([key]) => CONTENT.test(key)), once = JSON.stringify([values.experiment, values.data, contents]);
       if (!group.has(once)) group.set(once, values);
     }
     return [...groups.values()].map((group) => foldOne([...group.values()]));
@@ -174,7 +190,7 @@ const Offline = (() => {
     const differs = (key) => new Set(rows.map((row) => JSON.stringify(row.values[key]))).size > 1;
     const settings = [...new Set(rows.flatMap((row) => Object.keys(row.values).filter(isSetting)))].filter(differs);
     const has = (key) => rows.some((row) => ![undefined, ""].includes(numberOf(row, key)));
-    const part = (key) => { const use = `${key.split(".")[0]}.use`; return key !== use && settings.includes(use); };
+    const part = (key) => { const use = `${key.split(".")[0]}.use`; return (key !== use && settings.includes(use)) || (CONTENT.test(key) && settings.includes(key.replace(CONTENT, ""))); };
     const [first, ...others] = metrics.filter(has);
     const facts = (...keys) => keys.filter((key) => key && has(key));
     return [...(differs("name") ? ["name"] : []), ...facts("status", "epoch", first), ...settings.filter((key) => !part(key)), ...facts(...others, "seconds", "tags")];
