@@ -30,7 +30,7 @@ from sightx.builtin.probability_metrics import Auc, Brier, Ece, LogLoss, Rps
 from sightx.evaluation.binary import BinaryDecision, OperatingPoint
 from sightx.evaluation.intervals import Resampled, confidence_intervals, draw_numbers, percentiles
 from sightx.plugin import Metric, Predictions
-from sightx.registry.results import metric_values
+from sightx.registry.metric_results import metric_values
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 SHARES = (0.73, 0.07, 0.15, 0.03, 0.02)
