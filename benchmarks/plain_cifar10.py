@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-WIDTHS = (32, 64, 128, 256)
+WIDTHS = (48, 96, 192)
 BATCH_SIZE, LR, WEIGHT_DECAY, VALIDATION = 256, 0.4, 5e-4, 0.05
 TO_TENSOR = (
     transforms.ToTensor(),
@@ -37,6 +37,27 @@ def layer(channels: int, width: int, *pool: nn.Module) -> nn.Sequential:
     return nn.Sequential(convolution, *pool, nn.BatchNorm2d(width), nn.ReLU())
 
 
+class Stem(nn.Module):
+    """Cosine transform of 2x2 patches and colours, normalised; positive and negative parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        basis = torch.einsum("uc,vy,wx->uvwcyx", cosines(3), cosines(2), cosines(2))
+        self.register_buffer("basis", basis.reshape(12, 3, 2, 2))
+        self.norm = nn.BatchNorm2d(12, affine=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (B, 24, 33, 33)."""
+        x = self.norm(functional.conv2d(x, self.basis, padding=1))
+        return torch.cat([x, -x], dim=1).relu()
+
+
+def cosines(n: int) -> torch.Tensor:
+    """Return the orthonormal DCT-II of n values as a matrix."""
+    angles = torch.pi / n * torch.arange(n)[:, None] * (torch.arange(n) + 0.5)
+    return functional.normalize(angles.cos())
+
+
 class Residual(nn.Module):
     """Two convolutions, added to their input."""
 
@@ -50,14 +71,14 @@ class Residual(nn.Module):
 
 
 class Net(nn.Module):
-    """ResNet9 with pooling before normalisation."""
+    """ResNet9 with pooling before normalisation and a stem that is not trained."""
 
     def __init__(self) -> None:
         super().__init__()
-        stem, one, two, three = WIDTHS
+        one, two, three = WIDTHS
         self.features = nn.Sequential(
-            layer(3, stem),
-            layer(stem, one, nn.MaxPool2d(2)),
+            Stem(),
+            layer(24, one, nn.MaxPool2d(2)),
             Residual(one),
             layer(one, two, nn.MaxPool2d(2)),
             layer(two, three, nn.MaxPool2d(2)),
