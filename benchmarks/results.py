@@ -55,13 +55,13 @@ def read_record(directory: Path) -> Record:
     if run.status not in ("finished", "stopped") or "test" not in result:
         raise SystemExit(f"{directory}: not a finished run with a test split")
     names = [name for name in figures(run) if name in result["test"]]
-    text = (run.directory / "spec.toml").read_text(encoding="utf-8")
-    sessions = json.loads((run.directory / "sessions.json").read_text(encoding="utf-8"))
+    spec = (run.directory / "spec.toml").read_text(encoding="utf-8")
+    sessions = run.read_json("sessions.json")["sessions"]
     return {
         "spec": environment["name"].replace("-", "_") + ".toml",
-        "settings": settings_hash(text),
+        "settings": settings_hash(spec),
         "overrides": [
-            text for text in environment["overrides"] if not text.startswith(NOT_RESULTS)
+            value for value in environment["overrides"] if not value.startswith(NOT_RESULTS)
         ],
         "seed": environment["experiment"]["seed"],
         "run": run.id,
@@ -76,7 +76,7 @@ def read_record(directory: Path) -> Record:
             }
             for name in names
         },
-        "seconds": sum(session["seconds"] for session in sessions["sessions"]),
+        "seconds": sum(session["seconds"] for session in sessions),
         "shared": environment["openmp"]["wait_policy"] == "passive",
         "machine": {**environment["machine"], "device": environment["device"]},
         "python": environment["python"],
