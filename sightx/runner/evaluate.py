@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import nn
 from sightx.data import dataset
 from sightx.data.dataset import PreparedDataset
 from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, Problem, SpecError, one_line
+from sightx.errors import DataError, Problem, SpecError, counted, one_line
 from sightx.evaluation import metrics
 from sightx.evaluation.binary import DecisionCurve
 from sightx.evaluation.estimates import Estimate
@@ -148,12 +149,10 @@ def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> b
     Raises DataError if the classes differ, or unless `allowed` an image or a label.
     """
     facts, recorded = run.data, recorded_samples(run)
+    recorded = recorded[recorded["split"] == split]
     skipped = [path for path in recorded["path"] if path in data.table.skipped]
-    if skipped:
-        message = f"{len(skipped)} {split} samples of {run.id} are skipped, first {skipped[0]}"
-        reason = data.table.skipped[skipped[0]]
-        _log.warning("%s (%s): the metrics are those of the others", message, reason)
-    known = recorded[(recorded["split"] == split) & ~recorded["path"].isin(skipped)]
+    _report_skipped(run, {path: data.table.skipped[path] for path in skipped}, split)
+    known = recorded[~recorded["path"].isin(skipped)]
     names = ["path", "label", *data.table.columns]
     samples = data.table.frame[names].astype(str).assign(sha256=list(data.hashes))
     classes = compatibility.compare_classes(facts["classes"], data.table.classes)
@@ -171,6 +170,22 @@ def _check_data(run: Run, split: str, data: PreparedDataset, allowed: bool) -> b
             raise DataError(Problem("other-data", message, hint))
         _log.warning("%s: %s", run.id, difference)
     return not differences and not skipped
+
+
+def _report_skipped(run: Run, skipped: Mapping[str, str], split: str) -> None:
+    """Say which images are not scored: those that the run skipped, and those since then."""
+    if before := run.data.get("skipped", {}):
+        counts = counted(len(before), "image")
+        _log.info("%s, as when the run began", _skipped(f"{counts} of the dataset", before))
+    if skipped:
+        text = _skipped(f"{counted(len(skipped), f'{split} sample')} of {run.id}", skipped)
+        _log.warning("%s: the metrics are those of the others", text)
+
+
+def _skipped(images: str, reasons: Mapping[str, str]) -> str:
+    first, reason = next(iter(reasons.items()))
+    verb = "is" if len(reasons) == 1 else "are"
+    return one_line(f"{images} {verb} skipped, first {first} ({reason})")
 
 
 def _with_changes(run: Run, overrides: Overrides) -> Experiment:

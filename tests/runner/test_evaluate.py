@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 from pathlib import Path
@@ -205,15 +206,16 @@ def test_skipped_images_are_reported(
 
     evaluation = evaluate(run, "test")
 
-    assert "1 test samples of" in caplog.text
-    assert "are skipped, first test/dark/0.png (empty file)" in caplog.text
+    assert (
+        f"1 test sample of {run.id} is skipped, first test/dark/0.png (empty file)" in caplog.text
+    )
     assert "-data-" in evaluation.predictions
     assert len(run.predictions("test")) == 12
     assert len(run.predictions(evaluation.predictions)) == 11
 
 
 def test_lists_of_a_run_are_not_replaced_by_evaluating(
-    folders: Path, spec: Path, tmp_path: Path
+    folders: Path, spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sets = ["dataset.on_bad_image=skip", "dataset.bad_images_at_most=0.2"]
     (folders / "train" / "dark" / "0.png").write_bytes(b"")
@@ -221,7 +223,11 @@ def test_lists_of_a_run_are_not_replaced_by_evaluating(
     before = (run.directory / "bad-images.csv").read_bytes()
     (folders / "test" / "dark" / "0.png").write_bytes(b"")
 
+    caplog.set_level(logging.INFO, "sightx")
     evaluate(run, "test")
+
+    assert "1 image of the dataset is skipped, first train/dark/0.png (empty file)" in caplog.text
+    assert f"1 test sample of {run.id} is skipped" in caplog.text
 
     assert (run.directory / "bad-images.csv").read_bytes() == before
     assert "test/dark/0.png" in (run.directory / "bad-images-2.csv").read_text()
