@@ -50,7 +50,7 @@ class Audit:
         rows = [(path, reason) for path, reason, _ in excluded_rows(self.experiment.dataset)]
         rows += self.report.suggestions.items()
         content = csv_bytes(pd.DataFrame(rows, columns=["path", "reason"]))
-        with atomic.disk_errors(file.parent, full_hint="free space, then try again"):
+        with atomic.disk_errors(file.parent):
             return atomic.write_new(file, content)
 
 

@@ -35,8 +35,8 @@ def write_page(audit: Audit, file: Path) -> None:
     if file.exists() and not _is_page(file):
         hint = "give another --html"
         raise SpecError(Problem("exists", f"{file} is not a page of an audit", hint))
-    with atomic.disk_errors(file.parent, full_hint="free space, then try again"):
-        atomic.write(file, render_page(audit).encode())
+    with atomic.disk_errors(file.parent):
+        atomic.replace(file, render_page(audit).encode())
 
 
 def _is_page(file: Path) -> bool:

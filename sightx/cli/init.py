@@ -21,6 +21,7 @@ def command(data: Path, output: Path | None) -> None:
     """Look at a FOLDER of images, or a CSV file of labels, and print a spec that runs."""
     from sightx.init.inspect_data import inspect_data
     from sightx.init.write_spec import write_spec
+    from sightx.io import atomic
     from sightx.io.files import shell_path
     from sightx.registry.project import find_project
 
@@ -33,8 +34,8 @@ def command(data: Path, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with atomic.disk_errors(output.absolute().parent):
+            atomic.write_new(output, text.encode())
         path = shell_path(output).removeprefix("./")  # a spec is always a path
         click.echo(f"{output}: written; next: sightx run {path}", err=True)
 

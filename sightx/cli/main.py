@@ -27,7 +27,7 @@ from sightx.errors import (
     SpecError,
     did_you_mean,
 )
-from sightx.io import streams
+from sightx.io import atomic, streams
 from sightx.io.signals import Interrupted, interrupt_once
 
 if TYPE_CHECKING:
@@ -238,6 +238,11 @@ def _as_failure(error: BaseException) -> SightXError:
         )
     if isinstance(error, FileNotFoundError) and (problem := _missing_folder()):
         return ResourceError(problem)
+    if isinstance(error, OSError) and error.errno in atomic.DISK_FULL:
+        where = f": {error.filename}" if error.filename else " below the output"
+        return ResourceError(
+            Problem("disk-write", f"disk full{where}", "free space, then try again")
+        )
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _RESOURCE_ERRNOS:
         return ResourceError(Problem("resource", message))
     return expected_failure(error) or SightXError(

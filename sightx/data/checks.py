@@ -268,7 +268,7 @@ def excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:
 
 def _write_list(file: Path, frame: pd.DataFrame) -> Path:
     """Write a list as CSV, to a name that no other file has, and return its path."""
-    with atomic.disk_errors(file.parent, full_hint="free space, then try again"):
+    with atomic.disk_errors(file.parent):
         return atomic.write_new(file, csv_bytes(frame))
 
 

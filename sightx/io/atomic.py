@@ -17,7 +17,9 @@ from sightx.io.system import format_bytes
 TEMPORARY = ".writing-"
 """Prefix of files and folders that are incomplete or about to be removed."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+RESUME_HINT = "free space, then sightx resume RUN"
+"""The way out of a full disk below a run."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -136,7 +138,7 @@ def disk_errors(
     code: str = "disk-write",
     full_code: str = "disk-write",
     hint: str = "",
-    full_hint: str = "free space, then sightx resume RUN",
+    full_hint: str = "free space, then try again",
 ) -> Iterator[None]:
     """Turn an OSError of the body into a ResourceError of one line.
 
@@ -151,7 +153,7 @@ def disk_errors(
     except OSError as error:
         if error.errno == errno.ENOENT and not folder.is_dir():
             message, hint = f"{folder} is gone", "it was moved or removed while a run wrote there"
-        elif error.errno in _DISK_FULL:
+        elif error.errno in DISK_FULL:
             free = format_bytes(_free(folder if folder.is_dir() else folder.parent))
             wanted = f"need {format_bytes(need)}, " if need else ""
             message = f"disk full: {wanted}{free} free in {folder}"

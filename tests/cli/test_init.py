@@ -90,6 +90,19 @@ def test_nothing_is_overwritten(sightx, flat: Path, working_folder: Path) -> Non
     assert (working_folder / "a.toml").read_text() == "mine"
 
 
+def test_a_full_disk_leaves_no_part_of_a_spec(sightx, flat: Path, small_disk: Path) -> None:
+    fill = small_disk / "fill"
+    with pytest.raises(OSError, match="No space"):
+        fill.write_bytes(bytes(30 << 20))
+    done = sightx("init", str(flat), "--output", str(small_disk / "a.toml"))
+    assert done.code == 7
+    assert done.lines == [
+        f"error[disk-write] disk full: 0 kB free in {small_disk}; free space, then try again"
+    ]
+    fill.unlink()
+    assert sightx("init", str(flat), "--output", str(small_disk / "a.toml")).code == 0
+
+
 def test_a_missing_folder_exits_with_2(sightx, flat: Path) -> None:
     done = sightx("init", str(flat), "--output", "no/a.toml")
     assert (done.code, done.lines) == (2, ["error[usage] no is not a folder; create it first"])

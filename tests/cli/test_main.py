@@ -64,7 +64,9 @@ def test_wrong_usage_is_one_line_and_exits_with_2(sightx, words: list[str], line
         (PermissionError(errno.EACCES, "Permission denied", "runs"), 7,
          "error[resource] PermissionError: [Errno 13] Permission denied: 'runs'"),
         (OSError(errno.ENOSPC, "No space left on device"), 7,
-         "error[resource] OSError: [Errno 28] No space left on device"),
+         "error[disk-write] disk full below the output; free space, then try again"),
+        (OSError(errno.EDQUOT, "Quota exceeded", "a.csv"), 7,
+         "error[disk-write] disk full: a.csv; free space, then try again"),
         (KeyboardInterrupt(), 130, "error[interrupted] stopped before anything was saved"),
     ],
 )  # fmt: skip

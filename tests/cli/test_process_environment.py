@@ -126,7 +126,7 @@ def test_an_answer_that_cannot_be_written_is_a_failure(spec: Path) -> None:
     _, err = process.communicate()
     assert process.returncode == 7
     assert err.decode().splitlines() == [
-        "error[resource] OSError: [Errno 28] No space left on device"
+        "error[disk-write] disk full below the output; free space, then try again"
     ]
 
 

@@ -6,7 +6,7 @@ import logging
 import resource
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -331,19 +331,6 @@ def test_a_fault_at_any_point_leaves_two_undamaged_checkpoints(
         assert len(steps(folder)) >= 2
     assert points > 30
     assert seen == ({0, 9} if how.startswith("die") else {0, 1, 7})
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "small"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(path)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(small_disk: Path) -> None:
