@@ -175,3 +175,28 @@ def test_several_signals_at_any_time_give_no_traceback(
         _, err = process.communicate(timeout=120)
     assert exit_code(process) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert b"Traceback" not in err
+
+
+def test_kill_9_at_random_times_leaves_a_run_that_continues_exactly(  # C02, R05
+    exact: Path, tmp_path: Path
+) -> None:
+    exact.write_text(exact.read_text().replace("epochs = 4", "epochs = 200"))
+    expected = fingerprint(sightx.run(sightx.load(exact), runs=tmp_path / "straight"))
+    random.seed(11)
+    runs, kills = tmp_path / "runs", 0
+    words = ["run", str(exact), "--continue", "--quiet", "--runs", str(runs)]
+    while True:
+        with subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL) as process:
+            if kills < 5:
+                wait_for_an_epoch(runs, process)
+                time.sleep(random.uniform(0.0, 0.3))
+                process.kill()
+                kills += 1
+            code = exit_code(process)
+        if code == 0:
+            break
+        assert code == 128 + signal.SIGKILL
+    (run,) = lookup.list_runs(runs)
+    assert fingerprint(run) == expected
+    rows = (run.directory / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == list(range(1, 201))
