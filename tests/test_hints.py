@@ -117,6 +117,9 @@ def test_the_name_of_a_run_in_place_of_a_spec_is_recognised(line: Line, spec: Pa
     sightx.run(spec, runs="runs")
     line(*hint_of(line("show", "last")).removeprefix("sightx ").split(), code=0)
     line(*hint_of(line("run", "last")).removeprefix("sightx ").split(), code=0)
+    line(*hint_of(line("predict", "data/test")).removeprefix("sightx ").split(), code=0)
+    init = hint_of(line("evaluate", "data", code=5)).partition(" writes")[0]
+    line(*init.removeprefix("sightx ").split(), code=0)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,7 @@ def test_the_name_of_a_run_in_place_of_a_spec_is_recognised(line: Line, spec: Pa
         (("show", "resnet50"), "sightx show-plugin model resnet50"),
         (("run", "data"), "sightx init ./data writes a spec for a folder of images"),
         (("predict", "data/test"), "sightx predict last data/test"),
+        (("show", "data"), "sightx init ./data writes a spec for a folder of images"),
         (("spec.toml",), "sightx run spec.toml"),
         (("validate", "spec.toml", "--dry-run"), "sightx validate --deep SPEC"),
         (("show", "spec.toml", "training.epochs=3"), "--set training.epochs=3"),
@@ -134,6 +138,8 @@ def test_an_argument_of_another_sort_leads_to_a_command(
     line: Line, words: tuple[str, ...], hint: str
 ) -> None:
     assert hint_of(line(*words)) == hint
+    if hint.startswith(("sightx init", "sightx show", "sightx run")):
+        line(*hint.removeprefix("sightx ").partition(" writes")[0].split(), code=0)
 
 
 def test_evaluate_offers_no_option_that_changes_the_experiment(line: Line) -> None:

@@ -21,7 +21,7 @@ _COMMAND = re.compile(
 )
 # Texts that are no hints: options, the parts of specs that are written, and what a command prints.
 _NO_HINTS = ("cli/options.py", "init/write_spec.py", "init/inspect_data.py", "cli/formats.py",
-             "spec/error_codes.py", "io/toml.py", "reporting/performance.py",
+             "spec/error_codes.py", "io/toml.py", "cli/components_page.py", "reporting/performance.py",
              "reporting/pictures.py", "reporting/provenance.py")  # fmt: skip
 HERE, HINTS = "test_hints_followed.py", "test_hints.py"
 DATA, RUNS = "test_hints_of_data.py", "test_hints_of_runs.py"
@@ -53,11 +53,13 @@ FOLLOWED = {
     "builtin/datasets/folder_scan.py": (
         HERE, 'ignore = ["', "follow_links = true", 'layout = "class-split" in',
     ),
+    "builtin/checks/monitor.py": ("builtin/checks/test_monitor.py", ""),
     "builtin/observers/console.py": (HINTS, "next: sightx resume", "next: sightx predict"),
     "builtin/postprocess.py": (HERE, "`ordered = true`"),
     "builtin/splits/components.py": (HERE, 'split.use = "grouped"'),
     "cli/audit.py": ("cli/test_audit.py", "use it with --set dataset.exclude={}"),
     "cli/cache.py": ("cli/test_cache.py", "go with --prune"),
+    "cli/compare.py": ("cli/test_registry_commands.py", "--split validation"),
     "cli/export.py": (RUNS, "sightx export RUN --to FOLDER, or sightx export --check FOLDER"),
     "cli/init.py": (HERE, "next: sightx run {}", "give another --output"),
     "cli/list_runs.py": ("cli/test_list_runs.py", ""),
@@ -65,7 +67,7 @@ FOLLOWED = {
     "cli/new_plugin.py": ("cli/test_new_plugin.py", ""),
     "cli/options.py": ("cli/test_show_plugin.py", ""),
     "cli/plugin_commands.py": (HINTS, ""),
-    "cli/predict.py": (RUNS, "name images, or one list with --pairs"),
+    "cli/predict.py": (RUNS, "name images, or one list with --pairs", "sightx predict last {}"),
     "cli/prepare.py": ("cli/test_prepare.py", "not both"),
     "cli/remove_run.py": (
         RUNS, "sightx remove-run --restore {} --runs {} undoes it", "or --empty-trash without runs",
@@ -107,8 +109,9 @@ FOLLOWED = {
     "registry/components.py": (HERE, "sightx list-plugins", "--debug"),
     "registry/failures.py": (HINTS, "--debug"),
     "registry/registry.py": (HERE, "sightx list-plugins", "write use = ", "--debug", 'use = "{}"'),
+    "registry/suggestions.py": (HINTS, ""),
     "registry/validation_errors.py": (HERE, "sightx show-plugin {} {} shows every key"),
-    "registry/results.py": ("testing/checks/test_optimizer.py", "set passes = 2 on the class"),
+    "registry/results.py": ("testing/checks/test_optimizer.py", "set passes = 2 on the class", "has passes"),
     "run_registry/archive.py": (
         RUNS, "sightx archive RUN -o FILE.zip", "sightx remove-run {} moves that run",
     ),
@@ -130,12 +133,13 @@ FOLLOWED = {
     "runs/lookup.py": (HERE, "sightx run SPEC"),
     "runs/names.py": (
         RUNS, "sightx run {} --continue continues", "sightx run SPEC creates",
-        "--runs FOLDER looks in another folder",
+        "--runs FOLDER looks in another folder", "sightx init {} writes a spec",
     ),
     "runs/predictions.py": (HERE, "sightx evaluate {} --split {}"),
     "spec/check_runner.py": (HERE, "sightx list-plugins"),
     "spec/experiment.py": (HINTS, "--debug"),
-    "spec/load.py": (HERE, "--explain list", 'use = "{}"'),
+    "spec/load.py": (HERE, "--explain list", 'use = "{}"', "sightx init {} writes a spec"),
+    "spec/paths.py": ("cli/test_validate.py", "--set {}.{}=PATH names another"),
     "training/dry_run.py": (HERE, "training.batch_size = {}"),
     "training/feature_cache.py": ("training/test_feature_cache.py", "execution.cache_features"),
     "training/weights.py": ("runner/test_initial_weights.py", "--set model.head=new"),

@@ -104,6 +104,7 @@ def test_every_command_has_its_own_file() -> None:
     files -= {
         "__init__",
         "completion",
+        "components_page",
         "context",
         "formats",
         "main",

@@ -35,3 +35,9 @@ def test_names_of_metrics_in_other_libraries(tmp_path: Path, monitor: str, hint:
     (tmp_path / "a.toml").write_text(SPEC)
     (problem,) = examine(tmp_path / "a.toml", [f"training.monitor={monitor}"]).problems
     assert problem.hint == hint
+
+
+def test_the_metric_that_a_hint_names_makes_the_monitor_valid(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(SPEC)
+    sets = ["training.monitor=validation/auc", "metric=[{use='auc'}]"]
+    assert examine(tmp_path / "a.toml", sets).problems == ()
