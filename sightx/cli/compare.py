@@ -14,6 +14,7 @@ from sightx.cli.tables import print_table
 from sightx.errors import counted
 
 if TYPE_CHECKING:
+    from sightx import Run
     from sightx.run_registry.comparison import Candidate, Comparison, Difference
 
 
@@ -31,23 +32,48 @@ def command(
     Differences have a 95 % interval over groups, such as patients, that are drawn in pairs. Runs
     that differ only in the seed are folded into mean and deviation.
     """
-    from sightx.evaluation.binary import area_metrics
-    from sightx.run_registry.comparison import compare_runs
-    from sightx.runner.resume import stored_experiment
-
     if len(wanted) == 1:
         raise click.UsageError("name at least two runs")
     opened = [find_run(run, runs)[0] for run in wanted]
-    experiment = stored_experiment(opened[0])
-    metrics = [*experiment.metric, *area_metrics(experiment.evaluation)]
-    comparison = compare_runs(opened, metrics, split)
+    comparison = _compare(opened, split)
     if as_json:
         candidates = [candidate.to_json() for candidate in comparison.candidates]
         value = {"split": split, "samples": comparison.samples, "groups": comparison.groups,
                  "candidates": candidates, "repeats": dict(comparison.repeats)}  # fmt: skip
         print_json(value)
-    else:
+    elif comparison.samples:
         _print(comparison, names)
+    else:
+        _print_recorded(comparison, names)
+
+
+def _compare(runs: Sequence[Run], split: str) -> Comparison:
+    """Return the comparison of runs; of what they have recorded if one of them was imported."""
+    from sightx.evaluation.binary import area_metrics
+    from sightx.run_registry.comparison import compare_recorded, compare_runs
+    from sightx.runner.resume import stored_experiment
+
+    if any(run.is_imported for run in runs):
+        return compare_recorded(runs, split)
+    experiment = stored_experiment(runs[0])
+    return compare_runs(runs, [*experiment.metric, *area_metrics(experiment.evaluation)], split)
+
+
+def _print_recorded(comparison: Comparison, names: Sequence[str]) -> None:
+    """Print the metrics of runs side by side."""
+    candidates = comparison.candidates
+    keys = dict.fromkeys(
+        key
+        for candidate in candidates
+        for key in candidate.metrics
+        if (key in names if names else "/" not in key)
+    )
+    rows = [[key, *(_spread(candidate, key) for candidate in candidates)] for key in keys]
+    print_table(["metric", *(candidate.name for candidate in candidates)], rows, fit=False)
+    click.echo(
+        f"{comparison.split} metrics as recorded: an imported run has no predictions, so there are "
+        "no intervals, and nothing says that the samples are the same"
+    )
 
 
 def _print(comparison: Comparison, names: Sequence[str]) -> None:
@@ -84,7 +110,7 @@ def _spread(candidate: Candidate, key: str) -> str:
     return f"{spread.mean:.4f}{deviation}"
 
 
-def _texts(difference: Difference | None) -> tuple[str, str, str]:
+def _texts(difference: Difference | None) -> tuple[str, ...]:
     if difference is None:
         return "-", "", ""
     verdict = "no detectable difference"

@@ -27,7 +27,18 @@ def command(file: Path, about: Path | None, runs: Path | None) -> None:
 
         directory, is_new = import_metrics(file, about, root)
     else:
+        _require_archive(file)
         from sightx.run_registry.archive import import_archive
 
         directory, is_new = import_archive(file, root)
     click.echo(directory if is_new else f"{directory}: already here, identical")
+
+
+def _require_archive(file: Path) -> None:
+    """Raise UsageError for a file that does not even begin like a ZIP file: perhaps a CSV."""
+    with file.open("rb") as opened:
+        if opened.read(2) != b"PK":
+            raise click.UsageError(
+                f"{file} is not a ZIP file that sightx archive wrote; metrics in a CSV file need "
+                "--about RUN.toml, with the name of the run"
+            )

@@ -80,6 +80,7 @@ def read_facts(run: Run, split: str = "", rivals: Sequence[Run] = ()) -> Facts:
     Without a split it is test, or validation if test has not been scored. `rivals` are runs to
     compare with; those that were scored on other samples are an error.
     """
+    run.require_trained()
     split = split or ("test" if run.predictions_of("test") is not None else "validation")
     if (predictions := run.predictions_of(split)) is None:
         hint = f"sightx evaluate {shell_path(run.directory)} --split {split} writes them"

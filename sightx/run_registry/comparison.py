@@ -78,6 +78,7 @@ class Comparison:
     """Candidates that were scored on the same samples.
 
     `repeats` maps each run that does not count, because it repeats another one, to that run.
+    `samples` and `groups` are 0 if the metrics are those that the runs recorded.
     """
 
     split: str
@@ -137,6 +138,22 @@ def compare_runs(
     return Comparison(split, len(tables[0]), groups, candidates, repeats)
 
 
+def compare_recorded(runs: Sequence[Run], split: str = "test") -> Comparison:
+    """Return the metrics that runs have recorded: an imported one has no predictions to draw from.
+
+    Every run is a candidate, without differences: nothing says that the samples are the same.
+    """
+    candidates = []
+    for run in runs:
+        values = {
+            key.partition("/")[2]: spread_of([float(value)])
+            for key, value in run.result.get(split, {}).items()
+            if value is not None
+        }
+        candidates.append(Candidate(run.id, (run.id,), values, {}))
+    return Comparison(split, 0, 0, tuple(candidates), {})
+
+
 def _families(runs: Sequence[Run]) -> list[list[list[int]]]:
     """Return the positions of the runs: by candidate, then by seed; the first of a seed counts."""
     families: dict[str, dict[str, list[int]]] = {}
@@ -174,6 +191,7 @@ def aligned_predictions(runs: Sequence[Run], split: str) -> list[Predictions]:
     """Return the predictions of each run in the order of the first. Raises RunError."""
     tables = []
     for run in runs:
+        run.require_trained()
         if (table := run.predictions_of(split)) is None:
             message = f"it has no predictions of {split}"
             hint = f"sightx evaluate {shell_path(run.directory)} --split {split} writes them"

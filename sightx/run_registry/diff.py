@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
+from sightx.errors import counted
 from sightx.io.files import file_sha256, read_json, read_json_lines
 from sightx.records import origins
 from sightx.run_registry.summary import flatten_settings
@@ -26,7 +28,8 @@ class Change:
         topic: data, split, seed, code, spec, files, numerics, packages, hardware, names or result.
         key: What differs.
         values: Its value in each run; None if a run lacks it.
-        effect: What the difference does to results; "" for a result itself.
+        effect: What the difference does to results; "" for a result itself, and for what an
+            imported run has not recorded.
     """
 
     topic: str
@@ -55,6 +58,11 @@ class RecordedRun:
     def result(self) -> dict[str, Any]:
         """Return result.json."""
         return read_json(self.directory / "result.json")
+
+    @property
+    def is_imported(self) -> bool:
+        """Return whether the run is a table of metrics from elsewhere, with few facts."""
+        return "imported" in self.environment
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -96,7 +104,23 @@ class RecordedRun:
 def diff_runs(directories: Sequence[Path]) -> list[Change]:
     """Return what differs between two or more runs, the likeliest cause of other results first."""
     runs = [RecordedRun(directory) for directory in directories]
-    return [*_data(runs), *_experiment(runs), *_environment(runs), *_results(runs)]
+    changes = [*_data(runs), *_experiment(runs), *_environment(runs)]
+    return [*_fold_unrecorded(runs, changes), *_results(runs)]
+
+
+def _fold_unrecorded(runs: Sequence[RecordedRun], changes: Sequence[Change]) -> Iterator[Change]:
+    """Yield changes; those that are only missing in an imported run are one for each topic."""
+    imported = [position for position, run in enumerate(runs) if run.is_imported]
+    states = tuple("not recorded" if run.is_imported else "recorded" for run in runs)
+    for topic, group in groupby(changes, lambda change: change.topic):
+        unrecorded = 0
+        for change in group:
+            if any(change.values[position] is _MISSING for position in imported):
+                unrecorded += 1
+            else:
+                yield change
+        if unrecorded:
+            yield Change(topic, counted(unrecorded, "more value"), states, "")
 
 
 def _data(runs: Sequence[RecordedRun]) -> Iterator[Change]:
@@ -175,7 +199,8 @@ def _results(runs: Sequence[RecordedRun]) -> Iterator[Change]:
 
 def _first_different_epoch(runs: Sequence[RecordedRun]) -> int:
     for number, rows in enumerate(zip(*(run.epochs for run in runs), strict=False), start=1):
-        if len({row.get("train/loss") for row in rows}) > 1:
+        losses = {row.get("train/loss") for row in rows}
+        if len(losses) > 1 and None not in losses:
             return number
     return 0
 

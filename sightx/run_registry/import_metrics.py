@@ -72,21 +72,36 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of the CSV, with an integer epoch and finite floats. Raises DataError."""
     cells = read_csv(path, ["epoch"])
     for line in (*cells.attrs["empty"], *cells.attrs["comments"]):
-        raise DataError(Problem("ragged-row", "the row is not numbers").at(str(path), line))
+        raise DataError(Problem("not-a-number", "the row has no epoch").at(str(path), line))
     rows: list[dict[str, Any]] = []
     for line, row in zip(cells.index, cells.to_dict("records"), strict=True):
-        try:
-            metrics = {str(key): float(row[key]) for key in row if key != "epoch" and row[key]}
-            finite = {
-                key: value if math.isfinite(value) else None for key, value in metrics.items()
-            }
-            rows.append({"epoch": int(row["epoch"]), **finite})
-        except (TypeError, ValueError) as error:
-            problem = Problem("ragged-row", f"the row is not numbers: {error}")
-            raise DataError(problem.at(str(path), line)) from error
+        metrics = {
+            str(key): _number(path, line, str(key), cell)
+            for key, cell in row.items()
+            if key != "epoch" and cell
+        }
+        epoch = _number(path, line, "epoch", row["epoch"])
+        if epoch is None or epoch != int(epoch):
+            raise _not_a_number(path, line, "epoch", row["epoch"], "an integer")
+        rows.append({"epoch": int(epoch), **metrics})
     if not rows:
         raise DataError(Problem("empty-file", "there are no rows", file=str(path)))
     return rows
+
+
+def _number(path: Path, line: int, column: str, cell: object) -> float | None:
+    """Return the number in a cell, None for one that is not finite. Raises DataError."""
+    try:
+        number = float(str(cell))
+    except ValueError as error:
+        raise _not_a_number(path, line, column, cell, "a number") from error
+    return number if math.isfinite(number) else None
+
+
+def _not_a_number(path: Path, line: int, column: str, cell: object, wanted: str) -> DataError:
+    message = f"{column}: expected {wanted}, got {str(cell)[:40]!r}"
+    hint = "an empty cell means that there is no value" if column != "epoch" else ""
+    return DataError(Problem("not-a-number", message, hint).at(str(path), line))
 
 
 def _write(

@@ -46,8 +46,10 @@ def stored_experiment(
     """Return the experiment of a run; checks that are newer than the run are not applied.
 
     `changes` are overrides, `key=value`; `project` is the run's project, None searches for it.
-    Raises PluginError if a component is not installed, SpecError if an override is wrong.
+    Raises PluginError if a component is not installed, SpecError if an override is wrong, RunError
+    if the run was imported.
     """
+    run.require_trained()
     path = run.directory / "experiment.toml"
     examined = examine(path, changes, project or find_run_project(run))
     if examined.experiment is not None:

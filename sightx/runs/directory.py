@@ -115,12 +115,25 @@ class Run:
         return checkpoints.read_names(self.directory / "checkpoints")
 
     @property
+    def is_imported(self) -> bool:
+        """Return whether the run is a table of metrics from elsewhere."""
+        return "imported" in self.environment
+
+    def require_trained(self) -> None:
+        """Raise RunError if the run was imported, and so has no checkpoints and no predictions."""
+        if self.is_imported:
+            message = "it was imported, and has neither checkpoints nor predictions"
+            hint = "sightx show-run and sightx compare show its metrics"
+            raise RunError(Problem("imported-run", message, hint, file=self.id))
+
+    @property
     def preferred_checkpoint(self) -> str:
         """Return the name of the checkpoint to evaluate and to predict with.
 
         It is the first existing one of the names that environment.json lists: those that checkpoint
         policies give to the best state, then "last". Raises RunError if none exists.
         """
+        self.require_trained()
         names = self.checkpoints
         wanted = self.environment.get("preferred_checkpoints", [checkpoints.LAST])
         for name in wanted:
@@ -137,6 +150,7 @@ class Run:
         """
         if not isinstance(name, str):
             raise wrong_type("name", name, "the name of a checkpoint")
+        self.require_trained()
         name = name or self.preferred_checkpoint
         names = self.checkpoints
         if name not in names and name not in names.values():
