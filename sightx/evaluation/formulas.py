@@ -72,10 +72,9 @@ def mean_interval(
     defined = np.flatnonzero(~np.isnan(values))
     if not len(defined):
         return math.nan, math.nan
-    mean, moves = float(values[defined].mean()), influence[:, defined]
-    norms = np.linalg.norm(moves, axis=0)
-    units = np.divide(moves, norms, out=np.zeros_like(moves), where=norms > 0)
-    correlation = units.T @ units
+    mean, products = float(values[defined].mean()), influence.T @ influence
+    norms = np.sqrt(products.diagonal().clip(min=np.finfo(float).tiny))
+    correlation = (products / norms / norms[:, None])[np.ix_(defined, defined)]
     np.fill_diagonal(correlation, 1)
     below, above = (np.abs(values - limit)[defined] for limit in limits)
     down, up = (math.sqrt(max(d @ correlation @ d, 0.0)) / len(d) for d in (below, above))
