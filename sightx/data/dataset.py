@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-_log = logging.getLogger("sightx")
 _NO_PIXELS = np.iinfo(np.int64).max  # the index of a row that is in no split
 _VERIFY_ROWS = 64
 
@@ -230,7 +228,6 @@ def prepare_dataset(
     used = np.sort(np.concatenate(list(splits.values())))
     check_conflicting_copies(table, hashes, used, allowed="conflicting-copies" in experiment.allow)
     rows, placement = place(pixels.rows.take(kept[used]), config.mode, device)
-    _log.info("%s", placement)
     index = np.full(len(kept), _NO_PIXELS)
     index[used] = rows.index
     data_id = _data_id(table, hashes)

@@ -158,13 +158,15 @@ class Execution:
         # The run directory may be missing on the host of another rank.
         exists = self.run.directory.is_dir()
         folder = self.run.directory if exists else Path(tempfile.gettempdir())
-        return dataset.prepare_dataset(
+        data = dataset.prepare_dataset(
             self.experiment,
             self.table,
             device=self.device,
             progress=self._on_progress,
             bad_images_csv=folder / "bad-images.csv",
         )
+        _log.info("%s", data.placement)
+        return data
 
     def _on_progress(self, done: int, total: int) -> None:
         if self.progress:
