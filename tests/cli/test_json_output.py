@@ -69,7 +69,7 @@ def test_only_the_json_is_printed(
     root = ["--runs", str(runs)]
     arguments = {
         "audit": [str(spec)], "cache": [], "compare": [one, two], "diff": [one, two],
-        "doctor": root, "list-plugins": [], "list-runs": root, "show": [str(spec)],
+        "doctor": root, "evaluate": [one], "list-plugins": [], "list-runs": root, "show": [str(spec)],
         "predict": [one, str(folder / "data" / "test" / "dark" / "0.png")],
         "show-plugin": ["dataset", "talk"], "show-run": [one], "tag": [one],
     }  # fmt: skip
