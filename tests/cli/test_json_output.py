@@ -69,8 +69,8 @@ def test_only_the_json_is_printed(
     root = ["--runs", str(runs)]
     arguments = {
         "audit": [str(spec)], "cache": [], "compare": [one, two], "diff": [one, two],
-        "doctor": root, "evaluate": [one], "list-plugins": [], "list-runs": root, "show": [str(spec)],
-        "predict": [one, str(folder / "data" / "test" / "dark" / "0.png")],
+        "doctor": root, "evaluate": [one], "list-plugins": [], "list-runs": root,
+        "show": [str(spec)], "predict": [one, str(folder / "data" / "test" / "dark" / "0.png")],
         "show-plugin": ["dataset", "talk"], "show-run": [one], "tag": [one],
     }  # fmt: skip
     modules = {name: import_module(module).command for name, module in COMMANDS.items()}
