@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from sightx.cli.context import runs_root
-from sightx.cli.options import UserPath, runs_folder
+from sightx.cli.options import UserPath, json_output, print_json, runs_folder
 
 
 @click.command("import-run", short_help="Import an archived run, or metrics from elsewhere.")
 @click.argument("file", type=UserPath(exists=True, dir_okay=False))
 @click.option("--about", type=UserPath(exists=True, dir_okay=False), metavar="RUN.toml",
               help="Describe the metrics in a CSV file.")  # fmt: skip
+@json_output
 @runs_folder
-def command(file: Path, about: Path | None, runs: Path | None) -> None:
+def command(file: Path, about: Path | None, as_json: bool, runs: Path | None) -> None:
     """Import FILE.zip that `sightx archive` wrote: the run keeps its id, and every hash is checked.
 
     With --about, FILE is a CSV with a column `epoch` and columns of metrics, and RUN.toml has the
@@ -31,7 +32,10 @@ def command(file: Path, about: Path | None, runs: Path | None) -> None:
         from sightx.run_registry.archive import import_archive
 
         directory, is_new = import_archive(file, root)
-    click.echo(directory if is_new else f"{directory}: already here, identical")
+    if as_json:
+        print_json({"run": directory.name, "directory": str(directory), "is_new": is_new})
+    else:
+        click.echo(directory if is_new else f"{directory}: already here, identical")
 
 
 def _require_archive(file: Path) -> None:

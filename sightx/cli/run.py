@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sightx.cli.context import find_run
-from sightx.cli.options import SpecPath, launched, overrides, processes, runs_folder
+from sightx.cli.options import (
+    SpecPath,
+    json_output,
+    launched,
+    overrides,
+    print_json,
+    processes,
+    runs_folder,
+)
 from sightx.distributed import rendezvous
 from sightx.errors import counted
 
 if TYPE_CHECKING:
     from sightx import Run
+    from sightx.runner.repetition import Repetition
 
 
 @click.command("run", short_help="Train and evaluate a spec.")
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--profile", is_flag=True, help="Trace some steps, and print where the time went.")
 @processes
 @click.option("--quiet", is_flag=True, help="Print only the run's directory.")
+@json_output
 def command(
     spec: Path | None,
     overrides: tuple[str, ...],
@@ -40,6 +51,7 @@ def command(
     profile: bool,
     processes: int,
     quiet: bool,
+    as_json: bool,
 ) -> int:
     """Train and evaluate SPEC.
 
@@ -61,10 +73,25 @@ def command(
         run = _execute(spec, overrides, original, unfinished, options)
     if profile and not rendezvous.rank():
         console.show_profile(run)
-    code = report(run, quiet)
-    if original and not code and not rendezvous.rank():
-        _compare(original, run)
+    code = report(run, quiet and not as_json)
+    same = None
+    try:
+        if original and not code and not rendezvous.rank():
+            same = _compare(original, run)
+    finally:  # a repeat that is not equal is an error
+        if as_json and not rendezvous.rank():
+            print_json(_to_json(run, original, same))
     return code
+
+
+def _to_json(run: Run, original: Run | None, same: Repetition | None) -> dict[str, Any]:
+    """Return the run and its result; of a repeat, what is equal to the bit, or null."""
+    value: dict[str, Any] = {
+        "run": run.id, "directory": str(run.directory), "result": run.result
+    }  # fmt: skip
+    if original:
+        value |= {"repeats": original.id, "reproduced": asdict(same) if same else None}
+    return value
 
 
 def _execute(
@@ -84,7 +111,7 @@ def _execute(
     return until_interrupted(runner.run, experiment, unfinished=unfinished, **options)
 
 
-def _compare(original: Run, repeat: Run) -> None:
+def _compare(original: Run, repeat: Run) -> Repetition:
     """Say that a repeat is equal to the bit. Raises RunError for the first difference."""
     from sightx.runner.repetition import compare_repeat
 
@@ -95,6 +122,7 @@ def _compare(original: Run, repeat: Run) -> None:
         counted(same.predictions, "prediction"),
     )
     click.echo(f"reproduced {original.id} to the bit: {', '.join(parts)}", err=True)
+    return same
 
 
 def until_interrupted(call: Callable[..., Run], *arguments: Any, **options: Any) -> Run:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightx.cli.context import find_run_directory
-from sightx.cli.options import runs_folder
+from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.errors import Problem, ResourceError
 from sightx.io.system import utc_time
 
@@ -28,6 +28,7 @@ _TRACKERS = ("mlflow",)
 @click.option("--server", metavar="URI", help="Its address, in place of that of the spec.")
 @click.option("--experiment", metavar="NAME", help="The experiment there.")
 @click.option("--follow", is_flag=True, help="Send until the run has ended.")
+@json_output
 @runs_folder
 def command(
     wanted: tuple[str, ...],
@@ -35,6 +36,7 @@ def command(
     server: str | None,
     experiment: str | None,
     follow: bool,
+    as_json: bool,
     runs: Path | None,
 ) -> int:
     """Send RUN... to the tracker of its spec, or to another one.
@@ -45,13 +47,21 @@ def command(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
         os.nice(10)  # training goes first
     directories = [find_run_directory(run, runs)[0] for run in wanted]
-    return max(_ship(directory, to, server, experiment, follow) for directory in directories)
+    shipped = []
+    for directory in directories:
+        arrived_at = _ship(directory, to, server, experiment, follow)
+        shipped.append({"run": directory.name, "tracker": to or "mlflow", "server": arrived_at})
+        if arrived_at is not None and not as_json:
+            click.echo(f"{directory.name}: everything has arrived at {arrived_at or 'MLflow'}")
+    if as_json:
+        print_json(shipped)
+    return 0 if all(one["server"] is not None for one in shipped) else ResourceError.exit_code
 
 
 def _ship(
     directory: Path, to: str | None, server: str | None, experiment: str | None, follow: bool
-) -> int:
-    """Send one run, and return the exit code."""
+) -> str | None:
+    """Send one run, and return the address of the tracker, or None if something is left."""
     from sightx.trackers import shipper
     from sightx.trackers.mlflow import MlflowTracker
 
@@ -69,12 +79,11 @@ def _ship(
         if not follow:
             shipper.ship(directory, tracker, files)
         elif not shipper.follow(directory, tracker, files, log=_log):
-            return ResourceError.exit_code
+            return None
     except shipper.TrackerError as error:
         hint = f"sightx ship {directory.name} sends the rest later"
         raise ResourceError(Problem("tracker-down", str(error), hint)) from error
-    click.echo(f"{directory.name}: everything has arrived at {tracker.server or 'MLflow'}")
-    return 0
+    return tracker.server
 
 
 def _log(text: str) -> None:

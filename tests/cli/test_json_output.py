@@ -74,7 +74,13 @@ def test_only_the_json_is_printed(
         "show-plugin": ["dataset", "talk"], "show-run": [one], "tag": [one],
     }  # fmt: skip
     modules = {name: import_module(module).command for name, module in COMMANDS.items()}
-    assert arguments.keys() == {name for name, one in modules.items() if takes_json(one)}
+    archive = str(folder / "run.zip")
+    arguments |= {
+        "archive": [one, "-o", archive], "import-run": [archive, *root], "evaluate": [one],
+        "run": ["--again", one, *root], "remove-run": [two, "--yes", *root],
+    }  # fmt: skip
+    # `ship` needs a server: tests/trackers/test_mlflow.py
+    assert {*arguments, "ship"} == {name for name, one in modules.items() if takes_json(one)}
     for name, words in arguments.items():
         capsys.readouterr()
         assert sightx_main(name, *words, "--json") in (0, 3)

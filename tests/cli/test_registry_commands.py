@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -114,7 +115,10 @@ def test_the_board_ends_with_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_tag_archive_remove_and_import(
-    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert sightx_main("tag", "20260131-a", "+good", "--note", "why", *runs) == 0
     assert sightx_main("tag", "20260131-a", "+better", "-good", *runs) == 0
@@ -124,6 +128,11 @@ def test_tag_archive_remove_and_import(
     assert "verified" in capsys.readouterr().out
     assert sightx_main("remove-run", "20260131-a", "--yes", *runs) == 0
     assert sightx_main("show-run", "20260131-a", *runs) == 5
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert sightx_main("remove-run", "20260131-b", *runs) == 2
+    assert "no terminal that could answer: add --yes" in capsys.readouterr().err
+    assert sightx_main("show-run", "20260131-b", *runs) == 0
+    capsys.readouterr()
     assert sightx_main("import-run", str(archive), *runs) == 0
     assert sightx_main("import-run", str(archive), *runs) == 0
     assert "already here, identical" in capsys.readouterr().out
