@@ -80,7 +80,8 @@ def mistake_section(facts: Facts, pictures: Pictures | None) -> str:
         return html.section("mistakes", "Mistakes", [lead, html.table(header, rows, names=3)])
     grid = "".join(_picture_figures(facts, pictures, shown))
     remark = html.note(
-        "Next to each image is its Grad-CAM map (Selvaraju et al., 2017): what raised the score. "
+        "Next to each image is its Grad-CAM map (Selvaraju et al., 2017): what raised the score, "
+        "from clear (little) over purple, red and orange to light yellow (the most in this image). "
         "It does not prove why (Adebayo et al., 2018)."
     )
     parts = [lead, f'<div class="gallery">{grid}</div>', remark]
