@@ -21,8 +21,9 @@ _COMMAND = re.compile(
 )
 # Texts that are no hints: options, the parts of specs that are written, and what a command prints.
 _NO_HINTS = ("cli/options.py", "init/write_spec.py", "init/inspect_data.py", "cli/formats.py",
-             "spec/error_codes.py", "io/toml.py", "cli/components_page.py", "reporting/performance.py",
-             "reporting/pictures.py", "reporting/provenance.py")  # fmt: skip
+             "spec/error_codes.py", "io/toml.py", "cli/components_page.py",
+             "reporting/performance.py", "reporting/pictures.py",
+             "reporting/provenance.py")  # fmt: skip
 HERE, HINTS = "test_hints_followed.py", "test_hints.py"
 DATA, RUNS = "test_hints_of_data.py", "test_hints_of_runs.py"
 DEEP = ("validate", "spec.toml", "--deep")
@@ -111,7 +112,9 @@ FOLLOWED = {
     "registry/registry.py": (HERE, "sightx list-plugins", "write use = ", "--debug", 'use = "{}"'),
     "registry/suggestions.py": (HINTS, ""),
     "registry/validation_errors.py": (HERE, "sightx show-plugin {} {} shows every key"),
-    "registry/results.py": ("testing/checks/test_optimizer.py", "set passes = 2 on the class", "has passes"),
+    "registry/results.py": (
+        "testing/checks/test_optimizer.py", "set passes = 2 on the class", "has passes",
+    ),
     "run_registry/archive.py": (
         RUNS, "sightx archive RUN -o FILE.zip", "sightx remove-run {} moves that run",
     ),
