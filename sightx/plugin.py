@@ -8,7 +8,7 @@
 - Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
   Epoch, Step, ValidationBatch, Experiment, RunInfo.
 - Helpers: Surveyor, random generators and seeds, files and tables, parameter groups, other
-  components, hints for misspelt names, plots.
+  components, hints for misspelt names, plots, the table of final metrics.
 
 Built-in components import only this module, like those of any other plugin. Importing it loads
 neither torch nor pandas: heavy names are imported on first use.
@@ -35,6 +35,7 @@ from sightx.errors import (
 )
 from sightx.records import OWN_COLUMNS, SPLITS, split_called
 from sightx.records.history import Direction
+from sightx.records.metric_rows import metric_rows
 from sightx.registry.components import (
     WEIGHTS_SUFFIXES,
     Component,
@@ -242,6 +243,7 @@ __all__ = [
     "likely_order",
     "mean_interval",
     "measure_quality",
+    "metric_rows",
     "plot_confusion_matrix",
     "plot_curves",
     "printable",

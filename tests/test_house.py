@@ -83,6 +83,7 @@ TESTED_ELSEWHERE = {
     "records/events.py": "training/test_trainer.py",
     "records/origins.py": "runs/test_compatibility.py",
     "records/run.py": "runner/test_observers.py",
+    "records/metric_rows.py": "cli/test_registry_commands.py",
     "export/parity.py": "export/test_model.py",
     "inference/answer_rows.py": "cli/test_predict.py",
     "inference/image_files.py": "cli/test_predict.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ import click
 from sightx.cli.context import find_run_directory
 from sightx.cli.diff import print_changes
 from sightx.cli.options import json_output, print_json, runs_folder
-from sightx.cli.tables import cell_text, duration_text
+from sightx.cli.tables import cell_text, duration_text, print_table
 from sightx.errors import counted
+from sightx.records.metric_rows import metric_rows
 
 if TYPE_CHECKING:
     from sightx.run_registry.description import Description
@@ -48,12 +49,11 @@ def _print(run: Description) -> None:
         _line("note", str(note))
     components = (f"{key} {values[f'{key}.use']}" for key in _SHOWN if f"{key}.use" in values)
     _line("experiment", ", ".join([*components, *_main_settings(run)]))
-    epochs = f"{values.get('epoch', 0)} of {values.get('training.epochs', '?')} epochs"
-    _line("trained", f"{epochs}, seed {values.get('seed', '?')}, {values.get('device', '')}")
+    _line("trained", ", ".join(_trained(values)))
     for session in run.sessions:
         duration = duration_text(float(session["seconds"]))
         text = f"{cell_text('started', session['started'])} on {session['host']}, {duration}"
-        _line("session", f"{text}, {session['status'] or 'not ended'}")
+        _line("session", f"{text}, {session['status'] or values.get('status', 'not ended')}")
     _print_results(run)
     for parent in run.parents:
         _line("parent", f"{parent['run']} ({parent['why']})")
@@ -65,6 +65,21 @@ def _print(run: Description) -> None:
     from sightx.io.system import format_bytes
 
     _line("disk", format_bytes(run.size))
+
+
+def _trained(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield how long a run trained and where, as far as that is recorded."""
+    epochs = values.get("training.epochs")
+    done = int(str(values.get("epoch", 0)))
+    yield (
+        counted(done, "epoch")
+        if epochs is None
+        else f"{done} of {counted(int(str(epochs)), 'epoch')}"
+    )
+    if "seed" in values:
+        yield f"seed {values['seed']}"
+    if device := values.get("device"):
+        yield str(device)
 
 
 def _main_settings(run: Description) -> Iterator[str]:
@@ -85,14 +100,15 @@ def _print_results(run: Description) -> None:
     if run.checkpoint and run.checkpoint_epoch:
         epochs = counted(int(run.values.get("epoch", 0)), "epoch")
         _line("metrics", f"{run.checkpoint} of {epochs}: epoch {run.checkpoint_epoch}")
-    for split, metrics in run.metrics.items():
-        # Numbers per class have another slash; --json has them.
-        shown = [f"{k.partition('/')[2]} {v:.4f}" for k, v in metrics.items()
-                 if k.count("/") == 1 and v is not None]  # fmt: skip
-        _line(split, ", ".join(shown))
+    result = {**run.metrics, **run.estimates}
+    for split in run.metrics:
+        (_, *header), *rows = metric_rows(result, split)
+        print_table([split, *header], rows, fit=False)
     own, all_runs = run.test_scorings
     if all_runs is not None:
-        _line("test", f"scored {_times(own)} by this run, {_times(all_runs)} by all runs here")
+        others = f"{_times(all_runs)} by all runs here"
+        own_text = f"scored {_times(own)} by this run" if own else "not scored by this run"
+        _line("test", f"{own_text}, {others}")
 
 
 def _times(number: int) -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightx.io.files import read_json
 from sightx.run_registry.diff import Change, RecordedRun, diff_runs
 from sightx.run_registry.filters import Compare
 from sightx.run_registry.index import read_index
-from sightx.run_registry.summary import Values, read_summary
+from sightx.run_registry.summary import Values, read_sessions, read_summary
 from sightx.run_registry.trash import children_of, disk_usage
+
+_ESTIMATES = ("intervals", "baselines", "without_tta")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Description:
         counts: The number of samples of each class, by split.
         sessions: Where and when it trained.
         metrics: The final metrics, by split.
+        estimates: What result.json says about them: `intervals` (95 %), `baselines` (the number of
+            always predicting the largest class), `without_tta`; each by the name of the metric.
         majority: The share of the most frequent class of each split: the accuracy of a model that
             always says it.
         parents: The runs that it comes from, as environment.json lists them.
@@ -40,6 +43,7 @@ class Description:
     counts: Mapping[str, list[int]]
     sessions: tuple[Mapping[str, Any], ...]
     metrics: Mapping[str, Mapping[str, float]]
+    estimates: Mapping[str, Mapping[str, Any]]
     majority: Mapping[str, float]
     parents: tuple[Mapping[str, str], ...]
     children: tuple[str, ...]
@@ -61,8 +65,9 @@ def describe_run(directory: Path) -> Description:
     return Description(
         values=values,
         counts=counts,
-        sessions=tuple(read_json(directory / "sessions.json").get("sessions", ())),
+        sessions=tuple(read_sessions(directory)),
         metrics={s: run.result[s] for s in ("validation", "test") if run.result.get(s)},
+        estimates={key: run.result[key] for key in _ESTIMATES if run.result.get(key)},
         majority={s: max(c) / sum(c) for s, c in counts.items() if sum(c)},
         parents=parents,
         children=tuple(children_of(root, directory.name)),

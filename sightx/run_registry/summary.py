@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sightx.io.files import read_json_lines
 from sightx.runs import lock
 
 Value = str | int | float | bool
@@ -90,7 +91,8 @@ def read_summary(directory: Path) -> Summary | None:
     values |= _from_data(data)
     has_ended = bool(result)
     values |= _from_result(result) if has_ended else _from_progress(directory)
-    values |= _from_sessions(read("sessions.json"), result)
+    sessions = read("sessions.json")
+    values |= _from_sessions(sessions if has_ended else _timed(directory, sessions), result)
     values |= _from_about(read("about.json"))
     if "data.test" in values:
         values["test-scorings"] = _count_lines(directory / "test-scorings.jsonl")
@@ -219,6 +221,28 @@ def _last_epoch(directory: Path, *, metrics: bool) -> dict[str, Value]:
         return {"epoch": row["epoch"], **flatten_settings(values)}
     except (OSError, LookupError, TypeError, ValueError):
         return {}
+
+
+def read_sessions(directory: Path) -> list[dict[str, Any]]:
+    """Return the sessions of a run; one that has not ended has the seconds of its epochs."""
+    try:
+        sessions = _read_json(f"{directory}/sessions.json")
+    except ValueError:
+        return []
+    return list(_timed(directory, sessions).get("sessions", ()))
+
+
+def _timed(directory: Path, sessions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sessions with the seconds of the last one, if nothing has ended it."""
+    *before, last = sessions.get("sessions") or [{}]
+    if not last or last.get("ended"):
+        return dict(sessions)
+    first = 0
+    with suppress(ValueError, LookupError, TypeError):
+        first = int(_read_json(f"{directory}/environment.json")["resumes"][-1]["epoch"])
+    rows = read_json_lines(directory / "metrics.jsonl")
+    seconds = sum(row.get("seconds", 0) for row in rows if row.get("epoch", 0) > first)
+    return {"sessions": [*before, {**last, "seconds": seconds}]}
 
 
 def _from_sessions(

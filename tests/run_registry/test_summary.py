@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from sightx.run_registry.description import describe_run
 from sightx.run_registry.summary import (
     flatten_settings,
     is_setting,
     read_summary,
 )
-from support.run_folders import RECORDED, read_summaries, replace_json, write_run
+from support.run_folders import RECORDED, read_json, read_summaries, replace_json, write_run
 
 
 def test_a_run_of_the_first_layout_has_its_values() -> None:
@@ -73,3 +75,18 @@ def test_seconds_are_those_of_all_sessions(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a")
     replace_json(run / "sessions.json", {"sessions": [{"seconds": 10.0}, {"seconds": 5.0}]})
     assert read_summary(run).values["seconds"] == 15.0  # type: ignore[union-attr]
+
+
+def test_a_killed_session_has_the_seconds_of_its_epochs(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "killed", status="")
+    ended = {"started": "2026-01-31T00:00:00Z", "ended": "x", "seconds": 5, "status": "interrupted"}
+    last = {**ended, "ended": "", "seconds": 0, "status": ""}
+    replace_json(run / "sessions.json", {"sessions": [ended, last]})
+    environment = read_json(run / "environment.json") | {"resumes": [{"epoch": 1}]}
+    replace_json(run / "environment.json", environment)
+    rows = [{"epoch": epoch, "seconds": 10.0 * epoch} for epoch in (1, 2, 3)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    summary = read_summary(run)
+    assert summary is not None
+    assert summary.values["seconds"] == 5 + 20 + 30
+    assert describe_run(run).sessions[-1]["seconds"] == 50

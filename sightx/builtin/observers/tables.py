@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from sightx.plugin import Epoch, printable
+from sightx.plugin import Epoch, metric_rows, printable
 
 if TYPE_CHECKING:
     from sightx.plugin import Predictions
@@ -107,32 +107,14 @@ def per_class(predictions: Predictions) -> Table:
 
 
 def metrics_table(result: Mapping[str, Any], split: str) -> Table:
-    """Return a row per metric of a split, without those of single classes.
-
-    Beside the value stand its 95 % interval, the value of always predicting the largest class, and
-    the value without test-time augmentation if there is any.
-    """
-    columns = {"95 % interval": "intervals", "largest class": "baselines"}
-    if any(name.startswith(f"{split}/") for name in result.get("without_tta", {})):
-        columns["without augmentation"] = "without_tta"
+    """Return the table of the final metrics of a split."""
+    header, *rows = metric_rows(result, split)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric")
-    for heading in ("value", *columns):
-        table.add_column(heading, justify="right")
-    for name, value in result[split].items():
-        if name.count("/") == 1:
-            others = [_cell(result.get(key, {}).get(name)) for key in columns.values()]
-            table.add_row(escape(name.partition("/")[2]), _cell(value) or "-", *others)
+    for number, heading in enumerate(header):
+        table.add_column(heading, justify="right" if number else "left")
+    for name, *cells in rows:
+        table.add_row(escape(name), *cells)
     return table
-
-
-def _cell(value: float | Sequence[float] | None) -> str:
-    """Return a number, the limits of an interval, or nothing."""
-    if value is None:
-        return ""
-    if isinstance(value, Sequence):
-        return " to ".join(map(_number, value))
-    return _number(value)
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,41 @@
+"""The final metrics of a run as a table of texts: the console and `sightx show-run` print it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def metric_rows(result: Mapping[str, Any], split: str) -> list[list[str]]:
+    """Return a header and a row per metric of a split, without those of single classes.
+
+    Next to the value stand its 95 % interval, the value of always predicting the largest class, and
+    the value without test-time augmentation if there is any.
+
+    Args:
+        result: The result of a run, as result.json has it.
+        split: The split, validation or test.
+    """
+    columns = {"95 % interval": "intervals", "largest class": "baselines"}
+    if any(name.startswith(f"{split}/") for name in result.get("without_tta", {})):
+        columns["without augmentation"] = "without_tta"
+    rows = [["metric", "value", *columns]]
+    for name, value in result[split].items():
+        if name.count("/") == 1:
+            others = [_cell(result.get(key, {}).get(name)) for key in columns.values()]
+            rows.append([name.partition("/")[2], _cell(value) or "-", *others])
+    return rows
+
+
+def _cell(value: float | Sequence[float] | None) -> str:
+    """Return a number, the limits of an interval, or nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, Sequence):
+        return " to ".join("-" if limit is None else _number(limit) for limit in value)
+    return _number(value)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
