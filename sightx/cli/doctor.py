@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +134,48 @@ def _folder(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _extras() -> Iterator[dict[str, Any]]:
-    """Yield what each extra lacks, from the metadata of the installed distribution."""
-    missing: dict[str, list[str]] = {}
-    for requirement in importlib.metadata.requires("sightx") or ():
-        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", requirement)
-        package = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if extra and package:
-            absent = missing.setdefault(extra[1], [])
-            try:
-                importlib.metadata.version(package[0])
-            except importlib.metadata.PackageNotFoundError:
-                absent.append(package[0])
-    for name, packages in missing.items():
+    """Yield what each extra lacks."""
+    for name, requirements in _extra_requirements().items():
+        packages = list(chain.from_iterable(map(_missing, requirements)))
         hint = (
             f"pip install 'sightx[{name}]' adds {', '.join(packages)}" if packages else "installed"
         )
         yield _row("extra", f"{name}: {hint}")
+
+
+def _extra_requirements() -> dict[str, list[str]]:
+    """Return the requirements of each extra.
+
+    Those of a source tree are in its pyproject.toml; the metadata of an editable installation are
+    as old as the last `pip install`.
+    """
+    from sightx.io import toml
+
+    source = Path(__file__).parents[2] / "pyproject.toml"
+    if source.is_file():
+        project = toml.read(source).data.get("project", {})
+        if project.get("name") == "sightx":
+            return dict(project.get("optional-dependencies", {}))
+    names = importlib.metadata.metadata("sightx").get_all("Provides-Extra") or ()
+    return {name: list(_requirements("sightx", name)) for name in names}
+
+
+def _missing(requirement: str) -> Iterator[str]:
+    """Yield the distributions that a requirement lacks, also those of its own extras."""
+    match = re.match(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?", requirement)
+    if not match:
+        return
+    try:
+        importlib.metadata.version(match[1])
+    except importlib.metadata.PackageNotFoundError:
+        yield match[1]
+        return
+    for extra in filter(None, (match[2] or "").split(",")):
+        yield from chain.from_iterable(map(_missing, _requirements(match[1], extra.strip())))
+
+
+def _requirements(package: str, extra: str) -> Iterator[str]:
+    """Yield the requirements of an extra of an installed distribution."""
+    for requirement in importlib.metadata.requires(package) or ():
+        if re.search(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]", requirement):
+            yield requirement

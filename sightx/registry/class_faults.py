@@ -79,7 +79,9 @@ def _settings_fault(cls: type[Component]) -> str:
         types = set(_value_types(field.annotation))
         if refused := [item for item in types if not _is_holdable(item)]:
             name = refused[0].__name__
-            return f"the field {key!r} is a {name}, which a spec cannot hold; use {_HOLDABLE}"
+            return (
+                f"the field {key!r} has the type {name}, which a spec cannot hold; use {_HOLDABLE}"
+            )
         if key in kind.model_fields and not _is_narrower(types, kind.model_fields[key].annotation):
             return f"the field {key!r} has another type than that of every {kind.kind}; rename it"
     return ""

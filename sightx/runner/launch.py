@@ -14,7 +14,7 @@ import torch
 from sightx.data import dataset
 from sightx.data.preprocess import ProgressCallback
 from sightx.distributed.collectives import Collectives, local_device
-from sightx.errors import Problem, RunError, SightXError, one_line
+from sightx.errors import Problem, RunError, SightXError, counted, one_line
 from sightx.records.table import ImageTable
 from sightx.runner.execute import Execution
 from sightx.runner.initial_weights import (
@@ -96,6 +96,8 @@ class Launch:
     ) -> Run:
         with ExitStack() as stack:
             stack.enter_context(_restore_torch_globals(self.experiment))
+            if original:
+                stack.enter_context(_recorded_threads(original))
             device = run_device(self.experiment)
             weights = InitialWeights()
             if self.collectives.is_main_process:
@@ -250,6 +252,20 @@ def _is_same_experiment(run: Run, experiment: Experiment) -> bool:
     if changed_files(run, experiment):
         return False
     return not is_finished(run, experiment) or has_same_content(run, experiment)
+
+
+@contextmanager
+def _recorded_threads(original: Run) -> Iterator[None]:
+    """Let torch use as many threads as in a run, because another number changes the last digits."""
+    before = torch.get_num_threads()
+    threads = int(original.environment.get("numerics", {}).get("threads", before))
+    if threads != before:
+        _log.info("torch uses %s, as in %s", counted(threads, "thread"), original.id)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

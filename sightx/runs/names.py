@@ -1,4 +1,4 @@
-"""What RUN means in a command: an id, a unique prefix of one, `last`, or a path.
+"""What RUN means in a command: an id, a unique prefix or end of one, `last`, or a path.
 
 Only names and small files are read; nothing heavy is imported.
 """
@@ -34,8 +34,9 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
 
     Args:
         root: The folder of runs.
-        text: An id, a unique prefix of one, `last`, or a path, which has a slash; then perhaps
-            `@NAME`. `last` is the newest run that has a saved state or has not failed.
+        text: An id, a unique prefix of one, its end after a `-`, such as the hash, `last`, or a
+            path, which has a slash; then perhaps `@NAME`. `last` is the newest run that has a saved
+            state or has not failed.
 
     Raises:
         SpecError: The text cannot be the name of a run in `root`, or the path is not a run.
@@ -62,11 +63,14 @@ def _find_by_name(root: Path, name: str) -> Path:
         matches = [run for run in runs if not _failed_without_state(run)][-1:]
     else:
         matches = [run for run in runs if run.name.startswith(name)]
+    where = "begin"
+    if not matches:
+        matches, where = [run for run in runs if run.name.endswith(f"-{name}")], "end"
     if len(matches) == 1:
         return matches[0]
     if matches:
         first = ", ".join(run.name for run in matches[:3])
-        raise RunError(Problem("run-name", f"{len(matches)} runs begin with {name!r}", first))
+        raise RunError(Problem("run-name", f"{len(matches)} runs {where} with {name!r}", first))
     hint = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
     if name.endswith(".toml"):
         hint = f"sightx run {name} --continue continues the run of a spec"

@@ -43,3 +43,20 @@ def test_what_does_not_work_is_named(
     assert "BAD runs          /proc/nowhere" in out
     assert f"BAD pixel cache   {tmp_path} is not a cache: it holds 'letter.txt'" in out
     assert "export SIGHTX_CACHE=" in out
+
+
+def test_every_distribution_of_an_extra_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in {"pytest-xdist", "aiohttp"}:  # the second is one of fsspec[http]
+            raise importlib.metadata.PackageNotFoundError
+        return original(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert sightx_main("doctor", "--json", "--runs", str(tmp_path)) == 0
+    texts = [row["text"] for row in json.loads(capsys.readouterr().out) if row["name"] == "extra"]
+    assert any(text.startswith("shards: ") and "aiohttp" in text for text in texts)
+    assert any(text.startswith("dev: ") and "pytest-xdist" in text for text in texts)

@@ -83,7 +83,7 @@ def test_a_setting_has_a_type_that_a_spec_can_hold(annotation: Any) -> None:
 )  # fmt: skip
 def test_a_setting_that_a_spec_cannot_hold_is_refused(annotation: Any) -> None:
     fault = component_fault([declare(Model, {"s": annotation})])
-    assert fault.startswith("the model 'x': the field 's' is a ")
+    assert fault.startswith("the model 'x': the field 's' has the type ")
     assert "which a spec cannot hold; use bool, int, float, str, Path, Literal" in fault
 
 

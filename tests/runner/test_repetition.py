@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sightx
 from sightx import Run, RunError
@@ -40,10 +41,19 @@ def test_a_run_is_repeated_from_its_directory_alone(
 ) -> None:
     spec = trained.directory.parents[1] / "spec.toml"
     runs = ["--runs", str(original.directory.parent)]
-    assert sightx_main("run", "--again", "last", "--quiet", *runs) == 0
+    threads = torch.get_num_threads()
+    recorded = original.environment["numerics"]["threads"]
+    torch.set_num_threads(recorded + 1)
+    try:
+        assert sightx_main("run", "--again", "last", "--quiet", *runs) == 0
+        assert torch.get_num_threads() == recorded + 1
+    finally:
+        torch.set_num_threads(threads)
     out, err = capsys.readouterr()
     repeat = sightx.open_run(out.strip())
     assert repeat.id != original.id
+    assert repeat.environment["numerics"]["threads"] == recorded
+    assert f"torch uses {recorded} thread" in err
     assert repeat.environment["parents"] == [{"run": original.id, "why": "repeat"}]
     assert f"reproduced {original.id} to the bit: 1 epoch, the tensors of 1 checkpoint" in err
     assert ", 24 predictions" in err

@@ -30,7 +30,8 @@ def test_runs_are_listed_from_the_oldest_without_other_folders(root: Path) -> No
 @pytest.mark.parametrize(
     ("text", "start", "checkpoint"),
     [("last", "20260103", ""), ("20260102", "20260102", ""), ("last@best", "20260103", "best"),
-     ("20260101-000000-a-111111", "20260101", "")],
+     ("20260101-000000-a-111111", "20260101", ""), ("222222", "20260102", ""),
+     ("b-111111@best", "20260103", "best")],
 )  # fmt: skip
 def test_an_id_a_prefix_or_last_with_a_checkpoint(
     root: Path, text: str, start: str, checkpoint: str
@@ -48,6 +49,8 @@ def test_a_path_is_opened_as_it_is(root: Path) -> None:
 def test_an_ambiguous_prefix_lists_its_runs(root: Path) -> None:
     with pytest.raises(RunError, match="3 runs begin with '2026'; 20260101"):
         find_run(root, "2026")
+    with pytest.raises(RunError, match="2 runs end with '111111'; 20260101"):
+        find_run(root, "111111")
 
 
 @pytest.mark.parametrize("text", ["nothing", "not-a-run"])
