@@ -117,7 +117,8 @@ def figure(records: Sequence[Record], name: str) -> str:
         margin = student.ppf(0.975, len(values) - 1) * error
         low, high = statistics.mean(values) - margin, statistics.mean(values) + margin
     factor, digits, unit = (100, 1, " %") if name in PERCENT else (1, 2, "")
-    mean, low, high = (factor * value for value in (statistics.mean(values), low, high))
+    # Rounded twice: sums over classes that are equal but for their last bit shall look equal.
+    mean, low, high = (round(factor * x, 9) for x in (statistics.mean(values), low, high))
     return f"{mean:.{digits}f}{unit} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
