@@ -62,6 +62,7 @@ FOLLOWED = {
     "cli/cache.py": ("cli/test_cache.py", "go with --prune"),
     "cli/compare.py": ("cli/test_registry_commands.py", "--split validation"),
     "cli/export.py": (RUNS, "sightx export RUN --to FOLDER, or sightx export --check FOLDER"),
+    "cli/import_run.py": ("cli/test_registry_commands.py", "need --about RUN.toml"),
     "cli/init.py": (HERE, "next: sightx run {}", "give another --output"),
     "cli/list_runs.py": ("cli/test_list_runs.py", ""),
     "cli/main.py": (HINTS, ""),
@@ -72,6 +73,7 @@ FOLLOWED = {
     "cli/prepare.py": ("cli/test_prepare.py", "not both"),
     "cli/remove_run.py": (
         RUNS, "sightx remove-run --restore {} --runs {} undoes it", "or --empty-trash without runs",
+        "could answer: add --yes",
     ),
     "cli/resume.py": ("cli/test_resume.py", "--verify"),
     "cli/ship.py": ("cli/test_registry_commands.py", "sightx ship {}"),
@@ -131,7 +133,9 @@ FOLLOWED = {
     "runner/resume.py": ("runner/test_resume.py", "sightx run"),
     "runs/compatibility.py": ("runner/test_resume.py", "sightx run", "--allow-"),
     "runs/creation.py": (HERE, "--runs FOLDER"),
-    "runs/directory.py": (HERE, "sightx resume", 'split.use = "listed"'),
+    "runs/directory.py": (
+        HERE, "sightx resume", 'split.use = "listed"', "sightx show-run and sightx compare show",
+    ),
     "runs/lock.py": ("runs/test_lock.py", "--runs FOLDER"),
     "runs/lookup.py": (HERE, "sightx run SPEC"),
     "runs/names.py": (
