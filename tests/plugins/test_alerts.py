@@ -257,6 +257,6 @@ def test_the_contract(component) -> None:
 
 def test_a_shipped_spec_uses_the_observer() -> None:
     experiment = sightx.load(ROOT / "specs" / "three_class_early_stopping.toml")
-    assert [observer.name for observer in experiment.observer] == ["curves", "alerts"]
+    assert [observer.name for observer in experiment.observer] == ["curves", "alerts", "report"]
     assert type(experiment.observer[1]).__module__ == "alerts"
     assert experiment.observer[1].url == ""

@@ -115,7 +115,6 @@ def test_the_first_frame_of_a_multi_picture_jpeg_is_read():
     "data",
     [
         b"<!DOCTYPE html><html><body>404</body></html>",
-        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         b"%PDF-1.7\n",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600,  # FlashPix
