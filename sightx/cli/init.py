@@ -13,6 +13,7 @@ from sightx.cli.options import UserPath
 @click.command("init", short_help="Write a spec for your own images.")
 @click.argument("data", metavar="FOLDER|CSV", type=UserPath())
 @click.option(
+    "-o",
     "--output",
     type=UserPath(),
     help="Write this file; it must be new.",
