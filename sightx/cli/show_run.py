@@ -14,7 +14,7 @@ from sightx.cli.context import find_run_directory
 from sightx.cli.diff import print_changes
 from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import cell_text, duration_text, print_table
-from sightx.errors import counted
+from sightx.errors import counted, one_line
 from sightx.records.metric_rows import metric_rows
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def command(run: str, as_json: bool, runs: Path | None) -> None:
 def _print(run: Description) -> None:
     values = run.values
     _line("run", f"{values['id']}  {values.get('status', '')}  {values.get('tags', '')}")
-    if note := values.get("note"):
-        _line("note", str(note))
+    for key in ("error", "note"):
+        if text := values.get(key):
+            _line(key, one_line(str(text)))
     components = (f"{key} {values[f'{key}.use']}" for key in _SHOWN if f"{key}.use" in values)
     _line("experiment", ", ".join([*components, *_main_settings(run)]))
     _line("trained", ", ".join(_trained(values)))

@@ -40,6 +40,15 @@ def test_show_run(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "best:validation/loss" in capsys.readouterr().err
 
 
+def test_show_run_says_why_a_run_failed(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runs" / "20260131-a" / "result.json"
+    replace_json(path, read_json(path) | {"status": "failed", "error": "error[disk-write] full"})
+    assert sightx_main("show-run", "20260131-a", *runs) == 0
+    assert re.search(r"^error +error\[disk-write\] full$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_diff(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert sightx_main("diff", "20260131-a", "last", "--exit-code", *runs) == 1
     lines = capsys.readouterr().out.splitlines()
