@@ -5,7 +5,6 @@ rich is imported only where it is needed, so that a listing does not wait for it
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sightx.io import system
 from sightx.io.files import shell_path
+from sightx.records.metric_rows import number_text
 from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def show_metrics(run: Run, evaluation: Evaluation) -> None:
         lines.append(_calibration_line(evaluation.calibration))
     if evaluation.without_tta:
         numbers = "  ".join(
-            f"{name.partition('/')[2]} {_number(value)}"
+            f"{name.partition('/')[2]} {number_text(value)}"
             for name, value in evaluation.without_tta.items()
             if name.count("/") == 1
         )
@@ -270,10 +270,10 @@ def _metric_lines(evaluation: Evaluation) -> Iterator[str]:
     if estimates:
         yield f"{'':<{width}} {'value':>7}  {'95 % interval':<16}  largest class"
     for name, value in values.items():
-        line = f"{name:<{width}} {_number(value):>7}"
+        line = f"{name:<{width}} {number_text(value):>7}"
         if one := estimates.get(name.partition("/")[2]):
-            limits = f"{_number(one.low)} to {_number(one.high)}"
-            line += f"  {one.reason or limits:<16}  {_number(one.baseline)}"
+            limits = f"{number_text(one.low)} to {number_text(one.high)}"
+            line += f"  {one.reason or limits:<16}  {number_text(one.baseline)}"
         yield line
 
 
@@ -284,10 +284,6 @@ def _calibration_line(calibration: Calibration) -> str:
         text = f"{before.value:.4f} before postprocessing, {text} after it"
     chance = f"a calibrated model has {after.expected:.4f}, up to {after.limit:.4f}"
     return f"calibration error: {text} ({chance}): {after.verdict}"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def show_profile(run: Run) -> None:

@@ -35,7 +35,7 @@ from sightx.errors import (
 )
 from sightx.records import OWN_COLUMNS, SPLITS, split_called
 from sightx.records.history import Direction
-from sightx.records.metric_rows import metric_rows
+from sightx.records.metric_rows import metric_rows, number_text
 from sightx.registry.components import (
     WEIGHTS_SUFFIXES,
     Component,
@@ -244,6 +244,7 @@ __all__ = [
     "mean_interval",
     "measure_quality",
     "metric_rows",
+    "number_text",
     "plot_confusion_matrix",
     "plot_curves",
     "printable",

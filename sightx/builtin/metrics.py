@@ -52,6 +52,22 @@ class _ConfusionMetric(Metric):
         numbers = (np.where(is_empty, math.nan, value) for value in self.from_confusion(counts))
         return dict(zip(self.values(classes), numbers, strict=True))
 
+    def intervals(
+        self, predictions: Predictions, *, sums: Array | None, level: float
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the limits of the numbers, or of none."""
+        if sums is None:
+            return {}
+        limits = self.limits(_matrices(sums, len(predictions.classes)), level)
+        return dict(zip(self.values(predictions.classes), limits, strict=bool(limits)))
+
+    def limits(self, counts: Array, level: float) -> Sequence[tuple[float, float]]:
+        """Return the interval of each number, in the order of `values`; () without a formula.
+
+        `counts` are the confusion matrices of the groups, (G, classes, classes).
+        """
+        return ()
+
     def compute(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the metrics of the samples with known labels, without a row per sample."""
         sums = predictions.confusion().ravel().astype(float)
@@ -95,23 +111,17 @@ class _PerClassMetric(_ConfusionMetric):
 
         return wilson(parts, totals, level=level)
 
-    def intervals(
-        self, predictions: Predictions, *, sums: Array | None, level: float
-    ) -> Mapping[str, tuple[float, float]]:
-        """Return the interval of each class, and that of the mean, which follows from them."""
+    def limits(self, counts: Array, level: float) -> Sequence[tuple[float, float]]:
+        """Return the interval of the mean, which follows from those of the classes, and those."""
         from sightx.plugin import mean_interval
 
-        if sums is None:
-            return {}
-        counts = _matrices(sums, len(predictions.classes))
         parts, totals = self.ratio(counts)
         values = self.per_class(counts.sum(axis=0))
         low, high = self.class_limits(parts, totals, level)
         # How many hits a group has more than its samples have on average.
         surplus = parts - totals * divide(parts.sum(axis=0), totals.sum(axis=0).clip(min=1))
         mean = mean_interval(values, (low, high), surplus)
-        limits = [mean, *zip(low, high, strict=True)]
-        return dict(zip(self.values(predictions.classes), limits, strict=True))
+        return [mean, *zip(low, high, strict=True)]
 
 
 class Accuracy(_ConfusionMetric):
@@ -125,17 +135,12 @@ class Accuracy(_ConfusionMetric):
         """Return the accuracy."""
         return [divide(_trace(counts), counts.sum(axis=(-2, -1)))]
 
-    def intervals(
-        self, predictions: Predictions, *, sums: Array | None, level: float
-    ) -> Mapping[str, tuple[float, float]]:
+    def limits(self, counts: Array, level: float) -> Sequence[tuple[float, float]]:
         """Return Wilson's interval over groups."""
         from sightx.plugin import wilson
 
-        if sums is None:
-            return {}
-        counts = _matrices(sums, len(predictions.classes))
-        low, high = wilson(_trace(counts), sums.sum(axis=-1), level=level)
-        return {self.name: (float(low), float(high))}
+        low, high = wilson(_trace(counts), counts.sum(axis=(-2, -1)), level=level)
+        return [(float(low), float(high))]
 
 
 class Precision(_PerClassMetric):
@@ -201,12 +206,9 @@ class BalancedAccuracy(_ConfusionMetric):
         """Return the balanced accuracy."""
         return Recall().from_confusion(counts)[:1]
 
-    def intervals(
-        self, predictions: Predictions, *, sums: Array | None, level: float
-    ) -> Mapping[str, tuple[float, float]]:
+    def limits(self, counts: Array, level: float) -> Sequence[tuple[float, float]]:
         """Return the interval of the mean recall."""
-        limits = Recall().intervals(predictions, sums=sums, level=level)
-        return {self.name: limits["recall"]} if limits else {}
+        return Recall().limits(counts, level)[:1]
 
 
 class F1(_PerClassMetric):

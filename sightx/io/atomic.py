@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from sightx.errors import Problem, ResourceError
@@ -17,8 +17,6 @@ from sightx.io.system import format_bytes
 TEMPORARY = ".writing-"
 """Prefix of files and folders that are incomplete or about to be removed."""
 
-RESUME_HINT = "free space, then sightx resume RUN"
-"""The way out of a full disk below a run."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -162,6 +160,11 @@ def disk_errors(
             what = f"{format_bytes(need)} in {folder}" if need else f"in {folder}"
             message = f"cannot write {what}: {error.strerror or error}"
         raise ResourceError(Problem(code, message, hint)) from error
+
+
+def run_disk_errors(folder: Path, need: int = 0) -> AbstractContextManager[None]:
+    """Do as `disk_errors` below a run: there the way out of a full disk ends with a resume."""
+    return disk_errors(folder, need, full_hint="free space, then sightx resume RUN")
 
 
 def _free(folder: Path) -> float:

@@ -33,9 +33,10 @@ def _cell(value: float | Sequence[float] | None) -> str:
     if value is None:
         return ""
     if isinstance(value, Sequence):
-        return " to ".join("-" if limit is None else _number(limit) for limit in value)
-    return _number(value)
+        return " to ".join("-" if limit is None else number_text(limit) for limit in value)
+    return number_text(value)
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Return a metric with four digits, "-" for NaN."""
     return "-" if math.isnan(value) else f"{value:.4f}"

@@ -110,7 +110,8 @@ class Launch:
             table = self._load_table(device)
             if original:
                 table = select_recorded_samples(original, table)
-            self.collectives.barrier()  # if the data of any rank are wrong, there is no directory
+            # A rank whose data are wrong has raised by now: then no run directory is created.
+            self.collectives.barrier()
 
             def create() -> str:
                 run = self._create(root, original, table, device, weights, weights_as_written)

@@ -78,7 +78,7 @@ def save(folder: Path, state: State, recipe: Mapping[str, Any], names: Collectio
     # Before and after the validation of an epoch there are two states of the same step.
     name = f"step-{state.record['step']:08}" + ("" if state.is_between_epochs else "-running")
     need = sum(map(len, files.values()))
-    with atomic.disk_errors(folder, need, full_hint=atomic.RESUME_HINT):
+    with atomic.run_disk_errors(folder, need):
         if not folder.is_dir():
             folder.mkdir()
             atomic.fsync(folder.parent)

@@ -183,7 +183,7 @@ class Run:
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Write the complete experiment, as the tables of a spec; copy the files that it names."""
-        with atomic.disk_errors(self.directory, full_hint=atomic.RESUME_HINT):
+        with atomic.run_disk_errors(self.directory):
             tables = inputs.copy_inputs(self.directory, experiment)
         self._replace("experiment.toml", [toml.dump(tables).encode()])
         self.__dict__.pop("tables", None)
@@ -235,7 +235,7 @@ class Run:
         """Remove result.json, because the run continues; restore it if the body fails."""
         file = self.directory / "result.json"
         hidden = file.with_name(f"{atomic.TEMPORARY}old-{file.name}")
-        with atomic.disk_errors(self.directory, full_hint=atomic.RESUME_HINT):
+        with atomic.run_disk_errors(self.directory):
             if file.is_file():
                 file.rename(hidden)
         try:
@@ -284,12 +284,12 @@ class Run:
             raise RunError(Problem("bad-run", message, hint).at(str(path), line)) from error
 
     def _replace(self, name: str, content: Iterable[bytes]) -> None:
-        with atomic.disk_errors(self.directory, full_hint=atomic.RESUME_HINT):
+        with atomic.run_disk_errors(self.directory):
             atomic.replace(self.directory / name, content)
 
     def _append(self, name: str, text: str, *, sync: bool = False) -> None:
         with (
-            atomic.disk_errors(self.directory, full_hint=atomic.RESUME_HINT),
+            atomic.run_disk_errors(self.directory),
             (self.directory / name).open("a", encoding="utf-8") as file,
         ):
             is_new = not file.tell()

@@ -81,15 +81,13 @@ def hash_contents(experiment: Experiment, weights: str) -> dict[str, str]:
     """
     tables = _tables(experiment, lambda file: f"{_FILE}{file}")
     kept = {key: tables[key] for key in experiment.identity if key not in _KNOWN_BY_SAMPLES}
-    hashes = {}
+    files = {}
     for key, value in flatten(kept):
         texts = [str(item) for item in (value if isinstance(value, list) else [value])]
-        files = [Path(text.removeprefix(_FILE)) for text in texts if text.startswith(_FILE)]
-        if files:
-            hashes[key] = " ".join(map(file_sha256, files))
+        files[key] = [Path(text.removeprefix(_FILE)) for text in texts if text.startswith(_FILE)]
     if weights:
-        hashes["model.weights"] = file_sha256(Path(weights))
-    return hashes
+        files["model.weights"] = [Path(weights)]
+    return {key: " ".join(map(file_sha256, paths)) for key, paths in files.items() if paths}
 
 
 def resolve(directory: Path, path: str) -> str:

@@ -30,7 +30,7 @@ def run_lock(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
     Raises RunError at once if a living process, or one on another host, is its writer, or if the
     file system has no locks; ResourceError if the directory cannot be written.
     """
-    with atomic.disk_errors(directory, full_hint=atomic.RESUME_HINT):
+    with atomic.run_disk_errors(directory):
         lock = _acquire(directory, patience)
         lock.write_holder(sign_of_life=SIGN_OF_LIFE)
     with lock, _signs_of_life(directory / FILE):

@@ -34,7 +34,7 @@ def write(directory: Path, name: str, predictions: Predictions, checkpoint: str)
     `checkpoint` is the name of the checkpoint's directory.
     """
     folder, temporary = directory / FOLDER, directory / f"{atomic.TEMPORARY}{FOLDER}"
-    with atomic.disk_errors(directory, full_hint=atomic.RESUME_HINT):
+    with atomic.run_disk_errors(directory):
         shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left it
         try:
             temporary.mkdir()  # fails if the run directory is gone

@@ -36,7 +36,7 @@ def record_test_scoring(run: Run, command: str, checkpoint: str, rows: str, samp
         "samples": samples,
     }
     lines = [json.dumps(line) + "\n" for line in (*read_test_scorings(run), scoring)]
-    with atomic.disk_errors(run.directory, full_hint=atomic.RESUME_HINT):
+    with atomic.run_disk_errors(run.directory):
         atomic.replace(run.directory / FILE, "".join(lines).encode())
 
 

@@ -101,7 +101,7 @@ def _file_hash(directory: Path, name: str) -> str:
 
 def _replace(directory: Path, sums: dict[str, str]) -> None:
     lines = [sum_line(name, sums[name]) for name in sorted(sums)]
-    with atomic.disk_errors(directory, full_hint=atomic.RESUME_HINT):
+    with atomic.run_disk_errors(directory):
         atomic.replace(directory / FILE, "".join(lines).encode(errors="surrogateescape"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from sightx.plugin import Epoch, metric_rows, printable
+from sightx.plugin import Epoch, metric_rows, number_text, printable
 
 if TYPE_CHECKING:
     from sightx.plugin import Predictions
@@ -75,14 +75,14 @@ def row(epoch: Epoch, *, throughput: bool = False) -> str:
     )
     cells = _COLUMNS.format(
         epoch.number,
-        _number(metrics["train/loss"]),
-        _number(metrics.get("validation/loss", math.nan)),
+        number_text(metrics["train/loss"]),
+        number_text(metrics.get("validation/loss", math.nan)),
         _percent(train),
         _percent(validation),
         "" if math.isnan(validation) else f"{100 * (train - validation):+.1f}",
     )
     if epoch.monitor != "validation/accuracy":
-        cells += f" {_number(metrics.get(epoch.monitor, math.nan)):>8}"
+        cells += f" {number_text(metrics.get(epoch.monitor, math.nan)):>8}"
     cells += f" {epoch.lr:>7.2g} {epoch.seconds:>5.1f}s"
     if throughput:
         cells += f" {epoch.images_per_second:>9,.0f} {epoch.data_wait_fraction:>5.0%}"
@@ -115,10 +115,6 @@ def metrics_table(result: Mapping[str, Any], split: str) -> Table:
     for name, *cells in rows:
         table.add_row(escape(name), *cells)
     return table
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _percent(value: float) -> str:
