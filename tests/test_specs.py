@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import sightx
-from sightx import Run
+from sightx import Predictor, Run
 
 SPECS = Path(__file__).parents[1] / "specs"
 
@@ -49,6 +49,8 @@ def test_every_spec_is_valid_and_begins_with_a_description(spec: str) -> None:
     head = (SPECS / spec).read_text().splitlines()
     assert head[0] == "#:schema ../sightx.schema.json"
     assert head[1].startswith("# ")
+    is_of_retinas = experiment.dataset.name == "eyepacs"
+    assert (experiment.quality is not None) == is_of_retinas
 
 
 def test_the_eyepacs_recipe_is_that_of_the_source() -> None:
@@ -81,6 +83,10 @@ def test_eyepacs(spec: str, size: str, eyepacs: Path, tmp_path: Path) -> None:
     assert (split.groupby("group").split.nunique() == 1).all()
     assert set(split.split) == {"train", "validation", "test"}
     assert "test/qwk" in run.result["test"]
+    predictor = Predictor.load(run.directory, "cpu")
+    assert predictor.predict(np.zeros((48, 64, 3), np.uint8)).outcome == "ungradable"
+    training = split.path[split.split == "train"].iloc[0]
+    assert predictor.predict(eyepacs / "train" / training).outcome == "graded"
 
 
 def test_catfish(tmp_path: Path) -> None:
