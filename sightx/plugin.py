@@ -7,7 +7,7 @@
 - `hookimpl`, which marks hooks; Check and Finding, for checks; errors, each with a Problem.
 - Records that methods get or return: ImageTable, Survey, PixelRows, Predictions, History, Series,
   Epoch, Step, ValidationBatch, Experiment, RunInfo.
-- Helpers: Surveyor, random generators and seeds, files and tables, parameter groups, other
+- Helpers: Surveyor, Faults, random generators and seeds, files and tables, parameter groups, other
   components, hints for misspelt names, plots, the table of final metrics.
 
 Built-in components import only this module, like those of any other plugin. Importing it loads
@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from sightx.io.locks import file_lock
     from sightx.io.streams import TolerantStream
     from sightx.records.events import Epoch, Step, ValidationBatch
+    from sightx.records.faults import Faults, IncompleteTableError
     from sightx.records.history import History, Series
     from sightx.records.pixels import PixelRows
     from sightx.records.predictions import Predictions
@@ -121,8 +122,10 @@ _LAZY = {
     "QUALITY_DIRECTIONS": "sightx.audit.quality",
     "Epoch": "sightx.records.events",
     "Experiment": "sightx.spec.experiment",
+    "Faults": "sightx.records.faults",
     "History": "sightx.records.history",
     "ImageTable": "sightx.records.table",
+    "IncompleteTableError": "sightx.records.faults",
     "PixelRows": "sightx.records.pixels",
     "Predictions": "sightx.records.predictions",
     "RunInfo": "sightx.records.run",
@@ -182,10 +185,12 @@ __all__ = [
     "Direction",
     "Epoch",
     "Experiment",
+    "Faults",
     "File",
     "Finding",
     "History",
     "ImageTable",
+    "IncompleteTableError",
     "Location",
     "Loss",
     "Metric",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from sightx.data.cache.file_hashes import FileStates, stat_files
 from sightx.data.checks import excluded_rows
 from sightx.data.dataset import CacheConfig, load_table
 from sightx.data.preprocess import ProgressCallback
-from sightx.errors import DataError, SpecError
+from sightx.errors import DataError, SpecError, counted
 from sightx.io import atomic
 from sightx.io.csv_cells import csv_bytes
+from sightx.records.faults import IncompleteTableError
 from sightx.records.predictions import Predictions
 from sightx.records.table import ImageTable, count_leaking_groups
 from sightx.registry import data_results
@@ -64,22 +65,25 @@ def audit(
     What makes the data unusable is a finding, not an error. With `predictions` of samples that
     were not trained on, the labels that they contradict are listed.
     """
-    try:
-        table = load_table(experiment.dataset)
-    except (DataError, SpecError) as error:
-        findings = table_findings.problem_findings(error.problems)
+    table, wrong = _load(experiment)
+    if table is None:
         statement = "The table of samples cannot be read: nothing else was looked at."
-        report = AuditReport(experiment.name, findings=tuple(findings), statements=(statement,))
+        report = AuditReport(experiment.name, findings=tuple(wrong), statements=(statement,))
         return Audit(experiment, report)
     table, findings = _split(experiment, table)
-    findings += audit_table(experiment, table)
+    findings += wrong + audit_table(experiment, table)
     files, config = stat_files(table), CacheConfig.of(experiment)
     images = read_properties(table, files, config, progress)
     copies = find_copies(images, _used_rows(table), _thumbnail_reader(table, files, config))
     findings += table_findings.bad_image_findings(table, experiment.dataset, images.bad)
     findings += _image_findings(experiment, table, images, copies)
     findings += doubt_findings(table, predictions)
-    report = _report(experiment, table, images, copies, findings)
+    statements = (
+        *_wrong_rows_statement(table, sum(finding.count for finding in wrong)),
+        _group_statement(table),
+        _copy_statement(table, images, copies),
+    )
+    report = _report(experiment, table, images, copies, findings, statements)
     return Audit(experiment, report, table)
 
 
@@ -93,6 +97,16 @@ def audit_run(
     scored = [run.predictions_of(split) for split in ("validation", "test")]
     experiment = stored_experiment(run, changes)
     return audit(experiment, progress, [part for part in scored if part is not None])
+
+
+def _load(experiment: Experiment) -> tuple[ImageTable | None, list[AuditFinding]]:
+    """Return the rows of the table that are right, None if there are none; and what is wrong."""
+    try:
+        return load_table(experiment.dataset), []
+    except IncompleteTableError as error:
+        return error.table, table_findings.problem_findings(error.problems, error.rows)
+    except (DataError, SpecError) as error:
+        return None, table_findings.problem_findings(error.problems)
 
 
 def _split(experiment: Experiment, table: ImageTable) -> tuple[ImageTable, list[AuditFinding]]:
@@ -155,6 +169,7 @@ def _report(
     images: ImageProperties,
     copies: Copies,
     findings: list[AuditFinding],
+    statements: tuple[str, ...],
 ) -> AuditReport:
     paths = table.frame["path"].to_numpy(object)
     names: list[str] = paths.tolist()
@@ -164,7 +179,7 @@ def _report(
     return AuditReport(
         experiment.name,
         len(table),
-        tuple(_statements(table, images, copies)),
+        statements,
         tuple(finding.with_paths(names) for finding in ordered),
         tuple(table_findings.class_rows(table)),
         table_findings.majority_baselines(experiment, table),
@@ -173,9 +188,11 @@ def _report(
     )
 
 
-def _statements(table: ImageTable, images: ImageProperties, copies: Copies) -> list[str]:
-    """Return what was checked and holds, in sentences."""
-    return [_group_statement(table), _copy_statement(table, images, copies)]
+def _wrong_rows_statement(table: ImageTable, count: int) -> Iterator[str]:
+    """Yield which rows the other statements are about, if some rows are wrong."""
+    if count:
+        rows = counted(count, "row")
+        yield f"{rows} cannot be used; all numbers are of the other {len(table):,} samples."
 
 
 def _group_statement(table: ImageTable) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -49,9 +50,14 @@ def finding_of(result: CheckResult) -> AuditFinding:
     )
 
 
-def problem_findings(problems: Iterable[Problem]) -> list[AuditFinding]:
-    """Return problems as findings, such as those of a table that cannot be read."""
-    return [finding_of(CheckResult(problem)) for problem in problems]
+def problem_findings(problems: Sequence[Problem], rows: Sequence[int] = ()) -> list[AuditFinding]:
+    """Return problems as findings, such as those of rows that cannot be read.
+
+    `rows` are the numbers of rows that the problems are about, if they are known.
+    """
+    counts = rows or (0,) * len(problems)
+    findings = [finding_of(CheckResult(problem)) for problem in problems]
+    return [replace(item, count=n) for item, n in zip(findings, counts, strict=True)]
 
 
 def bad_image_findings(

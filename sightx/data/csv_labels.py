@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from sightx.data.classes import class_name, class_positions, find_classes
+from sightx.data.classes import class_name, class_positions
 from sightx.data.csv_reader import fail, join_names, read_csv
 from sightx.data.near_names import common_change, nearest_files
-from sightx.errors import DataError, Problem, counted, did_you_mean
+from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.files import hint_for_missing, user_path
 from sightx.io.toml import dump_value
 from sightx.records import split_called
+from sightx.records.faults import Faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +33,13 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes, as file systems count
 
 
-def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np.ndarray[Any, Any]:
-    """Return a column of whole numbers in 0..count-1; `2.0` is one, `2.5` is not."""
+def parse_grades(
+    frame: pd.DataFrame, column: str, count: int, path: Path, faults: Faults
+) -> list[int | None]:
+    """Return a column of whole numbers in 0..count-1; `2.0` is one, `2.5` is not.
+
+    Here and below a cell that is wrong is None, and `faults` says why.
+    """
 
     def grade(cell: str, line: int) -> int:
         _refuse_empty(cell, column, path, line)
@@ -47,28 +54,24 @@ def parse_grades(frame: pd.DataFrame, column: str, count: int, path: Path) -> np
             fail(path, line, "label-range", message, "fix the row or declare more classes")
         return int(value)
 
-    return np.array(_parse_cells(frame, column, grade), dtype=np.int64)
+    return _parse_cells(frame, column, grade, faults)
 
 
 def parse_class_names(
-    frame: pd.DataFrame, column: str, classes: Sequence[str] | None, path: Path
-) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
-    """Return a column of class names as positions, and the classes: those given, or all."""
-    counts = Counter(cell for cell in frame[column] if not is_empty(cell))
-    known = tuple(classes or find_classes(counts, str(path)))
-    positions = class_positions(frame[column].unique(), known)
+    frame: pd.DataFrame, column: str, classes: Sequence[str], path: Path, faults: Faults
+) -> list[int | None]:
+    """Return a column of class names as positions in the classes."""
+    positions = class_positions(frame[column].unique(), classes)
 
     def position(cell: str, line: int) -> int:
-        if classes is None or cell not in positions:
-            _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
         if cell not in positions:
-            name, rows = class_name(cell), counts[cell]
-            hint = did_you_mean(name, known) or f"known: {join_names(known)}"
-            message = f"there is no class {name!r} ({counted(rows, 'row')})"
-            fail(path, line, "label-unknown", message, hint)
+            _refuse_empty(cell, column, path, line, ", or declare it in dataset.classes")
+            name = class_name(cell)
+            hint = did_you_mean(name, classes) or f"known: {join_names(classes)}"
+            fail(path, line, "label-unknown", f"there is no class {name!r}", hint)
         return positions[cell]
 
-    return np.array(_parse_cells(frame, column, position), dtype=np.int64), known
+    return _parse_cells(frame, column, position, faults)
 
 
 def is_empty(cell: str) -> bool:
@@ -82,8 +85,10 @@ def _refuse_empty(cell: str, column: str, path: Path, line: int, option: str = "
         fail(path, line, "label-missing", f"{column} is {cell!r}", hint)
 
 
-def parse_one_hot(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.Series[str]:
-    """Return for each row the column that has 1; the other columns must have 0."""
+def parse_one_hot(
+    frame: pd.DataFrame, columns: Sequence[str], path: Path, faults: Faults
+) -> pd.Series[str]:
+    """Return the column that has 1, for each row in which the other columns have 0."""
     import pandas as pd
 
     cells = frame[list(columns)].to_numpy(object)
@@ -98,11 +103,13 @@ def parse_one_hot(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd
         listed = join_names([f"{name} {cell}" for name, cell in pairs])
         message = f"one column has 1 and the others 0, but this row has {listed}"
         hint = "fix the row or delete it; an image has one class"
-        fail(path, frame.index[row], "label-type", message, hint)
-    return pd.Series(np.array(columns, object)[is_hot.argmax(axis=1)], index=frame.index, dtype=str)
+        problem = Problem("label-type", message, hint).at(str(path), int(frame.index[row]))
+        faults.add(problem, int(is_wrong.sum()))
+    names = np.array(columns, object)[is_hot.argmax(axis=1)]
+    return pd.Series(names[~is_wrong], index=frame.index[~is_wrong], dtype=str)
 
 
-def parse_splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
+def parse_splits(frame: pd.DataFrame, column: str, path: Path, faults: Faults) -> list[str | None]:
     """Return a column of splits, which may have their usual short names."""
 
     def split(cell: str, line: int) -> str:
@@ -112,17 +119,27 @@ def parse_splits(frame: pd.DataFrame, column: str, path: Path) -> list[str]:
             fail(path, line, "split-unknown", f"{column} is {cell!r}", hint)
         return split_name
 
-    return _parse_cells(frame, column, split)
+    return _parse_cells(frame, column, split, faults)
 
 
 def _parse_cells(
-    frame: pd.DataFrame, column: str, parse: Callable[[str, int], _Value]
-) -> list[_Value]:
-    """Return the value of each cell of a column; each text is parsed once, at its first line."""
-    first_lines: dict[str, Any] = {}
+    frame: pd.DataFrame, column: str, parse: Callable[[str, int], _Value], faults: Faults
+) -> list[_Value | None]:
+    """Return the value of each cell of a column; each text is parsed once, at its first line.
+
+    `parse` raises DataError for one that is wrong.
+    """
+    lines: dict[str, list[Any]] = {}
     for line, cell in frame[column].items():
-        first_lines.setdefault(cell, line)
-    values = {cell: parse(cell, line) for cell, line in first_lines.items()}
+        lines.setdefault(cell, []).append(line)
+    values: dict[str, _Value | None] = {}
+    for cell, (first, *others) in lines.items():
+        try:
+            values[cell] = parse(cell, first)
+        except DataError as error:
+            (problem,), values[cell] = error.problems, None
+            more = f" ({1 + len(others):,} rows)" if others else ""
+            faults.add(replace(problem, message=problem.message + more), 1 + len(others))
     return [values[cell] for cell in frame[column]]
 
 
@@ -151,11 +168,12 @@ class FileNames(NamedTuple):
 
 
 def parse_paths(
-    frame: pd.DataFrame, column: str, file_names: FileNames, path: Path, root: Path
-) -> list[str]:
+    frame: pd.DataFrame, column: str, file_names: FileNames, path: Path, root: Path, faults: Faults
+) -> list[str | None]:
     """Return the file names of a column, relative to the root, in which they must be."""
-    names = []
-    for line, cell in frame[column].items():
+    way_in = functools.cache(lambda: _hint_outside(frame[column], file_names, root))
+
+    def name_below(cell: str, line: int) -> str:
         if not cell.strip():
             fail(path, line, "path-empty", f"{column} is empty", "fill it or delete the row")
         name = file_names(cell)
@@ -168,10 +186,10 @@ def parse_paths(
         if not parts[0]:
             name = _below(root, name)
         if not name or ".." in parts:
-            hint = _hint_outside(frame[column], file_names, root)
-            fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", hint)
-        names.append(posixpath.normpath(name))
-    return names
+            fail(path, line, "path-outside", f"{cell!r} leaves the folder of images", way_in())
+        return posixpath.normpath(name)
+
+    return _parse_cells(frame, column, name_below, faults)
 
 
 def _hint_outside(cells: pd.Series[str], file_names: FileNames, root: Path) -> str:
@@ -198,18 +216,24 @@ def _bytes(name: str) -> int:
     return len(name.encode())
 
 
-def read_exclusions(path: Path, paths: Sequence[str]) -> dict[str, str]:
+def read_exclusions(path: Path, paths: Sequence[str], faults: Faults) -> dict[str, str]:
     """Return the reason for each path that a CSV file with the columns path and reason excludes.
 
-    Raises DataError for a path that is not in `paths`, because it would exclude nothing.
+    A path that is not in `paths` is a fault, because it would exclude nothing. Raises DataError for
+    a file that cannot be read.
     """
     _refuse_unset(path, "dataset.exclude", "")
-    listed, known = read_csv(path, ["path", "reason"]), set(paths)
-    for line, name in listed["path"].items():
+    listed, known = read_csv(path, ["path", "reason"], faults=faults), set(paths)
+
+    def known_path(name: str, line: int) -> str:
         if name not in known:
             hint = did_you_mean(name, paths) or "write paths as the dataset does, or delete the row"
             fail(path, line, "exclude-unknown", f"there is no sample {name!r}", hint)
-    return dict(zip(listed["path"], listed["reason"], strict=True))
+        return name
+
+    names = _parse_cells(listed, "path", known_path, faults)
+    pairs = zip(names, listed["reason"], strict=True)
+    return {name: reason for name, reason in pairs if name is not None}
 
 
 def require_folder(path: Path, key: str, how_to_get: str = "") -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from sightx.data.decode.formats import is_image_name
 from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.csv_cells import unescape_cell
+from sightx.records.faults import Faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ def read_csv(
     *,
     separator: str | None = None,
     encoding: str | None = None,
+    faults: Faults | None = None,
 ) -> pd.DataFrame:
     """Return a CSV file's cells as strings; the index is the line on which each record begins.
 
@@ -56,11 +58,11 @@ def read_csv(
 
     `separator` and `encoding` are those of the file if the caller has settings for them, else None
     for a comma and UTF-8. Raises DataError for what cannot be read, an unclosed quote, a ragged row
-    or a missing column.
+    or a missing column. With `faults` ragged rows are left out, and added there.
     """
     import pandas as pd
 
-    table = _read(path, columns, names, CsvFormat(separator, encoding))
+    table = _read(path, columns, names, CsvFormat(separator, encoding), faults)
     header = table.header
     frame = pd.DataFrame(
         table.rows, index=pd.Index(table.lines, dtype=int), columns=header, dtype=str
@@ -91,7 +93,13 @@ class _Cells(NamedTuple):
     comments: list[int]
 
 
-def _read(path: Path, columns: Sequence[str], names: Sequence[str], form: CsvFormat) -> _Cells:
+def _read(
+    path: Path,
+    columns: Sequence[str],
+    names: Sequence[str],
+    form: CsvFormat,
+    faults: Faults | None = None,
+) -> _Cells:
     """Return the cells of a file; see `read_csv`."""
     text, comments = _text(path, form), list[int]()
     records = _records(text, path, form.separator)
@@ -103,7 +111,10 @@ def _read(path: Path, columns: Sequence[str], names: Sequence[str], form: CsvFor
         fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
     header = [name.strip() for name in header]
     _check_header(path, start, header, columns, form)
-    lines, rows, empty = _rows(path, records, header, comments)
+    ragged = Faults() if faults is None else faults
+    lines, rows, empty = _rows(path, records, header, comments, ragged)
+    if faults is None:
+        ragged.refuse(None)
     if "'" in text:
         rows = [list(map(unescape_cell, cells)) for cells in rows]
     return _Cells(header, lines, rows, empty, comments)
@@ -213,11 +224,15 @@ def _header(records: Iterator[_Record], comments: list[int]) -> tuple[_Record, I
 
 
 def _rows(
-    path: Path, records: Iterator[_Record], header: list[str], comments: list[int]
+    path: Path,
+    records: Iterator[_Record],
+    header: list[str],
+    comments: list[int],
+    faults: Faults,
 ) -> tuple[list[int], list[list[str]], list[int]]:
     """Return the lines of rows, their cells, and the lines of empty ones; add those of comments.
 
-    Raises DataError for a row with another number of cells.
+    Rows with another number of cells are left out, and added to `faults`.
     """
     width = len(header)
     lines, rows, empty = [], [], []
@@ -230,7 +245,9 @@ def _rows(
                 comments.append(line)
                 continue
             message = f"a row of {len(cells)} in a table of {width} columns"
-            fail(path, line, "ragged-row", message, "put a cell that holds the separator in quotes")
+            hint = "put a cell that holds the separator in quotes"
+            faults.add(Problem("ragged-row", message, hint, file=str(path), line=line))
+            continue
         lines.append(line)
         rows.append(cells[:width])
     return lines, rows, empty

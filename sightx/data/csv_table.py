@@ -7,13 +7,19 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from sightx.data.classes import class_key, class_positions, find_classes, require_order
+from sightx.data.classes import (
+    class_key,
+    class_name,
+    class_positions,
+    find_classes,
+    require_order,
+)
 from sightx.data.csv_labels import (
     FileNames,
     is_empty,
@@ -23,11 +29,12 @@ from sightx.data.csv_labels import (
     parse_paths,
     parse_splits,
 )
-from sightx.data.csv_reader import read_csv
+from sightx.data.csv_reader import CsvFormat, read_csv
 from sightx.data.decode.formats import is_image_name
 from sightx.errors import DataError, Problem
 from sightx.io.files import file_reader
 from sightx.records import split_called
+from sightx.records.faults import Faults
 from sightx.records.survey import Surveyor
 from sightx.records.table import ImageTable
 
@@ -93,28 +100,28 @@ def table_from_csv(
     maps other splits to files, `path` is then the train split; `roots` maps them to other folders
     of images than `root`. With `numbers` labels are positions in `classes`; `drop_others` leaves
     out rows of other classes. `separator` and `encoding` are as for `read_csv`. `extra` names
-    columns to keep as text. Raises DataError, or SpecError if the order needs `classes`.
+    columns to keep as text. Raises DataError, or SpecError if the order needs `classes`; with the
+    rows that are right, it is IncompleteTableError.
     """
-    labels = _ONE_HOT if one_hot else label
+    label, faults, form = _ONE_HOT if one_hot else label, Faults(), CsvFormat(separator, encoding)
     file_names = FileNames(strip_prefix, suffix)
-    named = _Columns(image, labels, group, split, tuple(one_hot), tuple(extra), file_names)
-    read = partial(_read, columns=named, names=columns, separator=separator, encoding=encoding)
+    named = _Columns(image, label, group, split, tuple(one_hot), tuple(extra), file_names)
     paths = {"train" if more else "": path, **(more or {})}
     root, folders = _common_root(dict.fromkeys(paths, root) | dict(roots or {}))
-    files = [_File(file, name, read(file), folders[name]) for name, file in paths.items()]
+    cells = {name: _read(file, named, columns, form, faults) for name, file in paths.items()}
+    files = [_File(file, name, cells[name], folders[name]) for name, file in paths.items()]
     surveyor, listed = _note_unread(files), _listed_files(files, named)
-    classes = classes or named.one_hot or None
-    if drop_others and classes:
-        files = [_drop_others(file, named, classes, surveyor) for file in files]
-    names = tuple(classes or _find_classes(files, named.label))
-    parsed = (_parse(file, root, named, names, numbers=numbers) for file in files)
-    frame = pd.concat(parsed, ignore_index=True)
-    _check_classes(frame, names, labels, path, ordered=ordered and classes is None)
-    _check_unique(frame, names)
+    declared = tuple(classes or one_hot)
+    if drop_others and declared:
+        files = [_drop_others(file, named, declared, surveyor) for file in files]
+    names = declared or _find_classes(files, label, faults)
+    parsed = [_parse(file, root, named, names, faults, numbers=numbers) for file in files]
+    _check_classes(files, names, label, faults, ordered=ordered and not declared)
+    frame = _unique_rows(pd.concat(parsed, ignore_index=True), names, faults)
     _look_at_rows(root, frame, names, listed, surveyor)
     reader = file_reader(root, frame["path"].tolist(), follow_links=follow_links)
-    frame = frame if more else frame.drop(columns="file")
-    return ImageTable(frame, names, reader, ordered, str(path), root, surveyor.survey())
+    frame, survey = frame if more else frame.drop(columns="file"), surveyor.survey()
+    return faults.refuse(ImageTable(frame, names, reader, ordered, str(path), root, survey))
 
 
 def _common_root(roots: Mapping[str, Path]) -> tuple[Path, dict[str, str]]:
@@ -128,19 +135,14 @@ def _common_root(roots: Mapping[str, Path]) -> tuple[Path, dict[str, str]]:
 
 
 def _read(
-    path: Path,
-    *,
-    columns: _Columns,
-    names: Sequence[str],
-    separator: str | None,
-    encoding: str | None,
+    path: Path, columns: _Columns, names: Sequence[str], form: CsvFormat, faults: Faults
 ) -> pd.DataFrame:
     """Return the cells of a file; the column `_ONE_HOT` has the classes of columns of classes."""
-    cells = read_csv(path, columns.needed, names, separator=separator, encoding=encoding)
+    cells = read_csv(path, columns.needed, names, **form._asdict(), faults=faults)
     if not columns.one_hot:
         return cells
-    labels = parse_one_hot(cells, columns.one_hot, path)
-    attrs, cells = cells.attrs, cells.assign(**{_ONE_HOT: labels})
+    labels = parse_one_hot(cells, columns.one_hot, path, faults)
+    attrs, cells = cells.attrs, cells.loc[labels.index].assign(**{_ONE_HOT: labels})
     cells.attrs.update(attrs)
     return cells
 
@@ -184,11 +186,17 @@ def _look_at_rows(
     _doubt_numbers(classes, surveyor)
 
 
-def _find_classes(files: Sequence[_File], label: str) -> tuple[str, ...]:
+def _find_classes(files: Sequence[_File], label: str, faults: Faults) -> tuple[str, ...]:
+    """Return the classes that occur; names that differ in their spelling only are a fault."""
     counts = Counter[str]()
     for file in files:
         counts.update(cell for cell in file.cells[label] if not is_empty(cell))
-    return find_classes(counts, str(files[0].path))
+    try:
+        return find_classes(counts, str(files[0].path))
+    except DataError as error:
+        for problem in error.problems:
+            faults.add(problem)
+    return tuple({class_key(name): class_name(name) for name in sorted(counts)}.values())
 
 
 def _drop_others(
@@ -214,16 +222,22 @@ def _drop_others(
 
 
 def _parse(
-    file: _File, root: Path, columns: _Columns, classes: Sequence[str], *, numbers: bool
+    file: _File,
+    root: Path,
+    columns: _Columns,
+    classes: Sequence[str],
+    faults: Faults,
+    *,
+    numbers: bool,
 ) -> pd.DataFrame:
-    """Return path, label, line, group, file and perhaps split of a file's rows."""
+    """Return path, label, line, group, file and perhaps split of the rows that are right."""
     path, cells, (image, label, group, split, *_) = file.path, file.cells, columns
-    paths = parse_paths(cells, image, columns.file_names, path, root / file.folder)
-    paths = list(map(file.below_root, paths))
+    names = parse_paths(cells, image, columns.file_names, path, root / file.folder, faults)
+    paths = [None if name is None else file.below_root(name) for name in names]
     if numbers:
-        labels = parse_grades(cells, label, len(classes), path)
+        labels = parse_grades(cells, label, len(classes), path, faults)
     else:
-        labels, _ = parse_class_names(cells, label, classes, path)
+        labels = parse_class_names(cells, label, classes, path, faults)
     frame = pd.DataFrame({"path": paths, "label": labels, "line": cells.index, "group": ""})
     for name in columns.extra:
         frame[name] = [cell.strip() for cell in cells[name]]
@@ -234,45 +248,49 @@ def _parse(
     if file.split:
         frame["split"] = file.split
     elif split:
-        frame["split"] = parse_splits(cells, split, path)
-    return frame.assign(file=str(path))
+        frame["split"] = parse_splits(cells, split, path, faults)
+    return frame.dropna().astype({"label": np.int64}).assign(file=str(path))
 
 
 def _check_classes(
-    frame: pd.DataFrame, names: Sequence[str], column: str, path: Path, *, ordered: bool
+    files: Sequence[_File], names: Sequence[str], column: str, faults: Faults, *, ordered: bool
 ) -> None:
-    """Refuse one class, and `ordered` classes whose order is only that of spelling."""
-    if not len(frame):
+    """Refuse fewer than two classes, and `ordered` ones whose order is only that of spelling."""
+    if not any(len(file.cells) for file in files):
         return
     if len(names) < 2:
-        message = f"{column} has one class: {', '.join(names)}"
-        problem = Problem("no-classes", message, "a classifier needs two or more", file=str(path))
-        raise DataError(problem)
+        message = f"{column} has one class: {', '.join(names)}" if names else "there are no labels"
+        hint = "a classifier needs two classes or more"
+        faults.add(Problem("no-classes", message, hint, file=str(files[0].path)))
+        faults.refuse(None)
     if ordered:
         require_order(names)
 
 
-def _check_unique(frame: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Refuse a path that is listed twice, naming both rows."""
-    repeated = frame[frame["path"].duplicated(keep=False)]
-    if not len(repeated):
-        return
-    first = repeated.iloc[0]
-    repeats = repeated[repeated["path"] == first["path"]].iloc[1:]
-    others = repeats[repeats["label"] != first["label"]]
-    again = (others if len(others) else repeats).iloc[0]
-    files = [str(row["file"]) for row in (first, again)]
-    place = f"line {first['line']}" + (f" of {files[0]}" if files[0] != files[1] else "")
-    count = repeated["path"].nunique()
-    hint = f"keep one row of each; {count} images have several" if count > 1 else "keep one"
-    code, message = "duplicate-row", f"{first['path']!r} is listed again, first on {place}"
-    if len(others):
-        code = "conflicting-labels"
-        message = (
-            f"{first['path']!r} is {classes[again['label']]!r} here, "
-            f"but {classes[first['label']]!r} on {place}"
-        )
-    raise DataError(Problem(code, message, hint, file=files[1], line=int(again["line"])))
+def _unique_rows(frame: pd.DataFrame, classes: Sequence[str], faults: Faults) -> pd.DataFrame:
+    """Return the first row of each path; add paths with several rows to the faults."""
+    is_first = ~frame["path"].duplicated()
+    originals = frame[is_first].set_index("path")
+    repeats = frame[~is_first]
+    of_repeats = originals.loc[repeats["path"]]
+    conflicts = (repeats["label"].to_numpy() != of_repeats["label"].to_numpy()).astype(bool)
+    for is_conflict, code in ((True, "conflicting-labels"), (False, "duplicate-row")):
+        rows = repeats[conflicts == is_conflict]
+        if not len(rows):
+            continue
+        again = rows.iloc[0]
+        path, first = again["path"], originals.loc[again["path"]]
+        place = f"line {first['line']}"
+        place += f" of {first['file']}" if first["file"] != again["file"] else ""
+        message = f"{path!r} is listed again, first on {place}"
+        if is_conflict:
+            names = [classes[row["label"]] for row in (again, first)]
+            message = f"{path!r} is {names[0]!r} here, but {names[1]!r} on {place}"
+        count = rows["path"].nunique()
+        hint = f"keep one row of each; {count} images have several" if count > 1 else "keep one"
+        problem = Problem(code, message, hint, file=str(again["file"]), line=int(again["line"]))
+        faults.add(problem, len(rows))
+    return frame[is_first]
 
 
 def _note_unlisted(

@@ -26,6 +26,7 @@ from sightx.data.preprocess import Preprocessor, ProgressCallback, output_shape
 from sightx.errors import DataError, Problem, ResourceError
 from sightx.io.files import is_unicode
 from sightx.records import SPLITS
+from sightx.records.faults import Faults
 from sightx.records.hashes import Hashes
 from sightx.records.pixels import PixelRows
 from sightx.records.table import ImageTable
@@ -136,23 +137,32 @@ class PreprocessJob:
 
 
 def load_table(dataset: Dataset) -> ImageTable:
-    """Return a dataset's table without excluded rows. Raises DataError."""
-    table = data_results.image_table(dataset)
+    """Return a dataset's table without excluded rows.
+
+    Raises DataError; this is IncompleteTableError if only some rows are wrong.
+    """
+    faults = Faults()
+    table = faults.collect(lambda: data_results.image_table(dataset))
     if not len(table):
         hint = "it needs rows, or folders with images"
         raise DataError(Problem("no-samples", "there are no samples", hint, file=table.source))
-    check_names(table)
+    table = check_names(table, faults)
     if dataset.exclude is not None:
-        table = table.without(read_exclusions(dataset.exclude, list(table.frame["path"])))
+        paths = list(table.frame["path"])
+        unknown = Faults() if faults else faults  # rows that are wrong may be those excluded
+        table = table.without(read_exclusions(dataset.exclude, paths, unknown))
         if not len(table):
             file = str(dataset.exclude)
             raise DataError(Problem("no-samples", "it excludes every sample", file=file))
-    return table
+    return faults.refuse(table)
 
 
-def check_names(table: ImageTable) -> None:
-    """Raise DataError for a name that the files of a run could not hold: found before training."""
-    hint = "rename it"
+def check_names(table: ImageTable, faults: Faults) -> ImageTable:
+    """Return the rows whose names the files of a run can hold; the others are faults.
+
+    Raises DataError for such a class.
+    """
+    hint, wrong = "rename it", set[int]()
     for name in table.classes:
         if not name.isprintable():
             fault = "has a control character" if is_unicode(name) else "is not UTF-8"
@@ -169,7 +179,9 @@ def check_names(table: ImageTable) -> None:
             else:
                 continue
             problem = Problem("path-invalid", f"the {column} {name!r} {reason}", hint)
-            raise DataError(problem.at(table.source, table.line(row)))
+            faults.add(problem.at(table.source, table.line(row)))
+            wrong.add(row)
+    return table.take(np.setdiff1d(np.arange(len(table)), list(wrong))) if wrong else table
 
 
 def load_split_table(dataset: Dataset, split: Split) -> ImageTable:

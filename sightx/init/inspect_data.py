@@ -26,6 +26,7 @@ from sightx.init.infer_columns import csv_files_settings, visible_folders
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT, is_unicode, shell_path
 from sightx.records import SPLITS, split_called
+from sightx.records.faults import Faults
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
 from sightx.registry.project import Project
@@ -227,7 +228,9 @@ def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
         raise _for_init(error, settings) from None
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
-    check_names(table)
+    faults = Faults()
+    check_names(table, faults)
+    faults.refuse(None)
     return table
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightx.records import OWN_COLUMNS, SPLITS
+from sightx.records.faults import Faults
 from sightx.registry.components import call_declared, declares
 from sightx.registry.kinds import Dataset, Preprocess, Sampler, Split
 from sightx.registry.results import index_fault, shape_text, short_repr, type_name, wrong_result
@@ -23,12 +24,20 @@ if TYPE_CHECKING:
 
 
 def image_table(dataset: Dataset) -> ImageTable:
-    """Return the table of a dataset: unique paths, labels that are classes, groups of text."""
+    """Return the table of a dataset: unique paths, labels that are classes, groups of text.
+
+    Raises IncompleteTableError with the rows that are right if the dataset does.
+    """
+    faults = Faults()
+    table = faults.collect(lambda: call_declared(dataset.table))
+    return faults.refuse(_checked_table(dataset, table))
+
+
+def _checked_table(dataset: Dataset, table: object) -> ImageTable:
     from pandas.api.types import infer_dtype
 
     from sightx.records.table import ImageTable
 
-    table = call_declared(dataset.table)
     if not isinstance(table, ImageTable):
         raise wrong_result(dataset.table, f"returned a {type_name(table)}", "return an ImageTable")
     frame = table.frame

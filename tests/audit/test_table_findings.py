@@ -9,6 +9,7 @@ import sightx
 from sightx.audit import table_findings
 from sightx.audit.audit import audit
 from sightx.data.dataset import load_split_table
+from sightx.errors import DataError
 from sightx.records.table import ImageTable
 
 
@@ -27,15 +28,62 @@ def make_table(counts, *, groups=False) -> ImageTable:
     return ImageTable(frame, classes, lambda row: b"")
 
 
-def test_a_table_that_cannot_be_read_is_one_finding(project, eyes):
-    project.add("again.jpg", eyes["0_left"][0], 1, "0")
-    project.rows.append(("again.jpg", 2, "0", "train"))
-    result = audit(sightx.load(project.spec()))
+def test_a_table_that_cannot_be_read_is_one_finding(project):
+    spec = project.spec(label='"grade"')
+    result = audit(sightx.load(spec))
     (finding,) = result.report.findings
-    assert (finding.code, finding.severity) == ("conflicting-labels", "refuse")
-    assert "labels.csv:35: 'again.jpg' is '2' here, but '1' on line 34" in finding.message
+    assert (finding.code, finding.severity) == ("missing-column", "refuse")
+    assert "labels.csv:1: there is no column 'grade'" in finding.message
     assert result.table is None
     assert "nothing else was looked at" in result.report.statements[0]
+
+
+def test_all_faults_of_a_table_are_found_in_one_audit(project, eyes, tmp_path):
+    project.add("again.jpg", eyes["0_left"][0], 1, "0")
+    project.rows += [
+        ("again.jpg", 2, "0", "train"),
+        ("0_left.jpg", 0, "0", "train"),
+        ("a.jpg", 7, "0", "train"),
+        ("b.jpg", 7, "0", "train"),
+        ("c.jpg", "", "0", "train"),
+        ("../d.jpg", 1, "0", "train"),
+        ("", 1, "0", "train"),
+        ("e.jpg", 1, "0", "deaf"),
+        ("gone.jpg", 1, "0", "test"),
+    ]
+    spec = project.spec()
+    labels = project.folder / "labels.csv"
+    labels.write_text(labels.read_text() + "f.jpg,1\n")
+    exclude = tmp_path / "exclude.csv"
+    exclude.write_text("path,reason\nc.jpg,it has no label\n")
+    experiment = sightx.load(spec, [f"dataset.exclude={exclude}"])
+
+    report = audit(experiment).report
+
+    refused = [finding for finding in report.findings if finding.severity == "refuse"]
+    assert {finding.code: finding.count for finding in refused} == {
+        "conflicting-labels": 1,
+        "duplicate-row": 1,
+        "label-unknown": 2,
+        "label-missing": 1,
+        "path-outside": 1,
+        "path-empty": 1,
+        "split-unknown": 1,
+        "ragged-row": 1,
+        "bad-images": 1,  # gone.jpg, which is also why group 0 is in two splits
+        "group-leak": 4,
+        "conflicting-copies": 1,  # again.jpg is 0_left.jpg
+    }
+    by_code = {finding.code: finding for finding in refused}
+    assert "labels.csv:37: there is no class '7' (2 rows)" in by_code["label-unknown"].message
+    assert all(finding.hint for finding in refused)
+    first, *_ = report.statements
+    assert first == "9 rows cannot be used; all numbers are of the other 34 samples."
+
+    with pytest.raises(DataError) as caught:  # a run refuses the same rows, each in a line
+        sightx.run(experiment, runs=tmp_path / "runs")
+    of_images = {"bad-images", "group-leak", "conflicting-copies"}
+    assert {problem.code for problem in caught.value.problems} == by_code.keys() - of_images
 
 
 def test_a_split_that_cannot_be_made_is_a_finding_and_the_rest_is_audited(project, codes):

@@ -90,7 +90,9 @@ class ImageFolder(Dataset):
         rows = [
             (file, label, split)
             for split, folder in folders.items()
-            for label, files in enumerate(self._by_class(folder, classes, images[split], split))
+            for label, files in enumerate(
+                self._by_class(scan, folder, classes, images[split], split)
+            )
             for file in files
         ]
         self._finish_survey(scan, list(folders.values()), classes)
@@ -100,7 +102,8 @@ class ImageFolder(Dataset):
         paths = [file for file, _, _ in rows]
         reader = file_reader(root, paths, follow_links=self.follow_links)
         survey = scan.surveyor.survey()
-        return ImageTable(frame, classes, reader, self.ordered, str(root), root, survey)
+        table = ImageTable(frame, classes, reader, self.ordered, str(root), root, survey)
+        return scan.faults.refuse(table)
 
     def _classes(
         self, scan: FolderScan, folders: Mapping[str, Path], images: Mapping[str, _Images]
@@ -142,8 +145,10 @@ class ImageFolder(Dataset):
             add = "add it there" if self.classes else "add it to the training split"
             hint = did_you_mean(folder.name, names)
             hint = hint or f'{add}, or leave it out with others = "drop"'
-            _fail(folder.parent, "class-unknown", message, hint)
-        if images:
+            scan.faults.add(
+                Problem("class-unknown", message, hint, file=str(folder.parent)), len(images)
+            )
+        elif images:
             of = f"of {folder.name!r}, which is not a class"
             scan.surveyor.note(f"image {of}", f"images {of}", images[0], count=len(images))
         else:
@@ -151,7 +156,12 @@ class ImageFolder(Dataset):
             scan.surveyor.note("folder without images", "folders without images", example)
 
     def _by_class(
-        self, folder: Path, classes: Sequence[str], images: _Images, split: str
+        self,
+        scan: FolderScan,
+        folder: Path,
+        classes: Sequence[str],
+        images: _Images,
+        split: str,
     ) -> list[list[str]]:
         """Return the images of each class, which may have several folders: `1` and `01`."""
         from sightx.plugin import class_positions
@@ -170,7 +180,8 @@ class ImageFolder(Dataset):
                     hint = "add some, or remove it from dataset.classes"
                 elif is_unlike_a_class(name):
                     hint = "is dataset.root the folder of the classes, or of their splits?"
-                _fail(folder / name, "empty-class", message, hint)
+                problem = Problem("empty-class", message, hint, file=str(folder / name))
+                scan.faults.add(problem, 0)
         return files
 
     def _finish_survey(

@@ -42,10 +42,10 @@ class FolderScan:
     """
 
     def __init__(self, root: Path, ignore: Sequence[str], *, follow_links: bool) -> None:
-        from sightx.plugin import Surveyor
+        from sightx.plugin import Faults, Surveyor
 
         self.root = root
-        self.surveyor = Surveyor()
+        self.surveyor, self.faults = Surveyor(), Faults()
         self._ignore, self._follow_links = ignore, follow_links
         self._listings: dict[Path, _Listing] = {}
         self._images: dict[Path, list[str]] = {}
@@ -62,8 +62,8 @@ class FolderScan:
     def images(self, folder: Path) -> list[str]:
         """Return the images below the folder of a class, relative to the root.
 
-        They are ordered by their folder and by their name. Raises DataError for a link to a folder,
-        if links are not followed, and for a name that is not UTF-8.
+        They are ordered by their folder and by their name. A link to a folder, if links are not
+        followed, and a name that is not UTF-8 are faults.
         """
         if folder not in self._images:
             parents = sorted(self._walk(folder), key=str)
@@ -73,6 +73,7 @@ class FolderScan:
                 (parent / name).relative_to(self.root).as_posix()
                 for parent in parents
                 for name in self._list(parent).images
+                if _is_utf8(name)
             ]
         return self._images[folder]
 
@@ -168,15 +169,18 @@ class FolderScan:
             for name in self._list(parent).folders:
                 if not self._follow_links and (parent / name).is_symlink():
                     hint = "follow_links = true in [dataset] follows it; or move the images there"
-                    _fail(parent, "linked-folder", f"{name!r} is a link to a folder", hint)
+                    message = f"{name!r} is a link to a folder"
+                    self.faults.add(Problem("linked-folder", message, hint, file=str(parent)), 0)
+                    continue
                 remaining.append(parent / name)
 
     def _look_at_names(self, folder: Path, parent: Path) -> None:
         """Find names that are not UTF-8, and images that may not be samples of the class."""
         names = self._list(parent).images
         for name in names:
-            if name != name.encode(errors="replace").decode():
-                _fail(parent, "path-invalid", f"the name {name!r} is not UTF-8", "rename it")
+            if not _is_utf8(name):
+                message = f"the name {name!r} is not UTF-8"
+                self.faults.add(Problem("path-invalid", message, "rename it", file=str(parent)))
         parts = parent.relative_to(folder).parts
         split = next(filter(split_called, parts), "")
         derived = next(filter(_DERIVED_FOLDERS.fullmatch, parts), "")
@@ -205,6 +209,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_utf8(name: str) -> bool:
+    return name == name.encode(errors="replace").decode()
 
 
 def _images_are(count: int) -> str:

@@ -16,7 +16,7 @@ from sightx.errors import LINE_LIMIT, DataError, SpecError
 def problem(**settings):
     with pytest.raises(DataError) as caught:
         ImageFolder(**settings).table()
-    (found,) = caught.value.problems
+    found, *_ = caught.value.problems
     assert len(str(found)) <= LINE_LIMIT
     assert found.file
     assert found.hint
