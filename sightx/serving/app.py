@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import time
 from collections.abc import Coroutine, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -11,13 +12,14 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp
 
 from sightx.inference.pairs import combine_eyes
 from sightx.inference.prediction import Prediction
 from sightx.serving import openapi
 from sightx.serving.body import received_images
 from sightx.serving.errors import RequestError
-from sightx.serving.gate import App, Exchange, Gate, error_response
+from sightx.serving.gate import Exchange, Gate, error_response
 from sightx.serving.metrics import Metrics
 from sightx.serving.model_info import model_info
 from sightx.serving.service import Service
@@ -82,10 +84,12 @@ class Routes:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def _predict(self, request: Request, names: Sequence[str]) -> list[Prediction]:
-        async with received_images(request, names, self._service) as images:
-            computed, times = await self._limited(request, self._service.predict(images))
         exchange: Exchange = request.scope["exchange"]
-        exchange.stages |= times._asdict()
+        async with received_images(request, names, self._service) as images:
+            start = time.monotonic()
+            computed = await self._limited(request, self._service.predict(images))
+        decoding = max(one.decode_seconds for one in computed)
+        exchange.stages = {"decode": decoding, "model": time.monotonic() - start - decoding}
         exchange.batch_size = computed[0].batch_size
         for one in computed:
             self._metrics.add_prediction(one.prediction, one.batch_size)
@@ -111,7 +115,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def make_app(service: Service) -> App:
+def make_app(service: Service) -> ASGIApp:
     """Return the ASGI application of a service."""
     metrics = Metrics(service)
     app = FastAPI(

@@ -19,6 +19,7 @@ from sightx.errors import NonFiniteError
 from sightx.inference.explain import Explanation
 from sightx.inference.prediction import Prediction
 from sightx.inference.predictor import Predictor
+from sightx.io import system
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ class Batcher:
         self.sizes: tuple[int, ...] = (1,)
         """Sizes of batches, the largest first."""
         self.seconds_per_image = 0.0
-        """Time of the network per image, smoothed."""
+        """Time of the network or of all decoding threads per image, the longer one, smoothed."""
         self.can_explain = False
         """Whether Grad-CAM works for this network."""
         self._predictor, self._max_batch = predictor, max_batch
@@ -179,7 +180,8 @@ class Batcher:
         pixels = torch.stack([job.prepare() for job in jobs])
         start = time.monotonic()
         predictions = self._predictor.predict_pixels(pixels)
-        seconds = (time.monotonic() - start) / len(jobs)
+        decoding = sum(job.decode_seconds for job in jobs) / system.cpu_count()
+        seconds = max(time.monotonic() - start, decoding) / len(jobs)
         self.seconds_per_image += _SMOOTHING * (seconds - self.seconds_per_image)
         for job, prediction in zip(jobs, predictions, strict=True):
             job.future.set_result(Computed(prediction, len(jobs), job.decode_seconds))

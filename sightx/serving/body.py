@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from sightx.serving.errors import RequestError
 from sightx.serving.service import Service
@@ -66,67 +67,38 @@ async def _body(request: Request, service: Service) -> AsyncIterator[bytes]:
         service.held_bytes -= len(received)
 
 
-class _Form:
-    """Keep the content of some parts of a form."""
-
-    def __init__(self, boundary: bytes, names: Sequence[str]) -> None:
-        self.parts: dict[str, bytearray] = {}
-        self.is_complete = False
-        self._names, self._count = names, 0
-        self._field = self._value = b""
-        self._part: bytearray | None = None
-        self.parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._add_field,
-                "on_header_value": self._add_value,
-                "on_header_end": self._end_header,
-                "on_part_data": self._add_data,
-                "on_end": self._end,
-            },
-        )
-
-    def _begin(self) -> None:
-        self._count += 1
-        self._part = None
-        if self._count > _MAX_PARTS:
-            raise RequestError("bad_multipart", f"the form has more than {_MAX_PARTS} parts")
-
-    def _add_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-
-    def _add_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _end_header(self) -> None:
-        if self._field.lower() == b"content-disposition":
-            name = parse_options_header(self._value)[1].get(b"name", b"").decode("latin-1")
-            if name in self.parts:
-                raise RequestError("two_images")
-            if name in self._names:
-                self._part = self.parts[name] = bytearray()
-        self._field = self._value = b""
-
-    def _add_data(self, data: bytes, start: int, end: int) -> None:
-        if self._part is not None:
-            self._part += memoryview(data)[start:end]
-
-    def _end(self) -> None:
-        self.is_complete = True
-
-
 def _parse_form(body: bytes, boundary: bytes, names: Sequence[str]) -> dict[str, bytes]:
     """Return the parts with these names; others are ignored. Raises RequestError."""
+    parts = dict[str, bytes]()
+    count, is_complete = 0, False
+
+    def add(part: Field | File) -> None:
+        nonlocal count
+        count += 1
+        if count > _MAX_PARTS:
+            raise RequestError("bad_multipart", f"the form has more than {_MAX_PARTS} parts")
+        name = (part.field_name or b"").decode("latin-1")
+        if name in parts:
+            raise RequestError("two_images")
+        if name in names:
+            is_file = isinstance(part, File)
+            parts[name] = part.file_object.getvalue() if is_file else part.value or b""
+
+    def end() -> None:
+        nonlocal is_complete
+        is_complete = True
+
     try:
-        form = _Form(boundary, names)
-        form.parser.write(body)
-        form.parser.finalize()
+        # Files stay in memory: photographs of patients should not reach a disk.
+        config = {"MAX_MEMORY_FILE_SIZE": math.inf}
+        form = FormParser("multipart/form-data", add, add, end, boundary, config=config)
+        form.write(body)
+        form.finalize()
     except FormParserError as error:
         raise RequestError("bad_multipart") from error
-    if not form.is_complete:
+    if not is_complete:
         raise RequestError("bad_multipart", "the end of the form is missing")
     for name in names:
-        if name not in form.parts:
+        if name not in parts:
             raise RequestError("missing_part", f"the form has no part {name}")
-    return {name: bytes(form.parts[name]) for name in names}
+    return {name: parts[name] for name in names}

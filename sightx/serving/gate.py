@@ -8,21 +8,16 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightx.serving.errors import RequestError
 from sightx.serving.metrics import Metrics
 from sightx.serving.settings import Settings
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PROBES = ("/livez", "/readyz")
 PUBLIC = (*PROBES, "/", "/openapi.json", "/page/style.css", "/page/page.js")
@@ -42,7 +37,7 @@ log = logging.getLogger("sightx.serving")
 class Exchange:
     """One request and its answer, as the layers of the server see them."""
 
-    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = secrets.token_hex(8)
         self.stages: dict[str, float] = {}
         """Seconds per stage."""
@@ -52,8 +47,7 @@ class Exchange:
         self.status = 0
         self.received = 0
         """Bytes of the body."""
-        self.headers = {name.decode("latin-1"): value.decode("latin-1")
-                        for name, value in scope["headers"]}  # fmt: skip
+        self.headers = Headers(scope=scope)
         self._receive, self._send = receive, send
         length = self.headers.get("content-length", "0")
         self._is_read = length == "0" and "transfer-encoding" not in self.headers
@@ -75,7 +69,8 @@ class Exchange:
         """
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = {**_HEADERS, "x-request-id": self.id}
+            headers = MutableHeaders(scope=message)
+            headers.update(_HEADERS | {"x-request-id": self.id})
             if self.stages:
                 headers["server-timing"] = self._server_timing()
             if not self._is_read:
@@ -83,8 +78,6 @@ class Exchange:
                 # A client that waits for 100 Continue has not sent anything.
                 if self._is_asked or self.headers.get("expect", "").lower() != "100-continue":
                     await self._drain(settings)
-            encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-            message["headers"] = [*message.get("headers", ()), *encoded]
         await self._send(message)
 
     async def _drain(self, settings: Settings) -> None:
@@ -106,10 +99,10 @@ class Exchange:
 class Gate:
     """Check each request, log it and count it; every error becomes an answer."""
 
-    def __init__(self, app: App, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -133,7 +126,7 @@ class Gate:
         finally:
             self._report(scope, exchange, time.monotonic() - start)
 
-    def _check(self, path: str, headers: dict[str, str]) -> None:
+    def _check(self, path: str, headers: Headers) -> None:
         """Raise RequestError unless the client may ask: its host, its origin, its token."""
         host, hosts = headers.get("host", "").lower(), self._settings.hosts
         if hosts is not None and path not in PROBES and _name(host) not in hosts:
@@ -150,7 +143,7 @@ class Gate:
         if scheme.lower() != "bearer" or not is_right:
             raise RequestError("unauthorized")
 
-    def _report(self, scope: MutableMapping[str, Any], exchange: Exchange, seconds: float) -> None:
+    def _report(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         """Count and log a request; the log names its route, never its address or its content."""
         route = getattr(scope.get("route"), "path", "other")
         status = exchange.status or 499

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.process_collector import ProcessCollector
 
 from sightx.inference.prediction import Graded, Prediction
 from sightx.serving.service import Service
@@ -28,31 +29,26 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "sightx_requests", "Requests.", ["route", "status", "code"], registry=registry
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, buckets=_SECONDS, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self._requests = counter("sightx_requests", "Requests.", ["route", "status", "code"])
+        self._seconds = histogram(
+            "sightx_request_seconds", "Time from the head of a request to its answer.", ["route"]
         )
-        self._seconds = Histogram(
-            "sightx_request_seconds", "Time from the head of a request to its answer.", ["route"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self._stages = Histogram(
-            "sightx_stage_seconds", "Time per request: read, decode, model.", ["stage"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self._batches = Histogram(
-            "sightx_batch_size", "Images computed at once, per answer.",
-            buckets=_SIZES, registry=registry,
-        )  # fmt: skip
-        self._answers = Counter(
-            "sightx_answers", "Answers for images.", ["outcome", "class"], registry=registry
+        self._stages = histogram(
+            "sightx_stage_seconds", "Time per request: read, decode, model.", ["stage"]
         )
-        self._verdicts = Counter(
-            "sightx_quality", "Verdicts on the quality of images.", ["verdict"], registry=registry
+        self._batches = histogram(
+            "sightx_batch_size", "Images computed at once, per answer.", buckets=_SIZES
         )
-        waiting = Gauge("sightx_waiting_images", "Waiting or computed.", registry=registry)
-        waiting.set_function(lambda: service.waiting)
+        self._answers = counter("sightx_answers", "Answers for images.", ["outcome", "class"])
+        self._verdicts = counter(
+            "sightx_quality", "Verdicts on the quality of images.", ["verdict"]
+        )
+        gauge("sightx_waiting_images", "Waiting or computed.").set_function(lambda: service.waiting)
         model, labels = service.predictor.model, ["id", "weights_sha256"]
-        name = Gauge("sightx_model", "The model that answers.", labels, registry=registry)
+        name = gauge("sightx_model", "The model that answers.", labels)
         name.labels(model.id, model.weights_sha256).set(1)
 
     def add_request(

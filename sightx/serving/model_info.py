@@ -65,20 +65,14 @@ class ModelInfo(BaseModel):
 
 def model_info(service: Service) -> ModelInfo:
     """Return what the server says of a model whose network is warm."""
-    recipe, settings = service.predictor.recipe, service.settings
+    recipe = service.predictor.recipe
     return ModelInfo(
         model=service.predictor.model,
         classes=recipe.classes,
         ordered=recipe.ordered,
         can_explain=service.batcher.can_explain,
         batch_sizes=service.batcher.sizes,
-        limits=ServerLimits(
-            max_bytes=settings.max_bytes,
-            max_pixels=settings.max_pixels,
-            formats=("image/jpeg", "image/png"),
-            max_queue=settings.max_queue,
-            timeout=settings.timeout,
-        ),
+        limits=ServerLimits.model_validate(service.settings, from_attributes=True),
         sightx=importlib.metadata.version("sightx"),
         judges_quality=recipe.quality is not None,
         figures=service.about.figures,

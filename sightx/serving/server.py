@@ -88,15 +88,6 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
 
-class Server(uvicorn.Server):
-    """Uvicorn's server, which the caller stops."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
-        """Leave the signals to the caller."""
-        yield
-
-
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address; port 0 chooses a free one.
 
@@ -127,36 +118,41 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class ModelServer:
-    """A service behind a socket."""
+class ModelServer(uvicorn.Server):
+    """Uvicorn's server of a service, which the caller stops."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
         settings = service.settings
-        protocol = type("Protocol", (Protocol,), {"settings": settings})
-        for name in ("uvicorn.access", "uvicorn.error"):  # they quote requests
+        for name in ("uvicorn.access", "uvicorn.error", "python_multipart"):  # they quote requests
             logging.getLogger(name).setLevel(logging.CRITICAL)
         config = uvicorn.Config(
-            make_app(service), http=protocol, ws="none", lifespan="off", log_config=None,
+            make_app(service), http=type("Protocol", (Protocol,), {"settings": settings}),
+            ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=int(settings.grace) + _LAST_SECONDS,
         )  # fmt: skip
-        self._server = Server(config)
+        super().__init__(config)
+        self._service = service
         self._stopping: asyncio.Task[None] | None = None
 
-    async def run(self, listener: socket.socket, on_ready: Callable[[], Any]) -> None:
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """Leave the signals to the caller."""
+        yield
+
+    async def serve_at(self, listener: socket.socket, on_ready: Callable[[], Any]) -> None:
         """Serve until `stop` is called; `on_ready` is called after the warm-up.
 
         Raises what the network raises in the warm-up.
         """
-        serving = asyncio.create_task(self._server.serve([listener]))
+        serving = asyncio.create_task(self.serve([listener]))
         try:
             await self._service.start()
             if self._service.state == "ready":
                 on_ready()
         except Exception:
-            self._server.should_exit = True
+            self.should_exit = True
             raise
         finally:
             await serving
@@ -171,7 +167,7 @@ class ModelServer:
     async def _stop(self) -> None:
         settings = self._service.settings
         await asyncio.sleep(settings.delay)
-        self._server.should_exit = True
+        self.should_exit = True
         await asyncio.sleep(settings.grace)
         self._service.abort()
 
@@ -201,7 +197,7 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
         announce(url_of(listener))
-        await server.run(listener, lambda: _log.info("%s", _ready(service)))
+        await server.serve_at(listener, lambda: _log.info("%s", _ready(service)))
 
     asyncio.run(run())
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import math
 import random
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -19,7 +18,6 @@ from sightx.data.decode.formats import format_of
 from sightx.errors import DataError, NonFiniteError
 from sightx.inference.model_folder import Figure
 from sightx.inference.predictor import Predictor
-from sightx.io import system
 from sightx.serving.batcher import Batcher, Computed
 from sightx.serving.errors import RequestError
 from sightx.serving.settings import Settings
@@ -28,14 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("JPEG", "PNG")
-_SMOOTHING = 0.2  # weight of the newest image in the mean time of decoding
-
-
-class Times(NamedTuple):
-    """Seconds that an image has spent being decoded, and waiting for and in the network."""
-
-    decode: float
-    model: float
 
 
 class About(NamedTuple):
@@ -60,7 +50,6 @@ class Service:
         self.held_bytes = 0
         """Bytes of all bodies."""
         self._explaining = 0
-        self._decode_seconds = 0.0
         self._timeouts = set[asyncio.Timeout]()
 
     async def start(self) -> None:
@@ -110,18 +99,14 @@ class Service:
                 "draining" if is_stopping else code, retry_after=self.retry_after()
             ) from None
 
-    async def predict(self, images: Mapping[str, bytes]) -> tuple[list[Computed], Times]:
+    async def predict(self, images: Mapping[str, bytes]) -> list[Computed]:
         """Return the predictions for encoded images, by the names of their parts, in their order.
 
         Raises RequestError, which names the part if there are several.
         """
         with self._admitted(len(images)):
-            start = time.monotonic()
             parts = [f"{name}: " if len(images) > 1 else "" for name in images]
-            computed = await asyncio.gather(*map(self._predict, images.values(), parts))
-        seconds = max(one.decode_seconds for one in computed)
-        self._decode_seconds += _SMOOTHING * (seconds - self._decode_seconds)
-        return computed, Times(seconds, time.monotonic() - start - seconds)
+            return await asyncio.gather(*map(self._predict, images.values(), parts))
 
     async def _predict(self, encoded: bytes, part: str) -> Computed:
         """Return the prediction for an image; `part` begins the message of an error."""
@@ -158,8 +143,7 @@ class Service:
             self.waiting -= images
 
     def _wait_seconds(self) -> float:
-        decoding = self._decode_seconds / system.cpu_count()
-        return self.waiting * max(self.batcher.seconds_per_image, decoding)
+        return self.waiting * self.batcher.seconds_per_image
 
     def _decode(self, encoded: bytes) -> Tensor:
         """Return a preprocessed image, uint8 (C, H, W); called in other threads."""

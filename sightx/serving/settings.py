@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Settings:
     """The limits of a server, its token, and the names that it answers to."""
 
+    formats: ClassVar = ("image/jpeg", "image/png")
+    """Media types of images."""
     token: str = ""
     """Requests must carry it; "" means that everyone may use the server."""
     hosts: frozenset[str] | None = None

@@ -121,7 +121,7 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
         box["server"] = server = ModelServer(service)
         box["service"] = service
         started.set()
-        await server.run(listener, ready.set)
+        await server.serve_at(listener, ready.set)
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
@@ -132,7 +132,7 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
             box["loop"].call_soon_threadsafe(box["server"].stop)
 
     try:
-        state = box["server"]._server.server_state
+        state = box["server"].server_state
         yield TestServer(port, box["service"], stop, lambda: set(state.connections))
     finally:
         stop()
