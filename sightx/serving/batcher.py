@@ -166,13 +166,12 @@ class Batcher:
         return None
 
     def _predict(self, jobs: Sequence[_Job]) -> None:
-        if len(jobs) == 1:
-            with _failing(jobs[0]):
-                self._compute(jobs)
-            return
         try:
             self._compute(jobs)
-        except Exception:
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].future.set_exception(error)
+                return
             for job in jobs:
                 self._predict([job])
 

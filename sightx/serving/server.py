@@ -141,16 +141,11 @@ class ModelServer(uvicorn.Server):
         """Leave the signals to the caller."""
         yield
 
-    async def serve_at(self, listener: socket.socket, on_ready: Callable[[], Any]) -> None:
-        """Serve until `stop` is called; `on_ready` is called after the warm-up.
-
-        Raises what the network raises in the warm-up.
-        """
+    async def serve_at(self, listener: socket.socket) -> None:
+        """Serve until `stop` is called. Raises what the network raises in the warm-up."""
         serving = asyncio.create_task(self.serve([listener]))
         try:
             await self._service.start()
-            if self._service.state == "ready":
-                on_ready()
         except Exception:
             self.should_exit = True
             raise
@@ -197,12 +192,6 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
         announce(url_of(listener))
-        await server.serve_at(listener, lambda: _log.info("%s", _ready(service)))
+        await server.serve_at(listener)
 
     asyncio.run(run())
-
-
-def _ready(service: Service) -> str:
-    sizes = ", ".join(map(str, service.batcher.sizes))
-    milliseconds = 1000 * service.batcher.seconds_per_image
-    return f"ready: {milliseconds:.1f} ms per image, batches of {sizes}"

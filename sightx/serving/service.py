@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("JPEG", "PNG")
+_log = logging.getLogger("sightx.serving")
 
 
 class About(NamedTuple):
@@ -57,6 +59,9 @@ class Service:
         await self.batcher.start()
         if self.state == "starting":
             self.state = "ready"
+            sizes = ", ".join(map(str, self.batcher.sizes))
+            milliseconds = 1000 * self.batcher.seconds_per_image
+            _log.info("ready: %.1f ms per image, batches of %s", milliseconds, sizes)
 
     def stop(self) -> None:
         """End the threads; no request may be in work."""

@@ -112,7 +112,7 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
     """Run a server; it listens, and is ready unless `wait` is False."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    started, ready = threading.Event(), threading.Event()
+    started = threading.Event()
     box: dict[str, Any] = {}
 
     async def main() -> None:
@@ -121,17 +121,19 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
         box["server"] = server = ModelServer(service)
         box["service"] = service
         started.set()
-        await server.serve_at(listener, ready.set)
+        await server.serve_at(listener)
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
-    assert (ready if wait else started).wait(20)
+    assert started.wait(20)
 
     def stop() -> None:
         if thread.is_alive():
             box["loop"].call_soon_threadsafe(box["server"].stop)
 
     try:
+        if wait:
+            wait_until(lambda: box["service"].state == "ready")
         state = box["server"].server_state
         yield TestServer(port, box["service"], stop, lambda: set(state.connections))
     finally:
