@@ -95,6 +95,12 @@ FORM, TYPE = encode_form(("image", b"x"))
         (encode_form(("image", b"x"), ("image", b"y"))[0], TYPE, 422, "two_images"),
         (encode_form(*[("a", b"x")] * 1100)[0], TYPE, 400, "bad_multipart"),
         (encode_form(("\x00\xff", b"x"))[0], TYPE, 422, "missing_part"),
+        (
+            FORM.replace(b"Content-Type:", b"Content-Transfer-Encoding: Jane"),
+            TYPE,
+            422,
+            "not_jpeg_or_png",
+        ),
     ],
 )
 def test_malformed_requests_get_a_code(
@@ -103,6 +109,13 @@ def test_malformed_requests_get_a_code(
     answer = server.ask("POST", "/v1/predict", body, content_type=content_type)
     assert (answer.status, answer.code) == (status, code)
     assert "Jane" not in answer.content.decode() + caplog.text
+
+
+def test_a_large_file_of_a_form_stays_in_memory(
+    server: TestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert server.post_form("/v1/predict", ("image", bytes(9_000_000))).code == "not_jpeg_or_png"
 
 
 def test_other_parts_of_a_form_are_ignored(server: TestServer, image: bytes) -> None:
