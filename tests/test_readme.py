@@ -34,9 +34,10 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     small = (
-        'training.epochs=1", "dataset.patients=400", "dataset.size=32", "preprocess.resize.size=32'
+        '"training.epochs": 1, "dataset.patients": 400, "dataset.size": 32, '
+        '"preprocess.resize.size": 32'
     )
-    exec(compile(code.replace("training.epochs=3", small), "README.md", "exec"), {})
+    exec(compile(code.replace('"training.epochs": 3', small), "README.md", "exec"), {})
     assert list((tmp_path / "runs").iterdir())
 
 

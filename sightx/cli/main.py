@@ -27,7 +27,7 @@ from sightx.errors import (
     SpecError,
     did_you_mean,
 )
-from sightx.io import atomic, streams
+from sightx.io import atomic, log, streams
 from sightx.io.signals import Interrupted, interrupt_once
 
 if TYPE_CHECKING:
@@ -300,21 +300,6 @@ def _missing_folder() -> Problem | None:
     return None
 
 
-class _StderrHandler(logging.Handler):
-    """Print each message to stderr, but only once; only the main process prints."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self._shown: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a message, unless it was printed before."""
-        line = record.getMessage()
-        if line not in self._shown and not rendezvous.rank():
-            self._shown.add(line)
-            click.echo(line, err=True)
-
-
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -337,18 +322,12 @@ def _show_warning(
 @contextmanager
 def _log_to_stderr(debug: bool) -> Iterator[None]:
     """Print what SightX logs while a command runs; with `debug` also what libraries warn of."""
-    log, handler = logging.getLogger("sightx"), _StderrHandler()
-    before, show_warning = log.level, warnings.showwarning
+    show_warning = warnings.showwarning
     if not debug:
         warnings.showwarning = _show_warning
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # fonts and cache folders
-    log.addHandler(handler)
-    log.propagate = False  # a plugin may have set up a handler: print each line only once
-    log.setLevel(logging.INFO)
     try:
-        yield
+        with log.logged_to_stderr(is_main_process=not rendezvous.rank()):
+            yield
     finally:
         warnings.showwarning = show_warning
-        log.removeHandler(handler)
-        log.propagate = True
-        log.setLevel(before)

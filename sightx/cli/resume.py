@@ -9,7 +9,6 @@ import click
 from sightx.cli.context import find_run
 from sightx.cli.options import launched, overrides, processes, runs_folder
 from sightx.cli.run import report, until_interrupted
-from sightx.distributed import rendezvous
 
 
 @click.command("resume", short_help="Continue a run that was stopped.")
@@ -58,21 +57,19 @@ def _resume(
     allow_data_change: bool,
     allow_plugin_change: bool,
 ) -> int:
-    from sightx import console, resume
+    from sightx import resume
     from sightx.runner.resume import stored_experiment
 
     stopped, _ = find_run(run, runs)
-    with console.show_progress(quiet or rendezvous.rank() > 0) as progress:
-        resumed = until_interrupted(
-            resume,
-            stopped,
-            experiment=stored_experiment(stopped, overrides),
-            changes=overrides,
-            allow_data_change=allow_data_change,
-            allow_plugin_change=allow_plugin_change,
-            observers=[] if quiet else ["console"],
-            progress=progress,
-        )
+    resumed = until_interrupted(
+        resume,
+        stopped,
+        experiment=stored_experiment(stopped, overrides),
+        changes=overrides,
+        allow_data_change=allow_data_change,
+        allow_plugin_change=allow_plugin_change,
+        quiet=quiet,
+    )
     return report(resumed, quiet)
 
 

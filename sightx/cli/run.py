@@ -64,14 +64,12 @@ def command(
         raise click.UsageError("--again repeats a run as it was: leave --set and --continue out")
     if (code := launched(processes)) is not None:
         return code
-    from sightx import console
-
     original = find_run(again, runs)[0] if again else None
-    with console.show_progress(quiet or rendezvous.rank() > 0) as progress:
-        options = {"observers": [] if quiet else ["console"], "runs": runs,
-                   "progress": progress, "profile": profile}  # fmt: skip
-        run = _execute(spec, overrides, original, unfinished, options)
+    options = {"runs": runs, "profile": profile, "quiet": quiet}
+    run = _execute(spec, overrides, original, unfinished, options)
     if profile and not rendezvous.rank():
+        from sightx import console
+
         console.show_profile(run)
     code = report(run, quiet and not as_json)
     same = None

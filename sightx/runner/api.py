@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from sightx.data import dataset
 from sightx.data.preprocess import ProgressCallback
 from sightx.distributed.collectives import Collectives, check_idle_ranks, join_process_group
 from sightx.distributed.failures import propagate_first_failure
+from sightx.io import log
 from sightx.io.files import argument_path
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
@@ -45,6 +46,7 @@ def run(
     progress: ProgressCallback | None = None,
     unfinished: bool = False,
     profile: bool = False,
+    quiet: bool = False,
 ) -> Run:
     """Execute an experiment and return its run.
 
@@ -59,21 +61,20 @@ def run(
         progress: Called with (done, total) while images are preprocessed.
         unfinished: Resume the newest run of this experiment, if there is one.
         profile: Trace some steps.
+        quiet: Leave the console out, which prints data, progress and results, in a notebook too.
 
     Raises:
         RunInterrupted: A SIGINT (Ctrl-C) has ended the run, and its state is saved. It is a
             KeyboardInterrupt. After a SIGTERM or SIGHUP the run is returned.
         SightXError: The run failed; once its directory exists, the error is recorded there.
     """
-    check_arguments(progress, unfinished=unfinished, profile=profile)
+    check_arguments(progress, unfinished=unfinished, profile=profile, quiet=quiet)
     experiment = as_experiment(experiment, overrides)
     context = experiment.context
     root = argument_path(runs) if runs is not None else context.project.runs
-    with raise_interrupts(), _join_ranks(experiment, context) as collectives:
-        launch = Launch(
-            experiment, context, collectives, name_observers(observers, context.registry),
-            progress, profile,
-        )  # fmt: skip
+    with raise_interrupts(), _join_ranks(experiment, context, quiet) as collectives:
+        named = name_observers(observers, context.registry)
+        launch = Launch(experiment, context, collectives, named, progress, profile, quiet)
         executed = launch.resume_newest(root) if unfinished else launch.start(root)
     return uninterrupted(executed)
 
@@ -87,6 +88,7 @@ def resume(
     allow_plugin_change: bool = False,
     observers: GivenObservers | None = None,
     progress: ProgressCallback | None = None,
+    quiet: bool = False,
 ) -> Run:
     """Continue a run where it stopped, as if it had not been stopped, and return it.
 
@@ -99,8 +101,7 @@ def resume(
         changes: Overrides of the recorded experiment, as for `sightx.load`.
         allow_data_change: Continue although images or labels have changed.
         allow_plugin_change: Continue although the code of a plugin has changed.
-        observers: As for `sightx.run`.
-        progress: As for `sightx.run`.
+        observers, progress, quiet: As for `sightx.run`.
 
     Raises:
         RunInterrupted: As for `sightx.run`.
@@ -109,13 +110,13 @@ def resume(
         Interrupted: A SIGTERM or SIGHUP came before the run continued.
     """
     allowed = {"allow_data_change": allow_data_change, "allow_plugin_change": allow_plugin_change}
-    check_arguments(progress, **allowed)
+    check_arguments(progress, **allowed, quiet=quiet)
     run, changes = run if isinstance(run, Run) else open_run(run), as_overrides(changes)
     wanted = stored_experiment(run, changes) if experiment is None else experiment
     context = (experiment := as_experiment(wanted)).context
-    with raise_interrupts(), _join_ranks(experiment, context) as collectives:
+    with raise_interrupts(), _join_ranks(experiment, context, quiet) as collectives:
         named = name_observers(observers, context.registry)
-        launch = Launch(experiment, context, collectives, named, progress)
+        launch = Launch(experiment, context, collectives, named, progress, quiet=quiet)
         run = launch.resume(run, tuple(changes), **allowed)
     return uninterrupted(run)
 
@@ -127,6 +128,7 @@ def repeat(
     runs: str | Path | None = None,
     progress: ProgressCallback | None = None,
     profile: bool = False,
+    quiet: bool = False,
 ) -> Run:
     """Execute the experiment of a run again, in a new run that names it as its parent.
 
@@ -140,32 +142,37 @@ def repeat(
         runs: The folder of the new run; None means that of the run's project.
         progress: As for `sightx.run`.
         profile: Trace some steps.
+        quiet: As for `sightx.run`.
 
     Raises:
         RunInterrupted: As for `sightx.run`.
         IncompatibleResumeError: Samples of the run are missing.
         SightXError: The run failed.
     """
-    check_arguments(progress, profile=profile)
+    check_arguments(progress, profile=profile, quiet=quiet)
     original = run if isinstance(run, Run) else open_run(run)
     experiment = stored_experiment(original)
     context = experiment.context
     root = argument_path(runs) if runs is not None else context.project.runs
-    with raise_interrupts(), _join_ranks(experiment, context) as collectives:
+    with raise_interrupts(), _join_ranks(experiment, context, quiet) as collectives:
         named = name_observers(observers, context.registry)
-        launch = Launch(experiment, context, collectives, named, progress, profile)
+        launch = Launch(experiment, context, collectives, named, progress, profile, quiet)
         repeated = launch.start(root, original)
     return uninterrupted(repeated)
 
 
 @contextmanager
-def _join_ranks(experiment: Experiment, context: Context) -> Iterator[Collectives]:
+def _join_ranks(experiment: Experiment, context: Context, quiet: bool) -> Iterator[Collectives]:
     """Wait for other runs of this process, then join the other processes of this run.
+
+    Unless it is quiet or the program has its own log, what SightX logs goes to standard error.
 
     Raises SpecError if a process would have nothing to do.
     """
+    is_logged = quiet or log.is_set_up()
     with (
         _one_at_a_time,
+        nullcontext() if is_logged else log.logged_to_stderr(),
         restore_handlers(),
         join_process_group(
             run_device(experiment), experiment.execution.group_timeout

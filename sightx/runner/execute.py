@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,17 +159,19 @@ class Execution:
         # The run directory may be missing on the host of another rank.
         exists = self.run.directory.is_dir()
         folder = self.run.directory if exists else Path(tempfile.gettempdir())
-        data = dataset.prepare_dataset(
-            self.experiment,
-            self.table,
-            device=self.device,
-            progress=self._on_progress,
-            bad_images_csv=folder / "bad-images.csv",
-        )
+        with self._hooks.watched_preparation() as watch:
+            data = dataset.prepare_dataset(
+                self.experiment,
+                self.table,
+                device=self.device,
+                progress=partial(self._on_progress, watch),
+                bad_images_csv=folder / "bad-images.csv",
+            )
         _log.info("%s", data.placement)
         return data
 
-    def _on_progress(self, done: int, total: int) -> None:
+    def _on_progress(self, watch: ProgressCallback, done: int, total: int) -> None:
+        watch(done, total)
         if self.progress:
             self.progress(done, total)
         if self._stop.number:  # the ranks cannot agree here: this one ends the run

@@ -26,7 +26,7 @@ from sightx.runner.initial_weights import (
     with_fixed_run,
     with_weights,
 )
-from sightx.runner.observers import name_observers
+from sightx.runner.observers import name_observers, with_console
 from sightx.runner.repetition import describe_twin, find_twin, parents_of_repeat
 from sightx.runner.resume import (
     Resumption,
@@ -64,6 +64,7 @@ class Launch:
     observers: Mapping[str, object]
     progress: ProgressCallback | None = None
     profile: bool = False
+    quiet: bool = False
 
     def on_main_process(self, compute: Callable[[], Json]) -> Json:
         """Compute a JSON value on rank 0, however long it takes; return it on all ranks."""
@@ -132,7 +133,7 @@ class Launch:
         contents = inputs.hash_contents(self.experiment, weights_file)
         twin = None if original else find_twin(root, self.experiment, table, contents)
         if twin:
-            _log.info("%s", describe_twin(twin, self.experiment.training.monitor))
+            _log.warning("%s", describe_twin(twin, self.experiment.training.monitor))
         environment = {
             **describe_environment(self.experiment, self.context, device),
             "weights": weights.source,
@@ -204,10 +205,13 @@ class Launch:
         if self.collectives.is_main_process:
             run = Run(path)
             observers = name_observers(self.experiment.observer, self.context.registry)
+            observers |= self.observers
+            if not self.quiet:
+                observers = with_console(observers, self.context.registry)
             main_only = {
                 "weights": weights,
                 "resumption": resumption,
-                "observers": {**observers, **self.observers},
+                "observers": observers,
                 "progress": self.progress,
                 "profile": self.profile,
             }

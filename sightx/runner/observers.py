@@ -38,6 +38,13 @@ class RunHooks:
     """The hooks of a run, called on rank 0 only. An observer watches and changes nothing."""
 
     @hookspec
+    def sightx_images_prepared(self, run: RunInfo, done: int, total: int, is_over: bool) -> None:
+        """When `done` of `total` images that were not in the cache are preprocessed.
+
+        `is_over` is True in the last call, which also follows an error or a signal.
+        """
+
+    @hookspec
     def sightx_run_started(self, experiment: Experiment, run: RunInfo) -> None:
         """When the data are ready, before the first step; `run.data` describes them."""
 
@@ -104,6 +111,14 @@ def name_observers(given: GivenObservers | None, registry: Registry) -> dict[str
             unique = f"{name}-{number}"
         observers[unique] = _build_named(observer, registry)
     return observers
+
+
+def with_console(observers: Mapping[str, object], registry: Registry) -> dict[str, object]:
+    """Return observers and the console, which is added last unless it is one of them."""
+    console = registry.find("observer", "console")()
+    if any(isinstance(observer, type(console)) for observer in observers.values()):
+        return dict(observers)
+    return {**observers, "console": console}
 
 
 def _build_named(observer: object, registry: Registry) -> object:
@@ -177,6 +192,23 @@ class Observers:
                 self._drop(name, hook, error)
                 self._manager.unregister(name=name)
                 self._find_callers()
+
+    @contextmanager
+    def watched_preparation(self) -> Iterator[Callable[[int, int], None]]:
+        """Yield a function of (done, total) that tells the observers, who also learn of the end."""
+        last: tuple[int, int] | None = None
+
+        def watch(done: int, total: int) -> None:
+            nonlocal last
+            last = done, total
+            self.call("sightx_images_prepared", done=done, total=total, is_over=False)
+
+        try:
+            yield watch
+        finally:
+            if last:
+                done, total = last
+                self.call("sightx_images_prepared", done=done, total=total, is_over=True)
 
     def has_listener(self, hook: str, argument: str = "") -> bool:
         """Return whether an observer implements a hook, and declares an argument of it."""

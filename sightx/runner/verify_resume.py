@@ -243,9 +243,9 @@ def _train_part(job: Mapping[str, Any]) -> int:
     project = find_project(Path(job["project"]))
     experiment = stored_experiment(Run(begun or folder.parent), project=project)
     if begun:
-        result = resume(Run(begun), experiment=experiment, observers=observers).result
+        result = resume(Run(begun), experiment=experiment, observers=observers, quiet=True).result
     else:
-        result = run(experiment, observers=observers, runs=runs).result
+        result = run(experiment, observers=observers, runs=runs, quiet=True).result
     return 128 + int(result["signal"]) if "signal" in result else 0
 
 

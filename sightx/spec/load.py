@@ -109,7 +109,7 @@ def examine(
         context = Context(project, registry, document, text, path.absolute(), tuple(overrides))
         experiment = _resolve(context).with_context(context)
         for note in context.notes:
-            _log.info("%s", note)
+            _log.warning("%s", note)
         problems += _check_allow(experiment, context)
         problems += _in_file(run_checks(experiment, context, "spec"), path)
     except SightXError as error:

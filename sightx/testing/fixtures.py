@@ -148,7 +148,7 @@ def run_experiment(folder: Path, observers: Mapping[str, Observer]) -> Run:
     from sightx import run
 
     _write_images(folder / "data")
-    return run(load_experiment(folder), observers=observers, runs=folder / "runs")
+    return run(load_experiment(folder), observers=observers, runs=folder / "runs", quiet=True)
 
 
 def load_experiment(folder: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,44 @@ class Factory(sightx.plugin.Observer):
 
 
 BUILT: list[Epochs] = []
+
+
+def test_a_run_prints_unless_it_is_quiet_or_the_spec_has_switched_the_console_off(
+    exact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = ["training.epochs=1"]
+
+    def printed(sets: list[str], **options: Any) -> int:
+        sightx.run(sightx.load(exact, sets), runs=tmp_path / "runs", **options)
+        return capsys.readouterr().out.count("train loss")
+
+    assert printed(once, observers=[Epochs()]) == 1  # one more observer costs no other
+    assert printed(once, observers={"screen": "console"}) == 1
+    assert printed(once, quiet=True) == 0
+    off = 'observer = [{ use = "console", enabled = false }]'
+    exact.write_text(exact.read_text().replace("observer = []", off))
+    assert printed(once) == 0
+
+
+def test_a_program_without_a_log_gets_the_notices_of_the_command(spec: Path) -> None:
+    code = (
+        'import sightx; experiment = sightx.load("spec.toml", {"optimizer.use": "sgd"})\n'
+        "for quiet in (False, False, True):\n"
+        '    print("again", file=__import__("sys").stderr)\n'
+        "    sightx.run(experiment, quiet=quiet)\n"
+    )
+    spec.write_text(spec.read_text() + '\n[optimizer]\nuse = "adam"\nlr = 0.1\n')
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=spec.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("train loss") == 2
+    loading, first, second, quiet = done.stderr.split("again\n")
+    assert "optimizer.lr" in loading
+    assert "pixels: " in first
+    assert "is this experiment on the same data" not in first
+    assert "is this experiment on the same data" in second
+    assert "is this experiment on the same data" in quiet
+    assert "pixels: " not in quiet
 
 
 def test_observers_are_objects_components_or_names(

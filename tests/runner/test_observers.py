@@ -5,6 +5,7 @@ import os
 import signal
 from asyncio import CancelledError
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sightx.runner.observers import Observers, RunHooks, name_observers
 
 RUN: Any = object()
 HOOKS = {
+    "sightx_images_prepared": ["run", "done", "total", "is_over"],
     "sightx_run_started": ["experiment", "run"],
     "sightx_epoch_started": ["run", "epoch"],
     "sightx_step_finished": ["run", "step", "lrs", "grad_norm"],
@@ -105,6 +107,25 @@ def test_observers_are_called_in_the_order_they_were_given() -> None:
     observers = observers_of({name: Named(name) for name in "bca"})
     observers.call("sightx_epoch_started", epoch=1)
     assert order == ["b", "c", "a"]
+
+
+def test_observers_see_the_preparation_and_its_end_even_if_it_fails() -> None:
+    seen: list[tuple[int, int, bool]] = []
+
+    class Preparation:
+        @hookimpl
+        def sightx_images_prepared(self, done: int, total: int, is_over: bool) -> None:
+            seen.append((done, total, is_over))
+
+    observers = observers_of({"one": Preparation()})
+    with observers.watched_preparation():
+        pass  # every image was in the cache
+    assert seen == []
+    with suppress(Interrupted), observers.watched_preparation() as watch:
+        watch(1, 3)
+        watch(2, 3)
+        raise Interrupted(signal.SIGTERM)
+    assert seen == [(1, 3, False), (2, 3, False), (2, 3, True)]
 
 
 def test_what_an_observer_writes_into_records_reaches_nobody_else() -> None:

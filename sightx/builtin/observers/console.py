@@ -128,7 +128,7 @@ class ProgressPrinter(Printer):
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            progress.TextColumn("step"),
+            progress.TextColumn("{task.fields[unit]}"),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[rate]}"),
             progress.TimeRemainingColumn(),
@@ -136,13 +136,22 @@ class ProgressPrinter(Printer):
             transient=True,
             disable=cell is not None,  # then it only computes
         )
-        self._task = self._bar.add_task("", total=None, rate="")
+        self._task = self._bar.add_task("preprocessing", total=None, rate="", unit="image")
         self._cell = cell
         self._epochs = 0
 
     @hookimpl
+    def sightx_images_prepared(self, done: int, total: int, is_over: bool) -> None:
+        """Show how many images are preprocessed."""
+        self._bar.update(self._task, completed=done, total=total)
+        self._bar.stop() if is_over else self._bar.start()
+        self._show_in_cell(is_last=is_over)
+
+    @hookimpl
     def sightx_run_started(self, experiment: Experiment, run: RunInfo) -> None:
         """Print, and start the progress bar."""
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task("", total=None, rate="", unit="step")
         self._show_in_cell()
         super().sightx_run_started(experiment, run)
         self._epochs = experiment.training.epochs
@@ -151,7 +160,7 @@ class ProgressPrinter(Printer):
     @hookimpl
     def sightx_step_finished(self, step: Step) -> None:
         """Update the progress bar."""
-        speed = self._bar.tasks[self._task].speed
+        speed = self._bar.tasks[-1].speed
         rate = f"{speed * step.samples:,.0f} images/s" if speed else ""
         self._bar.update(
             self._task,
@@ -178,4 +187,4 @@ class ProgressPrinter(Printer):
 
     def _show_in_cell(self, *, is_last: bool = False) -> None:
         if self._cell:
-            self._cell.show(self._bar.tasks[self._task], is_last=is_last)
+            self._cell.show(self._bar.tasks[-1], is_last=is_last)

@@ -45,7 +45,7 @@ class CellBar:
 def _bundle(task: Task) -> dict[str, str]:
     """Return a task as text, and as HTML with a bar."""
     done, total = int(task.completed), int(task.total or 0)
-    parts = [task.description, f"step {done}/{total or '?'}", task.fields["rate"]]
+    parts = [task.description, f"{task.fields['unit']} {done}/{total or '?'}", task.fields["rate"]]
     if task.time_remaining and done < total:
         parts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
     text = "  ".join(filter(None, parts))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ def test_a_terminal_gets_a_bar_and_colours_and_the_log_does_not(run: Run) -> Non
     out = io.StringIO()
     live = ProgressPrinter(run, Terminal(file=out, force_terminal=True, width=120, highlight=False))
     experiment = sightx.load(run.directory / "experiment.toml")
+    live.sightx_images_prepared(7, 90, is_over=False)
+    live._bar.refresh()
+    live.sightx_images_prepared(7, 90, is_over=True)
+    assert not live._bar.live.is_started  # the cursor is shown again
     live.sightx_run_started(experiment, run)
     for number in (1, 2, 3):
         live.sightx_step_finished(Step(1, number, 3, 8, torch.tensor(0.5), 1e-3))
@@ -89,6 +94,7 @@ def test_a_terminal_gets_a_bar_and_colours_and_the_log_does_not(run: Run) -> Non
     live._bar.refresh()
     live.sightx_epoch_finished(epoch())
     live.sightx_run_finished(run, run.result)
+    assert re.search(r"preprocessing .* image +7/90", out.getvalue())
     assert "validation 1,200/3,400" in out.getvalue()
     assert "epoch 1/2" in out.getvalue()
     assert "3/6" in out.getvalue()

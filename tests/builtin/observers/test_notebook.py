@@ -55,7 +55,7 @@ def test_a_notebook_shows_a_live_bar_and_lines_and_keeps_its_kernel(spec: Path) 
     )
     first, second, third = run_notebook(
         spec.parent,
-        'import sightx\nrun = sightx.run("spec.toml", observers=["console"], runs="runs")',
+        'import sightx\nrun = sightx.run("spec.toml", runs="runs")',
         interrupted,
         "print(run.status)",
     )
