@@ -243,7 +243,7 @@ def test_a_program_without_a_log_gets_the_notices_of_the_command(spec: Path) -> 
     )
     assert done.stdout.count("train loss") == 2
     loading, first, second, quiet = done.stderr.split("again\n")
-    assert "optimizer.lr" in loading
+    assert "drops lr = 0.1" in loading
     assert "pixels: " in first
     assert "is this experiment on the same data" not in first
     assert "is this experiment on the same data" in second
