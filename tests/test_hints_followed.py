@@ -63,6 +63,7 @@ FOLLOWED = {
     "cli/compare.py": ("cli/test_registry_commands.py", "--split validation"),
     "cli/export.py": (RUNS, "sightx export RUN --to FOLDER, or sightx export --check FOLDER"),
     "cli/import_run.py": ("cli/test_registry_commands.py", "need --about RUN.toml"),
+    "init/find_images.py": ("init/test_find_images.py", "sightx init {}"),
     "cli/init.py": (HERE, "next: sightx run {}", "give another --output"),
     "cli/list_runs.py": ("cli/test_list_runs.py", ""),
     "cli/main.py": (HINTS, ""),
@@ -90,6 +91,7 @@ FOLLOWED = {
     "data/checks.py": (
         HERE, "allow = [", "--set dataset.exclude=", "follow_links", 'suffix = "',
         "sightx audit SPEC lists them", 'set images = "{}" in [dataset]',
+        "search_subfolders = true in [dataset]", 'set images = "." and',
     ),
     "data/classes.py": (HERE, "write classes = {}"),
     "data/csv_labels.py": (HERE, "below [places]", "--set {}=FOLDER", "set strip_prefix = {}"),

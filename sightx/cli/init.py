@@ -31,12 +31,16 @@ def command(data: Path, output: Path | None) -> None:
     # The places of a project are known only where the spec is written into the project.
     project = find_project(output.parent) if output else None
     registry = load_project_registry(output.parent if output else None)
-    text = write_spec(inspect_data(data, registry, project))
+    facts = inspect_data(data, registry, project)
+    text = write_spec(facts)
     if output is None:
         click.echo(text, nl=False)
     else:
         with atomic.disk_errors(output.absolute().parent):
             atomic.write_new(output, text.encode())
+        for remark in facts.remarks:
+            if remark.startswith("Warning: "):
+                click.echo(f"{output}: {remark[:1].lower()}{remark[1:]}", err=True)
         path = shell_path(output).removeprefix("./")  # a spec is always a path
         click.echo(f"{output}: written; next: sightx run {path}", err=True)
 

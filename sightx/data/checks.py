@@ -16,6 +16,7 @@ from sightx.data.csv_reader import read_csv
 from sightx.data.decode.formats import NOT_SUPPORTED
 from sightx.data.near_names import (
     Change,
+    FileIndex,
     common_change,
     describe_differences,
     nearest_files,
@@ -36,6 +37,7 @@ Array = np.ndarray[Any, Any]
 
 CONFLICT_SHARE = 0.01
 """The share of samples, above which copies with different labels are an error."""
+_LARGE_SHARE = 0.2  # of missing files: more are rather somewhere else than superfluous
 _log = logging.getLogger("sightx")
 _LONG_PATH = 100  # characters that leave room for the rest of a line
 
@@ -114,10 +116,11 @@ def _hint_with_list(bad_images_csv: Path) -> str:
 
 def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
     """Return what is wrong with bad images that all have the same reason, or with others."""
-    reasons = set(bad.values())
-    if reasons == {"missing"}:
-        return "are missing"
-    return f"are links out of {table.root}" if reasons == {LEADS_OUT} else "cannot be read"
+    faults = {"missing": "are missing", LEADS_OUT: f"are links out of {table.root}"}
+    reason, *others = set(bad.values())
+    fault = "cannot be read" if others else faults.get(reason, "cannot be read")
+    lost = _lost_classes(table, bad)
+    return f"{fault}, among them all of {', '.join(map(repr, lost[:3]))}" if lost else fault
 
 
 def _better_hint(
@@ -131,14 +134,45 @@ def _better_hint(
         return ""
     if len(bad) == len(table) and (images := _folder_of_images(table, dataset)):
         return f'is {table.root} the folder of images? set images = "{images}" in [dataset]'
-    if not near:
-        return f"is {table.root} the folder of images?" if len(bad) == len(table) else ""
     # Settings apply to every row.
     change = common_change(near) if len(near) == len(table) else None
     way_out = _settings_for(change, table.root, dataset) if change else ""
-    if not way_out and len(bad) > 1:
+    if not way_out and _are_elsewhere(table, bad):
+        way_out = _settings_for_subfolders(table, dataset)
+    if not near and not way_out and _are_elsewhere(table, bad):
+        return f"is {table.root} the folder of images, and of all? no file there has such a name"
+    if not way_out and len(bad) > 1 and near:
         way_out = describe_differences(near)
-    return f"did you mean {next(iter(near.values()))}? {way_out}".strip()
+    offer = f"did you mean {next(iter(near.values()))}?" if near else ""
+    return f"{offer} {way_out}".strip()
+
+
+def _lost_classes(table: ImageTable, bad: Mapping[int, str]) -> list[str]:
+    """Return the classes that have bad images only, unless all have."""
+    counts = np.array(table.counts())
+    lost = np.bincount(table.labels[list(bad)], minlength=len(counts))
+    names = [table.classes[label] for label in np.flatnonzero((lost == counts) & (lost > 0))]
+    return names if len(bad) < len(table) else []
+
+
+def _are_elsewhere(table: ImageTable, bad: Mapping[int, str]) -> bool:
+    """Return whether missing files are so many, or all of a class, that a setting may be wrong."""
+    is_many = len(bad) > _LARGE_SHARE * len(table)
+    return set(bad.values()) == {"missing"} and (is_many or bool(_lost_classes(table, bad)))
+
+
+def _settings_for_subfolders(table: ImageTable, dataset: Any) -> str:
+    """Return the settings with which each name is that of one file in a folder below the root."""
+    if not {"root", "images", "search_subfolders"} <= type(dataset).model_fields.keys():
+        return ""
+    if dataset.search_subfolders or dataset.validation_images or dataset.test_images:
+        return ""
+    index = FileIndex(Path(dataset.root))
+    files = [index.find(str(path)) for path in table.frame["path"]]
+    if any(len(matches) != 1 for matches in files) or len({file for (file,) in files}) < len(files):
+        return ""
+    hint = f"search_subfolders = true in [dataset]: the images are below {dataset.root}"
+    return f"set {hint}" if dataset.images == "." else f'set images = "." and {hint}'
 
 
 def _folder_of_images(table: ImageTable, dataset: Dataset) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sightx.data.classes import class_name, class_positions
 from sightx.data.csv_reader import fail, join_names, read_csv
-from sightx.data.near_names import common_change, nearest_files
+from sightx.data.near_names import FileIndex, common_change, nearest_files
 from sightx.errors import DataError, Problem, did_you_mean
 from sightx.io.files import hint_for_missing, user_path
 from sightx.io.toml import dump_value
@@ -146,11 +146,13 @@ def _parse_cells(
 class FileNames(NamedTuple):
     """How cells name files: `strip_prefix` is not part of their names, `suffix` is missing there.
 
-    A prefix of None is an empty one, for a dataset that has no setting for it.
+    A prefix of None is an empty one, for a dataset that has no setting for it. With a
+    `file_index` a name may lack folders and the ending.
     """
 
     strip_prefix: str | None = None
     suffix: str = ""
+    file_index: FileIndex | None = None
 
     def __call__(self, cell: str) -> str:
         """Return the file that a cell names.
@@ -164,7 +166,9 @@ class FileNames(NamedTuple):
             name = name[len(prefix) :].lstrip("/")
         if name.startswith("file://"):
             name = unquote(urlsplit(name).path)
-        return (str(user_path(name)) if name.startswith("~/") else name) + self.suffix
+        name = (str(user_path(name)) if name.startswith("~/") else name) + self.suffix
+        files = self.file_index.find(name) if self.file_index else []
+        return files[0] if len(files) == 1 else name
 
 
 def parse_paths(
@@ -183,6 +187,10 @@ def parse_paths(
         if _URL.match(name):
             hint = "download the images, then write their file names"
             fail(path, line, "path-invalid", f"{cell[:40]!r} is a URL", hint)
+        if file_names.file_index and len(files := file_names.file_index.find(name)) > 1:
+            message = f"{cell!r} is the name of {len(files)} files, {files[0]} and {files[1]}"
+            hint = "write the folder in the cell, or let dataset.images name a folder with one"
+            fail(path, line, "ambiguous-image", message, hint)
         if not parts[0]:
             name = _below(root, name)
         if not name or ".." in parts:

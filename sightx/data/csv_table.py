@@ -31,6 +31,7 @@ from sightx.data.csv_labels import (
 )
 from sightx.data.csv_reader import CsvFormat, read_csv
 from sightx.data.decode.formats import is_image_name
+from sightx.data.near_names import FileIndex
 from sightx.errors import DataError, Problem
 from sightx.io.files import file_reader
 from sightx.records import split_called
@@ -48,12 +49,14 @@ class _File(NamedTuple):
     """A CSV file, the split of all its rows ("" if they have none or a column of it), and cells.
 
     `folder` contains its images; "" is the folder that contains the images of all files.
+    `file_names` say how its cells name them.
     """
 
     path: Path
     split: str
     cells: pd.DataFrame
     folder: str
+    file_names: FileNames
 
     def below_root(self, name: str) -> str:
         """Return the name of an image relative to the folder of all images."""
@@ -61,7 +64,7 @@ class _File(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The columns of every file, and how cells name images.
+    """The columns of every file.
 
     `one_hot` are the columns of the classes, if the files have one for each instead of `label`.
     """
@@ -72,7 +75,6 @@ class _Columns(NamedTuple):
     split: str
     one_hot: tuple[str, ...]
     extra: tuple[str, ...]
-    file_names: FileNames
 
     @property
     def needed(self) -> list[str]:
@@ -89,7 +91,7 @@ def table_from_csv(
     numbers: bool = False, columns: Sequence[str] = (), drop_others: bool = False,
     more: Mapping[str, Path] | None = None, roots: Mapping[str, Path] | None = None,
     follow_links: bool = False, separator: str | None = None, encoding: str | None = None,
-    extra: Sequence[str] = (),
+    extra: Sequence[str] = (), search_subfolders: bool = False,
 ) -> ImageTable:  # fmt: skip
     """Return the table that CSV files of images and labels describe.
 
@@ -100,19 +102,19 @@ def table_from_csv(
     maps other splits to files, `path` is then the train split; `roots` maps them to other folders
     of images than `root`. With `numbers` labels are positions in `classes`; `drop_others` leaves
     out rows of other classes. `separator` and `encoding` are as for `read_csv`. `extra` names
-    columns to keep as text. Raises DataError, or SpecError if the order needs `classes`; with the
-    rows that are right, it is IncompleteTableError.
+    columns to keep as text. With `search_subfolders` names may lack folders and endings. Raises
+    DataError, or SpecError for the order; with the rows that are right, it is IncompleteTableError.
     """
     label, faults, form = _ONE_HOT if one_hot else label, Faults(), CsvFormat(separator, encoding)
-    file_names = FileNames(strip_prefix, suffix)
-    named = _Columns(image, label, group, split, tuple(one_hot), tuple(extra), file_names)
+    named = _Columns(image, label, group, split, tuple(one_hot), tuple(extra))
     paths = {"train" if more else "": path, **(more or {})}
     root, folders = _common_root(dict.fromkeys(paths, root) | dict(roots or {}))
     cells = {name: _read(file, named, columns, form, faults) for name, file in paths.items()}
-    files = [_File(file, name, cells[name], folders[name]) for name, file in paths.items()]
+    indices = {key: FileIndex(root / at) for key, at in folders.items() if search_subfolders}
+    names_in = {key: FileNames(strip_prefix, suffix, indices.get(key)) for key in paths}
+    files = [_File(paths[key], key, cells[key], folders[key], names_in[key]) for key in paths]
     surveyor, listed = _note_unread(files), _listed_files(files, named)
-    declared = tuple(classes or one_hot)
-    if drop_others and declared:
+    if (declared := tuple(classes or one_hot)) and drop_others:
         files = [_drop_others(file, named, declared, surveyor) for file in files]
     names = declared or _find_classes(files, label, faults)
     parsed = [_parse(file, root, named, names, faults, numbers=numbers) for file in files]
@@ -150,7 +152,7 @@ def _read(
 def _listed_files(files: Sequence[_File], named: _Columns) -> set[str]:
     """Return all files that rows name, before rows are left out."""
     return {
-        posixpath.normpath(file.below_root(named.file_names(cell)))
+        posixpath.normpath(file.below_root(file.file_names(cell)))
         for file in files
         for cell in file.cells[named.image]
     }
@@ -232,7 +234,7 @@ def _parse(
 ) -> pd.DataFrame:
     """Return path, label, line, group, file and perhaps split of the rows that are right."""
     path, cells, (image, label, group, split, *_) = file.path, file.cells, columns
-    names = parse_paths(cells, image, columns.file_names, path, root / file.folder, faults)
+    names = parse_paths(cells, image, file.file_names, path, root / file.folder, faults)
     paths = [None if name is None else file.below_root(name) for name in names]
     if numbers:
         labels = parse_grades(cells, label, len(classes), path, faults)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from sightx.data.decode.formats import is_image_name
+
 _MAX_FILES = 200_000  # that are compared with names
+_HIDDEN = (".", "__", "@eaDir", "$")  # how folders of operating systems begin
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -36,6 +41,32 @@ class Change(NamedTuple):
     suffix: str = ""
 
 
+class FileIndex:
+    """The visible files below a folder, by the ends of their paths."""
+
+    def __init__(self, root: Path) -> None:
+        self._paths = defaultdict[str, list[str]](list)
+        for path in _files(root):
+            name = posixpath.basename(path)
+            for key in {name, posixpath.splitext(name)[0] if is_image_name(name) else name}:
+                self._paths[key].append(path)
+
+    def find(self, name: str) -> list[str]:
+        """Return the paths, relative to the folder, of the files that a name may mean.
+
+        That is the file of this path, else all whose paths end with the name, else all images
+        whose paths end with the name and an ending.
+        """
+        name = posixpath.normpath(name)
+        paths, end = self._paths.get(posixpath.basename(name), []), f"/{name}"
+        if name in paths:
+            return [name]
+        with_ending = [path for path in paths if f"/{path}".endswith(end)]
+        return with_ending or [
+            path for path in paths if f"/{posixpath.splitext(path)[0]}".endswith(end)
+        ]
+
+
 def nearest_files(root: Path, names: Collection[str]) -> dict[str, str]:
     """Return the path below a folder of the file whose name differs from each name only in form.
 
@@ -44,7 +75,7 @@ def nearest_files(root: Path, names: Collection[str]) -> dict[str, str]:
     name for which that is not one file is left out.
     """
     files = defaultdict[str, list[tuple[str, list[str]]]](list)
-    for path in _files(root) if names else ():
+    for path in islice(_files(root), _MAX_FILES) if names else ():
         parts = _normalised(path)
         for key in {parts[-1], _stem(parts[-1])}:
             files[key].append((path, parts))
@@ -129,14 +160,11 @@ def _change(name: str, path: str) -> Change | None:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Yield the paths of the visible files below a folder, relative to it."""
-    count = 0
+    """Yield the paths of the visible files below a folder, without those of runs."""
     for parent, folders, files in os.walk(root):
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        for file in sorted(files):
-            count += 1
-            if count > _MAX_FILES:
-                return
+        is_run = "experiment.toml" in files
+        folders[:] = sorted(name for name in folders if not (is_run or name.startswith(_HIDDEN)))
+        for file in [] if is_run else sorted(files):
             yield Path(parent, file).relative_to(root).as_posix()
 
 

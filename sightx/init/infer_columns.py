@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
 import re
-from collections.abc import Iterator, Sequence
-from itertools import chain, product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sightx.data.csv_labels import FileNames
 from sightx.data.csv_reader import (
     CsvFormat,
     detect_format,
@@ -20,15 +16,16 @@ from sightx.data.csv_reader import (
     read_csv,
     read_first_line,
 )
-from sightx.data.decode.formats import is_image_name
-from sightx.data.near_names import common_change, describe_differences, nearest_files
 from sightx.errors import DataError, Problem
+from sightx.init.find_images import (
+    SEARCH_ROWS,
+    Images,
+    find_images,
+    find_near_images,
+    search_folders,
+)
 from sightx.records import split_called
 
-_SUFFIXES = (
-    "", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm",
-    ".JPG", ".JPEG", ".PNG",
-)  # fmt: skip
 _LABEL_COLUMNS = (
     "label", "labels", "class", "level", "grade", "diagnosis", "target", "category", "severity",
 )  # fmt: skip
@@ -37,28 +34,17 @@ _GROUP_COLUMNS = (
     "case_id", "person", "participant", "animal", "animal_id",
 )  # fmt: skip
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
-_MAX_FOLDERS = 200  # that are searched for the images of a CSV file
-_SEARCH_ROWS = 5  # of a CSV file whose images are searched
-
 _MAX_CLASSES = 10  # that are numbers with fractions
 _PLAIN = CsvFormat(",", "utf-8")
 _REMARKS = {  # on keys of [dataset], where they occur
     "columns": "The file has no header: these are names for its columns.",
     "encoding": "The file is not UTF-8: look at the names of the classes.",
     "one_hot": "Each class has a column, with 1 in the rows of its images.",
+    "search_subfolders": "The names lack the folders of the images, or their endings.",
     "strip_prefix": "The file names begin with a folder that is not used.",
 }
 
 _Settings = tuple[dict[str, Any], dict[str, str]]  # the table [dataset], and remarks on its keys
-
-
-class Images(NamedTuple):
-    """Where the images of a CSV file are: its column, a folder, and how names are changed."""
-
-    column: str
-    folder: str
-    suffix: str = ""
-    strip_prefix: str = ""
 
 
 class Columns(NamedTuple):
@@ -127,17 +113,19 @@ def _joined(file: Path, split: str, settings: dict[str, Any], root: Path) -> dic
     if isinstance(cells, str):
         return cells
     same = root / settings["images"]
-    searched = [*_search_folders(file.parent), *_search_folders(root)]
+    searched = [*search_folders(file.parent), *search_folders(root)]
     # Other splits may have images of the same names: folders that are called like the split first.
     named = [
         folder
         for folder in searched
         if any(split_called(part) == split for part in folder.relative_to(root).parts)
     ]
-    file_names = FileNames(settings.get("strip_prefix"), settings.get("suffix", ""))
-    rows = [file_names(cell) for cell in cells.head(_SEARCH_ROWS)]
+    keys = ("suffix", "strip_prefix", "search_subfolders")
+    images = Images(
+        settings["image"], "", **{key: settings[key] for key in keys if key in settings}
+    )
     for folder in dict.fromkeys([*named, same, *searched]):
-        if any(_is_file(folder, name) for name in rows):
+        if images.files(folder, cells.head(SEARCH_ROWS)):
             settings = _insert(settings, key, file.relative_to(root).as_posix())
             if folder == same:
                 return settings
@@ -202,6 +190,7 @@ def csv_settings(path: Path, root: Path | None = None) -> _Settings:
         "split": columns.split,
         "strip_prefix": columns.found.strip_prefix,
         "suffix": columns.found.suffix,
+        "search_subfolders": columns.found.search_subfolders,
     }
     return settings | {key: value for key, value in values.items() if value}, dict(_REMARKS)
 
@@ -219,7 +208,7 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
     if not len(cells):
         problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
         raise DataError(problem)
-    found = _find_images(path, cells, root) or _find_near_images(path, cells, root)
+    found = find_images(path, cells, root) or find_near_images(path, cells, root)
     group = _column_called(cells, _GROUP_COLUMNS)
     split = _column_called(cells, _SPLIT_COLUMNS)
     if split and not _are_splits(cells[split]):
@@ -230,7 +219,7 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
     is_eyepacs = (found.column, label, found.suffix) == ("image", "level", ".jpeg") and bool(
         cells["image"].str.endswith(("_left", "_right")).all()
         and cells["level"].isin([*"01234"]).all()
-        and not found.strip_prefix
+        and not (found.strip_prefix or found.search_subfolders)
         and form == _PLAIN
     )
     return Columns(found, label, one_hot, group, split, is_eyepacs, form)
@@ -243,10 +232,8 @@ def _infer_without_header(path: Path, form: CsvFormat, root: Path) -> Columns | 
         return None
     names = [f"column{number}" for number in range(1, len(first) + 1)]
     cells = read_csv(path, [], names, **form._asdict())
-    if (found := _find_images(path, cells, root)) is None:
-        return None
-    first_name = FileNames(found.strip_prefix, found.suffix)(str(cells[found.column].iat[0]))
-    if not _is_file(root / found.folder, first_name):
+    found = find_images(path, cells, root)
+    if found is None or not found.files(root, cells[found.column].head(1)):
         return None
     split = next((name for name in names if _are_splits(cells[name])), "")
     label = _label_column(path, cells.drop(columns=list({found.column, split} - {""})))
@@ -258,75 +245,6 @@ def _infer_without_header(path: Path, form: CsvFormat, root: Path) -> Columns | 
 
 def _are_splits(cells: pd.Series[str]) -> bool:
     return all(not cell.strip() or split_called(cell) for cell in cells) and any(cells)
-
-
-def _find_images(path: Path, cells: pd.DataFrame, root: Path) -> Images | None:
-    """Return the column that names image files, and their folder, which is below `root`.
-
-    Folders next to and below the CSV file come first.
-    """
-    best, most = None, 0
-    for folder in dict.fromkeys([*_search_folders(path.parent), *_search_folders(root)]):
-        for suffix, column in product(_SUFFIXES, cells.columns):
-            head = cells[column].head(_SEARCH_ROWS)
-            names = [FileNames(suffix=suffix)(cell) for cell in head if cell.strip()]
-            count = sum(_is_file(folder, name) for name in names)
-            if count > most:
-                images = folder.relative_to(root).as_posix()
-                if names[0].startswith("/"):
-                    images = _common_folder(root, cells[column])
-                best, most = Images(column, images, suffix), count
-    return best
-
-
-def _common_folder(root: Path, cells: pd.Series[str]) -> str:
-    """Return the folder that contains all images with absolute paths, relative if in the root."""
-    names = [FileNames()(cell) for cell in cells if cell.strip()]
-    folders = [posixpath.dirname(name) for name in names if name.startswith("/")]
-    common = Path(os.path.commonpath(folders))
-    root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.absolute keeps `..`
-    return common.relative_to(root).as_posix() if common.is_relative_to(root) else str(common)
-
-
-def _find_near_images(path: Path, cells: pd.DataFrame, root: Path) -> Images:
-    """Return the column whose names are those of files after one change of folder or ending.
-
-    Raises DataError if there is none; the error offers a file whose name differs only in form.
-    """
-    heads = {str(column): cells[column].head(_SEARCH_ROWS) for column in cells.columns}
-    names = {column: [FileNames()(c) for c in head if c.strip()] for column, head in heads.items()}
-    nearest = nearest_files(root, list(dict.fromkeys(chain(*names.values()))))
-    nearest = {name: file for name, file in nearest.items() if is_image_name(file)}
-    for column, head in names.items():
-        near = {name: nearest[name] for name in head if name in nearest}
-        if len(near) == len(set(head)) and (change := common_change(near)):
-            return Images(column, change.folder or ".", change.suffix, change.strip_prefix)
-    row = {str(name): str(cells[name].iat[0]) for name in list(cells.columns)[:4]}
-    hint = f"its first row has {', '.join(f'{name} {cell!r}' for name, cell in row.items())}"
-    if nearest:
-        name, file = next(iter(nearest.items()))
-        hint = f"did you mean {file} for {name!r}? {describe_differences(nearest)}"
-    message = f"no column names image files at or below {root}"
-    raise DataError(Problem("missing-images", message, hint, file=str(path)))
-
-
-def _search_folders(root: Path) -> Iterator[Path]:
-    """Yield a folder, its subfolders, and theirs."""
-    level, remaining = [root], _MAX_FOLDERS
-    for _ in range(3):
-        yield from level[:remaining]
-        remaining = max(0, remaining - len(level))
-        level = [inner for folder in level for inner in sorted(visible_folders(folder))]
-
-
-def visible_folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, without hidden ones and those of operating systems."""
-    paths = [path for path in folder.iterdir() if path.is_dir()]
-    return [path for path in paths if not path.name.startswith((".", "__", "@eaDir", "$"))]
-
-
-def _is_file(folder: Path, name: str) -> bool:
-    return os.path.isfile(folder / name)  # noqa: PTH113 - Path.is_file raises for long names
 
 
 def _column_called(cells: pd.DataFrame, names: Sequence[str]) -> str:

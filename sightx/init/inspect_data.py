@@ -21,8 +21,10 @@ from sightx.data.classes import class_key, known_scale
 from sightx.data.dataset import check_names
 from sightx.data.decode.decoder import FORMATS
 from sightx.data.decode.formats import is_image_name, read_format
+from sightx.data.near_names import describe_differences, nearest_files
 from sightx.errors import DataError, PluginError, Problem
-from sightx.init.infer_columns import csv_files_settings, visible_folders
+from sightx.init.find_images import visible_folders
+from sightx.init.infer_columns import csv_files_settings
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT, is_unicode, shell_path
 from sightx.records import SPLITS, split_called
@@ -74,13 +76,38 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
     if scale.classes and not table.ordered:
         settings |= {"classes": list(scale.classes), "ordered": True}
     remarks.setdefault("ordered" if scale.classes else "use", scale.remark)
-    faults = Counter(stat_files(table).errors.values())
-    if faults[LEADS_OUT]:
+    faults = stat_files(table).errors
+    if links := list(faults.values()).count(LEADS_OUT):
         settings["follow_links"] = True
-        remarks["follow_links"] = f"{faults[LEADS_OUT]:,} images are links out of {table.root}."
+        remarks["follow_links"] = f"{links:,} images are links out of {table.root}."
     table = _load_table(settings, registry)
+    missing = _missing_images(table, Path(settings["root"]))
     settings["root"] = _portable_root(Path(settings["root"]), project)
-    return _facts(_experiment_name(data), str(data), settings, remarks, table)
+    facts = _facts(_experiment_name(data), str(data), settings, remarks, table)
+    return replace(facts, remarks=(*missing, *facts.remarks))
+
+
+def _missing_images(table: ImageTable, root: Path) -> list[str]:
+    """Return a remark on rows whose files are missing, if there are any.
+
+    Raises DataError if they are all of a class, or most of the table.
+    """
+    missing = sorted(stat_files(table).errors)
+    if not missing:
+        return []
+    lost = np.bincount(table.labels[missing], minlength=len(table.classes))
+    classes = zip(table.classes, lost.tolist(), table.counts(), strict=True)
+    counts = [f"{lost} of {count} of {name!r}" for name, lost, count in classes if lost]
+    paths = [str(table.frame["path"].iat[row]) for row in missing]
+    message = f"{len(missing):,} of {len(table):,} rows name files that do not exist, such as "
+    message += f"{paths[0]}: {', '.join(counts[:8])}"
+    if len(missing) <= len(table) / 2 and (lost < table.counts()).all():
+        hint = "A run stops and lists them in the form that dataset.exclude takes."
+        return [f"Warning: {message}. Are all images in {table.root}? {hint}"]
+    hint = f"complete the images in {table.root}, or delete those rows"
+    if near := nearest_files(root, paths):
+        hint = f"did you mean {next(iter(near.values()))}? {describe_differences(near)}"
+    raise DataError(Problem("missing-images", message, hint).at(*table.place(missing[0])))
 
 
 def _portable_root(root: Path, project: Project | None) -> str:

@@ -70,7 +70,7 @@ def test_a_missing_file_with_a_near_name_is_offered(tmp_path, cell, hint):
     with pytest.raises(DataError) as caught:
         check_missing_files(dataset.table(), dataset)
     assert "1 of 4 images are missing" in str(caught.value)
-    assert str(caught.value).endswith(hint.format(path="images/2.png"))
+    assert hint.format(path="images/2.png") in str(caught.value)
 
 
 def write_labels(folder, cells):
@@ -103,6 +103,38 @@ def test_the_settings_that_the_hint_names_find_all_images(tmp_path, cell, settin
     assert tomllib.loads(hint.partition(" set ")[2][:-13].replace(" and ", "\n")) == settings
     dataset = CsvDataset(root=tmp_path, **settings)
     check_missing_files(dataset.table(), dataset)
+
+
+@pytest.mark.parametrize("folder", ["a", "."])
+def test_images_in_several_folders_are_found_by_the_settings_of_the_hint(tmp_path, folder):
+    write_labels(tmp_path, [f"{number}.png" for number in range(8)])
+    for number in range(8):
+        path = tmp_path / ("a" if number % 2 else "b/deep") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    dataset = CsvDataset(root=tmp_path, images=folder)
+    with pytest.raises(DataError) as caught:
+        check_missing_files(dataset.table(), dataset)
+    (found,) = caught.value.problems
+    assert ("among them all of '0'" in found.message) == (folder == "a")
+    settings = found.hint.partition("set ")[2].partition(" in [dataset]")[0]
+    values = tomllib.loads(settings.replace(" and ", "\n"))
+    dataset = CsvDataset(root=tmp_path, **{"images": folder, **values})
+    check_missing_files(dataset.table(), dataset)
+    assert dataset.table().frame["path"].tolist()[:2] == ["b/deep/0.png", "a/1.png"]
+
+
+def test_a_class_that_is_missing_is_not_to_be_left_out(tmp_path):
+    cells = [f"{number}.png" for number in range(40)]
+    write_labels(tmp_path, cells)
+    for cell in cells[1::2]:
+        (tmp_path / cell).touch()
+    dataset = CsvDataset(root=tmp_path)
+    with pytest.raises(DataError, match=r"20 of 40 .* all of '0'.* the folder of images") as caught:
+        check_bad_images(
+            dataset.table(), stat_files(dataset.table()).errors, dataset, tmp_path / "bad.csv"
+        )
+    assert "exclude" not in str(caught.value)
 
 
 def test_near_names_of_all_missing_images_are_counted_and_listed(tmp_path):

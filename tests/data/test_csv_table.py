@@ -213,3 +213,25 @@ def test_urls_of_files_and_home_folders_are_paths(read, tmp_path, monkeypatch):
     found = problem(read, "image,label\na.png,x\nhttps://example.org/a.png,y\n")
     assert (found.code, found.line) == ("path-invalid", 3)
     assert "download" in found.hint
+
+
+def test_names_may_lack_folders_and_endings(read, tmp_path):
+    for path in ("x/1.png", "y/z/2.jpg", "y/3.png", "3.png", ".hidden/2.jpg", "x/4.tar.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    rows = "image,label\n1.png,x\nz/2.jpg,y\n3.png,x\n4.tar,y\n5.png,y\n"
+    table = read(rows, search_subfolders=True)
+    assert table.frame["path"].tolist() == ["x/1.png", "y/z/2.jpg", "3.png", "x/4.tar.png", "5.png"]
+    assert table.survey.lines() == ["not used: 1 image that no row names: y/3.png"]
+
+
+def test_a_name_of_two_files_is_refused(read, tmp_path):
+    for path in ("x/1.png", "y/1.png", "x/2.png", "y/2.png"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    found = problem(read, "image,label\n1.png,x\ny/2,y\n", search_subfolders=True)
+    assert (found.code, found.line) == ("ambiguous-image", 2)
+    assert "'1.png' is the name of 2 files, x/1.png and y/1.png" in found.message
+    (tmp_path / "y" / "2.png").unlink()
+    table = read("image,label\nx/1.png,x\n2,y\n", search_subfolders=True)
+    assert table.frame["path"].tolist() == ["x/1.png", "x/2.png"]

@@ -9,6 +9,7 @@ import pytest
 
 from sightx import DataError
 from sightx.builtin.datasets.csv import CsvDataset
+from sightx.init.find_images import Images
 from sightx.init.infer_columns import csv_files_settings, csv_settings, infer_columns
 from sightx.records.table import ImageTable
 
@@ -27,7 +28,7 @@ def test_the_image_is_the_column_that_names_files(tmp_path: Path) -> None:
     text = "n,what,where\n1,cat,x\n2,dog,y\n3,cat,z\n4,dog,w\n"
     path = csv_file(tmp_path, text, "deep/er/x.JPG", "deep/er/y.JPG", "deep/1.txt")
     columns = infer_columns(path)
-    assert columns.found == ("where", "deep/er", ".JPG", "")
+    assert columns.found == Images("where", "deep/er", ".JPG")
     assert (columns.label, columns.group, columns.split) == ("what", "", "")
 
 
@@ -67,7 +68,7 @@ def test_columns_that_are_not_clear_are_an_error(tmp_path: Path, text: str, mess
 def test_columns_without_a_name_are_not_looked_at(tmp_path: Path) -> None:
     text = "Image name,Grade,,,\na,1,,,\nb,2,,,\n"
     columns = infer_columns(csv_file(tmp_path, text, "in/a.jpg", "in/b.jpg"))
-    assert columns.found == ("Image name", "in", ".jpg", "")
+    assert columns.found == Images("Image name", "in", ".jpg")
     assert columns.label == "Grade"
 
 

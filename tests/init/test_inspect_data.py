@@ -420,3 +420,22 @@ def test_tables_in_folders_of_classes_are_not_labels(tmp_path: Path) -> None:
         images(tmp_path / "d" / name, ["0.png", "1.png"])
         table(tmp_path / "d" / name / "notes.csv", "image,label", rows(2))
     assert inspect(tmp_path / "d").dataset["layout"] == "flat"
+
+
+def test_a_table_with_a_folder_per_class_gives_a_spec_that_runs(tmp_path: Path, ran: Write) -> None:
+    names = {kind: [f"{kind[0]}{n}.png" for n in range(12)] for kind in ("dark", "light")}
+    for kind, files in names.items():
+        images(tmp_path / "data" / kind, files)
+    rows = [(name[:-4], kind) for kind, files in names.items() for name in files]
+    file = tmp_path / "data" / "semi.csv"
+    table(file, "id,label", rows)
+    assert ran(file).tables()["dataset"]["search_subfolders"] is True
+
+    for name in names["light"][:3]:
+        (tmp_path / "data" / "light" / name).unlink()
+    (warning,) = [remark for remark in inspect(file).remarks if remark.startswith("Warning")]
+    assert "3 of 24 rows name files that do not exist, such as l0: 3 of 12 of 'light'" in warning
+    for name in names["light"][3:]:
+        (tmp_path / "data" / "light" / name).unlink()
+    with pytest.raises(DataError, match=r"12 of 24 rows .*: 12 of 12 of 'light'; complete the"):
+        inspect(file)

@@ -78,6 +78,8 @@ class CsvDataset(Dataset):
     """The folder of the images of `validation_labels`, if it is another one."""
     test_images: str = ""
     """The folder of the images of `test_labels`, if it is another one."""
+    search_subfolders: bool = False
+    """Whether file names may lack folders below `images`, and their endings."""
     image: str = "image"
     """The column of the image's file name."""
     label: str = "label"
@@ -169,6 +171,7 @@ class CsvDataset(Dataset):
             follow_links=self.follow_links,
             separator=self.separator,
             encoding=self.encoding,
+            search_subfolders=self.search_subfolders,
             extra=self.extra_columns,
         )
 
