@@ -1,4 +1,4 @@
-"""The recorded origins of components: what tells two versions of one apart."""
+"""The recorded origins of runs and of components: what tells two versions of one apart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any
 
 BUILTIN = "sightx.builtin"
 """The module of the components that ship."""
+
+
+def is_imported(environment: Mapping[str, Any]) -> bool:
+    """Return whether an environment.json is that of a table of metrics from elsewhere."""
+    return "imported" in environment
 
 
 def compared_keys(record: Mapping[str, Any]) -> tuple[str, ...]:

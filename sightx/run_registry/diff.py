@@ -59,11 +59,6 @@ class RecordedRun:
         """Return result.json."""
         return read_json(self.directory / "result.json")
 
-    @property
-    def is_imported(self) -> bool:
-        """Return whether the run is a table of metrics from elsewhere, with few facts."""
-        return "imported" in self.environment
-
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Return the settings of the experiment id, with components by name."""
@@ -110,8 +105,8 @@ def diff_runs(directories: Sequence[Path]) -> list[Change]:
 
 def _fold_unrecorded(runs: Sequence[RecordedRun], changes: Sequence[Change]) -> Iterator[Change]:
     """Yield changes; those that are only missing in an imported run are one for each topic."""
-    imported = [position for position, run in enumerate(runs) if run.is_imported]
-    states = tuple("not recorded" if run.is_imported else "recorded" for run in runs)
+    imported = [at for at, run in enumerate(runs) if origins.is_imported(run.environment)]
+    states = tuple("not recorded" if at in imported else "recorded" for at in range(len(runs)))
     for topic, group in groupby(changes, lambda change: change.topic):
         unrecorded = 0
         for change in group:

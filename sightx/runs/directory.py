@@ -16,6 +16,7 @@ from sightx.errors import Problem, RunError, wrong_type
 from sightx.io import atomic, toml
 from sightx.io.csv_cells import csv_bytes
 from sightx.io.files import argument_path, file_sha256, shell_path
+from sightx.records.origins import is_imported
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, lock, predictions
 from sightx.spec.experiment import Experiment
@@ -117,7 +118,7 @@ class Run:
     @property
     def is_imported(self) -> bool:
         """Return whether the run is a table of metrics from elsewhere."""
-        return "imported" in self.environment
+        return is_imported(self.environment)
 
     def require_trained(self) -> None:
         """Raise RunError if the run was imported, and so has no checkpoints and no predictions."""

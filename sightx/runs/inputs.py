@@ -7,6 +7,7 @@ does not matter to it. Large files are not copied; their hash is recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def hash_large_files(experiment: Experiment) -> dict[str, str]:
 
     def remember(file: Path) -> str:
         if file.stat().st_size > MAX_BYTES:
-            hashes[file.name] = file_sha256(file)
+            hashes[file.name] = _sha256(file)
         return str(file)
 
     _tables(experiment, remember)
@@ -87,7 +88,18 @@ def hash_contents(experiment: Experiment, weights: str) -> dict[str, str]:
         files[key] = [Path(text.removeprefix(_FILE)) for text in texts if text.startswith(_FILE)]
     if weights:
         files["model.weights"] = [Path(weights)]
-    return {key: " ".join(map(file_sha256, paths)) for key, paths in files.items() if paths}
+    return {key: " ".join(map(_sha256, paths)) for key, paths in files.items() if paths}
+
+
+def _sha256(file: Path) -> str:
+    """Return the hash of a file, which is read again only if it has changed."""
+    state = file.stat()
+    return _sha256_of_state(file.absolute(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256_of_state(file: Path, *_state: int) -> str:
+    return file_sha256(file)
 
 
 def resolve(directory: Path, path: str) -> str:

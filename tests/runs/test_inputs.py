@@ -54,6 +54,20 @@ def spec(folders: Path, tmp_path: Path, write_spec) -> Path:
     return path
 
 
+def test_a_large_file_is_read_once_until_it_changes(spec, monkeypatch):
+    reads: list[Path] = []
+    monkeypatch.setattr(inputs, "MAX_BYTES", 10)
+    monkeypatch.setattr(inputs, "file_sha256", lambda file: reads.append(file) or f"{len(reads)}")
+    experiment, weights = sightx.load(spec), spec.parent / "lists" / "weights.safetensors"
+    contents = inputs.hash_contents(experiment, str(weights))
+    large = inputs.hash_large_files(experiment)
+    assert contents["model.weights"] == large["weights.safetensors"]
+    assert reads.count(weights) == 1
+    weights.write_bytes(weights.read_bytes() + b" ")
+    inputs.hash_large_files(experiment)
+    assert reads.count(weights) == 2
+
+
 def run_of(spec: Path, *changes: str) -> Run:
     return sightx.run(sightx.load(spec, list(changes)), runs=spec.parent / "runs")
 
