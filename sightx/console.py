@@ -94,6 +94,8 @@ def show_progress(
 
 def show_audit(report: AuditReport) -> None:
     """Print what was checked and holds, the samples per class and split, and every finding."""
+    from sightx.audit.findings import SEVERITIES
+
     console = _console()
     for statement in report.statements:
         console.print(statement, markup=False, soft_wrap=True)
@@ -108,8 +110,8 @@ def show_audit(report: AuditReport) -> None:
     for finding in report.findings:
         console.print()
         _print_finding(console, finding)
-    counts = [f"{report.count(severity)} to {severity}" for severity in ("refuse", "warn")]
-    console.print(f"\n{', '.join(counts)}, {report.count('note')} notes", markup=False)
+    counts = ", ".join(f"{report.count(severity)} {severity}" for severity in SEVERITIES)
+    console.print(f"\nfindings: {counts}", markup=False)
 
 
 def _class_table(report: AuditReport) -> Table:

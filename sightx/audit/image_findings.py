@@ -20,15 +20,15 @@ Array = np.ndarray[Any, Any]
 _FENCE = 3.0  # interquartile ranges beyond the quartiles (J. W. Tukey, 1977)
 _MIN_RANGE = np.log(2) / _FENCE  # of a logarithm, so that a factor below 2 is never extreme
 _UNUSUAL_Z = 3.5
-_WORDS = {
-    "sharpness": "blurred",
-    "contrast": "flat",
-    "unevenness": "unevenly lit",
-    "brightness": "dark",
-    "disc": "little is visible",
-    "clipped": "overexposed",
+_FAULTS = {
+    "sharpness": "blurred: sharpness {:.3f}, median {:.3f}",
+    "contrast": "flat: contrast {:.3f}, median {:.3f}",
+    "unevenness": "unevenly lit: unevenness {:.3f}, median {:.3f}",
+    "brightness": "dark: brightness {:.2f}, median {:.2f}",
+    "disc": "little is visible: the bright area is {:.1%} of the image, median {:.1%}",
+    "clipped": "overexposed: {:.1%} of the bright area is saturated, median {:.1%}",
 }
-"""What an image is whose measure of quality is the worst."""
+"""The fault of an image whose worst measure this is, with its value and that of most images."""
 
 
 def file_findings(images: ImageProperties) -> list[AuditFinding]:
@@ -99,7 +99,7 @@ def _size_finding(frame: pd.DataFrame, is_file: Array) -> AuditFinding | None:
     )
     usual = f"{np.median(width):.0f} x {np.median(height):.0f}"
     verb = "image has" if len(extreme) == 1 else "images have"
-    message = f"{len(extreme)} {verb} an extreme size or aspect ratio; usual is {usual}"
+    message = f"{len(extreme)} {verb} an extreme size or aspect ratio; the median is {usual}"
     return AuditFinding(
         "extreme-size", "note", message, number=len(extreme), count=len(extreme),
         threshold="3 interquartile ranges beyond the quartiles of log area or log aspect, and at "
@@ -134,20 +134,23 @@ def quality_findings(images: ImageProperties) -> list[AuditFinding]:
         for at in order
     )
     unusual = int((worst > _UNUSUAL_Z).sum())
-    message = f"{unusual} of {len(rows)} images are of unusually low quality; the examples are the "
-    message += f"{len(examples)} worst, whether unusual or not"
+    verb = "image is" if len(rows) == 1 else "images are"
+    message = (
+        f"{unusual:,} of {len(rows):,} {verb} far below the usual quality of this dataset in one "
+        f"measure; the examples are its {len(examples)} worst"
+    )
     return [
         AuditFinding(
             "quality", "note", message, number=unusual, count=unusual, examples=examples,
-            threshold="robust z of 3.5 within this dataset: no absolute limit fits every camera",
-            hint="look at them; leave out what a reader could not grade either",
+            threshold=f"{_UNUSUAL_Z:g} robust standard deviations from the median of this dataset: "
+            "there is no absolute limit, because cameras differ",
+            hint="look at them, and list those that nobody could grade in dataset.exclude",
         )
     ]  # fmt: skip
 
 
 def _describe(frame: pd.DataFrame, row: int, name: str) -> str:
-    value, usual = float(frame[name][row]), float(frame[name][frame["is_known"]].median())
-    return f"{_WORDS[name]}: {name} {value:.3f}, usual {usual:.3f}"
+    return _FAULTS[name].format(frame[name][row], frame[name][frame["is_known"]].median())
 
 
 def quality_by_class(

@@ -70,15 +70,15 @@ def doubt_findings(table: ImageTable, predictions: Sequence[Predictions]) -> lis
         for at in order
     )
     message = (
-        f"{len(examples)} of {len(rows)} labels are worth a second look, the most doubtful first; "
-        "the train split was not judged"
+        f"these {len(examples)} of {len(rows):,} labels are the ones that the predictions "
+        "contradict most; the train split was not judged"
     )
     return [
         AuditFinding(
             "label-doubt", "note", message, number=round(float(doubts[order[0]]), 3),
             threshold="a ranking, not a number of errors: predictions of a weak model doubt many "
             "correct labels",
-            hint="look at them, and correct the table where a reader agrees",
+            hint="look at them again, and correct the labels that are wrong",
             count=len(examples), examples=examples,
         )
     ]  # fmt: skip
@@ -109,4 +109,4 @@ def _note(table: ImageTable, label: int, probabilities: Array, others: Array) ->
         f"({probabilities[predicted]:.2f})"
     )
     names = ", ".join(table.classes[other] for other in others[:4])
-    return f"{note}; its group has {names}" if names else note
+    return f"{note}; others of its group: {names}" if names else note

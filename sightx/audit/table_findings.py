@@ -133,10 +133,11 @@ def class_findings(table: ImageTable, rows: Sequence[ClassRow]) -> list[AuditFin
         findings.append(
             AuditFinding(
                 "uncertain-recall", "warn",
-                f"the {split} split cannot judge the recall of {listed}", path="split",
+                f"the {split} split has too few {noun}s to measure the recall of {listed}",
+                path="split",
                 number=min(row.groups for row in rare), count=len(rare),
-                threshold=f"{_MIN_GROUPS} {noun}s: half the width of the 95 % interval of a recall "
-                "of one half is then 0.26",
+                threshold=f"{_MIN_GROUPS} {noun}s: a recall of 0.5 then has a 95 % interval of "
+                "about +-0.26",
                 hint="collect more, merge classes, or judge the class over several splits",
             )
         )  # fmt: skip

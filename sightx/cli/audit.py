@@ -63,6 +63,7 @@ def command(
         file = result.write_exclusions(exclude.absolute())
         rows = f"{(count := len(report.suggestions))} {'row' if count == 1 else 'rows'}"
         use = f"use it with --set dataset.exclude={shell_path(file)}"
+        use = use if count else "nothing has to be left out"
         click.echo(f"{file}: {rows}; {use}", err=True)
     if report.count("refuse"):
         return DataError.exit_code

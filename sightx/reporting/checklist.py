@@ -1,11 +1,13 @@
 """What reporting guidelines ask of a study, as far as a program knows it; gaps stay gaps.
 
-The items are those of TRIPOD+AI (G. S. Collins et al., BMJ 2024), and of CLAIM (A. S. Tejani et
-al., Radiology AI 2024) where it asks for more, in our words.
+The items are those of TRIPOD+AI (G. S. Collins et al., BMJ 2024; 385: e078378), with its numbers,
+and of CLAIM (A. S. Tejani et al., Radiology AI 2024) where it asks for more, in our words. Items
+about the text of an article, such as its title, and about treatments are left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from sightx.errors import counted
@@ -21,7 +23,7 @@ Item = tuple[str, str, str]
 def checklist_section(facts: Facts) -> str:
     """Return a table of the items; those without an answer are marked as gaps."""
     parts = (_study, _data, _model, _results, _discussion)
-    items = [item for part in parts for item in part(facts)]
+    items = sorted((item for part in parts for item in part(facts)), key=_order)
     gaps = sum(not answer for _, _, answer in items)
     rows = [[html.text(name), html.text(asked), answer or GAP] for name, asked, answer in items]
     lead = (
@@ -33,11 +35,23 @@ def checklist_section(facts: Facts) -> str:
     return html.section("checklist", "Reporting guidelines", [lead, folded])
 
 
+def _order(item: Item) -> tuple[float, str]:
+    """Return the place of an item: in the order of the numbers of TRIPOD+AI, then of CLAIM."""
+    number = item[0].rstrip("abcdefg")
+    return float(number) if number.isdigit() else math.inf, item[0]
+
+
 def _study(facts: Facts) -> Iterator[Item]:
     about = facts.experiment.about
     yield "3a", "health-care context and rationale", ""
+    yield (
+        "3b",
+        "target population, intended purpose and users",
+        html.text(about.purpose) if about else "",
+    )
     yield "3c", "known inequalities between groups of patients", ""
-    yield "4", "objective and intended use", html.text(about.purpose) if about else ""
+    is_other = facts.split.startswith("data-")
+    yield "4", "development or evaluation", "evaluation" if is_other else "both"
     yield "5a", "source of the data", html.text(about.data_source) if about else ""
     yield "5b", "dates of collection", ""
     yield "6a", "setting: sites and cameras", ""
@@ -64,6 +78,10 @@ def _data(facts: Facts) -> Iterator[Item]:
     kind = "ordered classes" if facts.recipe.ordered else "classes"
     yield "8a", "outcome", html.text(f"{kind} {', '.join(facts.recipe.classes)}")
     yield "8b", "who judged the outcome, and how (CLAIM: reference standard)", ""
+    yield "8c", "whether they were blinded", ""
+    joint = any(step.combines_groups for step in facts.recipe.postprocess)
+    fellows = ", and predictions of the other images of its group" if joint else ""
+    yield "9b", "predictors", f"the pixels of an image{fellows}"
     sizes = ", ".join(f"{sum(data['counts'][split]):,} {split}" for split in SPLITS)
     yield "10", "sample size", html.text(f"{sizes}; half-widths of intervals follow from it")
     skipped = counted(len(data.get("skipped", ())), "image")
@@ -84,6 +102,7 @@ def _model(facts: Facts) -> Iterator[Item]:
         html.text(f"the checkpoint is {tuned}"),
     )
     yield "12e", "measures of performance", "see Numbers: each with an interval and a baseline"
+    yield "12g", "how predictions were computed", html.text(f"by checkpoint {facts.checkpoint}")
     balance = [part.name for part in (experiment.sampler, experiment.loss) if part.balances]
     yield "13", "class imbalance", html.text(", ".join(balance) or "classes as they are")
     columns = facts.predictions.columns
@@ -108,6 +127,8 @@ def _results(facts: Facts) -> Iterator[Item]:
     groups = f" of {counted(facts.groups, 'group')}" if facts.has_groups else ""
     yield "20a", "flow of participants", html.text(f"{judged}{groups} were judged")
     yield "20b", "characteristics of participants", ""
+    yield "20c", "comparison with the data of development", "classes of each split: see Data"
+    yield "21", "participants and outcomes in each analysis", "see Data"
     yield "22", "full model", html.text(f"checkpoint {facts.checkpoint} of {facts.run.id}")
     yield "23a", "performance with intervals", "see Numbers, Classes and Calibration"
     yield (
@@ -118,7 +139,7 @@ def _results(facts: Facts) -> Iterator[Item]:
     yield "CLAIM", "failure analysis", "see Mistakes"
     yield (
         "CLAIM",
-        "validation on external data",
+        "external testing",
         (
             html.text(f"this report is about {facts.split}")
             if facts.split.startswith("data-")
@@ -131,6 +152,8 @@ def _discussion(facts: Facts) -> Iterator[Item]:
     about = facts.experiment.about
     yield "25", "interpretation in the light of other studies", ""
     yield "26", "limitations", html.text(about.limitations) if about else ""
-    yield "27a", "images of poor quality in use", ""
+    quality = facts.experiment.quality
+    judged = f"each prediction says how good the image is: {quality.name}" if quality else ""
+    yield "27a", "images of poor quality in use", html.text(judged)
     yield "27b", "what a user has to know and do", ""
     yield "27c", "next steps", ""

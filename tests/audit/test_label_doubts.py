@@ -90,7 +90,7 @@ def test_an_audit_with_predictions_lists_the_planted_label(project, codes):
     findings = codes(audit(experiment, predictions=[predictions]).report)
     first = findings["label-doubt"].examples[0]
     assert first.paths == (table.frame["path"].iloc[rows[1]],)
-    assert "; its group has " in first.note
+    assert "; others of its group: " in first.note
     assert "6 of 6 labels" in findings["label-doubt"].message
 
 

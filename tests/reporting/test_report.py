@@ -17,6 +17,7 @@ from sightx import Run, RunError
 from sightx.evaluation.estimates import majority_predictions
 from sightx.evaluation.intervals import paired_differences
 from sightx.registry.kinds import Metric
+from sightx.reporting.checklist import checklist_section
 from sightx.reporting.facts import Facts, read_facts
 from sightx.reporting.overview import verdict
 from sightx.reporting.performance import confusion_section
@@ -102,6 +103,28 @@ def test_the_verdict_is_that_of_paired_differences(facts: Facts, graded: Run) ->
         assert verdict(facts).startswith("No detectable difference of QWK from always")
     twin = read_facts(graded, rivals=[graded])
     assert f"no detectable difference of QWK from run {graded.id}" in verdict(twin)
+
+
+def test_items_of_the_guideline_have_its_numbers(facts: Facts) -> None:
+    rows = re.findall(r"<tr>(?:<td[^>]*>([^<]*)</td>)(?:<td[^>]*>([^<]*)</td>)",
+                      checklist_section(facts))  # fmt: skip
+    asked = {number: text for number, text in rows if number != "CLAIM"}
+    assert list(asked) == sorted(asked, key=lambda n: (int(re.sub(r"\D", "", n)), n))
+    subjects = {  # of TRIPOD+AI, version of 11 January 2024
+        "3a": "rationale", "3b": "purpose", "3c": "inequalities", "4": "development",
+        "5a": "source", "5b": "dates", "6a": "setting", "6b": "eligibility", "7": "preparation",
+        "8a": "outcome", "8b": "judged the outcome", "8c": "blinded", "9b": "predictors",
+        "10": "sample size", "11": "missing data", "12a": "partition", "12c": "hyper-parameters",
+        "12e": "measures", "12g": "predictions were computed", "13": "class imbalance",
+        "14": "fairness", "15": "output", "16": "training and evaluation", "17": "ethical",
+        "18a": "funding", "18b": "conflicts", "18c": "protocol", "18d": "registration",
+        "18e": "the data", "18f": "the code", "19": "public", "20a": "flow",
+        "20b": "characteristics", "20c": "comparison", "21": "each analysis", "22": "full model",
+        "23a": "performance", "23b": "heterogeneity", "25": "interpretation", "26": "limitations",
+        "27a": "poor quality", "27b": "user", "27c": "next steps",
+    }  # fmt: skip
+    assert asked.keys() == subjects.keys()
+    assert [n for n, subject in subjects.items() if subject not in asked[n]] == []
 
 
 def test_a_subgroup_of_few_groups_is_only_counted(page: str) -> None:
