@@ -226,12 +226,12 @@ def infer_scale(classes: Sequence[str], label: str) -> Scale:
             tuple(ordered),
             f"Whole numbers from {span} in a column called {label!r} look like grades: neighbours "
             "are similar, and qwk measures how far a decision is off. If they are only names, "
-            'set ordered = false and monitor = "validation/balanced-accuracy".',
+            "set ordered = false, and balanced-accuracy in place of qwk.",
         )
     return Scale(
         (),
-        f"The classes are numbers from {span}. If they are grades, set ordered = true"
-        ' and monitor = "validation/qwk".',
+        f"The classes are numbers from {span}. If they are grades, set ordered = true: qwk then "
+        "measures how far a decision is off.",
     )
 
 

@@ -14,6 +14,7 @@ _SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 _MEMORY = 4e9  # bytes that all preprocessed images may need
 _DOMINANT = 0.6  # above this share, always predicting the largest class looks like success
 _STEPS = 3000  # that a small network needs to converge
+_FEW = 100  # validation samples: with fewer, a metric of decisions often ties between epochs
 _WIDTH = 100
 
 
@@ -103,6 +104,12 @@ def _split(facts: DatasetFacts) -> Iterator[str]:
         yield from _note("A class has too few samples for three splits: there is no test split.")
 
 
+def _validation_samples(facts: DatasetFacts) -> int:
+    if facts.splits:
+        return facts.splits.get("validation") or int(facts.splits.get("train", 0) * 0.1)
+    return int(facts.samples * _shares(facts)["validation"])
+
+
 def _shares(facts: DatasetFacts) -> dict[str, float]:
     share = 0.1 if facts.samples >= 1000 else 0.2  # a smaller split would measure nothing
     return {"validation": share, "test": share if facts.rarest >= 3 else 0.0}
@@ -140,8 +147,10 @@ def _size(facts: DatasetFacts) -> int:
 def _model(facts: DatasetFacts) -> Iterator[str]:
     yield "[model]"
     yield from _note(
-        'A small network without pretrained weights. For photographs, a pretrained one is better: '
-        'use = "resnet50" with weights = "imagenet", size 224 and colour.'
+        "A small network without pretrained weights. For photographs, a pretrained one is better: "
+        'use = "resnet50" with weights = "imagenet" (98 MB, downloaded once), size 224 and colour, '
+        "and without settings of this model such as widths. --set model.use=resnet50 drops those, "
+        "and names them."
     )  # fmt: skip
     yield 'use = "simple-cnn"'
     blocks = min(5, (_size(facts) // 8).bit_length() - 1)  # the last one has 8 to 16 pixels
@@ -172,9 +181,15 @@ def _training(facts: DatasetFacts) -> Iterator[str]:
     yield "[training]"
     yield f"epochs = {epochs}"
     yield f"batch_size = {batch}"
-    if facts.majority > _DOMINANT:
+    monitor, few = "qwk" if facts.ordered else "balanced-accuracy", _validation_samples(facts)
+    if few < _FEW:
+        yield from _note(
+            f"Chooses the best epoch. With {few} validation images {monitor} has few values, so "
+            "that epochs tie; the loss tells them apart."
+        )
+        monitor = "loss"
+    elif facts.majority > _DOMINANT:
         yield from _note(f"Not accuracy: the largest class alone has {facts.majority:.0%}.")
-    monitor = "qwk" if facts.ordered else "balanced-accuracy"
     yield f'monitor = "validation/{monitor}"'
 
 

@@ -114,3 +114,16 @@ def test_unusable_data_exit_with_3_and_leave_no_file(sightx, working_folder: Pat
     assert (done.code, done.out) == (3, "")
     assert done.lines[0].startswith("empty: error[no-classes] ")
     assert not (working_folder / "a.toml").exists()
+
+
+def test_a_warning_in_a_written_spec_is_printed_too_and_resnet50_can_be_set(
+    sightx, flat: Path, working_folder: Path
+) -> None:
+    paths = sorted(path.relative_to(flat).as_posix() for path in flat.rglob("*.png"))
+    rows = [f"{path},{path.partition('/')[0]}" for path in [*paths, "dark/lost.png"]]
+    (flat / "some.csv").write_text("\n".join(["image,label", *rows]))
+    done = sightx("init", "data/train/some.csv", "-o", "a.toml")
+    assert "a.toml: warning: 1 of" in done.err
+    assert "such as dark/lost.png" in done.err
+    changes = ["--set", "model.use=resnet50", "--set", "model.weights=imagenet"]
+    assert "widths" in sightx("validate", "a.toml", *changes).err

@@ -69,7 +69,7 @@ def test_a_folder_per_split(tmp_path: Path, ran: Write) -> None:
     assert tables["dataset"]["layout"] == "split"
     assert (tables["split"]["use"], tables["split"]["validation"]) == ("given", 0.0)
     assert tables["loss"]["use"] == "cross-entropy"
-    assert tables["training"]["monitor"] == "validation/balanced-accuracy"
+    assert tables["training"]["monitor"] == "validation/loss"
     assert tables["preprocess"] == [{"use": "resize", "size": 32, "fit": "stretch"}]
     assert experiment.name == "a-data-set"
     written = (tmp_path / "written.toml").read_text()
@@ -190,7 +190,7 @@ def test_folders_that_are_a_scale_are_ordered(tmp_path: Path, ran: Write) -> Non
     experiment = ran(tmp_path / "data")
     assert experiment.tables()["dataset"]["classes"] == ["None", "Mild", "Severe"]
     assert experiment.tables()["dataset"]["ordered"] is True
-    assert experiment.training.monitor == "validation/qwk"
+    assert experiment.training.monitor == "validation/loss"
 
 
 def test_a_csv_with_groups_and_grades(tmp_path: Path, ran: Write) -> None:
@@ -260,7 +260,7 @@ def test_eyepacs_is_recognised(tmp_path: Path, ran: Write) -> None:
         "eyepacs", "trainLabels.csv", "train",
     )  # fmt: skip
     assert experiment.tables()["split"]["use"] == "grouped"
-    assert experiment.training.monitor == "validation/qwk"
+    assert experiment.training.monitor == "validation/loss"
 
 
 def test_a_folder_named_like_a_place_is_a_path(

@@ -60,6 +60,26 @@ def test_imbalance_weighs_and_grades_are_measured_by_qwk() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "few"),
+    [
+        ({"samples": 480}, "96"),
+        ({"splits": {"train": 900, "validation": 99}}, "99"),
+        ({"splits": {"train": 990, "test": 500}}, "99"),
+        ({"splits": {"train": 1000, "validation": 100}}, ""),
+        ({"samples": 500}, ""),
+    ],
+)
+@pytest.mark.parametrize("ordered", [False, True])
+def test_few_validation_samples_are_judged_by_the_loss(
+    changes: dict[str, Any], few: str, ordered: bool
+) -> None:
+    text = write_spec(replace(FACTS, **changes, ordered=ordered)).replace("\n# ", " ")
+    metric = "qwk" if ordered else "balanced-accuracy"
+    assert f'monitor = "validation/{"loss" if few else metric}"' in text
+    assert (f"With {few} validation images {metric} has few values" in text) == bool(few)
+
+
+@pytest.mark.parametrize(
     ("changes", "split"),
     [
         ({}, {"use": "stratified", "validation": 0.1, "test": 0.1}),
