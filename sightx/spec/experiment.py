@@ -60,7 +60,7 @@ from sightx.spec.paths import iter_tables, resolve_paths
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Tta = Literal["none", "horizontal-flip", "flips", "d4"]
+Tta = Literal["none", "horizontal-flip", "flips", "d4", "flip-and-shift"]
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 Tables = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 AnyComponent = TypeVar("AnyComponent", bound=Component)
@@ -90,7 +90,7 @@ class Evaluation(Settings):
     test: Literal["end", "on-request"] = "end"
     """After training, with the best checkpoint if there is one, or only by `sightx evaluate`."""
     tta: Tta = "none"
-    """Test-time augmentation: outputs are means over 2, 4 or 8 flips and turns of an image."""
+    """Test-time augmentation: outputs are means over 2 to 8 flips, turns and shifts of an image."""
     positive: tuple[str, ...] | None = None
     """Classes that are positive in a binary decision, such as those to refer; None: no decision."""
     target_sensitivity: Share = 0.95

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +19,9 @@ _AXES = {
     "horizontal-flip": (*_ONE, (-1,)),
     "flips": (*_ONE, (-1,), (-2,), (-2, -1)),
     "d4": (*_ONE, (-1,), (-2,), (-2, -1)),
+    "flip-and-shift": (*_ONE, (-1,)),
 }
-"""Axes along which the views are flipped; `d4` has their transposes too."""
+"""Axes along which the views are flipped; `views` adds transposes and shifts."""
 
 
 class ViewAverage(nn.Module):
@@ -39,9 +41,22 @@ def views(images: Tensor, tta: Tta) -> list[Tensor]:
     """Return the views of images (B, C, H, W), which begin with the images as they are.
 
     `d4` are all eight flips and quarter turns of a square: the four flips, and their transposes.
+    `flip-and-shift` are an image and its mirror image, and both shifted along the diagonal by one
+    pixel either way, with edge pixels repeated: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
+    Single GPU", 2024.
     """
     flipped = [images.flip(axes) if axes else images for axes in _AXES[tta]]
-    return flipped if tta != "d4" else [*flipped, *(view.mT.contiguous() for view in flipped)]
+    if tta == "d4":
+        return [*flipped, *(view.mT.contiguous() for view in flipped)]
+    if tta == "flip-and-shift":
+        return [*flipped, *(moved for view in flipped for moved in _shifts(view))]
+    return flipped
+
+
+def _shifts(images: Tensor) -> list[Tensor]:
+    """Return images shifted by one pixel, to the lower right and to the upper left."""
+    padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    return [padded[..., :-2, :-2], padded[..., 2:, 2:]]
 
 
 def with_tta(network: nn.Module, tta: Tta) -> nn.Module:
