@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sightx.plugin import Predictions
 
 _BAR_WIDTH = 20  # Columns of the longest bar.
+_SHOWN = ("train/loss", "validation/loss", "train/accuracy", "validation/accuracy")
 _COLUMNS = "{:>5} {:>10} {:>9} {:>9} {:>8} {:>5}"  # With the other columns, 80 characters.
 
 
@@ -58,13 +59,13 @@ def header(monitor: str, *, throughput: bool = False) -> str:
     names = ("epoch", "train loss", "val. loss", "train acc", "val. acc", "gap")
     name = monitor.rpartition("/")[2]
     short = {"balanced-accuracy": "bal. acc"}.get(name, name[:8])
-    extra = "" if monitor == "validation/accuracy" else f" {short:>8}"
+    extra = "" if monitor in _SHOWN else f" {short:>8}"
     extra += f" {'lr':>7} {'time':>6}" + (f" {'images/s':>9} {'wait':>5}" if throughput else "")
     return f"[bold]{_COLUMNS.format(*names)}{escape(extra)}[/bold]"
 
 
 def row(epoch: Epoch, *, throughput: bool = False) -> str:
-    """Return one line per epoch: losses, accuracies, their gap, and the monitored metric.
+    """Return one line per epoch: losses, accuracies, their gap, and a metric that is monitored.
 
     With `throughput`, 16 more characters show the images per second and the share of the time that
     training waited for data.
@@ -81,7 +82,7 @@ def row(epoch: Epoch, *, throughput: bool = False) -> str:
         _percent(validation),
         "" if math.isnan(validation) else f"{100 * (train - validation):+.1f}",
     )
-    if epoch.monitor != "validation/accuracy":
+    if epoch.monitor not in _SHOWN:
         cells += f" {number_text(metrics.get(epoch.monitor, math.nan)):>8}"
     cells += f" {epoch.lr:>7.2g} {epoch.seconds:>5.1f}s"
     if throughput:

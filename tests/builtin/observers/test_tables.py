@@ -37,6 +37,7 @@ def test_the_baseline_is_the_largest_class_of_training() -> None:
 def test_heads_stand_above_their_numbers() -> None:
     assert "qwk" in tables.header("validation/qwk")
     assert "accuracy" not in tables.header("validation/accuracy")
+    assert tables.header("validation/loss") == tables.header("validation/accuracy")
 
 
 def test_per_class_rows_agree_with_the_confusion_matrix() -> None:
