@@ -32,9 +32,10 @@ from sightx.io.system import configure_openmp  # noqa: E402
 
 if TYPE_CHECKING:
     from sightx.inference.predictor import Predictor
+    from sightx.run_registry.find import open_run
     from sightx.run_registry.listing import list_runs
     from sightx.runner import resume, run, table
-    from sightx.runs.directory import Run, open_run
+    from sightx.runs.directory import Run
     from sightx.spec.experiment import Experiment
     from sightx.spec.load import load
 
@@ -47,7 +48,7 @@ _LAZY = {
     "Run": "sightx.runs.directory",
     "list_runs": "sightx.run_registry.listing",
     "load": "sightx.spec.load",
-    "open_run": "sightx.runs.directory",
+    "open_run": "sightx.run_registry.find",
     "resume": "sightx.runner",
     "run": "sightx.runner",
     "table": "sightx.runner",

@@ -122,7 +122,9 @@ FOLLOWED = {
     "run_registry/archive.py": (
         RUNS, "sightx archive RUN -o FILE.zip", "sightx remove-run {} moves that run",
     ),
-    "run_registry/best.py": (RUNS, "sightx list-runs --sort {} --runs {}", "list-runs --runs {}"),
+    "run_registry/find.py": (
+        RUNS, "sightx list-runs --sort {} --runs {}", "list-runs --runs {}", "sightx tag RUN +{}",
+    ),
     "run_registry/comparison.py": (RUNS, "sightx evaluate {} --split {} writes them"),
     "run_registry/import_metrics.py": (RUNS, 'name = "paper-baseline"', "started = 2026-01-31"),
     "reporting/facts.py": ("reporting/test_report.py", "sightx evaluate {} --split {} writes them"),
@@ -143,6 +145,7 @@ FOLLOWED = {
     "runs/names.py": (
         RUNS, "sightx run {} --continue continues", "sightx run SPEC creates",
         "--runs FOLDER looks in another folder", "sightx init {} writes a spec",
+        "sightx list-runs {} --runs {} lists them",
     ),
     "runs/predictions.py": (HERE, "sightx evaluate {} --split {}"),
     "spec/check_runner.py": (HERE, "sightx list-plugins"),

@@ -70,6 +70,28 @@ def test_a_run_that_differs_from_its_archive_can_be_moved_away(
     assert sightx_main("import-run", "b.zip", *words) == 0
 
 
+def test_an_ambiguous_name_can_be_resolved_as_its_error_says(
+    working_folder: Path, error_line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = working_folder / "my runs"
+    ids = [write_run(folder, f"{hour}0000-retina-3f9a1c", {"name": "retina"}).name
+           for hour in (10, 11)]  # fmt: skip
+    words = ("--runs", str(folder))
+    line = error_line("show-run", "retina", *words, code=5)
+    assert "'retina' is the name of 2 runs" in line
+    assert paste(line, "lists them") == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ids)
+    assert sightx_main("show-run", re.findall(r"newest is (\S+);", line)[0], *words) == 0
+    line = error_line("show-run", "3f9a1c", *words, code=5)
+    for name in line.rpartition("write the whole id: ")[2].split(", "):
+        assert sightx_main("show-run", name.strip(), *words) == 0
+    line = error_line("show-run", "@candidate", *words, code=5)
+    (command,) = re.findall(r"sightx (tag .*) adds it", line)
+    assert sightx_main(*shlex.split(command.replace("RUN", ids[0])), *words) == 0
+    assert sightx_main("show-run", "@candidate", *words) == 0
+
+
 def test_the_best_run_is_found_as_its_errors_say(runs: Path, error_line: Line) -> None:
     for name, end in {"best:seed": "sorts by any key", "best:loss[seed > 7]": "shows"}.items():
         assert paste(error_line("show-run", name, "--runs", str(runs)), end) == 0

@@ -23,17 +23,16 @@ def find_run(run: str, runs: Path | None) -> tuple[Run, str]:
 
     `runs` is the folder of runs; None means that of the working directory's project.
     """
-    from sightx.runs.directory import open_run
+    from sightx.run_registry import find
 
-    directory, checkpoint = find_run_directory(run, runs)
-    return open_run(directory), checkpoint
+    return find.find_run(runs_root(runs), run)
 
 
 def find_run_directory(run: str, runs: Path | None) -> tuple[Path, str]:
     """Return the directory of the run that RUN means, and the checkpoint; nothing is imported."""
-    from sightx.run_registry import best
+    from sightx.run_registry import find
 
-    return best.find_directory(runs_root(runs), run)
+    return find.find_directory(runs_root(runs), run)
 
 
 def runs_root(runs: Path | None) -> Path:

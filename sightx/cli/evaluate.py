@@ -53,7 +53,7 @@ def command(
     --data scores all images of a CSV file of labels, or of a folder, which are read as `sightx
     init` reads them. Labels are names of the run's classes, or their positions, counted from 0.
 
-    RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
+    RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
     of its checkpoints. --set may change where the data are (dataset.root=FOLDER) and [execution].
     """
     from sightx import console

@@ -46,7 +46,7 @@ def command(
     differs, nothing is written. --int8 adds one in 8-bit integers, whose loss is measured on all of
     that split. `--check FOLDER` repeats the comparison on another machine.
 
-    RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
+    RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
     of its checkpoints. --set may change where the data are, as in --set dataset.root=FOLDER.
     """
     from sightx.errors import Problem, SpecError

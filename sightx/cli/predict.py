@@ -60,7 +60,7 @@ def command(
     own data), and - for the paths on standard input. A file that cannot be read is
     reported, the others are predicted, and the exit code is 3.
 
-    RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
+    RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
     of its checkpoints. It may be the folder of an exported model.
     """
     from sightx import Predictor

@@ -34,7 +34,7 @@ def command(
 ) -> int:
     """Continue RUN where it stopped; the result is that of the uninterrupted run.
 
-    RUN is an id, a unique prefix of one, `last` for the newest run, or a path. Differences from the
+    RUN is an id, a unique part of one, an experiment's name, `last` or a path. Differences from the
     original run are listed; those that would change its results are refused. Of the training only
     training.epochs may change, if the learning rates so far do not depend on it.
 

@@ -58,7 +58,7 @@ def command(
     in work. Only this machine can reach it, unless --host is another address; then a token is
     needed.
 
-    RUN is an id, a unique prefix of one, `last` for the newest run, or a path. RUN@NAME names one
+    RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
     of its checkpoints. It may be the folder of an exported model.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that decode need the cores

@@ -30,7 +30,8 @@ _SHOWN = ("dataset", "split", "model", "loss", "optimizer", "scheduler")
 def command(run: str, as_json: bool, runs: Path | None) -> None:
     """Show what RUN was, on what data, its result, where it trained, and where it comes from.
 
-    RUN is an id, a unique prefix of one, `last`, a path, or best:KEY such as best:validation/qwk.
+    RUN is an id, a unique part of one, an experiment's name, `last`, a path, @TAG, or best:KEY
+    such as best:validation/qwk.
     """
     from sightx.run_registry.description import describe_run
 

@@ -38,8 +38,9 @@ from sightx.records.predictions import Predictions
 from sightx.registry import loading
 from sightx.registry.components import call_declared
 from sightx.registry.project import Project, find_project
+from sightx.run_registry.find import locate_run
 from sightx.runs import checkpoints
-from sightx.runs.directory import Run, open_run
+from sightx.runs.directory import Run
 from sightx.runs.lookup import find_run_project
 from sightx.training.evaluator import forward
 from sightx.training.setup import build_module, choose_device, to_channels_last
@@ -102,7 +103,8 @@ class Predictor:
         """Load a run directory, by default its preferred checkpoint, or an exported model.
 
         Args:
-            path: A run directory, a checkpoint's directory, or the folder of an exported model.
+            path: A run directory, a checkpoint's directory, or the folder of an exported model; or
+                RUN as for `sightx.open_run`, such as "last" or "last@best".
             device: cpu, cuda, cuda:1, mps or auto.
             engine: What computes the network: torch, or, of a model exported to ONNX, onnx or int8,
                 which are computed on the CPU.
@@ -116,6 +118,7 @@ class Predictor:
             hint = "sightx export RUN --to FOLDER --format onnx writes one"
             message = "only an exported model is computed with ONNX"
             raise RunError(Problem("no-onnx", message, hint, file=str(path)))
+        folder = folder if is_exported else _checkpoint_folder(path)
         source = _read_model_folder(folder, engine) if is_exported else _read_checkpoint(folder)
         registry = loading.load_registry(source.project)
         recipe = Recipe.read(source.files["recipe.json"], registry, str(folder / "recipe.json"))
@@ -310,13 +313,16 @@ class Predictor:
         return BinaryAnswer(positive=binary.positive, score=score, operating_points=points)
 
 
+def _checkpoint_folder(path: str | Path) -> Path:
+    """Return the directory of a checkpoint; of a run, that of its preferred one."""
+    if (argument_path(path) / checkpoints.MANIFEST).is_file():
+        return argument_path(path)
+    run, checkpoint = locate_run(path)
+    return run.checkpoint(checkpoint)
+
+
 def _read_checkpoint(folder: Path) -> _Source:
-    """Read a checkpoint's directory, or the preferred checkpoint of a run directory."""
-    if (folder / checkpoints.MANIFEST).is_file():
-        run = Run(folder.absolute().parents[1])
-    else:
-        run = open_run(folder)
-        folder = run.checkpoint()
+    run = Run(folder.absolute().parents[1])
     files = checkpoints.read_verified(folder)
     digest = hashlib.sha256(files[checkpoints.WEIGHTS]).hexdigest()
     model = ModelId(

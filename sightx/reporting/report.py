@@ -28,8 +28,9 @@ from sightx.reporting.performance import (
 )
 from sightx.reporting.pictures import Pictures, mistake_section, quality_section, read_pictures
 from sightx.reporting.provenance import about_section, environment_section, spec_section
+from sightx.run_registry.find import open_run
 from sightx.runs import sums
-from sightx.runs.directory import Run, open_run
+from sightx.runs.directory import Run
 
 FILE = "report.html"
 _CSS = Path(__file__).with_name("report.css")
@@ -54,7 +55,7 @@ def write_report(
     """Write the report of a run, by default `report.html` in its directory, and return its path.
 
     Args:
-        run: The run, or its directory; it needs predictions of the split.
+        run: The run, or what `sightx.open_run` takes; it needs predictions of the split.
         split: The name of predictions; by default test, or validation if test was not scored.
         rivals: Runs to compare with on the same samples.
         images: Whether to show images, which are read again.
@@ -63,13 +64,13 @@ def write_report(
 
     Raises RunError, DataError.
     """
-    run = run if isinstance(run, Run) else open_run(run)
-    page = render_report(run, split, rivals=rivals, images=images, progress=progress)
-    target = file or run.directory / FILE
+    judged = open_run(run)
+    page = render_report(judged, split, rivals=rivals, images=images, progress=progress)
+    target = file or judged.directory / FILE
     with atomic.disk_errors(target.parent):
         atomic.replace(target, page.encode())
     if file is None:
-        sums.update_sums(run.directory, [FILE])
+        sums.update_sums(judged.directory, [FILE])
     return target
 
 

@@ -16,12 +16,13 @@ from sightx.io.files import argument_path
 from sightx.io.signals import restore_handlers
 from sightx.records.table import ImageTable
 from sightx.registry.failures import explained_plugin_failures
+from sightx.run_registry.find import open_run
 from sightx.runner.arguments import as_experiment, check_arguments
 from sightx.runner.interrupts import raise_interrupts, uninterrupted
 from sightx.runner.launch import Launch, run_device
 from sightx.runner.observers import GivenObservers, name_observers
 from sightx.runner.resume import stored_experiment
-from sightx.runs.directory import Run, open_run
+from sightx.runs.directory import Run
 from sightx.spec.experiment import Context, Experiment
 from sightx.spec.merge import Overrides, as_overrides
 
@@ -95,7 +96,7 @@ def resume(
     A finished run is left as it is. Until the run continues, nothing of it changes.
 
     Args:
-        run: The run or its directory.
+        run: The run, its directory, or RUN as for `sightx.open_run`.
         experiment: The experiment to continue with, or the path of its spec; None means the
             recorded one.
         changes: Overrides of the recorded experiment, as for `sightx.load`.
@@ -111,7 +112,7 @@ def resume(
     """
     allowed = {"allow_data_change": allow_data_change, "allow_plugin_change": allow_plugin_change}
     check_arguments(progress, **allowed, quiet=quiet)
-    run, changes = run if isinstance(run, Run) else open_run(run), as_overrides(changes)
+    run, changes = open_run(run), as_overrides(changes)
     wanted = stored_experiment(run, changes) if experiment is None else experiment
     context = (experiment := as_experiment(wanted)).context
     with raise_interrupts(), _join_ranks(experiment, context, quiet) as collectives:
@@ -137,7 +138,7 @@ def repeat(
     two.
 
     Args:
-        run: The run or its directory.
+        run: The run, its directory, or RUN as for `sightx.open_run`.
         observers: As for `sightx.run`.
         runs: The folder of the new run; None means that of the run's project.
         progress: As for `sightx.run`.
@@ -150,7 +151,7 @@ def repeat(
         SightXError: The run failed.
     """
     check_arguments(progress, profile=profile, quiet=quiet)
-    original = run if isinstance(run, Run) else open_run(run)
+    original = open_run(run)
     experiment = stored_experiment(original)
     context = experiment.context
     root = argument_path(runs) if runs is not None else context.project.runs

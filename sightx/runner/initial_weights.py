@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import nn
 
 from sightx.registry.kinds import Model
-from sightx.run_registry import best
+from sightx.run_registry.find import find_run
 from sightx.runs import checkpoints, names
-from sightx.runs.directory import Run, open_run
+from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
 from sightx.training.setup import head_tensors
 from sightx.training.weights import LoadedWeights, initialise, is_file
@@ -133,5 +133,4 @@ def as_recorded(experiment: Experiment, run: Run) -> Experiment:
 
 def _find_checkpoint(root: Path, weights: str) -> tuple[Run, str]:
     """Return the run that `run:RUN` means, and the name of the checkpoint, "" for its preferred."""
-    directory, checkpoint = best.find_directory(root, weights.removeprefix(_RUN))
-    return open_run(directory), checkpoint
+    return find_run(root, weights.removeprefix(_RUN))

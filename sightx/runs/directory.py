@@ -335,7 +335,7 @@ class NullRun(Run):
         """Do nothing."""
 
 
-def open_run(path: str | Path) -> Run:
+def open_directory(path: str | Path) -> Run:
     """Open a run directory. Raises RunError if the path is not one."""
     directory = argument_path(path)
     if not (directory / "experiment.toml").is_file():

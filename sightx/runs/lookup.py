@@ -1,4 +1,4 @@
-"""Find runs by what a command calls RUN; and the project of a run."""
+"""The runs of a folder, and the project of a run."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ from pathlib import Path
 
 from sightx.registry.project import Project, find_project
 from sightx.runs import names
-from sightx.runs.directory import Run, open_run
+from sightx.runs.directory import Run
 
 
 def list_runs(root: Path) -> list[Run]:
     """Return the runs in a folder, the oldest first."""
     return [Run(path) for path in names.run_directories(root)]
-
-
-def find_run(root: Path, text: str) -> tuple[Run, str]:
-    """Return the run that RUN means in a command, and the checkpoint name after its `@`, or "".
-
-    Raises SpecError or RunError, as `names.find_directory` does.
-    """
-    directory, checkpoint = names.find_directory(root, text)
-    return open_run(directory), checkpoint
 
 
 def find_run_project(run: Run) -> Project:

@@ -1,19 +1,23 @@
-"""What RUN means in a command: an id, a unique prefix or end of one, `last`, or a path.
+"""What RUN means: an id, a unique part of one, an experiment's name, `last`, or a path.
 
 Only names and small files are read; nothing heavy is imported.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from sightx.errors import Problem, RunError, SpecError
+from sightx.errors import Problem, RunError, SpecError, did_you_mean
 from sightx.io.files import natural_key, read_json, shell_path, user_path
 
 TEMPORARY = ".making-"
 """Prefix of a directory that is not a run yet."""
 MAX_NAME_LENGTH = 255
 """Characters that file systems allow in a name."""
+_ID = re.compile(r"\d{8}-\d{6}-(?P<name>.+)-(?P<hash>[0-9a-f]{6})(-\d+)?")
+_CREATES = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
 
 
 def run_directories(root: Path, part: str = "") -> list[Path]:
@@ -34,9 +38,9 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
 
     Args:
         root: The folder of runs.
-        text: An id, a unique prefix of one, its end after a `-`, such as the hash, `last`, or a
-            path, which has a slash; then perhaps `@NAME`. `last` is the newest run that has a saved
-            state or has not failed.
+        text: An id, a unique prefix of one, its end after a `-`, the beginning of its hash, the
+            name of an experiment that has one run, `last`, or a path, which has a slash; then
+            perhaps `@NAME`. `last` is the newest run that has a saved state or has not failed.
 
     Raises:
         SpecError: The text cannot be the name of a run in `root`, or the path is not a run.
@@ -55,31 +59,65 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
     return directory, checkpoint
 
 
+def choose(root: Path, runs: Sequence[Path], meaning: str, condition: str) -> Path:
+    """Return the only one of some runs, the oldest first.
+
+    If there are several, the RunError says that the text is `meaning` of them, such as "the name";
+    `condition` lists them.
+    """
+    if len(runs) == 1:
+        return runs[0]
+    message = f"{meaning} of {len(runs)} runs, the newest is {runs[-1].name}"
+    hint = f"write a whole id; sightx list-runs {condition} --runs {shell_path(root)} lists them"
+    raise RunError(Problem("run-name", message, hint))
+
+
 def _find_by_name(root: Path, name: str) -> Path:
-    if name != "last" and is_run(root / name):
-        return root / name
-    runs = run_directories(root, "" if name == "last" else name)
     if name == "last":
-        matches = [run for run in runs if not _failed_without_state(run)][-1:]
-    else:
-        matches = [run for run in runs if run.name.startswith(name)]
-    where = "begin"
-    if not matches:
-        matches, where = [run for run in runs if run.name.endswith(f"-{name}")], "end"
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        first = ", ".join(run.name for run in matches[:3])
-        raise RunError(Problem("run-name", f"{len(matches)} runs {where} with {name!r}", first))
-    hint = "sightx run SPEC creates one; --runs FOLDER looks in another folder"
+        return _newest(root)
+    if is_run(root / name):
+        return root / name
+    runs = run_directories(root, name)
+    parts = {run: match for run in runs if (match := _ID.fullmatch(run.name))}
+    if named := [run for run, match in parts.items() if match["name"] == name]:
+        return choose(root, named, f"{name!r} is the name", f"name={name}")
+    ways = {
+        "begin with": [run for run in runs if run.name.startswith(name)],
+        "end with": [run for run in runs if run.name.endswith(f"-{name}")],
+        "have a hash with": [run for run, match in parts.items() if match["hash"].startswith(name)],
+    }
+    for way, matches in ways.items():
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            newest = ", ".join(run.name for run in matches[:-4:-1])
+            hint = f"write the whole id: {newest}" + (", ..." if len(matches) > 3 else "")
+            raise RunError(Problem("run-name", f"{len(matches)} runs {way} {name!r}", hint))
+    raise RunError(Problem("no-run", f"no run {name!r} below {root}", _hint_for(root, name)))
+
+
+def _hint_for(root: Path, name: str) -> str:
+    """Return what somebody may have meant by a name that no run has."""
     if name.endswith(".toml"):
-        hint = f"sightx run {name} --continue continues the run of a spec"
-    elif user_path(name).is_dir():
-        hint = f"sightx init {shell_path(user_path(name))} writes a spec for a folder of images"
-    if name == "last" and runs:
+        return f"sightx run {name} --continue continues the run of a spec"
+    if user_path(name).is_dir():
+        return f"sightx init {shell_path(user_path(name))} writes a spec for a folder of images"
+    ids = [run.name for run in run_directories(root)]
+    names = {match["name"] for id_ in ids if (match := _ID.fullmatch(id_))}
+    return did_you_mean(name, [*names, *ids]) or _CREATES
+
+
+def _newest(root: Path) -> Path:
+    """Return the newest run that has a saved state or has not failed. Raises RunError."""
+    runs = run_directories(root)
+    for run in reversed(runs):
+        if not _failed_without_state(run):
+            return run
+    hint = _CREATES
+    if runs:
         newest = runs[-1].name
         hint = f"the newest, {newest}, failed before its first checkpoint; name it to resume it"
-    raise RunError(Problem("no-run", f"no run {name!r} below {root}", hint))
+    raise RunError(Problem("no-run", f"no run 'last' below {root}", hint))
 
 
 def _failed_without_state(run: Path) -> bool:

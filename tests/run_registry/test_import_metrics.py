@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import sightx
-from sightx.run_registry.best import find_directory
+from sightx.run_registry.find import find_directory
 from sightx.run_registry.import_metrics import import_metrics
 from support.commands import sightx_main
 from support.run_folders import write_run

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sightx import ResourceError, load
+from sightx.run_registry.find import find_run
 from sightx.runs import directory
 from sightx.runs.creation import create_run
-from sightx.runs.lookup import find_run, list_runs
+from sightx.runs.lookup import list_runs
 
 
 @pytest.fixture

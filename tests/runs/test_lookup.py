@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sightx import RunError, SpecError
-from sightx.runs.lookup import find_run, list_runs
+from sightx.run_registry.find import find_run
+from sightx.runs.lookup import list_runs
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def test_runs_are_listed_from_the_oldest_without_other_folders(root: Path) -> No
     ("text", "start", "checkpoint"),
     [("last", "20260103", ""), ("20260102", "20260102", ""), ("last@best", "20260103", "best"),
      ("20260101-000000-a-111111", "20260101", ""), ("222222", "20260102", ""),
-     ("b-111111@best", "20260103", "best")],
+     ("b-111111@best", "20260103", "best"), ("2222", "20260102", ""), ("b", "20260103", ""),
+     ("b@best", "20260103", "best")],
 )  # fmt: skip
 def test_an_id_a_prefix_or_last_with_a_checkpoint(
     root: Path, text: str, start: str, checkpoint: str
@@ -47,10 +49,29 @@ def test_a_path_is_opened_as_it_is(root: Path) -> None:
 
 
 def test_an_ambiguous_prefix_lists_its_runs(root: Path) -> None:
-    with pytest.raises(RunError, match="3 runs begin with '2026'; 20260101"):
+    ids = "20260103-000000-b-111111, 20260102-000000-a-222222, 20260101-000000-a-111111"
+    with pytest.raises(RunError, match=f"3 runs begin with '2026'; write the whole id: {ids}$"):
         find_run(root, "2026")
-    with pytest.raises(RunError, match="2 runs end with '111111'; 20260101"):
+    with pytest.raises(RunError, match="2 runs end with '111111'; write the whole id: 20260103"):
         find_run(root, "111111")
+    with pytest.raises(RunError, match="2 runs have a hash with '1111'; write the whole id: 2026"):
+        find_run(root, "1111")
+
+
+def test_the_name_of_several_runs_names_the_newest_and_lists_them(root: Path) -> None:
+    newest = "20260102-000000-a-222222"
+    with pytest.raises(RunError) as e:
+        find_run(root, "a")
+    assert f"'a' is the name of 2 runs, the newest is {newest}; " in str(e.value)
+    assert f"sightx list-runs name=a --runs {root} lists them" in str(e.value)
+
+
+def test_a_misspelt_name_gets_a_proposal(root: Path) -> None:
+    experiment = root / "20260104-000000-retina-333333"
+    experiment.mkdir()
+    (experiment / "experiment.toml").write_text("")
+    with pytest.raises(RunError, match="no run 'retnia' below .*; did you mean 'retina'"):
+        find_run(root, "retnia")
 
 
 @pytest.mark.parametrize("text", ["nothing", "not-a-run"])
@@ -60,7 +81,7 @@ def test_a_run_that_does_not_exist_is_exit_5(root: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "..", "../x", "a/b", "./", "a\0b", "x" * 300, "@best", "../not-a-run", "/etc"]
+    "text", ["", ".", "..", "../x", "a/b", "./", "a\0b", "x" * 300, "../not-a-run", "/etc"]
 )
 def test_a_text_that_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None:
     with pytest.raises(SpecError) as caught:

@@ -1,4 +1,4 @@
-"""What RUN means, with `best:`."""
+"""What RUN means in the registry: also `best:KEY` and tags, and in Python."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import sightx
+from sightx import Run
 from sightx.errors import RunError, SpecError
-from sightx.run_registry.best import find_directory
+from sightx.run_registry.about import change_about
+from sightx.run_registry.find import find_directory, locate_run
 from support.run_folders import write_run
 
 
@@ -57,3 +60,35 @@ def test_a_name_that_is_none_is_refused(root: Path, text: str, message: str) -> 
 def test_without_a_matching_run_there_is_no_best_one(root: Path) -> None:
     with pytest.raises(RunError, match="no finished run has validation/loss"):
         find_directory(root, "best:loss[seed > 7]")
+
+
+def test_a_tag_names_its_only_run(root: Path) -> None:
+    first, second = sorted(root.glob("*-a[01]"))
+    change_about(first, ["+candidate"])
+    assert find_directory(root, "@candidate") == (first, "")
+    assert find_directory(root, "@candidate@last") == (first, "last")
+    with pytest.raises(RunError, match="no run 'candidate' .*; it is a tag: @candidate"):
+        find_directory(root, "candidate")
+    change_about(second, ["+candidate"])
+    with pytest.raises(RunError, match=f"'candidate' is a tag of 2 runs, .* is {second.name}"):
+        find_directory(root, "@candidate")
+    with pytest.raises(RunError, match=r"has the tag 'old'; sightx tag RUN \+old adds it"):
+        find_directory(root, "@old")
+
+
+def test_python_takes_what_commands_take(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = root.parent / "project"
+    (project / "runs").mkdir(parents=True)
+    run = write_run(project / "runs", "120000-retina-3f9a1c", {}, {"validation/accuracy": 0.5})
+    change_about(run, ["+candidate"])
+    monkeypatch.chdir(project)
+    texts = ("last", "retina", "3f9a", run.name, f"runs/{run.name}", str(run), "@candidate")
+    for text in (*texts, "best:validation/accuracy", run, Path("runs", run.name), Run(run)):
+        assert sightx.open_run(text).id == run.name
+    assert sightx.open_run("last", runs=root).id == "20260131-a2"
+    assert locate_run("retina@best")[1] == locate_run(f"runs/{run.name}@best")[1] == "best"
+    monkeypatch.chdir("runs")
+    assert sightx.open_run(run.name).id == run.name  # a directory of that name
+    for text in ("none", "runs/none", Path("last")):
+        with pytest.raises(RunError):
+            sightx.open_run(text)
