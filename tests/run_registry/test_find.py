@@ -67,7 +67,7 @@ def test_a_tag_names_its_only_run(root: Path) -> None:
     change_about(first, ["+candidate"])
     assert find_directory(root, "@candidate") == (first, "")
     assert find_directory(root, "@candidate@last") == (first, "last")
-    with pytest.raises(RunError, match="no run 'candidate' .*; it is a tag: @candidate"):
+    with pytest.raises(RunError, match=r"no run 'candidate' .*; it is a tag: @candidate"):
         find_directory(root, "candidate")
     change_about(second, ["+candidate"])
     with pytest.raises(RunError, match=f"'candidate' is a tag of 2 runs, .* is {second.name}"):

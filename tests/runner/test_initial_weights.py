@@ -199,6 +199,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_not_the_last(
         run(project, "three", "name=zzz", f"model.weights=run:{before.id}")
     failed = max((project / "runs").iterdir())
     assert failed.name != before.id
+    capsys.readouterr()  # what the two runs printed
     image = "two/train/a/0.png"
     for words in (["predict", "last", image], ["evaluate", "last", "--split", "validation"],
                   ["resume", "last"]):  # fmt: skip

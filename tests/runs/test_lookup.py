@@ -70,7 +70,7 @@ def test_a_misspelt_name_gets_a_proposal(root: Path) -> None:
     experiment = root / "20260104-000000-retina-333333"
     experiment.mkdir()
     (experiment / "experiment.toml").write_text("")
-    with pytest.raises(RunError, match="no run 'retnia' below .*; did you mean 'retina'"):
+    with pytest.raises(RunError, match=r"no run 'retnia' below .*; did you mean 'retina'"):
         find_run(root, "retnia")
 
 
