@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-extras check bench generated format clean
+.PHONY: demo test test-slow test-extras check bench lock vulnerabilities generated format clean
 
 # The environment is made again when the dependencies change.
 $(VENV)/ready: pyproject.toml
@@ -53,6 +53,18 @@ check: $(VENV)/ready
 bench: $(VENV)/ready
 	for name in startup command step first_epoch later_epochs prefix growth save load registry intervals; do \
 	  $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Exact versions with hashes of all that an installation contains, on this platform; none is younger
+# than a week, in which a stolen release is usually found. `make lock EXTRAS="serve onnx"`.
+lock: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-emit-index-url \
+	  --generate-hashes --exclude-newer "7 days" $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
+
+# Known vulnerabilities of what the lock contains. A waiver is `--ignore-vuln ID`, with a date and a reason.
+vulnerabilities: lock
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 # Files that are written by the code: after a change to a component or a check.
 generated: $(VENV)/ready

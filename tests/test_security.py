@@ -8,6 +8,9 @@ import io
 import os
 import pickle
 import re
+import shlex
+import shutil
+import subprocess
 import tarfile
 import tomllib
 import zipfile
@@ -36,7 +39,8 @@ UNPICKLERS = {
 # The one module that may import pickle, for a class whose find_class allows a few harmless names.
 RESTRICTED = "sightx/builtin/datasets/cifar10.py"
 # Calls that do the same, or that pass a text to a shell or to the interpreter.
-FORBIDDEN = {
+FORBIDDEN = {  # torch.save pickles, and is slow (C19): benchmarks/save.py
+    "torch.save",
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput",
     "subprocess.getstatusoutput", "torch.jit.load", "torch.export.load", "torch.hub.load",
     "torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url", "pandas.read_pickle",
@@ -279,6 +283,23 @@ def test_a_second_pickle_whose_name_differs_in_case_runs_no_code(
         initialise(MODEL, module, str(path))
         assert all(torch.equal(GOOD[name], value) for name, value in module.state_dict().items())
     assert not marker.exists()
+
+
+def test_a_lock_has_hashes_and_is_what_is_audited(tmp_path: Path) -> None:  # X08, X09
+    make = shutil.which("make")
+    if not make:
+        pytest.skip("make is not installed")
+    words = [make, "--dry-run", "vulnerabilities", "EXTRAS=serve onnx", f"VENV={tmp_path}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    commands = [shlex.split(line) for line in done.stdout.replace("\\\n", "").splitlines()]
+    (lock,) = (words for words in commands if "compile" in words)
+    assert {"--generate-hashes", "--no-emit-index-url", "--exclude-newer"} <= {*lock}
+    assert lock[-1] == "pyproject.toml"
+    assert [lock[at + 1] for at, word in enumerate(lock) if word == "--extra"] == ["serve", "onnx"]
+    (audit,) = (words for words in commands if words[0].endswith("pip-audit"))
+    assert {"--strict", "--require-hashes"} <= {*audit}
+    assert audit[-1] == lock[lock.index("--output-file") + 1] == "requirements.lock"
+    assert commands.index(lock) < commands.index(audit)
 
 
 def test_security_floors() -> None:  # X07: the versions that the tests of minimum versions install

@@ -18,6 +18,9 @@ def load_project_registry(folder: Path | None = None) -> Registry:
     return load_registry(find_project(folder or Path.cwd()))
 
 
+_NETWORK_SUFFIXES = {".onnx", ".pt", ".pt2", ".pth", ".safetensors"}
+
+
 def find_run(run: str, runs: Path | None) -> tuple[Run, str]:
     """Return the run that RUN means, and the name of the checkpoint behind its `@`, or "".
 
@@ -66,6 +69,12 @@ def find_weights(text: str, runs: Path | None) -> tuple[Path, str]:
 
     if is_model_folder(folder := user_path(text)):
         return folder, f"{folder}: {read_manifest(folder).id}"
+    if folder.suffix in _NETWORK_SUFFIXES and folder.is_file():
+        from sightx.errors import Problem, RunError
+
+        message = "it is a file; a network is built from a recipe and safetensors, never loaded"
+        hint = "give a run, or the folder that sightx export has written"
+        raise RunError(Problem("run-name", message, hint, file=str(folder)))
     run, checkpoint = find_run(text, runs)
     folder = run.checkpoint(checkpoint)
     return folder, f"{run.id}, {folder.name} ({run.status})"

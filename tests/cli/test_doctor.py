@@ -25,7 +25,7 @@ def test_a_working_installation_is_described(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_does_not_work_is_named(
+def test_what_does_not_work_is_named(  # X10
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -83,6 +84,7 @@ def test_an_open_server_needs_a_token(
     assert f"error[{expected}]" in err
 
 
+# V13
 def test_a_damaged_model_is_never_served(trained: Run, tmp_path: Path, capsys: Capture) -> None:
     run = tmp_path / "runs" / trained.id
     shutil.copytree(trained.directory, run)
@@ -91,6 +93,21 @@ def test_a_damaged_model_is_never_served(trained: Run, tmp_path: Path, capsys: C
     assert sightx_main("serve", str(run), "--port", "0") == 5
     assert capsys.readouterr().out == ""
     assert sightx_main("serve", "absent", "--runs", str(tmp_path / "runs")) == 5
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model.onnx", "model.pt"])
+def test_a_network_is_never_loaded_from_a_file(  # X03
+    tmp_path: Path, capsys: Capture, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(pickle.dumps({"weights": 1}))
+    assert sightx_main("serve", str(file), "--port", "0") == 5
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"{file}: error[run-name] it is a file; a network is built from a recipe and safetensors, "
+        "never loaded; give a run, or the folder that sightx export has written\n"
+    )
 
 
 def test_the_extra_that_is_missing_is_named(

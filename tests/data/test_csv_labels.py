@@ -103,7 +103,7 @@ def test_a_column_called_line_is_the_users(table):
         ("image,level\n".encode("utf-16"), "encoding", 1, ["0xff", "offset 0"]),
     ],
 )
-def test_an_unreadable_file_is_named_with_its_line(table, content, code, line, words):
+def test_an_unreadable_file_is_named_with_its_line(table, content, code, line, words):  # D10, D11
     found = problem(table, content)
 
     assert (found.code, found.line) == (code, line)

@@ -94,6 +94,17 @@ def test_the_manifest_has_the_hash_of_every_file(exported: Path) -> None:
         assert entry == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "recipe.json", "model.onnx"])  # X12
+def test_one_changed_byte_is_refused(exported: Path, tmp_path: Path, file: str) -> None:
+    folder = shutil.copytree(exported, tmp_path / "model")
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(RunError, match=file) as caught:
+        Predictor.load(folder, "cpu", engine="onnx" if file.endswith("onnx") else "torch")
+    assert caught.value.exit_code == 5
+
+
 def test_the_descriptions_say_what_the_recipe_says(trained: Run, exported: Path) -> None:
     labels = json.loads((exported / "labels.json").read_bytes())
     assert (labels["classes"], labels["ordered"]) == (["dark", "light"], True)

@@ -62,7 +62,7 @@ def test_the_table_can_be_sent_to_other_processes(pack):
         assert (sent.read(index) == table.read(index)).all()
 
 
-def test_a_damaged_row_is_an_error_when_it_is_read(pack):
+def test_a_damaged_row_is_an_error_when_it_is_read(pack):  # D15
     path = pack / "pixels" / "rows.bin"
     raw = bytearray(path.read_bytes())
     raw[20 * 192] ^= 1

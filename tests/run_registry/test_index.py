@@ -109,6 +109,7 @@ def test_any_sequence_of_changes_gives_the_listing_without_an_index(tmp_path: Pa
     machine("runTest").runTest()
 
 
+# R07
 @pytest.mark.parametrize("spoil", [
     lambda file: file.write_bytes(b"not a database" * 1000),
     lambda file: file.write_bytes(b""),

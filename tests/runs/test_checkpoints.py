@@ -254,6 +254,7 @@ def test_a_run_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:
         checkpoints.load_latest(tmp_path)
 
 
+# C13
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_pickle_in_place_of_a_file_runs_nothing(tmp_path: Path, file: str, signed: bool) -> None:
@@ -307,7 +308,7 @@ def save_three(folder: Path) -> None:
          (save_async, "die after"), (save_async, "ENOSPC"), (save, "EIO"), (save, "EROFS"),
          (save, "EDQUOT")])],
 )  # fmt: skip
-def test_a_fault_at_any_point_leaves_two_undamaged_checkpoints(
+def test_a_fault_at_any_point_leaves_two_undamaged_checkpoints(  # C01, C10
     tmp_path: Path, by: Callable[..., Path], how: str, faulty: Faulty
 ) -> None:
     folder = tmp_path / "before"
@@ -333,7 +334,7 @@ def test_a_fault_at_any_point_leaves_two_undamaged_checkpoints(
     assert seen == ({0, 9} if how.startswith("die") else {0, 1, 7})
 
 
-def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(small_disk: Path) -> None:  # C03
     folder = small_disk / "checkpoints"
     folder.mkdir()
     large = State({"w": torch.zeros(11_250_000)}, {}, {"step": 3})  # 45 MB

@@ -135,7 +135,7 @@ def test_a_forked_child_leaves_its_parent_the_lock(run: Path) -> None:
         os._exit(6)
 
 
-def test_a_child_that_keeps_the_lock_of_a_dead_holder_is_waited_for(
+def test_a_child_that_keeps_the_lock_of_a_dead_holder_is_waited_for(  # R02
     run: Path, tmp_path: Path
 ) -> None:
     def with_heir(ready: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_holder_on_another_host_is_not_waited_for(run: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"])
-def test_a_file_system_without_locks_is_an_error(
+def test_a_file_system_without_locks_is_an_error(  # R11
     run: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     def flock(*_: object) -> None:

@@ -83,7 +83,7 @@ def test_a_run_that_does_not_exist_is_exit_5(root: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "..", "../x", "a/b", "./", "a\0b", "x" * 300, "../not-a-run", "/etc"]
 )
-def test_a_text_that_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None:
+def test_a_text_that_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None:  # R04
     with pytest.raises(SpecError) as caught:
         find_run(root, text)
     assert caught.value.exit_code == 2

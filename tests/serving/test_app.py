@@ -36,7 +36,7 @@ def equal_images() -> dict[str, bytes]:
     }  # fmt: skip
 
 
-def test_python_the_command_an_evaluation_and_http_give_equal_answers(
+def test_python_the_command_an_evaluation_and_http_give_equal_answers(  # V07
     server: TestServer, predictor: Predictor, trained: Run, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -76,7 +76,7 @@ def test_python_the_command_an_evaluation_and_http_give_equal_answers(
             assert raw.code == form.code == "not_jpeg_or_png"
 
 
-def test_an_answer_names_class_model_and_request(
+def test_an_answer_names_class_model_and_request(  # V19
     server: TestServer, predictor: Predictor, trained: Run, image: bytes
 ) -> None:
     answer = server.predict(image)
@@ -158,7 +158,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
         (encode(photo(), "PNG").replace(b"IDAT", b"IDAX"), "unreadable"),
     ],
 )
-def test_what_is_not_an_image_is_refused_by_its_kind(
+def test_what_is_not_an_image_is_refused_by_its_kind(  # V06
     server: TestServer, content: bytes, code: str
 ) -> None:
     answer = server.predict(content)
@@ -177,7 +177,7 @@ def test_what_is_not_an_image_is_refused_by_its_kind(
         ("PUT", "/v1/model", 405, "method_not_allowed"),
     ],
 )
-def test_other_addresses_and_methods_get_the_same_form_of_error(
+def test_other_addresses_and_methods_get_the_same_form_of_error(  # V20
     server: TestServer, method: str, path: str, status: int, code: str
 ) -> None:
     answer = server.ask(method, path)

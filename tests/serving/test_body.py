@@ -25,7 +25,7 @@ def memory(name: str) -> int:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_600_mb_are_refused_in_constant_memory_and_without_a_file(
+def test_600_mb_are_refused_in_constant_memory_and_without_a_file(  # V01, V02
     server: TestServer, is_chunked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -103,7 +103,7 @@ FORM, TYPE = encode_form(("image", b"x"))
         ),
     ],
 )
-def test_malformed_requests_get_a_code(
+def test_malformed_requests_get_a_code(  # V04
     server: TestServer, body: bytes, content_type: str, status: int, code: str, caplog
 ) -> None:
     answer = server.ask("POST", "/v1/predict", body, content_type=content_type)

@@ -23,7 +23,7 @@ def closed(predictor: Predictor):
     "given", [None, "", TOKEN, "Bearer", f"Bearer {TOKEN[:-1]}", "Bearer \xff",
               f"bearer {TOKEN}x", f"Basic {TOKEN}"],
 )  # fmt: skip
-def test_without_the_token_nothing_is_answered(
+def test_without_the_token_nothing_is_answered(  # V15
     closed: TestServer, image: bytes, given: str | None
 ) -> None:
     headers = {} if given is None else {"authorization": given}

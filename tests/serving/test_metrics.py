@@ -8,7 +8,7 @@ from sightx import Predictor
 from support.serving import running
 
 
-def test_each_request_is_counted_once(predictor: Predictor, image: bytes) -> None:
+def test_each_request_is_counted_once(predictor: Predictor, image: bytes) -> None:  # V21
     with running(predictor, max_batch=1) as server:
         for _ in range(10):
             server.predict(image)

@@ -29,7 +29,7 @@ def has_node() -> bool:
 
 
 @pytest.mark.skipif(not has_node(), reason="Node 20 or newer is not installed")
-def test_the_example_and_refusals_in_node(predictor: Predictor, data: Path) -> None:
+def test_the_example_and_refusals_in_node(predictor: Predictor, data: Path) -> None:  # V03
     image = data / "test" / "light" / "0.png"
     scripts = [EXAMPLE / "sightx.test.mjs", Path(__file__).with_name("refusals.test.mjs")]
     with running(predictor, token=TOKEN) as server:

@@ -48,6 +48,7 @@ def responses(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield status, media
 
 
+# V18
 def test_nothing_takes_a_path_an_address_or_the_name_of_a_model(spec: dict[str, Any]) -> None:
     assert {path: set(methods) for path, methods in spec["paths"].items()} == ROUTES
     operations = [op for methods in spec["paths"].values() for op in methods.values()]
@@ -145,7 +146,7 @@ def test_random_requests_never_fail_the_server(
 @pytest.mark.slow  # 2000 requests, others each time
 @settings(max_examples=2000, deadline=None)
 @given(data=st.data())
-def test_many_random_requests_never_fail_the_server(
+def test_many_random_requests_never_fail_the_server(  # V23
     server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
 ) -> None:
     ask_at_random(server, spec, image, data)

@@ -36,7 +36,7 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def test_sockets_that_trickle_or_say_nothing_are_closed_and_others_are_served(
+def test_sockets_that_trickle_or_say_nothing_are_closed_and_others_are_served(  # V11
     predictor: Predictor, image: bytes
 ) -> None:
     with running(predictor, head_seconds=0.5) as server, ExitStack() as stack:
@@ -124,7 +124,7 @@ def test_pipelined_requests_are_answered_in_order(server: TestServer, image: byt
     assert re.findall("graded|live|ready", text) == ["graded", "live", "graded", "ready"]
 
 
-def test_a_stopping_server_answers_what_it_has_and_refuses_the_rest(
+def test_a_stopping_server_answers_what_it_has_and_refuses_the_rest(  # V12
     predictor: Predictor, image: bytes
 ) -> None:
     slow, network = held(predictor)

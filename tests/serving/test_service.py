@@ -30,6 +30,7 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + data + chunk(b"IEND", b"")
 
 
+# V05
 @pytest.mark.parametrize("size", [(65_535, 2_700), (1, 178_000_000), (2**31 - 1, 2**31 - 1)])
 def test_pixel_bombs_are_refused_by_their_header(server: TestServer, size: tuple[int, int]) -> None:
     before = memory("VmRSS")
@@ -39,6 +40,7 @@ def test_pixel_bombs_are_refused_by_their_header(server: TestServer, size: tuple
     assert memory("VmRSS") - before < 20e6
 
 
+# V10
 def test_a_full_queue_refuses_at_once_and_probes_answer(predictor: Predictor, image: bytes) -> None:
     slow, network = held(predictor)
     with running(slow, max_queue=4, max_batch=1) as server, ThreadPoolExecutor(12) as clients:
@@ -56,7 +58,7 @@ def test_a_full_queue_refuses_at_once_and_probes_answer(predictor: Predictor, im
         assert server.service.waiting == 0
 
 
-def test_a_bad_image_does_not_harm_its_neighbours(predictor: Predictor, data) -> None:
+def test_a_bad_image_does_not_harm_its_neighbours(predictor: Predictor, data) -> None:  # V09
     slow, network = held(predictor)
     nan = encode(np.full((20, 24, 3), HeldNetwork.BAD, np.uint8), "PNG")
     good = [path.read_bytes() for path in sorted((data / "test").rglob("*.png"))[:6]]
@@ -136,7 +138,7 @@ def test_explanations_are_few_and_come_after_predictions(
         assert sorted(picture.result().status for picture in pictures) == [200, 200, 503, 503]
 
 
-def test_until_the_network_has_warmed_up_the_server_is_alive_but_not_ready(
+def test_until_the_network_has_warmed_up_the_server_is_alive_but_not_ready(  # V14
     predictor: Predictor, image: bytes
 ) -> None:
     slow, network = held(predictor)

@@ -272,7 +272,7 @@ class NaNFirst(Metric):
         return {"score": [float("nan"), 0.5, 0.4][NaNFirst.calls - 1]}
 
 
-def test_nan_never_wins(dataset: PreparedDataset) -> None:
+def test_nan_never_wins(dataset: PreparedDataset) -> None:  # T02
     NaNFirst.calls = 0  # type: ignore[attr-defined]
     trainer = make_trainer(
         make_experiment(metric=(NaNFirst(),), training={"monitor": "validation/score"}), dataset

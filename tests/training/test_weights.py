@@ -81,7 +81,7 @@ def test_a_file_that_would_run_code_is_refused_without_torchs_advice(
     assert "\n" not in str(caught.value)
 
 
-def test_weights_of_another_network_name_a_tensor(tmp_path: Path) -> None:
+def test_weights_of_another_network_name_a_tensor(tmp_path: Path) -> None:  # C14
     other = SimpleNet(hidden=(4,)).build(channels=1, outputs=2, size=(2, 2))
     save_file(other.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(RunError) as caught:

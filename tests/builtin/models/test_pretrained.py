@@ -45,7 +45,7 @@ def line(error: pytest.ExceptionInfo[ResourceError]) -> str:
     return text
 
 
-def test_file_is_downloaded_once_and_announced(cache, tmp_path, caplog) -> None:
+def test_file_is_downloaded_once_and_announced(cache, tmp_path, caplog) -> None:  # X04
     entry = published(tmp_path, {"weight": torch.ones(2)})
     with caplog.at_level(logging.INFO, "sightx"):
         path = download(entry.url, 1.5)

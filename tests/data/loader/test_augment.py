@@ -60,7 +60,7 @@ def test_the_same_generator_gives_the_same_batch_and_another_one_another():
     assert one.shape == images.shape
 
 
-def test_no_two_samples_share_a_draw():
+def test_no_two_samples_share_a_draw():  # D23
     images = pictures(1).expand(16, -1, -1, -1)
     changed, _ = augment(images, torch.zeros(16), CHAIN, rng())
     apart = torch.cdist(changed.flatten(1), changed.flatten(1)) + 1e9 * torch.eye(16)
