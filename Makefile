@@ -35,14 +35,15 @@ test: $(VENV)/ready
 test-slow: $(VENV)/ready
 	$(PYTEST) -m slow
 
-# A server of MLflow, a driver of browsers and ONNX Runtime for Node are large: they have their own
-# environment.
+# A server of MLflow, a driver of browsers, schemathesis and ONNX Runtime for Node are large: they have
+# their own environment.
 test-extras:
 	$(PYTHON) -m venv .venv-extras
-	.venv-extras/bin/python -m pip install --quiet --editable '.[dev,tensorboard]' 'mlflow>=3.10' playwright
-	npm install --prefix .venv-extras/node --ignore-scripts --no-audit --no-fund onnxruntime-node@1.30.0
-	NODE_PATH=$(CURDIR)/.venv-extras/node/node_modules .venv-extras/bin/python -m pytest -m 'slow or not slow' \
-	  tests/trackers tests/builtin/observers tests/board tests/serving/test_page.py tests/export/test_node.py
+	.venv-extras/bin/python -m pip install --quiet --editable '.[dev,tensorboard]' 'mlflow>=3.10' playwright 'schemathesis>=4.32'
+	npm install --prefix .venv-extras/node --ignore-scripts --no-audit --no-fund onnxruntime-node@1.30.0 jpeg-js@0.4.4
+	NODE_PATH=$(CURDIR)/.venv-extras/node/node_modules PATH=$(CURDIR)/.venv-extras/bin:$$PATH \
+	  python -m pytest -m 'slow or not slow' tests/trackers tests/builtin/observers tests/board \
+	  tests/serving/test_page.py tests/serving/test_openapi.py tests/export/test_node.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -3,8 +3,7 @@
     python benchmarks/serving_peers.py PEER RUN THREADS PORT
 
 `a` does everything in an `async def` handler, `b` is the `def` handler with `UploadFile` that
-FastAPI's tutorial teaches, `c` the same by an engineer who knows torch, `d` LitServe with batches
-of eight.
+FastAPI's tutorial teaches, `c` the same by an engineer who knows torch. `d` has its own file.
 Images are prepared by Pillow and torchvision; only the network comes from SightX.
 """
 
@@ -58,44 +57,14 @@ def fastapi_app(peer: str, module: torch.nn.Module) -> FastAPI:
     return app
 
 
-def run_litserve(module: torch.nn.Module, port: int) -> None:
-    import litserve
-
-    class Api(litserve.LitAPI):
-        def setup(self, device: str) -> None:
-            self.module = module
-
-        def decode_request(self, request: UploadFile) -> torch.Tensor:
-            return prepare(request["image"].file.read())
-
-        def batch(self, inputs: list[torch.Tensor]) -> torch.Tensor:
-            return torch.cat(inputs)
-
-        def predict(self, batch: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():
-                return self.module(batch)
-
-        def unbatch(self, outputs: torch.Tensor) -> list[torch.Tensor]:
-            return list(outputs[:, None])
-
-        def encode_response(self, outputs: torch.Tensor) -> dict[str, Any]:
-            return answer(outputs)
-
-    api = Api(max_batch_size=8, api_path="/v1/predict")
-    litserve.LitServer(api, accelerator="cpu").run(port=port, host="127.0.0.1", num_api_servers=1)
-
-
 def main() -> None:
     import uvicorn
 
     peer, run, threads, port = sys.argv[1:]
     torch.set_num_threads(int(threads))
     module = sightx.Predictor.load(run, "cpu").module
-    if peer == "d":
-        run_litserve(module, int(port))
-    else:
-        app = fastapi_app(peer, module)
-        uvicorn.run(app, port=int(port), access_log=False, log_level="error")
+    app = fastapi_app(peer, module)
+    uvicorn.run(app, port=int(port), access_log=False, log_level="error")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 // `node --test`: reproduce the golden answers of an exported model from preprocess.json alone.
-// SIGHTX_MODEL is its folder, whose steps are `center-crop`; NODE_PATH has onnxruntime-node.
+// SIGHTX_MODEL is its folder, whose steps are `center-crop`; NODE_PATH has onnxruntime-node and jpeg-js.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { inflateSync } from 'node:zlib';
 
-const ort = createRequire(import.meta.url)('onnxruntime-node');
+const require = createRequire(import.meta.url);
+const ort = require('onnxruntime-node');
+const jpeg = require('jpeg-js');
 const folder = process.env.SIGHTX_MODEL;
 const read = (name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
 const CHANNELS = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
@@ -62,6 +64,27 @@ function decodePng(file) {
   };
 }
 
+/** Return the orientation of a JPEG, 1 to 8, from its EXIF data in big-endian or little-endian order. */
+function orientationOf(file) {
+  const start = file.indexOf('Exif\0\0', 0, 'latin1') + 6;
+  if (start < 6) return 1;
+  const isLittle = file.toString('latin1', start, start + 2) === 'II';
+  const read16 = (at) => (isLittle ? file.readUInt16LE(at) : file.readUInt16BE(at));
+  const first = start + (isLittle ? file.readUInt32LE(start + 4) : file.readUInt32BE(start + 4));
+  const entries = Array.from({ length: read16(first) }, (_, number) => first + 2 + 12 * number);
+  const entry = entries.find((at) => read16(at) === 0x0112);
+  return entry ? read16(entry + 8) : 1;
+}
+
+/** Decode a JPEG in colour or CMYK, and turn it as its EXIF data says. */
+function decodeJpeg(file) {
+  const { width, height, data } = jpeg.decode(file, { useTArray: true, formatAsRGBA: false });
+  const pixel = (y, x) => [...data.subarray(3 * (y * width + x), 3 * (y * width + x) + 3)];
+  if (orientationOf(file) === 1) return { width, height, pixel };
+  assert.equal(orientationOf(file), 6); // a quarter turn clockwise
+  return { width: height, height: width, pixel: (y, x) => pixel(height - 1 - x, y) };
+}
+
 /** Return the input of the network, uint8 (3, height, width), as preprocess.json describes it. */
 function preprocess(image, { steps, input: { shape: [, channels, height, width] } }) {
   assert.deepEqual(steps.map((step) => step.use), ['center-crop']);
@@ -78,22 +101,52 @@ function preprocess(image, { steps, input: { shape: [, channels, height, width] 
   return pixels;
 }
 
-test('PNG files are preprocessed to the same pixels and get the same probabilities', async () => {
-  const description = read('preprocess.json');
-  const { classes } = read('labels.json');
-  const session = await ort.InferenceSession.create(join(folder, 'model.onnx'));
+const description = read('preprocess.json');
+const session = await ort.InferenceSession.create(join(folder, 'model.onnx'));
+
+/** Return the network's probabilities for an image, and the SHA-256 of its pixels. */
+async function predict(image) {
+  const pixels = preprocess(image, description);
   const [, ...shape] = description.input.shape;
-  const golden = Object.entries(read('golden/golden.json')).filter(([name]) => name.endsWith('.png'));
-  assert.equal(golden.length, 4);
-  for (const [name, answer] of golden) {
-    const image = decodePng(readFileSync(join(folder, 'golden', name)));
-    const pixels = preprocess(image, description);
-    assert.equal(createHash('sha256').update(pixels).digest('hex'), answer.pixels_sha256, name);
-    const input = new ort.Tensor(description.input.type, pixels, [1, ...shape]);
-    const { probabilities } = await session.run({ [description.input.name]: input });
-    assert.deepEqual(answer.probabilities.map((share) => share.class), classes);
-    answer.probabilities.forEach(({ probability }, position) => {
-      assert.ok(Math.abs(probabilities.data[position] - probability) < 1e-5, name);
-    });
+  const input = new ort.Tensor(description.input.type, pixels, [1, ...shape]);
+  const { probabilities } = await session.run({ [description.input.name]: input });
+  return { probabilities: probabilities.data, digest: createHash('sha256').update(pixels).digest('hex') };
+}
+
+function golden(ending, count) {
+  const answers = Object.entries(read('golden/golden.json')).filter(([name]) => name.endsWith(ending));
+  assert.equal(answers.length, count);
+  return answers.map(([name, answer]) => [name, answer, readFileSync(join(folder, 'golden', name))]);
+}
+
+function compare(name, probabilities, answer, bound) {
+  assert.deepEqual(answer.probabilities.map((share) => share.class), read('labels.json').classes);
+  answer.probabilities.forEach(({ probability }, position) => {
+    const difference = Math.abs(probabilities[position] - probability);
+    assert.ok(difference < bound, `${name}: ${difference}`);
+  });
+}
+
+test('PNG files are preprocessed to the same pixels and get the same probabilities', async () => {
+  for (const [name, answer, file] of golden('.png', 4)) {
+    const { probabilities, digest } = await predict(decodePng(file));
+    assert.equal(digest, answer.pixels_sha256, name);
+    compare(name, probabilities, answer, 1e-5);
+  }
+});
+
+test('JPEG files get the same probabilities but for the rounding of another decoder', async () => {
+  const inputs = {};
+  for (const [name, answer, file] of golden('.jpeg', 4)) {
+    const image = decodeJpeg(file);
+    inputs[name] = preprocess(image, description);
+    compare(name, (await predict(image)).probabilities, answer, 0.01);
+  }
+  // All four are the same picture: in colour, turned, in CMYK, and with a quarter of the light.
+  const { 'colour.jpeg': colour, ...others } = inputs;
+  for (const [name, pixels] of Object.entries(others)) {
+    const scale = name === 'dark.jpeg' ? 4 : 1;
+    const sum = pixels.reduce((total, value, at) => total + Math.abs(scale * value - colour[at]), 0);
+    assert.ok(sum / pixels.length < 8, `${name}: ${sum / pixels.length}`);
   }
 });

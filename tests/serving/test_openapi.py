@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -109,10 +114,11 @@ PARTS = st.lists(
 )
 
 
-def ask_at_random(
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_random_requests_never_fail_the_server(
     server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
 ) -> None:
-    """Send a request that hypothesis makes up; the answer is not a 5xx, and as described."""
     path = data.draw(st.sampled_from([*ROUTES, "/", "/x"]))
     method = data.draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]))
     cut = data.draw(st.integers(0, len(image)))
@@ -135,18 +141,20 @@ def ask_at_random(
         assert answer.code in ("not_found", "method_not_allowed")
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(data=st.data())
-def test_random_requests_never_fail_the_server(
-    server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
+@pytest.mark.skipif(shutil.which("schemathesis") is None, reason="schemathesis is not installed")
+@pytest.mark.slow  # two minutes, and a library with a plugin for pytest
+def test_schemathesis_finds_no_fault_with_two_thousand_requests(  # V23
+    server: TestServer,
 ) -> None:
-    ask_at_random(server, spec, image, data)
-
-
-@pytest.mark.slow  # 2000 requests, others each time
-@settings(max_examples=2000, deadline=None)
-@given(data=st.data())
-def test_many_random_requests_never_fail_the_server(  # V23
-    server: TestServer, spec: dict[str, Any], image: bytes, data: st.DataObject
-) -> None:
-    ask_at_random(server, spec, image, data)
+    hooks = Path(__file__).parents[1] / "support"
+    done = subprocess.run(
+        ["schemathesis", "run", f"http://127.0.0.1:{server.port}/openapi.json", "--no-color",
+         "--phases", "coverage,fuzzing", "--max-examples", "700", "--workers", "2", "--checks",
+         "not_a_server_error,status_code_conformance,content_type_conformance,"
+         "response_schema_conformance"],
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(hooks)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    generated, passed = re.findall(r"(\d+) generated, (\d+) passed", done.stdout)[0]
+    assert int(passed) == int(generated) >= 2000

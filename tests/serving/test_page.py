@@ -158,6 +158,7 @@ def test_the_quality_of_a_photograph_is_shown_and_an_ungradable_one_has_no_grade
         wait_for(page, "^This photograph cannot be graded")
         advice = "Take another photograph: low brightness."
         assert page.locator("#details").text_content() == advice
+        assert page.locator("#explain").is_hidden()
         page.set_input_files("#files", eyes[1])
         wait_for(page, "^Grade 1")
         poor = "The quality of the photograph is poor: low brightness."

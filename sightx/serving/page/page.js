@@ -182,7 +182,7 @@ function show(record) {
     ...(eyeOf(position) ? [element('h2', { textContent: eyeOf(position) }), element('p', { textContent: imageSentence(eye) })] : []),
     ...detailsOf(eye),
   ]));
-  byId('explain').hidden = !model.can_explain;
+  byId('explain').hidden = !model.can_explain || record.outcome !== 'graded';
 }
 
 const nameOf = (record) => (record.grade === undefined ? record.class : `grade ${record.grade} (${record.class})`);
