@@ -138,7 +138,7 @@ FOLLOWED = {
     "runs/compatibility.py": ("runner/test_resume.py", "sightx run", "--allow-"),
     "runs/creation.py": (HERE, "--runs FOLDER"),
     "runs/directory.py": (
-        HERE, "sightx resume", 'split.use = "listed"', "sightx show-run and sightx compare show",
+        HERE, "fix that, then", "sightx resume", 'split.use = "listed"', "sightx show-run and sightx compare show",
     ),
     "runs/lock.py": ("runs/test_lock.py", "--runs FOLDER"),
     "runs/lookup.py": (HERE, "sightx run SPEC"),
@@ -146,6 +146,7 @@ FOLLOWED = {
         RUNS, "sightx run {} --continue continues", "sightx run SPEC creates",
         "--runs FOLDER looks in another folder", "sightx init {} writes a spec",
         "sightx list-runs {} --runs {} lists them",
+        "fix that, then", "sightx run SPEC; sightx show-run {}",
     ),
     "runs/predictions.py": (HERE, "sightx evaluate {} --split {}"),
     "spec/check_runner.py": (HERE, "sightx list-plugins"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from sightx.cli.context import runs_root
 from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import cell_text, print_table
-from sightx.errors import counted
+from sightx.errors import counted, printable
 
 if TYPE_CHECKING:
     from sightx.run_registry.listing import Listing, Row
@@ -62,25 +63,23 @@ def command(
         rows = [row.to_json(chosen or None) for row in listing.rows]
         print_json(rows)
     else:
-        _print(listing, chosen, all_columns=all_columns)
+        _print(listing, chosen, runs_root(runs), all_columns=all_columns)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _print(listing: Listing, chosen: Sequence[str], *, all_columns: bool) -> None:
-    """Print a table, and what it leaves out."""
+def _print(listing: Listing, chosen: Sequence[str], root: Path, *, all_columns: bool) -> None:
+    """Print a table of the runs in a folder, and what it leaves out."""
     from sightx.run_registry.listing import differing_columns
 
-    rows = listing.rows
+    rows, folder = listing.rows, printable(str(root))
+    if not rows and listing.runs:
+        click.echo(f"none of {counted(listing.runs, 'run')} in {folder} matches")
+    elif not rows:
+        click.echo(f"there are no runs in {folder}; --runs FOLDER looks in another folder")
     if not rows:
-        text = (
-            f"none of {counted(listing.runs, 'run')} matches"
-            if listing.runs
-            else "there are no runs"
-        )
-        click.echo(text)
         return
     columns = list(chosen) or differing_columns(rows)
     if all_columns:
@@ -90,7 +89,8 @@ def _print(listing: Listing, chosen: Sequence[str], *, all_columns: bool) -> Non
     hidden = print_table(["run", *columns], table, fit=not (chosen or all_columns))
     left_out = f"; {hidden} more columns differ (--columns, --json)" if hidden else ""
     click.echo(
-        f"{len(rows)} of {listing.matching:,} matching, {counted(listing.runs, 'run')}{left_out}"
+        f"{len(rows)} of {listing.matching:,} matching, {counted(listing.runs, 'run')} in {folder}"
+        f"{left_out}"
     )
 
 
@@ -107,4 +107,6 @@ def _cell(row: Row, key: str) -> str:
         return f"{mean} ± {cell_text(key, spread.deviation)}"
     if key == "epoch" and row.values.get("status") in {"running", "killed", "interrupted"}:
         return f"{row.values.get('epoch', 0)}/{row.values.get('training.epochs', '?')}"
+    if key == "error":
+        return re.sub(r"error\[[a-z-]+\] ", "", cell_text(key, row.values.get(key)))
     return cell_text(key, row.values.get(key))

@@ -251,7 +251,7 @@ def differing_columns(rows: Sequence[Row]) -> list[str]:
         *columns,
         *(key for key in ("epoch", first) if _has_values(rows, key)),
         *_differing_settings(rows),
-        *(key for key in (*others, "seconds", "tags") if _has_values(rows, key)),
+        *(key for key in (*others, "seconds", "tags", "error") if _has_values(rows, key)),
     ]
 
 

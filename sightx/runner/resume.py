@@ -24,6 +24,7 @@ from sightx.runs import checkpoints, compatibility, environment, inputs, session
 from sightx.runs.compatibility import Difference
 from sightx.runs.directory import Run
 from sightx.runs.lookup import find_run_project
+from sightx.runs.names import failure_without_state
 from sightx.spec.experiment import Context, Experiment
 from sightx.spec.load import examine
 from sightx.training.schedule import Schedule
@@ -49,7 +50,7 @@ def stored_experiment(
     Raises PluginError if a component is not installed, SpecError if an override is wrong, RunError
     if the run was imported.
     """
-    run.require_trained()
+    run.require_experiment()
     path = run.directory / "experiment.toml"
     examined = examine(path, changes, project or find_run_project(run))
     if examined.experiment is not None:
@@ -189,7 +190,10 @@ class Resumption:
         """Load the newest checkpoint. Raises RunError if all are damaged."""
         folder = self.run.directory / "checkpoints"
         if not checkpoints.list_checkpoints(folder):
-            _log.warning("%s: it has no checkpoint and starts from the beginning", self.run.id)
+            reason = failure_without_state(self.run.directory)
+            why = f"failed before its first checkpoint: {reason}" if reason else "has no checkpoint"
+            text = f"{self.run.id}: it starts from the beginning, because it {why}"
+            _log.warning("%s", one_line(text))
             return
         self.state = checkpoints.load_latest(folder)[1]
         recorded_samples(self.run)

@@ -19,6 +19,7 @@ from sightx.io.files import argument_path, file_sha256, shell_path
 from sightx.records.origins import is_imported
 from sightx.records.predictions import Predictions
 from sightx.runs import checkpoints, inputs, lock, predictions
+from sightx.runs.names import failure_without_state
 from sightx.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -121,7 +122,16 @@ class Run:
         return is_imported(self.environment)
 
     def require_trained(self) -> None:
-        """Raise RunError if the run was imported, and so has no checkpoints and no predictions."""
+        """Raise RunError if the run was imported, or failed before its first checkpoint."""
+        self.require_experiment()
+        if reason := failure_without_state(self.directory):
+            message = f"the run failed before its first checkpoint: {reason}"
+            hint = "fix that, then sightx run SPEC; a copy of the spec is "
+            hint += shell_path(self.directory / "spec.toml")
+            raise RunError(Problem("no-checkpoint", message, hint, file=self.id))
+
+    def require_experiment(self) -> None:
+        """Raise RunError if the run was imported, and so has an experiment of metrics only."""
         if self.is_imported:
             message = "it was imported, and has neither checkpoints nor predictions"
             hint = "sightx show-run and sightx compare show its metrics"

@@ -111,20 +111,25 @@ def _newest(root: Path) -> Path:
     """Return the newest run that has a saved state or has not failed. Raises RunError."""
     runs = run_directories(root)
     for run in reversed(runs):
-        if not _failed_without_state(run):
+        if not failure_without_state(run):
             return run
     hint = _CREATES
     if runs:
-        newest = runs[-1].name
-        hint = f"the newest, {newest}, failed before its first checkpoint; name it to resume it"
+        reason = failure_without_state(runs[-1])
+        hint = f"the newest run failed before its first checkpoint: {reason}; fix that, then "
+        hint += f"sightx run SPEC; sightx show-run {runs[-1].name} shows it"
     raise RunError(Problem("no-run", f"no run 'last' below {root}", hint))
 
 
-def _failed_without_state(run: Path) -> bool:
-    """Return whether a run has failed before its first checkpoint, so that it has no weights."""
+def failure_without_state(run: Path) -> str:
+    """Return why a run failed before its first checkpoint, so that it has no weights; else ""."""
     if any((run / "checkpoints").glob("step-*")):
-        return False
-    return read_json(run / "result.json").get("status") == "failed"
+        return ""
+    result = read_json(run / "result.json")
+    if result.get("status") != "failed":
+        return ""
+    first, *_ = str(result.get("error", "")).splitlines() or ["for an unknown reason"]
+    return re.sub(r"error\[[a-z-]+\] ", "", first)
 
 
 def _not_a_name(name: str, hint: str) -> SpecError:

@@ -30,7 +30,7 @@ def test_a_table_has_the_columns_that_differ(
     assert names[:4] == ["run", "status", "epoch", "validation/balanced-accuracy"]
     assert names[4:7] == ["seed", "optimizer.lr", "test/balanced-accuracy"]
     assert first.split()[:3] == ["20260131-b0", "killed", "2/2"]
-    assert last == "3 of 3 matching, 3 runs"
+    assert last == f"3 of 3 matching, 3 runs in {runs[1]}"
 
 
 def test_folded_runs_show_mean_deviation_and_number(
@@ -53,7 +53,7 @@ def test_json_and_columns(runs: list[str], capsys: pytest.CaptureFixture[str]) -
     assert sightx_main("list-runs", "--all-columns", "--limit", "1", *runs) == 0
     assert "package.torch" in capsys.readouterr().out
     assert sightx_main("list-runs", "seed=9", *runs) == 0
-    assert capsys.readouterr().out == "none of 3 runs matches\n"
+    assert capsys.readouterr().out == f"none of 3 runs in {runs[1]} matches\n"
     assert sightx_main("list-runs", "--where", "seed =", *runs) == 2
     assert "--where:1:7: error[bad-filter]" in capsys.readouterr().err
 
@@ -66,3 +66,8 @@ def test_cells_are_readable() -> None:
     assert cell_text("optimizer.lr", 0.001) == "0.001"
     assert cell_text("execution.compile", False) == "false"
     assert cell_text("x", None) == "-"
+
+
+def test_a_folder_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sightx_main("list-runs", "--runs", str(tmp_path)) == 0
+    assert f"there are no runs in {tmp_path}; --runs FOLDER" in capsys.readouterr().out

@@ -89,6 +89,35 @@ def test_last_is_the_newest_run_also_if_only_an_older_one_has_a_checkpoint(
     assert f"sightx resume {shell_path(tmp_path / 'runs' / name)} continues it" in line
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_says_why_and_what_works(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    wrong = ["--set", "optimizer.use=sgd", "--set", "optimizer.lr=1e30"]
+    assert sightx_main("run", str(spec), "--quiet", *wrong, *runs) == 6
+    name = only_run(tmp_path / "runs").id
+    capsys.readouterr()
+    weights = ["--set", f"model.weights=run:{name}"]
+    for command in (
+        ["report", name], ["compare", name, name], ["evaluate", name], ["predict", name, "a.png"],
+        ["export", name, "--to", str(tmp_path / "model")], ["evaluate", "last"],
+        ["run", str(spec), *weights],
+    ):  # fmt: skip
+        assert sightx_main(*command, *runs) == 5
+        *_, line = capsys.readouterr().err.splitlines()
+        assert "failed before its first checkpoint: non-finite loss at epoch 1 step" in line
+        assert "fix that, then sightx run SPEC" in line
+    assert (tmp_path / "runs" / name / "spec.toml").is_file()
+
+    assert sightx_main("list-runs", *runs) == 0
+    header, row, last = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "error"
+    assert "non-finite loss at epoch 1 step" in row
+    assert last.endswith(f"in {tmp_path / 'runs'}")
+    assert sightx_main("list-runs", "--json", *runs) == 0
+    assert "error[non-finite]" in json.loads(capsys.readouterr().out)[0]["error"]
+
+
 def test_piped_rows_fit_100_columns(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,7 +148,8 @@ def test_a_run_without_a_checkpoint_starts_again_in_its_directory(
     bad.write_bytes(content)
     (directory,) = (tmp_path / "runs").iterdir()
     run = sightx.resume(directory)
-    assert "it has no checkpoint and starts from the beginning" in caplog.text
+    assert "it starts from the beginning, because it failed before its first" in caplog.text
+    assert "dark/0.png" in caplog.text
     straight = sightx.run(sightx.load(exact), runs=tmp_path / "straight")
     assert fingerprint(run) == fingerprint(straight)
 
