@@ -138,7 +138,8 @@ FOLLOWED = {
     "runs/compatibility.py": ("runner/test_resume.py", "sightx run", "--allow-"),
     "runs/creation.py": (HERE, "--runs FOLDER"),
     "runs/directory.py": (
-        HERE, "fix that, then", "sightx resume", 'split.use = "listed"', "sightx show-run and sightx compare show",
+        HERE, "fix that, then", "sightx resume", 'split.use = "listed"',
+        "sightx show-run and sightx compare show",
     ),
     "runs/lock.py": ("runs/test_lock.py", "--runs FOLDER"),
     "runs/lookup.py": (HERE, "sightx run SPEC"),
