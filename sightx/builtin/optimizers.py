@@ -68,6 +68,7 @@ class Sgd(_TorchOptimizer):
     """Stochastic gradient descent, optionally with momentum."""
 
     name = "sgd"
+    other_names = ("momentum", "nesterov")
     torch_name = "SGD"
     capturable = True
 

@@ -46,6 +46,12 @@ def components() -> list[type[Component]]:
         ("split", "train_test_split", "stratified"),
         ("optimizer", "AdamW", "adamw"),
         ("observer", "tqdm", "console"),
+        ("optimizer", "momentum", "sgd"),
+        ("scheduler", "cosineannealinglr", "cosine"),
+        ("scheduler", "reduce_lr_on_plateau", "plateau"),
+        ("augment", "randomhorizontalflip", "flip"),
+        ("loss", "bce", "cross-entropy"),
+        ("checkpoint", "modelcheckpoint", "best"),
     ],
 )
 def test_names_of_components_in_other_libraries(
