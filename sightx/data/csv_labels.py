@@ -48,7 +48,8 @@ def parse_grades(
         except ValueError:
             value = float("nan")
         if not value.is_integer():
-            fail(path, line, "label-type", f"{column} {cell!r} is not a whole number")
+            message = f"{column} {cell!r} is not a whole number"
+            fail(path, line, "label-type", message, "fix the row or delete it")
         if not 0 <= value < count:
             message = f"{column} {cell} is outside 0..{count - 1}"
             fail(path, line, "label-range", message, "fix the row or declare more classes")

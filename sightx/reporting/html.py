@@ -8,7 +8,7 @@ from html import escape
 
 from sightx.errors import printable
 
-_ABBREVIATIONS = {"auc", "ece", "f1", "qwk", "rps"}
+_WRITTEN = {name: name.upper() for name in ("auc", "ece", "f1", "qwk", "rps")} | {"brier": "Brier"}
 UNDEFINED = '<span class="soft">undefined</span>'
 
 
@@ -18,10 +18,8 @@ def text(value: object) -> str:
 
 
 def metric_name(name: str) -> str:
-    """Return the name of a metric as HTML, with its abbreviation in capitals: QWK, binary-AUC."""
-    return "-".join(
-        part.upper() if part in _ABBREVIATIONS else part for part in text(name).split("-")
-    )
+    """Return the name of a metric as HTML, as it is usually written: QWK, binary-AUC."""
+    return "-".join(_WRITTEN.get(part, part) for part in text(name).split("-"))
 
 
 def text_block(value: str) -> str:
