@@ -230,6 +230,8 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
     answer = printable(str(record.get("class", record["outcome"])))
     shares = [f"{one['class']} {one['probability']:.4f}" for one in record.get("probabilities", ())]
     notes = [*shares, *record.get("quality", {}).get("reasons", ())]
+    if "error" in record:
+        notes = [str(record["error"]["message"])]
     if "patient" in record:
         eyes = {eye: record[eye] for eye in ("left", "right") if eye in record}
         notes = [f"{eye} {one.get('class', one['outcome'])}" for eye, one in eyes.items()]

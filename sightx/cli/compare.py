@@ -100,7 +100,9 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
     if others:
         click.echo("detectable: a smaller difference would usually be missed on these samples")
     if others and comparison.split == "test":
-        click.echo("settings are chosen with --split validation; the test split judges the choice")
+        click.echo(
+            "this is the test split: choose settings with --split validation, then judge here"
+        )
 
 
 def _spread(candidate: Candidate, key: str) -> str:

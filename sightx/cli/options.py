@@ -29,7 +29,12 @@ class UserPath(click.Path):
         super().__init__(path_type=Path, readable=False, **checks)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
+        """Return the path. Raises SpecError for `-`, unless the option takes it."""
+        if str(value) == "-" and not self.allow_dash:
+            from sightx.errors import Problem, SpecError
+
+            message = f"{param.opts[0] if param else 'a path'} does not take - for a stream"
+            raise SpecError(Problem("usage", message, "name a file; ./- is one that is called -"))
         return super().convert(user_path(value), param, ctx)
 
 

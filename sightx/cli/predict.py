@@ -15,14 +15,19 @@ import click
 
 from sightx.cli.context import find_weights
 from sightx.cli.options import UserPath, engine, runs_folder
+from sightx.io.streams import TolerantStream
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sightx import DataError, Predictor
+    from sightx.inference.answer_rows import CsvAnswers
     from sightx.inference.pairs import PatientAnswer
     from sightx.inference.predictor import Engine
     from sightx.inference.stream import Answer
+
+STREAM = Path("-")
+"""Standard input in the list of images, standard output as the CSV file."""
 
 
 @click.command("predict", short_help="Predict images with a run.")
@@ -32,7 +37,13 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
 @engine
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@click.option("--csv", "csv_file", type=UserPath(), help="Write the answers to a CSV file.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=UserPath(allow_dash=True),
+    metavar="FILE",
+    help="Write the answers to a CSV file; - is standard output.",
+)
 @click.option("--pairs", type=UserPath(), help="CSV file: patient, left and right eye.")
 @click.option("--explain", type=UserPath(), help="Folder for pictures of where the network looked.")
 @click.option(
@@ -66,9 +77,13 @@ def command(
     from sightx import Predictor
 
     _check_usage(run, files, pairs)
+    if as_json and csv_file == STREAM:
+        raise click.UsageError("--csv - and --json both write to standard output")
     folder, title = find_weights(run, runs)
     click.echo(title, err=True)
-    output = sys.stdout
+    output: Any = sys.stdout
+    if csv_file not in {None, STREAM}:  # the file is completed even if nobody reads the answers
+        output = TolerantStream(output)
     with ExitStack() as stack, redirect_stdout(sys.stderr):  # components may print
         predictor = Predictor.load(folder, device, engine=engine)
         column = _image_column(folder)
@@ -121,7 +136,7 @@ def _answers(
         return predict_pairs(predictor, eyes, batch_size=batch_size), len(eyes)
     images = _listed(files, column)
     total = 0
-    if Path("-") not in files:
+    if STREAM not in files:
         images = iter(known := list(images))
         total = len(known)
     return predict_stream(predictor, images, batch_size=batch_size), total
@@ -131,7 +146,7 @@ def _progress(output: TextIO, csv_file: Path | None, total: int) -> Any:
     """Return the progress bar; there is none where it would mix with the answers."""
     from sightx import console
 
-    is_quiet = not total or (output.isatty() and csv_file is None)
+    is_quiet = not total or (output.isatty() and csv_file in {None, STREAM})
     return console.show_progress(is_quiet, "predicting images")
 
 
@@ -142,7 +157,7 @@ def _listed(arguments: Sequence[Path], column: str) -> Iterator[Path | DataError
     from sightx.inference.image_files import find_images
 
     for argument in arguments:
-        if argument == Path("-"):
+        if argument == STREAM:
             yield from (Path(line) for text in sys.stdin if (line := text.rstrip("\r\n")))
             continue
         try:
@@ -171,7 +186,7 @@ class _Writer:
         has_patients: bool,
         stack: ExitStack,
     ) -> None:
-        from sightx.inference.answer_rows import CsvAnswers, require_answers
+        from sightx.inference.answer_rows import require_answers
         from sightx.io import atomic
 
         self._predictor, self._output, self._as_json = predictor, output, as_json
@@ -180,15 +195,21 @@ class _Writer:
         self._codes: set[int] = set()
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
-        if csv_file:
+        if csv_file == STREAM:
+            self._csv = self._open_csv(output, has_patients)
+        elif csv_file:
             stack.enter_context(atomic.disk_errors(csv_file.absolute().parent))
             require_answers(csv_file)
             file = csv_file.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-            stack.enter_context(file)
-            recipe = predictor.recipe
-            points = recipe.binary.chosen_points() if recipe.binary else ()
-            names = [point.name for point, _ in points]
-            self._csv = CsvAnswers(file, recipe.classes, points=names, patients=has_patients)
+            self._csv = self._open_csv(stack.enter_context(file), has_patients)
+
+    def _open_csv(self, file: TextIO, has_patients: bool) -> CsvAnswers:
+        from sightx.inference.answer_rows import CsvAnswers
+
+        recipe = self._predictor.recipe
+        points = recipe.binary.chosen_points() if recipe.binary else ()
+        names = [point.name for point, _ in points]
+        return CsvAnswers(file, recipe.classes, points=names, patients=has_patients)
 
     def write(self, answer: Answer | PatientAnswer) -> None:
         """Write one answer; errors also go to standard error."""
@@ -208,7 +229,7 @@ class _Writer:
             self._csv.write(record)
         if self._as_json:
             click.echo(json.dumps(record), file=self._output)
-        elif self._csv is None and outcome != "error":
+        elif self._csv is None:
             console.show_prediction(record, self._output)
 
     def _draw(self, name: str, pixels: Tensor, folder: Path) -> None:

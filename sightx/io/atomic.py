@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from sightx.errors import Problem, ResourceError
+from sightx.io.streams import is_closed_pipe
 from sightx.io.system import format_bytes
 
 TEMPORARY = ".writing-"
@@ -149,6 +150,8 @@ def disk_errors(
     try:
         yield
     except OSError as error:
+        if is_closed_pipe(error):  # what the body prints has no reader: the disk is fine
+            raise
         if error.errno == errno.ENOENT and not folder.is_dir():
             message, hint = f"{folder} is gone", "it was moved or removed while a run wrote there"
         elif error.errno in DISK_FULL:

@@ -48,8 +48,11 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
     """
     name, _, checkpoint = text.partition("@")
     if "/" in name:
-        if not is_run(user_path(name)):
-            raise _not_a_name(name, "it is not a run directory")
+        if not is_run(path := user_path(name)):
+            hint = "it is not a run directory"
+            if run := next(filter(is_run, path.absolute().parents), None):
+                hint = f"it lies in a run: give {shell_path(run)}"
+            raise _not_a_name(name, hint)
         return user_path(name), checkpoint
     if not name or name in {".", ".."} or "\0" in name or len(name) > MAX_NAME_LENGTH:
         raise _not_a_name(name, "sightx run SPEC creates runs")

@@ -8,6 +8,7 @@ replaced by inert values.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 import zipfile
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sightx.errors import Problem, ResourceError, RunError
+from sightx.io.files import shell_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,16 @@ Tables = Mapping[str, Mapping[str, "Tensor"]]
 MAX_HEADER = 10_000_000
 """Bytes of the header of a .safetensors file; 10,000 tensors need about 1 MB."""
 
+_WEIGHTS = "model.safetensors"
+# The other files of a checkpoint of SightX that somebody may take for its weights.
+_CHECKPOINT_PARTS = {
+    "optimizer.safetensors": "the state of the optimizer",
+    "loss.safetensors": "the tensors of the loss",
+    "state.json": "the progress of the training",
+    "recipe.json": "the settings for predicting",
+    "manifest.json": "the list of hashes",
+}
+_OPTIMIZER_STATE = re.compile(r"\d+\.(?!weight$|bias$)[a-z_]+")  # as in 0.exp_avg
 _COPY_AGAIN = "copy or download it again"
 _DEPTH = 3  # how deep a table of weights may lie in a file
 _SAVE_WEIGHTS = "save model.state_dict() where the file was made"
@@ -56,6 +68,7 @@ def read_tables(path: Path) -> Tables:
     Raises ResourceError if there is no such file, RunError if it cannot be read safely.
     """
     require_file(path)
+    _refuse_checkpoint_part(path)
     try:
         if path.suffix == ".safetensors":
             return {"": _read_safetensors(path)}
@@ -65,6 +78,14 @@ def read_tables(path: Path) -> Tables:
         raise ResourceError(
             Problem("no-weights", message, "", "model.weights", str(path))
         ) from error
+
+
+def _refuse_checkpoint_part(path: Path) -> None:
+    """Raise RunError for a file that lies next to the weights of a checkpoint."""
+    weights = path.with_name(_WEIGHTS)
+    if path.name in _CHECKPOINT_PARTS and weights.is_file():
+        message = f"it is {_CHECKPOINT_PARTS[path.name]} in a checkpoint, not the weights"
+        raise _failure(path, message, f"the weights are {shell_path(weights)}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -82,6 +103,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _failure(path, message, _COPY_AGAIN) from error
     if set(names) - {"__metadata__"} != set(tensors) or not tensors:
         raise _failure(path, "its header does not describe its tensors", _COPY_AGAIN)
+    if all(map(_OPTIMIZER_STATE.fullmatch, tensors)):
+        message = "it is the state of an optimizer, not the weights of a network"
+        raise _failure(path, message, f"give the {_WEIGHTS} of the checkpoint")
     return tensors
 
 

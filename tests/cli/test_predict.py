@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +79,45 @@ def test_the_class_and_the_probabilities_are_printed(
     assert sightx_main("predict", str(trained.directory), *files) == 3
     out, err = capsys.readouterr()
     assert [line.split()[:2] for line in out.splitlines()] == [
-        ["dark0.png:", "dark"], ["light0.png:", "light"]
+        ["dark0.png:", "dark"], ["bad.png:", "error"], ["light0.png:", "light"]
     ]  # fmt: skip
+    assert out.splitlines()[1] == "bad.png: error  truncated"
     assert err.splitlines()[0].startswith(f"{trained.id}, step-")
     assert "bad.png" in err.splitlines()[1]
+
+
+def test_a_closed_pipe_ends_the_printing_and_the_csv_file_is_complete(
+    trained: Run, folder: Path
+) -> None:
+    command = [sys.executable, "-m", "sightx", "predict", str(trained.directory), "dark0.png",
+               "light0.png", "--json", "--csv", "a.csv"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode in {0, 141}
+    assert "error" not in errors
+    rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text())))
+    assert [row["path"] for row in rows] == ["dark0.png", "light0.png"]
+
+
+def test_a_dash_is_standard_output_or_an_error(trained: Run, folder: Path, capsys: Capture) -> None:
+    run = str(trained.directory)
+    assert sightx_main("predict", run, "dark0.png", "bad.png", "--csv", "-") == 3
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["path"], row["outcome"]) for row in rows] == [
+        ("dark0.png", "graded"), ("bad.png", "error")
+    ]  # fmt: skip
+    for words in (
+        ["predict", run, "dark0.png", "--csv", "-", "--json"], ["report", run, "--html", "-"],
+        ["archive", run, "-o", "-"], ["init", ".", "-o", "-"], ["predict", run, "--pairs", "-"],
+        ["audit", run, "--exclude", "-"], ["export", run, "--to", "-"],
+    ):  # fmt: skip
+        assert sightx_main(*words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "error[usage]" in line
+    assert not Path("-").exists()
 
 
 def test_a_csv_file_has_a_row_per_image_and_no_formula(

@@ -64,9 +64,9 @@ def test_compare(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "test: 12 samples" in out
     assert "no detectable difference" in out
     assert "run several seeds" in out
-    assert "settings are chosen with --split validation" in out
+    assert "this is the test split: choose settings with --split validation" in out
     assert sightx_main("compare", "20260131-a", "20260131-b", "--split", "validation", *runs) == 0
-    assert "settings are chosen" not in capsys.readouterr().out
+    assert "choose settings" not in capsys.readouterr().out
     assert sightx_main("compare", "20260131-a", "20260131-b", "--json", *runs) == 0
     _, other = json.loads(capsys.readouterr().out)["candidates"]
     assert other["differences"]["accuracy"]["value"] == 0

@@ -91,6 +91,13 @@ def test_a_text_that_cannot_be_a_name_is_exit_2(root: Path, text: str) -> None: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_in_a_run_names_the_run(root: Path) -> None:
+    run = root / "20260101-000000-a-111111"
+    file = run / "checkpoints" / "step-00000001" / "optimizer.safetensors"
+    with pytest.raises(SpecError, match=f"it lies in a run: give {run}"):
+        find_run(root, str(file))
+
+
 def test_a_link_out_of_the_folder_is_not_one_of_its_runs(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside" / "20260104-000000-c-333333"
     outside.mkdir(parents=True)

@@ -67,6 +67,29 @@ def test_a_nested_table_has_its_dotted_key(tmp_path: Path, key: str) -> None:
     assert_state(read_tables(tmp_path / "w.pt")[key])
 
 
+def test_another_file_of_a_checkpoint_says_what_it_is_and_where_the_weights_are(
+    tmp_path: Path,
+) -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    states = optimizer.state_dict()["state"]
+    flat = {f"{n}.{key}": value for n, state in states.items() for key, value in state.items()}
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    save_file(flat, tmp_path / "optimizer.safetensors")
+    (tmp_path / "state.json").write_text("{}")
+    assert read_tables(tmp_path / "model.safetensors")
+    where = f"in a checkpoint, not the weights; the weights are {tmp_path}/model.safetensors"
+    assert (
+        refusal(tmp_path / "optimizer.safetensors") == f"it is the state of the optimizer {where}"
+    )
+    assert refusal(tmp_path / "state.json") == f"it is the progress of the training {where}"
+    (tmp_path / "model.safetensors").unlink()  # copied alone
+    text = refusal(tmp_path / "optimizer.safetensors")
+    assert text.startswith("it is the state of an optimizer, not the weights of a network; give ")
+
+
 def test_parameters_and_the_counter_of_an_averaged_model_are_understood(tmp_path: Path) -> None:
     network = nn.Linear(3, 2)
     averaged = torch.optim.swa_utils.AveragedModel(network)
