@@ -100,9 +100,7 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
     if others:
         click.echo("detectable: a smaller difference would usually be missed on these samples")
     if others and comparison.split == "test":
-        click.echo(
-            "this is the test split: choose settings with --split validation, then judge here"
-        )
+        click.echo("this is the test split: choose settings with --split validation")
 
 
 def _spread(candidate: Candidate, key: str) -> str:

@@ -78,7 +78,7 @@ def command(
 
     _check_usage(run, files, pairs)
     if as_json and csv_file == STREAM:
-        raise click.UsageError("--csv - and --json both write to standard output")
+        raise click.UsageError("standard output takes one format, CSV or JSON")
     folder, title = find_weights(run, runs)
     click.echo(title, err=True)
     output: Any = sys.stdout
