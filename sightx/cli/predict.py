@@ -77,13 +77,9 @@ def command(
     from sightx import Predictor
 
     _check_usage(run, files, pairs)
-    if as_json and csv_file == STREAM:
-        raise click.UsageError("standard output takes one format, CSV or JSON")
+    output = _output(csv_file, as_json)
     folder, title = find_weights(run, runs)
     click.echo(title, err=True)
-    output: Any = sys.stdout
-    if csv_file not in {None, STREAM}:  # the file is completed even if nobody reads the answers
-        output = TolerantStream(output)
     with ExitStack() as stack, redirect_stdout(sys.stderr):  # components may print
         predictor = Predictor.load(folder, device, engine=engine)
         column = _image_column(folder)
@@ -96,6 +92,16 @@ def command(
             if report:
                 report(done, total)
     return writer.finish()
+
+
+def _output(csv_file: Path | None, as_json: bool) -> Any:
+    """Return standard output; with a CSV file, which is always completed, it may lose its reader.
+
+    Raises UsageError for two formats on standard output.
+    """
+    if csv_file == STREAM and as_json:
+        raise click.UsageError("standard output takes one format, CSV or JSON")
+    return sys.stdout if csv_file in {None, STREAM} else TolerantStream(sys.stdout)
 
 
 def _check_usage(run: str, files: Sequence[Path], pairs: Path | None) -> None:
