@@ -62,7 +62,7 @@ class Faults:
         for problem, rows in self._faults:
             by_code[problem.code].append((problem, rows))
         listed = [pair for faults in by_code.values() for pair in _shortened(faults)]
-        listed.sort(key=lambda pair: (pair[0].file, pair[0].line or math.inf))
+        listed.sort(key=lambda pair: pair[0].line or math.inf)  # otherwise as they were found
         if listed:
             error = IncompleteTableError(*(problem for problem, _ in listed))
             error.rows = tuple(rows for _, rows in listed)
