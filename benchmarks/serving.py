@@ -82,8 +82,8 @@ class Loads(dict[tuple[str, int], list[Load]]):
         return statistics.median(load.rate for load in self[peer, clients]) or math.nan
 
     def p99(self, peer: str, clients: int) -> float:
-        """Return the median of the 99th percentile in seconds."""
-        return statistics.median(load.p99 for load in self[peer, clients])
+        """Return the median of the 99th percentile in seconds; NaN if there are no answers."""
+        return statistics.median(load.p99 for load in self[peer, clients]) or math.nan
 
     def best(self, peers: Sequence[str], clients: int) -> float:
         """Return the rate of the best of some peers."""

@@ -58,7 +58,7 @@ def train(folder: Path, network: str) -> tuple[Path, Path | None]:
                 pixels[0, 0] = len(split)
                 Image.fromarray(pixels).save(folder / "data" / split / name / f"{number}.png")
     (folder / "spec.toml").write_text(SPEC.format(network=network, settings=SETTINGS[network]))
-    run = sightx.run(sightx.load(folder / "spec.toml"), runs=folder / "runs")
+    run = sightx.run(folder / "spec.toml", runs=folder / "runs", quiet=True)
     if network != "resnet50":
         return run.directory, None
     export_model(run, folder / "model", int8_loss=2.0)  # of accuracy: any loss
