@@ -254,7 +254,7 @@ def _rows(network: str, loads: Loads) -> list[Row]:
 
 def random_requests(server: Server, program: str, count: int) -> list[Row]:
     """Let schemathesis send requests that it makes up from the description of the interface."""
-    folder = ROOT / "tests" / "support"
+    folder = ROOT / "tests" / "serving"
     words = [program, "run", server.url("openapi.json"), "--no-color",
              "--phases", "coverage,fuzzing", "--max-examples", str(count * 7 // 20),
              "--checks", "not_a_server_error"]  # fmt: skip

@@ -1,6 +1,6 @@
 """How schemathesis makes images up: photographs, cut ones, and bytes that are not images.
 
-SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=tests/support schemathesis run URL/openapi.json
+SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=tests/serving schemathesis run URL/openapi.json
 """
 
 from __future__ import annotations
