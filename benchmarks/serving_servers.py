@@ -132,6 +132,7 @@ class Server:
         try:
             yield
         finally:
+            time.sleep(1)  # for what wrk has left behind: a pause would count as time of a batch
             self.pause()
 
     def close(self) -> None:
