@@ -61,6 +61,7 @@ FOLLOWED = {
     "cli/audit.py": ("cli/test_audit.py", "use it with --set dataset.exclude={}"),
     "cli/cache.py": ("cli/test_cache.py", "go with --prune"),
     "cli/compare.py": ("cli/test_registry_commands.py", "--split validation"),
+    "cli/context.py": (RUNS, "give a run, or the folder that sightx export has written"),
     "cli/export.py": (RUNS, "sightx export RUN --to FOLDER, or sightx export --check FOLDER"),
     "cli/import_run.py": ("cli/test_registry_commands.py", "need --about RUN.toml"),
     "init/find_images.py": ("init/test_find_images.py", "sightx init {}"),

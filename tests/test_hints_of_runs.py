@@ -148,3 +148,18 @@ def test_a_run_predicts_and_is_exported_as_the_errors_say(
     words = ["--to", "my model", "--format", "safetensors"]
     assert sightx_main("export", str(trained.directory), *words) == 0
     assert sightx_main("export", "--check", "my model") == 0
+
+
+def test_a_file_of_a_network_leads_to_its_run_or_to_an_export(
+    trained: Run, data: Path, working_folder: Path, error_line: Line
+) -> None:
+    (weights, *_) = sorted(trained.directory.rglob("*.safetensors"))
+    line = error_line("predict", str(weights), str(data / "test"), code=5)
+    (run,) = shlex.split(line.rpartition("it lies in a run: give ")[2])
+    assert sightx_main("predict", run, str(data / "test")) == 0
+    Path("model.onnx").touch()
+    line = error_line("predict", "model.onnx", str(data / "test"), code=5)
+    assert line.endswith("; give a run, or the folder that sightx export has written")
+    words = ["--to", "my model", "--format", "safetensors"]
+    assert sightx_main("export", run, *words) == 0
+    assert sightx_main("predict", "my model", str(data / "test")) == 0

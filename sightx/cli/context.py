@@ -71,9 +71,11 @@ def find_weights(text: str, runs: Path | None) -> tuple[Path, str]:
         return folder, f"{folder}: {read_manifest(folder).id}"
     if folder.suffix in _NETWORK_SUFFIXES and folder.is_file():
         from sightx.errors import Problem, RunError
+        from sightx.runs.names import hint_for_run_around
 
         message = "it is a file; a network is built from a recipe and safetensors, never loaded"
-        hint = "give a run, or the folder that sightx export has written"
+        hint = hint_for_run_around(folder)
+        hint = hint or "give a run, or the folder that sightx export has written"
         raise RunError(Problem("run-name", message, hint, file=str(folder)))
     run, checkpoint = find_run(text, runs)
     folder = run.checkpoint(checkpoint)

@@ -49,10 +49,7 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
     name, _, checkpoint = text.partition("@")
     if "/" in name:
         if not is_run(path := user_path(name)):
-            hint = "it is not a run directory"
-            if run := next(filter(is_run, path.absolute().parents), None):
-                hint = f"it lies in a run: give {shell_path(run)}"
-            raise _not_a_name(name, hint)
+            raise _not_a_name(name, hint_for_run_around(path) or "it is not a run directory")
         return user_path(name), checkpoint
     if not name or name in {".", ".."} or "\0" in name or len(name) > MAX_NAME_LENGTH:
         raise _not_a_name(name, "sightx run SPEC creates runs")
@@ -60,6 +57,12 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
     if directory.resolve().parent != root.resolve():
         raise _not_a_name(name, f"it is a link out of {root}: give its path")
     return directory, checkpoint
+
+
+def hint_for_run_around(path: Path) -> str:
+    """Return a hint that names the run in which a file or a folder lies, or ""."""
+    run = next(filter(is_run, path.absolute().parents), None)
+    return f"it lies in a run: give {shell_path(run)}" if run else ""
 
 
 def choose(root: Path, runs: Sequence[Path], meaning: str, condition: str) -> Path:
