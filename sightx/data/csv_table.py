@@ -276,7 +276,8 @@ def _unique_rows(frame: pd.DataFrame, classes: Sequence[str], faults: Faults) ->
     repeats = frame[~is_first]
     of_repeats = originals.loc[repeats["path"]]
     conflicts = (repeats["label"].to_numpy() != of_repeats["label"].to_numpy()).astype(bool)
-    for is_conflict, code in ((True, "conflicting-labels"), (False, "duplicate-row")):
+    for is_conflict in (True, False):
+        code = "conflicting-labels" if is_conflict else "duplicate-row"
         rows = repeats[conflicts == is_conflict]
         if not len(rows):
             continue
