@@ -121,14 +121,18 @@ class ImageFolder(Dataset):
         known = class_positions(counts, names)
         if self.others == "drop":
             counts = Counter({name: counts[name] for name in known})
-        classes = self.classes or find_classes(counts, str(folders[first]))
+        # Spellings are compared in all splits; a class that the first one lacks is reported below.
+        classes = self.classes or tuple(
+            class_positions(find_classes(counts, str(folders[first])), names)
+        )
         for split, folder in folders.items():
             for name in sorted(images[split].keys() - known.keys()):
                 self._pass_over(scan, folder / name, images[split][name], names, folders[first])
         if len(classes) < 2:
             message = f"folders of classes: {', '.join(classes) or 'none'}"
             hint = _hint_without_classes(scan, folders[first])
-            _fail(folders[first], "no-classes", message, hint)
+            scan.faults.add(Problem("no-classes", message, hint, file=str(folders[first])), 0)
+            scan.faults.refuse(None)
         if self.ordered and not self.classes:
             require_order(classes)
         return classes

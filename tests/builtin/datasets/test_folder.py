@@ -11,6 +11,7 @@ from sightx.builtin.datasets.folder import ImageFolder
 from sightx.data.cache.file_hashes import stat_files
 from sightx.data.checks import check_missing_files
 from sightx.errors import LINE_LIMIT, DataError, SpecError
+from sightx.plugin import IncompleteTableError
 
 
 def problem(**settings):
@@ -188,6 +189,20 @@ def test_a_class_that_the_train_split_lacks_is_named(plant):
     assert (found.code, found.file) == ("class-unknown", str(root / "val"))
     assert "'dgo'" in found.message
     assert found.hint == "did you mean 'dog'?"
+
+
+def test_a_class_that_only_validation_has_is_reported_once(plant):
+    root = plant("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/cow/1.png")
+    with pytest.raises(IncompleteTableError) as caught:
+        ImageFolder(root=root).table()
+    assert [(p.code, p.file) for p in caught.value.problems] == [("class-unknown", f"{root}/val")]
+    assert caught.value.table.classes == ("cat", "dog")
+    assert len(caught.value.table) == 3
+
+    root = plant("one/train/cat/1.png", "one/val/cat/1.png", "one/val/cow/1.png") / "one"
+    with pytest.raises(DataError) as caught:
+        ImageFolder(root=root).table()
+    assert [p.code for p in caught.value.problems] == ["class-unknown", "no-classes"]
 
 
 def test_a_folder_that_is_not_a_class_is_refused(plant):
