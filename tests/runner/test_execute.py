@@ -360,7 +360,7 @@ def progress(done, of):
     if done == 5:
         signal.raise_signal(signal.SIGTERM)
 run = sightx.run(sightx.load({str(spec)!r}), runs=__import__("pathlib").Path(sys.argv[1]),
-                 progress=progress)
+                 progress=progress, quiet=True)
 print(run.result["status"], run.result["signal"])
 """
     command = [sys.executable, "-c", script, str(tmp_path / "runs")]

@@ -53,6 +53,7 @@ def test_the_result_has_intervals_baselines_and_the_binary_decision(
     assert result["directions"]["validation/binary-auc"] == "max"
 
     # `sightx evaluate` computes the same, with the usual metrics, calibration and net benefit.
+    capsys.readouterr()  # what the run printed
     assert sightx_main("evaluate", str(run.directory), "--json") == 0
     scored = json.loads(capsys.readouterr().out)
     assert scored["metrics"] == pytest.approx(result["test"])

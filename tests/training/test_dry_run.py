@@ -42,13 +42,15 @@ def test_resnet50_with_a_frozen_trunk_trains_16_million_weights(spec: Path) -> N
 
 def test_missing_images_are_counted_and_the_first_is_named(spec: Path, folders: Path) -> None:
     csv = folders / "labels.csv"
-    csv.write_text("image,label\ntrain/dark/0.png,dark\ntrain/dark/gone.png,light\n")
+    csv.write_text(
+        "image,label\ntrain/dark/0.png,dark\ntrain/dark/gone.png,dark\ntrain/light/0.png,light\n"
+    )
     sets = ["dataset={use='csv', root='.'}", "split={use='stratified', validation=0.0, test=0.0}",
             "training.monitor=train/loss"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folders)
         experiment = sightx.load(spec, sets)
-    with pytest.raises(DataError, match=r"1 of 2 images are missing; first: train/dark/gone\.png"):
+    with pytest.raises(DataError, match=r"1 of 3 images are missing; first: train/dark/gone\.png"):
         dry_run(experiment)
 
 
