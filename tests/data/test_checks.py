@@ -130,7 +130,8 @@ def test_a_class_that_is_missing_is_not_to_be_left_out(tmp_path):
     for cell in cells[1::2]:
         (tmp_path / cell).touch()
     dataset = CsvDataset(root=tmp_path)
-    with pytest.raises(DataError, match=r"20 of 40 .* all of '0'.* the folder of all images") as caught:
+    message = r"20 of 40 .* all of '0'.* the folder of all images"
+    with pytest.raises(DataError, match=message) as caught:
         check_bad_images(
             dataset.table(), stat_files(dataset.table()).errors, dataset, tmp_path / "bad.csv"
         )
