@@ -85,7 +85,7 @@ if TYPE_CHECKING:
         require_order,
     )
     from sightx.data.csv_labels import require_folder
-    from sightx.data.csv_reader import read_csv
+    from sightx.data.csv_reader import header_problems, read_csv
     from sightx.data.csv_table import table_from_csv
     from sightx.data.decode.formats import is_image_name, read_format
     from sightx.data.loader.augment import to_device
@@ -143,6 +143,7 @@ _LAZY = {
     "file_reader": "sightx.io.files",
     "find_classes": "sightx.data.classes",
     "generator": "sightx.seeds",
+    "header_problems": "sightx.data.csv_reader",
     "image_properties": "sightx.audit.image_properties",
     "is_image_name": "sightx.data.decode.formats",
     "jackknife_interval": "sightx.evaluation.formulas",
@@ -241,6 +242,7 @@ __all__ = [
     "find_classes",
     "flatten_settings",
     "generator",
+    "header_problems",
     "hookimpl",
     "image_properties",
     "is_image_name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,11 @@ def command(
 ) -> int:
     """Check SPECS and report every problem with its position.
 
-    Without --deep no data is opened, and the command takes a fraction of a second.
+    Without --deep no more than the headers of tables is read, and the command takes a fraction of a
+    second.
     """
     from sightx.cli.formats import Report, SpecResult, print_report
     from sightx.spec.load import examine
-    from sightx.spec.paths import missing_places
 
     problems: list[Problem] = []
     results: list[SpecResult] = []
@@ -70,8 +71,7 @@ def command(
         if experiment:
             registry = registry or experiment.context.registry
         if experiment and not deep:
-            places = (("dataset", experiment.dataset), ("model", experiment.model))
-            facts = tuple(line for key, part in places for line in missing_places(part, key))
+            facts = tuple(_missing_data(experiment))
         if experiment and deep and not exit_code:
             deep_problems, facts, exit_code = _examine_deeply(experiment)
             spec_problems += deep_problems
@@ -83,6 +83,21 @@ def command(
     unique = tuple(dict.fromkeys(problems))
     print_report(Report(unique, tuple(results), stages, registry), form)
     return max(result.exit_code for result in results)
+
+
+def _missing_data(experiment: Experiment) -> Iterator[str]:
+    """Yield a line for each part of the data and the weights that is not on this machine."""
+    from sightx.errors import one_line
+    from sightx.spec.check_runner import at_position
+    from sightx.spec.paths import missing_places
+
+    dataset = experiment.dataset
+    places = (*missing_places(dataset, "dataset"), *missing_places(experiment.model, "model"))
+    for problem in (*places, *dataset.check_headers()):
+        setting = at_position(problem, experiment.context.spec)
+        file = f"{problem.place}: " if problem.file else ""
+        hint = f"; {problem.hint}" if problem.hint else ""
+        yield one_line(f"{setting.place}: {problem.path}: {file}{problem.message}{hint}")
 
 
 def _examine_deeply(

@@ -6,7 +6,8 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SEPARATORS = ",;\t|"
 OTHER_SEPARATOR = "save it with commas"  # how the hint for another separator begins
 _MAX_COLUMNS = 10_000
+_HEADER_SIZE = 2**20  # bytes at the beginning of a file, in which its header ends
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n")  # which Excel writes as the first line
 
@@ -83,6 +85,30 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
     return [[cells[position] for position in positions] for cells in table.rows]
 
 
+def header_problems(
+    path: Path,
+    key: str,
+    columns: Mapping[str, str],
+    names: Sequence[str] = (),
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+) -> tuple[Problem, ...]:
+    """Return what is wrong with the header of a CSV file, of which only the beginning is read.
+
+    `key` is the setting that names the file, and `columns` maps each column that the file must have
+    to the setting that names it, or to ""; the problems have them as their `path`. `names`,
+    `separator` and `encoding` are as for `read_csv`.
+    """
+    form = CsvFormat(separator, encoding)
+    try:
+        records = _records(_text(path, form, _HEADER_SIZE), path, form.separator)
+        _checked_header(path, records, columns, names, form, [])
+    except DataError as error:
+        return tuple(replace(problem, path=problem.path or key) for problem in error.problems)
+    return ()
+
+
 class _Cells(NamedTuple):
     """The cells of a file, and the lines on which its rows and what was left out begin."""
 
@@ -103,14 +129,8 @@ def _read(
     """Return the cells of a file; see `read_csv`."""
     text, comments = _text(path, form), list[int]()
     records = _records(text, path, form.separator)
-    start, header = (1, list(names)) if names else (0, [])
-    if not names:
-        (start, header), records = _header(records, comments)
-        header = list(map(unescape_cell, header))
-    if not header:
-        fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
-    header = [name.strip() for name in header]
-    _check_header(path, start, header, columns, form)
+    needed = dict.fromkeys(columns, "")
+    header, records = _checked_header(path, records, needed, names, form, comments)
     ragged = Faults() if faults is None else faults
     lines, rows, empty = _rows(path, records, header, comments, ragged)
     if faults is None:
@@ -148,23 +168,26 @@ def _first_record(text: str, path: Path, separator: str) -> list[str]:
         return []
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, size: int = -1) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        with path.open("rb") as file:
+            return file.read(size)
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        reason = getattr(error, "strerror", None) or error
         others = sorted(file.name for file in path.parent.glob("*.csv"))
         hint = f"its folder contains {join_names(others)}" if others else "check the path"
-        fail(path, 0, "unreadable", f"cannot be read: {error.strerror}", hint)
+        fail(path, 0, "unreadable", f"cannot be read: {reason}", hint)
 
 
-def _text(path: Path, form: CsvFormat) -> str:
-    raw, encoding = _bytes(path), form.encoding or "utf-8"
+def _text(path: Path, form: CsvFormat, size: int = -1) -> str:
+    """Return the characters of a file, or of the first `size` bytes. Raises DataError."""
+    raw, encoding = _bytes(path, size), form.encoding or "utf-8"
     likely = "utf-16" if raw.startswith(_BYTE_ORDER_MARKS) else "cp1252"
     hint = "save it as UTF-8"
     if form.encoding is not None:
         hint = f'{hint}, or set encoding = "{likely}" in [dataset]'
     try:
-        text = raw.decode(encoding).removeprefix("\ufeff")
+        text = _decode(raw, encoding, is_part=len(raw) == size).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
@@ -173,6 +196,16 @@ def _text(path: Path, form: CsvFormat) -> str:
         hint = hint.replace(likely, "utf-16-le")
         fail(path, 1, "encoding", "NUL between the characters, as in UTF-16", hint)
     return text
+
+
+def _decode(raw: bytes, encoding: str, *, is_part: bool) -> str:
+    """Return bytes as text; the last character of a part of a file may be incomplete."""
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        if is_part and error.end == len(raw):
+            return raw[: error.start].decode(encoding)
+        raise
 
 
 def _records(text: str, path: Path, separator: str | None) -> Iterator[_Record]:
@@ -223,6 +256,26 @@ def _header(records: Iterator[_Record], comments: list[int]) -> tuple[_Record, I
     return first, records
 
 
+def _checked_header(
+    path: Path,
+    records: Iterator[_Record],
+    columns: Mapping[str, str],
+    names: Sequence[str],
+    form: CsvFormat,
+    comments: list[int],
+) -> tuple[list[str], Iterator[_Record]]:
+    """Return the names of all columns, and the records behind the header; see `_read`."""
+    start, header = (1, list(names)) if names else (0, [])
+    if not names:
+        (start, header), records = _header(records, comments)
+        header = list(map(unescape_cell, header))
+    if not header:
+        fail(path, 0, "empty-file", "the file is empty", "it needs a header and rows")
+    header = [name.strip() for name in header]
+    _check_header(path, start, header, columns, form)
+    return header, records
+
+
 def _rows(
     path: Path,
     records: Iterator[_Record],
@@ -254,8 +307,9 @@ def _rows(
 
 
 def _check_header(
-    path: Path, line: int, header: list[str], columns: Sequence[str], form: CsvFormat
+    path: Path, line: int, header: list[str], columns: Mapping[str, str], form: CsvFormat
 ) -> None:
+    """Raise DataError for a wrong header; `columns` are the needed ones, with their settings."""
     if len(header) > _MAX_COLUMNS:
         message = f"the header has {len(header)} columns, at most {_MAX_COLUMNS} are read"
         fail(path, line, "too-large", message, "is it a table of labels?")
@@ -266,7 +320,7 @@ def _check_header(
     missing = [column for column in columns if column not in header]
     if not missing:
         return
-    if separator := _other_separator(header, columns, form.separator or ","):
+    if separator := _other_separator(header, [*columns], form.separator or ","):
         hint = OTHER_SEPARATOR
         if form.separator is not None:
             hint = f'{hint}, or set separator = "{repr(separator)[1:-1]}" in [dataset]'
@@ -279,7 +333,8 @@ def _check_header(
     problems = []
     for column in missing:
         hint = did_you_mean(column, header) or f"columns: {join_names(header)}"
-        problem = Problem("missing-column", f"there is no column {column!r}", hint)
+        message = f"there is no column {column!r}"
+        problem = Problem("missing-column", message, hint, columns[column])
         problems.append(problem.at(str(path), line))
     raise DataError(*problems)
 

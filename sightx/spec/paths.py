@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sightx.errors import Problem
 from sightx.io.files import hint_for_missing, is_unicode, user_path
 from sightx.io.toml import Document, Key, Position
 from sightx.registry.components import (
@@ -120,8 +121,8 @@ def stringify_dates(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
             yield from stringify_dates(item, (*key, part))
 
 
-def missing_places(settings: Settings, section: str) -> Iterator[str]:
-    """Yield a line for each folder or file that a section names and that is not on this machine.
+def missing_places(settings: Settings, section: str) -> Iterator[Problem]:
+    """Yield a problem for each folder or file of a section that is not on this machine.
 
     It names a neighbour with nearly the same name. Places that are not set, such as `@eyepacs`, and
     URLs are left out.
@@ -134,4 +135,4 @@ def missing_places(settings: Settings, section: str) -> Iterator[str]:
         if not path.is_absolute() or os.path.lexists(path):
             continue
         hint = hint_for_missing(path) or f"--set {section}.{key}=PATH names another"
-        yield f"{section}.{key}: {path} does not exist; {hint}"
+        yield Problem("missing-data", f"{path} does not exist", hint, f"{section}.{key}")

@@ -260,8 +260,8 @@ def test_data_and_weights_that_are_not_there_are_named_without_opening_them(
     missing = working_folder / "image"
     done = sightx("validate", "a.toml", "--set", "model.weights=b.pth")
     assert (done.code, done.out.splitlines()[1:]) == (0, [
-        f"  dataset.root: {missing} does not exist; did you mean 'images'?",
-        f"  model.weights: {working_folder / 'b.pth'} does not exist; "
+        f"  a.toml:4:1: dataset.root: {missing} does not exist; did you mean 'images'?",
+        f"  --set model.weights=b.pth: model.weights: {working_folder / 'b.pth'} does not exist; "
         "--set model.weights=PATH names another",
     ])  # fmt: skip
     for root in ("images", "@place"):
@@ -272,3 +272,69 @@ def test_data_and_weights_that_are_not_there_are_named_without_opening_them(
     deep = sightx("validate", "a.toml", "--deep")
     assert deep.code == 3
     assert "did you mean 'images'? give the folder with --set dataset.root=FOLDER" in deep.lines[0]
+
+
+CSV = """\
+name = "a"
+[dataset]
+use = "csv"
+root = "."
+labels = "all.csv"
+label = "grade"
+group = "patient"
+[[preprocess]]
+use = "resize"
+size = 8
+[model]
+use = "simplenet"
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "line"),
+    [
+        ("image,grade,patient\n", (), ""),
+        ("# made by hand\nimage, grade,patient,site\nbroken", (), ""),
+        (None, (), "5:1: dataset.labels: {file}: cannot be read: No such file or directory; its folder contains other.csv"),
+        ("", (), "5:1: dataset.labels: {file}: the file is empty; it needs a header and rows"),
+        ("image,garde,patient\n", (), "6:1: dataset.label: {file}:1: there is no column 'grade'; did you mean 'garde'?"),
+        ("name,grade,patient\n", (), "2:2: dataset.image: {file}:1: there is no column 'image'; columns: name, grade, patient"),
+        ("image;grade;patient\n", (), "5:1: dataset.labels: {file}:1: the cells are separated by ';', not by ','; "
+         "save it with commas, or set separator = \";\" in [dataset]"),
+        ("image;grade;patient\n", ("dataset.separator=;",), ""),
+        ("1.png,a,p\n", ("dataset.columns=['image', 'grade', 'patient']",), ""),
+        ("image,grade,patient\n", ("dataset.split=part",), "dataset.split: {file}:1: there is no column 'part'; "
+         "columns: image, grade, patient"),
+        ("image,grade,patient\n", ("dataset.test_labels=new.csv",), "dataset.test_labels: {folder}/new.csv: cannot be read: "
+         "No such file or directory; its folder contains all.csv, other.csv"),
+        ("image,grade,patient\n" + "\u00e4" * 2**20, (), ""),  # it is cut between two bytes
+    ],
+)  # fmt: skip
+def test_a_header_is_compared_with_the_settings(
+    validate: Call, working_folder: Path, content: str | None, more: tuple[str, ...], line: str
+) -> None:
+    (working_folder / "other.csv").touch()
+    file = working_folder / "all.csv"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    done = validate(CSV, *(word for change in more for word in ("--set", change)))
+    place = f"--set {more[0]}: " if more else "a.toml:"
+    expected = f"  {place}{line.format(file=file, folder=working_folder)}\n" if line else ""
+    assert done == (0, f"a.toml: {VALID}\n{expected}", "")
+
+
+def test_headers_are_read_without_pandas(child: Call, working_folder: Path) -> None:
+    (working_folder / "trainLabels.csv").write_text("image,grade\n")
+    text = CSV.replace('"csv"', '"eyepacs"').replace("all.csv", "trainLabels.csv")
+    (working_folder / "a.toml").write_text(re.sub("(label|group) = .*\n", "", text))
+    done = child("validate", "a.toml", PYTHONPROFILEIMPORTTIME="1")
+    assert f"{working_folder}/trainLabels.csv:1: there is no column 'level'; columns: " in done.out
+    assert "sightx.data.decode.formats" in done.err  # the reader imports it
+    assert not re.search(r"\| +(pandas|torch)$", done.err, re.MULTILINE)
+
+
+def test_a_table_whose_name_has_a_nul_cannot_be_read(validate: Call) -> None:
+    done = validate(CSV.replace("all.csv", "a\\u0000.csv"))
+    assert done.code == 0
+    assert "a.toml:5:1: dataset.labels: " in done.out
+    assert "cannot be read: embedded null byte" in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sightx.plugin import OWN_COLUMNS, Dataset, Place, Traits
 
 if TYPE_CHECKING:
-    from sightx.plugin import ImageTable
+    from sightx.plugin import ImageTable, Problem
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 _HOW_TO_GET = (
@@ -145,6 +146,22 @@ class CsvDataset(Dataset):
             columns=self.extra_columns,
         )  # fmt: skip
 
+    def check_headers(self) -> Iterator[Problem]:
+        """Yield what is wrong with the headers of the files, if there is a root."""
+        from sightx.plugin import header_problems
+
+        columns = {self.image: "dataset.image", self.group: "dataset.group"}
+        columns[self.split] = "dataset.split"
+        columns |= dict.fromkeys(self.one_hot, "dataset.one_hot") or {self.label: "dataset.label"}
+        columns |= dict.fromkeys(self.extra_columns, "dataset.extra_columns")
+        columns.pop("", None)
+        for key in ("labels", "validation_labels", "test_labels"):
+            if self.root.is_dir() and (name := getattr(self, key)):
+                yield from header_problems(
+                    self.root / name, f"dataset.{key}", columns, self.columns,
+                    separator=self.separator, encoding=self.encoding,
+                )  # fmt: skip
+
     def table(self) -> ImageTable:
         """Return one row per row of the files."""
         from sightx.plugin import require_folder, table_from_csv
@@ -197,6 +214,16 @@ class EyePacs(Dataset):
     def traits(self) -> Traits:
         """Return the five grades, with patients as groups."""
         return Traits(GRADES, ordered=True, has_groups=True, majority_share=0.735)
+
+    def check_headers(self) -> tuple[Problem, ...]:
+        """Return what is wrong with the header of the file, if there is a root."""
+        from sightx.plugin import header_problems
+
+        if not self.root.is_dir():
+            return ()
+        return header_problems(
+            self.root / self.labels, "dataset.labels", {"image": "", "level": ""}
+        )
 
     def table(self) -> ImageTable:
         """Return one row per photograph."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from sightx.errors import Problem
     from sightx.records.pixels import PixelRows
     from sightx.records.table import ImageTable
     from sightx.registry.kinds.training import Model
@@ -44,6 +45,15 @@ class Dataset(Component):
         Checks use it before any file is opened. It must agree with `table`.
         """
         return Traits()
+
+    def check_headers(self) -> Iterable[Problem]:
+        """Return what is wrong with the files that list the samples; by default nothing.
+
+        `sightx validate` shows it without --deep: read no more than the names of files and the
+        headers of tables, and do not import pandas. The `path` of a problem is the key of the
+        setting to change, such as `dataset.labels`.
+        """
+        return ()
 
     def table(self) -> ImageTable:
         """Return the samples, in the same order each time.

@@ -41,6 +41,12 @@ def table_is_valid(dataset: Dataset) -> None:
     require(0 <= low <= high <= last, f"labels are {low} to {high}, but classes are 0 to {last}")
 
 
+def headers_are_accepted(dataset: Dataset) -> None:
+    """Require that `check_headers` accepts the files that `table` reads."""
+    problems = [*dataset.check_headers()]
+    require(not problems, f"check_headers() refuses what table() reads: {problems[:1]}")
+
+
 def traits_match_table(dataset: Dataset) -> None:
     """Require that the traits agree with the table."""
     traits, table = dataset.traits(), dataset.table()
@@ -94,6 +100,6 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 CHECKS: tuple[ContractCheck, ...] = (
-    traits_read_no_data, table_is_valid, traits_match_table, table_is_deterministic,
-    images_are_readable,
+    traits_read_no_data, table_is_valid, headers_are_accepted, traits_match_table,
+    table_is_deterministic, images_are_readable,
 )  # fmt: skip

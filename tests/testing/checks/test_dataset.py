@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightx.plugin import Dataset, Traits
+from sightx.plugin import Dataset, Problem, Traits
 from sightx.testing import table
 from sightx.testing.assertions import run_check
 from sightx.testing.checks import dataset as checks
@@ -44,6 +44,11 @@ class Reading(InMemory):
 class Raising(InMemory):
     def traits(self):
         raise ValueError("no traits")
+
+
+class Refusing(InMemory):
+    def check_headers(self):
+        return [Problem("missing-column", "there is no column 'site'")]
 
 
 class NoGroup(InMemory):
@@ -145,6 +150,7 @@ BROKEN = [
     (checks.traits_match_table, Unsplit(), "has_split = False, but in the table it is True"),
     (checks.traits_match_table, WrongSplits(), "the column split contains ['train2']"),
     (checks.table_is_deterministic, Shuffled(), "table() differs from call to call"),
+    (checks.headers_are_accepted, Refusing(), "refuses what table() reads: "),
     (checks.images_are_readable, Flickering(), "read(0) differs from call to call"),
     (checks.images_are_readable, Grey(), "it raised"),
     (checks.images_are_readable, Closing(), "it cannot be pickled"),
