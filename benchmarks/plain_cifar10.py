@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-WIDTHS = (48, 96, 192)
-BATCH_SIZE, LR, WEIGHT_DECAY, VALIDATION = 256, 0.4, 5e-4, 0.05
+WIDTHS = (64, 256, 256)
+BATCH_SIZE, LR, WEIGHT_DECAY, VALIDATION = 128, 0.2, 5e-4, 0.02
 TO_TENSOR = (
     transforms.ToTensor(),
     transforms.Normalize(mean=[0.491, 0.482, 0.447], std=[0.247, 0.243, 0.262]),
 )
 AUGMENTED = transforms.Compose(
-    [transforms.RandomCrop(32, padding=2), transforms.RandomHorizontalFlip(), *TO_TENSOR]
+    [transforms.RandomCrop(32, padding=3), transforms.RandomHorizontalFlip(), *TO_TENSOR]
 )
 PLAIN = transforms.Compose([*TO_TENSOR])
 
@@ -98,14 +98,21 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16)
 
 
+def views(images: torch.Tensor) -> list[torch.Tensor]:
+    """Return images and their mirror images, as they are and moved by a pixel to two corners."""
+    views = [images, images.flip(-1)]
+    padded = [functional.pad(view, (1, 1, 1, 1), mode="replicate") for view in views]
+    return views + [view[..., :-2, :-2] for view in padded] + [view[..., 2:, 2:] for view in padded]
+
+
 @torch.no_grad()
 def accuracy(net: nn.Module, loader: DataLoader) -> float:
-    """Return the accuracy with the mean of an image and its mirror image."""
+    """Return the accuracy with the mean outputs of an image and its views."""
     net.eval()
     num_correct, count = 0, 0
     for images, targets in loader:
         with autocast():
-            outputs = net(images).float() + net(images.flip(-1)).float()
+            outputs = sum(net(view).float() for view in views(images))
         num_correct += (outputs.argmax(dim=1) == targets).sum().item()
         count += len(images)
     return num_correct / count
@@ -129,7 +136,7 @@ def train(net: nn.Module, loader: DataLoader, validation: DataLoader, epochs: in
         optimizer, LR, total_steps=epochs * len(loader), pct_start=0.2, anneal_strategy="linear",
         cycle_momentum=False,
     )  # fmt: skip
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
     for epoch in range(1, epochs + 1):
         started, total = time.perf_counter(), 0.0
         net.train()
@@ -159,7 +166,7 @@ def loader(dataset: Dataset, *, shuffle: bool = False) -> DataLoader:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
