@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 
-from sightx.data.csv_reader import CsvFormat, detect_format, read_csv
+from sightx.data.csv_reader import CsvFormat, detect_format, header_problems, read_csv
 from sightx.errors import DataError
 
 
@@ -112,3 +113,8 @@ def test_a_cell_without_an_end_is_not_a_quote_without_an_end(tmp_path: Path) -> 
         read_csv(write(tmp_path, f"image,label\na,{long}\n"), ["image"])
     with pytest.raises(DataError, match=r"csv:3: error\[csv-syntax\] a quote is never closed"):
         read_csv(write(tmp_path, f'image,label\na,x\n"b,{long}\n'), ["image"])
+
+
+def test_the_header_of_a_pipe_is_left_to_the_run(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "labels.csv")  # to open it would wait for a writer
+    assert header_problems(tmp_path / "labels.csv", "dataset.labels", {"image": ""}) == ()
