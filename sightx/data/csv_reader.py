@@ -98,7 +98,7 @@ def header_problems(
 
     `key` is the setting that names the file, and `columns` maps each column that the file must have
     to the setting that names it, or to ""; the problems have them as their `path`. `names`,
-    `separator` and `encoding` are as for `read_csv`. A pipe is not read, because that would empty it.
+    `separator` and `encoding` are as for `read_csv`. A pipe is not read: that would empty it.
     """
     if path.is_fifo():
         return ()
