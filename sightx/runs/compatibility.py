@@ -121,11 +121,12 @@ def compare_epochs(
     if before.epochs == now.epochs:
         return []
     change = f"{before.epochs} then, {now.epochs} now"
+    way_out = f"leave it at {before.epochs}, or start a new run"
     if now.steps < steps:
-        reason = f"{steps} steps of {now.steps_per_epoch} per epoch are done"
+        reason = f"{steps} steps of {now.steps_per_epoch} per epoch are done: {way_out}"
         return [Difference(EPOCHS, change, "refused", reason)]
     if name := next(_dependent_values(before, now, history, steps), ""):
-        return [Difference(EPOCHS, change, "refused", f"{name} so far depend on it")]
+        return [Difference(EPOCHS, change, "refused", f"{name} so far depend on it: {way_out}")]
     return [Difference(EPOCHS, change, "harmless", "nothing so far depends on it")]
 
 
