@@ -135,9 +135,10 @@ def quality_findings(images: ImageProperties) -> list[AuditFinding]:
     )
     unusual = int((worst > _UNUSUAL_Z).sum())
     verb = "image is" if len(rows) == 1 else "images are"
+    shown = f"its {len(examples)} worst" if unusual else "the lowest-ranked, nothing unusual"
     message = (
         f"{unusual:,} of {len(rows):,} {verb} far below the usual quality of this dataset in one "
-        f"measure; the examples are its {len(examples)} worst"
+        f"measure; the examples are {shown}"
     )
     return [
         AuditFinding(

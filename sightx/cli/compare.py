@@ -81,14 +81,17 @@ def _print(comparison: Comparison, names: Sequence[str]) -> None:
     keys = [key for key in first.metrics if (key in names if names else "/" not in key)]
     groups = f", {comparison.groups} groups" if comparison.groups < comparison.samples else ""
     click.echo(f"{comparison.split}: {counted(comparison.samples, 'sample')}{groups}")
-    rows = []
+    rows, reasons = [], set()
     for key in keys:
         rows.append([key, first.name, _spread(first, key), "", "", ""])
         for other in others:
             difference = other.differences.get(key)
             rows.append(["", other.name, _spread(other, key), *_texts(difference)])
+            reasons.add(difference.reason if difference else "")
     header = ["metric", "run", "value", "difference and 95 % interval", "", "detectable"]
     print_table(header, rows, fit=False)
+    for reason in sorted(reasons - {""}):
+        click.echo(f"no interval: {reason}")
     for repeat, run in comparison.repeats.items():
         click.echo(f"{repeat} repeats {run} and does not count")
     if not others and len(first.runs) == 1:
@@ -113,6 +116,8 @@ def _spread(candidate: Candidate, key: str) -> str:
 def _texts(difference: Difference | None) -> tuple[str, ...]:
     if difference is None:
         return "-", "", ""
+    if difference.reason:
+        return f"{difference.value:+.4f} -", "no interval", "-"
     verdict = "no detectable difference"
     least = f"{difference.detectable:.2g}" if difference.detectable > 0 else ""
     if difference.is_better is not None:

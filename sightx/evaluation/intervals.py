@@ -39,6 +39,7 @@ RESAMPLED_DRAWS = 1_000
 _MIN_RESAMPLED_DRAWS, _RESAMPLED_SAMPLES = 100, 2_000_000  # samples of all draws, about
 _CHUNK_SIZE = 1 << 22  # numbers of a block of draws
 _MAX_SUMS = 1 << 24  # sums of all groups; a metric with more is computed from predictions
+_ROUNDING = 1e-12  # differences that are closer are equal
 
 Method = Literal["formula", "bootstrap", "resampling"]
 
@@ -47,13 +48,15 @@ class Interval(NamedTuple):
     """A number and its confidence interval; the limits are NaN where they are undefined.
 
     `method` is formula (that of the metric), bootstrap (percentiles over draws of groups) or
-    resampling (the same for a metric without sums, with fewer draws).
+    resampling (the same for a metric without sums, with fewer draws). `reason` is why a difference
+    has no interval although it has a value; "" otherwise.
     """
 
     value: float
     low: float
     high: float
     method: Method
+    reason: str = ""
 
 
 def confidence_intervals(
@@ -107,8 +110,8 @@ def paired_differences(
     for item, first, second in zip(resampled[:count], drawn[:count], drawn[count:], strict=True):
         values, others = (metric_values(item.metric, table) for table in tables)
         for name, value in values.items():
-            limits = percentiles(first[name] - second[name], level)
-            differences[name] = Interval(value - others[name], *limits, item.method)
+            low, high, reason = difference_limits(first[name] - second[name], level)
+            differences[name] = Interval(value - others[name], low, high, item.method, reason)
     return differences
 
 
@@ -245,3 +248,16 @@ def percentiles(values: Array, level: float) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def difference_limits(values: Array, level: float) -> tuple[float, float, str]:
+    """Return the limits of a difference from its draws (draws,), and why it has no interval.
+
+    Limits that coincide do not mean that the difference is certain: the samples are too few or too
+    easy to show how much it varies. Then they are NaN and the reason says so; otherwise it is "".
+    """
+    low, high = percentiles(values, level)
+    if not high - low <= _ROUNDING:
+        return low, high, ""
+    share = "every" if np.nanmax(values) - np.nanmin(values) <= _ROUNDING else "nearly every"
+    return math.nan, math.nan, f"{share} resample gives the same difference"

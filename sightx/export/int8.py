@@ -22,7 +22,7 @@ from sightx.records.pixels import evenly_spaced
 from sightx.registry.metric_results import metric_directions
 from sightx.runner.evaluate import predict_split
 from sightx.runner.resume import stored_experiment
-from sightx.runs.directory import Run
+from sightx.runs.directory import Run, finite_or_null
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,8 @@ class Int8Cost:
         metric: The monitored metric.
         direction: Whether more ("max") or less ("min") of it is better.
         value: The metric of PyTorch in fp32.
-        difference: That of int8 minus that of PyTorch, paired, with its 95 % interval over groups.
+        difference: That of int8 minus that of PyTorch, paired, with its 95 % interval over groups;
+            without an interval (`reason`) the difference itself is checked.
         changed_decisions: The number of images with another decision.
         milliseconds: Time per image in batches of one on this machine, by what computes it.
     """
@@ -66,17 +67,21 @@ class Int8Cost:
     def __str__(self) -> str:
         """Return one line."""
         one, times = self.difference, self.milliseconds
+        limits = f"no interval: {one.reason}"
+        if not one.reason:
+            limits = f"95 % {one.low:+.4f} to {one.high:+.4f}"
         speed = ", ".join(f"{engine} {value:.1f} ms" for engine, value in times.items())
         return (
             f"{self.name}: {self.metric} {self.value:.4f} -> {self.value + one.value:.4f}, "
-            f"difference {one.value:+.4f} (95 % {one.low:+.4f} to {one.high:+.4f}), "
+            f"difference {one.value:+.4f} ({limits}), "
             f"{self.changed_decisions} of {self.images} decisions changed; per image: {speed}"
         )
 
     def checked(self, limit: float) -> Int8Cost:
         """Return the cost; raise RunError if the loss may be beyond a limit, or is undefined."""
         one = self.difference
-        loss = -one.low if self.direction == "max" else one.high
+        low, high = (one.value, one.value) if one.reason else (one.low, one.high)
+        loss = -low if self.direction == "max" else high
         if not loss <= limit:
             hint = "leave out --int8, or allow more with --int8-loss"
             message = f"int8 may lose {loss:.4f} of {self.metric}, more than {limit:g}: {self}"
@@ -85,7 +90,8 @@ class Int8Cost:
 
     def to_json(self) -> dict[str, Any]:
         """Return the cost as JSON values."""
-        return {**self.__dict__, "difference": self.difference._asdict()}
+        difference = finite_or_null(self.difference._asdict())
+        return {**self.__dict__, "difference": difference}
 
 
 def calibration_images(data: PreparedDataset) -> Tensor:

@@ -33,6 +33,8 @@ def _cell(value: float | Sequence[float] | None) -> str:
     if value is None:
         return ""
     if isinstance(value, Sequence):
+        if value[0] is not None and value[0] == value[1]:  # a bootstrap says nothing more
+            return "all draws agree"
         return " to ".join("-" if limit is None else number_text(limit) for limit in value)
     return number_text(value)
 

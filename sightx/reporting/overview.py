@@ -43,13 +43,20 @@ def _against(facts: Facts, one: Interval, other: str, *, start: bool = True) -> 
         words = f"no difference of {metric} from {other} can be computed ({reason})"
         return words[0].upper() + words[1:] if start else words
     is_up = facts.estimates[facts.primary].direction == "max"
-    if one.low <= 0 <= one.high or math.isnan(one.low):
-        limits = f"{one.low:+.2f} to {one.high:+.2f}"
-        words = f"no detectable difference of {metric} from {other} ({limits})"
-    else:
-        verb = "beats" if (one.value > 0) == is_up else "is worse than"
+    is_different = one.low > 0 or one.high < 0
+    if one.reason:
+        is_different = not math.isclose(one.value, 0, abs_tol=1e-9)
+        split = html.text(facts.split)
+        limits = f"the {split} split is too easy or too small for an interval of the difference"
+    elif is_different:
         low, high = sorted((abs(one.low), abs(one.high)))
-        words = f"{verb} {other} by {abs(one.value):.2f} {metric} ({low:.2f} to {high:.2f})"
+        limits = f"{low:.2f} to {high:.2f}"
+    else:
+        limits = f"{one.low:+.2f} to {one.high:+.2f}"
+    words = f"no detectable difference of {metric} from {other} ({limits})"
+    if is_different:
+        verb = "beats" if (one.value > 0) == is_up else "is worse than"
+        words = f"{verb} {other} by {abs(one.value):.2f} {metric} ({limits})"
     return words[0].upper() + words[1:] if start else words
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sightx.errors import Problem, RunError
-from sightx.evaluation.intervals import DRAWS, Resampled, draw_numbers, percentiles
+from sightx.evaluation.intervals import DRAWS, Resampled, difference_limits, draw_numbers
 from sightx.io.files import shell_path
 from sightx.records.predictions import Predictions
 from sightx.registry import metric_results
@@ -31,13 +31,15 @@ class Difference(NamedTuple):
     """A metric of a candidate minus that of the first one, and its 95 % interval.
 
     `is_better` is whether the candidate is better, None if the interval contains 0: no difference
-    is detectable.
+    is detectable. Without an interval, `reason` says why, the limits are NaN and `is_better` is
+    None.
     """
 
     value: float
     low: float
     high: float
     is_better: bool | None
+    reason: str = ""
 
     @property
     def detectable(self) -> float:
@@ -250,11 +252,11 @@ def _differences(
         drawn = np.mean(one.drawn[key], axis=0) - np.mean(first.drawn[key], axis=0)
         for scored in (one, first):
             drawn = drawn + _seed_error(scored, key, len(drawn))
-        low, high = percentiles(drawn, _LEVEL)
+        low, high, reason = difference_limits(drawn, _LEVEL)
         is_better = None
         if low > 0 or high < 0:
             is_better = (value > 0) == (directions[key] == "max")
-        differences[key] = Difference(value, low, high, is_better)
+        differences[key] = Difference(value, low, high, is_better, reason)
     return differences
 
 

@@ -24,7 +24,6 @@ from sightx.builtin.probability_metrics import Auc, Brier, Ece, LogLoss, Rps
 from sightx.errors import PluginError
 from sightx.evaluation.intervals import (
     RESAMPLED_DRAWS,
-    Interval,
     Resampled,
     confidence_intervals,
     draw_counts,
@@ -148,7 +147,11 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     assert difference.high - difference.low < sum(x.high - x.low for x in alone)
     swapped = paired_differences(other, one, [Qwk()], draws=1000)["qwk"]
     assert swapped[:3] == pytest.approx((-difference.value, -difference.high, -difference.low))
-    assert paired_differences(one, one, [Qwk()], draws=50)["qwk"] == Interval(0, 0, 0, "bootstrap")
+    same = paired_differences(one, one, [Qwk()], draws=50)["qwk"]
+    assert (same.value, same.method) == (0, "bootstrap")
+    assert np.isnan([same.low, same.high]).all()
+    assert same.reason == "every resample gives the same difference"
+    assert difference.reason == ""
     with pytest.raises(ValueError, match="different samples"):
         paired_differences(one, other.take(np.arange(10)), [Qwk()])
 

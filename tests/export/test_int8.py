@@ -104,7 +104,16 @@ def test_the_worse_end_of_the_interval_must_be_within_the_limit() -> None:
     assert cost.checked(0.01) is cost
     assert replace(cost, direction="min").checked(0.2)
     undefined = replace(cost, difference=Interval(0.0, math.nan, math.nan, "bootstrap"))
-    for bad, limit in ((cost, 0.009), (undefined, 1.0), (replace(cost, direction="min"), 0.1)):
+    reason = "every resample gives the same difference"
+    same = replace(cost, difference=Interval(-0.01, math.nan, math.nan, "bootstrap", reason))
+    assert f"difference -0.0100 (no interval: {reason})" in str(same.checked(0.01))
+    assert same.to_json()["difference"]["low"] is None
+    for bad, limit in (
+        (same, 0.009),
+        (cost, 0.009),
+        (undefined, 1.0),
+        (replace(cost, direction="min"), 0.1),
+    ):
         with pytest.raises(RunError, match="int8 may lose"):
             bad.checked(limit)
 

@@ -102,7 +102,19 @@ def test_the_verdict_is_that_of_paired_differences(facts: Facts, graded: Run) ->
     else:
         assert verdict(facts).startswith("No detectable difference of QWK from always")
     twin = read_facts(graded, rivals=[graded])
-    assert f"no detectable difference of QWK from run {graded.id}" in verdict(twin)
+    easy = "(the test split is too easy or too small for an interval of the difference)"
+    assert f"no detectable difference of QWK from run {graded.id} {easy}" in verdict(twin)
+
+
+def test_a_perfect_run_is_not_given_an_interval_without_width(facts: Facts) -> None:
+    given = facts.predictions
+    right = replace(given, decisions=given.labels)
+    majority = majority_predictions(given, np.array([8, 8, 8]))
+    one = paired_differences(right, majority, [facts.metric_of("qwk")])["qwk"]
+    assert verdict(replace(facts, advantage=one)).startswith(
+        "Beats always predicting the largest class by 1.00 QWK (the test split is too easy or too "
+        "small for an interval of the difference), on 48 test samples"
+    )
 
 
 def test_items_of_the_guideline_have_its_numbers(facts: Facts) -> None:

@@ -61,6 +61,16 @@ def test_the_interval_of_a_difference_is_that_of_pairs(tmp_path: Path) -> None:
     assert back.is_better is False
 
 
+def test_a_difference_that_no_draw_changes_has_no_interval(tmp_path: Path) -> None:
+    correct = np.ones(SAMPLES, dtype=bool)
+    runs = [make_run(tmp_path, f"{lr}", correct, {"optimizer.lr": lr}) for lr in (0.1, 0.2)]
+    _, other = compare_runs(runs, [Accuracy()]).candidates
+    assert other.to_json()["differences"]["accuracy"] == {
+        "value": 0.0, "low": None, "high": None, "is_better": None,
+        "reason": "every resample gives the same difference",
+    }  # fmt: skip
+
+
 def test_seeds_are_folded_and_their_spread_widens_the_interval(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     base = rng.random(SAMPLES) < 0.7
