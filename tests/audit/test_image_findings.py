@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageFilter
 
 import sightx
 from sightx.audit.audit import audit
+from sightx.audit.image_findings import quality_findings
+from sightx.audit.image_properties import ImageProperties
 from sightx.audit.quality import QualityMeasures
 from support.images import encode
 
@@ -50,7 +53,16 @@ def test_the_worst_images_come_first_and_are_described(project, eyes, codes):
     assert notes["blurred.jpg"].startswith(("blurred: sharpness 0.0", "flat: contrast 0.0"))
     assert notes["dark.jpg"].startswith(("dark: brightness 0.1", "flat: contrast 0.0"))
     assert finding.count >= 2
+    assert finding.message.endswith(f"the examples are its {len(finding.examples)} worst")
     assert finding.severity == "note"
+
+
+def test_among_equal_images_the_lowest_ranked_are_nothing_unusual():
+    frame = pd.DataFrame([QualityMeasures(*np.full(len(QualityMeasures._fields), 0.5))] * 9)
+    images = ImageProperties(frame.assign(is_known=True), np.zeros((9, 4), np.uint64), [], {})
+    (finding,) = quality_findings(images)
+    assert finding.message.startswith("0 of 9 images are far below")
+    assert finding.message.endswith("the examples are the lowest-ranked, nothing unusual")
 
 
 def test_quality_is_listed_by_class(project):
