@@ -69,28 +69,35 @@ def class_positions(labels: Iterable[str], classes: Sequence[str]) -> dict[str, 
     return {label: positions[key] for label, key in keys.items() if key in positions}
 
 
-def find_classes(counts: Mapping[str, int], source: str = "") -> tuple[str, ...]:
+def find_classes(
+    counts: Mapping[str, int], source: str = "", places: Mapping[str, tuple[str, int]] | None = None
+) -> tuple[str, ...]:
     """Return the classes of all labels, sorted: numbers by their value, other names by spelling.
 
     Spellings of one class (see `class_key`) are merged.
 
-    `counts` has the number of samples of each label, `source` is their file or folder. Raises
-    DataError if two names differ only in case, separators or compatibility forms.
+    `counts` has the number of samples of each label, `source` is their file or folder, and `places`
+    the file and the line where each is first, if that is known. Raises DataError if two names
+    differ only in case, separators or compatibility forms.
     """
     spellings: dict[str, set[str]] = defaultdict(set)
     for label in counts:
         spellings[class_key(label)].add(class_name(label))
     names = [key if len(same) > 1 else min(same) for key, same in spellings.items()]
-    _check_spelling(counts, source)
+    _check_spelling(counts, source, places or {})
     return _sort_numbers(names) or tuple(sorted(names))
 
 
-def _check_spelling(counts: Mapping[str, int], source: str) -> None:
-    """Raise DataError if two labels differ only in case or form."""
-    totals = Counter[str]()
+def _check_spelling(
+    counts: Mapping[str, int], source: str, places: Mapping[str, tuple[str, int]]
+) -> None:
+    """Raise DataError if labels differ only in case or form; the place is that of the rarer one."""
+    totals, first = Counter[str](), dict[str, tuple[str, int]]()
     for label, count in counts.items():
         totals[class_key(label)] += count
+        first.setdefault(class_key(label), places.get(label, (source, 0)))
     similar: dict[str, str] = {}
+    problems = []
     for key in sorted(totals, key=lambda key: (-totals[key], key)):
         other = similar.setdefault(_folded(key), key)
         if other != key:
@@ -99,7 +106,9 @@ def _check_spelling(counts: Mapping[str, int], source: str) -> None:
                 "differ only in case or form"
             )
             hint = "write them alike, or list both in dataset.classes if they are two classes"
-            raise DataError(Problem("class-spelling", message, hint, file=source))
+            problems.append(Problem("class-spelling", message, hint).at(*first[key]))
+    if problems:
+        raise DataError(*problems)
 
 
 def require_order(classes: Sequence[str]) -> None:

@@ -134,7 +134,8 @@ def _read(
     needed = dict.fromkeys(columns, "")
     header, records = _checked_header(path, records, needed, names, form, comments)
     ragged = Faults() if faults is None else faults
-    lines, rows, empty = _rows(path, records, header, comments, ragged)
+    separator = form.separator or ","
+    lines, rows, empty = _rows(path, records, header, comments, ragged, separator)
     if faults is None:
         ragged.refuse(None)
     if "'" in text:
@@ -284,6 +285,7 @@ def _rows(
     header: list[str],
     comments: list[int],
     faults: Faults,
+    separator: str,
 ) -> tuple[list[int], list[list[str]], list[int]]:
     """Return the lines of rows, their cells, and the lines of empty ones; add those of comments.
 
@@ -300,12 +302,23 @@ def _rows(
                 comments.append(line)
                 continue
             message = f"a row of {len(cells)} in a table of {width} columns"
-            hint = "put a cell that holds the separator in quotes"
+            hint = _hint_for_ragged(cells, width, separator)
             faults.add(Problem("ragged-row", message, hint, file=str(path), line=line))
             continue
         lines.append(line)
         rows.append(cells[:width])
     return lines, rows, empty
+
+
+def _hint_for_ragged(cells: Sequence[str], width: int, separator: str) -> str:
+    """Return the way out for a row with more or fewer cells than the header."""
+    if len(cells) > width:
+        return "put a cell that holds the separator in quotes"
+    marks = [mark for mark in SEPARATORS if mark != separator]
+    counts = {mark: len(cells) + sum(cell.count(mark) for cell in cells) for mark in marks}
+    if mark := next((mark for mark, count in counts.items() if count == width), ""):
+        return f"write {separator!r} in place of {mark!r}, or {width} cells"
+    return f"write {width} cells; one without a value is empty"
 
 
 def _check_header(

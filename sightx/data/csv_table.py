@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -190,11 +190,13 @@ def _look_at_rows(
 
 def _find_classes(files: Sequence[_File], label: str, faults: Faults) -> tuple[str, ...]:
     """Return the classes that occur; names that differ in their spelling only are a fault."""
-    counts = Counter[str]()
+    counts, places = Counter[str](), dict[str, tuple[str, Any]]()
     for file in files:
         counts.update(cell for cell in file.cells[label] if not is_empty(cell))
+        for line, cell in file.cells[label].drop_duplicates().items():
+            places.setdefault(cell, (str(file.path), line))
     try:
-        return find_classes(counts, str(files[0].path))
+        return find_classes(counts, str(files[0].path), places)
     except DataError as error:
         for problem in error.problems:
             faults.add(problem)

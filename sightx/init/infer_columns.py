@@ -25,6 +25,7 @@ from sightx.init.find_images import (
     search_folders,
 )
 from sightx.records import split_called
+from sightx.records.faults import Faults
 
 _LABEL_COLUMNS = (
     "label", "labels", "class", "level", "grade", "diagnosis", "target", "category", "severity",
@@ -204,8 +205,10 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
     form = detect_format(path)
     if (without_header := _infer_without_header(path, form, root)) is not None:
         return without_header
-    cells = read_csv(path, [], **form._asdict())
+    ragged = Faults()  # the dataset reports them with all other wrong rows
+    cells = read_csv(path, [], **form._asdict(), faults=ragged)
     if not len(cells):
+        ragged.refuse(None)
         problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
         raise DataError(problem)
     found = find_images(path, cells, root) or find_near_images(path, cells, root)
@@ -231,7 +234,7 @@ def _infer_without_header(path: Path, form: CsvFormat, root: Path) -> Columns | 
     if not looks_like_row(first):
         return None
     names = [f"column{number}" for number in range(1, len(first) + 1)]
-    cells = read_csv(path, [], names, **form._asdict())
+    cells = read_csv(path, [], names, **form._asdict(), faults=Faults())
     found = find_images(path, cells, root)
     if found is None or not found.files(root, cells[found.column].head(1)):
         return None

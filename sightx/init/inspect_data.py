@@ -8,7 +8,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,14 +20,15 @@ from sightx.data.classes import class_key, known_scale
 from sightx.data.dataset import check_names
 from sightx.data.decode.decoder import FORMATS
 from sightx.data.decode.formats import is_image_name, read_format
-from sightx.data.near_names import describe_differences, nearest_files
 from sightx.errors import DataError, PluginError, Problem
+from sightx.init.check_table import check_class_sizes, check_missing_images, class_sizes
 from sightx.init.find_images import visible_folders
 from sightx.init.infer_columns import csv_files_settings
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT, is_unicode, shell_path
 from sightx.records import SPLITS, split_called
 from sightx.records.faults import Faults
+from sightx.records.pixels import Positions
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
 from sightx.registry.project import Project
@@ -42,6 +42,8 @@ _WAYS_OUT: dict[str, dict[str, Any]] = {
     "class-unknown": {"others": "drop"},
     "linked-folder": {"follow_links": True},
 }
+# How a hint ends that names a setting, which somebody without a spec cannot change.
+_SETTING = re.compile(r",? or [^,]*\bdataset\.[a-z_]+.*")
 _SAMPLE_SIZE = 50  # images whose headers are read
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 _PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
@@ -71,43 +73,23 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
         message = "the path is not UTF-8, as a spec must be"
         raise _error("path-invalid", message, "rename it", str(data))
     settings, remarks = _dataset_settings(path)
-    table = _load_table(settings, registry)
+    dropped, faults = list[str](), Faults()
+    table = faults.collect(lambda: _load_table(settings, registry, dropped))
     scale = infer_scale(table.classes, str(settings.get("label", "")))
     if scale.classes and not table.ordered:
         settings |= {"classes": list(scale.classes), "ordered": True}
     remarks.setdefault("ordered" if scale.classes else "use", scale.remark)
-    faults = stat_files(table).errors
-    if links := list(faults.values()).count(LEADS_OUT):
+    if links := list(stat_files(table).errors.values()).count(LEADS_OUT):
         settings["follow_links"] = True
         remarks["follow_links"] = f"{links:,} images are links out of {table.root}."
-    table = _load_table(settings, registry)
-    missing = _missing_images(table, Path(settings["root"]))
+    table = Faults().collect(lambda: _load_table(settings, registry, dropped))
+    missing = check_missing_images(table, Path(settings["root"]), faults)
+    if "validation" not in _split_counts(table):
+        check_class_sizes(table, _training_rows(table), faults)
+    faults.refuse(None)
     settings["root"] = _portable_root(Path(settings["root"]), project)
     facts = _facts(_experiment_name(data), str(data), settings, remarks, table)
-    return replace(facts, remarks=(*missing, *facts.remarks))
-
-
-def _missing_images(table: ImageTable, root: Path) -> list[str]:
-    """Return a remark on rows whose files are missing, if there are any.
-
-    Raises DataError if they are all of a class, or most of the table.
-    """
-    missing = sorted(stat_files(table).errors)
-    if not missing:
-        return []
-    lost = np.bincount(table.labels[missing], minlength=len(table.classes))
-    classes = zip(table.classes, lost.tolist(), table.counts(), strict=True)
-    counts = [f"{lost} of {count} of {name!r}" for name, lost, count in classes if lost]
-    paths = [str(table.frame["path"].iat[row]) for row in missing]
-    message = f"{len(missing):,} of {len(table):,} rows name files that do not exist, such as "
-    message += f"{paths[0]}: {', '.join(counts[:8])}"
-    if len(missing) <= len(table) / 2 and (lost < table.counts()).all():
-        hint = "A run stops and lists them in the form that dataset.exclude takes."
-        return [f"Warning: {message}. Are all images in {table.root}? {hint}"]
-    hint = f"complete the images in {table.root}, or delete those rows"
-    if near := nearest_files(root, paths):
-        hint = f"did you mean {next(iter(near.values()))}? {describe_differences(near)}"
-    raise DataError(Problem("missing-images", message, hint).at(*table.place(missing[0])))
+    return replace(facts, remarks=(*dropped, *missing, *facts.remarks))
 
 
 def _portable_root(root: Path, project: Project | None) -> str:
@@ -235,8 +217,11 @@ def infer_scale(classes: Sequence[str], label: str) -> Scale:
     )
 
 
-def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
-    """Return the table of a dataset. Raises DataError, PluginError."""
+def _load_table(settings: dict[str, Any], registry: Registry, remarks: list[str]) -> ImageTable:
+    """Return the table of a dataset; add settings that it needs, and remarks on classes left out.
+
+    Raises DataError, which is IncompleteTableError if only some rows are wrong; PluginError.
+    """
     values = {key: value for key, value in settings.items() if key != "use"}
     try:
         cls: Any = registry.find("dataset", settings["use"])
@@ -249,42 +234,49 @@ def _load_table(settings: dict[str, Any], registry: Registry) -> ImageTable:
         way_out = _WAYS_OUT.get(error.problems[0].code, {})
         if not way_out or settings.items() >= way_out.items():
             raise _for_init(error, settings) from None
-        settings |= way_out
-        with suppress(DataError):
-            return _load_table(settings, registry)
-        raise _for_init(error, settings) from None
+        changed = settings | way_out
+        try:
+            table = _load_table(changed, registry, remarks)
+        except DataError:
+            raise _for_init(error, settings) from None
+        settings |= changed
+        remarks += _dropped(error) if "others" in way_out else []
+        return table
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
     faults = Faults()
-    check_names(table, faults)
-    faults.refuse(None)
-    return table
+    return faults.refuse(check_names(table, faults))
+
+
+def _dropped(error: DataError) -> Iterator[str]:
+    """Yield a warning for each class that is left out because of an error."""
+    for problem in error.problems:
+        if problem.code in _WAYS_OUT:
+            message = f"{problem.file}: {problem.message}"
+            yield f'Warning: {message}; others = "drop" leaves it out.'
 
 
 def _for_init(error: DataError, settings: Mapping[str, Any]) -> DataError:
-    """Return an error of a dataset with a hint that works for `sightx init`."""
-    problem, *others = error.problems
-    hint = problem.hint.replace("--set dataset.root=", "sightx init ")
+    """Return an error of a dataset with hints that work for `sightx init`."""
+    problem, *others = (
+        replace(one, hint=_SETTING.sub("", one.hint.replace("--set dataset.root=", "sightx init ")))
+        for one in error.problems
+    )
     if settings["use"] == "image-folder" and problem.code in ("no-classes", "no-split"):
         files = sorted(Path(settings["root"]).iterdir())
         tables = [file.name for file in files if file.suffix.lower() in _TABLE_ENDINGS]
         if tables:
             hint = f"if {tables[0]} has the labels, save it as CSV: file name and class of an image"
-    return DataError(replace(problem, hint=hint), *others)
+            problem = replace(problem, hint=hint)
+    error.problems = problem, *others
+    return error
 
 
 def _facts(
     name: str, source: str, settings: dict[str, Any], remarks: Mapping[str, str], table: ImageTable
 ) -> DatasetFacts:
     headers, unreadable = _read_headers(table)
-    counts = Counter(table.frame["split"]) if "split" in table.frame else Counter[str]()
-    splits = {split: counts[split] for split in SPLITS if counts[split]}
-    rows = np.flatnonzero(table.frame["split"] == "train") if splits else np.arange(len(table))
-    rarest = _rarest_class_size(table, rows)
-    if rarest < 2 and "validation" not in splits:
-        rare = table.classes[int(np.argmin(table.counts(rows)))]
-        message = f"class {rare!r} has too few samples for training and validation"
-        raise _error("rare-class", message, "add some, or remove the class", table.source)
+    splits, rows = _split_counts(table), _training_rows(table)
     groups = {group for group in table.frame["group"] if group}
     pairs = "" if groups else _paired_names(table)
     height, width = (int(np.median(sizes)) for sizes in list(zip(*headers, strict=True))[:2])
@@ -299,11 +291,23 @@ def _facts(
         samples=len(table),
         splits=splits,
         groups=len(groups),
-        rarest=rarest,
+        rarest=min(class_sizes(table, rows)),
         size=(height, width),
         grey=all(header.is_grey for header in headers),
         remarks=tuple(filter(None, [pairs, unreadable, *_survey_remarks(table)])),
     )
+
+
+def _split_counts(table: ImageTable) -> dict[str, int]:
+    """Return the number of samples of each split that the data have."""
+    counts = Counter(table.frame["split"]) if "split" in table.frame else Counter[str]()
+    return {split: counts[split] for split in SPLITS if counts[split]}
+
+
+def _training_rows(table: ImageTable) -> Positions:
+    """Return the rows of the training split, or all rows of data without splits."""
+    is_split = bool(_split_counts(table))
+    return np.flatnonzero(table.frame["split"] == "train") if is_split else np.arange(len(table))
 
 
 def _survey_remarks(table: ImageTable) -> Iterator[str]:
@@ -319,13 +323,6 @@ def _experiment_name(data: Path) -> str:
     path = data.resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name if data.is_dir() else path.stem)
     return name.strip("._-")[:64] or "experiment"
-
-
-def _rarest_class_size(table: ImageTable, rows: np.ndarray[Any, Any]) -> int:
-    """Return the smallest number of samples or groups of a class that can be split."""
-    members = set(zip(table.labels[rows].tolist(), table.groups[rows].tolist(), strict=True))
-    counts = Counter(label for label, _ in members)
-    return min(counts[label] for label in range(len(table.classes)))
 
 
 def _read_headers(table: ImageTable) -> tuple[list[_Header], str]:

@@ -127,3 +127,13 @@ def test_a_warning_in_a_written_spec_is_printed_too_and_resnet50_can_be_set(
     assert "such as dark/lost.png" in done.err
     changes = ["--set", "model.use=resnet50", "--set", "model.weights=imagenet"]
     assert "widths" in sightx("validate", "a.toml", *changes).err
+
+
+def test_a_class_that_is_left_out_is_a_warning(sightx, flat: Path, working_folder: Path) -> None:
+    (flat / "empty").mkdir()
+    done = sightx("init", "data/train", "-o", "a.toml")
+    assert (done.code, done.lines[0]) == (
+        0,
+        'a.toml: warning: data/train/empty: a class without images; others = "drop" leaves it out.',
+    )
+    assert 'others = "drop"' in (working_folder / "a.toml").read_text()

@@ -291,7 +291,7 @@ def test_bad_images_are_a_remark_and_an_error_if_all_are_bad(tmp_path: Path) -> 
         (["a/1.png"], r"error\[no-classes\] folders of classes: a"),
         (["train/a/1.png"], r"error\[no-classes\] folders of classes: a"),
         (["a/1.png", "b/x.txt"], r"error\[empty-class\]"),
-        (["a/1.png", "a/2.png", "b/1.png"], "class 'b' has too few samples"),
+        (["a/1.png", "a/2.png", "b/1.png"], "class 'b' has 1 sample, too few"),
         (["1.csv", "2.csv"], r"error\[several-files\]"),
     ],
 )
