@@ -86,7 +86,9 @@ def _print(listing: Listing, chosen: Sequence[str], root: Path, *, all_columns: 
         columns = list(dict.fromkeys(key for row in rows for key in (*row.values, *row.spreads)))
     columns = [key for key in columns if key != "id"]
     table = [[_name(row), *(_cell(row, key) for key in columns)] for row in rows]
-    hidden = print_table(["run", *columns], table, fit=not (chosen or all_columns))
+    # `epoch` counts the trained epochs; the metrics beside it are those of the chosen checkpoint.
+    header = ["epochs" if key == "epoch" else key for key in columns]
+    hidden = print_table(["run", *header], table, fit=not (chosen or all_columns))
     left_out = f"; {hidden} more columns differ (--columns, --json)" if hidden else ""
     click.echo(
         f"{len(rows)} of {listing.matching:,} matching, {counted(listing.runs, 'run')} in {folder}"

@@ -27,7 +27,7 @@ def test_a_table_has_the_columns_that_differ(
     assert sightx_main("list-runs", *runs) == 0
     header, first, *_, last = capsys.readouterr().out.splitlines()
     names = header.split()
-    assert names[:4] == ["run", "status", "epoch", "validation/balanced-accuracy"]
+    assert names[:4] == ["run", "status", "epochs", "validation/balanced-accuracy"]
     assert names[4:7] == ["seed", "optimizer.lr", "test/balanced-accuracy"]
     assert first.split()[:3] == ["20260131-b0", "killed", "2/2"]
     assert last == f"3 of 3 matching, 3 runs in {runs[1]}"
