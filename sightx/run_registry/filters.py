@@ -161,6 +161,9 @@ def find_key(text: str, keys: Sequence[str], file: str, column: int = 0) -> str:
         return ends[0]
     names = [*keys, *(re.split(r"[./]", key)[-1] for key in keys)]
     hint = f"one of {', '.join(ends[:5])}" if ends else did_you_mean(text, names)
+    if not hint:
+        known = sorted(keys, key=lambda key: "/" not in key)  # metrics first
+        hint = f"known: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
     message = f"{text!r} is the end of several keys" if ends else f"no run has {text!r}"
     raise SpecError(Problem("unknown-key", message, hint).at(file, int(column > 0), column))
 

@@ -91,3 +91,5 @@ def test_an_unknown_key_to_sort_by_is_an_error(root: Path) -> None:
         sightx.SpecError, match=r"--sort: error\[unknown-key\] no run has 'acuracy'"
     ):
         query_runs(root, Query(sort="acuracy"))
+    with pytest.raises(sightx.SpecError, match=r"no run has 'nope'; known: \S+, \S+.*, \.\.\."):
+        query_runs(root, Query(sort="nope"))
