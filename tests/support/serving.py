@@ -138,7 +138,7 @@ def running(predictor: Predictor, *, wait: bool = True, **settings: Any) -> Iter
         yield TestServer(port, box["service"], stop, lambda: set(state.connections))
     finally:
         stop()
-        thread.join(20)
+        thread.join(60)  # requests in work have a grace of 30 seconds, then connections 10
         assert not thread.is_alive()
 
 
