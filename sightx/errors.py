@@ -124,6 +124,11 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def without_codes(text: str) -> str:
+    """Return printed problems without their codes, where only the reasons matter."""
+    return re.sub(r"error\[[a-z-]+\] ", "", text)
+
+
 def printable(text: str) -> str:
     """Return a text with control characters escaped, so that a terminal does not interpret them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -46,7 +46,7 @@ def command(
     """
     from sightx import console
     from sightx.audit.page import write_page
-    from sightx.errors import DataError, SpecError
+    from sightx.errors import DataError, SpecError, counted
     from sightx.io.files import shell_path
 
     with console.show_progress(as_json, "reading images") as progress:
@@ -61,10 +61,10 @@ def command(
         click.echo(f"{html}: written", err=True)
     if exclude:
         file = result.write_exclusions(exclude.absolute())
-        rows = f"{(count := len(report.suggestions))} {'row' if count == 1 else 'rows'}"
-        use = f"use it with --set dataset.exclude={shell_path(file)}"
-        use = use if count else "nothing has to be left out"
-        click.echo(f"{file}: {rows}; {use}", err=True)
+        use = "nothing has to be left out"
+        if count := len(report.suggestions):
+            use = f"use it with --set dataset.exclude={shell_path(file)}"
+        click.echo(f"{file}: {counted(count, 'row')}; {use}", err=True)
     if report.count("refuse"):
         return DataError.exit_code
     return SpecError.exit_code if strict and report.count("warn") else 0

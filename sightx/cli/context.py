@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from sightx import Run
     from sightx.registry.registry import Registry
 
+_NETWORK_SUFFIXES = {".onnx", ".pt", ".pt2", ".pth", ".safetensors"}
+
 
 def load_project_registry(folder: Path | None = None) -> Registry:
     """Return the components of a folder's project; by default of the working directory's."""
@@ -16,9 +18,6 @@ def load_project_registry(folder: Path | None = None) -> Registry:
     from sightx.registry.project import find_project
 
     return load_registry(find_project(folder or Path.cwd()))
-
-
-_NETWORK_SUFFIXES = {".onnx", ".pt", ".pt2", ".pth", ".safetensors"}
 
 
 def find_run(run: str, runs: Path | None) -> tuple[Run, str]:

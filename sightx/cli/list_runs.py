@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 from sightx.cli.context import runs_root
 from sightx.cli.options import json_output, print_json, runs_folder
 from sightx.cli.tables import cell_text, print_table
-from sightx.errors import counted, printable
+from sightx.errors import counted, printable, without_codes
 
 if TYPE_CHECKING:
     from sightx.run_registry.listing import Listing, Row
@@ -110,5 +109,5 @@ def _cell(row: Row, key: str) -> str:
     if key == "epoch" and row.values.get("status") in {"running", "killed", "interrupted"}:
         return f"{row.values.get('epoch', 0)}/{row.values.get('training.epochs', '?')}"
     if key == "error":
-        return re.sub(r"error\[[a-z-]+\] ", "", cell_text(key, row.values.get(key)))
+        return without_codes(cell_text(key, row.values.get(key)))
     return cell_text(key, row.values.get(key))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sightx.errors import Problem, RunError, SpecError, did_you_mean
+from sightx.errors import Problem, RunError, SpecError, did_you_mean, without_codes
 from sightx.io.files import natural_key, read_json, shell_path, user_path
 
 TEMPORARY = ".making-"
@@ -135,7 +135,7 @@ def failure_without_state(run: Path) -> str:
     if result.get("status") != "failed":
         return ""
     first, *_ = str(result.get("error", "")).splitlines() or ["for an unknown reason"]
-    return re.sub(r"error\[[a-z-]+\] ", "", first)
+    return without_codes(first)
 
 
 def _not_a_name(name: str, hint: str) -> SpecError:
