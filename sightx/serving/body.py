@@ -67,6 +67,14 @@ async def _body(request: Request, service: Service) -> AsyncIterator[bytes]:
         service.held_bytes -= len(received)
 
 
+def _content(part: Field | File) -> bytes:
+    """Return the bytes of a part of a form."""
+    if isinstance(part, Field):
+        return part.value or b""
+    part.file_object.seek(0)
+    return part.file_object.read()
+
+
 def _parse_form(body: bytes, boundary: bytes, names: Sequence[str]) -> dict[str, bytes]:
     """Return the parts with these names; others are ignored. Raises RequestError."""
     parts = dict[str, bytes]()
@@ -81,8 +89,7 @@ def _parse_form(body: bytes, boundary: bytes, names: Sequence[str]) -> dict[str,
         if name in parts:
             raise RequestError("two_images")
         if name in names:
-            is_file = isinstance(part, File)
-            parts[name] = part.file_object.getvalue() if is_file else part.value or b""
+            parts[name] = _content(part)
 
     def end() -> None:
         nonlocal is_complete
