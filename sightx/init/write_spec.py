@@ -181,11 +181,11 @@ def _training(facts: DatasetFacts) -> Iterator[str]:
     yield "[training]"
     yield f"epochs = {epochs}"
     yield f"batch_size = {batch}"
-    monitor, few = "qwk" if facts.ordered else "balanced-accuracy", _validation_samples(facts)
-    if few < _FEW:
+    monitor = "qwk" if facts.ordered else "balanced-accuracy"
+    if _validation_samples(facts) < _FEW:
         yield from _note(
-            f"Chooses the best epoch. With {few} validation images {monitor} has few values, so "
-            "that epochs tie; the loss tells them apart."
+            f"Chooses the best epoch. With fewer than {_FEW} validation images {monitor} has few "
+            "values, so that epochs tie; the loss tells them apart."
         )
         monitor = "loss"
     elif facts.majority > _DOMINANT:

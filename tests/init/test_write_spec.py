@@ -62,21 +62,21 @@ def test_imbalance_weighs_and_grades_are_measured_by_qwk() -> None:
 @pytest.mark.parametrize(
     ("changes", "few"),
     [
-        ({"samples": 480}, "96"),
-        ({"splits": {"train": 900, "validation": 99}}, "99"),
-        ({"splits": {"train": 990, "test": 500}}, "99"),
-        ({"splits": {"train": 1000, "validation": 100}}, ""),
-        ({"samples": 500}, ""),
+        ({"samples": 480}, True),
+        ({"splits": {"train": 900, "validation": 99}}, True),
+        ({"splits": {"train": 990, "test": 500}}, True),
+        ({"splits": {"train": 1000, "validation": 100}}, False),
+        ({"samples": 500}, False),
     ],
 )
 @pytest.mark.parametrize("ordered", [False, True])
 def test_few_validation_samples_are_judged_by_the_loss(
-    changes: dict[str, Any], few: str, ordered: bool
+    changes: dict[str, Any], few: bool, ordered: bool
 ) -> None:
     text = write_spec(replace(FACTS, **changes, ordered=ordered)).replace("\n# ", " ")
     metric = "qwk" if ordered else "balanced-accuracy"
     assert f'monitor = "validation/{"loss" if few else metric}"' in text
-    assert (f"With {few} validation images {metric} has few values" in text) == bool(few)
+    assert (f"With fewer than 100 validation images {metric} has few values" in text) == few
 
 
 @pytest.mark.parametrize(
