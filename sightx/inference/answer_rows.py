@@ -29,7 +29,7 @@ def record_of(answer: Answer | PatientAnswer) -> dict[str, Any]:
     if answer.error:
         problem = answer.error.problems[0]
         error = {"code": problem.code, "message": problem.message}
-        return {"file": answer.name, "outcome": "error", "error": error}
+        return {"file": answer.name, "format": 1, "outcome": "error", "error": error}
     assert answer.prediction  # noqa: S101 - one of the two is there
     return {"file": answer.name, **answer.prediction.to_json()}
 

@@ -133,6 +133,7 @@ def test_a_csv_file_has_a_row_per_image_and_no_formula(
     assert rows[1]["error"] == "truncated"
     for row, record in zip(rows, records(capsys.readouterr().out), strict=True):
         shares = {one["class"]: one["probability"] for one in record.get("probabilities", ())}
+        assert record["format"] == 1
         assert {name: float(row[f"p:{name}"]) for name in shares} == shares
         if shares:
             assert float(row["score"]) == shares["light"]
