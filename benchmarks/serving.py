@@ -128,9 +128,10 @@ def overload(server: Server, body: Path, rate: float, seconds: float) -> tuple[f
     """Send `rate` requests per second whatever the answers; return goodput and p99 of refusals.
 
     Workers of hey wait for an answer, and those of one process send at the same time. So there are
-    many, which begin one process after the other, and have an answer long before their next turn.
+    many, which have an answer long before their next turn, in many processes, which begin one after
+    the other.
     """
-    processes, workers = 16, 16
+    processes, workers = 64, 4
     period = processes * workers / rate
     words = ["hey", "-z", f"{3 * period + seconds:.3f}s", "-c", str(workers), "-q", f"{1 / period}",
              "-m", "POST", "-o", "csv", "-T", "image/jpeg", "-D", str(body),
@@ -293,7 +294,7 @@ def main() -> None:
         os.environ["SIGHTX_CACHE"] = str(folder / "cache")
         rows = [row for network in NETWORKS for row in compare(network, folder, options)]
         run = next((folder / "simple-cnn" / "runs").iterdir())
-        with Server.of_sightx(run, "--queue", "40") as server:
+        with Server.of_sightx(run, "--queue", "80") as server:
             answers = mixed_requests(server.port, server.pid, run, options.requests)
             rows += [
                 Row("mixed requests: growth of memory in MB", answers.growth, 20),

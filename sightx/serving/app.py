@@ -131,7 +131,7 @@ def make_app(service: Service) -> ASGIApp:
     for error in (RequestError, StarletteHTTPException, Exception):
         app.add_exception_handler(error, _handle)
     app.openapi()["components"]["securitySchemes"] = openapi.SECURITY_SCHEMES
-    return Gate(app, service.settings, metrics)
+    return Gate(app, service, metrics)
 
 
 def _file(name: str, media_type: str) -> Any:

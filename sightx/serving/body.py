@@ -25,7 +25,6 @@ async def received_images(
 
     The body alone is an image if one is wanted. Raises RequestError.
     """
-    service.check_open(len(names))
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     is_form = content_type == b"multipart/form-data"
     if not is_form and not (len(names) == 1 and content_type.startswith(b"image/")):

@@ -17,10 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightx.serving.errors import RequestError
 from sightx.serving.metrics import Metrics
+from sightx.serving.service import Service
 from sightx.serving.settings import Settings
 
 PROBES = ("/livez", "/readyz")
 PUBLIC = (*PROBES, "/", "/openapi.json", "/page/style.css", "/page/page.js")
+UPLOADS = ("/v1/predict", "/v1/predict/pair", "/v1/explain")
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": (
@@ -99,8 +101,9 @@ class Exchange:
 class Gate:
     """Check each request, log it and count it; every error becomes an answer."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(self, app: ASGIApp, service: Service, metrics: Metrics) -> None:
+        self._app, self._service, self._metrics = app, service, metrics
+        self._settings = service.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -115,6 +118,9 @@ class Gate:
 
         try:
             self._check(scope["path"], exchange.headers)
+            if scope["path"] in UPLOADS and scope["method"] == "POST":
+                # Here a refusal takes half the time, which an overloaded server needs.
+                self._service.check_open()
             await self._app(scope, exchange.receive, answer)
         except RequestError as error:
             await error_response(error, exchange)(scope, exchange.receive, answer)
@@ -145,10 +151,11 @@ class Gate:
 
     def _report(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         """Count and log a request; the log names its route, never its address or its content."""
-        route = getattr(scope.get("route"), "path", "other")
+        path = scope["path"]
+        route = path if path in (*PUBLIC, *UPLOADS, "/v1/model", "/metrics") else "other"
         status = exchange.status or 499
         self._metrics.add_request(route, status, exchange.code, seconds, exchange.stages)
-        if scope["path"] not in (*PUBLIC, "/metrics"):
+        if path not in (*PUBLIC, "/metrics"):
             log.info(
                 "%s %s %s %d %s %.0f ms, %d bytes", exchange.id, scope["method"], route, status,
                 exchange.code or "ok", 1000 * seconds, exchange.received,
