@@ -31,7 +31,7 @@ QUESTIONS = (
     "", "seed = 1", "model.use = resnet50 and (accuracy > 0.5 or lr < 0.003)", "not seed in (1, 2)",
     "name ~ litt* and model.use != 'resnet50'", "test/accuracy is missing", "seed is not missing",
     "started > 2020-01-01 and seconds < 2h", "@none", "accuracy >= 0.25 and accuracy <= 0.75",
-    "lr > resnet50", "status not in (failed, running) or @none",
+    "status not in (failed, running) or @none",
 )  # fmt: skip
 
 
@@ -186,6 +186,9 @@ def test_the_exported_page_answers_like_list_runs(tmp_path: Path, open_page: Any
                     assert row["spreads"][key] == pytest.approx(list(spread)), key
     page.fill("#where", "sede = 1")
     playwright.expect(page.locator("#error")).to_contain_text("no run has 'sede'")
+    page.fill("#where", "lr > resnet50")
+    refused = "'resnet50' cannot be compared with optimizer.lr"
+    playwright.expect(page.locator("#error")).to_contain_text(refused)
     page.fill("#where", "seed = 1")
     count(page, "12 of 61 runs")
     page.click("#runs tbody a >> nth=0")
