@@ -17,12 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightx.serving.errors import RequestError
 from sightx.serving.metrics import Metrics
+from sightx.serving.openapi import ROUTES
 from sightx.serving.service import Service
 from sightx.serving.settings import Settings
 
 PROBES = ("/livez", "/readyz")
 PUBLIC = (*PROBES, "/", "/openapi.json", "/page/style.css", "/page/page.js")
-UPLOADS = ("/v1/predict", "/v1/predict/pair", "/v1/explain")
+_UPLOADS = {path for path, method, *_ in ROUTES if method == "POST"}
+_ADDRESSES = {*PUBLIC, *(path for path, *_ in ROUTES)}
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": (
@@ -118,9 +120,8 @@ class Gate:
 
         try:
             self._check(scope["path"], exchange.headers)
-            if scope["path"] in UPLOADS and scope["method"] == "POST":
-                # Here a refusal takes half the time, which an overloaded server needs.
-                self._service.check_open()
+            if scope["path"] in _UPLOADS and scope["method"] == "POST":
+                self._service.check_open()  # before routing, so that refusals cost little
             await self._app(scope, exchange.receive, answer)
         except RequestError as error:
             await error_response(error, exchange)(scope, exchange.receive, answer)
@@ -152,7 +153,7 @@ class Gate:
     def _report(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         """Count and log a request; the log names its route, never its address or its content."""
         path = scope["path"]
-        route = path if path in (*PUBLIC, *UPLOADS, "/v1/model", "/metrics") else "other"
+        route = path if path in _ADDRESSES else "other"
         status = exchange.status or 499
         self._metrics.add_request(route, status, exchange.code, seconds, exchange.stages)
         if path not in (*PUBLIC, "/metrics"):
