@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any
 from unittest.mock import patch
 
@@ -65,10 +66,13 @@ def require_pure(
 
 @contextmanager
 def _a_day_later(owner: type) -> Iterator[None]:
-    """Let `time` and `datetime` show the next day, for a module that has imported them too."""
+    """Let `time` and `datetime` show the next day, for a module that has imported them too.
+
+    Other threads keep their time: a server's or a tracker's loop would otherwise sleep for a day.
+    """
     module = sys.modules.get(owner.__module__)
     clocks: list[tuple[Any, str, Any]] = [
-        (time, name, partial(_add, getattr(time, name)))
+        (time, name, partial(_add, getattr(time, name), get_ident()))
         for name in ("time", "monotonic", "perf_counter", "process_time")
     ]
     clocks += [(datetime, cls.__name__, _later(cls)) for cls in (datetime.date, datetime.datetime)]
@@ -81,22 +85,26 @@ def _a_day_later(owner: type) -> Iterator[None]:
         yield
 
 
-def _add(clock: Callable[[], float]) -> float:
-    return clock() + _LATER
+def _add(clock: Callable[[], float], thread: int) -> float:
+    return clock() + _LATER * (get_ident() == thread)
 
 
 def _later(cls: type[datetime.date]) -> type[datetime.date]:
     """Return a subclass of date or datetime whose `today` and `now` are a day later."""
     shift = datetime.timedelta(seconds=_LATER)
     names = [name for name in ("today", "now", "utcnow") if hasattr(cls, name)]
-    methods = {name: partial(_moved, getattr(cls, name), shift) for name in names}
+    methods = {name: partial(_moved, getattr(cls, name), shift, get_ident()) for name in names}
     return type(cls.__name__, (cls,), {name: staticmethod(now) for name, now in methods.items()})
 
 
 def _moved(
-    now: Callable[..., datetime.date], shift: datetime.timedelta, *args: Any, **zone: Any
+    now: Callable[..., datetime.date],
+    shift: datetime.timedelta,
+    thread: int,
+    *args: Any,
+    **zone: Any,
 ) -> datetime.date:
-    return now(*args, **zone) + shift
+    return now(*args, **zone) + shift * (get_ident() == thread)
 
 
 @contextmanager

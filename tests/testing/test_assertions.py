@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from time import monotonic
 from typing import Any
@@ -67,6 +68,12 @@ CLOCKS: list[Callable[[int], Any]] = [
 def test_a_function_that_reads_a_clock_is_not_pure(clock: Callable[[int], Any]) -> None:
     with pytest.raises(AssertionError, match="pure; it depends on the clock"):
         require_pure(clock, [1, 2], "pure", Owner)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_other_threads_keep_their_time(clock: Callable[[int], Any]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        require_pure(lambda _: pool.submit(clock, 0).result(), [1, 2], "unseen", Owner)
 
 
 def test_a_function_that_counts_its_calls_is_not_pure() -> None:
