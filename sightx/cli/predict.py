@@ -67,8 +67,8 @@ def command(
     """Predict the classes of image FILES with a RUN, in the order in which they are given.
 
     A folder stands for all images in it and in the folders below it, a quoted pattern such as
-    "scans/**/*.png" for the files that match, a CSV file for its column path (or that of the run's
-    own data), and - for the paths on standard input. A file that cannot be read is
+    "scans/**/*.png" for the files that match, a CSV file, such as a table of labels, for the images
+    in its rows, and - for the paths on standard input. A file that cannot be read is
     reported, the others are predicted, and the exit code is 3.
 
     RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
@@ -82,8 +82,7 @@ def command(
     click.echo(title, err=True)
     with ExitStack() as stack, redirect_stdout(sys.stderr):  # components may print
         predictor = Predictor.load(folder, device, engine=engine)
-        column = _image_column(folder)
-        answers, total = _answers(predictor, files, pairs, batch_size, column)
+        answers, total = _answers(predictor, files, pairs, batch_size)
         writer = _Writer(predictor, output, as_json, csv_file, explain, bool(pairs), stack)
         report = stack.enter_context(_progress(output, csv_file, total))
         stack.enter_context(closing(answers))
@@ -121,17 +120,8 @@ def _check_usage(run: str, files: Sequence[Path], pairs: Path | None) -> None:
     raise SpecError(Problem("usage", message, hint))
 
 
-def _image_column(checkpoint: Path) -> str:
-    """Return the column of image files in the data of a checkpoint's run, "" if there is none."""
-    from sightx.io.files import read_json
-
-    environment = read_json(checkpoint.parent.parent / "environment.json")
-    column = environment.get("experiment", {}).get("dataset", {}).get("image", "")
-    return column if isinstance(column, str) else ""
-
-
 def _answers(
-    predictor: Predictor, files: Sequence[Path], pairs: Path | None, batch_size: int, column: str
+    predictor: Predictor, files: Sequence[Path], pairs: Path | None, batch_size: int
 ) -> tuple[Generator[Answer | PatientAnswer, None, None], int]:
     """Return the answers, and how many there will be; 0 if standard input decides."""
     from sightx.inference.pairs import predict_pairs, read_pairs
@@ -140,7 +130,7 @@ def _answers(
     if pairs:
         eyes = read_pairs(pairs)
         return predict_pairs(predictor, eyes, batch_size=batch_size), len(eyes)
-    images = _listed(files, column)
+    images = _listed(files)
     total = 0
     if STREAM not in files:
         images = iter(known := list(images))
@@ -156,18 +146,18 @@ def _progress(output: TextIO, csv_file: Path | None, total: int) -> Any:
     return console.show_progress(is_quiet, "predicting images")
 
 
-def _listed(arguments: Sequence[Path], column: str) -> Iterator[Path | DataError]:
+def _listed(arguments: Sequence[Path]) -> Iterator[Path | DataError]:
     """Yield the files of all arguments, and the error of an argument that has none."""
     from sightx import DataError
+    from sightx.cli.image_files import find_images
     from sightx.errors import counted, one_line
-    from sightx.inference.image_files import find_images
 
     for argument in arguments:
         if argument == STREAM:
             yield from (Path(line) for text in sys.stdin if (line := text.rstrip("\r\n")))
             continue
         try:
-            images = find_images(argument, column)
+            images = find_images(argument)
         except DataError as error:
             yield error
             continue

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEPARATORS = ",;\t|"
-OTHER_SEPARATOR = "save it with commas"  # how the hint for another separator begins
 _MAX_COLUMNS = 10_000
 _HEADER_SIZE = 2**20  # bytes at the beginning of a file, in which its header ends
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
@@ -143,10 +142,13 @@ def _read(
     return _Cells(header, lines, rows, empty, comments)
 
 
-def read_first_line(path: Path, form: CsvFormat) -> list[str]:
-    """Return the cells of a file's first record; none if it is empty. Raises DataError."""
-    records = _records(_text(path, form), path, form.separator)
-    return _header(records, [])[0][1]
+def names_without_header(path: Path, form: CsvFormat) -> list[str]:
+    """Return names for the columns of a file whose first line is not a header, else [].
+
+    Raises DataError if the file cannot be read.
+    """
+    (_, first), *_ = _header(_records(_text(path, form), path, form.separator), [])
+    return [f"column{n}" for n in range(1, len(first) + 1)] if _looks_like_row(first) else []
 
 
 def detect_format(path: Path) -> CsvFormat:
@@ -336,12 +338,12 @@ def _check_header(
     if not missing:
         return
     if separator := _other_separator(header, [*columns], form.separator or ","):
-        hint = OTHER_SEPARATOR
+        hint = "save it with commas"
         if form.separator is not None:
             hint = f'{hint}, or set separator = "{repr(separator)[1:-1]}" in [dataset]'
         message = f"the cells are separated by {separator!r}, not by {form.separator or ','!r}"
         fail(path, line, "missing-column", message, hint)
-    if looks_like_row(header):
+    if _looks_like_row(header):
         message = f"the first line looks like a row: {join_names(list(map(repr, header)))}"
         hint = f"put a line with the names of the {len(header)} columns on top"
         fail(path, line, "no-header", message, hint)
@@ -364,7 +366,7 @@ def _other_separator(header: Sequence[str], columns: Sequence[str], separator: s
     return others[0] if others else ""
 
 
-def looks_like_row(cells: Sequence[str]) -> bool:
+def _looks_like_row(cells: Sequence[str]) -> bool:
     """Return whether a first line has a number or the name of an image, as no header has."""
     return any(re.fullmatch(r"[+-]?[0-9.]+", cell) or is_image_name(cell) for cell in cells)
 

@@ -12,10 +12,18 @@ from typing import NamedTuple
 import pandas as pd
 
 from sightx.data.csv_labels import FileNames
+from sightx.data.csv_reader import (
+    CsvFormat,
+    detect_format,
+    header_problems,
+    names_without_header,
+    read_csv,
+)
 from sightx.data.decode.formats import is_image_name
 from sightx.data.near_names import FileIndex, common_change, describe_differences, nearest_files
 from sightx.errors import DataError, Problem
-from sightx.io.files import shell_path
+from sightx.io.files import shell_path, user_path
+from sightx.records.faults import Faults
 
 _SUFFIXES = (
     "", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm",
@@ -47,6 +55,57 @@ class Images(NamedTuple):
             index = FileIndex(root / self.folder)
             return [paths[0] for name in names if len(paths := index.find(name)) == 1]
         return [name for name in names if _is_file(root / self.folder, name)]
+
+
+class Table(NamedTuple):
+    """A CSV file: its cells, where its images are, and how it is written.
+
+    Without a header the columns are called `column1`, `column2` and so on.
+    """
+
+    cells: pd.DataFrame
+    images: Images
+    form: CsvFormat
+    has_header: bool
+
+
+def list_images(path: Path) -> list[Path]:
+    """Return the images that a CSV file lists, one per row.
+
+    Its column `path` has paths below the folder of the file. In a file without this column, such as
+    a table of labels, images are searched as `sightx init` does; those that are not found are
+    returned too. Raises DataError if no column names images, or names are those of several files.
+    """
+    root, form = path.parent, detect_format(path)._asdict()
+    if not header_problems(path, "", {"path": ""}, **form):
+        return [root / user_path(name) for name in read_csv(path, ["path"], **form)["path"]]
+    faults = Faults()
+    cells, images, *_ = read_table(path, root, faults)
+    faults.refuse(None)
+    folder = root / images.folder
+    index = FileIndex(folder) if images.search_subfolders else None
+    file_name = FileNames(images.strip_prefix, images.suffix, index)
+    return [folder / file_name(cell) for cell in cells[images.column]]
+
+
+def read_table(path: Path, root: Path, faults: Faults) -> Table:
+    """Return a CSV file whose images are at or below `root`. Ragged rows are added to `faults`.
+
+    Raises DataError if there are no rows or no images, or names are those of several files.
+    """
+    form = detect_format(path)
+    if names := names_without_header(path, form):
+        cells = read_csv(path, [], names, **form._asdict(), faults=Faults())
+        images = find_images(path, cells, root)
+        if images and images.files(root, cells[images.column].head(1)):
+            return Table(cells, images, form, has_header=False)
+    cells = read_csv(path, [], **form._asdict(), faults=faults)
+    if not len(cells):
+        faults.refuse(None)
+        problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
+        raise DataError(problem)
+    images = find_images(path, cells, root) or find_near_images(path, cells, root)
+    return Table(cells, images, form, has_header=True)
 
 
 def find_images(path: Path, cells: pd.DataFrame, root: Path) -> Images | None:

@@ -9,21 +9,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sightx.data.csv_reader import (
-    CsvFormat,
-    detect_format,
-    looks_like_row,
-    read_csv,
-    read_first_line,
-)
+from sightx.data.csv_reader import CsvFormat, read_csv
 from sightx.errors import DataError, Problem
-from sightx.init.find_images import (
-    SEARCH_ROWS,
-    Images,
-    find_images,
-    find_near_images,
-    search_folders,
-)
+from sightx.init.find_images import SEARCH_ROWS, Images, Table, read_table, search_folders
 from sightx.records import split_called
 from sightx.records.faults import Faults
 
@@ -201,17 +189,11 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
 
     `root` contains the file and its images; by default it is the folder of the file.
     """
-    root = root or path.parent
-    form = detect_format(path)
-    if (without_header := _infer_without_header(path, form, root)) is not None:
-        return without_header
-    ragged = Faults()  # the dataset reports them with all other wrong rows
-    cells = read_csv(path, [], **form._asdict(), faults=ragged)
-    if not len(cells):
-        ragged.refuse(None)
-        problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
-        raise DataError(problem)
-    found = find_images(path, cells, root) or find_near_images(path, cells, root)
+    # The dataset reports ragged rows with all other wrong ones.
+    table = read_table(path, root or path.parent, Faults())
+    if not table.has_header:
+        return _infer_without_header(path, table)
+    cells, found, form, _ = table
     group = _column_called(cells, _GROUP_COLUMNS)
     split = _column_called(cells, _SPLIT_COLUMNS)
     if split and not _are_splits(cells[split]):
@@ -228,16 +210,9 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
     return Columns(found, label, one_hot, group, split, is_eyepacs, form)
 
 
-def _infer_without_header(path: Path, form: CsvFormat, root: Path) -> Columns | None:
-    """Return the columns of a file whose first line names an image, None if it is a header."""
-    first = read_first_line(path, form)
-    if not looks_like_row(first):
-        return None
-    names = [f"column{number}" for number in range(1, len(first) + 1)]
-    cells = read_csv(path, [], names, **form._asdict(), faults=Faults())
-    found = find_images(path, cells, root)
-    if found is None or not found.files(root, cells[found.column].head(1)):
-        return None
+def _infer_without_header(path: Path, table: Table) -> Columns:
+    cells, found, form, _ = table
+    names = [str(name) for name in cells]
     split = next((name for name in names if _are_splits(cells[name])), "")
     label = _label_column(path, cells.drop(columns=list({found.column, split} - {""})))
     renamed = {found.column: "image", label: "label", split: "split"}

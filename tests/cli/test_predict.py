@@ -151,28 +151,35 @@ def test_lists_come_from_a_csv_file_or_from_standard_input(
     ]  # fmt: skip
 
 
-def test_a_list_may_have_the_column_of_the_data_of_the_run(
-    trained: Run, folder: Path, capsys: Capture
-) -> None:
-    shutil.copytree(trained.directory, run := folder / "run")
-    environment = json.loads((run / "environment.json").read_text())
-    (folder / "a.csv").write_text("id,file\n1,dark0.png\n")
-    assert sightx_main("predict", str(run), "a.csv") == 3
-    assert (
-        "no column 'path'; rename the column of the image files to path; columns: id, file"
-        in capsys.readouterr().err
-    )
-    environment["experiment"]["dataset"]["image"] = "file"
-    (run / "environment.json").write_text(json.dumps(environment))
-    assert sightx_main("predict", str(run), "a.csv", "--json") == 0
-    (record,) = records(capsys.readouterr().out)
-    assert record["file"] == "dark0.png"
-    (folder / "a.csv").write_text("id,name\n1,dark0.png\n")
-    assert sightx_main("predict", str(run), "a.csv") == 3
-    assert "no column 'path', nor 'file' as in the data of the run" in capsys.readouterr().err
-    (folder / "a.csv").write_text("id;path\n1;dark0.png\n")
-    assert sightx_main("predict", str(run), "a.csv") == 3
-    assert "save it with commas" in capsys.readouterr().err
+def test_a_table_of_labels_lists_its_images(trained: Run, folder: Path, capsys: Capture) -> None:
+    """The folder and the ending are found as `sightx init` finds them; a missing image is said."""
+    (folder / "study" / "images" / "deep").mkdir(parents=True)
+    for name in ("dark0", "light1"):
+        Path(f"{name}.png").rename(folder / "study" / "images" / f"{name}.png")
+    table = folder / "study" / "labels.csv"
+    words = ["predict", str(trained.directory), "study/labels.csv", "--json"]
+    table.write_text("id;level;image\n7;0;dark0\n8;1;absent\n9;1;light1\n")
+    assert sightx_main(*words) == 3
+    first, absent, last = records(capsys.readouterr().out)
+    assert first["file"] == str(Path("study/images/dark0.png"))
+    assert absent["file"] == str(Path("study/images/absent.png"))
+    assert (first["class"], absent["outcome"], last["class"]) == ("dark", "error", "light")
+    Path("study/images/dark0.png").rename("study/images/deep/dark0.png")
+    for text in ("dark0.png,0\nlight1.png,1\n", "name,0,1\ndark0,1,0\nlight1,0,1\n"):
+        table.write_text(text)  # without a header, and with numbers in it
+        assert sightx_main(*words) == 0
+        files = [Path(record["file"]).name for record in records(capsys.readouterr().out)]
+        assert files == ["dark0.png", "light1.png"]
+
+
+def test_a_list_without_images_is_an_error(trained: Run, folder: Path, capsys: Capture) -> None:
+    words = ["predict", str(trained.directory), "a.csv"]
+    (folder / "a.csv").write_text("id,file\n1,absent.png\n")
+    assert sightx_main(*words) == 3
+    assert "no column names image files at or below ." in capsys.readouterr().err
+    (folder / "a.csv").write_text("id,file\n1,dark0.png,x\n2,dark1.png\n")
+    assert sightx_main(*words) == 3
+    assert "a.csv:2: error[ragged-row]" in capsys.readouterr().err
 
 
 def test_a_patient_has_the_grade_of_the_worse_eye(

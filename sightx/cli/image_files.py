@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from sightx.data.csv_reader import OTHER_SEPARATOR, read_rows
 from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, Problem
 from sightx.io.files import natural_key, user_path
@@ -28,14 +25,13 @@ class ImageFiles(NamedTuple):
     unused: list[Path]
 
 
-def find_images(argument: str | Path, column: str = "") -> ImageFiles:
+def find_images(argument: str | Path) -> ImageFiles:
     """Return the images that a path or a pattern stands for.
 
-    A file is taken as it is, but a CSV file is a list: its column `path` has one path per row,
-    below the folder of the CSV file; a file without this column has them in the one called
-    `column`. Of a folder all images in it and in the folders below it are taken, by the ending of
-    their name or by their first bytes; hidden files and folders are passed over.
-    What does not exist and has `*`, `?` or `[` is a pattern, in which `**` matches any folders.
+    A file is taken as it is, but a CSV file is a list: `list_images` reads it. Of a folder all
+    images in it and in the folders below it are taken, by the ending of their name or by their
+    first bytes; hidden files and folders are passed over. What does not exist and has `*`, `?` or
+    `[` is a pattern, in which `**` matches any folders.
 
     Raises DataError for a pattern that matches nothing and a folder without images. A path that
     does not exist is returned: reading it says what is wrong.
@@ -44,7 +40,9 @@ def find_images(argument: str | Path, column: str = "") -> ImageFiles:
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
         return _in_folder(path)
     if path.suffix.lower() == ".csv":
-        return ImageFiles([path.parent / user_path(name) for name in _listed(path, column)], [])
+        from sightx.init.find_images import list_images  # imports pandas
+
+        return ImageFiles(list_images(path), [])
     if not glob.has_magic(str(path)) or os.path.lexists(path):
         return ImageFiles([path], [])
     matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)  # noqa: PTH207
@@ -57,23 +55,6 @@ def find_images(argument: str | Path, column: str = "") -> ImageFiles:
     folders = [_in_folder(Path(match)) for match in matches]
     paths = chain.from_iterable(folder.paths for folder in folders)
     return ImageFiles([*paths], [*chain.from_iterable(folder.unused for folder in folders)])
-
-
-def _listed(path: Path, column: str) -> list[str]:
-    """Return the cells of the column `path` of a CSV file, or of the other column."""
-    try:
-        return [name for (name,) in read_rows(path, ["path"])]
-    except DataError as error:
-        problem = error.problems[0]
-        if problem.code != "missing-column" or problem.hint.startswith(OTHER_SEPARATOR):
-            raise
-        if column:
-            with suppress(DataError):
-                return [name for (name,) in read_rows(path, [column])]
-        others = f", nor {column!r} as in the data of the run" if column else ""
-        hint = f"rename the column of the image files to path; {problem.hint}"
-        message = f"{problem.message}{others}"
-        raise DataError(replace(problem, message=message, hint=hint)) from None
 
 
 def _in_folder(folder: Path) -> ImageFiles:
