@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sightx.io import system
 from sightx.io.files import shell_path
-from sightx.records.metric_rows import number_text
+from sightx.records.metric_rows import interval_text, number_text
 from sightx.registry.registry import Entry, Plugin, Registry
 
 if TYPE_CHECKING:
@@ -276,8 +276,8 @@ def _metric_lines(evaluation: Evaluation) -> Iterator[str]:
     for name, value in values.items():
         line = f"{name:<{width}} {number_text(value):>7}"
         if one := estimates.get(name.partition("/")[2]):
-            limits = f"{number_text(one.low)} to {number_text(one.high)}"
-            line += f"  {one.reason or limits:<16}  {number_text(one.baseline)}"
+            limits = one.reason or interval_text(one.low, one.high)
+            line += f"  {limits:<16}  {number_text(one.baseline)}"
         yield line
 
 

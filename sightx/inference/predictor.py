@@ -32,7 +32,7 @@ from sightx.inference.prediction import (
 )
 from sightx.inference.quality import judge
 from sightx.inference.recipe import Recipe
-from sightx.io.files import argument_path
+from sightx.io.files import argument_path, hint_for_missing
 from sightx.records.pixels import PixelRows
 from sightx.records.predictions import Predictions
 from sightx.registry import loading
@@ -182,6 +182,11 @@ class Predictor:
             return pixels
         except BadImage as error:
             raise DataError(Problem("bad-image", error.reason, file=name)) from error
+        except FileNotFoundError as error:
+            hint = hint_for_missing(Path(name))
+            raise DataError(
+                Problem("no-images", "there is no such file", hint, file=name)
+            ) from error
         except OSError as error:
             message = f"cannot be read: {error.strerror or error}"
             raise DataError(Problem("bad-image", message, file=name)) from error

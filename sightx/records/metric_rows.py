@@ -33,10 +33,18 @@ def _cell(value: float | Sequence[float] | None) -> str:
     if value is None:
         return ""
     if isinstance(value, Sequence):
-        if value[0] is not None and value[0] == value[1]:  # a bootstrap says nothing more
-            return "all draws agree"
-        return " to ".join("-" if limit is None else number_text(limit) for limit in value)
+        low, high = value
+        return "" if low is None or high is None else interval_text(low, high)
     return number_text(value)
+
+
+def interval_text(low: float, high: float, digits: int = 4) -> str:
+    """Return the limits of an interval, nothing if it is undefined."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    if low == high:  # a bootstrap says nothing more
+        return "all draws agree"
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def number_text(value: float) -> str:

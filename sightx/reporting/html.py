@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from sightx.errors import printable
+from sightx.records.metric_rows import interval_text
 
 _WRITTEN = {name: name.upper() for name in ("auc", "ece", "f1", "qwk", "rps")} | {"brier": "Brier"}
 UNDEFINED = '<span class="soft">undefined</span>'
@@ -34,11 +35,8 @@ def number(value: float, digits: int = 3) -> str:
 
 def interval(low: float, high: float, digits: int = 3) -> str:
     """Return "0.123 to 0.456" in a soft colour, or nothing if it is undefined."""
-    if math.isnan(low) or math.isnan(high):
-        return ""
-    if low == high:  # a bootstrap says nothing more
-        return '<span class="ci">all draws agree</span>'
-    return f'<span class="ci">{low:.{digits}f} to {high:.{digits}f}</span>'
+    words = interval_text(low, high, digits)
+    return f'<span class="ci">{words}</span>' if words else ""
 
 
 def table(

@@ -184,7 +184,7 @@ def test_a_file_that_is_not_an_image_is_a_data_error(
 
 
 def test_a_missing_file_is_a_data_error(run: Run) -> None:
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="there is no such file"):
         Predictor.load(run.directory, "cpu").predict("nowhere.png")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import sightx
 from sightx import Run
 from sightx.evaluation.estimates import estimate_metrics
 from sightx.plugin import Metric
+from sightx.records.metric_rows import metric_rows
 from sightx.runner.resume import stored_experiment
 from sightx.runner.scores import score
 from support.commands import sightx_main
@@ -77,6 +79,9 @@ def test_the_result_has_intervals_baselines_and_the_binary_decision(
     text = capsys.readouterr().out
     assert "before postprocessing" in text
     assert "test/net-benefit/0.1" in text
+    printed = {cells[0]: cells for cells in (re.split(" {2,}", one) for one in text.splitlines())}
+    for name, *cells in metric_rows(result, "test")[1:]:  # as the run has printed them
+        assert printed[f"test/{name}"] == [f"test/{name}", *filter(None, cells)]
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:

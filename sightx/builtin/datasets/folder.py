@@ -300,7 +300,8 @@ def _hint_without_classes(scan: FolderScan, folder: Path) -> str:
     if scan.loose_images(folder):
         if folder != scan.root and not all(map(split_called, scan.folders(scan.root))):
             return _FLAT_HINT
-        return 'a CSV file may give the labels of these images: use = "csv"'
+        there = 'or if there is one set dataset.use = "csv"'
+        return f"write a CSV file with the name and the class of each image, {there}"
     return "a classifier needs a folder for each of two classes or more"
 
 
