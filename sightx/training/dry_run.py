@@ -76,11 +76,13 @@ def dry_run(experiment: Experiment, source: str = "none", tables: Tables | None 
 
     `source` and `tables` are the file of the initial weights and its tables of tensors, if any.
 
-    Raises ResourceError if the device is missing, DataError for the first fault of the table or if
-    files are missing, SpecError if the parts of the network do not fit together, RunError if the
-    initial weights do not fit.
+    Raises ResourceError if the device is missing or the folder of the cache has other contents,
+    DataError for the first fault of the table or if files are missing, SpecError if the parts of
+    the network do not fit together, RunError if the initial weights do not fit.
     """
     device = setup.choose_device(experiment.execution.device)
+    if experiment.execution.cache != "off":
+        dataset.CacheConfig.of(experiment).cache.require_own()
     table = dataset.load_split_table(experiment.dataset, experiment.split)
     check_missing_files(table, experiment.dataset)
     splits = table.frame["split"].to_numpy()

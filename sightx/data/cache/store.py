@@ -168,6 +168,22 @@ class PixelCache:
     def _pixels(self) -> Path:
         return self.root / "pixels"
 
+    def require_own(self) -> bool:
+        """Return whether the folder has the mark of a cache; without it, it must be empty."""
+        mark = self.root / MARK
+        with cache_errors(self.root):
+            names = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
+            text = mark.read_bytes() if mark.is_file() else b""
+        if text == _MARK_TEXT:
+            return True
+        if names - {MARK} or text:
+            message = f"{self.root} is not a cache: it holds {min(names)!r}, and no mark of SightX"
+            names_free = (self.root / f"sightx{n}" for n in ("", *(f"-{k}" for k in range(2, 100))))
+            free = next(path for path in names_free if not path.exists())
+            hint = f"to use a new folder: export SIGHTX_CACHE={shell_path(free)}"
+            raise ResourceError(Problem("not-a-cache", message, hint))
+        return False
+
     def open(self, about: Mapping[str, Any]) -> tuple[RowFile, Lock]:
         """Return the row file for a cache key, which is made if it does not exist.
 
@@ -188,7 +204,7 @@ class PixelCache:
 
     def entries(self) -> list[CacheEntry]:
         """Return every row file, the one that was used last first."""
-        self._require_mark()
+        self.require_own()
         entries = []
         for folder in self._pixels.glob("*"):
             if _KEY.fullmatch(folder.name) and (folder / ABOUT).is_file():
@@ -241,7 +257,7 @@ class PixelCache:
         """Mark the folder, which is made if it does not exist, as a cache."""
         with cache_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            if self._require_mark():
+            if self.require_own():
                 return
             # Not truncated: another process may mark the same folder with the same text.
             descriptor = os.open(self.root / MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -249,22 +265,6 @@ class PixelCache:
                 os.write(descriptor, _MARK_TEXT)
             finally:
                 os.close(descriptor)
-
-    def _require_mark(self) -> bool:
-        """Return whether the folder is marked. Raises ResourceError if it has other contents."""
-        mark = self.root / MARK
-        with cache_errors(self.root):
-            names = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
-            text = mark.read_bytes() if mark.is_file() else b""
-        if text == _MARK_TEXT:
-            return True
-        if names - {MARK} or text:
-            message = f"{self.root} is not a cache: it holds {min(names)!r}, and no mark of SightX"
-            names_free = (self.root / f"sightx{n}" for n in ("", *(f"-{k}" for k in range(2, 100))))
-            free = next(path for path in names_free if not path.exists())
-            hint = f"to use a new folder: export SIGHTX_CACHE={shell_path(free)}"
-            raise ResourceError(Problem("not-a-cache", message, hint))
-        return False
 
     def _create(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Make a row file in one step; another process may be faster."""
