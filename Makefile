@@ -17,7 +17,7 @@ $(VENV)/ready: pyproject.toml
 demo: $(VENV)/ready
 	$(BIN)/sightx run specs/quickstart.toml
 	@$(BIN)/python -c "$(PICTURE)"
-	@echo "a picture of the test split to predict: $(BIN)/sightx predict last runs/eye.png"
+	@echo "a picture of the test split to predict: source $(BIN)/activate; sightx predict last runs/eye.png"
 
 # Saves an image that the demo has not learned from.
 define PICTURE
