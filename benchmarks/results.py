@@ -28,7 +28,8 @@ import sightx
 ROOT = Path(__file__).parents[1]
 RECORDS, PAGE = ROOT / "docs" / "results.json", ROOT / "docs" / "results.md"
 PERCENT = {"accuracy", "balanced-accuracy"}
-NOT_RESULTS = ("seed=", "execution.", "dataset.root=")  # overrides that the page leaves out
+# Overrides that the page leaves out; another split is like another seed.
+NOT_RESULTS = ("seed=", "split=", "execution.", "dataset.root=", "dataset.images=")
 PACKAGES = ("torch", "torchvision", "sightx")
 INTRODUCTION = """\
 # Results
