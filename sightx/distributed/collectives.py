@@ -223,6 +223,14 @@ class ProcessGroup(Collectives):
         if work:
             work.wait()  # raises the error of the collective
 
+    def end_threads(self) -> None:
+        """End the threads of a group that is destroyed; no rank may have been lost.
+
+        Otherwise one that still frees the tensors of its last collective when Python ends would
+        abort the process.
+        """
+        del self._host_group, self._barrier_group
+
     def _broadcast(self, tensor: Tensor) -> None:
         if tensor.numel():  # sent as bytes, so that every dtype is supported
             distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0, self._host_group)
@@ -254,6 +262,7 @@ def join_process_group(device: torch.device, timeout: float) -> Iterator[Collect
             yield collectives
         finally:
             distributed.destroy_process_group()
+        collectives.end_threads()
 
 
 def local_device(name: str) -> str:

@@ -66,6 +66,12 @@ def test_two_processes_exchange_values(results: dict[str, Results]) -> None:
     assert second["idle positions"] == [0, 1]  # it reads what rank 0 counts
 
 
+def test_the_threads_of_a_group_end_with_it(results: dict[str, Results]) -> None:
+    """One that frees tensors when Python ends would abort a process that has done its work."""
+    of_ddp = 2  # torch keeps the group that DistributedDataParallel has used
+    assert all(results[name]["threads"] <= of_ddp for name in ("2-0", "2-1"))
+
+
 def test_one_process_has_all_of_the_work(results: dict[str, Results]) -> None:
     single = results["1-0"]["collectives"]
     assert single["positions"] == list(range(7))

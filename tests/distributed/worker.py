@@ -156,8 +156,15 @@ def main(folder: Path) -> None:
             "evaluation": evaluate_network(collectives),
             "views": evaluate_network(collectives, "d4"),
         }
-        name = f"{collectives.world_size}-{collectives.rank}.json"
-        (folder / name).write_text(json.dumps(results))
+    results["threads"] = len(gloo_threads())
+    name = f"{collectives.world_size}-{collectives.rank}.json"
+    (folder / name).write_text(json.dumps(results))
+
+
+def gloo_threads() -> list[str]:
+    """Return the threads of gloo that run collectives; only Linux names them."""
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if name == "pt_gloo_runloop"]
 
 
 if __name__ == "__main__":
