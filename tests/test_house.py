@@ -86,7 +86,7 @@ TESTED_ELSEWHERE = {
     "records/metric_rows.py": "cli/test_registry_commands.py",
     "export/parity.py": "export/test_model.py",
     "inference/answer_rows.py": "cli/test_predict.py",
-    "inference/image_files.py": "cli/test_predict.py",
+    "init/image_files.py": "cli/test_predict.py",
     "inference/onnx_network.py": "export/test_model.py",
     "inference/pairs.py": "cli/test_predict.py",
     "serving/errors.py": "serving/test_openapi.py",

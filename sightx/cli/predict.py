@@ -149,8 +149,8 @@ def _progress(output: TextIO, csv_file: Path | None, total: int) -> Any:
 def _listed(arguments: Sequence[Path]) -> Iterator[Path | DataError]:
     """Yield the files of all arguments, and the error of an argument that has none."""
     from sightx import DataError
-    from sightx.cli.image_files import find_images
     from sightx.errors import counted, one_line
+    from sightx.init.image_files import find_images
 
     for argument in arguments:
         if argument == STREAM:

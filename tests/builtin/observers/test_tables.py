@@ -64,7 +64,7 @@ def test_figures_leave_out_classes_and_show_what_is_undefined(value: float | Non
         ["metric", "value", "95", "%", "interval", "largest", "class"],
         ["loss", "0.5000"],
         ["f1", "-"],
-        ["qwk", "0.2500", "0.1250", "to", "-", "0.0000"],
+        ["qwk", "0.2500", "0.0000"],
     ]
 
 

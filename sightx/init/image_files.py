@@ -40,7 +40,7 @@ def find_images(argument: str | Path) -> ImageFiles:
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
         return _in_folder(path)
     if path.suffix.lower() == ".csv":
-        from sightx.init.find_images import list_images  # imports pandas
+        from sightx.init.find_images import list_images  # it imports pandas
 
         return ImageFiles(list_images(path), [])
     if not glob.has_magic(str(path)) or os.path.lexists(path):
