@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,21 @@ from support.models import train_tiny_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+
+_LONGEST_FOLDER = 20  # characters of the temporary folder, that of a Mac has twice as many
+
+
+def pytest_configure() -> None:
+    """Let pytest use /tmp if the name of the temporary folder is long; see `tmp_path`."""
+    if len(tempfile.gettempdir()) > _LONGEST_FOLDER and Path("/tmp").is_dir():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/tmp")
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short name, because an error is cut to 300 characters, with its paths."""
+    return tmp_path_factory.mktemp("t")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
