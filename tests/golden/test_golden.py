@@ -5,7 +5,7 @@ of every step, the hashes of the final weights and of the predictions, and all m
 that is not in the file, losses must agree with the recorded ones to a relative 1e-3.
 
 A refactoring must not change any of it. To record a new machine, or a change that a decision record
-explains: `SIGHTX_REGENERATE=1 python -m pytest tests/golden`.
+explains: `SIGHTX_REGENERATE=1 python -m pytest tests/golden -m "slow or not slow"`.
 """
 
 from __future__ import annotations
@@ -215,7 +215,13 @@ def recorded() -> Iterator[dict[str, Any]]:
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
-@pytest.mark.parametrize("name", RUNS)
+# Other tests run these two every time: the plugin of the spec, and two processes beside one.
+LONG = {
+    name: pytest.param(name, marks=pytest.mark.slow) for name in ("local-average", "two-processes")
+}
+
+
+@pytest.mark.parametrize("name", [LONG.get(name, name) for name in RUNS])
 def test_shipped_specs_compute_what_they_did(
     name: str, project: Path, tmp_path: Path, recorded: dict[str, Any]
 ) -> None:
