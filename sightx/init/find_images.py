@@ -58,7 +58,7 @@ class Images(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A CSV file: its cells, where its images are, and how it is written.
+    """A CSV file: its cells, where its images are, how it is written, and its ragged rows.
 
     Without a header the columns are called `column1`, `column2` and so on.
     """
@@ -67,6 +67,7 @@ class Table(NamedTuple):
     images: Images
     form: CsvFormat
     has_header: bool
+    ragged: Faults
 
 
 def list_images(path: Path) -> list[Path]:
@@ -79,33 +80,32 @@ def list_images(path: Path) -> list[Path]:
     root, form = path.parent, detect_format(path)._asdict()
     if not header_problems(path, "", {"path": ""}, **form):
         return [root / user_path(name) for name in read_csv(path, ["path"], **form)["path"]]
-    faults = Faults()
-    cells, images, *_ = read_table(path, root, faults)
-    faults.refuse(None)
-    folder = root / images.folder
+    table = read_table(path, root)
+    table.ragged.refuse(None)
+    images, folder = table.images, root / table.images.folder
     index = FileIndex(folder) if images.search_subfolders else None
     file_name = FileNames(images.strip_prefix, images.suffix, index)
-    return [folder / file_name(cell) for cell in cells[images.column]]
+    return [folder / file_name(cell) for cell in table.cells[images.column]]
 
 
-def read_table(path: Path, root: Path, faults: Faults) -> Table:
-    """Return a CSV file whose images are at or below `root`. Ragged rows are added to `faults`.
+def read_table(path: Path, root: Path) -> Table:
+    """Return a CSV file whose images are at or below `root`; its cells are without ragged rows.
 
     Raises DataError if there are no rows or no images, or names are those of several files.
     """
     form = detect_format(path)
     if names := names_without_header(path, form):
-        cells = read_csv(path, [], names, **form._asdict(), faults=Faults())
+        cells = read_csv(path, [], names, **form._asdict(), faults=(ragged := Faults()))
         images = find_images(path, cells, root)
         if images and images.files(root, cells[images.column].head(1)):
-            return Table(cells, images, form, has_header=False)
-    cells = read_csv(path, [], **form._asdict(), faults=faults)
+            return Table(cells, images, form, False, ragged)
+    cells = read_csv(path, [], **form._asdict(), faults=(ragged := Faults()))
     if not len(cells):
-        faults.refuse(None)
+        ragged.refuse(None)
         problem = Problem("no-samples", "there are no rows", "add a row per image", file=str(path))
         raise DataError(problem)
     images = find_images(path, cells, root) or find_near_images(path, cells, root)
-    return Table(cells, images, form, has_header=True)
+    return Table(cells, images, form, True, ragged)
 
 
 def find_images(path: Path, cells: pd.DataFrame, root: Path) -> Images | None:

@@ -13,7 +13,6 @@ from sightx.data.csv_reader import CsvFormat, read_csv
 from sightx.errors import DataError, Problem
 from sightx.init.find_images import SEARCH_ROWS, Images, Table, read_table, search_folders
 from sightx.records import split_called
-from sightx.records.faults import Faults
 
 _LABEL_COLUMNS = (
     "label", "labels", "class", "level", "grade", "diagnosis", "target", "category", "severity",
@@ -189,11 +188,10 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
 
     `root` contains the file and its images; by default it is the folder of the file.
     """
-    # The dataset reports ragged rows with all other wrong ones.
-    table = read_table(path, root or path.parent, Faults())
+    table = read_table(path, root or path.parent)  # the dataset reports ragged rows with others
     if not table.has_header:
         return _infer_without_header(path, table)
-    cells, found, form, _ = table
+    cells, found, form, *_ = table
     group = _column_called(cells, _GROUP_COLUMNS)
     split = _column_called(cells, _SPLIT_COLUMNS)
     if split and not _are_splits(cells[split]):
@@ -211,7 +209,7 @@ def infer_columns(path: Path, root: Path | None = None) -> Columns:
 
 
 def _infer_without_header(path: Path, table: Table) -> Columns:
-    cells, found, form, _ = table
+    cells, found, form, *_ = table
     names = [str(name) for name in cells]
     split = next((name for name in names if _are_splits(cells[name])), "")
     label = _label_column(path, cells.drop(columns=list({found.column, split} - {""})))
