@@ -148,7 +148,7 @@ def test_schemathesis_finds_no_fault_with_two_thousand_requests(  # V23
 ) -> None:
     done = subprocess.run(
         ["schemathesis", "run", f"http://127.0.0.1:{server.port}/openapi.json", "--no-color",
-         "--phases", "coverage,fuzzing", "--max-examples", "700", "--workers", "2", "--checks",
+         "--phases", "coverage,fuzzing", "--max-examples", "1200", "--workers", "2", "--checks",
          "not_a_server_error,status_code_conformance,content_type_conformance,"
          "response_schema_conformance"],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks",
