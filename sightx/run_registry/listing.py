@@ -233,8 +233,10 @@ def sort_rows(rows: Iterable[Row], key: str, *, descending: bool) -> list[Row]:
     return sorted(rows, key=order)
 
 
-def differing_columns(rows: Sequence[Row]) -> list[str]:
+def differing_columns(rows: Sequence[Row], sort: str = "") -> list[str]:
     """Return the columns that tell rows apart: facts, the followed metrics, and settings.
+
+    The key `sort`, by which the rows are sorted, is one of the first.
 
     Metrics are those that the runs follow, on validation and test. Settings stand behind the first
     of them, because a narrow terminal shows only the first columns.
@@ -247,12 +249,10 @@ def differing_columns(rows: Sequence[Row]) -> list[str]:
         m for monitor in monitors for m in (monitor, monitor.replace("validation/", "test/"))
     )
     first, *others = [key for key in metrics if _has_values(rows, key)] or [""]
-    return [
-        *columns,
-        *(key for key in ("epoch", first) if _has_values(rows, key)),
-        *_differing_settings(rows),
-        *(key for key in (*others, "seconds", "tags", "error") if _has_values(rows, key)),
-    ]
+    columns += [key for key in ("epoch", sort, first) if _has_values(rows, key)]
+    columns += _differing_settings(rows)
+    columns += [key for key in (*others, "seconds", "tags", "error") if _has_values(rows, key)]
+    return list(dict.fromkeys(columns))
 
 
 def _has_values(rows: Sequence[Row], key: str) -> bool:

@@ -33,6 +33,13 @@ def test_a_table_has_the_columns_that_differ(
     assert last == f"3 of 3 matching, 3 runs in {runs[1]}"
 
 
+def test_the_key_of_the_order_has_a_column(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sightx_main("list-runs", "--sort", "-seed", "seed=1", *runs) == 0
+    assert capsys.readouterr().out.split()[:4] == ["run", "status", "epochs", "seed"]
+
+
 def test_folded_runs_show_mean_deviation_and_number(
     runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
