@@ -48,7 +48,10 @@ def _hint_for_monitor(
         if meant not in {metric.name for metric in experiment.metric}:
             what = "it" if monitor == f"validation/{meant}" else f"'validation/{meant}'"
             return f'a [[metric]] with use = "{meant}" computes {what}'
-    return did_you_mean(monitor, known) or f"there are {', '.join(known[:8])}"
+    # Without the split, which all names share: otherwise qwkk would be close to f1.
+    names = [one.partition("/")[2] for one in known if one.startswith(f"{split}/")]
+    near = did_you_mean(name, names).replace("mean '", f"mean '{split}/")
+    return near or f"there are {', '.join([one for one in known if one.count('/') == 1][:12])}"
 
 
 def empty_monitor(experiment: Experiment) -> Iterator[Finding]:

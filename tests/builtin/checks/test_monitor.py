@@ -27,6 +27,13 @@ use = "simplenet"
         ("Kappa", "did you mean 'validation/qwk'?"),
         ("val_recall/mild", "did you mean 'validation/recall/mild'?"),
         ("validation/recall/midl", "did you mean 'validation/recall/mild'?"),
+        ("validation/balanced-acuracy", "did you mean 'validation/balanced-accuracy'?"),
+        (
+            "validation/zq",
+            "there are train/loss, train/accuracy, validation/loss, "
+            "validation/accuracy, validation/balanced-accuracy, validation/precision, "
+            "validation/recall, validation/f1, validation/qwk",
+        ),
         ("val_auc", "a [[metric]] with use = \"auc\" computes 'validation/auc'"),
         ("validation/auc", 'a [[metric]] with use = "auc" computes it'),
     ],
