@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 _HOW_TO_GET = (
-    "kaggle competitions download -c diabetic-retinopathy-detection (88 GB), then "
-    "--set dataset.root=FOLDER; or try --set dataset.use=synthetic-fundus"
+    "--set dataset.root=FOLDER if you have it; otherwise kaggle competitions download -c "
+    "diabetic-retinopathy-detection (88 GB), or try --set dataset.use=synthetic-fundus"
 )
 
 
