@@ -65,7 +65,7 @@ def print_report(report: Report, form: str) -> None:
 
 
 def print_text(report: Report) -> None:
-    """Print each problem to stderr, on a terminal with its source line, and the valid specs."""
+    """Print each problem to stderr, on a terminal with its source line, and the status of specs."""
     colour = False if "NO_COLOR" in os.environ else None
     for problem in report.problems:
         line = str(problem)
@@ -77,11 +77,13 @@ def print_text(report: Report) -> None:
         click.echo(line, err=True, color=colour)
     more = "" if len(report.stages) > 1 else "; --deep opens the data and builds the model"
     for spec in report.specs:
+        name = "".join(c if c.isprintable() else "?" for c in spec.file)
         if spec.status == "valid":
-            name = "".join(c if c.isprintable() else "?" for c in spec.file)
             click.echo(f"{name}: valid (stage {', '.join(report.stages)}{more})")
             for fact in spec.facts:
                 click.echo(f"  {fact}")
+        elif len(report.specs) > 1:  # a problem of the data does not name the spec
+            click.echo(f"{name}: invalid")
 
 
 def as_json(report: Report) -> str:

@@ -91,6 +91,7 @@ def test_missing_files_and_folders_are_one_line_each(sightx, working_folder: Pat
         "folder: error[unreadable] is a folder, not a spec; "
         "sightx init ./folder writes a spec for a folder of images",
     ]
+    assert done.out == "none.toml: invalid\nfolder: invalid\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
