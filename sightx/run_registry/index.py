@@ -25,7 +25,7 @@ from sightx.run_registry.summary import MARK, Summary, Value, Values, read_summa
 
 Answer = TypeVar("Answer")
 
-VERSION = 2
+VERSION = 3
 _SETTLED = 2_000_000_000  # nanoseconds after which a directory's time tells every change
 _PATIENCE = 2.0  # seconds to wait for another reader that writes the index
 _SCHEMA = """

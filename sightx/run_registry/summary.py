@@ -103,7 +103,7 @@ def read_summary(directory: Path) -> Summary | None:
     if values["status"] == "finished" and "training.epochs" in values:
         values["epoch"] = values["training.epochs"]
     elif "epoch" not in values:
-        values |= _last_epoch(directory, metrics=False)
+        values |= _last_epoch(directory, metrics=not result.get("validation"))
     return Summary(values, has_ended, _directions(result))
 
 

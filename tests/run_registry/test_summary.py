@@ -77,6 +77,18 @@ def test_seconds_are_those_of_all_sessions(tmp_path: Path) -> None:
     assert read_summary(run).values["seconds"] == 15.0  # type: ignore[union-attr]
 
 
+def test_a_run_that_ended_before_its_results_has_the_metrics_of_its_last_epoch(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path, "stopped", status="interrupted")
+    replace_json(run / "result.json", {"status": "interrupted", "signal": 2})
+    rows = [{"epoch": epoch, "validation/loss": 1 / epoch} for epoch in (1, 2)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    values = read_summary(run).values  # type: ignore[union-attr]
+    assert (values["status"], values["epoch"]) == ("interrupted", 2)
+    assert values["validation/loss"] == 0.5
+
+
 def test_a_killed_session_has_the_seconds_of_its_epochs(tmp_path: Path) -> None:
     run = write_run(tmp_path, "killed", status="")
     ended = {"started": "2026-01-31T00:00:00Z", "ended": "x", "seconds": 5, "status": "interrupted"}
