@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """Write everything that is needed to judge RUN to report.html in its directory.
 
-    The file needs no other file, no script and no network. Numbers come from the predictions of a
-    split, which `sightx evaluate` writes; images are read again.
+    That of another --split than test is report-NAME.html. The file needs no other file, no script
+    and no network. Numbers come from the predictions of a split, which `sightx evaluate` writes;
+    images are read again.
     """
     from sightx import console
     from sightx.reporting.report import write_report

@@ -52,7 +52,10 @@ def write_report(
     file: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Path:
-    """Write the report of a run, by default `report.html` in its directory, and return its path.
+    """Write the report of a run, and return its path.
+
+    That is by default report.html in its directory, or report-NAME.html for a split that is given
+    and not the test split.
 
     Args:
         run: The run, or what `sightx.open_run` takes; it needs predictions of the split.
@@ -66,11 +69,12 @@ def write_report(
     """
     judged = open_run(run)
     page = render_report(judged, split, rivals=rivals, images=images, progress=progress)
-    target = file or judged.directory / FILE
+    name = FILE if split in ("", "test") else f"report-{split}.html"
+    target = file or judged.directory / name
     with atomic.disk_errors(target.parent):
         atomic.replace(target, page.encode())
     if file is None:
-        sums.update_sums(judged.directory, [FILE])
+        sums.update_sums(judged.directory, [name])
     return target
 
 

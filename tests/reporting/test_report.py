@@ -180,8 +180,11 @@ def test_the_command_writes_the_file_and_renews_its_hash(graded: Run, tmp_path: 
                           check=False, capture_output=True)  # fmt: skip
     assert done.returncode == 0
     assert "report.html" in (run.directory / "SHA256SUMS").read_text()
-    other = write_report(run, "validation", images=False, file=tmp_path / "a.html")
+    other = write_report(run, "validation", images=False)
+    assert other.name == "report-validation.html"
+    assert (run.directory / "report.html").read_bytes() == content
     assert "Judged on validation: this is not the test split." in text_of(other.read_text())
+    assert "report-validation.html" in (run.directory / "SHA256SUMS").read_text()
 
 
 def test_a_run_without_predictions_says_what_writes_them(graded: Run, tmp_path: Path) -> None:
