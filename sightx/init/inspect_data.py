@@ -319,9 +319,10 @@ def _survey_remarks(table: ImageTable) -> Iterator[str]:
 
 
 def _experiment_name(data: Path) -> str:
-    """Return the name of the folder or the file, as far as a run may be called so."""
+    """Return the name of the folder, or folder-file, as far as a run may be called so."""
     path = data.resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name if data.is_dir() else path.stem)
+    text = path.name if data.is_dir() else f"{path.parent.name}-{path.stem}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
     return name.strip("._-")[:64] or "experiment"
 
 

@@ -207,6 +207,7 @@ def test_a_csv_with_groups_and_grades(tmp_path: Path, ran: Write) -> None:
     assert (dataset["classes"], dataset["ordered"]) == (["0", "1", "2"], True)
     assert tables["split"]["use"] == "grouped"
     written = (data / "written.toml").read_text()
+    assert 'name = "data-labels"' in written
     assert f'root = "{data}"' in written
     assert "look like grades" in written
     assert "set ordered = false" in written
