@@ -90,7 +90,7 @@ FOLLOWED = {
     "data/cache/row_file.py": (HERE, "sightx prepare SPEC"),
     "data/cache/store.py": (HERE, "sightx cache lists the keys"),
     "data/checks.py": (
-        HERE, "allow = [", "--set dataset.exclude=", "follow_links", 'suffix = "',
+        DATA, "allow = [", "leave {} out: --set dataset.exclude=", "follow_links", 'suffix = "',
         "sightx audit SPEC lists them", 'set images = "{}" in [dataset]',
         "search_subfolders = true in [dataset]", 'set images = "." and',
     ),

@@ -96,6 +96,31 @@ def test_an_audit_leads_to_data_without_copies(
         assert "class-drift" not in left
 
 
+@pytest.mark.parametrize("split", ["given", "stratified"])
+def test_copies_in_two_splits_are_left_out_or_allowed(
+    working_folder: Path, error_line: Line, split: str
+) -> None:
+    """The list takes the place of one that is set, and another division meets no other copies."""
+    draw(working_folder / "F" / "train", "a b", 12)
+    draw(working_folder / "F" / "val", "a b", 6)
+    for k in range(5):
+        for copy in (f"train/a/same{k}.png", f"val/a/same{k}.png"):
+            image = working_folder / "F" / "train" / "a" / f"{k}.png"
+            (working_folder / "F" / copy).write_bytes(image.read_bytes())
+    (working_folder / "mine.csv").write_text("path,reason\ntrain/b/0.png,blurred\n")
+    write_dataset(working_folder, 'use = "image-folder"\nroot = "F"\nexclude = "mine.csv"\n')
+    words = ["run", "spec.toml", "--quiet", "--set", f"split.use={split}", "--runs", "my runs"]
+    _, exclude, allow = error_line(*words, code=3).rsplit("; ", 2)
+    (_, change) = shlex.split(exclude.partition("leave copies out: ")[2])
+    assert sightx_main(*words, "--set", change) == 0
+    left_out = (working_folder / change.partition("=")[2]).read_text().splitlines()
+    assert left_out[1] == "train/b/0.png,blurred,"
+    assert len(left_out) == 12
+    spec = working_folder / "spec.toml"
+    spec.write_text(f"{allow.removeprefix('if it is meant: ').strip()}\n{spec.read_text()}")
+    assert sightx_main(*words) == 0
+
+
 def test_copies_with_different_labels_are_listed_or_allowed(
     working_folder: Path, error_line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

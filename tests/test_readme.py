@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_every_command_exists() -> None:
 def test_every_spec_is_listed() -> None:
     listed = set(re.findall(r"^\| `(\w+\.toml)` \|", TEXT, re.MULTILINE))
     assert listed == {path.name for path in (ROOT / "specs").glob("*.toml")}
+
+
+def test_the_extras_that_developers_do_not_have_are_named() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    (sentence,) = re.findall(r"every extra but (.*?);", TEXT, re.DOTALL)
+    lacking = {name for name, needs in extras.items() if set(needs) - set(extras["dev"])}
+    assert set(re.findall(r"`([\w-]+)`", sentence)) == lacking
 
 
 def test_every_link_leads_to_a_file() -> None:

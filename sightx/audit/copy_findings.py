@@ -15,7 +15,7 @@ from sightx.audit.copies import (
     Copies,
 )
 from sightx.audit.findings import MAX_EXAMPLES, AuditFinding, Example, Severity, share
-from sightx.data.checks import CONFLICT_SHARE
+from sightx.data.checks import CONFLICT_SHARE, copies_to_exclude
 from sightx.records.table import ImageTable
 
 Array = np.ndarray[Any, Any]
@@ -27,8 +27,6 @@ _LIMITS = (
     f"likely up to {LIKELY_BITS} and from {LIKELY_CORRELATION:g}: unrelated photographs of the "
     "retina differ in 29 bits or more"
 )
-_KEPT = {"test": 0, "validation": 1, "train": 2, "": 3}
-"""Of two copies the one in the first of these splits stays, so that results keep their meaning."""
 
 
 def copy_findings(
@@ -136,22 +134,15 @@ def _within(table: ImageTable, copies: Copies) -> AuditFinding | None:
 
 
 def suggested_exclusions(table: ImageTable, copies: Copies) -> dict[str, str]:
-    """Return the rows that should be left out, by path, with the reason.
+    """Return the copies that should be left out, by path, with the reason.
 
-    Of certain copies one stays: that in the test split, else that in validation. If their labels
-    differ, none does.
+    Likely copies, which a person should look at, are not among them.
     """
-    paths, labels = table.frame["path"].to_numpy(object), table.labels
+    paths = table.frame["path"].to_numpy(object)
     split = table.frame["split"].to_numpy() if "split" in table.frame else np.full(len(table), "")
-    reasons: dict[str, str] = {}
-    for members in clusters(copies.where(np.isin(copies.kind, _CERTAIN))):
-        if len(set(labels[members])) > 1:
-            names = " and ".join(table.classes[label] for label in sorted(set(labels[members])))
-            reasons |= {str(paths[row]): f"copies are labelled {names}" for row in members}
-            continue
-        kept, *others = sorted(members, key=lambda row: (_KEPT[str(split[row])], row))
-        reasons |= {str(paths[row]): f"a copy of {paths[kept]}" for row in others}
-    return reasons
+    certain = clusters(copies.where(np.isin(copies.kind, _CERTAIN)))
+    left_out = copies_to_exclude(table, split, certain)
+    return {str(paths[row]): reason for row, reason in left_out.items()}
 
 
 def clusters(copies: Copies) -> list[list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ Array = np.ndarray[Any, Any]
 
 CONFLICT_SHARE = 0.01
 """The share of samples, above which copies with different labels are an error."""
+_KEPT = {"test": 0, "validation": 1, "train": 2, "": 3}
+"""Of two copies the one in the first of these splits stays, so that results keep their meaning."""
 _LARGE_SHARE = 0.2  # of missing files: more are rather somewhere else than superfluous
 _log = logging.getLogger("sightx")
 _LONG_PATH = 100  # characters that leave room for the rest of a line
@@ -82,7 +84,7 @@ def check_bad_images(
     message += f"; dataset.bad_images_at_most is {limit:g}" if skip else ""
     hint = "fix them, or let dataset.exclude name a CSV of path,reason"
     if bad_images_csv:
-        hint = _hint_with_list(bad_images_csv)
+        hint = f"fix them, or {_leave_out('them', bad_images_csv)}"
     hint = _better_hint(table, dataset, bad, near) or hint
     if reason.endswith(NOT_SUPPORTED):
         hint = hint.replace("fix them", "convert them to JPEG or PNG")
@@ -106,12 +108,12 @@ def _nearest_files(table: ImageTable, bad: Mapping[int, str]) -> dict[str, str]:
     return nearest_files(table.root, missing) if table.root else {}
 
 
-def _hint_with_list(bad_images_csv: Path) -> str:
+def _leave_out(what: str, listed: Path) -> str:
     """Return how to leave the images of a list out; a part of a path could not be pasted."""
-    path = shell_path(bad_images_csv)
+    path = shell_path(listed)
     if len(path) > _LONG_PATH:
-        return f"fix them, or let dataset.exclude name {_short(bad_images_csv)}"
-    return f"fix them, or leave them out: --set dataset.exclude={path}"
+        return f"let dataset.exclude name {_short(listed)}"
+    return f"leave {what} out: --set dataset.exclude={path}"
 
 
 def _fault(table: ImageTable, bad: Mapping[int, str]) -> str:
@@ -206,37 +208,79 @@ def check_copies(
     table: ImageTable,
     hashes: Hashes,
     splits: Mapping[str, Array],
+    dataset: Dataset,
     copies_csv: Path,
     *,
     allowed: bool = False,
 ) -> None:
-    """Look for images with the same content in more than one split, and list them in a file.
+    """Look for images with the same content in more than one split.
 
-    Raises DataError; with `allowed` this is a warning in the log.
+    If there are any, a file lists which copies to leave out, also those in one split: another
+    division may separate them. It contains what `dataset.exclude` leaves out as well, so that it
+    can take its place. Raises DataError; with `allowed` this is a warning in the log.
     """
-    import pandas as pd
-
     rows, names = _find_copies(hashes, splits)
     if not len(rows):
         return
     paths = table.frame["path"].to_numpy(object)[rows]
-    digests = list(hashes.take(rows))
-    listed = pd.DataFrame({"path": paths, "split": names, "sha256": digests})
-    copies_csv = _write_list(copies_csv, listed)
+    copies_csv = _list_copies(table, hashes, splits, dataset, copies_csv)
     second = next(i for i, name in enumerate(names) if name != names[0])
-    count = len(set(digests))
+    count = len(set(hashes.take(rows)))
     noun = "image is" if count == 1 else "images are"
     message = (
         f"{count} {noun} in more than one split; first: {paths[0]} ({names[0]}) "
         f"and {paths[second]} ({names[second]})"
     )
-    hint = f"leave out the copies that {_short(copies_csv)} lists, "
-    hint += 'or allow = ["copies-across-splits"]'
+    # A line that is too long loses its end, which must not be that of the path.
+    hint = f"{_leave_out('copies', copies_csv)}; "
+    hint += 'if it is meant: allow = ["copies-across-splits"]'
     problem = Problem("copies-across-splits", message, hint)
     problem = problem.at(*table.place(int(rows[second])))
     if not allowed:
         raise DataError(problem)
     _log.warning("%s", replace(problem, severity="warning", hint=f"see {_short(copies_csv)}"))
+
+
+def _list_copies(
+    table: ImageTable, hashes: Hashes, splits: Mapping[str, Array], dataset: Dataset, file: Path
+) -> Path:
+    """Write the copies to leave out, after what the dataset excludes, and return the path."""
+    import pandas as pd
+
+    split = np.full(len(table), "", dtype=object)
+    for name, positions in splits.items():
+        split[positions] = name
+    used = np.sort(np.concatenate(list(splits.values())))
+    used = used[hashes.raw[used] != b""]
+    _, content, counts = np.unique(hashes.raw[used], return_inverse=True, return_counts=True)
+    is_copy = counts[content] > 1
+    groups = pd.Series(used[is_copy]).groupby(content[is_copy])
+    clusters = [members.tolist() for _, members in groups]
+    left_out = copies_to_exclude(table, split, clusters)
+    paths = table.frame["path"].to_numpy(object)
+    rows = [(paths[row], left_out[row], split[row]) for row in sorted(left_out)]
+    columns = ["path", "reason", "split"]
+    return _write_list(file, pd.DataFrame([*excluded_rows(dataset), *rows], columns=columns))
+
+
+def copies_to_exclude(
+    table: ImageTable, split: Array, clusters: Iterable[Sequence[int]]
+) -> dict[int, str]:
+    """Return which rows should be left out, with the reason; a cluster is the copies of one image.
+
+    Of its copies one stays: that in the test split, else that in validation. If their labels
+    differ, none does.
+    """
+    paths, labels = table.frame["path"].to_numpy(object), table.labels
+    reasons: dict[int, str] = {}
+    for members in clusters:
+        if len(set(labels[members])) > 1:
+            names = " and ".join(table.classes[label] for label in sorted(set(labels[members])))
+            reasons |= dict.fromkeys(members, f"copies are labelled {names}")
+            continue
+        kept, *others = sorted(members, key=lambda row: (_KEPT[str(split[row])], row))
+        reasons |= dict.fromkeys(others, f"a copy of {paths[kept]}")
+    return reasons
 
 
 def _find_copies(hashes: Hashes, splits: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -293,7 +337,7 @@ def _find_conflicts(labels: Array, contents: Array) -> tuple[Array, Array]:
 
 
 def excluded_rows(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """Return path and reason of each row of `dataset.exclude`, and no line."""
+    """Return path and reason of each row of `dataset.exclude`, and no line or split."""
     if dataset.exclude is None:
         return []
     cells = read_csv(dataset.exclude, ["path", "reason"])

@@ -219,9 +219,9 @@ def prepare_dataset(
     """Preprocess the images of a split table, and place the pixels where a run reads them.
 
     Images that cannot be read are listed in `bad_images_csv` (path, reason, row), in the form that
-    `dataset.exclude` takes. Images of the same content in two splits are listed in a file next to
-    it. Raises DataError for those, or if more images are bad than the dataset skips; and
-    ResourceError if the pixels do not fit where `execution.cache` wants them.
+    `dataset.exclude` takes. So are copies to leave out, in a file next to it, if images of the same
+    content are in two splits. Raises DataError for those, or if more images are bad than the
+    dataset skips; and ResourceError if the pixels do not fit where `execution.cache` wants them.
     """
     job, config = PreprocessJob.of(experiment, table), CacheConfig.of(experiment)
     pixels = preprocess_checked(
@@ -234,7 +234,8 @@ def prepare_dataset(
     split = table.frame["split"].to_numpy()
     splits = {name: np.flatnonzero(split == name) for name in SPLITS}
     check_copies(
-        table, hashes, splits, bad_images_csv.with_name("copies-across-splits.csv"),
+        table, hashes, splits, experiment.dataset,
+        bad_images_csv.with_name("copies-across-splits.csv"),
         allowed="copies-across-splits" in experiment.allow,
     )  # fmt: skip
     used = np.sort(np.concatenate(list(splits.values())))

@@ -11,6 +11,7 @@ from sightx.export.int8 import Int8Cost
 from sightx.export.parity import Parity
 from sightx.inference.model_folder import Figure
 from sightx.inference.prediction import ModelId
+from sightx.records.metric_rows import interval_text, number_text
 from sightx.runs.directory import Run
 from sightx.spec.about import About
 
@@ -84,7 +85,7 @@ def model_card(run: Run, model: ModelId, comparisons: Sequence[Parity | Int8Cost
         experiment=run.environment.get("id", ""),
         data_id=data.get("id", ""),
     )
-    return f"{_front_matter(name, figures)}\n{text}"
+    return f"{_front_matter(name, run.tables['dataset']['use'], figures)}\n{text}"
 
 
 def read_figures(run: Run, checkpoint: str) -> tuple[Figure, ...]:
@@ -135,8 +136,9 @@ def _cell(figure: Figure | None) -> str:
     """Return a value with its interval."""
     if figure is None:
         return ""
-    limits = "" if figure.low is None else f" ({figure.low:.4f} to {figure.high:.4f})"
-    return f"{figure.value:.4f}{limits}"
+    if figure.low is None or figure.high is None:
+        return number_text(figure.value)
+    return f"{number_text(figure.value)} ({interval_text(figure.low, figure.high)})"
 
 
 def _data(data: Mapping[str, Any]) -> str:
@@ -148,8 +150,11 @@ def _data(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _front_matter(name: str, figures: Sequence[Figure]) -> str:
-    """Return YAML that model hubs read. Texts are JSON strings, which YAML can read too."""
+def _front_matter(name: str, dataset: str, figures: Sequence[Figure]) -> str:
+    """Return YAML that model hubs read; `dataset` is the name of the component.
+
+    Texts are JSON strings, which YAML can read too.
+    """
     lines = ["---", "library_name: sightx", "pipeline_tag: image-classification"]
     test = [figure for figure in figures if figure.split == "test"]
     if test:
@@ -157,7 +162,7 @@ def _front_matter(name: str, figures: Sequence[Figure]) -> str:
         lines += ["  - task:", "      type: image-classification", "    dataset:"]
         lines += [
             "      name: the run's own test split",
-            "      type: image-folder",
+            f"      type: {json.dumps(dataset)}",
             "    metrics:",
         ]
         for one in test:

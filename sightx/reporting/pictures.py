@@ -52,16 +52,14 @@ def read_pictures(facts: Facts, progress: ProgressCallback | None = None) -> Pic
 def confident_mistakes(facts: Facts) -> np.ndarray:
     """Return the positions of wrong decisions, the most confident first.
 
-    Confidence is the probability of the decided class, less that of the true one.
+    Confidence is the probability of the decided class, which is printed beside each.
     """
     predictions = facts.predictions
     wrong = np.flatnonzero(
         (predictions.labels >= 0) & (predictions.labels != predictions.decisions)
     )
-    chosen = predictions.probabilities[wrong]
-    rows = np.arange(len(wrong))
-    lead = chosen[rows, predictions.decisions[wrong]] - chosen[rows, predictions.labels[wrong]]
-    mistakes: np.ndarray = wrong[np.argsort(-lead, kind="stable")]
+    confidence = predictions.probabilities[wrong, predictions.decisions[wrong]]
+    mistakes: np.ndarray = wrong[np.argsort(-confidence, kind="stable")]
     return mistakes
 
 

@@ -300,20 +300,29 @@ def test_copies_across_splits_are_an_error(labels, copied, get, folders, tmp_pat
     assert found.code == "copies-across-splits"
     assert found.message.startswith("2 images are in more than one split; first: train/")
     assert "/1.png (train) and val/" in found.message or "/7.png (train) and val/" in found.message
-    assert f"{tmp_path.name}/copies-across-splits.csv" in found.hint
+    listed = tmp_path / "copies-across-splits.csv"
+    assert f"leave copies out: --set dataset.exclude={listed};" in found.hint
     assert 'allow = ["copies-across-splits"]' in found.hint
     assert found.file == str(folders / "labels.csv")
-    listed = pd.read_csv(tmp_path / "copies-across-splits.csv")
-    assert list(listed.columns) == ["path", "split", "sha256"]
-    groups = [list(zip(rows["path"], rows["split"], strict=True))
-              for _, rows in listed.groupby("sha256", sort=False)]  # fmt: skip
-    assert sorted(groups) == [
-        [("train/dark/7.png", "train"), ("val/light/2.png", "validation"),
-         ("test/dark/0.png", "test")],
-        [("train/light/1.png", "train"), ("train/light/3.png", "train"),
-         ("val/light/5.png", "validation")],
-    ]  # fmt: skip
-    assert (listed["sha256"].iloc[:3].nunique(), listed["sha256"].nunique()) == (1, 2)
+    table = pd.read_csv(listed)
+    assert list(table.columns) == ["path", "reason", "split"]
+    assert {path: (reason, split) for path, reason, split in table.to_numpy().tolist()} == {
+        **{path: ("copies are labelled dark and light", split)
+           for path, split in (("test/dark/0.png", "test"), ("train/dark/7.png", "train"),
+                               ("val/light/2.png", "validation"))},
+        "train/dark/2.png": ("a copy of train/dark/1.png", "train"),
+        "train/light/1.png": ("a copy of val/light/5.png", "train"),
+        "train/light/3.png": ("a copy of val/light/5.png", "train"),
+    }  # fmt: skip
+    assert len(get(exclude=listed).table) == 42
+
+
+def test_the_list_of_copies_contains_what_is_excluded(labels, copied, get, tmp_path):
+    (tmp_path / "mine.csv").write_text("path,reason\nval/light/0.png,blurred\n")
+    problem_of(get, exclude=tmp_path / "mine.csv")
+    listed = tmp_path / "copies-across-splits.csv"
+    assert listed.read_text().splitlines()[:2] == ["path,reason,split", "val/light/0.png,blurred,"]
+    assert len(get(exclude=listed).table) == 41
 
 
 def test_copies_that_are_allowed_are_a_warning(copied, get, caplog, tmp_path):
@@ -372,10 +381,12 @@ def test_unknown_hashes_are_not_copies(tmp_path):
     table, splits = ImageTable(frame, ("x",), lambda index: b""), {
         "train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([], int)
     }  # fmt: skip
-    check_copies(table, Hashes.unknown(3), splits, tmp_path / "copies.csv")
+    check_copies(
+        table, Hashes.unknown(3), splits, ImageFolder(root=tmp_path), tmp_path / "copies.csv"
+    )
 
     hashes = Hashes.from_hex(["", "ab" * 31 + "00", "ab" * 31 + "00"])
     with pytest.raises(
         DataError, match=r"1 image is in more than one split; first: b \(train\) and c "
     ):
-        check_copies(table, hashes, splits, tmp_path / "copies.csv")
+        check_copies(table, hashes, splits, ImageFolder(root=tmp_path), tmp_path / "copies.csv")

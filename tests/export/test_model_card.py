@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from sightx import Run
+from sightx import Predictor, Run
+from sightx.export.model_card import model_card
 from support.commands import sightx_main
 
 
@@ -28,7 +30,8 @@ def test_every_figure_of_the_card_is_one_of_the_run(trained: Run, exported: Path
     for at, split in enumerate(("validation", "test")):
         for key, value in trained.result[split].items():
             low, high = trained.result["intervals"].get(key, (None, None))
-            limits = "" if low is None else f" ({low:.4f} to {high:.4f})"
+            interval = "all draws agree" if low == high else f"{low:.4f} to {high:.4f}"
+            limits = "" if low is None else f" ({interval})"
             assert named[key.partition("/")[2]][at] == f"{value:.4f}{limits}"
     for name, row in named.items():
         baseline = trained.result["baselines"].get(f"test/{name}")
@@ -48,6 +51,15 @@ def test_the_manifest_and_the_card_have_the_same_figures_and_name_gaps(
     }  # fmt: skip
     card = (exported / "README.md").read_text()
     assert "have not stated: purpose, data source, limitations, licence, contact." in card
+
+
+def test_the_card_names_the_kind_of_dataset(trained: Run, tmp_path: Path) -> None:
+    model = Predictor.load(trained.checkpoint("best")).model
+    assert '\n      type: "image-folder"\n' in model_card(trained, model, None)
+    run = Run(shutil.copytree(trained.directory, tmp_path / trained.id))
+    tables = run.directory / "experiment.toml"
+    tables.write_text(tables.read_text().replace('use = "image-folder"', 'use = "eyepacs"'))
+    assert '\n      type: "eyepacs"\n' in model_card(run, model, None)
 
 
 def test_the_card_names_data_and_weights(trained: Run, exported: Path) -> None:
