@@ -225,6 +225,7 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
     from rich.markup import escape
 
     from sightx.errors import printable
+    from sightx.inference.answer_rows import patient_errors
 
     name = printable(str(record.get("file", record.get("patient"))))
     answer = printable(str(record.get("class", record["outcome"])))
@@ -235,6 +236,7 @@ def show_prediction(record: Mapping[str, Any], output: TextIO) -> None:
     if "patient" in record:
         eyes = {eye: record[eye] for eye in ("left", "right") if eye in record}
         notes = [f"{eye} {one.get('class', one['outcome'])}" for eye, one in eyes.items()]
+        notes += patient_errors(record)
     for point in record.get("decision", {}).get("operating_points", ()):
         notes.append(f"{point['name']} {'positive' if point['is_positive'] else 'negative'}")
     line = f"{escape(name)}: [bold]{escape(answer)}[/bold]  {escape(printable('  '.join(notes)))}"

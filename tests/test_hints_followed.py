@@ -154,7 +154,10 @@ FOLLOWED = {
     "spec/check_runner.py": (HERE, "sightx list-plugins"),
     "spec/experiment.py": (HINTS, "--debug"),
     "spec/load.py": (HERE, "--explain list", 'use = "{}"', "sightx init {} writes a spec"),
-    "spec/paths.py": ("cli/test_validate.py", "--set {}.{}=PATH names another"),
+    "spec/paths.py": (
+        "cli/test_validate.py", "--set {}.{}=PATH names another",
+        "the working folder, because it is from --set or Python",
+    ),
     "training/dry_run.py": (HERE, "training.batch_size = {}"),
     "training/feature_cache.py": ("training/test_feature_cache.py", "execution.cache_features"),
     "training/weights.py": ("runner/test_initial_weights.py", "--set model.head=new"),

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -115,6 +115,15 @@ class Commands(click.Group):
 
             return completion.add_types(command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an option without its value is an error that names the command."""
+        try:
+            return super().invoke(ctx)
+        except click.BadOptionUsage as error:
+            if error.ctx is None and (name := ctx.invoked_subcommand):  # click's parser leaves it
+                error.ctx = click.Context(self.get_command(ctx, name) or self, ctx, name)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write SightX's own commands in their groups, then those of plugins."""

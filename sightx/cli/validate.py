@@ -113,7 +113,7 @@ def _examine_deeply(
     context = experiment.context
     try:
         source = weights_source(context.project.runs, experiment.model.weights)
-        weights = InitialWeights.read(source)
+        weights = InitialWeights.read(source, context.spec)
         result = dry_run(experiment, weights.source, weights.tables)
     except KeyboardInterrupt:
         raise

@@ -20,11 +20,14 @@ def record_of(answer: Answer | PatientAnswer) -> dict[str, Any]:
     """Return an answer as JSON values.
 
     The record of an image begins with `file`. Without a prediction its `outcome` is `error`, and
-    `error` has the code and the message.
+    `error` has the code and the message. For a patient, `errors` has such records, and the
+    `outcome` is `error` if there are no others.
     """
     if isinstance(answer, PatientAnswer):
         errors = [one for one in answer.answers if one.error]
         failed = {"errors": [record_of(one) for one in errors]} if errors else {}
+        if answer.grade is None:
+            return {"format": 1, "patient": answer.patient, "outcome": "error", **failed}
         return answer.grade.to_json() | failed
     if answer.error:
         problem = answer.error.problems[0]
@@ -105,11 +108,15 @@ def _decision_values(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _patient_values(record: Mapping[str, Any]) -> dict[str, Any]:
     eyes = {eye: record.get(eye, {}) for eye in ("left", "right")}
-    errors = [f"{one['file']}: {one['error']['message']}" for one in record.get("errors", ())]
     return {
         **{key: record[key] for key in ("patient", "outcome", "grade", "class", "from")
            if key in record},
         **{eye: one.get("class", one.get("outcome", "")) for eye, one in eyes.items()},
         **_decision_values(record),
-        "error": "; ".join(errors),
+        "error": "; ".join(patient_errors(record)),
     }  # fmt: skip
+
+
+def patient_errors(record: Mapping[str, Any]) -> list[str]:
+    """Return why photographs of a patient have no prediction, with their names."""
+    return [f"{one['file']}: {one['error']['message']}" for one in record.get("errors", ())]

@@ -32,9 +32,16 @@ class EyePair(NamedTuple):
 
 
 class PatientAnswer(NamedTuple):
-    """The grade of a patient, and the answers for the photographs of the eyes that have one."""
+    """The answer for a patient.
 
-    grade: PatientGrade
+    Attributes:
+        patient: The patient, as the list of pairs names it.
+        grade: The grade; None if there is an error for every photograph.
+        answers: The answers for the photographs of the eyes that have one.
+    """
+
+    patient: str
+    grade: PatientGrade | None
     answers: Sequence[Answer]
 
 
@@ -74,7 +81,9 @@ def predict_pairs(
                 for answer, eye in zip((left, right), eyes, strict=True)
                 if answer
             ]
-            yield PatientAnswer(combine_eyes(pair.patient, *eyes), answers)
+            failed = bool(answers) and all(answer.error for answer in answers)
+            grade = None if failed else combine_eyes(pair.patient, *eyes)
+            yield PatientAnswer(pair.patient, grade, answers)
 
 
 def combine_eyes(

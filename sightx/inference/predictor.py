@@ -150,7 +150,11 @@ class Predictor:
         return self.predict_all([image])[0]
 
     def predict_all(self, images: Iterable[Input]) -> list[Prediction]:
-        """Return the prediction for each image; all of them are one batch. Raises as `predict`."""
+        """Return the prediction for each image; all of them are one batch.
+
+        Raises what `predict` raises for the first bad image; the others then have no prediction. To
+        go on after it, call `predict` for each image and catch `sightx.SightXError`.
+        """
         if isinstance(images, str | bytes) or not isinstance(images, Iterable):
             raise wrong_type("images", images, "a list of images", "predict takes one image")
         pixels = [self.preprocess(image) for image in images]

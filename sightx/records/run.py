@@ -52,7 +52,10 @@ class RunInfo(Protocol):
         """Return the directory of a named checkpoint, by default of the one to predict with."""
 
     def predictions_of(self, split: str) -> Predictions | None:
-        """Return the prediction table of a split, or None if the split has not been scored."""
+        """Return the prediction table of a split, or None if the split has not been scored.
+
+        Raises RunError for a name that is neither a split nor that of another table of the run.
+        """
 
     def log(self, name: str, text: str) -> None:
         """Append text to a file of your own in the run directory, such as `alerts.jsonl`."""

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from torch import nn
 
+from sightx.io.toml import Document
 from sightx.registry.kinds import Model
 from sightx.run_registry.find import find_run
 from sightx.runs import checkpoints, names
 from sightx.runs.directory import Run
 from sightx.spec.experiment import Experiment
+from sightx.spec.paths import path_hint
 from sightx.training.setup import head_tensors
 from sightx.training.weights import LoadedWeights, initialise, is_file
-from sightx.training.weights_file import Tables, read_tables
+from sightx.training.weights_file import Tables, read_tables, require_file
 
 _RUN = "run:"
 
@@ -37,16 +39,18 @@ class InitialWeights:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, source: str) -> InitialWeights:
+    def read(cls, source: str, spec: Document | None = None) -> InitialWeights:
         """Read the file that weights come from, if they come from a file.
 
         The files of a checkpoint are compared with their hashes, as for a prediction. Raises
-        ResourceError if there is no such file, RunError if it is damaged or cannot be read safely.
+        ResourceError if there is no such file, RunError if it is damaged or cannot be read safely;
+        `spec`, if its `model.weights` names the file, says where a relative path was looked for.
         """
         path = Path(source)
         if not is_file(source):
             return cls(source)
         if path.name != checkpoints.WEIGHTS or not (path.parent / checkpoints.MANIFEST).is_file():
+            require_file(path, path_hint(spec, ("model", "weights")) if spec else "")
             return cls(source, read_tables(path))
         files = checkpoints.read_verified(path.parent)
         classes = tuple(json.loads(files["recipe.json"])["classes"])

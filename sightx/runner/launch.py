@@ -102,12 +102,11 @@ class Launch:
             device = run_device(self.experiment)
             weights = InitialWeights()
             if self.collectives.is_main_process:
-                source = (
-                    recorded_weights(original)
-                    if original
-                    else weights_source(root, self.experiment.model.weights)
-                )
-                weights = InitialWeights.read(source)
+                if original:
+                    weights = InitialWeights.read(recorded_weights(original))
+                else:
+                    source = weights_source(root, self.experiment.model.weights)
+                    weights = InitialWeights.read(source, self.context.spec)
             table = self._load_table(device)
             if original:
                 table = select_recorded_samples(original, table)

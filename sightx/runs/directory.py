@@ -176,7 +176,9 @@ class Run:
     def predictions_of(self, split: str) -> Predictions | None:
         """Return the prediction table of a split, or None if the split has not been scored.
 
-        Raises RunError if its files do not belong together.
+        `split` is train, validation or test, or the name of another table of the run, such as
+        `test@step-00001234`. Raises RunError for another name, and if the files of the table do
+        not belong together.
         """
         if not predictions.exists(self.directory, split):
             return None

@@ -40,7 +40,8 @@ def find_directory(root: Path, text: str) -> tuple[Path, str]:
         root: The folder of runs.
         text: An id, a unique prefix of one, its end after a `-`, the beginning of its hash, the
             name of an experiment that has one run, `last`, or a path, which has a slash; then
-            perhaps `@NAME`. `last` is the newest run that has a saved state or has not failed.
+            perhaps `@NAME`. `last` is the newest run that has a saved state or has not failed;
+            for the name of an experiment, other runs count only if it has no such run.
 
     Raises:
         SpecError: The text cannot be the name of a run in `root`, or the path is not a run.
@@ -86,7 +87,8 @@ def _find_by_name(root: Path, name: str) -> Path:
     runs = run_directories(root, name)
     parts = {run: match for run in runs if (match := _ID.fullmatch(run.name))}
     if named := [run for run, match in parts.items() if match["name"] == name]:
-        return choose(root, named, f"{name!r} is the name", f"name={name}")
+        usable = [run for run in named if not failure_without_state(run)] or named
+        return choose(root, usable, f"{name!r} is the name", f"name={name}")
     ways = {
         "begin with": [run for run in runs if run.name.startswith(name)],
         "end with": [run for run in runs if run.name.endswith(f"-{name}")],

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightx.errors import Problem, RunError, wrong_type
+from sightx.errors import Problem, RunError, suggest, wrong_type
 from sightx.io import atomic
 from sightx.io.csv_cells import unescape_frame
 from sightx.io.files import file_sha256, shell_path
-from sightx.records import OWN_COLUMNS
+from sightx.records import OWN_COLUMNS, SPLITS
 from sightx.records.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -53,10 +53,20 @@ def write(directory: Path, name: str, predictions: Predictions, checkpoint: str)
 
 
 def exists(directory: Path, name: str) -> bool:
-    """Return whether there is a table of this name. Raises SpecError for what is not a name."""
+    """Return whether a split has a table, or a table has this name.
+
+    Raises SpecError for what is not a text, RunError for a name of neither a split nor a table.
+    """
     if not isinstance(name, str):
         raise wrong_type("split", name, "train, validation or test")
-    return (directory / FOLDER / f"{name}.csv").is_file()
+    if (directory / FOLDER / f"{name}.csv").is_file():
+        return True
+    if name not in SPLITS:
+        written = {path.stem for path in (directory / FOLDER).glob("*.csv")}
+        hint = suggest(name, [*SPLITS, *sorted(written.difference(SPLITS))])
+        message = f"{name!r} is neither a split nor predictions of the run"
+        raise RunError(Problem("no-predictions", message, hint, file=directory.name))
+    return False
 
 
 def read_frame(directory: Path, name: str) -> pd.DataFrame:

@@ -72,7 +72,10 @@ class RunView:
         return self.__run.checkpoint(name)
 
     def predictions_of(self, split: str) -> Predictions | None:
-        """Return the prediction table of a split, or None if the split has not been scored."""
+        """Return the prediction table of a split, or None if the split has not been scored.
+
+        Raises RunError for a name that is neither a split nor that of another table of the run.
+        """
         return self.__run.predictions_of(split)
 
     def log(self, name: str, text: str) -> None:

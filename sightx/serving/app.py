@@ -147,7 +147,10 @@ async def _handle(request: Request, error: Exception) -> Response:
     """Return the answer for an error of a route."""
     if isinstance(error, StarletteHTTPException):
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        error = RequestError(code)
+        # Addresses that are not in the table are files, which can only be read.
+        methods = {path: method for path, method, *_ in openapi.ROUTES}
+        method = methods.get(request.scope["path"], "GET") if error.status_code == 405 else ""
+        error = RequestError(code, hint=method and f"send {method}")
     if not isinstance(error, RequestError):
         error = RequestError("internal")
     return error_response(error, request.scope["exchange"])

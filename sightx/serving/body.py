@@ -28,7 +28,9 @@ async def received_images(
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     is_form = content_type == b"multipart/form-data"
     if not is_form and not (len(names) == 1 and content_type.startswith(b"image/")):
-        raise RequestError("unsupported_media_type")
+        message = "" if content_type else "the header Content-Type is missing"
+        hint = f"send a form with the parts {' and '.join(names)}" if len(names) > 1 else ""
+        raise RequestError("unsupported_media_type", message, hint)
     if is_form and b"boundary" not in options:
         raise RequestError("bad_multipart")
     async with _body(request, service) as body:

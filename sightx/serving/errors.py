@@ -32,7 +32,9 @@ ERRORS = {
     "slow_body": Meaning(408, "the body arrived too slowly", "repeat the request"),
     "too_large": Meaning(413, "the body is too large", "send a smaller file"),
     "unsupported_media_type": Meaning(
-        415, "the body is not an image", "Content-Type: image/jpeg, image/png or a form"
+        415,
+        "the header Content-Type names another kind of body",
+        "send Content-Type: image/jpeg or image/png, or a form",
     ),
     "not_jpeg_or_png": Meaning(422, "the file is neither JPEG nor PNG", _PHOTO),
     "truncated": Meaning(422, "the end of the image is missing", "send the file again"),
@@ -43,7 +45,9 @@ ERRORS = {
     "not_ordered": Meaning(
         422, "the classes of this model are not grades", "use /v1/predict for each image"
     ),
-    "cannot_explain": Meaning(422, "this model cannot be explained", "GET /v1/model tells"),
+    "cannot_explain": Meaning(
+        422, "this network cannot be explained", "Grad-CAM needs a convolutional network"
+    ),
     "client_closed": Meaning(499, "the client has closed the connection"),
     "non_finite_output": Meaning(
         500, "the network's output for this image is not finite", "report the request_id"
@@ -63,13 +67,17 @@ class RequestError(Exception):
     Attributes:
         code: One of `ERRORS`.
         message: What is wrong; nothing in it comes from the request, except numbers.
+        hint: What to do.
         retry_after: After how many seconds the client should try again; 0 if it should not.
     """
 
-    def __init__(self, code: str, message: str = "", *, retry_after: int = 0) -> None:
+    def __init__(
+        self, code: str, message: str = "", hint: str = "", *, retry_after: int = 0
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.message = message or ERRORS[code].message
+        self.hint = hint or ERRORS[code].hint
         self.retry_after = retry_after
 
     @property
@@ -86,9 +94,8 @@ class RequestError(Exception):
 
     def body(self, request_id: str) -> ErrorBody:
         """Return the body of the answer."""
-        hint = ERRORS[self.code].hint
-        detail = ErrorDetail(code=self.code, message=self.message, hint=hint, request_id=request_id)
-        return ErrorBody(error=detail)
+        texts = {"code": self.code, "message": self.message, "hint": self.hint}
+        return ErrorBody(error=ErrorDetail(**texts, request_id=request_id))
 
 
 class ErrorDetail(BaseModel):

@@ -120,12 +120,15 @@ class Service:
             return await self.batcher.predict(decode, is_alone=is_alone)
         except (NonFiniteError, RequestError) as error:
             known = error if isinstance(error, RequestError) else RequestError("non_finite_output")
-            raise RequestError(known.code, part + known.message) from error
+            raise RequestError(known.code, part + known.message, known.hint) from error
 
     async def explain(self, encoded: bytes) -> bytes:
         """Return the picture of where the network looked, as PNG. Raises RequestError."""
         if not self.batcher.can_explain:
-            raise RequestError("cannot_explain")
+            if (engine := self.predictor.model.engine) == "torch":
+                raise RequestError("cannot_explain")
+            hint = f"serve the run without --engine {engine}"
+            raise RequestError("cannot_explain", "ONNX Runtime cannot explain a network", hint)
         if self._explaining >= self.settings.max_explanations:
             raise RequestError("busy", retry_after=self.retry_after())
         self._explaining += 1

@@ -82,6 +82,15 @@ def resolve_paths(
                 table[name] = _absolute(value, kind, folder, project)
 
 
+def path_hint(spec: Document, key: Key) -> str:
+    """Return a hint that says to which folder a relative path of a setting belongs."""
+    file = spec.position(key).file
+    folder = f"the folder of {file}"
+    if not file or file.startswith(OVERRIDE):
+        folder = "the working folder, because it is from --set or Python"
+    return f"a relative path belongs to {folder}; ~ is the home folder"
+
+
 def _folder_of(position: Position) -> Path:
     if not position.file or position.file.startswith(OVERRIDE):
         return Path.cwd()

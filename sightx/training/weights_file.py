@@ -53,12 +53,11 @@ _HARMLESS_MODULES = frozenset(
 )  # fmt: skip
 
 
-def require_file(path: Path) -> None:
-    """Raise ResourceError unless there is a regular file at a path."""
+def require_file(path: Path, hint: str = "") -> None:
+    """Raise ResourceError, with a hint, unless there is a regular file at a path."""
     if path.is_file():
         return
     message = "it is not a regular file" if path.exists() else "there is no such file"
-    hint = "a relative path belongs to the folder of the spec; ~ is the home folder"
     raise ResourceError(Problem("no-weights", message, hint, "model.weights", str(path)))
 
 

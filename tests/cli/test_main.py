@@ -45,6 +45,7 @@ def test_the_version_is_printed(sightx) -> None:
         (["vaildate"], "error[usage] no command is called 'vaildate'; did you mean 'validate'?"),
         (["xyzzy"], "error[usage] no command is called 'xyzzy'; sightx --help"),
         (["validate"], "error[usage] Missing argument 'SPECS...'; sightx validate --help"),
+        (["predict", "last", "--csv"], "error[usage] Option '--csv' requires an argument; sightx predict --help"),
         (["validate", "--xyzzy"], "error[usage] sightx validate has no option --xyzzy; sightx validate --help"),
     ],
 )  # fmt: skip
@@ -52,6 +53,13 @@ def test_wrong_usage_is_one_line_and_exits_with_2(sightx, words: list[str], line
     done = sightx(*words)
     assert (done.code, done.out) == (2, "")
     assert [text.replace(": --xyzzy;", " '--xyzzy'.;") for text in done.lines] == [line]
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(sightx, command: str) -> None:
+    done = sightx(command, "--help=x")
+    line = f"error[usage] Option '--help' does not take a value; sightx {command} --help"
+    assert (done.code, done.lines) == (2, [line])
 
 
 @pytest.mark.parametrize(

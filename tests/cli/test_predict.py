@@ -199,11 +199,32 @@ def test_a_patient_has_the_grade_of_the_worse_eye(
     assert (first["left"]["class"], first["right"]["class"]) == ("dark", "light")
     assert (second["grade"], second["from"]) == (0, "right")
     assert second["errors"][0]["file"] == "bad.png"
-    assert third["outcome"] == "ungradable"
-    assert not third.keys() & {"grade", "class", "from", "left", "right"}
+    assert third.keys() == {"format", "patient", "outcome", "errors"}
+    assert (third["patient"], third["outcome"]) == ("c", "error")
     rows = list(csv.DictReader(io.StringIO(Path("p.csv").read_text())))
     assert [row["class"] for row in rows] == ["light", "dark", ""]
     assert rows[2]["error"] == "bad.png: truncated"
+
+
+def test_a_patient_without_a_readable_photograph_has_failed(
+    trained: Run, folder: Path, capsys: Capture
+) -> None:
+    """Ungradable is a verdict on photographs; of `c` there is none, which is no error."""
+    Path("pairs.csv").write_text("patient,left,right\na,absent.png,bad.png\nb,dark0.png,\nc,,\n")
+    words = ["predict", str(trained.directory), "--pairs", "pairs.csv"]
+    assert sightx_main(*words) == 3
+    out, err = capsys.readouterr()
+    failed = "absent.png: there is no such file; bad.png: truncated"
+    first, second, third = out.splitlines()
+    assert first == f"a: error  {failed.replace(';', ' ')}"
+    assert second.startswith("b: dark  left dark")
+    assert third.rstrip() == "c: ungradable"
+    assert err.splitlines()[-1] == "1 graded, 1 ungradable, 1 failed"
+    assert sightx_main(*words, "--json", "--csv", "p.csv") == 3
+    first = records(capsys.readouterr().out)[0]
+    assert [one["error"]["code"] for one in first["errors"]] == ["no-images", "bad-image"]
+    row = next(csv.DictReader(io.StringIO(Path("p.csv").read_text())))
+    assert (row["outcome"], row["error"]) == ("error", failed)
 
 
 def test_explanations_are_pictures_of_the_size_of_the_input(

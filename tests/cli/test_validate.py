@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 Call = Callable[..., object]
@@ -273,6 +274,23 @@ def test_data_and_weights_that_are_not_there_are_named_without_opening_them(
     deep = sightx("validate", "a.toml", "--deep")
     assert deep.code == 3
     assert "did you mean 'images'? give the folder with --set dataset.root=FOLDER" in deep.lines[0]
+
+
+def test_the_hint_of_missing_weights_fits_where_their_path_is_from(
+    working_folder: Path, sightx: Call
+) -> None:
+    (folder := working_folder / "specs").mkdir()
+    (folder / "a.toml").write_text(HEAD + REST + 'weights = "w.pt"\n')
+    words = ("validate", "specs/a.toml", "--deep")
+    (line,) = sightx(*words).lines
+    assert line.startswith(f"{folder}/w.pt: error[no-weights]")
+    assert "a relative path belongs to the folder of specs/a.toml;" in line
+    words += ("--set", "model.weights=w.pt")
+    (line,) = sightx(*words).lines
+    assert line.startswith(f"{working_folder}/w.pt: error[no-weights]")
+    assert "belongs to the working folder, because it is from --set or Python;" in line
+    torch.save({"x": torch.zeros(1)}, "w.pt")
+    assert "error[no-weights]" not in sightx(*words).err
 
 
 CSV = """\

@@ -99,7 +99,7 @@ def test_a_missing_file_is_found_by_validate_and_before_any_data(
         run(project, "two")
     assert not (project / "runs").exists()
     spec.write_text(spec.read_text().replace("~/gone.pt", "sub/gone.ckpt"))
-    with pytest.raises(ResourceError, match=f"{project}/sub/gone.ckpt"):
+    with pytest.raises(ResourceError, match=f"{project}/sub/gone.ckpt: .* folder of .*two.toml;"):
         run(project, "two")
 
 

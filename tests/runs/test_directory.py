@@ -68,6 +68,18 @@ def test_predictions_come_back_as_they_were(run: directory.Run) -> None:
         run.predictions("validation")
 
 
+def test_a_name_of_no_split_and_no_predictions_names_those_that_there_are(
+    run: directory.Run,
+) -> None:
+    run.write_predictions("test@step-00000001", predictions_of(1))
+    known = "known: train, validation, test, test@step-00000001"
+    for read in (run.predictions_of, run.predictions):
+        with pytest.raises(RunError) as caught:
+            read("tset")
+        line = f"'tset' is neither a split nor predictions of the run; did you mean 'test'? {known}"
+        assert str(caught.value).endswith(line)
+
+
 def predictions_of(number: int) -> Predictions:
     values = np.full((3, 2), float(number))
     return Predictions(

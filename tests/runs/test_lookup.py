@@ -142,6 +142,16 @@ def test_last_skips_a_run_that_failed_before_its_first_checkpoint(
     assert find_run(root, newest.name)[0].id == newest.name  # its own name still works
 
 
+def test_a_name_skips_runs_that_failed_before_their_first_checkpoint(root: Path) -> None:
+    older, newer = sorted(root.glob("2026*-a-*"))
+    write_result(newer, "failed")
+    run, checkpoint = find_run(root, "a@best")
+    assert (run.id, checkpoint) == (older.name, "best")
+    write_result(older, "failed")  # there is no other: the name keeps its meaning
+    with pytest.raises(RunError, match=f"'a' is the name of 2 runs, the newest is {newer.name}"):
+        find_run(root, "a")
+
+
 def test_if_all_runs_failed_the_error_names_the_newest(root: Path) -> None:
     for run in root.glob("2026*"):
         write_result(run, "failed")

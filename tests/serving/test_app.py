@@ -167,21 +167,23 @@ def test_what_is_not_an_image_is_refused_by_its_kind(  # V06
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
+    ("method", "path", "status", "code", "hint"),
     [
-        ("GET", "/v1/predict", 405, "method_not_allowed"),
-        ("GET", "/../etc/passwd", 404, "not_found"),
-        ("GET", "/page/../../app.py", 404, "not_found"),
-        ("GET", "/docs", 404, "not_found"),
-        ("POST", "/v1/predict/", 404, "not_found"),
-        ("PUT", "/v1/model", 405, "method_not_allowed"),
+        ("GET", "/v1/predict", 405, "method_not_allowed", "send POST"),
+        ("GET", "/../etc/passwd", 404, "not_found", "GET /openapi.json lists them"),
+        ("GET", "/page/../../app.py", 404, "not_found", "GET /openapi.json lists them"),
+        ("GET", "/docs", 404, "not_found", "GET /openapi.json lists them"),
+        ("POST", "/v1/predict/", 404, "not_found", "GET /openapi.json lists them"),
+        ("PUT", "/v1/model", 405, "method_not_allowed", "send GET"),
+        ("POST", "/openapi.json", 405, "method_not_allowed", "send GET"),
     ],
 )
 def test_other_addresses_and_methods_get_the_same_form_of_error(  # V20
-    server: TestServer, method: str, path: str, status: int, code: str
+    server: TestServer, method: str, path: str, status: int, code: str, hint: str
 ) -> None:
     answer = server.ask(method, path)
     assert (answer.status, answer.code) == (status, code)
+    assert answer.json["error"]["hint"] == hint
 
 
 def test_a_broken_component_is_an_internal_error_without_its_text(

@@ -78,6 +78,22 @@ def test_a_client_that_expects_100_continue_need_not_send_a_body(server: TestSer
 FORM, TYPE = encode_form(("image", b"x"))
 
 
+def test_an_image_without_its_content_type_is_told_so(server: TestServer, image: bytes) -> None:
+    def told(path: str, **headers: str) -> tuple[str, str]:
+        answer = server.ask("POST", path, image, **headers)
+        assert answer.code == "unsupported_media_type"
+        return answer.json["error"]["message"], answer.json["error"]["hint"]
+
+    missing = "the header Content-Type is missing"
+    other = "the header Content-Type names another kind of body"
+    hint = "send Content-Type: image/jpeg or image/png, or a form"
+    assert told("/v1/predict") == (missing, hint)
+    curl = "application/x-www-form-urlencoded"  # what curl writes with --data-binary
+    assert told("/v1/predict", content_type=curl) == (other, hint)
+    pair = "send a form with the parts left and right"
+    assert told("/v1/predict/pair", content_type="image/png") == (other, pair)
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "code"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 import zlib
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from torch import nn
 
 from sightx import Predictor
 from support.images import encode
@@ -161,3 +163,15 @@ def test_a_model_without_spatial_layers_cannot_be_explained(
     monkeypatch.setattr(server.service.batcher, "can_explain", False)
     assert server.predict(image, "/v1/explain").code == "cannot_explain"
     assert server.ask("GET", "/v1/model").json["can_explain"] is False
+
+
+def test_onnx_runtime_cannot_explain_and_the_error_says_what_can(
+    predictor: Predictor, image: bytes
+) -> None:
+    about = predictor.model.model_copy(update={"engine": "onnx"})
+    network = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(predictor.recipe.shape), 2))
+    with running(Predictor(predictor.recipe, network.eval(), predictor.device, about)) as server:
+        answer = server.predict(image, "/v1/explain")
+    assert (answer.status, answer.code) == (422, "cannot_explain")
+    assert answer.json["error"]["message"] == "ONNX Runtime cannot explain a network"
+    assert answer.json["error"]["hint"] == "serve the run without --engine onnx"
