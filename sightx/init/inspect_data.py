@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +22,18 @@ from sightx.data.dataset import check_names
 from sightx.data.decode.decoder import FORMATS
 from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, PluginError, Problem
-from sightx.init.check_table import check_class_sizes, check_missing_images, class_sizes
+from sightx.init.check_table import (
+    check_class_sizes,
+    check_missing_images,
+    class_sizes,
+    paired_names,
+)
 from sightx.init.find_images import visible_folders
 from sightx.init.infer_columns import csv_files_settings
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT, is_unicode, shell_path
 from sightx.records import SPLITS, split_called
-from sightx.records.faults import Faults
+from sightx.records.faults import Faults, allow_empty_classes
 from sightx.records.pixels import Positions
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
@@ -46,7 +52,6 @@ _WAYS_OUT: dict[str, dict[str, Any]] = {
 _SETTING = re.compile(r",? or [^,]*\bdataset\.[a-z_]+.*")
 _SAMPLE_SIZE = 50  # images whose headers are read
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
-_PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
 
 
 class Scale(NamedTuple):
@@ -62,11 +67,17 @@ class _Header(NamedTuple):
     is_grey: bool
 
 
-def inspect_data(data: Path, registry: Registry, project: Project | None = None) -> DatasetFacts:
+def inspect_data(
+    data: Path,
+    registry: Registry,
+    project: Project | None = None,
+    scored_classes: Sequence[str] | None = None,
+) -> DatasetFacts:
     """Return the facts about a folder of images or a CSV file.
 
     The root is absolute, or below a place of `project`, so that a copy of the spec elsewhere means
-    the same data. Raises DataError, as reading the data in a run would.
+    the same data. `scored_classes` are those of a run that the data are only to score: classes may
+    then have few samples or none. Raises DataError, as reading the data in a run would.
     """
     path = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
     if not is_unicode(str(path.absolute())):
@@ -74,7 +85,11 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
         raise _error("path-invalid", message, "rename it", str(data))
     settings, remarks = _dataset_settings(path)
     dropped, faults = list[str](), Faults()
-    table = faults.collect(lambda: _load_table(settings, registry, dropped))
+
+    def load() -> ImageTable:
+        return _load_table(settings, registry, dropped, scored_classes)
+
+    table = faults.collect(load)
     scale = infer_scale(table.classes, str(settings.get("label", "")))
     if scale.classes and not table.ordered:
         settings |= {"classes": list(scale.classes), "ordered": True}
@@ -82,9 +97,9 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
     if links := list(stat_files(table).errors.values()).count(LEADS_OUT):
         settings["follow_links"] = True
         remarks["follow_links"] = f"{links:,} images are links out of {table.root}."
-    table = Faults().collect(lambda: _load_table(settings, registry, dropped))
+    table = Faults().collect(load)
     missing = check_missing_images(table, Path(settings["root"]), faults)
-    if "validation" not in _split_counts(table):
+    if scored_classes is None and "validation" not in _split_counts(table):
         check_class_sizes(table, _training_rows(table), faults)
     faults.refuse(None)
     settings["root"] = _portable_root(Path(settings["root"]), project)
@@ -217,7 +232,12 @@ def infer_scale(classes: Sequence[str], label: str) -> Scale:
     )
 
 
-def _load_table(settings: dict[str, Any], registry: Registry, remarks: list[str]) -> ImageTable:
+def _load_table(
+    settings: dict[str, Any],
+    registry: Registry,
+    remarks: list[str],
+    scored_classes: Sequence[str] | None,
+) -> ImageTable:
     """Return the table of a dataset; add settings that it needs, and remarks on classes left out.
 
     Raises DataError, which is IncompleteTableError if only some rows are wrong; PluginError.
@@ -229,23 +249,36 @@ def _load_table(settings: dict[str, Any], registry: Registry, remarks: list[str]
         hint = "SIGHTX_PLUGINS=none loads only what ships with SightX"
         raise PluginError(replace(error.problem, hint=hint)) from None
     try:
-        table: ImageTable = validate_settings(cls, values, registry).table()
+        load = validate_settings(cls, values, registry).table
+        table: ImageTable = load() if scored_classes is None else allow_empty_classes(load)
     except DataError as error:
-        way_out = _WAYS_OUT.get(error.problems[0].code, {})
-        if not way_out or settings.items() >= way_out.items():
-            raise _for_init(error, settings) from None
-        changed = settings | way_out
-        try:
-            table = _load_table(changed, registry, remarks)
-        except DataError:
-            raise _for_init(error, settings) from None
-        settings |= changed
-        remarks += _dropped(error) if "others" in way_out else []
-        return table
+        for way_out in _ways_out(error, settings, scored_classes or ()):
+            changed = settings | way_out
+            with suppress(DataError):
+                table = _load_table(changed, registry, remarks, scored_classes)
+                settings |= changed
+                remarks += _dropped(error) if "others" in way_out else []
+                return table
+        raise _for_init(error, settings, scored_classes or ()) from None
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
     faults = Faults()
     return faults.refuse(check_names(table, faults))
+
+
+def _ways_out(
+    error: DataError, settings: Mapping[str, Any], scored_classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return settings that may make an error of a dataset go away, the likely ones first.
+
+    Data of one class can be scored: it is one of a run's classes, or the position of one.
+    """
+    code = error.problems[0].code
+    if code == "no-classes" and scored_classes and "classes" not in settings:
+        positions = [str(position) for position in range(len(scored_classes))]
+        return [{"classes": list(scored_classes)}, {"classes": positions}]
+    way_out = _WAYS_OUT.get(code, {})
+    return [way_out] if way_out and not settings.items() >= way_out.items() else []
 
 
 def _dropped(error: DataError) -> Iterator[str]:
@@ -256,13 +289,17 @@ def _dropped(error: DataError) -> Iterator[str]:
             yield f'Warning: {message}; others = "drop" leaves it out.'
 
 
-def _for_init(error: DataError, settings: Mapping[str, Any]) -> DataError:
-    """Return an error of a dataset with hints that work for `sightx init`."""
+def _for_init(
+    error: DataError, settings: Mapping[str, Any], scored_classes: Sequence[str]
+) -> DataError:
+    """Return an error of a dataset with hints that work for `sightx init`, or for a score."""
     problem, *others = (
         replace(one, hint=_SETTING.sub("", one.hint.replace("--set dataset.root=", "sightx init ")))
         for one in error.problems
     )
-    if settings["use"] == "image-folder" and problem.code in ("no-classes", "no-split"):
+    if scored_classes and problem.hint.startswith("a classifier needs"):
+        problem = replace(problem, hint=f"the run has {', '.join(scored_classes[:8])}")
+    elif settings["use"] == "image-folder" and problem.code in ("no-classes", "no-split"):
         files = sorted(Path(settings["root"]).iterdir())
         tables = [file.name for file in files if file.suffix.lower() in _TABLE_ENDINGS]
         if tables:
@@ -278,7 +315,7 @@ def _facts(
     headers, unreadable = _read_headers(table)
     splits, rows = _split_counts(table), _training_rows(table)
     groups = {group for group in table.frame["group"] if group}
-    pairs = "" if groups else _paired_names(table)
+    pairs = "" if groups else paired_names(table)
     height, width = (int(np.median(sizes)) for sizes in list(zip(*headers, strict=True))[:2])
     return DatasetFacts(
         name=name,
@@ -352,24 +389,6 @@ def _read_header(table: ImageTable, row: int) -> _Header | None:
                 return _Header(file.height, file.width, file.mode in _GREY_MODES)
     except Exception:  # Pillow raises errors of any type for damaged files
         return None
-
-
-def _paired_names(table: ImageTable) -> str:
-    """Return a warning if names such as 7_left and 7_right suggest groups, else ""."""
-    stems = [Path(path).stem for path in table.frame["path"]]
-    matches = [match for stem in stems if (match := _PAIRED_NAME.fullmatch(stem))]
-    counts = Counter(match[1] for match in matches)
-    paired = [match for match in matches if counts[match[1]] > 1]
-    starts = {match[1] for match in paired}
-    is_few = len(starts) <= max(len(table.classes), len(paired) / 20)
-    if len(paired) < len(table) / 2 or is_few:
-        return ""  # img_1 to img_500 are not a group, nor are cat_1 and dog_1
-    examples = [match[0] for match in paired if match[1] == paired[0][1]][:2]
-    return (
-        f"Warning: {len(paired)} names begin like another, as {' and '.join(examples)} do. If such "
-        "images show one patient, animal or place, they belong in one split: list them in a "
-        'CSV file with a column for it, and set dataset.use = "csv" with group = "COLUMN".'
-    )
 
 
 def _error(code: str, message: str, hint: str, file: str = "") -> DataError:

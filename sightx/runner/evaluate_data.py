@@ -18,6 +18,7 @@ from sightx.data.preprocess import ProgressCallback
 from sightx.errors import DataError, Problem, SpecError
 from sightx.inference.predictor import Engine, Predictor
 from sightx.inference.recipe import Recipe
+from sightx.records.faults import allow_empty_classes
 from sightx.records.table import ImageTable
 from sightx.registry.components import validate_component
 from sightx.registry.kinds import Dataset
@@ -90,7 +91,8 @@ def _prepare(
     experiment: Experiment, recipe: Recipe, progress: ProgressCallback | None
 ) -> PreparedDataset:
     """Return all samples as one split, preprocessed."""
-    table = _in_classes(dataset.load_table(experiment.dataset), recipe.classes)
+    table = allow_empty_classes(lambda: dataset.load_table(experiment.dataset))
+    table = _in_classes(table, recipe.classes)
     table = replace(table, ordered=recipe.ordered)
     with tempfile.TemporaryDirectory() as folder:
         return dataset.prepare_dataset(
