@@ -56,7 +56,8 @@ def command(
     init` reads them. Labels are names of the run's classes, or their positions, counted from 0.
 
     RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
-    of its checkpoints. --set may change where the data are (dataset.root=FOLDER) and [execution].
+    of its checkpoints. --set may change where the data are (dataset.root=FOLDER) and [execution];
+    with --data, dataset.exclude, on_bad_image and bad_images_at_most of that data and [execution].
     """
     from sightx import console
     from sightx.runner.evaluate import evaluate
