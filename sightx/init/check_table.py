@@ -16,7 +16,6 @@ from sightx.records.faults import Faults
 from sightx.records.pixels import Positions
 from sightx.records.table import ImageTable
 
-_PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
 _MUCH_LARGER = 5  # times as many samples as a class that may be a misspelling
 
 
@@ -68,24 +67,6 @@ def check_class_sizes(table: ImageTable, rows: Positions, faults: Faults) -> Non
         members = np.flatnonzero(table.labels == label)
         place = table.place(int(members[0])) if len(members) else (table.source, 0)
         faults.add(Problem("rare-class", message, hint).at(*place), counts[label])
-
-
-def paired_names(table: ImageTable) -> str:
-    """Return a warning if names such as 7_left and 7_right suggest groups, else ""."""
-    stems = [Path(path).stem for path in table.frame["path"]]
-    matches = [match for stem in stems if (match := _PAIRED_NAME.fullmatch(stem))]
-    counts = Counter(match[1] for match in matches)
-    paired = [match for match in matches if counts[match[1]] > 1]
-    starts = {match[1] for match in paired}
-    is_few = len(starts) <= max(len(table.classes), len(paired) / 20)
-    if len(paired) < len(table) / 2 or is_few:
-        return ""  # img_1 to img_500 are not a group, nor are cat_1 and dog_1
-    examples = [match[0] for match in paired if match[1] == paired[0][1]][:2]
-    return (
-        f"Warning: {len(paired)} names begin like another, as {' and '.join(examples)} do. If such "
-        "images show one patient, animal or place, they belong in one split: list them in a "
-        'CSV file with a column for it, and set dataset.use = "csv" with group = "COLUMN".'
-    )
 
 
 def _larger_class(name: str, counts: Mapping[str, int]) -> str:

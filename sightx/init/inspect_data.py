@@ -22,13 +22,8 @@ from sightx.data.dataset import check_names
 from sightx.data.decode.decoder import FORMATS
 from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, PluginError, Problem
-from sightx.init.check_table import (
-    check_class_sizes,
-    check_missing_images,
-    class_sizes,
-    paired_names,
-)
-from sightx.init.find_images import visible_folders
+from sightx.init.check_table import check_class_sizes, check_missing_images, class_sizes
+from sightx.init.find_images import csv_files, unwrap_folder, visible_folders
 from sightx.init.infer_columns import csv_files_settings
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT, is_unicode, shell_path
@@ -52,6 +47,7 @@ _WAYS_OUT: dict[str, dict[str, Any]] = {
 _SETTING = re.compile(r",? or [^,]*\bdataset\.[a-z_]+.*")
 _SAMPLE_SIZE = 50  # images whose headers are read
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+_PAIRED_NAME = re.compile(r"(.+)[_-](left|right|l|r|od|os|[0-9]+)", re.IGNORECASE)
 
 
 class Scale(NamedTuple):
@@ -123,11 +119,11 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
         _require_table(data)
-        return csv_files_settings(sorted({*_csv_files(data.parent), data}), data)
-    root = _unwrap(data)
+        return csv_files_settings(sorted({*csv_files(data.parent), data}), data)
+    root = unwrap_folder(data)
     remarks = {"root": f"{data} contains only this folder."} if root != data else {}
     folders = visible_folders(root)
-    files, tables = _csv_files(root), _tables_in_folders(folders)
+    files, tables = csv_files(root), _tables_in_folders(folders)
     has_train = any(split_called(one.name) == "train" and visible_folders(one) for one in folders)
     if has_train and not (tables and not files):
         return {"use": "image-folder", "root": str(root)}, remarks
@@ -167,7 +163,7 @@ def _tables_in_folders(folders: Sequence[Path]) -> list[Path]:
 
     There are none if the folders, or those in a folder of a split, are more likely classes.
     """
-    tables = {folder: files for folder in folders if (files := _csv_files(folder))}
+    tables = {folder: files for folder in folders if (files := csv_files(folder))}
     if not all(split_called(folder.name) for folder in tables):
         others = [one for one in folders if one not in tables and not split_called(one.name)]
         if len(tables) > 1 or len(others) > 1:
@@ -184,22 +180,6 @@ def _are_split_inside(folders: Sequence[Path]) -> bool:
         for folder in folders
     ]
     return sum(inside) > 1
-
-
-def _unwrap(folder: Path) -> Path:
-    """Return the folder itself, or the only folder in it, as archives often contain, and so on."""
-    while not _csv_files(folder):
-        inner = visible_folders(folder)
-        is_wrapper = len(inner) == 1 and not split_called(inner[0].name)
-        if not is_wrapper or not (visible_folders(inner[0]) or _csv_files(inner[0])):
-            break
-        folder = inner[0]
-    return folder
-
-
-def _csv_files(folder: Path) -> list[Path]:
-    files = (file for file in folder.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
-    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def infer_scale(classes: Sequence[str], label: str) -> Scale:
@@ -315,7 +295,7 @@ def _facts(
     headers, unreadable = _read_headers(table)
     splits, rows = _split_counts(table), _training_rows(table)
     groups = {group for group in table.frame["group"] if group}
-    pairs = "" if groups else paired_names(table)
+    pairs = "" if groups else _paired_names(table)
     height, width = (int(np.median(sizes)) for sizes in list(zip(*headers, strict=True))[:2])
     return DatasetFacts(
         name=name,
@@ -389,6 +369,24 @@ def _read_header(table: ImageTable, row: int) -> _Header | None:
                 return _Header(file.height, file.width, file.mode in _GREY_MODES)
     except Exception:  # Pillow raises errors of any type for damaged files
         return None
+
+
+def _paired_names(table: ImageTable) -> str:
+    """Return a warning if names such as 7_left and 7_right suggest groups, else ""."""
+    stems = [Path(path).stem for path in table.frame["path"]]
+    matches = [match for stem in stems if (match := _PAIRED_NAME.fullmatch(stem))]
+    counts = Counter(match[1] for match in matches)
+    paired = [match for match in matches if counts[match[1]] > 1]
+    starts = {match[1] for match in paired}
+    is_few = len(starts) <= max(len(table.classes), len(paired) / 20)
+    if len(paired) < len(table) / 2 or is_few:
+        return ""  # img_1 to img_500 are not a group, nor are cat_1 and dog_1
+    examples = [match[0] for match in paired if match[1] == paired[0][1]][:2]
+    return (
+        f"Warning: {len(paired)} names begin like another, as {' and '.join(examples)} do. If such "
+        "images show one patient, animal or place, they belong in one split: list them in a "
+        'CSV file with a column for it, and set dataset.use = "csv" with group = "COLUMN".'
+    )
 
 
 def _error(code: str, message: str, hint: str, file: str = "") -> DataError:
