@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from sightx.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from sightx import Run
     from sightx.inference.predictor import Engine
 
 
@@ -54,15 +56,15 @@ def command(
     init` reads them. Labels are names of the run's classes, or their positions, counted from 0.
 
     RUN is an id, a unique part of one, an experiment's name, `last` or a path. RUN@NAME names one
-    of its checkpoints. --set may change where the data are (dataset.root=FOLDER) and [execution].
+    of its checkpoints. --set may change where the data are (dataset.root=FOLDER) and [execution];
+    with --data, dataset.exclude, on_bad_image and bad_images_at_most of that data and [execution].
     """
     from sightx import console
-    from sightx.init.inspect_data import inspect_data
     from sightx.runner.evaluate import evaluate
     from sightx.runner.evaluate_data import evaluate_data
 
     scored, checkpoint, model = find_model(run, runs)
-    settings = inspect_data(data, load_project_registry()).dataset if data else None
+    settings = _read_settings(data, scored) if data else None
     with console.show_progress(as_json) as progress:
         options: Any = {"checkpoint": checkpoint, "model": model, "engine": engine,
                         "changes": overrides, "progress": progress}  # fmt: skip
@@ -75,3 +77,11 @@ def command(
         print_json({"run": scored.id, "split": "" if data else split, **evaluation.to_json()})
     else:
         console.show_metrics(scored, evaluation)
+
+
+def _read_settings(data: Path, run: Run) -> Mapping[str, Any]:
+    """Return the table [dataset] for other data that a run is scored on."""
+    from sightx.init.inspect_data import inspect_data
+
+    classes = run.data.get("classes", ())
+    return inspect_data(data, load_project_registry(), scored_classes=classes).dataset

@@ -23,6 +23,7 @@ from sightx.data.decode.formats import is_image_name
 from sightx.data.near_names import FileIndex, common_change, describe_differences, nearest_files
 from sightx.errors import DataError, Problem
 from sightx.io.files import shell_path, user_path
+from sightx.records import split_called
 from sightx.records.faults import Faults
 
 _SUFFIXES = (
@@ -240,6 +241,23 @@ def visible_folders(folder: Path) -> list[Path]:
     """Return the folders in a folder, without hidden ones and those of operating systems."""
     paths = [path for path in folder.iterdir() if path.is_dir()]
     return [path for path in paths if not path.name.startswith((".", "__", "@eaDir", "$"))]
+
+
+def unwrap_folder(folder: Path) -> Path:
+    """Return the folder itself, or the only folder in it, as archives often contain, and so on."""
+    while not csv_files(folder):
+        inner = visible_folders(folder)
+        is_wrapper = len(inner) == 1 and not split_called(inner[0].name)
+        if not is_wrapper or not (visible_folders(inner[0]) or csv_files(inner[0])):
+            break
+        folder = inner[0]
+    return folder
+
+
+def csv_files(folder: Path) -> list[Path]:
+    """Return the tables in a folder, as text, sorted by name."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def _is_file(folder: Path, name: str) -> bool:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +23,12 @@ from sightx.data.decode.decoder import FORMATS
 from sightx.data.decode.formats import is_image_name, read_format
 from sightx.errors import DataError, PluginError, Problem
 from sightx.init.check_table import check_class_sizes, check_missing_images, class_sizes
-from sightx.init.find_images import visible_folders
+from sightx.init.find_images import csv_files, unwrap_folder, visible_folders
 from sightx.init.infer_columns import csv_files_settings
 from sightx.init.write_spec import DatasetFacts
 from sightx.io.files import LEADS_OUT, is_unicode, shell_path
 from sightx.records import SPLITS, split_called
-from sightx.records.faults import Faults
+from sightx.records.faults import Faults, allow_empty_classes
 from sightx.records.pixels import Positions
 from sightx.records.table import ImageTable
 from sightx.registry.components import UnknownComponentError, validate_settings
@@ -62,11 +63,17 @@ class _Header(NamedTuple):
     is_grey: bool
 
 
-def inspect_data(data: Path, registry: Registry, project: Project | None = None) -> DatasetFacts:
+def inspect_data(
+    data: Path,
+    registry: Registry,
+    project: Project | None = None,
+    scored_classes: Sequence[str] | None = None,
+) -> DatasetFacts:
     """Return the facts about a folder of images or a CSV file.
 
     The root is absolute, or below a place of `project`, so that a copy of the spec elsewhere means
-    the same data. Raises DataError, as reading the data in a run would.
+    the same data. `scored_classes` are those of a run that the data are only to score: classes may
+    then have few samples or none. Raises DataError, as reading the data in a run would.
     """
     path = data.absolute() if str(data).startswith("@") else data  # a folder, not a place
     if not is_unicode(str(path.absolute())):
@@ -74,7 +81,11 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
         raise _error("path-invalid", message, "rename it", str(data))
     settings, remarks = _dataset_settings(path)
     dropped, faults = list[str](), Faults()
-    table = faults.collect(lambda: _load_table(settings, registry, dropped))
+
+    def load() -> ImageTable:
+        return _load_table(settings, registry, dropped, scored_classes)
+
+    table = faults.collect(load)
     scale = infer_scale(table.classes, str(settings.get("label", "")))
     if scale.classes and not table.ordered:
         settings |= {"classes": list(scale.classes), "ordered": True}
@@ -82,9 +93,9 @@ def inspect_data(data: Path, registry: Registry, project: Project | None = None)
     if links := list(stat_files(table).errors.values()).count(LEADS_OUT):
         settings["follow_links"] = True
         remarks["follow_links"] = f"{links:,} images are links out of {table.root}."
-    table = Faults().collect(lambda: _load_table(settings, registry, dropped))
+    table = Faults().collect(load)
     missing = check_missing_images(table, Path(settings["root"]), faults)
-    if "validation" not in _split_counts(table):
+    if scored_classes is None and "validation" not in _split_counts(table):
         check_class_sizes(table, _training_rows(table), faults)
     faults.refuse(None)
     settings["root"] = _portable_root(Path(settings["root"]), project)
@@ -108,11 +119,11 @@ def _dataset_settings(data: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise _error("missing-data", f"{data} does not exist", "give a folder or a CSV file")
     if not data.is_dir():
         _require_table(data)
-        return csv_files_settings(sorted({*_csv_files(data.parent), data}), data)
-    root = _unwrap(data)
+        return csv_files_settings(sorted({*csv_files(data.parent), data}), data)
+    root = unwrap_folder(data)
     remarks = {"root": f"{data} contains only this folder."} if root != data else {}
     folders = visible_folders(root)
-    files, tables = _csv_files(root), _tables_in_folders(folders)
+    files, tables = csv_files(root), _tables_in_folders(folders)
     has_train = any(split_called(one.name) == "train" and visible_folders(one) for one in folders)
     if has_train and not (tables and not files):
         return {"use": "image-folder", "root": str(root)}, remarks
@@ -152,7 +163,7 @@ def _tables_in_folders(folders: Sequence[Path]) -> list[Path]:
 
     There are none if the folders, or those in a folder of a split, are more likely classes.
     """
-    tables = {folder: files for folder in folders if (files := _csv_files(folder))}
+    tables = {folder: files for folder in folders if (files := csv_files(folder))}
     if not all(split_called(folder.name) for folder in tables):
         others = [one for one in folders if one not in tables and not split_called(one.name)]
         if len(tables) > 1 or len(others) > 1:
@@ -169,22 +180,6 @@ def _are_split_inside(folders: Sequence[Path]) -> bool:
         for folder in folders
     ]
     return sum(inside) > 1
-
-
-def _unwrap(folder: Path) -> Path:
-    """Return the folder itself, or the only folder in it, as archives often contain, and so on."""
-    while not _csv_files(folder):
-        inner = visible_folders(folder)
-        is_wrapper = len(inner) == 1 and not split_called(inner[0].name)
-        if not is_wrapper or not (visible_folders(inner[0]) or _csv_files(inner[0])):
-            break
-        folder = inner[0]
-    return folder
-
-
-def _csv_files(folder: Path) -> list[Path]:
-    files = (file for file in folder.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
-    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def infer_scale(classes: Sequence[str], label: str) -> Scale:
@@ -217,7 +212,12 @@ def infer_scale(classes: Sequence[str], label: str) -> Scale:
     )
 
 
-def _load_table(settings: dict[str, Any], registry: Registry, remarks: list[str]) -> ImageTable:
+def _load_table(
+    settings: dict[str, Any],
+    registry: Registry,
+    remarks: list[str],
+    scored_classes: Sequence[str] | None,
+) -> ImageTable:
     """Return the table of a dataset; add settings that it needs, and remarks on classes left out.
 
     Raises DataError, which is IncompleteTableError if only some rows are wrong; PluginError.
@@ -229,23 +229,36 @@ def _load_table(settings: dict[str, Any], registry: Registry, remarks: list[str]
         hint = "SIGHTX_PLUGINS=none loads only what ships with SightX"
         raise PluginError(replace(error.problem, hint=hint)) from None
     try:
-        table: ImageTable = validate_settings(cls, values, registry).table()
+        load = validate_settings(cls, values, registry).table
+        table: ImageTable = load() if scored_classes is None else allow_empty_classes(load)
     except DataError as error:
-        way_out = _WAYS_OUT.get(error.problems[0].code, {})
-        if not way_out or settings.items() >= way_out.items():
-            raise _for_init(error, settings) from None
-        changed = settings | way_out
-        try:
-            table = _load_table(changed, registry, remarks)
-        except DataError:
-            raise _for_init(error, settings) from None
-        settings |= changed
-        remarks += _dropped(error) if "others" in way_out else []
-        return table
+        for way_out in _ways_out(error, settings, scored_classes or ()):
+            changed = settings | way_out
+            with suppress(DataError):
+                table = _load_table(changed, registry, remarks, scored_classes)
+                settings |= changed
+                remarks += _dropped(error) if "others" in way_out else []
+                return table
+        raise _for_init(error, settings, scored_classes or ()) from None
     if not len(table):
         raise _error("no-samples", "there are no samples", "add a row per image", table.source)
     faults = Faults()
     return faults.refuse(check_names(table, faults))
+
+
+def _ways_out(
+    error: DataError, settings: Mapping[str, Any], scored_classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return settings that may make an error of a dataset go away, the likely ones first.
+
+    Data of one class can be scored: it is one of a run's classes, or the position of one.
+    """
+    code = error.problems[0].code
+    if code == "no-classes" and scored_classes and "classes" not in settings:
+        positions = [str(position) for position in range(len(scored_classes))]
+        return [{"classes": list(scored_classes)}, {"classes": positions}]
+    way_out = _WAYS_OUT.get(code, {})
+    return [way_out] if way_out and not settings.items() >= way_out.items() else []
 
 
 def _dropped(error: DataError) -> Iterator[str]:
@@ -256,13 +269,17 @@ def _dropped(error: DataError) -> Iterator[str]:
             yield f'Warning: {message}; others = "drop" leaves it out.'
 
 
-def _for_init(error: DataError, settings: Mapping[str, Any]) -> DataError:
-    """Return an error of a dataset with hints that work for `sightx init`."""
+def _for_init(
+    error: DataError, settings: Mapping[str, Any], scored_classes: Sequence[str]
+) -> DataError:
+    """Return an error of a dataset with hints that work for `sightx init`, or for a score."""
     problem, *others = (
         replace(one, hint=_SETTING.sub("", one.hint.replace("--set dataset.root=", "sightx init ")))
         for one in error.problems
     )
-    if settings["use"] == "image-folder" and problem.code in ("no-classes", "no-split"):
+    if scored_classes and problem.hint.startswith("a classifier needs"):
+        problem = replace(problem, hint=f"the run has {', '.join(scored_classes[:8])}")
+    elif settings["use"] == "image-folder" and problem.code in ("no-classes", "no-split"):
         files = sorted(Path(settings["root"]).iterdir())
         tables = [file.name for file in files if file.suffix.lower() in _TABLE_ENDINGS]
         if tables:

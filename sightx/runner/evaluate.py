@@ -95,7 +95,7 @@ def evaluate(
         allow_data_change: Score samples whose images or labels have changed since the run.
         progress: Called with (done, total) while images are preprocessed.
     """
-    experiment, writable = _with_changes(run, changes), os.access(run.directory, os.W_OK)
+    experiment, writable = changed_experiment(run, changes), os.access(run.directory, os.W_OK)
     with lock.run_lock(run.directory) if writable else nullcontext():
         device = experiment.execution.device
         predictor = Predictor.load(model or run.checkpoint(checkpoint), device, engine=engine)
@@ -176,20 +176,24 @@ def _report_skipped(run: Run, skipped: Mapping[str, str], split: str) -> None:
     """Say which images are not scored: those that the run skipped, and those since then."""
     if before := run.data.get("skipped", {}):
         counts = counted(len(before), "image")
-        _log.info("%s, as when the run began", _skipped(f"{counts} of the dataset", before))
+        _log.info("%s, as when the run began", describe_skipped(f"{counts} of the dataset", before))
     if skipped:
-        text = _skipped(f"{counted(len(skipped), f'{split} sample')} of {run.id}", skipped)
+        text = describe_skipped(f"{counted(len(skipped), f'{split} sample')} of {run.id}", skipped)
         _log.warning("%s: the metrics are those of the others", text)
 
 
-def _skipped(images: str, reasons: Mapping[str, str]) -> str:
+def describe_skipped(images: str, reasons: Mapping[str, str]) -> str:
+    """Return that some images are skipped, with the first of them and its reason."""
     first, reason = next(iter(reasons.items()))
     verb = "is" if len(reasons) == 1 else "are"
     return one_line(f"{images} {verb} skipped, first {first} ({reason})")
 
 
-def _with_changes(run: Run, overrides: Overrides) -> Experiment:
-    """Return a run's experiment with changes that leave it the same experiment."""
+def changed_experiment(run: Run, overrides: Overrides) -> Experiment:
+    """Return a run's experiment with changes that leave it the same experiment.
+
+    Raises SpecError for other changes.
+    """
     changes = as_overrides(overrides)
     experiment = stored_experiment(run, changes)
     if changes and experiment.id != stored_experiment(run).id:
@@ -259,7 +263,7 @@ def load_run_split(
 
     `changes` are those of `evaluate`. Raises SpecError or DataError.
     """
-    experiment = _with_changes(run, changes)
+    experiment = changed_experiment(run, changes)
     return _load_split(run, experiment, split, progress)
 
 
