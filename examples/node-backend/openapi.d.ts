@@ -1065,4 +1065,4 @@ export interface operations {
         };
     };
 }
-// 838acd1481d7421808318fcbc3f374042806276e6b228692ff6c5dcfb4e48bd9  openapi.json
+// f996fab477fb93fe5392b536d986be26e23921efa228c3ca6e0648ebf0001eb9  openapi.json

@@ -59,7 +59,7 @@ def test_the_exit_code_is_the_highest_of_all_files(sightx, working_folder: Path)
         "plugin.toml:7:1:",
         "wrong.toml:3:1:",
     ]
-    assert done.out == f"good.toml: {VALID}\n"
+    assert done.out == f"plugin.toml: invalid\ngood.toml: {VALID}\nwrong.toml: invalid\n"
     assert sightx("validate", "good.toml", "wrong.toml").code == 2
     assert sightx("validate", "good.toml", "--strict").code == 2
 
