@@ -83,9 +83,16 @@ def _data(facts: Facts) -> Iterator[Item]:
     fellows = ", and predictions of the other images of its group" if joint else ""
     yield "9b", "predictors", f"the pixels of an image{fellows}"
     sizes = ", ".join(f"{sum(data['counts'][split]):,} {split}" for split in SPLITS)
-    yield "10", "sample size", html.text(f"{sizes}; half-widths of intervals follow from it")
-    skipped = counted(len(data.get("skipped", ())), "image")
-    yield "11", "missing data", html.text(f"{skipped} could not be read and were left out")
+    is_other = facts.split.startswith("data-")
+    judged = f"{len(facts.predictions):,} judged here; of the run: " if is_other else ""
+    yield (
+        "10",
+        "sample size",
+        html.text(f"{judged}{sizes}; half-widths of intervals follow from it"),
+    )
+    left_out = counted(len(data.get("skipped", ())), "image")
+    missing = f"{left_out} left out, unreadable or excluded; data.json has the reasons"
+    yield "11", "missing data", "" if is_other else html.text(missing)
     split = f"{experiment.split.name}, see Data and split"
     yield "12a", "partition of the data", html.text(split)
 

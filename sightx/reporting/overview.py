@@ -94,10 +94,12 @@ def data_section(facts: Facts) -> str:
     ]
     rows.append(["all", *(f"<b>{sum(counts[split]):,}</b>" for split in shown)])
     parts = [html.table(["class", *shown], rows), *_group_statement(facts)]
+    if facts.split.startswith("data-"):
+        parts.insert(0, html.note("These are the data of the run, not those judged here."))
     if skipped := data.get("skipped"):
-        parts.append(
-            f"<p>{counted(len(skipped), 'image')} could not be read, and were left out.</p>"
-        )
+        first, reason = next(iter(skipped.items()))
+        left_out = f"{counted(len(skipped), 'image')} left out, first {first} ({reason})"
+        parts.append(f"<p>{html.text(left_out)}; data.json has all reasons.</p>")
     for warning in facts.run.result.get("warnings", ()):
         parts.append(f'<p class="warning">{html.text(warning)}</p>')
     parts += [html.note(html.text(line)) for line in data.get("unused", ())]

@@ -133,9 +133,9 @@ def _header(facts: Facts) -> str:
     kind = "lead good" if is_better(facts) else "lead"
     warning = ""
     if facts.split != "test":
-        words = (
-            "this is not the test split" if not facts.split.startswith("data-") else "other data"
-        )
+        words = "this is not the test split"
+        if facts.split.startswith("data-"):
+            words = "other data; sightx evaluate says how many of them the run was trained on"
         warning = f'<p class="warning">Judged on {html.text(facts.split)}: {words}.</p>'
     return (
         f'<header><h1>{html.text(facts.experiment.name)}</h1><p class="soft">{line}</p>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -183,6 +184,22 @@ def test_the_command_writes_the_file_and_renews_its_hash(graded: Run, tmp_path: 
     assert (run.directory / "report.html").read_bytes() == content
     assert "Judged on validation: this is not the test split." in text_of(other.read_text())
     assert "report-validation.html" in (run.directory / "SHA256SUMS").read_text()
+
+
+def test_what_was_left_out_is_that_of_the_run_with_its_reason(graded: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(graded.directory, tmp_path / graded.id))
+    skipped = {"b.png": "a copy of a.png", "c.png": "truncated"}
+    (run.directory / "data.json").write_text(json.dumps({**run.data, "skipped": skipped}))
+    text = text_of(render_report(Run(run.directory), images=False))
+    assert "2 images left out, first b.png (a copy of a.png); data.json has all reasons." in text
+    assert "2 images left out, unreadable or excluded" in text
+    for file in (run.directory / "predictions").glob("test.*"):
+        shutil.copy(file, file.with_name(file.name.replace("test", "data-0a", 1)))
+    other = text_of(render_report(Run(run.directory), "data-0a", images=False))
+    assert "other data; sightx evaluate says how many of them the run was trained on" in other
+    assert "These are the data of the run, not those judged here." in other
+    assert "48 judged here; of the run: " in other
+    assert "unreadable or excluded" not in other
 
 
 def test_a_run_without_predictions_says_what_writes_them(graded: Run, tmp_path: Path) -> None:
