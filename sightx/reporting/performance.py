@@ -146,12 +146,14 @@ def class_section(facts: Facts) -> str:
             rare.append(f"{html.text(name)} ({groups})")
         rows.append(cells + [_short(estimates.get(f"{key}/{name}")) for key in _PER_CLASS])
     header = ["class", "samples", "groups", "precision", "recall", "specificity", "F1", "AUC"]
+    few = "groups" if facts.has_groups else "samples"
+    unit = f"{few}, not samples" if facts.has_groups else few
     remark = html.note(
         "Recall is the sensitivity for a class, and AUC that of a class against all others. The "
-        "intervals count groups, not samples, and hold for rare classes too."
+        f"intervals count {unit}, and hold for rare classes too."
     )
     warning = (
-        f'<p class="warning">Fewer than {_MIN_GROUPS} groups have {", ".join(rare)}: little is '
+        f'<p class="warning">Fewer than {_MIN_GROUPS} {few} have {", ".join(rare)}: little is '
         "known of them, and means over classes are as uncertain.</p>"
     )
     parts = [html.table(header, rows), warning if rare else "", remark]

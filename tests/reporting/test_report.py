@@ -239,3 +239,9 @@ def test_a_browser_renders_it_in_light_and_dark(page: str, tmp_path: Path) -> No
         shades.append(np.median(pixels))
     assert shades[0] > 200
     assert shades[1] < 60
+
+
+def test_intervals_without_groups_count_samples(trained: Run, graded: Run) -> None:
+    assert "The intervals count samples, and" in text_of(render_report(trained, images=False))
+    text = text_of(render_report(graded, images=False))
+    assert "The intervals count groups, not samples, and" in text
