@@ -128,6 +128,7 @@ FOLLOWED = {
     ),
     "run_registry/comparison.py": (RUNS, "sightx evaluate {} --split {} writes them"),
     "run_registry/import_metrics.py": (RUNS, 'name = "paper-baseline"', "started = 2026-01-31"),
+    "reporting/report.py": ("runner/test_evaluate_data.py", "sightx evaluate says how many"),
     "reporting/facts.py": ("reporting/test_report.py", "sightx evaluate {} --split {} writes them"),
     "runner/evaluate.py": ("runner/test_evaluate.py", "--allow-data-change", "sightx run"),
     "runner/initial_weights.py": ("runner/test_initial_weights.py", 'head = "new"'),
