@@ -57,23 +57,19 @@ def command(
     folded = tuple(_names(fold))
     query = Query(conditions, where, sort, folded, None if unlimited else limit, rebuild)
     listing = query_runs(runs_root(runs), query)
-    keys = list(listing.keys)
-    chosen = [find_key(name, keys, "--columns") for name in _names(columns)]
+    chosen = [find_key(name, list(listing.keys), "--columns") for name in _names(columns)]
     if as_json:
         rows = [row.to_json(chosen or None) for row in listing.rows]
         print_json(rows)
     else:
-        key = find_key(sort.removeprefix("-"), keys, "--sort") if sort else ""
-        _print(listing, chosen, key, runs_root(runs), all_columns=all_columns)
+        _print(listing, chosen, runs_root(runs), all_columns=all_columns)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _print(
-    listing: Listing, chosen: Sequence[str], sort: str, root: Path, *, all_columns: bool
-) -> None:
+def _print(listing: Listing, chosen: Sequence[str], root: Path, *, all_columns: bool) -> None:
     """Print a table of the runs in a folder, and what it leaves out."""
     from sightx.run_registry.listing import differing_columns
 
@@ -84,7 +80,7 @@ def _print(
         click.echo(f"there are no runs in {folder}; --runs FOLDER looks in another folder")
     if not rows:
         return
-    columns = list(chosen) or differing_columns(rows, sort)
+    columns = list(chosen) or differing_columns(rows, listing.sort)
     if all_columns:
         columns = list(dict.fromkeys(key for row in rows for key in (*row.values, *row.spreads)))
     columns = [key for key in columns if key != "id"]

@@ -150,14 +150,14 @@ def _listed(arguments: Sequence[Path]) -> Iterator[Path | DataError]:
     """Yield the files of all arguments, and the error of an argument that has none."""
     from sightx import DataError
     from sightx.errors import counted, one_line
-    from sightx.init.image_files import find_images
+    from sightx.init.image_files import images_of
 
     for argument in arguments:
         if argument == STREAM:
             yield from (Path(line) for text in sys.stdin if (line := text.rstrip("\r\n")))
             continue
         try:
-            images = find_images(argument)
+            images = images_of(argument)
         except DataError as error:
             yield error
             continue

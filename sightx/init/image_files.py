@@ -25,7 +25,7 @@ class ImageFiles(NamedTuple):
     unused: list[Path]
 
 
-def find_images(argument: str | Path) -> ImageFiles:
+def images_of(argument: str | Path) -> ImageFiles:
     """Return the images that a path or a pattern stands for.
 
     A file is taken as it is, but a CSV file is a list: `list_images` reads it. Of a folder all

@@ -50,8 +50,7 @@ def _study(facts: Facts) -> Iterator[Item]:
         html.text(about.purpose) if about else "",
     )
     yield "3c", "known inequalities between groups of patients", ""
-    is_other = facts.split.startswith("data-")
-    yield "4", "development or evaluation", "evaluation" if is_other else "both"
+    yield "4", "development or evaluation", "evaluation" if facts.is_other_data else "both"
     yield "5a", "source of the data", html.text(about.data_source) if about else ""
     yield "5b", "dates of collection", ""
     yield "6a", "setting: sites and cameras", ""
@@ -83,8 +82,7 @@ def _data(facts: Facts) -> Iterator[Item]:
     fellows = ", and predictions of the other images of its group" if joint else ""
     yield "9b", "predictors", f"the pixels of an image{fellows}"
     sizes = ", ".join(f"{sum(data['counts'][split]):,} {split}" for split in SPLITS)
-    is_other = facts.split.startswith("data-")
-    judged = f"{len(facts.predictions):,} judged here; of the run: " if is_other else ""
+    judged = f"{len(facts.predictions):,} judged here; of the run: " if facts.is_other_data else ""
     yield (
         "10",
         "sample size",
@@ -92,7 +90,7 @@ def _data(facts: Facts) -> Iterator[Item]:
     )
     left_out = counted(len(data.get("skipped", ())), "image")
     missing = f"{left_out} left out, unreadable or excluded; data.json has the reasons"
-    yield "11", "missing data", "" if is_other else html.text(missing)
+    yield "11", "missing data", "" if facts.is_other_data else html.text(missing)
     split = f"{experiment.split.name}, see Data and split"
     yield "12a", "partition of the data", html.text(split)
 
@@ -121,11 +119,10 @@ def _model(facts: Facts) -> Iterator[Item]:
         "output and thresholds",
         html.text(f"probabilities; fitted on validation: {fitted}, {points}"),
     )
-    is_other = facts.split.startswith("data-")
     yield (
         "16",
         "differences between training and evaluation data",
-        ("" if is_other else "none by design: one source, divided by the split"),
+        ("" if facts.is_other_data else "none by design: one source, divided by the split"),
     )
 
 
@@ -147,11 +144,7 @@ def _results(facts: Facts) -> Iterator[Item]:
     yield (
         "CLAIM",
         "external testing",
-        (
-            html.text(f"this report is about {facts.split}")
-            if facts.split.startswith("data-")
-            else ""
-        ),
+        (html.text(f"this report is about {facts.split}") if facts.is_other_data else ""),
     )
 
 

@@ -63,6 +63,11 @@ class Facts:
         return self.groups < len(self.predictions)
 
     @property
+    def is_other_data(self) -> bool:
+        """Return whether the predictions are those of data that are not the run's own."""
+        return self.split.startswith("data-")
+
+    @property
     def train_counts(self) -> list[int]:
         """Return the samples of each class in the train split."""
         counts: list[int] = self.run.data["counts"]["train"]

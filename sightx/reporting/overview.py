@@ -94,7 +94,7 @@ def data_section(facts: Facts) -> str:
     ]
     rows.append(["all", *(f"<b>{sum(counts[split]):,}</b>" for split in shown)])
     parts = [html.table(["class", *shown], rows), *_group_statement(facts)]
-    if facts.split.startswith("data-"):
+    if facts.is_other_data:
         parts.insert(0, html.note("These are the data of the run, not those judged here."))
     if skipped := data.get("skipped"):
         first, reason = next(iter(skipped.items()))

@@ -134,7 +134,7 @@ def _header(facts: Facts) -> str:
     warning = ""
     if facts.split != "test":
         words = "this is not the test split"
-        if facts.split.startswith("data-"):
+        if facts.is_other_data:
             words = "other data; sightx evaluate says how many of them the run was trained on"
         warning = f'<p class="warning">Judged on {html.text(facts.split)}: {words}.</p>'
     return (

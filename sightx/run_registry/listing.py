@@ -84,14 +84,16 @@ class Row:
 class Listing:
     """The rows of a query.
 
-    `matching` is how many there are without the limit, `runs` how many runs the folder has, and
-    `keys` are the keys that runs have, with the direction of metrics.
+    `matching` is how many there are without the limit, `runs` how many runs the folder has,
+    `keys` are the keys that runs have, with the direction of metrics, and `sort` is the key by
+    which the rows are sorted, "" for none.
     """
 
     rows: Sequence[Row]
     matching: int
     runs: int
     keys: Mapping[str, str]
+    sort: str
 
 
 def query_runs(root: Path, query: Query) -> Listing:
@@ -109,11 +111,11 @@ def query_runs(root: Path, query: Query) -> Listing:
         if not query.fold:
             values = index.select(where, sort=sort, descending=descending, limit=query.limit)
             rows: Sequence[Row] = [Row(row, (str(row["id"]),)) for row in values]
-            return Listing(rows, index.count(where), index.count(), keys)
+            return Listing(rows, index.count(where), index.count(), keys, sort)
         folded = [find_key(key, names, "--fold") for key in query.fold]
         rows = fold_rows(index.select(where), folded)
         rows = sort_rows(rows, sort, descending=descending) if sort else rows
-        return Listing(rows[: query.limit], len(rows), index.count(), keys)
+        return Listing(rows[: query.limit], len(rows), index.count(), keys, sort)
 
     return read_index(root, select, rebuild=query.rebuild)
 

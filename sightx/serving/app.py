@@ -30,6 +30,7 @@ _PAGE = {
     "/page/style.css": ("style.css", "text/css"),
     "/page/page.js": ("page.js", "text/javascript"),
 }
+_METHODS = {path: method for path, method, *_ in openapi.ROUTES}
 _NO_TELEMETRY: dict[str, Any] = {
     "telemetry": dict.fromkeys(
         ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
@@ -148,8 +149,7 @@ async def _handle(request: Request, error: Exception) -> Response:
     if isinstance(error, StarletteHTTPException):
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         # Addresses that are not in the table are files, which can only be read.
-        methods = {path: method for path, method, *_ in openapi.ROUTES}
-        method = methods.get(request.scope["path"], "GET") if error.status_code == 405 else ""
+        method = _METHODS.get(request.scope["path"], "GET") if error.status_code == 405 else ""
         error = RequestError(code, hint=method and f"send {method}")
     if not isinstance(error, RequestError):
         error = RequestError("internal")
